@@ -1,0 +1,6482 @@
+/* msae.h - v0.1.0 - Matryoshka sparse autoencoders in a single file - public domain or MIT
+
+   Trains and runs Matryoshka sparse autoencoders (MSAE): an embedding (CLIP, SigLIP, a word
+   vector, any vector) is rewritten as a few active concepts out of thousands, and the nested
+   TopK levels make one model good at every sparsity. The method is that of Zaigrajew, Baniecki
+   and Biecek, "Interpreting CLIP with Hierarchical Sparse Autoencoders", ICML 2025
+   (arXiv 2502.20578). C99 or C++11, libc and libm, nothing else.
+
+   DO THIS in exactly one C or C++ file, and include the header plainly everywhere else:
+
+       #define MSAE_IMPLEMENTATION
+       #include "msae.h"
+
+   USE a trained model (no allocation after the load):
+
+       msae_model model;
+       msae_error error;
+       if (msae_load_file(&model, "clip.safetensors", NULL, &error) != MSAE_OK) {
+           puts(error.message);
+           return 1;
+       }
+       void *workspace = malloc(msae_workspace_bytes(&model, 1));
+       msae_code codes[32];                                    // { latent, value }
+       size_t count = msae_encode(&model, workspace, embedding, 32, codes);   // strongest first
+       codes[0].value *= 2;                                    // more of the strongest concept
+       msae_decode(&model, codes, count, edited);              // float edited[model.n_inputs]
+
+   TRAIN one:
+
+       msae_train_desc desc = {0};                             // zero means default
+       desc.model.n_inputs = 512;
+       desc.model.n_latents = 4096;
+       msae_trainer trainer;
+       if (msae_trainer_init(&trainer, &desc, &error) != MSAE_OK) ...
+       if (msae_data_load_file(&data, "clip.npy", NULL, NULL, &error) != MSAE_OK) ...
+       if (msae_fit(&trainer, &data, NULL, NULL, &error) != MSAE_OK) ...
+       if (msae_save_file(&trainer.model, "clip.safetensors", &error) != MSAE_OK) ...
+
+@MANUAL@
+*/
+
+#ifndef MSAE_H
+#define MSAE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define MSAE_VERSION_MAJOR 0
+#define MSAE_VERSION_MINOR 1
+#define MSAE_VERSION_PATCH 0
+#define MSAE_VERSION "0.1.0"
+
+#ifndef MSAE_API
+#if defined(MSAE_STATIC) && defined(__GNUC__)
+#define MSAE_API static __attribute__((unused))
+#elif defined(MSAE_STATIC)
+#define MSAE_API static
+#else
+#define MSAE_API extern
+#endif
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---------------------------------------------------------------------------------------------
+   Status and errors
+   ------------------------------------------------------------------------------------------ */
+
+/* Every status with its text, once. */
+#define MSAE_STATUS_LIST(X)                                                                        \
+    X(MSAE_OK, "ok")                                                                               \
+    X(MSAE_ERROR_ARGUMENT, "invalid argument")                                                     \
+    X(MSAE_ERROR_MEMORY, "out of memory")                                                          \
+    X(MSAE_ERROR_SHAPE, "shapes do not match")                                                     \
+    X(MSAE_ERROR_NOT_FINITE, "NaN or Inf")                                                         \
+    X(MSAE_ERROR_IO, "reading or writing failed")                                                  \
+    X(MSAE_ERROR_FORMAT, "malformed file")                                                         \
+    X(MSAE_ERROR_UNSUPPORTED, "not supported")                                                     \
+    X(MSAE_ERROR_STOPPED, "stopped by the caller")
+
+#define MSAE_STATUS_ENUM(code, text) code,
+typedef enum msae_status { MSAE_STATUS_LIST(MSAE_STATUS_ENUM) MSAE_STATUS_COUNT } msae_status;
+#undef MSAE_STATUS_ENUM
+
+#define MSAE_NO_POSITION UINT64_MAX
+
+/* What went wrong, for people. Every function that can fail takes an `msae_error *` last; NULL is
+   allowed everywhere. It is written only on failure. */
+typedef struct msae_error {
+    msae_status code;
+    uint64_t position; /* byte in a file or row of the data at fault, or MSAE_NO_POSITION */
+    char message[256]; /* one line, without file name and without a trailing newline */
+} msae_error;
+
+/* The text of a status ("out of memory"); never NULL. Thread-safe. */
+MSAE_API const char *msae_status_text(msae_status status);
+
+/* ---------------------------------------------------------------------------------------------
+   Hooks: memory and threads
+   ------------------------------------------------------------------------------------------ */
+
+/* Memory. All zero: MSAE_MALLOC and MSAE_FREE (malloc and free unless defined). `alloc` returns
+   memory aligned for any type, or NULL; `free` gets the size that was asked for. */
+typedef struct msae_allocator {
+    void *(*alloc)(size_t bytes, void *user);
+    void (*free)(void *memory, size_t bytes, void *user);
+    void *user;
+} msae_allocator;
+
+/* One task of a parallel loop. `worker` < msae_parallel.workers names the thread that runs it: no
+   two tasks that run at once may share it (each worker owns a piece of the workspace). */
+typedef void (*msae_task)(void *context, size_t task, size_t worker);
+
+/* Threads. All zero: everything runs on the calling thread. Otherwise `parallel_for` runs
+   task(context, i, worker) for every i < tasks, in any order, on up to `workers` threads, and
+   returns when all are done. Results are the same to the bit for any number of workers. */
+typedef struct msae_parallel {
+    void (*parallel_for)(void *user, size_t tasks, msae_task task, void *context);
+    void *user;
+    size_t workers; /* 0 counts as 1; at most MSAE_MAX_WORKERS */
+} msae_parallel;
+
+#define MSAE_MAX_WORKERS 256
+
+#ifdef MSAE_USE_PTHREADS
+/* A small thread pool that implements the hook. Opaque; owns its threads. */
+typedef struct msae_pool msae_pool;
+
+/* Starts `workers` - 1 threads (the caller is the last worker). 0: one per online core. */
+MSAE_API msae_status msae_pool_create(msae_pool **pool, size_t workers, msae_error *error);
+MSAE_API void msae_pool_free(msae_pool *pool); /* NULL is fine */
+/* The hook to put into a descriptor. One parallel_for at a time for each pool. */
+MSAE_API msae_parallel msae_pool_parallel(msae_pool *pool);
+#endif
+
+/* Instruction paths. AUTO takes the fastest this processor has. */
+typedef enum msae_simd {
+    MSAE_SIMD_AUTO = 0,
+    MSAE_SIMD_SCALAR,
+    MSAE_SIMD_AVX2, /* with FMA */
+    MSAE_SIMD_NEON, /* aarch64 */
+    MSAE_SIMD_COUNT
+} msae_simd;
+
+/* 1 when the path is compiled in and this processor and system can run it. Thread-safe. */
+MSAE_API int msae_simd_available(msae_simd simd);
+/* "auto", "scalar", "avx2", "neon". Thread-safe. */
+MSAE_API const char *msae_simd_name(msae_simd simd);
+
+/* ---------------------------------------------------------------------------------------------
+   The model
+   ------------------------------------------------------------------------------------------ */
+
+#define MSAE_MAX_LEVELS 64
+
+/* Where a number's zero is a useful value but the default is another one, MSAE_OFF says zero. */
+#define MSAE_OFF (-1.0f)
+
+/* What is trained. A recipe fixes the activation, the level weights and the defaults of k, learning
+   rate and sparsity weight; everything can be set by hand as well. */
+typedef enum msae_recipe {
+    MSAE_RECIPE_DEFAULT = 0, /* MSAE_RECIPE_MSAE_UW */
+    MSAE_RECIPE_MSAE_UW,     /* nested TopK, uniform level weights */
+    MSAE_RECIPE_MSAE_RW,     /* nested TopK, reverse weights L, L-1, .., 1: small k weighs most */
+    MSAE_RECIPE_TOPK,        /* one TopK level */
+    MSAE_RECIPE_BATCHTOPK,   /* the k * rows largest of the batch; at inference a threshold */
+    MSAE_RECIPE_RELU,        /* ReLU with an L1 penalty */
+    MSAE_RECIPE_JUMPRELU,    /* a learned threshold for each latent, with an L0 penalty */
+    MSAE_RECIPE_COUNT
+} msae_recipe;
+
+/* "msae-uw", "msae-rw", "topk", "batchtopk", "relu", "jumprelu". Thread-safe. */
+MSAE_API const char *msae_recipe_name(msae_recipe recipe);
+/* The recipe of that name, or MSAE_RECIPE_COUNT. Thread-safe. */
+MSAE_API msae_recipe msae_recipe_from_name(const char *name);
+
+typedef enum msae_activation {
+    MSAE_ACTIVATION_DEFAULT = 0, /* MSAE_ACTIVATION_RELU */
+    MSAE_ACTIVATION_RELU,        /* of the selected pre-activations, those above zero */
+    MSAE_ACTIVATION_IDENTITY,    /* all selected pre-activations, negative ones too (TopK only) */
+    MSAE_ACTIVATION_ABS          /* TopK of |pre-activation|, which is also the latent's value */
+} msae_activation;
+
+/* A model's shape. Zero-initialise, then set what differs from the default. */
+typedef struct msae_model_desc {
+    size_t n_inputs;  /* d, required */
+    size_t n_latents; /* n, required */
+    msae_recipe recipe;
+    msae_activation activation; /* msae and topk recipes only */
+
+    /* Nesting (msae recipes). Either an explicit list, ascending, each <= n_latents .. */
+    const size_t *nesting;
+    size_t n_levels; /* .. of this length (<= MSAE_MAX_LEVELS), copied; or, when 0, */
+    size_t nesting_start; /* start, 2 start, 4 start .. <= n, then n. 0: 64 */
+    const float *level_weights; /* the caller's own, one per level, >= 0 and not all zero; or NULL */
+    size_t n_level_weights;     /* length of level_weights, must equal the number of levels */
+
+    size_t k;        /* topk: 0 means 64; batchtopk: 0 means 32 (both at most n by default) */
+    int tied;        /* 1: decoder = encoder^T, one parameter */
+    int normalize;   /* 1: each row enters with mean 0 and deviation 1, restored at the output */
+    float soft_cap;  /* c > 0: latents pass through c * tanh(v / c); 0: off */
+    float threshold; /* jumprelu: initial threshold, 0 means 0.001 */
+
+    uint64_t seed;  /* of the initial weights */
+    msae_simd simd; /* forces an instruction path; AUTO by default */
+    msae_allocator allocator;
+    msae_parallel parallel;
+} msae_model_desc;
+
+/* How a model was trained, for the record: saved with it, shown by the tool, without effect on
+   inference. All zero for a model that never saw a trainer. */
+typedef struct msae_history {
+    uint64_t steps, rows; /* updates made, rows seen */
+    uint64_t seed;
+    uint64_t batch, epochs;
+    float lr, beta1, beta2, eps, weight_decay, clip, sparse_weight, bandwidth;
+    int loss, schedule, scaling; /* msae_loss, msae_schedule, msae_scaling */
+} msae_history;
+
+typedef struct msae_kernels msae_kernels; /* the table of an instruction path; private */
+
+/* A model. The fields may be read freely; the arrays may be written between calls, the rest only
+   by the functions below. Const functions may run on many threads at once over one model, each with a
+   workspace of its own, if the model's parallel hook is unset or can be entered by several threads;
+   writing (training, editing arrays) must be alone. */
+typedef struct msae_model {
+    size_t n_inputs, n_latents; /* d, n */
+    msae_recipe recipe;
+    msae_activation activation;
+    size_t n_levels;
+    size_t nesting[MSAE_MAX_LEVELS];      /* k of each level, ascending (topk: k alone) */
+    float level_weights[MSAE_MAX_LEVELS]; /* a_i of the loss, as given, not normalised */
+    int tied, normalize;
+    float soft_cap;
+
+    float *encoder;       /* [n, d]: one row per latent (files hold the transpose, [d, n]) */
+    float *decoder;       /* [n, d]; the same memory as encoder when tied */
+    float *pre_bias;      /* [d] */
+    float *latent_bias;   /* [n] */
+    float *log_threshold; /* [n], jumprelu; NULL otherwise */
+    float threshold;      /* batchtopk: pre-activations above it are active; -1 before training */
+
+    float *mean; /* [d]: the model works on (x - mean) * scale .. */
+    float scale; /* .. and gives back r / scale + mean */
+
+    msae_history history;
+    msae_simd simd; /* the path in use, never AUTO */
+    const msae_kernels *kernels;
+    msae_allocator allocator;
+    msae_parallel parallel;
+    void *memory; /* the one block behind all arrays */
+    size_t memory_bytes;
+    int owns_memory;
+} msae_model;
+
+/* Replaces every zero of `desc` that means a default, or says what is wrong. `levels` and `weights`
+   (both of MSAE_MAX_LEVELS, may be NULL) receive the nesting list and its weights. Thread-safe. */
+MSAE_API msae_status msae_model_desc_resolve(const msae_model_desc *desc, msae_model_desc *resolved,
+                                             size_t *levels, float *weights, msae_error *error);
+
+/* Bytes of memory that msae_model_init_in needs. Thread-safe. */
+MSAE_API msae_status msae_model_bytes(const msae_model_desc *desc, size_t *bytes,
+                                      msae_error *error);
+
+/* A new model with initial weights: decoder rows uniform with norm 0.1, encoder its transpose,
+   biases 0, mean 0, scale 1. `_in` uses the caller's memory, which must outlive the model. On
+   failure nothing is held and msae_model_free is allowed. */
+MSAE_API msae_status msae_model_init(msae_model *model, const msae_model_desc *desc,
+                                     msae_error *error);
+MSAE_API msae_status msae_model_init_in(msae_model *model, const msae_model_desc *desc, void *memory,
+                                        size_t bytes, msae_error *error);
+/* Gives back what the model owns and zeroes the struct; fine on a zeroed struct. */
+MSAE_API void msae_model_free(msae_model *model);
+
+/* ---------------------------------------------------------------------------------------------
+   Inference: raw embeddings in, raw reconstructions out, no allocation
+   ------------------------------------------------------------------------------------------ */
+
+/* One active latent of a row. */
+typedef struct msae_code {
+    uint32_t latent;
+    float value;
+} msae_code;
+
+/* Bytes of workspace for calls of up to `rows` rows at once. It stops growing after a tile of
+   rows, so SIZE_MAX is a fine argument. Any alignment. Thread-safe. */
+MSAE_API size_t msae_workspace_bytes(const msae_model *model, size_t rows);
+
+/* The k largest latents of one row x [d], by descending value (ties: the lower latent first), into
+   codes [k]; returns how many there are, less than k when fewer are active. Active means above zero
+   (jumprelu: above its threshold); a trained k or batch threshold does not bind here, k decides.
+   k = 0: what the recipe itself would keep (topk its k, batchtopk what exceeds its threshold, the
+   others all that is active); codes then has room for n. A row with NaN or Inf gives 0. */
+MSAE_API size_t msae_encode(const msae_model *model, void *workspace, const float *x, size_t k,
+                            msae_code *codes);
+
+/* The same for x [rows, d], in tiles and over the model's parallel hook; row r's codes start at
+   codes + r * k (k = 0: r * n), their number is counts[r]. `workspace` is
+   msae_workspace_bytes(model, rows). Fails on NaN or Inf, with the row. */
+MSAE_API msae_status msae_encode_rows(const msae_model *model, void *workspace, const float *x,
+                                      size_t rows, size_t k, msae_code *codes, size_t *counts,
+                                      msae_error *error);
+
+/* The same as dense codes z [rows, n], zero where a latent is not among the k largest. */
+MSAE_API msae_status msae_encode_dense(const msae_model *model, void *workspace, const float *x,
+                                       size_t rows, size_t k, float *z, msae_error *error);
+
+/* The raw reconstruction out [d] of `count` codes in any order. A model with `normalize` needs to
+   know the row's own mean and deviation: use msae_decode_with. Latents >= n are ignored. */
+MSAE_API void msae_decode(const msae_model *model, const msae_code *codes, size_t count, float *out);
+
+/* Mean and deviation of one raw row in the model's space; {0, 1} unless the model normalizes. */
+MSAE_API void msae_row_moments(const msae_model *model, const float *x, float moments[2]);
+/* msae_decode with those moments (NULL: {0, 1}). */
+MSAE_API void msae_decode_with(const msae_model *model, const msae_code *codes, size_t count,
+                               const float *moments, float *out);
+
+/* Reconstructions of x [rows, d] at chosen sparsities: ks [n_ks] ascending, each 1 .. n;
+   recon [n_ks, rows, d]. Costs what the largest k costs. */
+MSAE_API msae_status msae_forward(const msae_model *model, void *workspace, const float *x,
+                                  size_t rows, const size_t *ks, size_t n_ks, float *recon,
+                                  msae_error *error);
+
+/* ---------------------------------------------------------------------------------------------
+   Data: matrices of embeddings, kept in the type they came in
+   ------------------------------------------------------------------------------------------ */
+
+typedef enum msae_dtype {
+    MSAE_F32 = 0,
+    MSAE_F16,
+    MSAE_BF16,
+    MSAE_F64,
+    MSAE_I8,
+    MSAE_I16,
+    MSAE_I32,
+    MSAE_I64,
+    MSAE_U8,
+    MSAE_U16,
+    MSAE_U32,
+    MSAE_U64,
+    MSAE_BOOL,
+    MSAE_DTYPE_COUNT
+} msae_dtype;
+
+/* Bytes of one element, and the name in safetensors files ("F32"). Thread-safe. */
+MSAE_API size_t msae_dtype_bytes(msae_dtype dtype);
+MSAE_API const char *msae_dtype_name(msae_dtype dtype);
+
+/* A matrix of rows. Either a view of the caller's memory or, after msae_data_load_file, the owner of
+   its bytes. Values are little-endian and need no alignment. Reading is thread-safe. */
+typedef struct msae_data {
+    size_t rows, cols;
+    msae_dtype dtype; /* F32, F16, BF16 or F64 */
+    const void *values;
+    void *owned; /* NULL for a view */
+    size_t owned_bytes;
+    msae_allocator allocator;
+} msae_data;
+
+/* A view of x [rows, cols]. */
+MSAE_API msae_data msae_data_view(const float *x, size_t rows, size_t cols);
+
+/* A view of a .npy (<f2, <f4, <f8, C order, one or two dimensions) or of a two-dimensional tensor
+   of a safetensors file in memory. `tensor` names it; NULL takes the only one there is. */
+MSAE_API msae_status msae_data_from_memory(msae_data *data, const void *bytes, size_t size,
+                                           const char *tensor, msae_error *error);
+#ifndef MSAE_NO_STDIO
+/* Reads the whole file. `allocator` NULL: the default one. Release with msae_data_free. */
+MSAE_API msae_status msae_data_load_file(msae_data *data, const char *path, const char *tensor,
+                                         const msae_allocator *allocator, msae_error *error);
+#endif
+MSAE_API void msae_data_free(msae_data *data);
+
+/* Rows first .. first + rows - 1, or the rows index[0 .. rows - 1], as float32 into out [rows, cols]. */
+MSAE_API void msae_data_read(const msae_data *data, size_t first, size_t rows, float *out);
+MSAE_API void msae_data_gather(const msae_data *data, const size_t *index, size_t rows, float *out);
+
+/* MSAE_ERROR_NOT_FINITE, with the row, when a value is NaN or Inf as a float32. */
+MSAE_API msae_status msae_data_check(const msae_data *data, msae_error *error);
+
+/* How embeddings are scaled after the mean is subtracted (s = mean of ||x - mean||^2). */
+typedef enum msae_scaling {
+    MSAE_SCALING_DEFAULT = 0, /* MSAE_SCALING_RMS */
+    MSAE_SCALING_RMS,         /* sqrt(d / s): rows get RMS norm sqrt(d) */
+    MSAE_SCALING_PAPER,       /* sqrt(d) / s: what the published code does */
+    MSAE_SCALING_NONE,        /* 1 */
+    MSAE_SCALING_COUNT
+} msae_scaling;
+
+/* Mean [d] and scale of the data, accumulated in double; rows with NaN or Inf are an error, or left
+   out when skip_bad is 1. A set without spread has scale 1. Allocates 8 * d bytes. */
+MSAE_API msae_status msae_data_statistics(const msae_data *data, msae_scaling scaling, int skip_bad,
+                                          const msae_allocator *allocator, float *mean,
+                                          float *scale, msae_error *error);
+
+/* The geometric median [d] of (x - mean) * scale by Weiszfeld's iteration from the mean (until the
+   step's norm is below 1e-5, at most 1000 rounds). `mean` NULL: zero. Allocates about 32 * d. */
+MSAE_API msae_status msae_data_geometric_median(const msae_data *data, const float *mean, float scale,
+                                                int skip_bad, const msae_allocator *allocator,
+                                                float *median, msae_error *error);
+
+#ifndef MSAE_NO_TRAIN
+/* ---------------------------------------------------------------------------------------------
+   Training
+   ------------------------------------------------------------------------------------------ */
+
+typedef enum msae_loss {
+    MSAE_LOSS_DEFAULT = 0, /* MSAE_LOSS_NMSE */
+    MSAE_LOSS_NMSE,        /* squared error over the row's squared distance from the mean */
+    MSAE_LOSS_MSE,
+    MSAE_LOSS_COSINE, /* (1 - cosine)^2 */
+    MSAE_LOSS_COUNT
+} msae_loss;
+
+typedef enum msae_schedule {
+    MSAE_SCHEDULE_DEFAULT = 0, /* MSAE_SCHEDULE_LINEAR */
+    MSAE_SCHEDULE_LINEAR,      /* constant, then linear to zero over the last fifth of the epochs */
+    MSAE_SCHEDULE_COSINE,      /* 0.1 to 1 over the first epoch, then a cosine down to 0.1 */
+    MSAE_SCHEDULE_CONSTANT,
+    MSAE_SCHEDULE_COUNT
+} msae_schedule;
+
+MSAE_API const char *msae_loss_name(msae_loss loss);             /* "nmse", "mse", "cosine" */
+MSAE_API const char *msae_schedule_name(msae_schedule schedule); /* "linear", "cosine", "constant" */
+MSAE_API const char *msae_scaling_name(msae_scaling scaling);    /* "rms", "paper", "none" */
+
+/* A training run. Zero means default; MSAE_OFF says zero where the default is something else. */
+typedef struct msae_train_desc {
+    msae_model_desc model; /* allocator, parallel, simd and seed serve training too */
+    size_t batch;          /* rows of a step, 4096; a limit on the rows of one step for batchtopk */
+    size_t epochs;         /* 30 */
+    float lr;              /* msae 1e-4, topk and batchtopk 5e-4, relu and jumprelu 5e-5 */
+    float beta1, beta2;    /* AdamW, 0.9 and 0.999 (MSAE_OFF: 0) */
+    float eps;             /* 6.25e-10 */
+    float weight_decay;    /* 0 */
+    float clip;            /* norm to which all gradients together are clipped, 1; MSAE_OFF: none */
+    msae_schedule schedule;
+    msae_loss loss;
+    float sparse_weight; /* lambda: relu 0.003, jumprelu 0.001; MSAE_OFF: 0 */
+    float bandwidth;     /* jumprelu's straight-through window, 0.001 */
+    msae_scaling scaling;
+    int geometric_median; /* 1: pre_bias starts at the data's geometric median instead of 0 */
+    int skip_bad;         /* 1: rows with NaN or Inf are left out and counted, not an error */
+} msae_train_desc;
+
+/* One array per parameter, shaped as in msae_model; log_threshold is NULL but for jumprelu, and
+   decoder is encoder (the same memory) when tied. */
+typedef struct msae_parameters {
+    float *encoder, *decoder, *pre_bias, *latent_bias, *log_threshold;
+} msae_parameters;
+
+/* What a step did. Losses are means over the rows of the batch. */
+typedef struct msae_step_stats {
+    double loss;                        /* recon_loss + lambda * sparse_loss */
+    double recon_loss;                  /* weighted mean of level_loss */
+    double sparse_loss;                 /* L1 or L0 term without lambda */
+    double level_loss[MSAE_MAX_LEVELS]; /* of each level */
+    double l0;                          /* active latents a row, largest level */
+    double grad_norm;                   /* of all gradients after projection, before clipping */
+    double lr;                          /* learning rate used */
+    size_t rows;                        /* rows that entered */
+    size_t rows_skipped;                /* with NaN or Inf (skip_bad) */
+    size_t rows_left_out; /* without a loss: equal to the mean (nmse), zero (cosine) */
+    size_t dead_latents;  /* fired for less than 10^-5.5 of the rows of the last window of at most
+                             1000 steps */
+} msae_step_stats;
+
+/* A model in training. Fields may be read; grad may be written between the two halves of a step.
+   Not thread-safe: one call at a time for each trainer. */
+typedef struct msae_trainer {
+    msae_model model;
+    msae_train_desc desc; /* resolved */
+    msae_parameters grad;
+    msae_parameters moment1, moment2; /* Adam's m and v */
+    float *loss_mean; /* [d]: m of nmse in the model's space; zero, right for centred data */
+    uint64_t step;    /* updates made */
+    uint64_t rows;    /* rows seen */
+    float lr_factor;  /* the schedule's factor on lr; msae_train_schedule sets it */
+    int has_statistics; /* 1 once mean and scale were set from data */
+    struct msae_train_workspace *workspace; /* private */
+    void *memory;
+    size_t memory_bytes;
+    int owns_memory;
+} msae_trainer;
+
+/* Replaces every zero that means a default, or says what is wrong. Thread-safe. */
+MSAE_API msae_status msae_train_desc_resolve(const msae_train_desc *desc, msae_train_desc *resolved,
+                                             msae_error *error);
+
+/* Bytes that training needs: 4 x parameters and a workspace that does not grow with the batch (but
+   for batchtopk, which holds its k * batch kept latents). */
+MSAE_API msae_status msae_trainer_bytes(const msae_train_desc *desc, size_t *bytes,
+                                        msae_error *error);
+/* All memory is taken here; steps allocate nothing. `_in` uses the caller's memory. The model inside
+   the trainer is a full msae_model: encode with it, save it. It lives as long as the trainer. */
+MSAE_API msae_status msae_trainer_init(msae_trainer *trainer, const msae_train_desc *desc,
+                                       msae_error *error);
+MSAE_API msae_status msae_trainer_init_in(msae_trainer *trainer, const msae_train_desc *desc,
+                                          void *memory, size_t bytes, msae_error *error);
+MSAE_API void msae_trainer_free(msae_trainer *trainer);
+
+/* Mean and scale (and the geometric median, if the descriptor asks) from the data into the model. */
+MSAE_API msae_status msae_train_statistics(msae_trainer *trainer, const msae_data *data,
+                                           msae_error *error);
+
+/* First half of a step: loss and gradients of `rows` rows of raw data (rows index[0 ..], or the
+   first ones when index is NULL) into trainer->grad, replacing what was there. On failure the model is
+   as before. stats may be NULL. */
+MSAE_API msae_status msae_train_gradients(msae_trainer *trainer, const msae_data *data,
+                                          const size_t *index, size_t rows, msae_step_stats *stats,
+                                          msae_error *error);
+/* Second half: decoder rows to unit norm, projection, clipping, AdamW (spec of the published code, in
+   its order). Fails on a NaN or Inf gradient with the model unchanged. Adds to stats what it knows. */
+MSAE_API msae_status msae_train_update(msae_trainer *trainer, msae_step_stats *stats,
+                                       msae_error *error);
+/* Both halves on raw rows x [rows, d]. */
+MSAE_API msae_status msae_train_step(msae_trainer *trainer, const float *x, size_t rows,
+                                     msae_step_stats *stats, msae_error *error);
+
+/* The training forward pass alone: losses into stats and, where not NULL, reconstructions
+   recon [L, rows, d] (in the model's space) and latents [L, rows, n] at each level. For validation
+   and tests. */
+MSAE_API msae_status msae_train_forward(msae_trainer *trainer, const msae_data *data,
+                                        const size_t *index, size_t rows, float *recon,
+                                        float *latents, msae_step_stats *stats, msae_error *error);
+
+/* Sets lr_factor for step `step` of `steps` in epoch `epoch` (both from 0). */
+MSAE_API void msae_train_schedule(msae_trainer *trainer, size_t epoch, size_t step, size_t steps);
+
+/* Shuffled batches: every epoch all rows once, in a new order. */
+typedef struct msae_sampler {
+    size_t rows, batch;
+    size_t epoch;    /* epochs finished */
+    size_t position; /* rows of this epoch already given out */
+    uint64_t rng[4];
+    size_t *order; /* [rows] */
+    msae_allocator allocator;
+} msae_sampler;
+
+MSAE_API msae_status msae_sampler_init(msae_sampler *sampler, size_t rows, size_t batch,
+                                       uint64_t seed, const msae_allocator *allocator,
+                                       msae_error *error);
+/* The next batch's row numbers in *index (owned by the sampler, valid until the next call); the last
+   batch of an epoch may be smaller. Returns their number, 0 once at the end of each epoch. */
+MSAE_API size_t msae_sampler_next(msae_sampler *sampler, const size_t **index);
+MSAE_API void msae_sampler_free(msae_sampler *sampler);
+
+/* Progress of msae_fit, after every step. Return 0 to go on, anything else to stop there. */
+typedef struct msae_progress {
+    size_t epoch, epochs; /* from 0 */
+    size_t step, steps;   /* in this epoch, from 0 */
+    uint64_t rows;        /* seen so far */
+    const msae_step_stats *stats;
+} msae_progress;
+typedef int (*msae_progress_fn)(const msae_progress *progress, void *user);
+
+/* The whole run: statistics unless there are some, then every epoch of the descriptor. MSAE_ERROR_STOPPED
+   when the callback (NULL: none) ended it. Allocates 8 bytes a row. */
+MSAE_API msae_status msae_fit(msae_trainer *trainer, const msae_data *data, msae_progress_fn progress,
+                              void *user, msae_error *error);
+#endif /* MSAE_NO_TRAIN */
+
+#ifndef MSAE_NO_ANALYSIS
+/* ---------------------------------------------------------------------------------------------
+   Metrics: on raw embeddings, the published definitions (paper, section 4)
+   ------------------------------------------------------------------------------------------ */
+
+/* One line of a sweep. NaN where a metric has no value (d = 1 for fvu_row, under 12 rows for
+   cknna, cknna not asked for). Means over rows; *_std is the deviation over rows (n - 1). */
+typedef struct msae_metrics {
+    size_t k;
+    size_t rows;
+    double fvu_row, fvu_row_std; /* var(x - r) / var(x), rows with variance */
+    double fvu_set;              /* sum ||x - r||^2 / sum ||x - mean of the set||^2 */
+    double nmse, nmse_std;       /* mean (r - x)^2 / mean x^2 */
+    double nmae, nmae_std;       /* mean |r - x| / mean |x| */
+    double cs, cs_std;           /* cosine(x, r) */
+    double sparsity, l0, l0_std; /* share of latents that are exactly 0; number that are not */
+    double cknna;                /* alignment of neighbourhoods, embeddings against codes */
+    size_t ndn;                  /* latents that never fire */
+} msae_metrics;
+
+typedef struct msae_eval_desc {
+    const size_t *ks; /* ascending, each 1 .. n; NULL: 16, 32, 64 .. n */
+    size_t n_ks;
+    int cknna;         /* 1: compute it too (memory and time: 10,000 rows at once) */
+    const float *mean; /* own mean [d] and scale for a set of another modality; NULL: the model's */
+    float scale;
+} msae_eval_desc;
+
+/* Number of ks that the default sweep has for n latents: 16, 32, 64 .. <= n, then n. Writes them
+   to ks when it is not NULL (room for MSAE_MAX_LEVELS). */
+MSAE_API size_t msae_default_ks(size_t n_latents, size_t *ks);
+
+/* The sweep: every metric at every k, on codes of the k largest latents. results [n_ks].
+   Needs a workspace of its own, taken from the model's allocator and given back. */
+MSAE_API msae_status msae_evaluate(const msae_model *model, const msae_data *data,
+                                   const msae_eval_desc *desc, msae_metrics *results,
+                                   msae_error *error);
+
+/* The same metrics for given arrays x, recon [rows, d] and latents [rows, n] (k and cknna apart). */
+MSAE_API msae_status msae_measure(const float *x, const float *recon, const float *latents,
+                                  size_t rows, size_t d, size_t n, const msae_allocator *allocator,
+                                  msae_metrics *result, msae_error *error);
+
+/* Alignment of neighbourhoods (CKNNA, 10 nearest) of a [rows, d] and b [rows, n], one batch; NaN
+   for fewer than 12 rows. Uses the kernels and threads of `model`. */
+MSAE_API msae_status msae_cknna(const msae_model *model, const float *a, size_t d, const float *b,
+                                size_t n, size_t rows, double *cknna, msae_error *error);
+
+/* Decoder overlap "do": sum of squared cosines of all pairs of different decoder rows, over n^2. */
+MSAE_API msae_status msae_decoder_overlap(const msae_model *model, double *overlap,
+                                          msae_error *error);
+
+/* ---------------------------------------------------------------------------------------------
+   Interpretation
+   ------------------------------------------------------------------------------------------ */
+
+/* The two best words of a latent. */
+typedef struct msae_name {
+    size_t word, runner_up; /* rows of the vocabulary */
+    float score, runner_up_score;
+} msae_name;
+
+typedef struct msae_name_desc {
+    int keep_means; /* 1: compare decoder / scale + mean with the words as they are (the published
+                       way); 0: compare directions, each side without its own mean */
+} msae_name_desc;
+
+/* Names every latent by the cosine of its decoder row with a vocabulary [words, d] of embeddings:
+   names [n]. A vocabulary of one word has runner_up = 0 and runner_up_score = -1. */
+MSAE_API msae_status msae_name_latents(const msae_model *model, const msae_data *vocabulary,
+                                       const msae_name_desc *desc, msae_name *names,
+                                       msae_error *error);
+#endif /* MSAE_NO_ANALYSIS */
+
+/* ---------------------------------------------------------------------------------------------
+   Files
+   ------------------------------------------------------------------------------------------ */
+
+/* What a loaded model should use. Zero (or NULL) means default. */
+typedef struct msae_load_desc {
+    msae_simd simd;
+    msae_allocator allocator;
+    msae_parallel parallel;
+} msae_load_desc;
+
+/* A model from a safetensors file in memory; the bytes are not needed afterwards. Every rule of
+   the format and every size is checked first; on failure the model is zeroed. */
+MSAE_API msae_status msae_load_memory(msae_model *model, const void *bytes, size_t size,
+                                      const msae_load_desc *desc, msae_error *error);
+/* Bytes of the file that a model makes, and the file itself into buffer [bytes]. */
+MSAE_API msae_status msae_save_bytes(const msae_model *model, size_t *bytes, msae_error *error);
+MSAE_API msae_status msae_save_memory(const msae_model *model, void *buffer, size_t bytes,
+                                      msae_error *error);
+#ifndef MSAE_NO_STDIO
+MSAE_API msae_status msae_load_file(msae_model *model, const char *path, const msae_load_desc *desc,
+                                    msae_error *error);
+/* Written beside the target under a temporary name and renamed: the old file stays whole if
+   anything fails. */
+MSAE_API msae_status msae_save_file(const msae_model *model, const char *path, msae_error *error);
+
+/* The whole of a file; release with msae_release. */
+MSAE_API msae_status msae_read_file(const char *path, const msae_allocator *allocator, void **bytes,
+                                    size_t *size, msae_error *error);
+MSAE_API void msae_release(const msae_allocator *allocator, void *bytes, size_t size);
+#endif
+
+/* One tensor of a safetensors file. */
+#define MSAE_MAX_RANK 8
+typedef struct msae_tensor {
+    const char *name; /* not terminated when read from a file: name_bytes long */
+    size_t name_bytes;
+    msae_dtype dtype;
+    size_t rank, shape[MSAE_MAX_RANK];
+    const void *data; /* little-endian, possibly unaligned */
+    size_t bytes;
+} msae_tensor;
+
+/* A key and a value of __metadata__; not terminated when read: both in the file's bytes, escapes
+   as they stand. */
+typedef struct msae_metadata {
+    const char *key, *value;
+    size_t key_bytes, value_bytes;
+} msae_metadata;
+
+/* A parsed header. Points into the bytes it was opened on. */
+typedef struct msae_safetensors {
+    msae_tensor *tensors; /* by offset in the file */
+    size_t n_tensors;
+    msae_metadata *metadata;
+    size_t n_metadata;
+    msae_allocator allocator;
+    size_t memory_bytes;
+} msae_safetensors;
+
+/* Reads and checks a header; holds to the format's rules strictly (see FILES in the manual). */
+MSAE_API msae_status msae_safetensors_open(msae_safetensors *file, const void *bytes, size_t size,
+                                           const msae_allocator *allocator, msae_error *error);
+MSAE_API void msae_safetensors_close(msae_safetensors *file);
+/* The tensor or the metadata of that name, or NULL. */
+MSAE_API const msae_tensor *msae_safetensors_find(const msae_safetensors *file, const char *name);
+MSAE_API const msae_metadata *msae_safetensors_metadata(const msae_safetensors *file,
+                                                        const char *key);
+/* Bytes of the file that tensors and metadata make, and the file itself into buffer. Names, keys and values
+   are UTF-8 without control characters, quotes and backslashes. */
+MSAE_API msae_status msae_safetensors_bytes(const msae_tensor *tensors, size_t n_tensors,
+                                            const msae_metadata *metadata, size_t n_metadata,
+                                            size_t *bytes, msae_error *error);
+MSAE_API msae_status msae_safetensors_write(const msae_tensor *tensors, size_t n_tensors,
+                                            const msae_metadata *metadata, size_t n_metadata,
+                                            void *buffer, size_t bytes, msae_error *error);
+#ifndef MSAE_NO_STDIO
+/* The same straight to a file, by temporary name and rename. */
+MSAE_API msae_status msae_safetensors_write_file(const char *path, const msae_tensor *tensors,
+                                                 size_t n_tensors, const msae_metadata *metadata,
+                                                 size_t n_metadata, msae_error *error);
+/* x [rows, cols] as a .npy of float32, by temporary name and rename. */
+MSAE_API msae_status msae_write_npy(const char *path, const float *x, size_t rows, size_t cols,
+                                    msae_error *error);
+#endif
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* MSAE_H */
+
+/* ==============================================================================================
+   Stop here if you only want the API. Below is the implementation, from the ground up: platform -
+   checked sizes and bytes - rng - kernels (scalar, AVX2, NEON) - dispatch - matrix product -
+   selection - model - inference - loss and backward - optimiser - data - metrics - interpretation
+   - files. Each section uses only those above it.
+   ============================================================================================ */
+#ifdef MSAE_IMPLEMENTATION
+#ifndef MSAE_IMPLEMENTED
+#define MSAE_IMPLEMENTED
+
+#include <math.h>
+#include <string.h>
+#ifndef MSAE_NO_STDIO
+#include <stdio.h>
+#endif
+
+#if defined(MSAE_MALLOC) != defined(MSAE_FREE) || defined(MSAE_MALLOC) != defined(MSAE_REALLOC)
+#error "define all of MSAE_MALLOC, MSAE_REALLOC and MSAE_FREE, or none"
+#endif
+#ifndef MSAE_MALLOC
+#include <stdlib.h>
+#define MSAE_MALLOC(bytes) malloc(bytes)
+#define MSAE_REALLOC(memory, bytes) realloc(memory, bytes)
+#define MSAE_FREE(memory) free(memory)
+#endif
+#ifndef MSAE_ASSERT
+#include <assert.h>
+#define MSAE_ASSERT(condition) assert(condition)
+#endif
+
+/* ---------------------------------------------------------------------------------------------
+   Platform
+   ------------------------------------------------------------------------------------------ */
+
+#if defined(__cplusplus) || defined(_MSC_VER)
+#define MSAE__RESTRICT
+#else
+#define MSAE__RESTRICT restrict
+#endif
+
+#if !defined(MSAE_NO_SIMD) && !defined(__TINYC__)
+#if (defined(__x86_64__) || defined(__i386__)) && defined(__GNUC__)
+/* GCC for Windows aligns the stack to 16 bytes only, which breaks spilled 32-byte vectors. */
+#if !defined(__MINGW32__) || defined(__clang__) || defined(MSAE_FORCE_AVX2)
+#define MSAE__HAS_AVX2
+#define MSAE__AVX2 __attribute__((target("avx2,fma")))
+#endif
+#elif defined(_M_X64)
+#define MSAE__HAS_AVX2
+#define MSAE__AVX2
+#include <intrin.h>
+#elif defined(__aarch64__) && defined(__ARM_NEON)
+#define MSAE__HAS_NEON
+#endif
+#endif
+
+#ifdef MSAE__HAS_AVX2
+#include <immintrin.h>
+#ifdef __GNUC__
+#include <cpuid.h>
+#endif
+#endif
+#ifdef MSAE__HAS_NEON
+#include <arm_neon.h>
+#endif
+#ifdef MSAE_USE_CBLAS
+#include <cblas.h>
+#endif
+#if !defined(MSAE_NO_STDIO) && (defined(__unix__) || defined(__APPLE__))
+#define MSAE__HAS_STAT
+#include <sys/stat.h>
+#endif
+#ifdef MSAE_USE_PTHREADS
+#include <pthread.h>
+#include <unistd.h>
+#endif
+
+/* Everything is laid out on cache lines. */
+#define MSAE__ALIGN 64
+
+/* ---------------------------------------------------------------------------------------------
+   Checked sizes, bytes, errors
+   ------------------------------------------------------------------------------------------ */
+
+/* a * b and a + b into *out; 0 when the result does not fit. */
+static int msae__mul(size_t a, size_t b, size_t *out) {
+    if (b != 0 && a > SIZE_MAX / b) return 0;
+    *out = a * b;
+    return 1;
+}
+
+static int msae__add(size_t a, size_t b, size_t *out) {
+    if (a > SIZE_MAX - b) return 0;
+    *out = a + b;
+    return 1;
+}
+
+static size_t msae__min(size_t a, size_t b) {
+    return a < b ? a : b;
+}
+
+static size_t msae__max(size_t a, size_t b) {
+    return a > b ? a : b;
+}
+
+static size_t msae__ceil_div(size_t a, size_t b) {
+    return a / b + (a % b != 0);
+}
+
+static size_t msae__round_up(size_t a, size_t multiple) {
+    return msae__ceil_div(a, multiple) * multiple;
+}
+
+static uint32_t msae__float_bits(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+static float msae__bits_float(uint32_t bits) {
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+/* On the bit pattern, because -ffast-math lets the compiler assume that x == x. */
+static int msae__is_finite(float value) {
+    return (msae__float_bits(value) & 0x7f800000u) != 0x7f800000u;
+}
+
+static int msae__is_finite_double(double value) {
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return (bits >> 52 & 0x7ff) != 0x7ff;
+}
+
+#ifndef MSAE_NO_ANALYSIS
+static double msae__nan(void) {
+    uint64_t bits = (uint64_t)0x7ff8 << 48;
+    double value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+#endif
+
+static uint64_t msae__load_le(const unsigned char *bytes, size_t count) {
+    uint64_t value = 0;
+    for (size_t i = 0; i < count; i++) value |= (uint64_t)bytes[i] << (8 * i);
+    return value;
+}
+
+static void msae__store_le(unsigned char *bytes, size_t count, uint64_t value) {
+    for (size_t i = 0; i < count; i++) bytes[i] = (unsigned char)(value >> (8 * i));
+}
+
+static int msae__little_endian(void) {
+    const uint32_t one = 1;
+    unsigned char first;
+    memcpy(&first, &one, 1);
+    return first == 1;
+}
+
+/* A line of text put together without stdio and without the locale. */
+typedef struct msae__text {
+    char *at, *end; /* end: room for the final zero */
+} msae__text;
+
+static msae__text msae__text_in(char *buffer, size_t bytes) {
+    msae__text text;
+    text.at = buffer;
+    text.end = buffer + bytes - 1;
+    *buffer = 0;
+    return text;
+}
+
+static void msae__put_bytes(msae__text *text, const char *bytes, size_t count) {
+    for (size_t i = 0; i < count && text->at < text->end; i++) *text->at++ = bytes[i];
+    *text->at = 0;
+}
+
+static void msae__put(msae__text *text, const char *string) {
+    msae__put_bytes(text, string, strlen(string));
+}
+
+static void msae__put_number(msae__text *text, uint64_t number) {
+    char digits[20];
+    size_t count = 0;
+    do digits[19 - count++] = (char)('0' + number % 10);
+    while ((number /= 10) != 0);
+    msae__put_bytes(text, digits + 20 - count, count);
+}
+
+/* Fills *error (when there is one) with "what", or "what number after" when `after` is given. */
+static msae_status msae__fail_at(msae_error *error, msae_status code, uint64_t position,
+                                 const char *what, uint64_t number, const char *after) {
+    if (error) {
+        msae__text text = msae__text_in(error->message, sizeof error->message);
+        error->code = code;
+        error->position = position;
+        msae__put(&text, what);
+        if (after) {
+            msae__put(&text, " ");
+            msae__put_number(&text, number);
+            msae__put(&text, after);
+        }
+    }
+    return code;
+}
+
+static msae_status msae__fail(msae_error *error, msae_status code, const char *what) {
+    return msae__fail_at(error, code, MSAE_NO_POSITION, what, 0, NULL);
+}
+
+static msae_status msae__fail_memory(msae_error *error) {
+    return msae__fail(error, MSAE_ERROR_MEMORY, "out of memory");
+}
+
+static msae_status msae__fail_row(msae_error *error, size_t row) {
+    return msae__fail_at(error, MSAE_ERROR_NOT_FINITE, row, "row", row, " has a NaN or Inf");
+}
+
+MSAE_API const char *msae_status_text(msae_status status) {
+#define MSAE_STATUS_TEXT(code, text) text,
+    static const char *const texts[] = {MSAE_STATUS_LIST(MSAE_STATUS_TEXT)};
+#undef MSAE_STATUS_TEXT
+    return (unsigned)status < MSAE_STATUS_COUNT ? texts[status] : "unknown status";
+}
+
+static void *msae__alloc(const msae_allocator *allocator, size_t bytes) {
+    if (allocator && allocator->alloc) return allocator->alloc(bytes, allocator->user);
+    return MSAE_MALLOC(bytes);
+}
+
+static void msae__free(const msae_allocator *allocator, void *memory, size_t bytes) {
+    if (!memory) return;
+    if (allocator && allocator->alloc) {
+        if (allocator->free) allocator->free(memory, bytes, allocator->user);
+        return;
+    }
+    MSAE_FREE(memory);
+}
+
+/* Arrays laid out one after the other in one block. The same code runs twice: first with base NULL
+   to add up the bytes, then over real memory. `ok` turns 0 when a size overflows. */
+typedef struct msae__arena {
+    unsigned char *base;
+    size_t used;
+    int ok;
+} msae__arena;
+
+static void *msae__take(msae__arena *arena, size_t count, size_t element_bytes) {
+    size_t bytes, used, start = arena->used;
+    if (!msae__mul(count, element_bytes, &bytes) || !msae__add(bytes, MSAE__ALIGN - 1, &bytes) ||
+        !msae__add(start, bytes / MSAE__ALIGN * MSAE__ALIGN, &used)) {
+        arena->ok = 0;
+        return NULL;
+    }
+    arena->used = used;
+    return arena->base ? arena->base + start : NULL;
+}
+
+#define MSAE__TAKE(arena, type, count) ((type *)msae__take(arena, count, sizeof(type)))
+
+static msae__arena msae__arena_over(void *memory) {
+    msae__arena arena;
+    uintptr_t address = (uintptr_t)memory;
+    arena.base = (unsigned char *)memory;
+    if (memory) arena.base += (MSAE__ALIGN - address % MSAE__ALIGN) % MSAE__ALIGN;
+    arena.used = 0;
+    arena.ok = 1;
+    return arena;
+}
+
+/* Bytes to ask for so that msae__arena_over has room whatever the alignment. */
+static int msae__arena_bytes(const msae__arena *arena, size_t *bytes) {
+    return arena->ok && msae__add(arena->used, MSAE__ALIGN - 1, bytes);
+}
+
+static size_t msae__workers(const msae_parallel *parallel) {
+    if (!parallel->parallel_for || parallel->workers == 0) return 1;
+    return msae__min(parallel->workers, MSAE_MAX_WORKERS);
+}
+
+static void msae__parallel_for(const msae_parallel *parallel, size_t tasks, msae_task task,
+                               void *context) {
+    if (parallel->parallel_for && parallel->workers > 1 && tasks > 1) {
+        parallel->parallel_for(parallel->user, tasks, task, context);
+        return;
+    }
+    for (size_t i = 0; i < tasks; i++) task(context, i, 0);
+}
+
+#ifdef MSAE_USE_PTHREADS
+/* A loop is published by a new generation number; every thread takes part in every loop, takes
+   task numbers from one counter, and the last one out wakes the caller. Threads spin a little
+   before they sleep, because the loops of a training step follow each other within microseconds. */
+#define MSAE__POOL_SPINS 4000
+
+struct msae__pool_thread {
+    pthread_t thread;
+    msae_pool *pool;
+    size_t worker;
+};
+
+struct msae_pool {
+    pthread_mutex_t lock;
+    pthread_cond_t wake, done;
+    msae_task task;
+    void *context;
+    size_t tasks;
+    size_t n_threads;
+    int quit;
+    char pad0[MSAE__ALIGN]; /* each counter has a cache line for itself */
+    size_t generation;
+    char pad1[MSAE__ALIGN];
+    size_t next;
+    char pad2[MSAE__ALIGN];
+    size_t running;
+    char pad3[MSAE__ALIGN];
+    struct msae__pool_thread threads[1];
+};
+
+static void msae__pool_work(msae_pool *pool, size_t worker) {
+    size_t i;
+    while ((i = __atomic_fetch_add(&pool->next, 1, __ATOMIC_RELAXED)) < pool->tasks) {
+        pool->task(pool->context, i, worker);
+    }
+}
+
+/* Waits until *counter differs from (`until_equal` 0) or equals (1) `value`: spins, then sleeps. */
+static void msae__pool_wait(msae_pool *pool, size_t *counter, size_t value, int until_equal,
+                            pthread_cond_t *condition) {
+    for (int i = 0; i < MSAE__POOL_SPINS; i++) {
+        if ((__atomic_load_n(counter, __ATOMIC_ACQUIRE) == value) == until_equal) return;
+#if defined(__x86_64__) || defined(__i386__)
+        __builtin_ia32_pause();
+#endif
+    }
+    pthread_mutex_lock(&pool->lock);
+    while ((__atomic_load_n(counter, __ATOMIC_ACQUIRE) == value) != until_equal) {
+        pthread_cond_wait(condition, &pool->lock);
+    }
+    pthread_mutex_unlock(&pool->lock);
+}
+
+static void *msae__pool_main(void *argument) {
+    struct msae__pool_thread *self = (struct msae__pool_thread *)argument;
+    msae_pool *pool = self->pool;
+    size_t generation = 0;
+    for (;;) {
+        msae__pool_wait(pool, &pool->generation, generation, 0, &pool->wake);
+        generation++;
+        if (pool->quit) return NULL;
+        msae__pool_work(pool, self->worker);
+        if (__atomic_sub_fetch(&pool->running, 1, __ATOMIC_ACQ_REL) == 0) {
+            pthread_mutex_lock(&pool->lock);
+            pthread_cond_signal(&pool->done);
+            pthread_mutex_unlock(&pool->lock);
+        }
+    }
+}
+
+static void msae__pool_publish(msae_pool *pool) {
+    pthread_mutex_lock(&pool->lock);
+    __atomic_add_fetch(&pool->generation, 1, __ATOMIC_RELEASE);
+    pthread_cond_broadcast(&pool->wake);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+static void msae__pool_for(void *user, size_t tasks, msae_task task, void *context) {
+    msae_pool *pool = (msae_pool *)user;
+    pool->task = task;
+    pool->context = context;
+    pool->tasks = tasks;
+    __atomic_store_n(&pool->next, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&pool->running, pool->n_threads, __ATOMIC_RELAXED);
+    msae__pool_publish(pool);
+    msae__pool_work(pool, pool->n_threads);
+    msae__pool_wait(pool, &pool->running, 0, 1, &pool->done);
+}
+
+MSAE_API void msae_pool_free(msae_pool *pool) {
+    if (!pool) return;
+    pool->quit = 1;
+    msae__pool_publish(pool);
+    for (size_t i = 0; i < pool->n_threads; i++) pthread_join(pool->threads[i].thread, NULL);
+    pthread_cond_destroy(&pool->wake);
+    pthread_cond_destroy(&pool->done);
+    pthread_mutex_destroy(&pool->lock);
+    MSAE_FREE(pool);
+}
+
+MSAE_API msae_status msae_pool_create(msae_pool **out, size_t workers, msae_error *error) {
+    msae_pool *pool;
+    *out = NULL;
+    if (workers == 0) {
+        long online = sysconf(_SC_NPROCESSORS_ONLN);
+        workers = online > 0 ? (size_t)online : 1;
+    }
+    workers = msae__min(workers, MSAE_MAX_WORKERS);
+    pool = (msae_pool *)MSAE_MALLOC(sizeof *pool + workers * sizeof pool->threads[0]);
+    if (!pool) return msae__fail_memory(error);
+    memset(pool, 0, sizeof *pool);
+    pthread_mutex_init(&pool->lock, NULL);
+    pthread_cond_init(&pool->wake, NULL);
+    pthread_cond_init(&pool->done, NULL);
+    while (pool->n_threads + 1 < workers) {
+        struct msae__pool_thread *thread = &pool->threads[pool->n_threads];
+        thread->pool = pool;
+        thread->worker = pool->n_threads;
+        if (pthread_create(&thread->thread, NULL, msae__pool_main, thread) != 0) {
+            msae_pool_free(pool);
+            return msae__fail(error, MSAE_ERROR_MEMORY, "cannot start a thread");
+        }
+        pool->n_threads++;
+    }
+    *out = pool;
+    return MSAE_OK;
+}
+
+MSAE_API msae_parallel msae_pool_parallel(msae_pool *pool) {
+    msae_parallel parallel;
+    parallel.parallel_for = msae__pool_for;
+    parallel.user = pool;
+    parallel.workers = pool->n_threads + 1;
+    return parallel;
+}
+#endif /* MSAE_USE_PTHREADS */
+
+/* ---------------------------------------------------------------------------------------------
+   Random numbers: xoshiro256** (Blackman and Vigna), seeded by splitmix64
+   ------------------------------------------------------------------------------------------ */
+
+static uint64_t msae__rotl(uint64_t value, int bits) {
+    return value << bits | value >> (64 - bits);
+}
+
+static void msae__seed(uint64_t state[4], uint64_t seed) {
+    for (int i = 0; i < 4; i++) {
+        uint64_t mixed = seed += 0x9e3779b97f4a7c15u;
+        mixed = (mixed ^ mixed >> 30) * 0xbf58476d1ce4e5b9u;
+        mixed = (mixed ^ mixed >> 27) * 0x94d049bb133111ebu;
+        state[i] = mixed ^ mixed >> 31;
+    }
+}
+
+static uint64_t msae__random(uint64_t state[4]) {
+    uint64_t result = msae__rotl(state[1] * 5, 7) * 9, shifted = state[1] << 17;
+    state[2] ^= state[0];
+    state[3] ^= state[1];
+    state[1] ^= state[2];
+    state[0] ^= state[3];
+    state[2] ^= shifted;
+    state[3] = msae__rotl(state[3], 45);
+    return result;
+}
+
+/* Uniform in [-1, 1). */
+static float msae__random_symmetric(uint64_t state[4]) {
+    return (float)(msae__random(state) >> 40) * (1.0f / 8388608.0f) - 1.0f;
+}
+
+#ifndef MSAE_NO_TRAIN
+/* Uniform in 0 .. limit - 1, without the bias of a remainder. */
+static size_t msae__random_below(uint64_t state[4], size_t limit) {
+    uint64_t reject = (UINT64_MAX - limit + 1) % limit, value;
+    do value = msae__random(state);
+    while (value < reject);
+    return (size_t)(value % limit);
+}
+#endif
+
+/* ---------------------------------------------------------------------------------------------
+   Kernels: the scalar reference. Each reads like its formula; the paths below compute the same with
+   other orders of summation.
+   ------------------------------------------------------------------------------------------ */
+
+/* What AdamW and the published decoder constraint do to one row of parameters in one pass:
+       p = p * rescale;  g = (g - project * p) * clip;
+       m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2;
+       p = p * decay - rate * m / (sqrt(v) * root + eps)
+   with rate = lr / (1 - beta1^t) and root = 1 / sqrt(1 - beta2^t). Moments too small to matter are
+   set to zero: denormal numbers would slow every later step down. */
+typedef struct msae__adam {
+    float clip, beta1, beta2, decay, rate, root, eps;
+} msae__adam;
+
+#define MSAE__TINY_M 1e-30f
+#define MSAE__TINY_V 1e-35f
+
+struct msae_kernels {
+    msae_simd simd;
+    size_t mr, nr; /* the register tile of gemm: rows of A, rows of B */
+    size_t panel;  /* columns that the gather kernels hold in registers */
+
+    /* sum a_i b_i */
+    float (*dot)(const float *a, const float *b, size_t n);
+    /* y += a x */
+    void (*axpy)(float *y, float a, const float *x, size_t n);
+    /* c[i][j] (+)= sum_k a[k][i] b[k][j] for i < rows <= mr and j < cols <= nr, over packed panels
+       a [k][mr] and b [k][nr]; adds to c when accumulate is 1 */
+    void (*gemm)(const float *a, const float *b, size_t k, float *c, size_t ldc, size_t rows,
+                 size_t cols, int accumulate);
+    /* y[0 .. width) += sum_e weight[e] row_e,  row_e = base + index[e] * stride */
+    void (*gather_axpy)(float *y, const float *base, size_t stride, const uint32_t *index,
+                        const float *weight, size_t count, size_t width);
+    /* the same, and dots[e] += <a, row_e>: one read of each row serves both */
+    void (*gather_dot_axpy)(float *y, float *dots, const float *a, const float *base, size_t stride,
+                            const uint32_t *index, const float *weight, size_t count, size_t width);
+    /* see msae__adam */
+    void (*adam)(float *p, const float *g, float *m, float *v, size_t n, float rescale,
+                 float project, const msae__adam *adam);
+};
+
+static float msae__scalar_dot(const float *a, const float *b, size_t n) {
+    float sum = 0;
+    for (size_t i = 0; i < n; i++) sum += a[i] * b[i];
+    return sum;
+}
+
+static void msae__scalar_axpy(float *y, float a, const float *x, size_t n) {
+    for (size_t i = 0; i < n; i++) y[i] += a * x[i];
+}
+
+#define MSAE__SCALAR_TILE 4
+
+static void msae__scalar_gemm(const float *a, const float *b, size_t k, float *c, size_t ldc,
+                              size_t rows, size_t cols, int accumulate) {
+    for (size_t i = 0; i < rows; i++) {
+        for (size_t j = 0; j < cols; j++) {
+            float sum = accumulate ? c[i * ldc + j] : 0;
+            for (size_t s = 0; s < k; s++) {
+                sum += a[s * MSAE__SCALAR_TILE + i] * b[s * MSAE__SCALAR_TILE + j];
+            }
+            c[i * ldc + j] = sum;
+        }
+    }
+}
+
+static void msae__scalar_gather_axpy(float *y, const float *base, size_t stride,
+                                     const uint32_t *index, const float *weight, size_t count,
+                                     size_t width) {
+    for (size_t e = 0; e < count; e++) {
+        msae__scalar_axpy(y, weight[e], base + index[e] * stride, width);
+    }
+}
+
+static void msae__scalar_gather_dot_axpy(float *y, float *dots, const float *a, const float *base,
+                                         size_t stride, const uint32_t *index, const float *weight,
+                                         size_t count, size_t width) {
+    for (size_t e = 0; e < count; e++) {
+        const float *row = base + index[e] * stride;
+        dots[e] += msae__scalar_dot(a, row, width);
+        msae__scalar_axpy(y, weight[e], row, width);
+    }
+}
+
+static void msae__scalar_adam(float *p, const float *g, float *m, float *v, size_t n, float rescale,
+                              float project, const msae__adam *adam) {
+    for (size_t i = 0; i < n; i++) {
+        float value = p[i] * rescale;
+        float gradient = (g[i] - project * value) * adam->clip;
+        float m1 = adam->beta1 * m[i] + (1 - adam->beta1) * gradient;
+        float v1 = adam->beta2 * v[i] + (1 - adam->beta2) * gradient * gradient;
+        m[i] = fabsf(m1) < MSAE__TINY_M ? 0 : m1;
+        v[i] = v1 < MSAE__TINY_V ? 0 : v1;
+        p[i] = value * adam->decay - adam->rate * m[i] / (sqrtf(v[i]) * adam->root + adam->eps);
+    }
+}
+
+static const msae_kernels msae__scalar_kernels = {
+    MSAE_SIMD_SCALAR,  MSAE__SCALAR_TILE, MSAE__SCALAR_TILE,        64,
+    msae__scalar_dot,  msae__scalar_axpy, msae__scalar_gemm,        msae__scalar_gather_axpy,
+    msae__scalar_gather_dot_axpy, msae__scalar_adam};
+
+/* ---------------------------------------------------------------------------------------------
+   Kernels: AVX2 with FMA. 16 registers of 8 floats.
+   ------------------------------------------------------------------------------------------ */
+#ifdef MSAE__HAS_AVX2
+
+/* Lanes below `count` set, for masked loads and stores of the last few floats. */
+static MSAE__AVX2 __m256i msae__avx2_mask(size_t count) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)count),
+                              _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+
+static MSAE__AVX2 float msae__avx2_sum(__m256 v) {
+    __m128 four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+
+static MSAE__AVX2 float msae__avx2_dot(const float *a, const float *b, size_t n) {
+    __m256 s0 = _mm256_setzero_ps(), s1 = s0, s2 = s0, s3 = s0;
+    size_t i = 0;
+    for (; i + 32 <= n; i += 32) { /* four chains hide the latency of FMA */
+        s0 = _mm256_fmadd_ps(_mm256_loadu_ps(a + i), _mm256_loadu_ps(b + i), s0);
+        s1 = _mm256_fmadd_ps(_mm256_loadu_ps(a + i + 8), _mm256_loadu_ps(b + i + 8), s1);
+        s2 = _mm256_fmadd_ps(_mm256_loadu_ps(a + i + 16), _mm256_loadu_ps(b + i + 16), s2);
+        s3 = _mm256_fmadd_ps(_mm256_loadu_ps(a + i + 24), _mm256_loadu_ps(b + i + 24), s3);
+    }
+    for (; i + 8 <= n; i += 8) {
+        s0 = _mm256_fmadd_ps(_mm256_loadu_ps(a + i), _mm256_loadu_ps(b + i), s0);
+    }
+    if (i < n) {
+        __m256i mask = msae__avx2_mask(n - i);
+        s1 = _mm256_fmadd_ps(_mm256_maskload_ps(a + i, mask), _mm256_maskload_ps(b + i, mask), s1);
+    }
+    return msae__avx2_sum(_mm256_add_ps(_mm256_add_ps(s0, s1), _mm256_add_ps(s2, s3)));
+}
+
+static MSAE__AVX2 void msae__avx2_axpy(float *y, float a, const float *x, size_t n) {
+    __m256 va = _mm256_set1_ps(a);
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        _mm256_storeu_ps(y + i,
+                         _mm256_fmadd_ps(va, _mm256_loadu_ps(x + i), _mm256_loadu_ps(y + i)));
+    }
+    if (i < n) {
+        __m256i mask = msae__avx2_mask(n - i);
+        __m256 sum = _mm256_fmadd_ps(va, _mm256_maskload_ps(x + i, mask),
+                                     _mm256_maskload_ps(y + i, mask));
+        _mm256_maskstore_ps(y + i, mask, sum);
+    }
+}
+
+/* A 6 x 16 tile: 12 accumulators, two vectors of b, one broadcast of a: 15 of 16 registers. */
+static MSAE__AVX2 void msae__avx2_gemm(const float *a, const float *b, size_t k, float *c,
+                                       size_t ldc, size_t rows, size_t cols, int accumulate) {
+    __m256 zero = _mm256_setzero_ps();
+    __m256 c00 = zero, c01 = zero, c10 = zero, c11 = zero, c20 = zero, c21 = zero;
+    __m256 c30 = zero, c31 = zero, c40 = zero, c41 = zero, c50 = zero, c51 = zero;
+    for (size_t s = 0; s < k; s++, a += 6, b += 16) {
+        __m256 b0 = _mm256_loadu_ps(b), b1 = _mm256_loadu_ps(b + 8), ai;
+        ai = _mm256_broadcast_ss(a + 0);
+        c00 = _mm256_fmadd_ps(ai, b0, c00), c01 = _mm256_fmadd_ps(ai, b1, c01);
+        ai = _mm256_broadcast_ss(a + 1);
+        c10 = _mm256_fmadd_ps(ai, b0, c10), c11 = _mm256_fmadd_ps(ai, b1, c11);
+        ai = _mm256_broadcast_ss(a + 2);
+        c20 = _mm256_fmadd_ps(ai, b0, c20), c21 = _mm256_fmadd_ps(ai, b1, c21);
+        ai = _mm256_broadcast_ss(a + 3);
+        c30 = _mm256_fmadd_ps(ai, b0, c30), c31 = _mm256_fmadd_ps(ai, b1, c31);
+        ai = _mm256_broadcast_ss(a + 4);
+        c40 = _mm256_fmadd_ps(ai, b0, c40), c41 = _mm256_fmadd_ps(ai, b1, c41);
+        ai = _mm256_broadcast_ss(a + 5);
+        c50 = _mm256_fmadd_ps(ai, b0, c50), c51 = _mm256_fmadd_ps(ai, b1, c51);
+    }
+    {
+        __m256 tile[12];
+        __m256i m0 = msae__avx2_mask(cols), m1 = msae__avx2_mask(cols > 8 ? cols - 8 : 0);
+        tile[0] = c00, tile[1] = c01, tile[2] = c10, tile[3] = c11, tile[4] = c20, tile[5] = c21;
+        tile[6] = c30, tile[7] = c31, tile[8] = c40, tile[9] = c41, tile[10] = c50, tile[11] = c51;
+        for (size_t i = 0; i < rows; i++, c += ldc) {
+            if (accumulate) {
+                tile[2 * i] = _mm256_add_ps(tile[2 * i], _mm256_maskload_ps(c, m0));
+                tile[2 * i + 1] = _mm256_add_ps(tile[2 * i + 1], _mm256_maskload_ps(c + 8, m1));
+            }
+            _mm256_maskstore_ps(c, m0, tile[2 * i]);
+            _mm256_maskstore_ps(c + 8, m1, tile[2 * i + 1]);
+        }
+    }
+}
+
+/* 64 columns of the sum stay in 8 registers while all rows pass by; the rest goes 8 at a time. */
+static MSAE__AVX2 void msae__avx2_gather_axpy(float *y, const float *base, size_t stride,
+                                              const uint32_t *index, const float *weight,
+                                              size_t count, size_t width) {
+    size_t c = 0;
+    if (count == 0) return;
+    for (; c + 64 <= width; c += 64) {
+        __m256 y0 = _mm256_loadu_ps(y + c), y1 = _mm256_loadu_ps(y + c + 8);
+        __m256 y2 = _mm256_loadu_ps(y + c + 16), y3 = _mm256_loadu_ps(y + c + 24);
+        __m256 y4 = _mm256_loadu_ps(y + c + 32), y5 = _mm256_loadu_ps(y + c + 40);
+        __m256 y6 = _mm256_loadu_ps(y + c + 48), y7 = _mm256_loadu_ps(y + c + 56);
+        for (size_t e = 0; e < count; e++) {
+            const float *row = base + index[e] * stride + c;
+            __m256 w = _mm256_broadcast_ss(weight + e);
+            y0 = _mm256_fmadd_ps(w, _mm256_loadu_ps(row), y0);
+            y1 = _mm256_fmadd_ps(w, _mm256_loadu_ps(row + 8), y1);
+            y2 = _mm256_fmadd_ps(w, _mm256_loadu_ps(row + 16), y2);
+            y3 = _mm256_fmadd_ps(w, _mm256_loadu_ps(row + 24), y3);
+            y4 = _mm256_fmadd_ps(w, _mm256_loadu_ps(row + 32), y4);
+            y5 = _mm256_fmadd_ps(w, _mm256_loadu_ps(row + 40), y5);
+            y6 = _mm256_fmadd_ps(w, _mm256_loadu_ps(row + 48), y6);
+            y7 = _mm256_fmadd_ps(w, _mm256_loadu_ps(row + 56), y7);
+        }
+        _mm256_storeu_ps(y + c, y0), _mm256_storeu_ps(y + c + 8, y1);
+        _mm256_storeu_ps(y + c + 16, y2), _mm256_storeu_ps(y + c + 24, y3);
+        _mm256_storeu_ps(y + c + 32, y4), _mm256_storeu_ps(y + c + 40, y5);
+        _mm256_storeu_ps(y + c + 48, y6), _mm256_storeu_ps(y + c + 56, y7);
+    }
+    for (; c < width; c += 8) {
+        __m256i mask = msae__avx2_mask(width - c);
+        __m256 sum = _mm256_maskload_ps(y + c, mask);
+        for (size_t e = 0; e < count; e++) {
+            sum = _mm256_fmadd_ps(_mm256_broadcast_ss(weight + e),
+                                  _mm256_maskload_ps(base + index[e] * stride + c, mask), sum);
+        }
+        _mm256_maskstore_ps(y + c, mask, sum);
+    }
+}
+
+/* As above with a second use of every vector loaded: its product with a goes into the dot. */
+static MSAE__AVX2 void msae__avx2_gather_dot_axpy(float *y, float *dots, const float *a,
+                                                  const float *base, size_t stride,
+                                                  const uint32_t *index, const float *weight,
+                                                  size_t count, size_t width) {
+    size_t c = 0;
+    if (count == 0) return;
+    for (; c + 64 <= width; c += 64) {
+        const float *ac = a + c;
+        __m256 y0 = _mm256_loadu_ps(y + c), y1 = _mm256_loadu_ps(y + c + 8);
+        __m256 y2 = _mm256_loadu_ps(y + c + 16), y3 = _mm256_loadu_ps(y + c + 24);
+        __m256 y4 = _mm256_loadu_ps(y + c + 32), y5 = _mm256_loadu_ps(y + c + 40);
+        __m256 y6 = _mm256_loadu_ps(y + c + 48), y7 = _mm256_loadu_ps(y + c + 56);
+        for (size_t e = 0; e < count; e++) {
+            const float *row = base + index[e] * stride + c;
+            __m256 w = _mm256_broadcast_ss(weight + e);
+            __m256 r0 = _mm256_loadu_ps(row), r1 = _mm256_loadu_ps(row + 8), s0, s1;
+            y0 = _mm256_fmadd_ps(w, r0, y0), s0 = _mm256_mul_ps(_mm256_loadu_ps(ac), r0);
+            y1 = _mm256_fmadd_ps(w, r1, y1), s1 = _mm256_mul_ps(_mm256_loadu_ps(ac + 8), r1);
+            r0 = _mm256_loadu_ps(row + 16), r1 = _mm256_loadu_ps(row + 24);
+            y2 = _mm256_fmadd_ps(w, r0, y2);
+            s0 = _mm256_fmadd_ps(_mm256_loadu_ps(ac + 16), r0, s0);
+            y3 = _mm256_fmadd_ps(w, r1, y3);
+            s1 = _mm256_fmadd_ps(_mm256_loadu_ps(ac + 24), r1, s1);
+            r0 = _mm256_loadu_ps(row + 32), r1 = _mm256_loadu_ps(row + 40);
+            y4 = _mm256_fmadd_ps(w, r0, y4);
+            s0 = _mm256_fmadd_ps(_mm256_loadu_ps(ac + 32), r0, s0);
+            y5 = _mm256_fmadd_ps(w, r1, y5);
+            s1 = _mm256_fmadd_ps(_mm256_loadu_ps(ac + 40), r1, s1);
+            r0 = _mm256_loadu_ps(row + 48), r1 = _mm256_loadu_ps(row + 56);
+            y6 = _mm256_fmadd_ps(w, r0, y6);
+            s0 = _mm256_fmadd_ps(_mm256_loadu_ps(ac + 48), r0, s0);
+            y7 = _mm256_fmadd_ps(w, r1, y7);
+            s1 = _mm256_fmadd_ps(_mm256_loadu_ps(ac + 56), r1, s1);
+            dots[e] += msae__avx2_sum(_mm256_add_ps(s0, s1));
+        }
+        _mm256_storeu_ps(y + c, y0), _mm256_storeu_ps(y + c + 8, y1);
+        _mm256_storeu_ps(y + c + 16, y2), _mm256_storeu_ps(y + c + 24, y3);
+        _mm256_storeu_ps(y + c + 32, y4), _mm256_storeu_ps(y + c + 40, y5);
+        _mm256_storeu_ps(y + c + 48, y6), _mm256_storeu_ps(y + c + 56, y7);
+    }
+    for (; c < width; c += 8) {
+        __m256i mask = msae__avx2_mask(width - c);
+        __m256 sum = _mm256_maskload_ps(y + c, mask), va = _mm256_maskload_ps(a + c, mask);
+        for (size_t e = 0; e < count; e++) {
+            __m256 row = _mm256_maskload_ps(base + index[e] * stride + c, mask);
+            sum = _mm256_fmadd_ps(_mm256_broadcast_ss(weight + e), row, sum);
+            dots[e] += msae__avx2_sum(_mm256_mul_ps(va, row));
+        }
+        _mm256_maskstore_ps(y + c, mask, sum);
+    }
+}
+
+static MSAE__AVX2 void msae__avx2_adam(float *p, const float *g, float *m, float *v, size_t n,
+                                       float rescale, float project, const msae__adam *adam) {
+    const __m256 sign = _mm256_set1_ps(-0.0f);
+    const __m256 vrescale = _mm256_set1_ps(rescale), vproject = _mm256_set1_ps(project);
+    const __m256 clip = _mm256_set1_ps(adam->clip), decay = _mm256_set1_ps(adam->decay);
+    const __m256 b1 = _mm256_set1_ps(adam->beta1), c1 = _mm256_set1_ps(1 - adam->beta1);
+    const __m256 b2 = _mm256_set1_ps(adam->beta2), c2 = _mm256_set1_ps(1 - adam->beta2);
+    const __m256 rate = _mm256_set1_ps(adam->rate), root = _mm256_set1_ps(adam->root);
+    const __m256 eps = _mm256_set1_ps(adam->eps);
+    for (size_t i = 0; i < n; i += 8) {
+        __m256i mask = msae__avx2_mask(msae__min(n - i, 8));
+        __m256 value = _mm256_mul_ps(_mm256_maskload_ps(p + i, mask), vrescale);
+        __m256 gradient = _mm256_fnmadd_ps(vproject, value, _mm256_maskload_ps(g + i, mask));
+        __m256 m1, v1, step;
+        gradient = _mm256_mul_ps(gradient, clip);
+        m1 = _mm256_fmadd_ps(b1, _mm256_maskload_ps(m + i, mask), _mm256_mul_ps(c1, gradient));
+        v1 = _mm256_fmadd_ps(b2, _mm256_maskload_ps(v + i, mask),
+                             _mm256_mul_ps(_mm256_mul_ps(c2, gradient), gradient));
+        m1 = _mm256_and_ps(m1, _mm256_cmp_ps(_mm256_andnot_ps(sign, m1),
+                                             _mm256_set1_ps(MSAE__TINY_M), _CMP_GE_OQ));
+        v1 = _mm256_and_ps(v1, _mm256_cmp_ps(v1, _mm256_set1_ps(MSAE__TINY_V), _CMP_GE_OQ));
+        step = _mm256_div_ps(_mm256_mul_ps(rate, m1),
+                             _mm256_fmadd_ps(_mm256_sqrt_ps(v1), root, eps));
+        _mm256_maskstore_ps(m + i, mask, m1);
+        _mm256_maskstore_ps(v + i, mask, v1);
+        _mm256_maskstore_ps(p + i, mask, _mm256_fmsub_ps(value, decay, step));
+    }
+}
+
+static const msae_kernels msae__avx2_kernels = {MSAE_SIMD_AVX2,
+                                                6,
+                                                16,
+                                                64,
+                                                msae__avx2_dot,
+                                                msae__avx2_axpy,
+                                                msae__avx2_gemm,
+                                                msae__avx2_gather_axpy,
+                                                msae__avx2_gather_dot_axpy,
+                                                msae__avx2_adam};
+
+/* The processor has AVX2 and FMA (cpuid), and the system saves their registers (XCR0). */
+static int msae__detect_avx2(void) {
+    unsigned leaf1[4] = {0, 0, 0, 0}, leaf7[4] = {0, 0, 0, 0}, xcr0;
+    const unsigned fma = 1u << 12, osxsave = 1u << 27, avx = 1u << 28, avx2 = 1u << 5;
+#ifdef __GNUC__
+    unsigned high;
+    if (!__get_cpuid(1, &leaf1[0], &leaf1[1], &leaf1[2], &leaf1[3])) return 0;
+    if (!__get_cpuid_count(7, 0, &leaf7[0], &leaf7[1], &leaf7[2], &leaf7[3])) return 0;
+    if (!(leaf1[2] & osxsave)) return 0;
+    __asm__ volatile("xgetbv" : "=a"(xcr0), "=d"(high) : "c"(0));
+    (void)high;
+#else
+    int registers[4];
+    __cpuid(registers, 0);
+    if (registers[0] < 7) return 0;
+    __cpuid(registers, 1);
+    memcpy(leaf1, registers, sizeof leaf1);
+    __cpuidex(registers, 7, 0);
+    memcpy(leaf7, registers, sizeof leaf7);
+    if (!(leaf1[2] & osxsave)) return 0;
+    xcr0 = (unsigned)_xgetbv(0);
+#endif
+    return (leaf1[2] & avx) && (leaf1[2] & fma) && (leaf7[1] & avx2) && (xcr0 & 6) == 6;
+}
+#endif /* MSAE__HAS_AVX2 */
+
+/* ---------------------------------------------------------------------------------------------
+   Kernels: NEON on aarch64. 32 registers of 4 floats.
+   ------------------------------------------------------------------------------------------ */
+#ifdef MSAE__HAS_NEON
+
+static float msae__neon_dot(const float *a, const float *b, size_t n) {
+    float32x4_t s0 = vdupq_n_f32(0), s1 = s0, s2 = s0, s3 = s0;
+    float sum;
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        s0 = vfmaq_f32(s0, vld1q_f32(a + i), vld1q_f32(b + i));
+        s1 = vfmaq_f32(s1, vld1q_f32(a + i + 4), vld1q_f32(b + i + 4));
+        s2 = vfmaq_f32(s2, vld1q_f32(a + i + 8), vld1q_f32(b + i + 8));
+        s3 = vfmaq_f32(s3, vld1q_f32(a + i + 12), vld1q_f32(b + i + 12));
+    }
+    for (; i + 4 <= n; i += 4) s0 = vfmaq_f32(s0, vld1q_f32(a + i), vld1q_f32(b + i));
+    sum = vaddvq_f32(vaddq_f32(vaddq_f32(s0, s1), vaddq_f32(s2, s3)));
+    for (; i < n; i++) sum += a[i] * b[i];
+    return sum;
+}
+
+static void msae__neon_axpy(float *y, float a, const float *x, size_t n) {
+    size_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+        vst1q_f32(y + i, vfmaq_n_f32(vld1q_f32(y + i), vld1q_f32(x + i), a));
+    }
+    for (; i < n; i++) y[i] += a * x[i];
+}
+
+/* An 8 x 8 tile: 16 accumulators, two vectors of b, two of a (used by lane). */
+static void msae__neon_gemm(const float *a, const float *b, size_t k, float *c, size_t ldc,
+                            size_t rows, size_t cols, int accumulate) {
+    float32x4_t tile[16];
+    float edge[8];
+    for (int i = 0; i < 16; i++) tile[i] = vdupq_n_f32(0);
+    for (size_t s = 0; s < k; s++, a += 8, b += 8) {
+        float32x4_t a0 = vld1q_f32(a), a1 = vld1q_f32(a + 4);
+        float32x4_t b0 = vld1q_f32(b), b1 = vld1q_f32(b + 4);
+#define MSAE__NEON_ROW(i, av, lane)                                                                \
+    tile[2 * (i)] = vfmaq_laneq_f32(tile[2 * (i)], b0, av, lane);                                  \
+    tile[2 * (i) + 1] = vfmaq_laneq_f32(tile[2 * (i) + 1], b1, av, lane);
+        MSAE__NEON_ROW(0, a0, 0)
+        MSAE__NEON_ROW(1, a0, 1)
+        MSAE__NEON_ROW(2, a0, 2)
+        MSAE__NEON_ROW(3, a0, 3)
+        MSAE__NEON_ROW(4, a1, 0)
+        MSAE__NEON_ROW(5, a1, 1)
+        MSAE__NEON_ROW(6, a1, 2)
+        MSAE__NEON_ROW(7, a1, 3)
+#undef MSAE__NEON_ROW
+    }
+    for (size_t i = 0; i < rows; i++, c += ldc) {
+        vst1q_f32(edge, tile[2 * i]);
+        vst1q_f32(edge + 4, tile[2 * i + 1]);
+        for (size_t j = 0; j < cols; j++) c[j] = accumulate ? c[j] + edge[j] : edge[j];
+    }
+}
+
+/* 64 columns of the sum stay in 16 registers while all rows pass by. */
+static void msae__neon_gather_axpy(float *y, const float *base, size_t stride,
+                                   const uint32_t *index, const float *weight, size_t count,
+                                   size_t width) {
+    size_t c = 0;
+    for (; c + 64 <= width; c += 64) {
+        float32x4_t sum[16];
+        for (size_t i = 0; i < 16; i++) sum[i] = vld1q_f32(y + c + 4 * i);
+        for (size_t e = 0; e < count; e++) {
+            const float *row = base + index[e] * stride + c;
+            float32x4_t w = vdupq_n_f32(weight[e]);
+            for (size_t i = 0; i < 16; i++) sum[i] = vfmaq_f32(sum[i], vld1q_f32(row + 4 * i), w);
+        }
+        for (size_t i = 0; i < 16; i++) vst1q_f32(y + c + 4 * i, sum[i]);
+    }
+    for (size_t e = 0; e < count && c < width; e++) {
+        msae__neon_axpy(y + c, weight[e], base + index[e] * stride + c, width - c);
+    }
+}
+
+static void msae__neon_gather_dot_axpy(float *y, float *dots, const float *a, const float *base,
+                                       size_t stride, const uint32_t *index, const float *weight,
+                                       size_t count, size_t width) {
+    size_t c = 0;
+    for (; c + 32 <= width; c += 32) { /* 8 sums and 8 of a, both held */
+        float32x4_t sum[8], va[8];
+        for (size_t i = 0; i < 8; i++) {
+            sum[i] = vld1q_f32(y + c + 4 * i);
+            va[i] = vld1q_f32(a + c + 4 * i);
+        }
+        for (size_t e = 0; e < count; e++) {
+            const float *row = base + index[e] * stride + c;
+            float32x4_t w = vdupq_n_f32(weight[e]), s0 = vdupq_n_f32(0), s1 = s0;
+            for (size_t i = 0; i < 8; i += 2) {
+                float32x4_t r0 = vld1q_f32(row + 4 * i), r1 = vld1q_f32(row + 4 * i + 4);
+                sum[i] = vfmaq_f32(sum[i], r0, w), s0 = vfmaq_f32(s0, r0, va[i]);
+                sum[i + 1] = vfmaq_f32(sum[i + 1], r1, w), s1 = vfmaq_f32(s1, r1, va[i + 1]);
+            }
+            dots[e] += vaddvq_f32(vaddq_f32(s0, s1));
+        }
+        for (size_t i = 0; i < 8; i++) vst1q_f32(y + c + 4 * i, sum[i]);
+    }
+    for (size_t e = 0; e < count && c < width; e++) {
+        const float *row = base + index[e] * stride + c;
+        dots[e] += msae__neon_dot(a + c, row, width - c);
+        msae__neon_axpy(y + c, weight[e], row, width - c);
+    }
+}
+
+static void msae__neon_adam(float *p, const float *g, float *m, float *v, size_t n, float rescale,
+                            float project, const msae__adam *adam) {
+    const float32x4_t rate = vdupq_n_f32(adam->rate), eps = vdupq_n_f32(adam->eps);
+    size_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+        float32x4_t value = vmulq_n_f32(vld1q_f32(p + i), rescale);
+        float32x4_t gradient = vfmsq_n_f32(vld1q_f32(g + i), value, project), m1, v1, step;
+        gradient = vmulq_n_f32(gradient, adam->clip);
+        m1 = vfmaq_n_f32(vmulq_n_f32(gradient, 1 - adam->beta1), vld1q_f32(m + i), adam->beta1);
+        v1 = vmulq_f32(vmulq_n_f32(gradient, 1 - adam->beta2), gradient);
+        v1 = vfmaq_n_f32(v1, vld1q_f32(v + i), adam->beta2);
+        m1 = vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(m1),
+                                             vcagtq_f32(m1, vdupq_n_f32(MSAE__TINY_M))));
+        v1 = vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(v1),
+                                             vcgtq_f32(v1, vdupq_n_f32(MSAE__TINY_V))));
+        step = vdivq_f32(vmulq_f32(rate, m1), vfmaq_n_f32(eps, vsqrtq_f32(v1), adam->root));
+        vst1q_f32(m + i, m1);
+        vst1q_f32(v + i, v1);
+        vst1q_f32(p + i, vsubq_f32(vmulq_n_f32(value, adam->decay), step));
+    }
+    msae__scalar_adam(p + i, g + i, m + i, v + i, n - i, rescale, project, adam);
+}
+
+static const msae_kernels msae__neon_kernels = {MSAE_SIMD_NEON,
+                                                8,
+                                                8,
+                                                64,
+                                                msae__neon_dot,
+                                                msae__neon_axpy,
+                                                msae__neon_gemm,
+                                                msae__neon_gather_axpy,
+                                                msae__neon_gather_dot_axpy,
+                                                msae__neon_adam};
+#endif /* MSAE__HAS_NEON */
+
+/* ---------------------------------------------------------------------------------------------
+   Dispatch
+   ------------------------------------------------------------------------------------------ */
+
+/* The table of a path, or NULL when this build or processor lacks it. */
+static const msae_kernels *msae__kernels_for(msae_simd simd) {
+    switch (simd) {
+    case MSAE_SIMD_SCALAR: return &msae__scalar_kernels;
+#ifdef MSAE__HAS_AVX2
+    case MSAE_SIMD_AUTO:
+        return msae__detect_avx2() ? &msae__avx2_kernels : &msae__scalar_kernels;
+    case MSAE_SIMD_AVX2: return msae__detect_avx2() ? &msae__avx2_kernels : NULL;
+#elif defined(MSAE__HAS_NEON)
+    case MSAE_SIMD_AUTO:
+    case MSAE_SIMD_NEON: return &msae__neon_kernels;
+#else
+    case MSAE_SIMD_AUTO: return &msae__scalar_kernels;
+#endif
+    default: return NULL;
+    }
+}
+
+MSAE_API int msae_simd_available(msae_simd simd) {
+    return msae__kernels_for(simd) != NULL;
+}
+
+MSAE_API const char *msae_simd_name(msae_simd simd) {
+    static const char *const names[] = {"auto", "scalar", "avx2", "neon"};
+    return (unsigned)simd < MSAE_SIMD_COUNT ? names[simd] : "unknown";
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Matrix product: C = A B^T for row-major A [rows, k] and B [cols, k]
+   ------------------------------------------------------------------------------------------ */
+
+#define MSAE__KC 256 /* depth of a block: an nr-wide panel of B stays in the first-level cache */
+
+/* Rows of a tile are this far apart: an odd number of cache lines, so that equal columns of many
+   rows do not meet in the same cache set. */
+static size_t msae__stride(size_t d) {
+    return (msae__ceil_div(d, 16) | 1) * 16;
+}
+
+/* rows x [rows][stride] to [depth][width], the last panel filled up with zeros. */
+static void msae__pack_panel(float *out, size_t width, const float *x, size_t stride, size_t rows,
+                             size_t depth) {
+    for (size_t i = 0; i < width; i++) {
+        if (i < rows) {
+            const float *row = x + i * stride;
+            for (size_t s = 0; s < depth; s++) out[s * width + i] = row[s];
+        } else {
+            for (size_t s = 0; s < depth; s++) out[s * width + i] = 0;
+        }
+    }
+}
+
+/* Floats that msae__pack_rows writes. */
+static size_t msae__packed_floats(const msae_kernels *kernels, size_t rows, size_t k) {
+    return msae__round_up(rows, kernels->mr) * k;
+}
+
+/* All of A: depth block after depth block, in each one panel of mr rows after the other. */
+static void msae__pack_rows(const msae_kernels *kernels, float *out, const float *a, size_t stride,
+                            size_t rows, size_t k) {
+    for (size_t k0 = 0; k0 < k; k0 += MSAE__KC) {
+        size_t depth = msae__min(MSAE__KC, k - k0);
+        for (size_t i = 0; i < rows; i += kernels->mr) {
+            msae__pack_panel(out, kernels->mr, a + i * stride + k0, stride,
+                             msae__min(kernels->mr, rows - i), depth);
+            out += depth * kernels->mr;
+        }
+    }
+}
+
+/* c [rows, ldc] = A B^T for packed A and b [cols][stride]; panel holds nr * MSAE__KC floats. Each element
+   is summed in the same order whatever rows and cols are. */
+static void msae__product(const msae_kernels *kernels, const float *packed, size_t rows,
+                          const float *b, size_t stride, size_t cols, size_t k, float *c,
+                          size_t ldc, float *panel) {
+    const size_t mr = kernels->mr, nr = kernels->nr;
+    const float *block = packed;
+    for (size_t k0 = 0; k0 < k; k0 += MSAE__KC) {
+        size_t depth = msae__min(MSAE__KC, k - k0);
+        for (size_t j = 0; j < cols; j += nr) {
+            size_t width = msae__min(nr, cols - j);
+            const float *a = block;
+            msae__pack_panel(panel, nr, b + j * stride + k0, stride, width, depth);
+            for (size_t i = 0; i < rows; i += mr, a += depth * mr) {
+                kernels->gemm(a, panel, depth, c + i * ldc + j, ldc, msae__min(mr, rows - i), width,
+                              k0 > 0);
+            }
+        }
+        block += msae__round_up(rows, mr) * depth;
+    }
+}
+
+/* Rows of B, or latents, that one task covers: enough to pay for the call, few enough to keep all
+   workers busy. */
+#define MSAE__LATENT_BLOCK 64
+
+/* c [rows][ldc] = A B^T + bias over the workers. */
+typedef struct msae__matmul {
+    const msae_kernels *kernels;
+    const float *a, *b, *bias; /* bias [cols] or NULL */
+    size_t a_stride, b_stride;
+    size_t rows, cols, depth;
+    float *c;
+    size_t ldc;
+    float *packed; /* msae__packed_floats */
+    float *panels; /* for each worker nr * MSAE__KC */
+} msae__matmul;
+
+/* Below this many rows the packing does not pay: each element is a dot product of two rows. */
+#define MSAE__FEW_ROWS 4
+
+static void msae__matmul_task(void *context, size_t task, size_t worker) {
+    const msae__matmul *p = (const msae__matmul *)context;
+    const size_t first = task * MSAE__LATENT_BLOCK;
+    const size_t count = msae__min(MSAE__LATENT_BLOCK, p->cols - first);
+    const float *b = p->b + first * p->b_stride;
+    float *c = p->c + first;
+    if (p->rows < MSAE__FEW_ROWS) {
+        for (size_t j = 0; j < count; j++) {
+            for (size_t r = 0; r < p->rows; r++) {
+                c[r * p->ldc + j] =
+                    p->kernels->dot(p->a + r * p->a_stride, b + j * p->b_stride, p->depth);
+            }
+        }
+    } else {
+#ifdef MSAE_USE_CBLAS
+        (void)worker;
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)p->rows, (int)count,
+                    (int)p->depth, 1, p->a, (int)p->a_stride, b, (int)p->b_stride, 0, c,
+                    (int)p->ldc);
+#else
+        msae__product(p->kernels, p->packed, p->rows, b, p->b_stride, count, p->depth, c, p->ldc,
+                      p->panels + worker * p->kernels->nr * MSAE__KC);
+#endif
+    }
+    for (size_t r = 0; r < p->rows && p->bias; r++) {
+        for (size_t j = 0; j < count; j++) c[r * p->ldc + j] += p->bias[first + j];
+    }
+}
+
+static void msae__run_matmul(const msae__matmul *p, const msae_parallel *parallel) {
+#ifndef MSAE_USE_CBLAS
+    if (p->rows >= MSAE__FEW_ROWS) {
+        msae__pack_rows(p->kernels, p->packed, p->a, p->a_stride, p->rows, p->depth);
+    }
+#endif
+    msae__parallel_for(parallel, msae__ceil_div(p->cols, MSAE__LATENT_BLOCK), msae__matmul_task,
+                       (void *)(uintptr_t)p);
+}
+
+/* Pre-activations pre [rows][n] = (xin - pre_bias) encoder^T + latent_bias of centred rows. */
+static void msae__encode_rows_to(const msae_model *model, const float *centred, size_t stride,
+                                 size_t rows, float *packed, float *panels, float *pre) {
+    msae__matmul p;
+    p.kernels = model->kernels;
+    p.a = centred;
+    p.a_stride = stride;
+    p.rows = rows;
+    p.b = model->encoder;
+    p.b_stride = p.depth = model->n_inputs;
+    p.cols = p.ldc = model->n_latents;
+    p.bias = model->latent_bias;
+    p.c = pre;
+    p.packed = packed;
+    p.panels = panels;
+    msae__run_matmul(&p, &model->parallel);
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Selection: the thresholds of all nesting levels of a row from one ranking
+   ------------------------------------------------------------------------------------------ */
+
+/* Unsigned keys in the order of the pre-activations. 0: never active. */
+static uint32_t msae__key(float pre, msae_activation activation) {
+    uint32_t bits = msae__float_bits(pre), magnitude = bits & 0x7fffffffu;
+    switch (activation) {
+    case MSAE_ACTIVATION_ABS: return magnitude;
+    case MSAE_ACTIVATION_IDENTITY: /* -0 and +0 tie */
+        return bits >> 31 ? 0x80000000u - magnitude : 0x80000000u + magnitude;
+    default: return bits >> 31 ? 0 : bits;
+    }
+}
+
+/* The k largest keys are those above `key` and, of those equal to it, the first `ties`. */
+typedef struct msae__cut {
+    uint32_t key;
+    size_t ties;
+} msae__cut;
+
+#define MSAE__DIGIT 7 /* 21 low bits in three digits */
+
+/* The rank-th largest (from 1) of keys that agree in their upper bits; keys are overwritten. */
+static msae__cut msae__cut_within(uint32_t *keys, size_t count, size_t rank) {
+    msae__cut cut;
+    for (int shift = 2 * MSAE__DIGIT; shift >= 0 && count > 1; shift -= MSAE__DIGIT) {
+        const uint32_t mask = (1u << MSAE__DIGIT) - 1;
+        uint32_t histogram[1 << MSAE__DIGIT] = {0}, digit = mask;
+        size_t kept = 0;
+        for (size_t i = 0; i < count; i++) histogram[keys[i] >> shift & mask]++;
+        while (rank > histogram[digit]) rank -= histogram[digit--];
+        for (size_t i = 0; i < count; i++) {
+            if ((keys[i] >> shift & mask) == digit) keys[kept++] = keys[i];
+        }
+        count = kept;
+    }
+    cut.key = keys[0];
+    cut.ties = rank;
+    return cut;
+}
+
+#define MSAE__BIN_SHIFT (3 * MSAE__DIGIT)
+#define MSAE__BINS (1 << (32 - MSAE__BIN_SHIFT))
+
+/* cuts[i] for the k = ks[i] largest of keys [n] that are not 0, ks ascending: one histogram over the
+   upper bits finds the bin of every cut, then only those bins are looked into. Where all are
+   kept the cut is {0, 0}. scratch [n]. Returns the number of keys that are not 0. */
+static size_t msae__cuts(const uint32_t *keys, size_t n, const size_t *ks, size_t levels,
+                         msae__cut *cuts, uint32_t *scratch) {
+    uint32_t histogram[MSAE__BINS] = {0};
+    uint8_t segment_of[MSAE__BINS] = {0}; /* 1 + the segment of scratch with the bin's keys */
+    size_t starts[MSAE_MAX_LEVELS + 1], ends[MSAE_MAX_LEVELS], ranks[MSAE_MAX_LEVELS];
+    size_t segment[MSAE_MAX_LEVELS], segments = 0, active = 0, above = 0, bin = MSAE__BINS - 1;
+    for (size_t j = 0; j < n; j++) {
+        histogram[keys[j] >> MSAE__BIN_SHIFT]++;
+        active += keys[j] != 0;
+    }
+    histogram[0] -= (uint32_t)(n - active);
+    starts[0] = 0;
+    for (size_t i = 0; i < levels && ks[i] < active; i++) {
+        while (above + histogram[bin] < ks[i]) above += histogram[bin--];
+        if (!segment_of[bin]) {
+            starts[segments + 1] = starts[segments] + histogram[bin];
+            ends[segments] = starts[segments];
+            segment_of[bin] = (uint8_t)++segments;
+        }
+        segment[i] = (size_t)segment_of[bin] - 1;
+        ranks[i] = ks[i] - above;
+    }
+    if (segments > 0) {
+        for (size_t j = 0; j < n; j++) {
+            size_t s = segment_of[keys[j] >> MSAE__BIN_SHIFT];
+            if (s && keys[j]) scratch[ends[s - 1]++] = keys[j];
+        }
+    }
+    for (size_t i = levels; i-- > 0;) {
+        if (ks[i] >= active) {
+            cuts[i].key = 0;
+            cuts[i].ties = 0;
+            continue;
+        }
+        cuts[i] = msae__cut_within(scratch + starts[segment[i]],
+                                   ends[segment[i]] - starts[segment[i]], ranks[i]);
+        /* the next smaller level of this segment needs its keys again */
+        if (i > 0 && segment[i - 1] == segment[i]) {
+            size_t at = starts[segment[i]];
+            for (size_t j = 0; j < n; j++) {
+                if (keys[j] && segment_of[keys[j] >> MSAE__BIN_SHIFT] == segment[i] + 1) {
+                    scratch[at++] = keys[j];
+                }
+            }
+        }
+    }
+    return active;
+}
+
+static float msae__soft_cap(float value, float cap) {
+    return cap > 0 ? cap * tanhf(value / cap) : value;
+}
+
+/* A row's pre-activations to keys. */
+static void msae__keys(const float *pre, size_t n, msae_activation activation, uint32_t *keys) {
+    for (size_t j = 0; j < n; j++) keys[j] = msae__key(pre[j], activation);
+}
+
+/* Of a row of pre-activations, the k largest active ones as codes, in the order of the latents.
+   keys and scratch [n]. Returns their number. */
+static size_t msae__top_codes(const float *pre, size_t n, size_t k, msae_activation activation,
+                              msae_code *codes, uint32_t *keys, uint32_t *scratch) {
+    msae__cut cut;
+    size_t count = 0;
+    msae__keys(pre, n, activation, keys);
+    msae__cuts(keys, n, &k, 1, &cut, scratch);
+    for (size_t j = 0; j < n && count < k; j++) {
+        if (keys[j] > cut.key || (keys[j] == cut.key && cut.ties > 0)) {
+            cut.ties -= keys[j] == cut.key;
+            codes[count].latent = (uint32_t)j;
+            codes[count++].value = activation == MSAE_ACTIVATION_ABS ? fabsf(pre[j]) : pre[j];
+        }
+    }
+    return count;
+}
+
+/* Codes by descending value, equal ones in the order they came (ascending latents): insertion for a
+   few, a stable radix sort by bytes otherwise. spare [count]. */
+static void msae__sort_codes(msae_code *codes, size_t count, msae_code *spare) {
+    if (count <= 32) {
+        for (size_t i = 1; i < count; i++) {
+            msae_code code = codes[i];
+            size_t at = i;
+            for (; at > 0 && codes[at - 1].value < code.value; at--) codes[at] = codes[at - 1];
+            codes[at] = code;
+        }
+        return;
+    }
+    for (int shift = 0; shift < 32; shift += 8) { /* an even number of passes ends in codes */
+        size_t starts[257] = {0};
+        msae_code *swap = codes;
+        for (size_t i = 0; i < count; i++) {
+            starts[256 - (msae__key(codes[i].value, MSAE_ACTIVATION_IDENTITY) >> shift & 255)]++;
+        }
+        for (size_t b = 1; b < 257; b++) starts[b] += starts[b - 1];
+        for (size_t i = 0; i < count; i++) {
+            size_t b = msae__key(codes[i].value, MSAE_ACTIVATION_IDENTITY) >> shift & 255;
+            spare[starts[255 - b]++] = codes[i];
+        }
+        codes = spare;
+        spare = swap;
+    }
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Model
+   ------------------------------------------------------------------------------------------ */
+
+static const char *const msae__recipe_names[] = {"default",   "msae-uw", "msae-rw", "topk",
+                                                 "batchtopk", "relu",    "jumprelu"};
+
+MSAE_API const char *msae_recipe_name(msae_recipe recipe) {
+    return (unsigned)recipe < MSAE_RECIPE_COUNT ? msae__recipe_names[recipe] : "unknown";
+}
+
+/* The place of `name` in names [1 .. count - 1]; count when it is not there. */
+static int msae__name_index(const char *name, const char *const *names, int count) {
+    int i = 1;
+    while (i < count && strcmp(name, names[i]) != 0) i++;
+    return i;
+}
+
+MSAE_API msae_recipe msae_recipe_from_name(const char *name) {
+    return (msae_recipe)msae__name_index(name, msae__recipe_names, MSAE_RECIPE_COUNT);
+}
+
+static int msae__is_nested(msae_recipe recipe) {
+    return recipe == MSAE_RECIPE_MSAE_UW || recipe == MSAE_RECIPE_MSAE_RW;
+}
+
+/* The nesting list of a resolved descriptor into levels; returns their number or 0 with an error. */
+static size_t msae__resolve_levels(const msae_model_desc *desc, size_t *levels, msae_error *error) {
+    const size_t n = desc->n_latents;
+    size_t count = 0;
+    if (desc->recipe == MSAE_RECIPE_TOPK || desc->recipe == MSAE_RECIPE_BATCHTOPK) {
+        levels[0] = desc->k;
+        return 1;
+    }
+    if (!msae__is_nested(desc->recipe)) {
+        levels[0] = n;
+        return 1;
+    }
+    if (desc->nesting && desc->n_levels > 0) {
+        if (desc->n_levels > MSAE_MAX_LEVELS) {
+            msae__fail_at(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "more than",
+                          MSAE_MAX_LEVELS, " nesting levels");
+            return 0;
+        }
+        for (size_t i = 0; i < desc->n_levels; i++) {
+            size_t k = desc->nesting[i];
+            if (k == 0 || k > n) {
+                msae__fail_at(error, MSAE_ERROR_ARGUMENT, i, "nesting level", k,
+                              " is not between 1 and the number of latents");
+                return 0;
+            }
+            if (i > 0 && k <= levels[i - 1]) {
+                msae__fail(error, MSAE_ERROR_ARGUMENT, "the nesting list does not ascend");
+                return 0;
+            }
+            levels[i] = k;
+        }
+        return desc->n_levels;
+    }
+    for (size_t k = desc->nesting_start; k <= n; k *= 2) {
+        levels[count++] = k;
+        if (k > n / 2) break;
+    }
+    if (count == 0 || levels[count - 1] != n) levels[count++] = n;
+    return count;
+}
+
+MSAE_API msae_status msae_model_desc_resolve(const msae_model_desc *desc, msae_model_desc *resolved,
+                                             size_t *levels, float *weights, msae_error *error) {
+    msae_model_desc r = *desc;
+    size_t list[MSAE_MAX_LEVELS], count, values;
+    float sum = 0;
+    if (r.n_inputs == 0 || r.n_inputs > UINT32_MAX) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "the number of inputs is out of range");
+    }
+    if (r.n_latents == 0 || r.n_latents >= UINT32_MAX) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "the number of latents is out of range");
+    }
+    if (!msae__mul(r.n_inputs, r.n_latents, &values) || values > SIZE_MAX / 16 / sizeof(float)) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "inputs times latents is too large");
+    }
+    if ((unsigned)r.recipe >= MSAE_RECIPE_COUNT) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "unknown recipe");
+    }
+    if ((unsigned)r.activation > MSAE_ACTIVATION_ABS) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "unknown activation");
+    }
+    if (r.recipe == MSAE_RECIPE_DEFAULT) r.recipe = MSAE_RECIPE_MSAE_UW;
+    if (r.activation == MSAE_ACTIVATION_DEFAULT) r.activation = MSAE_ACTIVATION_RELU;
+    if (r.activation != MSAE_ACTIVATION_RELU && !msae__is_nested(r.recipe) &&
+        r.recipe != MSAE_RECIPE_TOPK) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "this recipe's activation is fixed");
+    }
+    if (r.nesting_start == 0) r.nesting_start = msae__min(64, r.n_latents);
+    if (r.nesting_start > r.n_latents) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "the nesting starts beyond the latents");
+    }
+    if (r.k == 0) r.k = msae__min(r.recipe == MSAE_RECIPE_BATCHTOPK ? 32 : 64, r.n_latents);
+    if (r.k > r.n_latents) {
+        return msae__fail_at(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "k =", r.k,
+                             " is more than the number of latents");
+    }
+    if (!(r.soft_cap >= 0) || !msae__is_finite(r.soft_cap)) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "the soft cap is negative");
+    }
+    if (r.threshold == 0) r.threshold = 0.001f;
+    if (!(r.threshold > 0) || !msae__is_finite(r.threshold)) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "the initial threshold is not positive");
+    }
+    if (!msae_simd_available(r.simd)) {
+        return msae__fail(error, MSAE_ERROR_UNSUPPORTED,
+                          "this instruction path is not available here");
+    }
+    count = msae__resolve_levels(&r, list, error);
+    if (count == 0) return MSAE_ERROR_ARGUMENT;
+    if (r.level_weights && r.n_level_weights != count) {
+        return msae__fail_at(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION,
+                             "the number of level weights does not match the", count,
+                             " nesting levels");
+    }
+    for (size_t i = 0; i < count; i++) {
+        float weight = r.level_weights                       ? r.level_weights[i]
+                       : r.recipe == MSAE_RECIPE_MSAE_RW ? (float)(count - i)
+                                                             : 1;
+        if (!(weight >= 0) || !msae__is_finite(weight)) {
+            return msae__fail(error, MSAE_ERROR_ARGUMENT, "a level weight is negative");
+        }
+        sum += weight;
+        if (levels) levels[i] = list[i];
+        if (weights) weights[i] = weight;
+    }
+    if (!(sum > 0) || !msae__is_finite(sum)) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "the level weights have no positive sum");
+    }
+    r.n_levels = count;
+    *resolved = r;
+    return MSAE_OK;
+}
+
+/* The arrays of a model whose sizes are set. */
+static void msae__model_layout(msae_model *model, msae__arena *arena) {
+    const size_t n = model->n_latents, d = model->n_inputs;
+    model->encoder = MSAE__TAKE(arena, float, n *d);
+    model->decoder = model->tied ? model->encoder : MSAE__TAKE(arena, float, n *d);
+    model->pre_bias = MSAE__TAKE(arena, float, d);
+    model->latent_bias = MSAE__TAKE(arena, float, n);
+    model->log_threshold =
+        model->recipe == MSAE_RECIPE_JUMPRELU ? MSAE__TAKE(arena, float, n) : NULL;
+    model->mean = MSAE__TAKE(arena, float, d);
+}
+
+/* Everything but the arrays. */
+static msae_status msae__model_shape(msae_model *model, const msae_model_desc *desc,
+                                     msae_model_desc *resolved, msae_error *error) {
+    msae_status status;
+    memset(model, 0, sizeof *model);
+    status = msae_model_desc_resolve(desc, resolved, model->nesting, model->level_weights, error);
+    if (status != MSAE_OK) {
+        memset(model, 0, sizeof *model);
+        return status;
+    }
+    model->n_inputs = resolved->n_inputs;
+    model->n_latents = resolved->n_latents;
+    model->recipe = resolved->recipe;
+    model->activation = resolved->activation;
+    model->n_levels = resolved->n_levels;
+    model->tied = resolved->tied != 0;
+    model->normalize = resolved->normalize != 0;
+    model->soft_cap = resolved->soft_cap;
+    model->threshold = -1;
+    model->scale = 1;
+    model->kernels = msae__kernels_for(resolved->simd);
+    model->simd = model->kernels->simd;
+    model->allocator = resolved->allocator;
+    model->parallel = resolved->parallel;
+    return MSAE_OK;
+}
+
+static void msae__model_weights(msae_model *model, float threshold, uint64_t seed) {
+    const size_t n = model->n_latents, d = model->n_inputs;
+    uint64_t state[4];
+    msae__seed(state, seed);
+    for (size_t j = 0; j < n; j++) {
+        float *row = model->decoder + j * d;
+        double squares = 0;
+        float scale;
+        for (size_t i = 0; i < d; i++) {
+            row[i] = msae__random_symmetric(state);
+            squares += (double)row[i] * (double)row[i];
+        }
+        scale = squares > 0 ? (float)(0.1 / sqrt(squares)) : 0;
+        for (size_t i = 0; i < d; i++) row[i] *= scale;
+    }
+    if (!model->tied) memcpy(model->encoder, model->decoder, n * d * sizeof(float));
+    memset(model->pre_bias, 0, d * sizeof(float));
+    memset(model->latent_bias, 0, n * sizeof(float));
+    memset(model->mean, 0, d * sizeof(float));
+    for (size_t j = 0; model->log_threshold && j < n; j++) model->log_threshold[j] = logf(threshold);
+}
+
+MSAE_API msae_status msae_model_bytes(const msae_model_desc *desc, size_t *bytes,
+                                      msae_error *error) {
+    msae_model model;
+    msae_model_desc resolved;
+    msae__arena arena = msae__arena_over(NULL);
+    msae_status status = msae__model_shape(&model, desc, &resolved, error);
+    if (status != MSAE_OK) return status;
+    msae__model_layout(&model, &arena);
+    if (!msae__arena_bytes(&arena, bytes)) return msae__fail_memory(error);
+    return MSAE_OK;
+}
+
+MSAE_API msae_status msae_model_init_in(msae_model *model, const msae_model_desc *desc,
+                                        void *memory, size_t bytes, msae_error *error) {
+    msae_model_desc resolved;
+    msae__arena arena = msae__arena_over(memory);
+    size_t needed;
+    msae_status status = msae_model_bytes(desc, &needed, error);
+    if (status == MSAE_OK && (!memory || bytes < needed)) {
+        status = msae__fail(error, MSAE_ERROR_MEMORY, "the memory given for the model is too small");
+    }
+    if (status == MSAE_OK) status = msae__model_shape(model, desc, &resolved, error);
+    if (status != MSAE_OK) {
+        memset(model, 0, sizeof *model);
+        return status;
+    }
+    msae__model_layout(model, &arena);
+    msae__model_weights(model, resolved.threshold, resolved.seed);
+    model->memory = memory;
+    model->memory_bytes = bytes;
+    return MSAE_OK;
+}
+
+MSAE_API msae_status msae_model_init(msae_model *model, const msae_model_desc *desc,
+                                     msae_error *error) {
+    size_t bytes;
+    void *memory;
+    msae_status status = msae_model_bytes(desc, &bytes, error);
+    memset(model, 0, sizeof *model);
+    if (status != MSAE_OK) return status;
+    memory = msae__alloc(&desc->allocator, bytes);
+    if (!memory) return msae__fail_memory(error);
+    status = msae_model_init_in(model, desc, memory, bytes, error);
+    if (status != MSAE_OK) {
+        msae__free(&desc->allocator, memory, bytes);
+        return status;
+    }
+    model->owns_memory = 1;
+    return MSAE_OK;
+}
+
+MSAE_API void msae_model_free(msae_model *model) {
+    if (model->owns_memory) msae__free(&model->allocator, model->memory, model->memory_bytes);
+    memset(model, 0, sizeof *model);
+}
+
+/* Mean and unbiased deviation of a row (0 for d = 1), in double. */
+static void msae__moments(const float *x, size_t d, double *mean, double *deviation) {
+    double sum = 0, squares = 0;
+    for (size_t i = 0; i < d; i++) sum += x[i];
+    *mean = sum / (double)d;
+    for (size_t i = 0; i < d; i++) squares += (x[i] - *mean) * (x[i] - *mean);
+    *deviation = d > 1 ? sqrt(squares / (double)(d - 1)) : 0;
+}
+
+static int msae__row_is_finite(const float *x, size_t d) {
+    uint32_t worst = 0; /* one maximum over exponents keeps the loop free of branches */
+    for (size_t i = 0; i < d; i++) {
+        uint32_t exponent = msae__float_bits(x[i]) & 0x7f800000u;
+        if (exponent > worst) worst = exponent;
+    }
+    return worst != 0x7f800000u;
+}
+
+/* A raw row into the model's space: out = (x - mean) * scale. */
+static void msae__to_model_space(const msae_model *model, const float *x, float *out) {
+    for (size_t i = 0; i < model->n_inputs; i++) out[i] = (x[i] - model->mean[i]) * model->scale;
+}
+
+/* A row of the model's space to what the encoder sees, in place: x = xin - pre_bias. `moments` receives
+   what restores the row's own mean and deviation. */
+static void msae__to_encoder_input(const msae_model *model, float *x, float moments[2]) {
+    const size_t d = model->n_inputs;
+    moments[0] = 0;
+    moments[1] = 1;
+    if (model->normalize) {
+        double mean, deviation;
+        msae__moments(x, d, &mean, &deviation);
+        for (size_t i = 0; i < d; i++) x[i] = (float)((x[i] - mean) / (deviation + 1e-5));
+        moments[0] = (float)mean;
+        moments[1] = (float)deviation;
+    }
+    for (size_t i = 0; i < d; i++) x[i] -= model->pre_bias[i];
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Inference
+   ------------------------------------------------------------------------------------------ */
+
+#define MSAE__INFERENCE_ROWS 64 /* rows of a tile */
+
+/* What a worker needs to rank one row. */
+typedef struct msae__ranking {
+    uint32_t *keys, *scratch;  /* [n] each */
+    msae_code *codes, *spare;  /* [n] each */
+} msae__ranking;
+
+/* A tile of rows on its way through the encoder. */
+typedef struct msae__tile {
+    const msae_model *model;
+    size_t stride;
+    float *centred;          /* [rows][stride] */
+    float *moments;          /* [rows][2] */
+    float *packed;           /* packed rows for the product */
+    float *pre;              /* [rows][n] */
+    float *panels;           /* for each worker nr * MSAE__KC */
+    msae__ranking rankings[1]; /* of worker 0; those of the others follow at ranking_stride */
+    size_t ranking_stride;     /* bytes from one worker's arrays to the next's */
+} msae__tile;
+
+static void msae__tile_layout(msae__tile *tile, const msae_model *model, size_t rows,
+                              msae__arena *arena) {
+    const size_t n = model->n_latents, workers = msae__workers(&model->parallel);
+    size_t start;
+    rows = msae__max(1, msae__min(rows, MSAE__INFERENCE_ROWS));
+    tile->model = model;
+    tile->stride = msae__stride(model->n_inputs);
+    tile->centred = MSAE__TAKE(arena, float, rows *tile->stride);
+    tile->moments = MSAE__TAKE(arena, float, rows * 2);
+    tile->packed =
+        MSAE__TAKE(arena, float, msae__packed_floats(model->kernels, rows, model->n_inputs));
+    tile->pre = MSAE__TAKE(arena, float, rows *n);
+    tile->panels = MSAE__TAKE(arena, float, workers *model->kernels->nr *MSAE__KC);
+    start = arena->used;
+    for (size_t w = 0; w < workers; w++) {
+        msae__ranking ranking;
+        ranking.keys = MSAE__TAKE(arena, uint32_t, n);
+        ranking.scratch = MSAE__TAKE(arena, uint32_t, n);
+        ranking.codes = MSAE__TAKE(arena, msae_code, n);
+        ranking.spare = MSAE__TAKE(arena, msae_code, n);
+        if (w == 0) {
+            tile->rankings[0] = ranking;
+            tile->ranking_stride = arena->used - start;
+        }
+    }
+}
+
+static msae__ranking msae__worker_ranking(const msae__tile *tile, size_t worker) {
+    msae__ranking ranking = tile->rankings[0];
+    const size_t offset = worker * tile->ranking_stride;
+    ranking.keys += offset / sizeof *ranking.keys;
+    ranking.scratch += offset / sizeof *ranking.scratch;
+    ranking.codes += offset / sizeof *ranking.codes;
+    ranking.spare += offset / sizeof *ranking.spare;
+    return ranking;
+}
+
+MSAE_API size_t msae_workspace_bytes(const msae_model *model, size_t rows) {
+    msae__tile tile;
+    msae__arena arena = msae__arena_over(NULL);
+    size_t bytes;
+    msae__tile_layout(&tile, model, rows, &arena);
+    return msae__arena_bytes(&arena, &bytes) ? bytes : SIZE_MAX;
+}
+
+/* Rows that are already in tile->centred, in the model's space, to pre-activations. */
+static void msae__tile_encode(const msae__tile *tile, size_t rows) {
+    for (size_t r = 0; r < rows; r++) {
+        msae__to_encoder_input(tile->model, tile->centred + r * tile->stride,
+                               tile->moments + 2 * r);
+    }
+    msae__encode_rows_to(tile->model, tile->centred, tile->stride, rows, tile->packed, tile->panels,
+                         tile->pre);
+}
+
+/* The codes of one row of pre-activations (which are overwritten), by descending value, at
+   ranking->codes; k = 0 for the recipe's own rule. */
+static size_t msae__rank_row(const msae_model *model, float *pre, size_t k,
+                             const msae__ranking *ranking) {
+    const size_t n = model->n_latents;
+    size_t count;
+    if (model->recipe == MSAE_RECIPE_JUMPRELU) {
+        for (size_t j = 0; j < n; j++) {
+            if (!(pre[j] > expf(model->log_threshold[j]))) pre[j] = 0;
+        }
+    }
+    if (k == 0) {
+        k = model->nesting[model->n_levels - 1];
+        if (model->recipe == MSAE_RECIPE_BATCHTOPK) {
+            k = n;
+            for (size_t j = 0; j < n; j++) {
+                if (!(pre[j] > model->threshold)) pre[j] = 0;
+            }
+        }
+    }
+    count = msae__top_codes(pre, n, msae__min(k, n), model->activation, ranking->codes,
+                            ranking->keys, ranking->scratch);
+    msae__sort_codes(ranking->codes, count, ranking->spare);
+    for (size_t e = 0; e < count && model->soft_cap > 0; e++) {
+        ranking->codes[e].value = msae__soft_cap(ranking->codes[e].value, model->soft_cap);
+    }
+    return count;
+}
+
+MSAE_API size_t msae_encode(const msae_model *model, void *workspace, const float *x, size_t k,
+                            msae_code *codes) {
+    msae__tile tile;
+    msae__arena arena = msae__arena_over(workspace);
+    msae__ranking ranking;
+    size_t count;
+    if (!msae__row_is_finite(x, model->n_inputs)) return 0;
+    msae__tile_layout(&tile, model, 1, &arena);
+    msae__to_model_space(model, x, tile.centred);
+    msae__tile_encode(&tile, 1);
+    ranking = msae__worker_ranking(&tile, 0);
+    count = msae__rank_row(model, tile.pre, k, &ranking);
+    memcpy(codes, ranking.codes, count * sizeof *codes);
+    return count;
+}
+
+/* What becomes of the codes of each row of a set that is encoded tile by tile. */
+typedef struct msae__encode_job msae__encode_job;
+typedef void (*msae__row_sink)(const msae__encode_job *job, size_t row, size_t tile_row,
+                               const msae_code *codes, size_t count, size_t worker);
+
+struct msae__encode_job {
+    const msae_model *model;
+    const msae__tile *tile;
+    size_t first, k;
+    msae__row_sink sink;
+    /* for the sinks of the public functions */
+    msae_code *codes;
+    size_t *counts;
+    float *dense;
+    const size_t *ks;
+    size_t n_ks, rows;
+    void *user;
+};
+
+static void msae__encode_task(void *context, size_t task, size_t worker) {
+    const msae__encode_job *job = (const msae__encode_job *)context;
+    msae__ranking ranking = msae__worker_ranking(job->tile, worker);
+    size_t count = msae__rank_row(job->model, job->tile->pre + task * job->model->n_latents, job->k,
+                                  &ranking);
+    job->sink(job, job->first + task, task, ranking.codes, count, worker);
+}
+
+/* Encodes x [rows, d] and hands each row's codes to job->sink, over the workers. */
+static msae_status msae__encode_all(const msae_model *model, void *workspace, const float *x,
+                                    size_t rows, msae__encode_job *job, msae_error *error) {
+    const size_t d = model->n_inputs;
+    msae__tile tile;
+    msae__arena arena = msae__arena_over(workspace);
+    msae__tile_layout(&tile, model, rows, &arena);
+    job->model = model;
+    job->tile = &tile;
+    job->rows = rows;
+    for (size_t r = 0; r < rows; r++) {
+        if (!msae__row_is_finite(x + r * d, d)) return msae__fail_row(error, r);
+    }
+    for (size_t first = 0; first < rows; first += MSAE__INFERENCE_ROWS) {
+        size_t count = msae__min(MSAE__INFERENCE_ROWS, rows - first);
+        for (size_t r = 0; r < count; r++) {
+            msae__to_model_space(model, x + (first + r) * d, tile.centred + r * tile.stride);
+        }
+        msae__tile_encode(&tile, count);
+        job->first = first;
+        msae__parallel_for(&model->parallel, count, msae__encode_task, job);
+    }
+    return MSAE_OK;
+}
+
+static void msae__sink_codes(const msae__encode_job *job, size_t row, size_t tile_row,
+                             const msae_code *codes, size_t count, size_t worker) {
+    const size_t room = job->k ? job->k : job->model->n_latents;
+    (void)tile_row;
+    (void)worker;
+    memcpy(job->codes + row * room, codes, count * sizeof *codes);
+    job->counts[row] = count;
+}
+
+MSAE_API msae_status msae_encode_rows(const msae_model *model, void *workspace, const float *x,
+                                      size_t rows, size_t k, msae_code *codes, size_t *counts,
+                                      msae_error *error) {
+    msae__encode_job job;
+    memset(&job, 0, sizeof job);
+    job.k = k;
+    job.sink = msae__sink_codes;
+    job.codes = codes;
+    job.counts = counts;
+    return msae__encode_all(model, workspace, x, rows, &job, error);
+}
+
+static void msae__sink_dense(const msae__encode_job *job, size_t row, size_t tile_row,
+                             const msae_code *codes, size_t count, size_t worker) {
+    float *z = job->dense + row * job->model->n_latents;
+    (void)tile_row;
+    (void)worker;
+    memset(z, 0, job->model->n_latents * sizeof *z);
+    for (size_t e = 0; e < count; e++) z[codes[e].latent] = codes[e].value;
+}
+
+MSAE_API msae_status msae_encode_dense(const msae_model *model, void *workspace, const float *x,
+                                       size_t rows, size_t k, float *z, msae_error *error) {
+    msae__encode_job job;
+    memset(&job, 0, sizeof job);
+    job.k = k;
+    job.sink = msae__sink_dense;
+    job.dense = z;
+    return msae__encode_all(model, workspace, x, rows, &job, error);
+}
+
+/* sum [d] += the decoder rows of `codes`, weighted. */
+static void msae__add_codes(const msae_model *model, const msae_code *codes, size_t count,
+                            float *sum) {
+    enum { CHUNK = 256 };
+    uint32_t index[CHUNK];
+    float weight[CHUNK];
+    for (size_t first = 0; first < count; first += CHUNK) {
+        size_t filled = 0;
+        for (size_t e = first; e < count && e < first + CHUNK; e++) {
+            if (codes[e].latent >= model->n_latents) continue;
+            index[filled] = codes[e].latent;
+            weight[filled++] = codes[e].value;
+        }
+        model->kernels->gather_axpy(sum, model->decoder, model->n_inputs, index, weight, filled,
+                                    model->n_inputs);
+    }
+}
+
+/* Sum of decoder rows to a raw row: out = ((sum + pre_bias) * deviation + row mean) / scale + mean. */
+static void msae__to_raw(const msae_model *model, const float *sum, const float moments[2],
+                         float *out) {
+    for (size_t i = 0; i < model->n_inputs; i++) {
+        float r = (sum[i] + model->pre_bias[i]) * moments[1] + moments[0];
+        out[i] = r / model->scale + model->mean[i];
+    }
+}
+
+MSAE_API void msae_decode_with(const msae_model *model, const msae_code *codes, size_t count,
+                               const float *moments, float *out) {
+    const float plain[2] = {0, 1};
+    memset(out, 0, model->n_inputs * sizeof *out);
+    msae__add_codes(model, codes, count, out);
+    msae__to_raw(model, out, moments ? moments : plain, out);
+}
+
+MSAE_API void msae_decode(const msae_model *model, const msae_code *codes, size_t count, float *out) {
+    msae_decode_with(model, codes, count, NULL, out);
+}
+
+MSAE_API void msae_row_moments(const msae_model *model, const float *x, float moments[2]) {
+    moments[0] = 0;
+    moments[1] = 1;
+    if (model->normalize) { /* of (x - mean) * scale, without room for the row itself */
+        const size_t d = model->n_inputs;
+        double sum = 0, squares = 0, mean;
+        for (size_t i = 0; i < d; i++) sum += (x[i] - model->mean[i]) * model->scale;
+        mean = sum / (double)d;
+        for (size_t i = 0; i < d; i++) {
+            double off = (x[i] - model->mean[i]) * model->scale - mean;
+            squares += off * off;
+        }
+        moments[0] = (float)mean;
+        moments[1] = d > 1 ? (float)sqrt(squares / (double)(d - 1)) : 0;
+    }
+}
+
+static void msae__sink_forward(const msae__encode_job *job, size_t row, size_t tile_row,
+                               const msae_code *codes, size_t count, size_t worker) {
+    const msae_model *model = job->model;
+    const size_t d = model->n_inputs;
+    /* the row's place in the tile is free once its pre-activations are there */
+    float *sum = job->tile->centred + tile_row * job->tile->stride;
+    size_t done = 0;
+    (void)worker;
+    memset(sum, 0, d * sizeof *sum);
+    for (size_t i = 0; i < job->n_ks; i++) {
+        size_t until = msae__min(job->ks[i], count);
+        msae__add_codes(model, codes + done, until - done, sum);
+        done = until;
+        msae__to_raw(model, sum, job->tile->moments + 2 * tile_row,
+                     job->dense + (i * job->rows + row) * d);
+    }
+}
+
+/* ks ascending and within 1 .. n. */
+static msae_status msae__check_ks(const msae_model *model, const size_t *ks, size_t n_ks,
+                                  msae_error *error) {
+    if (n_ks == 0) return msae__fail(error, MSAE_ERROR_ARGUMENT, "no k is given");
+    for (size_t i = 0; i < n_ks; i++) {
+        if (ks[i] == 0 || ks[i] > model->n_latents) {
+            return msae__fail_at(error, MSAE_ERROR_ARGUMENT, i, "k =", ks[i],
+                                 " is not between 1 and the number of latents");
+        }
+        if (i > 0 && ks[i] <= ks[i - 1]) {
+            return msae__fail(error, MSAE_ERROR_ARGUMENT, "the list of k does not ascend");
+        }
+    }
+    return MSAE_OK;
+}
+
+MSAE_API msae_status msae_forward(const msae_model *model, void *workspace, const float *x,
+                                  size_t rows, const size_t *ks, size_t n_ks, float *recon,
+                                  msae_error *error) {
+    msae__encode_job job;
+    msae_status status = msae__check_ks(model, ks, n_ks, error);
+    if (status != MSAE_OK) return status;
+    memset(&job, 0, sizeof job);
+    job.k = ks[n_ks - 1];
+    job.sink = msae__sink_forward;
+    job.dense = recon;
+    job.ks = ks;
+    job.n_ks = n_ks;
+    return msae__encode_all(model, workspace, x, rows, &job, error);
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Data
+   ------------------------------------------------------------------------------------------ */
+
+static const unsigned char msae__dtype_sizes[] = {4, 2, 2, 8, 1, 2, 4, 8, 1, 2, 4, 8, 1};
+static const char *const msae__dtype_names[] = {"F32", "F16", "BF16", "F64", "I8",  "I16", "I32",
+                                                "I64", "U8",  "U16",  "U32", "U64", "BOOL"};
+
+MSAE_API const char *msae_dtype_name(msae_dtype dtype) {
+    return (unsigned)dtype < MSAE_DTYPE_COUNT ? msae__dtype_names[dtype] : "unknown";
+}
+
+MSAE_API size_t msae_dtype_bytes(msae_dtype dtype) {
+    return (unsigned)dtype < MSAE_DTYPE_COUNT ? msae__dtype_sizes[dtype] : 0;
+}
+
+static int msae__dtype_is_float(msae_dtype dtype) {
+    return (unsigned)dtype <= MSAE_F64;
+}
+
+/* IEEE half to float without branches on the common path: the exponent is moved by a product, which
+   also gets denormals right. */
+static float msae__half_to_float(uint32_t half) {
+    uint32_t sign = (half & 0x8000u) << 16, rest = half & 0x7fffu;
+    float value = msae__bits_float(rest << 13) * msae__bits_float(0x77800000u); /* 2^112 */
+    uint32_t bits = rest >= 0x7c00u ? 0x7f800000u | rest << 13 : msae__float_bits(value);
+    return msae__bits_float(bits | sign);
+}
+
+static void msae__convert(msae_dtype dtype, const unsigned char *bytes, size_t count, float *out) {
+    switch (dtype) {
+    case MSAE_F32:
+        if (msae__little_endian()) {
+            memcpy(out, bytes, count * sizeof *out);
+            break;
+        }
+        for (size_t i = 0; i < count; i++) {
+            out[i] = msae__bits_float((uint32_t)msae__load_le(bytes + 4 * i, 4));
+        }
+        break;
+    case MSAE_F16:
+        for (size_t i = 0; i < count; i++) {
+            out[i] = msae__half_to_float(bytes[2 * i] | (uint32_t)bytes[2 * i + 1] << 8);
+        }
+        break;
+    case MSAE_BF16:
+        for (size_t i = 0; i < count; i++) {
+            out[i] = msae__bits_float((uint32_t)bytes[2 * i] << 16 | (uint32_t)bytes[2 * i + 1] << 24);
+        }
+        break;
+    default: /* F64; beyond the range of float this gives Inf, which the checks then find */
+        for (size_t i = 0; i < count; i++) {
+            uint64_t bits = msae__load_le(bytes + 8 * i, 8);
+            double value;
+            memcpy(&value, &bits, sizeof value);
+            out[i] = fabs(value) > 3.4028235677973366e38 && msae__is_finite_double(value)
+                         ? msae__bits_float(0x7f800000u)
+                         : (float)value;
+        }
+    }
+}
+
+MSAE_API msae_data msae_data_view(const float *x, size_t rows, size_t cols) {
+    msae_data data;
+    memset(&data, 0, sizeof data);
+    data.rows = rows;
+    data.cols = cols;
+    data.dtype = MSAE_F32;
+    data.values = x;
+    return data;
+}
+
+MSAE_API void msae_data_free(msae_data *data) {
+    msae__free(&data->allocator, data->owned, data->owned_bytes);
+    memset(data, 0, sizeof *data);
+}
+
+MSAE_API void msae_data_read(const msae_data *data, size_t first, size_t rows, float *out) {
+    const size_t row_bytes = data->cols * msae_dtype_bytes(data->dtype);
+    msae__convert(data->dtype, (const unsigned char *)data->values + first * row_bytes,
+                  rows * data->cols, out);
+}
+
+MSAE_API void msae_data_gather(const msae_data *data, const size_t *index, size_t rows, float *out) {
+    for (size_t r = 0; r < rows; r++) msae_data_read(data, index[r], 1, out + r * data->cols);
+}
+
+/* Values that are read at once where a set is passed over. */
+#define MSAE__CHUNK 1024
+
+MSAE_API msae_status msae_data_check(const msae_data *data, msae_error *error) {
+    const size_t element = msae_dtype_bytes(data->dtype);
+    float chunk[MSAE__CHUNK];
+    for (size_t r = 0; r < data->rows; r++) {
+        for (size_t c = 0; c < data->cols; c += MSAE__CHUNK) {
+            size_t count = msae__min(MSAE__CHUNK, data->cols - c);
+            msae__convert(data->dtype,
+                          (const unsigned char *)data->values + (r * data->cols + c) * element,
+                          count, chunk);
+            if (!msae__row_is_finite(chunk, count)) return msae__fail_row(error, r);
+        }
+    }
+    return MSAE_OK;
+}
+
+static const char *const msae__scaling_names[] = {"default", "rms", "paper", "none"};
+
+MSAE_API const char *msae_scaling_name(msae_scaling scaling) {
+    return (unsigned)scaling < MSAE_SCALING_COUNT ? msae__scaling_names[scaling] : "unknown";
+}
+
+/* The next row of a pass over the data from *row on, converted; 0 at the end. Bad rows are left out
+   or end the pass with an error in *status. */
+static int msae__next_row(const msae_data *data, size_t *row, int skip_bad, float *x,
+                          msae_status *status, msae_error *error) {
+    while (*row < data->rows) {
+        msae_data_read(data, (*row)++, 1, x);
+        if (msae__row_is_finite(x, data->cols)) return 1;
+        if (!skip_bad) {
+            *status = msae__fail_row(error, *row - 1);
+            return 0;
+        }
+    }
+    return 0;
+}
+
+MSAE_API msae_status msae_data_statistics(const msae_data *data, msae_scaling scaling, int skip_bad,
+                                          const msae_allocator *allocator, float *mean,
+                                          float *scale, msae_error *error) {
+    const size_t d = data->cols;
+    msae__arena arena = msae__arena_over(NULL);
+    msae_status status = MSAE_OK;
+    size_t bytes = 0, used = 0, row;
+    double squares = 0, *sums;
+    float *x;
+    void *memory;
+    msae__take(&arena, d, sizeof(double) + sizeof(float) + MSAE__ALIGN);
+    if (!msae__arena_bytes(&arena, &bytes)) return msae__fail_memory(error);
+    memory = msae__alloc(allocator, bytes);
+    if (!memory) return msae__fail_memory(error);
+    arena = msae__arena_over(memory);
+    sums = MSAE__TAKE(&arena, double, d);
+    x = MSAE__TAKE(&arena, float, d);
+    memset(sums, 0, d * sizeof *sums);
+    for (row = 0; msae__next_row(data, &row, skip_bad, x, &status, error); used++) {
+        for (size_t i = 0; i < d; i++) sums[i] += x[i];
+    }
+    for (size_t i = 0; i < d; i++) sums[i] /= (double)msae__max(used, 1);
+    for (row = 0; status == MSAE_OK && msae__next_row(data, &row, skip_bad, x, &status, error);) {
+        double row_squares = 0;
+        for (size_t i = 0; i < d; i++) row_squares += (x[i] - sums[i]) * (x[i] - sums[i]);
+        squares += row_squares;
+    }
+    if (status == MSAE_OK && used == 0) {
+        status = msae__fail(error, MSAE_ERROR_SHAPE, "the data has no usable row");
+    }
+    if (status == MSAE_OK) {
+        const double spread = squares / (double)used;
+        double factor = 1;
+        if (scaling == MSAE_SCALING_PAPER) {
+            factor = sqrt((double)d) / spread;
+        } else if (scaling != MSAE_SCALING_NONE) {
+            factor = sqrt((double)d / spread);
+        }
+        *scale = (float)factor;
+        if (!(*scale > 0) || !msae__is_finite(*scale)) *scale = 1;
+        for (size_t i = 0; i < d; i++) mean[i] = (float)sums[i];
+    }
+    msae__free(allocator, memory, bytes);
+    return status;
+}
+
+MSAE_API msae_status msae_data_geometric_median(const msae_data *data, const float *mean, float scale,
+                                                int skip_bad, const msae_allocator *allocator,
+                                                float *median, msae_error *error) {
+    const size_t d = data->cols;
+    msae__arena arena = msae__arena_over(NULL);
+    msae_status status = MSAE_OK;
+    size_t bytes = 0;
+    double *at, *sums;
+    float *x;
+    void *memory;
+    msae__take(&arena, d, 2 * sizeof(double) + sizeof(float) + MSAE__ALIGN);
+    if (!msae__arena_bytes(&arena, &bytes)) return msae__fail_memory(error);
+    memory = msae__alloc(allocator, bytes);
+    if (!memory) return msae__fail_memory(error);
+    arena = msae__arena_over(memory);
+    at = MSAE__TAKE(&arena, double, d);
+    sums = MSAE__TAKE(&arena, double, d);
+    x = MSAE__TAKE(&arena, float, d);
+    memset(at, 0, d * sizeof *at);
+    /* Round 0 weighs all rows alike, which gives the mean; then Weiszfeld: each row by the inverse of
+       its distance from the last point. */
+    for (int round = 0; round <= 1000 && status == MSAE_OK; round++) {
+        double weights = 0, moved = 0;
+        size_t row = 0;
+        memset(sums, 0, d * sizeof *sums);
+        while (msae__next_row(data, &row, skip_bad, x, &status, error)) {
+            double squares = 0, weight = 1;
+            for (size_t i = 0; i < d; i++) {
+                double value = ((double)x[i] - (mean ? mean[i] : 0)) * scale;
+                squares += (value - at[i]) * (value - at[i]);
+            }
+            if (round > 0) {
+                if (squares == 0) continue;
+                weight = 1 / sqrt(squares);
+            }
+            weights += weight;
+            for (size_t i = 0; i < d; i++) {
+                sums[i] += weight * (((double)x[i] - (mean ? mean[i] : 0)) * scale);
+            }
+        }
+        if (weights == 0) break; /* every row stands at the point */
+        for (size_t i = 0; i < d; i++) {
+            double next = sums[i] / weights;
+            moved += (next - at[i]) * (next - at[i]);
+            at[i] = next;
+        }
+        if (round > 0 && sqrt(moved) < 1e-5) break;
+    }
+    for (size_t i = 0; status == MSAE_OK && i < d; i++) median[i] = (float)at[i];
+    msae__free(allocator, memory, bytes);
+    return status;
+}
+
+#ifndef MSAE_NO_TRAIN
+/* ---------------------------------------------------------------------------------------------
+   Training: descriptor and memory
+   ------------------------------------------------------------------------------------------ */
+
+static const char *const msae__loss_names[] = {"default", "nmse", "mse", "cosine"};
+static const char *const msae__schedule_names[] = {"default", "linear", "cosine", "constant"};
+
+MSAE_API const char *msae_loss_name(msae_loss loss) {
+    return (unsigned)loss < MSAE_LOSS_COUNT ? msae__loss_names[loss] : "unknown";
+}
+
+MSAE_API const char *msae_schedule_name(msae_schedule schedule) {
+    return (unsigned)schedule < MSAE_SCHEDULE_COUNT ? msae__schedule_names[schedule] : "unknown";
+}
+
+/* 0 means `value`, MSAE_OFF means 0. */
+static float msae__default_float(float given, float value) {
+    return given == 0 ? value : given == MSAE_OFF ? 0 : given;
+}
+
+MSAE_API msae_status msae_train_desc_resolve(const msae_train_desc *desc, msae_train_desc *resolved,
+                                             msae_error *error) {
+    msae_train_desc r = *desc;
+    size_t entries;
+    msae_status status = msae_model_desc_resolve(&desc->model, &r.model, NULL, NULL, error);
+    if (status != MSAE_OK) return status;
+    if (r.batch == 0) r.batch = 4096;
+    if (r.epochs == 0) r.epochs = 30;
+    if (r.lr == 0) {
+        int topk = r.model.recipe == MSAE_RECIPE_TOPK || r.model.recipe == MSAE_RECIPE_BATCHTOPK;
+        r.lr = msae__is_nested(r.model.recipe) ? 1e-4f : topk ? 5e-4f : 5e-5f;
+    }
+    r.beta1 = msae__default_float(r.beta1, 0.9f);
+    r.beta2 = msae__default_float(r.beta2, 0.999f);
+    r.eps = msae__default_float(r.eps, 6.25e-10f);
+    r.clip = r.clip == MSAE_OFF ? MSAE_OFF : msae__default_float(r.clip, 1);
+    r.sparse_weight = msae__default_float(
+        r.sparse_weight, r.model.recipe == MSAE_RECIPE_RELU       ? 0.003f
+                         : r.model.recipe == MSAE_RECIPE_JUMPRELU ? 0.001f
+                                                                  : MSAE_OFF);
+    if (r.sparse_weight == MSAE_OFF) r.sparse_weight = 0;
+    r.bandwidth = msae__default_float(r.bandwidth, 0.001f);
+    if (r.schedule == MSAE_SCHEDULE_DEFAULT) r.schedule = MSAE_SCHEDULE_LINEAR;
+    if (r.loss == MSAE_LOSS_DEFAULT) r.loss = MSAE_LOSS_NMSE;
+    if (r.scaling == MSAE_SCALING_DEFAULT) r.scaling = MSAE_SCALING_RMS;
+    if ((unsigned)r.schedule >= MSAE_SCHEDULE_COUNT || (unsigned)r.loss >= MSAE_LOSS_COUNT ||
+        (unsigned)r.scaling >= MSAE_SCALING_COUNT) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "unknown loss, schedule or scaling");
+    }
+    if (!(r.lr > 0) || !msae__is_finite(r.lr)) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "the learning rate is not positive");
+    }
+    if (!(r.beta1 >= 0 && r.beta1 < 1) || !(r.beta2 >= 0 && r.beta2 < 1)) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "beta1 or beta2 is not in [0, 1)");
+    }
+    if (!(r.eps >= 0) || !(r.weight_decay >= 0) || !(r.sparse_weight >= 0) || !(r.bandwidth > 0) ||
+        !(r.clip > 0 || r.clip == MSAE_OFF) || !msae__is_finite(r.eps) ||
+        !msae__is_finite(r.weight_decay) || !msae__is_finite(r.sparse_weight) ||
+        !msae__is_finite(r.bandwidth)) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT,
+                          "eps, weight decay, clip, sparse weight or bandwidth is out of range");
+    }
+    if (r.sparse_weight > 0 && r.model.recipe != MSAE_RECIPE_RELU &&
+        r.model.recipe != MSAE_RECIPE_JUMPRELU) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT,
+                          "only relu and jumprelu have a sparsity weight");
+    }
+    if (!msae__mul(r.batch, r.model.k, &entries) || entries > SIZE_MAX / 64 ||
+        r.batch > UINT32_MAX) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "the batch is too large");
+    }
+    *resolved = r;
+    return MSAE_OK;
+}
+
+/* What is known of one row of the tile. */
+typedef struct msae__row {
+    float moments[2];   /* its mean and deviation under normalize, else 0 and 1 */
+    int bad;            /* NaN or Inf: takes no part */
+    double norm;        /* ||x|| */
+    double spread;      /* ||x - m||^2, what nmse divides by */
+    double squared_error[MSAE_MAX_LEVELS]; /* of each level; cosine: the loss itself */
+    double sparse;      /* the row's sparsity term */
+    size_t l0;          /* active latents */
+} msae__row;
+
+/* A kept latent of a batch (batchtopk). */
+typedef struct msae__kept {
+    uint32_t row, latent;
+    float value;
+} msae__kept;
+
+/* Floats of a tile's pre-activations: they stay in the cache between the phases, while the
+   gradients, which every tile reads and writes, are passed over as seldom as possible. */
+#define MSAE__TILE_FLOATS ((size_t)1 << 20)
+#define MSAE__TILE_ROWS 256
+
+/* All that a step works in. The batch runs through in tiles of tile_rows rows. */
+struct msae_train_workspace {
+    size_t tile_rows, stride;
+    size_t room; /* most latents that a row can keep */
+
+    msae__row *rows;   /* [tile_rows] */
+    float *target;     /* x in the model's space [tile_rows][stride] */
+    float *centred;    /* xin - pre_bias [tile_rows][stride] */
+    float *packed;     /* centred, packed for the product */
+    float *latents;    /* pre-activations, then latents [tile_rows][n]; jumprelu: relu(pre) */
+    uint8_t *level;    /* 1 + the level at which a latent enters, 0: not kept [tile_rows][n]; */
+                       /* MSAE__NEGATIVE is added where abs turned the sign */
+    uint32_t *index;   /* kept latents of each row by level [tile_rows][room] .. */
+    float *value;      /* .. with their values */
+    uint32_t *ends;    /* where each level ends in them [tile_rows][L] */
+    float *levels;     /* reconstructions r_i, then gradients G_i [tile_rows][L][stride] */
+    double *partial;   /* sums of a panel of columns [panels][tile_rows][L][3] */
+    float *theta;      /* exp(log_threshold) [n], jumprelu */
+    float *norms;      /* ||decoder_j|| + eps [n] */
+    float *projection; /* <graddec_j, decoder_j> [n] */
+    double *squares;   /* of the gradients of a block of latents [blocks] */
+
+    uint32_t *fired;   /* how often each latent was active in this window [n] */
+    uint64_t window_steps, window_rows;
+    size_t dead;       /* dead latents of the last full window */
+    int had_window;
+
+    /* batchtopk: candidates for the batch's largest */
+    msae__kept *kept;
+    uint32_t *kept_keys, *kept_scratch;
+    size_t kept_count, kept_room;
+    size_t *row_counts; /* [tile_rows] */
+    float lowest;       /* smallest value kept in this batch, 0: none */
+
+    /* for each worker */
+    float *panels;             /* nr * MSAE__KC */
+    uint32_t *keys, *scratch;  /* [n] */
+    uint32_t *list_rows, *list_levels; /* [MSAE__LATENT_BLOCK][tile_rows] */
+    float *list_values, *list_dots;
+
+    int has_gradients; /* msae_train_gradients succeeded since the last update */
+    size_t gradient_rows;
+};
+
+#define MSAE__NEGATIVE 0x80u
+/* Columns of the decoder that one decoding task runs all its rows through. */
+#define MSAE__PANEL 64
+
+static size_t msae__blocks(const msae_model *model) {
+    return msae__ceil_div(model->n_latents, MSAE__LATENT_BLOCK);
+}
+
+static size_t msae__column_panels(const msae_model *model) {
+    return msae__ceil_div(model->n_inputs, MSAE__PANEL);
+}
+
+static msae_parameters msae__parameters_layout(const msae_model *model, msae__arena *arena) {
+    const size_t n = model->n_latents, d = model->n_inputs;
+    msae_parameters p;
+    p.encoder = MSAE__TAKE(arena, float, n *d);
+    p.decoder = model->tied ? p.encoder : MSAE__TAKE(arena, float, n *d);
+    p.pre_bias = MSAE__TAKE(arena, float, d);
+    p.latent_bias = MSAE__TAKE(arena, float, n);
+    p.log_threshold = model->recipe == MSAE_RECIPE_JUMPRELU ? MSAE__TAKE(arena, float, n) : NULL;
+    return p;
+}
+
+static void msae__train_layout(msae_trainer *trainer, msae__arena *arena) {
+    msae_model *model = &trainer->model;
+    const size_t n = model->n_latents, d = model->n_inputs, levels = model->n_levels;
+    const size_t workers = msae__workers(&model->parallel), stride = msae__stride(d);
+    const int batchtopk = model->recipe == MSAE_RECIPE_BATCHTOPK;
+    const size_t floats = batchtopk ? MSAE__TILE_FLOATS / 2 : MSAE__TILE_FLOATS;
+    size_t rows, list;
+    struct msae_train_workspace *ws = MSAE__TAKE(arena, struct msae_train_workspace, 1), unplaced;
+    trainer->workspace = ws;
+    if (!ws) ws = &unplaced;
+    memset(ws, 0, sizeof *ws);
+
+    msae__model_layout(model, arena);
+    trainer->grad = msae__parameters_layout(model, arena);
+    trainer->moment1 = msae__parameters_layout(model, arena);
+    trainer->moment2 = msae__parameters_layout(model, arena);
+    trainer->loss_mean = MSAE__TAKE(arena, float, d);
+
+    rows = msae__min(floats / n, 2 * floats / (levels * stride));
+    rows = msae__min(msae__max(rows, 16), MSAE__TILE_ROWS);
+    rows = msae__min(rows, trainer->desc.batch);
+    ws->tile_rows = rows;
+    ws->stride = stride;
+    ws->room = batchtopk ? n : model->nesting[levels - 1];
+    ws->rows = MSAE__TAKE(arena, msae__row, rows);
+    ws->target = MSAE__TAKE(arena, float, rows *stride);
+    ws->centred = MSAE__TAKE(arena, float, rows *stride);
+    ws->packed = MSAE__TAKE(arena, float, msae__packed_floats(model->kernels, rows, d));
+    ws->latents = MSAE__TAKE(arena, float, rows *n);
+    ws->level = MSAE__TAKE(arena, uint8_t, rows *n + 8); /* read eight at a time */
+    ws->index = MSAE__TAKE(arena, uint32_t, rows *ws->room);
+    ws->value = MSAE__TAKE(arena, float, rows *ws->room);
+    ws->ends = MSAE__TAKE(arena, uint32_t, rows *levels);
+    ws->levels = MSAE__TAKE(arena, float, rows *levels *stride);
+    ws->partial = MSAE__TAKE(arena, double, msae__column_panels(model) * rows * levels * 3);
+    if (model->log_threshold || model->recipe == MSAE_RECIPE_JUMPRELU) {
+        ws->theta = MSAE__TAKE(arena, float, n);
+    }
+    ws->norms = MSAE__TAKE(arena, float, n);
+    ws->projection = MSAE__TAKE(arena, float, n);
+    ws->squares = MSAE__TAKE(arena, double, msae__blocks(model));
+    ws->fired = MSAE__TAKE(arena, uint32_t, n);
+    if (batchtopk) {
+        ws->kept_room = rows * n + trainer->desc.batch * trainer->desc.model.k;
+        ws->kept = MSAE__TAKE(arena, msae__kept, ws->kept_room);
+        ws->kept_keys = MSAE__TAKE(arena, uint32_t, ws->kept_room);
+        ws->kept_scratch = MSAE__TAKE(arena, uint32_t, ws->kept_room);
+        ws->row_counts = MSAE__TAKE(arena, size_t, rows);
+    }
+    ws->panels = MSAE__TAKE(arena, float, workers *model->kernels->nr *MSAE__KC);
+    ws->keys = MSAE__TAKE(arena, uint32_t, workers *n);
+    ws->scratch = MSAE__TAKE(arena, uint32_t, workers *n);
+    list = workers * MSAE__LATENT_BLOCK * rows;
+    ws->list_rows = MSAE__TAKE(arena, uint32_t, list);
+    ws->list_levels = MSAE__TAKE(arena, uint32_t, list);
+    ws->list_values = MSAE__TAKE(arena, float, list);
+    ws->list_dots = MSAE__TAKE(arena, float, list);
+}
+
+static msae_status msae__train_shape(msae_trainer *trainer, const msae_train_desc *desc,
+                                     msae_model_desc *model_desc, msae_error *error) {
+    msae_status status;
+    memset(trainer, 0, sizeof *trainer);
+    status = msae_train_desc_resolve(desc, &trainer->desc, error);
+    if (status == MSAE_OK) {
+        status = msae__model_shape(&trainer->model, &desc->model, model_desc, error);
+    }
+    if (status != MSAE_OK) {
+        memset(trainer, 0, sizeof *trainer);
+        return status;
+    }
+    /* the caller's lists need not outlive this call */
+    trainer->desc.model.nesting = trainer->model.nesting;
+    trainer->desc.model.level_weights = trainer->model.level_weights;
+    trainer->desc.model.n_level_weights = trainer->model.n_levels;
+    return MSAE_OK;
+}
+
+MSAE_API msae_status msae_trainer_bytes(const msae_train_desc *desc, size_t *bytes,
+                                        msae_error *error) {
+    msae_trainer trainer;
+    msae_model_desc model_desc;
+    msae__arena arena = msae__arena_over(NULL);
+    msae_status status = msae__train_shape(&trainer, desc, &model_desc, error);
+    if (status != MSAE_OK) return status;
+    msae__train_layout(&trainer, &arena);
+    if (!msae__arena_bytes(&arena, bytes)) return msae__fail_memory(error);
+    return MSAE_OK;
+}
+
+static void msae__zero_parameters(const msae_model *model, const msae_parameters *p) {
+    const size_t n = model->n_latents, d = model->n_inputs;
+    memset(p->encoder, 0, n * d * sizeof(float));
+    memset(p->decoder, 0, n * d * sizeof(float));
+    memset(p->pre_bias, 0, d * sizeof(float));
+    memset(p->latent_bias, 0, n * sizeof(float));
+    if (p->log_threshold) memset(p->log_threshold, 0, n * sizeof(float));
+}
+
+MSAE_API msae_status msae_trainer_init_in(msae_trainer *trainer, const msae_train_desc *desc,
+                                          void *memory, size_t bytes, msae_error *error) {
+    msae_model_desc model_desc;
+    msae_history *history = &trainer->model.history;
+    msae__arena arena = msae__arena_over(memory);
+    size_t needed;
+    msae_status status = msae_trainer_bytes(desc, &needed, error);
+    if (status == MSAE_OK && (!memory || bytes < needed)) {
+        status = msae__fail(error, MSAE_ERROR_MEMORY, "the memory given for training is too small");
+    }
+    if (status == MSAE_OK) status = msae__train_shape(trainer, desc, &model_desc, error);
+    if (status != MSAE_OK) {
+        memset(trainer, 0, sizeof *trainer);
+        return status;
+    }
+    msae__train_layout(trainer, &arena);
+    msae__model_weights(&trainer->model, model_desc.threshold, model_desc.seed);
+    msae__zero_parameters(&trainer->model, &trainer->grad);
+    msae__zero_parameters(&trainer->model, &trainer->moment1);
+    msae__zero_parameters(&trainer->model, &trainer->moment2);
+    memset(trainer->loss_mean, 0, trainer->model.n_inputs * sizeof(float));
+    memset(trainer->workspace->fired, 0, trainer->model.n_latents * sizeof(uint32_t));
+    memset(trainer->workspace->level, 0, /* a little is read beyond the last row */
+           trainer->workspace->tile_rows * trainer->model.n_latents + 8);
+    trainer->lr_factor = 1;
+    trainer->memory = memory;
+    trainer->memory_bytes = bytes;
+    history->seed = trainer->desc.model.seed;
+    history->batch = trainer->desc.batch;
+    history->epochs = trainer->desc.epochs;
+    history->lr = trainer->desc.lr;
+    history->beta1 = trainer->desc.beta1;
+    history->beta2 = trainer->desc.beta2;
+    history->eps = trainer->desc.eps;
+    history->weight_decay = trainer->desc.weight_decay;
+    history->clip = trainer->desc.clip;
+    history->sparse_weight = trainer->desc.sparse_weight;
+    history->bandwidth = trainer->desc.bandwidth;
+    history->loss = (int)trainer->desc.loss;
+    history->schedule = (int)trainer->desc.schedule;
+    history->scaling = (int)trainer->desc.scaling;
+    return MSAE_OK;
+}
+
+MSAE_API msae_status msae_trainer_init(msae_trainer *trainer, const msae_train_desc *desc,
+                                       msae_error *error) {
+    size_t bytes;
+    void *memory;
+    msae_status status = msae_trainer_bytes(desc, &bytes, error);
+    memset(trainer, 0, sizeof *trainer);
+    if (status != MSAE_OK) return status;
+    memory = msae__alloc(&desc->model.allocator, bytes);
+    if (!memory) return msae__fail_memory(error);
+    status = msae_trainer_init_in(trainer, desc, memory, bytes, error);
+    if (status != MSAE_OK) {
+        msae__free(&desc->model.allocator, memory, bytes);
+        return status;
+    }
+    trainer->owns_memory = 1;
+    return MSAE_OK;
+}
+
+MSAE_API void msae_trainer_free(msae_trainer *trainer) {
+    if (trainer->owns_memory) {
+        msae__free(&trainer->desc.model.allocator, trainer->memory, trainer->memory_bytes);
+    }
+    memset(trainer, 0, sizeof *trainer);
+}
+
+MSAE_API msae_status msae_train_statistics(msae_trainer *trainer, const msae_data *data,
+                                           msae_error *error) {
+    msae_model *model = &trainer->model;
+    msae_status status;
+    if (data->cols != model->n_inputs) {
+        return msae__fail(error, MSAE_ERROR_SHAPE, "data and model differ in width");
+    }
+    status = msae_data_statistics(data, trainer->desc.scaling, trainer->desc.skip_bad,
+                                  &model->allocator, model->mean, &model->scale, error);
+    if (status == MSAE_OK && trainer->desc.geometric_median) {
+        status = msae_data_geometric_median(data, model->mean, model->scale, trainer->desc.skip_bad,
+                                            &model->allocator, model->pre_bias, error);
+    }
+    trainer->has_statistics = status == MSAE_OK;
+    return status;
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Forward, loss and backward of a batch, tile by tile. Each phase is a parallel loop over rows, over
+   columns or over latents; nothing depends on how the tasks fall on the workers.
+   ------------------------------------------------------------------------------------------ */
+
+typedef struct msae__batch {
+    msae_trainer *trainer;
+    struct msae_train_workspace *ws;
+    const msae_data *data;
+    const size_t *index;
+    size_t first, rows; /* of the tile, in the batch */
+    int first_tile;     /* gradients start at zero */
+    int backward;
+    double coefficient[MSAE_MAX_LEVELS]; /* a_i / sum(a) / rows that have a loss */
+    double sparse_coefficient;           /* lambda over the rows that have a sparsity term */
+    float lowest_key_value;              /* batchtopk: candidates must exceed it */
+} msae__batch;
+
+static size_t msae__batch_row(const msae__batch *batch, size_t tile_row) {
+    const size_t row = batch->first + tile_row;
+    return batch->index ? batch->index[row] : row;
+}
+
+/* Loads a row: target in the model's space and what the loss needs to know of it. */
+static void msae__load_row_task(void *context, size_t r, size_t worker) {
+    const msae__batch *batch = (const msae__batch *)context;
+    const struct msae_train_workspace *ws = batch->ws;
+    const msae_model *model = &batch->trainer->model;
+    const float *m = batch->trainer->loss_mean;
+    const size_t d = model->n_inputs;
+    float *target = ws->target + r * ws->stride, *centred = ws->centred + r * ws->stride;
+    msae__row *row = ws->rows + r;
+    double norm = 0, spread = 0;
+    (void)worker;
+    memset(row, 0, sizeof *row);
+    msae_data_read(batch->data, msae__batch_row(batch, r), 1, centred);
+    row->bad = !msae__row_is_finite(centred, d);
+    if (row->bad) memset(centred, 0, d * sizeof *centred);
+    msae__to_model_space(model, centred, target);
+    for (size_t i = 0; i < d; i++) {
+        double x = target[i];
+        norm += x * x;
+        spread += (x - m[i]) * (x - m[i]);
+    }
+    row->norm = sqrt(norm);
+    row->spread = spread;
+    memcpy(centred, target, d * sizeof *centred);
+    msae__to_encoder_input(model, centred, row->moments);
+}
+
+static int msae__row_has_loss(const msae__batch *batch, const msae__row *row) {
+    if (row->bad) return 0;
+    switch (batch->trainer->desc.loss) {
+    case MSAE_LOSS_NMSE: return row->spread > 0;
+    case MSAE_LOSS_COSINE: return row->norm > 0;
+    default: return 1;
+    }
+}
+
+/* rect of the straight-through estimator: 1 within half a bandwidth of the threshold. */
+static int msae__in_window(float distance, float bandwidth) {
+    return distance > -0.5f * bandwidth && distance < 0.5f * bandwidth;
+}
+
+/* JumpReLU: latents above their threshold are active; those in a window around it, where the
+   threshold has a gradient, are marked too. The row keeps relu(pre). */
+static void msae__select_jumprelu(const msae__batch *batch, size_t r) {
+    const struct msae_train_workspace *ws = batch->ws;
+    const msae_model *model = &batch->trainer->model;
+    const size_t n = model->n_latents;
+    const float bandwidth = batch->trainer->desc.bandwidth;
+    float *v = ws->latents + r * n;
+    uint8_t *level = ws->level + r * n;
+    uint32_t count = 0;
+    for (size_t j = 0; j < n; j++) {
+        const float theta = ws->theta[j], value = v[j] > 0 ? v[j] : 0;
+        const float z = value > theta ? msae__soft_cap(value, model->soft_cap) : 0;
+        v[j] = value;
+        level[j] = value > theta || msae__in_window(value - theta, bandwidth) ||
+                   msae__in_window(z - theta, bandwidth);
+        if (z > 0) {
+            ws->index[r * ws->room + count] = (uint32_t)j;
+            ws->value[r * ws->room + count++] = z;
+        }
+    }
+    ws->ends[r] = count;
+    ws->rows[r].l0 = count;
+    ws->rows[r].sparse = count;
+}
+
+/* BatchTopK: the row's share of what the batch keeps. */
+static void msae__select_kept(const msae__batch *batch, size_t r) {
+    const struct msae_train_workspace *ws = batch->ws;
+    const msae_model *model = &batch->trainer->model;
+    const size_t n = model->n_latents, wanted = batch->first + r;
+    float *z = ws->latents + r * n;
+    uint8_t *level = ws->level + r * n;
+    size_t low = 0, high = ws->kept_count;
+    uint32_t count = 0;
+    memset(z, 0, n * sizeof *z);
+    memset(level, 0, n);
+    while (low < high) { /* first candidate of this row */
+        size_t middle = low + (high - low) / 2;
+        if (ws->kept[middle].row < wanted) low = middle + 1;
+        else high = middle;
+    }
+    for (; low < ws->kept_count && ws->kept[low].row == wanted; low++) {
+        const msae__kept *kept = ws->kept + low;
+        z[kept->latent] = msae__soft_cap(kept->value, model->soft_cap);
+        level[kept->latent] = 1;
+        ws->index[r * ws->room + count] = kept->latent;
+        ws->value[r * ws->room + count++] = z[kept->latent];
+    }
+    ws->ends[r] = count;
+    ws->rows[r].l0 = count;
+}
+
+/* The level (from 0) at which a key enters, `levels` when none takes it. Of equal keys at a cut the
+   first ones go in, so `seen` counts those that passed by. */
+static size_t msae__level_of(uint32_t key, const msae__cut *cuts, size_t levels, size_t *seen) {
+    size_t i = 0, found = levels;
+    while (i < levels && key < cuts[i].key) i++;
+    for (; i < levels && key == cuts[i].key; i++) {
+        if (seen[i]++ < cuts[i].ties && found == levels) found = i;
+    }
+    return found < i ? found : i;
+}
+
+/* TopK at every level, and ReLU as the level that keeps all: pre-activations become latents, each
+   with its level, listed level by level. */
+static void msae__select_levels(const msae__batch *batch, size_t r, size_t worker) {
+    const struct msae_train_workspace *ws = batch->ws;
+    const msae_model *model = &batch->trainer->model;
+    const size_t n = model->n_latents, levels = model->n_levels;
+    float *z = ws->latents + r * n, *value = ws->value + r * ws->room;
+    uint8_t *level = ws->level + r * n;
+    uint32_t *index = ws->index + r * ws->room, *ends = ws->ends + r * levels;
+    uint32_t *keys = ws->keys + worker * n;
+    size_t next[MSAE_MAX_LEVELS], seen[MSAE_MAX_LEVELS] = {0}, active;
+    msae__cut cuts[MSAE_MAX_LEVELS];
+    double l1 = 0;
+    msae__keys(z, n, model->activation, keys);
+    active = msae__cuts(keys, n, model->nesting, levels, cuts, ws->scratch + worker * n);
+    for (size_t i = 0; i < levels; i++) {
+        next[i] = i ? ends[i - 1] : 0;
+        ends[i] = (uint32_t)msae__min(model->nesting[i], active);
+    }
+    for (size_t j = 0; j < n; j++) {
+        size_t i = keys[j] ? msae__level_of(keys[j], cuts, levels, seen) : levels;
+        if (i == levels) {
+            level[j] = 0;
+            z[j] = 0;
+            continue;
+        }
+        level[j] = (uint8_t)(i + 1);
+        if (model->activation == MSAE_ACTIVATION_ABS && z[j] < 0) {
+            level[j] = (uint8_t)(level[j] | MSAE__NEGATIVE);
+            z[j] = -z[j];
+        }
+        z[j] = msae__soft_cap(z[j], model->soft_cap);
+        l1 += fabsf(z[j]);
+        ws->rows[r].l0 += z[j] != 0;
+        index[next[i]] = (uint32_t)j;
+        value[next[i]++] = z[j];
+    }
+    if (ws->rows[r].norm > 0) ws->rows[r].sparse = l1 / ws->rows[r].norm;
+}
+
+static void msae__select_task(void *context, size_t r, size_t worker) {
+    const msae__batch *batch = (const msae__batch *)context;
+    const struct msae_train_workspace *ws = batch->ws;
+    const msae_model *model = &batch->trainer->model;
+    if (ws->rows[r].bad) {
+        memset(ws->latents + r * model->n_latents, 0, model->n_latents * sizeof(float));
+        memset(ws->level + r * model->n_latents, 0, model->n_latents);
+        memset(ws->ends + r * model->n_levels, 0, model->n_levels * sizeof(uint32_t));
+    } else if (model->recipe == MSAE_RECIPE_JUMPRELU) {
+        msae__select_jumprelu(batch, r);
+    } else if (model->recipe == MSAE_RECIPE_BATCHTOPK) {
+        msae__select_kept(batch, r);
+    } else {
+        msae__select_levels(batch, r, worker);
+    }
+}
+
+/* Rows that a decoding task takes through its panel of the decoder. */
+#define MSAE__DECODE_ROWS 32
+
+/* For the squared losses, G_i of a row's columns: g_i = 2 a_i (r_i - x) / .., summed from the last level
+   to the first, in place of the reconstructions. */
+static void msae__squared_gradients(const msae__batch *batch, size_t r, size_t column,
+                                    size_t width) {
+    const struct msae_train_workspace *ws = batch->ws;
+    const msae__row *row = ws->rows + r;
+    const msae_model *model = &batch->trainer->model;
+    const float *target = ws->target + r * ws->stride + column;
+    const double divisor = batch->trainer->desc.loss == MSAE_LOSS_NMSE ? row->spread
+                                                                       : (double)model->n_inputs;
+    for (size_t i = model->n_levels; i-- > 0;) {
+        float *here = ws->levels + (r * model->n_levels + i) * ws->stride + column;
+        const float *above = here + ws->stride;
+        const float c = msae__row_has_loss(batch, row)
+                            ? (float)(2 * batch->coefficient[i] * row->moments[1] / divisor)
+                            : 0;
+        if (i + 1 == model->n_levels) {
+            for (size_t k = 0; k < width; k++) here[k] = c * (here[k] - target[k]);
+        } else {
+            for (size_t k = 0; k < width; k++) here[k] = above[k] + c * (here[k] - target[k]);
+        }
+    }
+}
+
+/* A panel of columns for some rows: reconstructions at every level by a running sum over the kept
+   latents, and the sums over these columns that the losses need. */
+static void msae__decode_task(void *context, size_t task, size_t worker) {
+    const msae__batch *batch = (const msae__batch *)context;
+    const struct msae_train_workspace *ws = batch->ws;
+    const msae_model *model = &batch->trainer->model;
+    const size_t d = model->n_inputs, levels = model->n_levels;
+    const size_t panels = msae__column_panels(model), panel = task % panels;
+    const size_t column = panel * MSAE__PANEL, width = msae__min(MSAE__PANEL, d - column);
+    const size_t from = task / panels * MSAE__DECODE_ROWS;
+    const size_t until = msae__min(from + MSAE__DECODE_ROWS, batch->rows);
+    const int cosine = batch->trainer->desc.loss == MSAE_LOSS_COSINE;
+    (void)worker;
+    for (size_t r = from; r < until; r++) {
+        const float *target = ws->target + r * ws->stride + column;
+        const float mean = ws->rows[r].moments[0], deviation = ws->rows[r].moments[1];
+        const uint32_t *index = ws->index + r * ws->room;
+        const float *value = ws->value + r * ws->room;
+        double *sums = ws->partial + (panel * ws->tile_rows + r) * levels * 3;
+        float sum[MSAE__PANEL];
+        size_t start = 0;
+        memcpy(sum, model->pre_bias + column, width * sizeof *sum);
+        for (size_t i = 0; i < levels; i++, sums += 3) {
+            const size_t end = ws->ends[r * levels + i];
+            float *out = ws->levels + (r * levels + i) * ws->stride + column;
+            double error = 0, product = 0, square = 0;
+            model->kernels->gather_axpy(sum, model->decoder + column, d, index + start,
+                                        value + start, end - start, width);
+            start = end;
+            for (size_t k = 0; k < width; k++) {
+                double off;
+                out[k] = sum[k] * deviation + mean;
+                off = (double)out[k] - target[k];
+                error += off * off;
+            }
+            for (size_t k = 0; k < width && cosine; k++) {
+                product += (double)out[k] * target[k];
+                square += (double)out[k] * out[k];
+            }
+            sums[0] = error;
+            sums[1] = product;
+            sums[2] = square;
+        }
+        if (batch->backward && !cosine) msae__squared_gradients(batch, r, column, width);
+    }
+}
+
+/* Adds up a row's sums over the panels. */
+static void msae__row_sums(const msae__batch *batch, size_t r, size_t level, double sums[3]) {
+    const struct msae_train_workspace *ws = batch->ws;
+    const size_t levels = batch->trainer->model.n_levels;
+    const size_t panels = msae__column_panels(&batch->trainer->model);
+    sums[0] = sums[1] = sums[2] = 0;
+    for (size_t p = 0; p < panels; p++) {
+        const double *part = ws->partial + ((p * ws->tile_rows + r) * levels + level) * 3;
+        for (int i = 0; i < 3; i++) sums[i] += part[i];
+    }
+}
+
+/* The losses of a row; for cosine, with w = 1 - cos, also the gradients
+   d(w^2)/dr = 2 w (cos r / |r|^2 - x / (|r| |x|)), summed from the last level to the first. */
+static void msae__loss_task(void *context, size_t r, size_t worker) {
+    const msae__batch *batch = (const msae__batch *)context;
+    const struct msae_train_workspace *ws = batch->ws;
+    const msae_model *model = &batch->trainer->model;
+    const msae_loss loss = batch->trainer->desc.loss;
+    const size_t d = model->n_inputs, levels = model->n_levels;
+    const float *target = ws->target + r * ws->stride;
+    msae__row *row = ws->rows + r;
+    (void)worker;
+    for (size_t i = levels; i-- > 0;) {
+        float *here = ws->levels + (r * levels + i) * ws->stride;
+        double sums[3], norms, cosine, off, to_r, to_x;
+        msae__row_sums(batch, r, i, sums);
+        if (!msae__row_has_loss(batch, row)) {
+            row->squared_error[i] = 0;
+        } else if (loss == MSAE_LOSS_NMSE) {
+            row->squared_error[i] = sums[0] / row->spread;
+        } else if (loss == MSAE_LOSS_MSE) {
+            row->squared_error[i] = sums[0] / (double)d;
+        }
+        if (loss != MSAE_LOSS_COSINE) continue;
+        norms = sqrt(sums[2]) * row->norm;
+        to_r = to_x = 0;
+        row->squared_error[i] = -1; /* without a loss */
+        if (!row->bad && norms > 0) {
+            cosine = sums[1] / norms;
+            off = 1 - cosine;
+            row->squared_error[i] = off * off;
+            to_x = -2 * off * batch->coefficient[i] * row->moments[1] / norms;
+            to_r = 2 * off * batch->coefficient[i] * row->moments[1] * cosine / sums[2];
+        }
+        if (!batch->backward) continue;
+        for (size_t k = 0; k < d; k++) {
+            double g = to_r * here[k] + to_x * target[k];
+            here[k] = (float)(i + 1 == levels ? g : g + here[k + ws->stride]);
+        }
+    }
+}
+
+/* d loss / d pre-activation of one kept latent, given dz, the part of d loss / d latent that comes through
+   the decoder. `value` is the latent (jumprelu: relu(pre)). */
+static float msae__activation_gradient(const msae__batch *batch, size_t r, size_t latent,
+                                       float value, float dz, double *threshold_gradient) {
+    const struct msae_train_workspace *ws = batch->ws;
+    const msae_model *model = &batch->trainer->model;
+    float z = value, cap = model->soft_cap;
+    if (model->recipe == MSAE_RECIPE_JUMPRELU) {
+        const float theta = ws->theta[latent], bandwidth = batch->trainer->desc.bandwidth;
+        z = value > theta ? msae__soft_cap(value, cap) : 0;
+        if (cap > 0) dz *= 1 - (z / cap) * (z / cap);
+        if (msae__in_window(value - theta, bandwidth)) {
+            *threshold_gradient -= (double)theta / bandwidth * dz;
+        }
+        if (msae__in_window(z - theta, bandwidth)) {
+            *threshold_gradient -= batch->sparse_coefficient / bandwidth;
+        }
+        return value > theta ? dz : 0;
+    }
+    if (batch->sparse_coefficient > 0 && ws->rows[r].norm > 0) {
+        dz += (float)(batch->sparse_coefficient / ws->rows[r].norm) * (float)((z > 0) - (z < 0));
+    }
+    if (cap > 0) dz *= 1 - (z / cap) * (z / cap);
+    return ws->level[r * model->n_latents + latent] & MSAE__NEGATIVE ? -dz : dz;
+}
+
+/* The tile's entries of a block of latents, listed latent by latent. */
+typedef struct msae__latent_lists {
+    uint32_t *rows, *levels; /* row of the tile; row of ws->levels */
+    float *values, *dots;    /* latent (weight of the decoder gradient), dz */
+    size_t counts[MSAE__LATENT_BLOCK];
+} msae__latent_lists;
+
+static void msae__list_latents(const msae__batch *batch, size_t first, size_t count, size_t worker,
+                               msae__latent_lists *lists) {
+    const struct msae_train_workspace *ws = batch->ws;
+    const msae_model *model = &batch->trainer->model;
+    const size_t n = model->n_latents, room = ws->tile_rows;
+    const size_t offset = worker * MSAE__LATENT_BLOCK * room;
+    lists->rows = ws->list_rows + offset;
+    lists->levels = ws->list_levels + offset;
+    lists->values = ws->list_values + offset;
+    lists->dots = ws->list_dots + offset;
+    memset(lists->counts, 0, sizeof lists->counts);
+    for (size_t r = 0; r < batch->rows; r++) {
+        const uint8_t *level = ws->level + r * n + first;
+        for (size_t j8 = 0; j8 < count; j8 += 8) {
+            uint64_t eight;
+            memcpy(&eight, level + j8, 8);
+            if (eight == 0) continue;
+            for (size_t j = j8; j < j8 + 8 && j < count; j++) {
+                size_t at;
+                if (level[j] == 0) continue;
+                at = j * room + lists->counts[j]++;
+                lists->rows[at] = (uint32_t)r;
+                lists->levels[at] =
+                    (uint32_t)(r * model->n_levels + (level[j] & ~MSAE__NEGATIVE) - 1);
+                lists->values[at] = ws->latents[r * n + first + j];
+                lists->dots[at] = 0;
+            }
+        }
+    }
+}
+
+/* Gradients of a block of latents, over all rows of the tile. dz and the decoder's gradient read the
+   same rows of G, once; then the encoder's gradient gathers rows of the input. */
+static void msae__latent_gradients(const msae__batch *batch, size_t first, size_t count,
+                                   size_t worker) {
+    struct msae_train_workspace *ws = batch->ws;
+    msae_trainer *trainer = batch->trainer;
+    const msae_model *model = &trainer->model;
+    const msae_kernels *kernels = model->kernels;
+    const size_t d = model->n_inputs, room = ws->tile_rows;
+    const int jumprelu = model->recipe == MSAE_RECIPE_JUMPRELU;
+    msae__latent_lists lists;
+    if (batch->first_tile) {
+        memset(trainer->grad.decoder + first * d, 0, count * d * sizeof(float));
+        memset(trainer->grad.encoder + first * d, 0, count * d * sizeof(float));
+        memset(trainer->grad.latent_bias + first, 0, count * sizeof(float));
+        if (jumprelu) memset(trainer->grad.log_threshold + first, 0, count * sizeof(float));
+    }
+    msae__list_latents(batch, first, count, worker, &lists);
+    if (jumprelu) { /* the tile holds relu(pre), the decoder sees the latent */
+        for (size_t j = 0; j < count; j++) {
+            for (size_t e = j * room; e < j * room + lists.counts[j]; e++) {
+                float v = lists.values[e], theta = ws->theta[first + j];
+                lists.values[e] = v > theta ? msae__soft_cap(v, model->soft_cap) : 0;
+            }
+        }
+    }
+    for (size_t c = 0; c < d; c += kernels->panel) {
+        const size_t width = msae__min(kernels->panel, d - c);
+        for (size_t j = 0; j < count; j++) {
+            const size_t at = (first + j) * d + c;
+            kernels->gather_dot_axpy(trainer->grad.decoder + at, lists.dots + j * room,
+                                     model->decoder + at, ws->levels + c, ws->stride,
+                                     lists.levels + j * room, lists.values + j * room,
+                                     lists.counts[j], width);
+        }
+    }
+    for (size_t j = 0; j < count; j++) {
+        double bias = 0, threshold = 0;
+        for (size_t e = j * room; e < j * room + lists.counts[j]; e++) {
+            const size_t r = lists.rows[e];
+            const float value = ws->latents[r * model->n_latents + first + j];
+            ws->fired[first + j] += lists.values[e] != 0;
+            lists.dots[e] = msae__activation_gradient(batch, r, first + j, value, lists.dots[e],
+                                                      &threshold);
+            bias += lists.dots[e];
+        }
+        trainer->grad.latent_bias[first + j] += (float)bias;
+        if (jumprelu) trainer->grad.log_threshold[first + j] += (float)threshold;
+    }
+    for (size_t c = 0; c < d; c += kernels->panel) {
+        const size_t width = msae__min(kernels->panel, d - c);
+        for (size_t j = 0; j < count; j++) {
+            kernels->gather_axpy(trainer->grad.encoder + (first + j) * d + c, ws->centred + c,
+                                 ws->stride, lists.rows + j * room, lists.dots + j * room,
+                                 lists.counts[j], width);
+        }
+    }
+}
+
+/* Blocks of latents first, then panels of the pre_bias gradient: the sum of G_1 over the rows. */
+static void msae__gradient_task(void *context, size_t task, size_t worker) {
+    const msae__batch *batch = (const msae__batch *)context;
+    const struct msae_train_workspace *ws = batch->ws;
+    const msae_model *model = &batch->trainer->model;
+    const size_t blocks = msae__blocks(model);
+    if (task < blocks) {
+        const size_t first = task * MSAE__LATENT_BLOCK;
+        msae__latent_gradients(batch, first, msae__min(MSAE__LATENT_BLOCK, model->n_latents - first),
+                               worker);
+    } else {
+        const size_t column = (task - blocks) * MSAE__PANEL;
+        const size_t width = msae__min(MSAE__PANEL, model->n_inputs - column);
+        float *bias = batch->trainer->grad.pre_bias + column;
+        if (batch->first_tile) memset(bias, 0, width * sizeof *bias);
+        for (size_t r = 0; r < batch->rows; r++) {
+            model->kernels->axpy(bias, 1, ws->levels + r * model->n_levels * ws->stride + column,
+                                 width);
+        }
+    }
+}
+
+/* The last term of the pre_bias gradient, minus the sum over rows of encoder dpre, is minus the encoder
+   times the latent_bias gradient. */
+static void msae__encoder_bias_task(void *context, size_t task, size_t worker) {
+    const msae__batch *batch = (const msae__batch *)context;
+    const msae_model *model = &batch->trainer->model;
+    const msae_parameters *grad = &batch->trainer->grad;
+    const size_t column = task * MSAE__PANEL;
+    const size_t width = msae__min(MSAE__PANEL, model->n_inputs - column);
+    (void)worker;
+    for (size_t j = 0; j < model->n_latents; j++) {
+        if (grad->latent_bias[j] == 0) continue;
+        model->kernels->axpy(grad->pre_bias + column, -grad->latent_bias[j],
+                             model->encoder + j * model->n_inputs + column, width);
+    }
+}
+
+/* Candidates of a row: how many, then where they go. */
+static void msae__count_candidates_task(void *context, size_t r, size_t worker) {
+    const msae__batch *batch = (const msae__batch *)context;
+    const size_t n = batch->trainer->model.n_latents;
+    const float *pre = batch->ws->latents + r * n;
+    size_t count = 0;
+    (void)worker;
+    if (!batch->ws->rows[r].bad) {
+        for (size_t j = 0; j < n; j++) count += pre[j] > batch->lowest_key_value;
+    }
+    batch->ws->row_counts[r] = count;
+}
+
+static void msae__write_candidates_task(void *context, size_t r, size_t worker) {
+    const msae__batch *batch = (const msae__batch *)context;
+    const size_t n = batch->trainer->model.n_latents;
+    const float *pre = batch->ws->latents + r * n;
+    msae__kept *out = batch->ws->kept + batch->ws->row_counts[r];
+    (void)worker;
+    if (batch->ws->rows[r].bad) return;
+    for (size_t j = 0; j < n; j++) {
+        if (pre[j] > batch->lowest_key_value) {
+            out->row = (uint32_t)(batch->first + r);
+            out->latent = (uint32_t)j;
+            out++->value = pre[j];
+        }
+    }
+}
+
+/* Keeps the `limit` largest candidates; among equal ones the first. */
+static void msae__keep_largest(msae__batch *batch, size_t limit) {
+    struct msae_train_workspace *ws = batch->ws;
+    const size_t count = ws->kept_count;
+    msae__cut cut;
+    if (count <= limit) return;
+    for (size_t e = 0; e < count; e++) ws->kept_keys[e] = msae__float_bits(ws->kept[e].value);
+    msae__cuts(ws->kept_keys, count, &limit, 1, &cut, ws->kept_scratch);
+    ws->kept_count = 0;
+    for (size_t e = 0; e < count; e++) {
+        const int tie = ws->kept_keys[e] == cut.key;
+        if (ws->kept_keys[e] < cut.key || (tie && cut.ties == 0)) continue;
+        cut.ties -= (size_t)tie;
+        ws->kept[ws->kept_count++] = ws->kept[e];
+    }
+    batch->lowest_key_value = msae__bits_float(cut.key);
+}
+
+/* Adds the tile's pre-activations to the candidates, in the order of rows and latents. A later tile's value
+   that only equals the lowest of a full set comes too late to be kept, hence > in the tasks. */
+static void msae__add_candidates(msae__batch *batch, size_t limit) {
+    struct msae_train_workspace *ws = batch->ws;
+    const msae_parallel *parallel = &batch->trainer->model.parallel;
+    msae__parallel_for(parallel, batch->rows, msae__count_candidates_task, batch);
+    for (size_t r = 0; r < batch->rows; r++) {
+        size_t start = ws->kept_count;
+        ws->kept_count += ws->row_counts[r];
+        ws->row_counts[r] = start;
+    }
+    msae__parallel_for(parallel, batch->rows, msae__write_candidates_task, batch);
+    msae__keep_largest(batch, limit);
+}
+
+/* Loads a tile and says whether all its rows may enter. */
+static msae_status msae__load_tile(msae__batch *batch, msae_step_stats *stats, msae_error *error) {
+    msae__parallel_for(&batch->trainer->model.parallel, batch->rows, msae__load_row_task, batch);
+    for (size_t r = 0; r < batch->rows; r++) {
+        const msae__row *row = batch->ws->rows + r;
+        if (row->bad && !batch->trainer->desc.skip_bad) {
+            return msae__fail_row(error, msae__batch_row(batch, r));
+        }
+        if (stats) {
+            stats->rows += !row->bad;
+            stats->rows_skipped += (size_t)row->bad;
+            stats->rows_left_out += !row->bad && !msae__row_has_loss(batch, row);
+        }
+    }
+    return MSAE_OK;
+}
+
+static void msae__set_tile(msae__batch *batch, size_t first, size_t total) {
+    batch->first = first;
+    batch->rows = msae__min(batch->ws->tile_rows, total - first);
+    batch->first_tile = first == 0;
+}
+
+static void msae__encode_tile(msae__batch *batch) {
+    const struct msae_train_workspace *ws = batch->ws;
+    msae__encode_rows_to(&batch->trainer->model, ws->centred, ws->stride, batch->rows, ws->packed,
+                         ws->panels, ws->latents);
+}
+
+/* The first look at a batch: refuses bad rows, counts those that take part and, for batchtopk, finds the
+   batch's largest pre-activations. *with_sparse counts rows with a sparsity term. */
+static msae_status msae__survey(msae__batch *batch, size_t total, msae_step_stats *stats,
+                                size_t *with_sparse, msae_error *error) {
+    struct msae_train_workspace *ws = batch->ws;
+    const msae_model *model = &batch->trainer->model;
+    *with_sparse = 0;
+    ws->kept_count = 0;
+    batch->lowest_key_value = 0;
+    for (size_t first = 0; first < total; first += ws->tile_rows) {
+        msae_status status;
+        msae__set_tile(batch, first, total);
+        status = msae__load_tile(batch, stats, error);
+        if (status != MSAE_OK) return status;
+        for (size_t r = 0; r < batch->rows; r++) {
+            *with_sparse += !ws->rows[r].bad &&
+                            (model->recipe == MSAE_RECIPE_JUMPRELU || ws->rows[r].norm > 0);
+        }
+        if (model->recipe == MSAE_RECIPE_BATCHTOPK) {
+            msae__encode_tile(batch);
+            msae__add_candidates(batch, model->nesting[0] * total);
+        }
+    }
+    if (model->recipe == MSAE_RECIPE_BATCHTOPK) {
+        msae__keep_largest(batch, msae__max(model->nesting[0] * stats->rows, 1));
+        ws->lowest = 0;
+        for (size_t e = 0; e < ws->kept_count; e++) {
+            if (ws->lowest == 0 || ws->kept[e].value < ws->lowest) ws->lowest = ws->kept[e].value;
+        }
+    }
+    return MSAE_OK;
+}
+
+/* Copies a tile's reconstructions and latents at every level for msae_train_forward. */
+static void msae__export_tile(const msae__batch *batch, size_t total, float *recon,
+                              float *latents) {
+    const struct msae_train_workspace *ws = batch->ws;
+    const msae_model *model = &batch->trainer->model;
+    const size_t n = model->n_latents, d = model->n_inputs, levels = model->n_levels;
+    for (size_t i = 0; i < levels; i++) {
+        for (size_t r = 0; r < batch->rows; r++) {
+            const size_t row = i * total + batch->first + r;
+            if (recon) {
+                memcpy(recon + row * d, ws->levels + (r * levels + i) * ws->stride,
+                       d * sizeof *recon);
+            }
+            if (latents) {
+                float *out = latents + row * n;
+                memset(out, 0, n * sizeof *out);
+                for (size_t e = 0; e < ws->ends[r * levels + i]; e++) {
+                    out[ws->index[r * ws->room + e]] = ws->value[r * ws->room + e];
+                }
+            }
+        }
+    }
+}
+
+/* Runs all tiles. zero_rows[i] receives the number of rows without a cosine at level i because their
+   reconstruction is zero. */
+static msae_status msae__run_tiles(msae__batch *batch, size_t total, float *recon, float *latents,
+                                   msae_step_stats *stats, double *sparse, size_t *zero_rows,
+                                   msae_error *error) {
+    struct msae_train_workspace *ws = batch->ws;
+    const msae_model *model = &batch->trainer->model;
+    const msae_parallel *parallel = &model->parallel;
+    const size_t levels = model->n_levels, panels = msae__column_panels(model);
+    memset(zero_rows, 0, levels * sizeof *zero_rows);
+    memset(stats->level_loss, 0, sizeof stats->level_loss);
+    stats->l0 = 0;
+    *sparse = 0;
+    for (size_t first = 0; first < total; first += ws->tile_rows) {
+        msae__set_tile(batch, first, total);
+        if (total > ws->tile_rows) { /* a single tile is still there from the survey */
+            msae_status status = msae__load_tile(batch, NULL, error);
+            if (status != MSAE_OK) return status;
+        }
+        for (size_t r = 0; r < batch->rows; r++) ws->rows[r].l0 = 0;
+        if (model->recipe != MSAE_RECIPE_BATCHTOPK) msae__encode_tile(batch);
+        msae__parallel_for(parallel, batch->rows, msae__select_task, batch);
+        msae__parallel_for(parallel, panels * msae__ceil_div(batch->rows, MSAE__DECODE_ROWS),
+                           msae__decode_task, batch);
+        if (recon || latents) msae__export_tile(batch, total, recon, latents);
+        msae__parallel_for(parallel, batch->rows, msae__loss_task, batch);
+        for (size_t r = 0; r < batch->rows; r++) { /* in the order of the rows */
+            const msae__row *row = ws->rows + r;
+            for (size_t i = 0; i < levels; i++) {
+                if (row->squared_error[i] >= 0) stats->level_loss[i] += row->squared_error[i];
+                else if (msae__row_has_loss(batch, row)) zero_rows[i]++;
+            }
+            *sparse += row->sparse;
+            stats->l0 += (double)row->l0;
+        }
+        if (batch->backward) {
+            msae__parallel_for(parallel, msae__blocks(model) + panels, msae__gradient_task, batch);
+        }
+    }
+    return MSAE_OK;
+}
+
+static msae_status msae__run_batch(msae_trainer *trainer, const msae_data *data,
+                                   const size_t *index, size_t rows, int backward, float *recon,
+                                   float *latents, msae_step_stats *stats, msae_error *error) {
+    struct msae_train_workspace *ws = trainer->workspace;
+    const msae_model *model = &trainer->model;
+    size_t with_sparse, with_loss, zero_rows[MSAE_MAX_LEVELS] = {0};
+    double weights = 0, sparse = 0;
+    msae_step_stats local;
+    msae__batch batch;
+    msae_status status;
+    memset(&local, 0, sizeof local);
+    if (data->cols != model->n_inputs) {
+        return msae__fail(error, MSAE_ERROR_SHAPE, "data and model differ in width");
+    }
+    if (rows == 0 || (!index && rows > data->rows)) {
+        return msae__fail(error, MSAE_ERROR_SHAPE, "a batch has no rows or more than the data");
+    }
+    if (model->recipe == MSAE_RECIPE_BATCHTOPK && rows > trainer->desc.batch) {
+        return msae__fail(error, MSAE_ERROR_SHAPE, "a batch is larger than the descriptor's");
+    }
+    memset(&batch, 0, sizeof batch);
+    batch.trainer = trainer;
+    batch.ws = ws;
+    batch.data = data;
+    batch.index = index;
+    batch.backward = backward;
+    for (size_t j = 0; ws->theta && j < model->n_latents; j++) {
+        ws->theta[j] = expf(model->log_threshold[j]);
+    }
+    status = msae__survey(&batch, rows, &local, &with_sparse, error);
+    if (status != MSAE_OK) return status;
+
+    with_loss = local.rows - local.rows_left_out;
+    if (with_sparse > 0) {
+        batch.sparse_coefficient = trainer->desc.sparse_weight / (double)with_sparse;
+    }
+    for (size_t i = 0; i < model->n_levels; i++) weights += model->level_weights[i];
+    /* A second round only where reconstructions were zero under the cosine loss: the rows left are
+       known only then. */
+    for (int round = 0, again = 1; again && round < 2; round++) {
+        for (size_t i = 0; i < model->n_levels; i++) {
+            size_t counted = with_loss - zero_rows[i];
+            batch.coefficient[i] =
+                counted ? model->level_weights[i] / weights / (double)counted : 0;
+        }
+        status = msae__run_tiles(&batch, rows, recon, latents, &local, &sparse, zero_rows, error);
+        if (status != MSAE_OK) return status;
+        again = 0;
+        for (size_t i = 0; i < model->n_levels; i++) again |= zero_rows[i] > 0 && backward;
+    }
+    if (backward) {
+        msae__parallel_for(&model->parallel, msae__column_panels(model), msae__encoder_bias_task,
+                           &batch);
+    }
+    for (size_t i = 0; i < model->n_levels; i++) {
+        size_t counted = with_loss - zero_rows[i];
+        local.level_loss[i] /= (double)msae__max(counted, 1);
+        local.recon_loss += model->level_weights[i] / weights * local.level_loss[i];
+        local.rows_left_out = msae__max(local.rows_left_out, local.rows - counted);
+    }
+    local.sparse_loss = with_sparse ? sparse / (double)with_sparse : 0;
+    if (model->recipe != MSAE_RECIPE_RELU && model->recipe != MSAE_RECIPE_JUMPRELU) {
+        local.sparse_loss = 0;
+    }
+    local.loss = local.recon_loss + trainer->desc.sparse_weight * local.sparse_loss;
+    local.l0 /= (double)msae__max(local.rows, 1);
+    if (stats) *stats = local;
+    if (!msae__is_finite_double(local.loss)) {
+        return msae__fail(error, MSAE_ERROR_NOT_FINITE, "the loss is NaN or Inf");
+    }
+    ws->gradient_rows = local.rows;
+    return MSAE_OK;
+}
+
+MSAE_API msae_status msae_train_gradients(msae_trainer *trainer, const msae_data *data,
+                                          const size_t *index, size_t rows, msae_step_stats *stats,
+                                          msae_error *error) {
+    msae_status status;
+    trainer->workspace->has_gradients = 0;
+    status = msae__run_batch(trainer, data, index, rows, 1, NULL, NULL, stats, error);
+    trainer->workspace->has_gradients = status == MSAE_OK;
+    return status;
+}
+
+MSAE_API msae_status msae_train_forward(msae_trainer *trainer, const msae_data *data,
+                                        const size_t *index, size_t rows, float *recon,
+                                        float *latents, msae_step_stats *stats, msae_error *error) {
+    trainer->workspace->has_gradients = 0;
+    return msae__run_batch(trainer, data, index, rows, 0, recon, latents, stats, error);
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Optimiser: two passes over the parameters. The first measures: decoder norms, the gradients' parts
+   along the decoder rows, the norm of all gradients. The second changes: rescales, projects, clips and
+   takes AdamW's step, all while a row is in registers.
+   ------------------------------------------------------------------------------------------ */
+
+typedef struct msae__update {
+    msae_trainer *trainer;
+    msae__adam adam;
+} msae__update;
+
+static void msae__measure_task(void *context, size_t task, size_t worker) {
+    msae_trainer *trainer = ((msae__update *)context)->trainer;
+    struct msae_train_workspace *ws = trainer->workspace;
+    const msae_model *model = &trainer->model;
+    const msae_kernels *kernels = model->kernels;
+    const size_t d = model->n_inputs, first = task * MSAE__LATENT_BLOCK;
+    const size_t last = msae__min(first + MSAE__LATENT_BLOCK, model->n_latents);
+    double squares = 0;
+    (void)worker;
+    for (size_t j = first; j < last; j++) {
+        const float *row = model->decoder + j * d, *grad = trainer->grad.decoder + j * d;
+        const double length = sqrt((double)kernels->dot(row, row, d));
+        const double norm = length + 1.1920929e-7, unit = length / norm;
+        const double along = (double)kernels->dot(grad, row, d) / norm;
+        const double all = kernels->dot(grad, grad, d);
+        /* ||g - s u||^2 = ||g||^2 - 2 s <g, u> + s^2 ||u||^2 with s = <g, u> */
+        const double left = all - 2 * along * along + along * along * unit * unit;
+        ws->norms[j] = (float)norm;
+        ws->projection[j] = (float)along;
+        /* (left is 0 rather than a rounding error below it; NaN must pass) */
+        squares += left < 0 ? 0 : left;
+        if (!model->tied) {
+            const float *encoder = trainer->grad.encoder + j * d;
+            squares += kernels->dot(encoder, encoder, d);
+        }
+    }
+    ws->squares[task] = squares;
+}
+
+static void msae__adam_task(void *context, size_t task, size_t worker) {
+    const msae__update *update = (const msae__update *)context;
+    msae_trainer *trainer = update->trainer;
+    struct msae_train_workspace *ws = trainer->workspace;
+    const msae_model *model = &trainer->model;
+    const msae_kernels *kernels = model->kernels;
+    const size_t d = model->n_inputs, first = task * MSAE__LATENT_BLOCK;
+    const size_t last = msae__min(first + MSAE__LATENT_BLOCK, model->n_latents);
+    (void)worker;
+    for (size_t j = first; j < last; j++) {
+        const float norm = ws->norms[j], inverse = 1 / norm;
+        const size_t at = j * d;
+        kernels->adam(model->decoder + at, trainer->grad.decoder + at, trainer->moment1.decoder + at,
+                      trainer->moment2.decoder + at, d, inverse, ws->projection[j], &update->adam);
+        if (!model->tied) {
+            kernels->adam(model->encoder + at, trainer->grad.encoder + at,
+                          trainer->moment1.encoder + at, trainer->moment2.encoder + at, d, norm, 0,
+                          &update->adam);
+        }
+        model->latent_bias[j] *= model->tied ? inverse : norm;
+        if (model->log_threshold) {
+            model->log_threshold[j] += model->tied ? -logf(norm) : logf(norm);
+        }
+    }
+    kernels->adam(model->latent_bias + first, trainer->grad.latent_bias + first,
+                  trainer->moment1.latent_bias + first, trainer->moment2.latent_bias + first,
+                  last - first, 1, 0, &update->adam);
+    if (model->log_threshold) {
+        kernels->adam(model->log_threshold + first, trainer->grad.log_threshold + first,
+                      trainer->moment1.log_threshold + first,
+                      trainer->moment2.log_threshold + first, last - first, 1, 0, &update->adam);
+    }
+}
+
+#define MSAE__WINDOW_STEPS 1000
+#define MSAE__DEAD_FREQUENCY 3.1622776601683795e-6 /* 10^-5.5 */
+
+/* Counts latents that fired in less than 10^-5.5 of the window's rows. */
+static size_t msae__count_dead(const struct msae_train_workspace *ws, size_t n) {
+    const double least = MSAE__DEAD_FREQUENCY * (double)ws->window_rows;
+    size_t dead = 0;
+    for (size_t j = 0; j < n; j++) dead += ws->fired[j] < least;
+    return dead;
+}
+
+static void msae__advance_window(msae_trainer *trainer) {
+    struct msae_train_workspace *ws = trainer->workspace;
+    const size_t n = trainer->model.n_latents;
+    ws->window_steps++;
+    ws->window_rows += ws->gradient_rows;
+    if (!ws->had_window) ws->dead = msae__count_dead(ws, n);
+    if (ws->window_steps == MSAE__WINDOW_STEPS) {
+        ws->dead = msae__count_dead(ws, n);
+        ws->had_window = 1;
+        ws->window_steps = 0;
+        ws->window_rows = 0;
+        memset(ws->fired, 0, n * sizeof *ws->fired);
+    }
+}
+
+MSAE_API msae_status msae_train_update(msae_trainer *trainer, msae_step_stats *stats,
+                                       msae_error *error) {
+    struct msae_train_workspace *ws = trainer->workspace;
+    msae_model *model = &trainer->model;
+    const msae_train_desc *desc = &trainer->desc;
+    const msae_parameters *grad = &trainer->grad;
+    const size_t n = model->n_latents, d = model->n_inputs;
+    const double t = (double)trainer->step + 1, lr = (double)desc->lr * trainer->lr_factor;
+    double squares = 0, norm;
+    msae__update update;
+    if (!ws->has_gradients) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "there are no gradients to step along");
+    }
+    update.trainer = trainer;
+    msae__parallel_for(&model->parallel, msae__blocks(model), msae__measure_task, &update);
+    for (size_t b = 0; b < msae__blocks(model); b++) squares += ws->squares[b];
+    for (size_t i = 0; i < d; i++) squares += (double)grad->pre_bias[i] * grad->pre_bias[i];
+    for (size_t j = 0; j < n; j++) squares += (double)grad->latent_bias[j] * grad->latent_bias[j];
+    for (size_t j = 0; grad->log_threshold && j < n; j++) {
+        squares += (double)grad->log_threshold[j] * grad->log_threshold[j];
+    }
+    norm = sqrt(squares);
+    if (!msae__is_finite_double(norm)) {
+        return msae__fail(error, MSAE_ERROR_NOT_FINITE, "the gradient is NaN or Inf");
+    }
+    update.adam.clip = 1;
+    if (desc->clip != MSAE_OFF && desc->clip / (norm + 1e-6) < 1) {
+        update.adam.clip = (float)(desc->clip / (norm + 1e-6));
+    }
+    update.adam.beta1 = desc->beta1;
+    update.adam.beta2 = desc->beta2;
+    update.adam.decay = (float)(1 - lr * desc->weight_decay);
+    update.adam.rate = (float)(lr / (1 - pow(desc->beta1, t)));
+    update.adam.root = (float)(1 / sqrt(1 - pow(desc->beta2, t)));
+    update.adam.eps = desc->eps;
+    msae__parallel_for(&model->parallel, msae__blocks(model), msae__adam_task, &update);
+    model->kernels->adam(model->pre_bias, grad->pre_bias, trainer->moment1.pre_bias,
+                         trainer->moment2.pre_bias, d, 1, 0, &update.adam);
+
+    /* the first step rescales the decoder by ten, so the threshold begins at the second */
+    if (model->recipe == MSAE_RECIPE_BATCHTOPK && trainer->step > 0 && ws->lowest > 0) {
+        model->threshold = model->threshold < 0
+                               ? ws->lowest
+                               : (float)(0.99 * model->threshold + 0.01 * ws->lowest);
+    }
+    msae__advance_window(trainer);
+    ws->has_gradients = 0;
+    trainer->step++;
+    trainer->rows += ws->gradient_rows;
+    model->history.steps = trainer->step;
+    model->history.rows = trainer->rows;
+    if (stats) {
+        stats->grad_norm = norm;
+        stats->lr = lr;
+        stats->dead_latents = ws->dead;
+    }
+    return MSAE_OK;
+}
+
+MSAE_API msae_status msae_train_step(msae_trainer *trainer, const float *x, size_t rows,
+                                     msae_step_stats *stats, msae_error *error) {
+    const msae_data data = msae_data_view(x, rows, trainer->model.n_inputs);
+    msae_status status = msae_train_gradients(trainer, &data, NULL, rows, stats, error);
+    return status == MSAE_OK ? msae_train_update(trainer, stats, error) : status;
+}
+
+MSAE_API void msae_train_schedule(msae_trainer *trainer, size_t epoch, size_t step, size_t steps) {
+    const double epochs = (double)trainer->desc.epochs, e = (double)epoch;
+    double factor = 1;
+    if (trainer->desc.schedule == MSAE_SCHEDULE_LINEAR && e >= floor(0.8 * epochs)) {
+        factor = (epochs - e) / (0.2 * epochs);
+        factor = factor < 0 ? 0 : factor > 1 ? 1 : factor;
+    } else if (trainer->desc.schedule == MSAE_SCHEDULE_COSINE) {
+        if (epoch == 0) {
+            factor = 0.1 + 0.9 * (double)step / (double)msae__max(steps, 1);
+        } else {
+            double done = (e - 1 + (double)step / (double)msae__max(steps, 1)) /
+                          (epochs > 1 ? epochs - 1 : 1);
+            factor = 0.1 + 0.45 * (1 + cos(3.14159265358979323846 * (done > 1 ? 1 : done)));
+        }
+    }
+    trainer->lr_factor = (float)factor;
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Sampler and the whole run
+   ------------------------------------------------------------------------------------------ */
+
+MSAE_API msae_status msae_sampler_init(msae_sampler *sampler, size_t rows, size_t batch,
+                                       uint64_t seed, const msae_allocator *allocator,
+                                       msae_error *error) {
+    size_t bytes;
+    memset(sampler, 0, sizeof *sampler);
+    if (rows == 0 || batch == 0) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "no rows to sample from");
+    }
+    if (allocator) sampler->allocator = *allocator;
+    if (!msae__mul(rows, sizeof *sampler->order, &bytes)) return msae__fail_memory(error);
+    sampler->order = (size_t *)msae__alloc(&sampler->allocator, bytes);
+    if (!sampler->order) return msae__fail_memory(error);
+    sampler->rows = rows;
+    sampler->batch = batch;
+    msae__seed(sampler->rng, seed);
+    for (size_t r = 0; r < rows; r++) sampler->order[r] = r;
+    return MSAE_OK;
+}
+
+MSAE_API size_t msae_sampler_next(msae_sampler *sampler, const size_t **index) {
+    size_t count = msae__min(sampler->batch, sampler->rows - sampler->position);
+    if (count == 0) {
+        sampler->position = 0;
+        sampler->epoch++;
+        return 0;
+    }
+    if (sampler->position == 0) { /* Fisher and Yates */
+        for (size_t r = sampler->rows; r-- > 1;) {
+            size_t other = msae__random_below(sampler->rng, r + 1), row = sampler->order[r];
+            sampler->order[r] = sampler->order[other];
+            sampler->order[other] = row;
+        }
+    }
+    *index = sampler->order + sampler->position;
+    sampler->position += count;
+    return count;
+}
+
+MSAE_API void msae_sampler_free(msae_sampler *sampler) {
+    msae__free(&sampler->allocator, sampler->order, sampler->rows * sizeof *sampler->order);
+    memset(sampler, 0, sizeof *sampler);
+}
+
+MSAE_API msae_status msae_fit(msae_trainer *trainer, const msae_data *data, msae_progress_fn progress,
+                              void *user, msae_error *error) {
+    const msae_train_desc *desc = &trainer->desc;
+    msae_sampler sampler;
+    msae_progress at;
+    msae_step_stats stats;
+    msae_status status = MSAE_OK;
+    if (!trainer->has_statistics) status = msae_train_statistics(trainer, data, error);
+    if (status == MSAE_OK) {
+        /* not the stream that drew the weights */
+        status = msae_sampler_init(&sampler, data->rows, desc->batch, ~desc->model.seed,
+                                   &desc->model.allocator, error);
+    }
+    if (status != MSAE_OK) return status;
+    memset(&at, 0, sizeof at);
+    at.epochs = desc->epochs;
+    at.steps = msae__ceil_div(data->rows, desc->batch);
+    at.stats = &stats;
+    while (at.epoch < at.epochs && status == MSAE_OK) {
+        const size_t *index;
+        size_t rows = msae_sampler_next(&sampler, &index);
+        if (rows == 0) {
+            at.epoch++;
+            at.step = 0;
+            continue;
+        }
+        msae_train_schedule(trainer, at.epoch, at.step, at.steps);
+        status = msae_train_gradients(trainer, data, index, rows, &stats, error);
+        if (status == MSAE_OK) status = msae_train_update(trainer, &stats, error);
+        if (status != MSAE_OK) break;
+        at.rows = trainer->rows;
+        if (progress && progress(&at, user)) {
+            status = msae__fail(error, MSAE_ERROR_STOPPED, "stopped by the caller");
+        }
+        at.step++;
+    }
+    msae_sampler_free(&sampler);
+    return status;
+}
+#endif /* MSAE_NO_TRAIN */
+
+#ifndef MSAE_NO_ANALYSIS
+/* ---------------------------------------------------------------------------------------------
+   Metrics
+   ------------------------------------------------------------------------------------------ */
+
+/* Mean and deviation of a stream of numbers (Welford). */
+typedef struct msae__tally {
+    double mean, squares;
+    size_t count;
+} msae__tally;
+
+static void msae__tally_add(msae__tally *tally, double value) {
+    double off = value - tally->mean;
+    if (!msae__is_finite_double(value)) return; /* has no value for this row */
+    tally->mean += off / (double)++tally->count;
+    tally->squares += off * (value - tally->mean);
+}
+
+static double msae__tally_mean(const msae__tally *tally) {
+    return tally->count ? tally->mean : msae__nan();
+}
+
+static double msae__tally_deviation(const msae__tally *tally) {
+    return tally->count > 1 ? sqrt(tally->squares / (double)(tally->count - 1)) : msae__nan();
+}
+
+/* What one row says at one sparsity; NaN where it says nothing. */
+typedef struct msae__row_metrics {
+    double fvu, nmse, nmae, cs, error;
+    size_t l0;
+} msae__row_metrics;
+
+static msae__row_metrics msae__measure_row(const float *x, const float *r, size_t d, size_t l0) {
+    msae__row_metrics m;
+    double xx = 0, rr = 0, xr = 0, absolute_error = 0, absolute = 0;
+    double x_mean = 0, off_mean = 0, x_var = 0, off_var = 0;
+    m.error = 0;
+    m.l0 = l0;
+    for (size_t i = 0; i < d; i++) {
+        double a = x[i], b = r[i], off = a - b;
+        xx += a * a;
+        rr += b * b;
+        xr += a * b;
+        m.error += off * off;
+        absolute_error += fabs(off);
+        absolute += fabs(a);
+        x_mean += a;
+        off_mean += off;
+    }
+    x_mean /= (double)d;
+    off_mean /= (double)d;
+    for (size_t i = 0; i < d; i++) {
+        double a = x[i] - x_mean, off = (double)x[i] - r[i] - off_mean;
+        x_var += a * a;
+        off_var += off * off;
+    }
+    m.fvu = d > 1 && x_var > 0 ? off_var / x_var : msae__nan();
+    m.nmse = xx > 0 ? m.error / xx : msae__nan();
+    m.nmae = absolute > 0 ? absolute_error / absolute : msae__nan();
+    m.cs = xx > 0 && rr > 0 ? xr / sqrt(xx * rr) : msae__nan();
+    return m;
+}
+
+/* The rows' figures added up, in the order of the rows. */
+typedef struct msae__sweep_line {
+    msae__tally fvu, nmse, nmae, cs, l0;
+    double error;
+} msae__sweep_line;
+
+static void msae__sweep_add(msae__sweep_line *line, const msae__row_metrics *m) {
+    msae__tally_add(&line->fvu, m->fvu);
+    msae__tally_add(&line->nmse, m->nmse);
+    msae__tally_add(&line->nmae, m->nmae);
+    msae__tally_add(&line->cs, m->cs);
+    msae__tally_add(&line->l0, (double)m->l0);
+    line->error += m->error;
+}
+
+static void msae__sweep_finish(const msae__sweep_line *line, size_t n, double spread,
+                               msae_metrics *out) {
+    out->rows = line->l0.count;
+    out->fvu_row = msae__tally_mean(&line->fvu);
+    out->fvu_row_std = msae__tally_deviation(&line->fvu);
+    out->fvu_set = spread > 0 ? line->error / spread : msae__nan();
+    out->nmse = msae__tally_mean(&line->nmse);
+    out->nmse_std = msae__tally_deviation(&line->nmse);
+    out->nmae = msae__tally_mean(&line->nmae);
+    out->nmae_std = msae__tally_deviation(&line->nmae);
+    out->cs = msae__tally_mean(&line->cs);
+    out->cs_std = msae__tally_deviation(&line->cs);
+    out->l0 = msae__tally_mean(&line->l0);
+    out->l0_std = msae__tally_deviation(&line->l0);
+    out->sparsity = 1 - out->l0 / (double)n;
+    out->cknna = msae__nan();
+}
+
+/* Sum over rows of ||x - mean||^2, with the mean of the rows seen so far (Welford, by column). */
+typedef struct msae__spread {
+    double *mean; /* [d] */
+    double total;
+    size_t rows;
+} msae__spread;
+
+static void msae__spread_add(msae__spread *spread, const float *x, size_t d) {
+    const double count = (double)++spread->rows;
+    for (size_t i = 0; i < d; i++) {
+        double off = x[i] - spread->mean[i];
+        spread->mean[i] += off / count;
+        spread->total += off * (x[i] - spread->mean[i]);
+    }
+}
+
+MSAE_API msae_status msae_measure(const float *x, const float *recon, const float *latents,
+                                  size_t rows, size_t d, size_t n, const msae_allocator *allocator,
+                                  msae_metrics *result, msae_error *error) {
+    msae__sweep_line line;
+    msae__spread spread;
+    uint8_t *fired;
+    size_t bytes;
+    void *memory;
+    msae__arena arena = msae__arena_over(NULL);
+    memset(&line, 0, sizeof line);
+    memset(&spread, 0, sizeof spread);
+    memset(result, 0, sizeof *result);
+    msae__take(&arena, d, sizeof(double));
+    msae__take(&arena, n, 1);
+    if (!msae__arena_bytes(&arena, &bytes)) return msae__fail_memory(error);
+    memory = msae__alloc(allocator, bytes);
+    if (!memory) return msae__fail_memory(error);
+    memset(memory, 0, bytes);
+    arena = msae__arena_over(memory);
+    spread.mean = MSAE__TAKE(&arena, double, d);
+    fired = MSAE__TAKE(&arena, uint8_t, n);
+    for (size_t r = 0; r < rows; r++) {
+        msae__row_metrics m;
+        size_t l0 = 0;
+        for (size_t j = 0; j < n; j++) {
+            l0 += latents[r * n + j] != 0;
+            fired[j] |= latents[r * n + j] != 0;
+        }
+        m = msae__measure_row(x + r * d, recon + r * d, d, l0);
+        msae__sweep_add(&line, &m);
+        msae__spread_add(&spread, x + r * d, d);
+    }
+    msae__sweep_finish(&line, n, spread.total, result);
+    for (size_t j = 0; j < n; j++) result->ndn += !fired[j];
+    msae__free(allocator, memory, bytes);
+    return MSAE_OK;
+}
+
+/* CKNNA. The masked matrices have at most ten entries a row, so nothing of size rows x rows is held:
+   each is a list of neighbours with their similarities. */
+#define MSAE__NEIGHBOURS 10
+
+typedef struct msae__neighbours {
+    uint32_t *index; /* [rows][10], most similar first */
+    float *value;
+} msae__neighbours;
+
+typedef struct msae__neighbour_search {
+    size_t first, rows; /* of the block */
+    const float *similarities; /* [block][rows] */
+    msae__neighbours *out;
+} msae__neighbour_search;
+
+static void msae__neighbour_task(void *context, size_t task, size_t worker) {
+    const msae__neighbour_search *search = (const msae__neighbour_search *)context;
+    const size_t row = search->first + task;
+    const float *similar = search->similarities + task * search->rows;
+    uint32_t *index = search->out->index + row * MSAE__NEIGHBOURS;
+    float *value = search->out->value + row * MSAE__NEIGHBOURS;
+    size_t found = 0;
+    (void)worker;
+    for (size_t j = 0; j < search->rows; j++) {
+        size_t at;
+        if (j == row) continue;
+        if (found == MSAE__NEIGHBOURS && !(similar[j] > value[found - 1])) continue;
+        found += found < MSAE__NEIGHBOURS;
+        for (at = found - 1; at > 0 && similar[j] > value[at - 1]; at--) {
+            value[at] = value[at - 1];
+            index[at] = index[at - 1];
+        }
+        value[at] = similar[j];
+        index[at] = (uint32_t)j;
+    }
+}
+
+/* Rows of the similarity matrix that are held at once. */
+#define MSAE__SIMILARITY_ROWS 96
+
+typedef struct msae__similarity_memory {
+    float *packed, *panels, *block;
+} msae__similarity_memory;
+
+/* The ten nearest of each row of a [rows][d] by inner product. */
+static void msae__find_neighbours(const msae_model *model, const float *a, size_t rows, size_t d,
+                                  const msae__similarity_memory *memory, msae__neighbours *out) {
+    msae__matmul p;
+    memset(&p, 0, sizeof p);
+    p.kernels = model->kernels;
+    p.a_stride = p.b_stride = p.depth = d;
+    p.b = a;
+    p.cols = p.ldc = rows;
+    p.c = memory->block;
+    p.packed = memory->packed;
+    p.panels = memory->panels;
+    for (size_t first = 0; first < rows; first += MSAE__SIMILARITY_ROWS) {
+        msae__neighbour_search search;
+        p.a = a + first * d;
+        p.rows = msae__min(MSAE__SIMILARITY_ROWS, rows - first);
+        msae__run_matmul(&p, &model->parallel);
+        search.first = first;
+        search.rows = rows;
+        search.similarities = memory->block;
+        search.out = out;
+        msae__parallel_for(&model->parallel, p.rows, msae__neighbour_task, &search);
+    }
+}
+
+static void msae__similarity_layout(const msae_model *model, size_t rows, size_t depth,
+                                    msae__arena *arena, msae__similarity_memory *memory) {
+    memory->packed = MSAE__TAKE(
+        arena, float, msae__packed_floats(model->kernels, MSAE__SIMILARITY_ROWS, depth));
+    memory->panels = MSAE__TAKE(
+        arena, float, msae__workers(&model->parallel) * model->kernels->nr * MSAE__KC);
+    memory->block = MSAE__TAKE(arena, float, MSAE__SIMILARITY_ROWS *rows);
+}
+
+/* The place of column j in row i's list, or -1. */
+static int msae__neighbour_place(const uint32_t *index, size_t i, size_t j) {
+    for (int e = 0; e < MSAE__NEIGHBOURS; e++) {
+        if (index[i * MSAE__NEIGHBOURS + (size_t)e] == j) return e;
+    }
+    return -1;
+}
+
+/* h(S, T) of spec's cknna for two matrices given as lists over the same index. `row` and `column`
+   [rows] are scratch. */
+static double msae__hsic(const uint32_t *index, const float *s, const float *t, size_t rows,
+                         double *columns, double *sums) {
+    const double m = (double)rows;
+    double trace = 0, sum_s = 0, sum_t = 0, product = 0;
+    memset(columns, 0, rows * sizeof *columns);
+    memset(sums, 0, rows * sizeof *sums);
+    for (size_t i = 0; i < rows; i++) {
+        for (size_t e = i * MSAE__NEIGHBOURS; e < (i + 1) * MSAE__NEIGHBOURS; e++) {
+            const int back = msae__neighbour_place(index, index[e], i);
+            if (back >= 0) trace += (double)s[e] * t[index[e] * MSAE__NEIGHBOURS + (size_t)back];
+            sum_s += s[e];
+            sum_t += t[e];
+            columns[index[e]] += s[e];
+            sums[i] += t[e];
+        }
+    }
+    for (size_t i = 0; i < rows; i++) product += columns[i] * sums[i];
+    return (trace + sum_s * sum_t / ((m - 1) * (m - 2)) - 2 * product / (m - 2)) / (m * (m - 3));
+}
+
+/* Everything CKNNA of up to `rows` rows needs; `depth` is the wider of the two spaces. */
+typedef struct msae__cknna_memory {
+    msae__similarity_memory similarity;
+    msae__neighbours k, p;
+    float *s, *t;
+    double *columns, *sums;
+} msae__cknna_memory;
+
+static void msae__cknna_layout(const msae_model *model, size_t rows, size_t depth,
+                               msae__arena *arena, msae__cknna_memory *memory) {
+    msae__similarity_layout(model, rows, depth, arena, &memory->similarity);
+    memory->k.index = MSAE__TAKE(arena, uint32_t, rows *MSAE__NEIGHBOURS);
+    memory->k.value = MSAE__TAKE(arena, float, rows *MSAE__NEIGHBOURS);
+    memory->p.index = MSAE__TAKE(arena, uint32_t, rows *MSAE__NEIGHBOURS);
+    memory->p.value = MSAE__TAKE(arena, float, rows *MSAE__NEIGHBOURS);
+    memory->s = MSAE__TAKE(arena, float, rows *MSAE__NEIGHBOURS);
+    memory->t = MSAE__TAKE(arena, float, rows *MSAE__NEIGHBOURS);
+    memory->columns = MSAE__TAKE(arena, double, rows);
+    memory->sums = MSAE__TAKE(arena, double, rows);
+}
+
+/* CKNNA of the neighbours in memory->k with those in memory->p. */
+static double msae__cknna_value(const msae__cknna_memory *memory, size_t rows) {
+    const msae__neighbours *k = &memory->k, *p = &memory->p;
+    double both, own;
+    for (size_t i = 0; i < rows; i++) { /* S = MK o MP o K, T = MK o MP o P, over K's lists */
+        for (size_t e = i * MSAE__NEIGHBOURS; e < (i + 1) * MSAE__NEIGHBOURS; e++) {
+            int place = msae__neighbour_place(p->index, i, k->index[e]);
+            memory->s[e] = place >= 0 ? k->value[e] : 0;
+            memory->t[e] = place >= 0 ? p->value[i * MSAE__NEIGHBOURS + (size_t)place] : 0;
+        }
+    }
+    both = msae__hsic(k->index, memory->s, memory->t, rows, memory->columns, memory->sums);
+    own = msae__hsic(k->index, k->value, k->value, rows, memory->columns, memory->sums) *
+          msae__hsic(p->index, p->value, p->value, rows, memory->columns, memory->sums);
+    return own >= 0 ? both / (sqrt(own) + 1e-6) : msae__nan();
+}
+
+#define MSAE__CKNNA_LEAST (MSAE__NEIGHBOURS + 2)
+
+MSAE_API msae_status msae_cknna(const msae_model *model, const float *a, size_t d, const float *b,
+                                size_t n, size_t rows, double *cknna, msae_error *error) {
+    msae__cknna_memory memory;
+    msae__arena arena = msae__arena_over(NULL);
+    size_t bytes;
+    void *block;
+    *cknna = msae__nan();
+    if (rows < MSAE__CKNNA_LEAST) return MSAE_OK;
+    msae__cknna_layout(model, rows, msae__max(d, n), &arena, &memory);
+    if (!msae__arena_bytes(&arena, &bytes)) return msae__fail_memory(error);
+    block = msae__alloc(&model->allocator, bytes);
+    if (!block) return msae__fail_memory(error);
+    arena = msae__arena_over(block);
+    msae__cknna_layout(model, rows, msae__max(d, n), &arena, &memory);
+    msae__find_neighbours(model, a, rows, d, &memory.similarity, &memory.k);
+    msae__find_neighbours(model, b, rows, n, &memory.similarity, &memory.p);
+    *cknna = msae__cknna_value(&memory, rows);
+    msae__free(&model->allocator, block, bytes);
+    return MSAE_OK;
+}
+
+MSAE_API msae_status msae_decoder_overlap(const msae_model *model, double *overlap,
+                                          msae_error *error) {
+    const size_t n = model->n_latents, d = model->n_inputs;
+    msae__similarity_memory memory;
+    msae__arena arena = msae__arena_over(NULL);
+    msae__matmul p;
+    double sum = 0, *squares;
+    size_t bytes;
+    void *block;
+    msae__similarity_layout(model, n, d, &arena, &memory);
+    msae__take(&arena, n, sizeof *squares);
+    if (!msae__arena_bytes(&arena, &bytes)) return msae__fail_memory(error);
+    block = msae__alloc(&model->allocator, bytes);
+    if (!block) return msae__fail_memory(error);
+    arena = msae__arena_over(block);
+    msae__similarity_layout(model, n, d, &arena, &memory);
+    squares = MSAE__TAKE(&arena, double, n);
+    for (size_t j = 0; j < n; j++) {
+        const float *row = model->decoder + j * d;
+        squares[j] = 0;
+        for (size_t i = 0; i < d; i++) squares[j] += (double)row[i] * row[i];
+    }
+    memset(&p, 0, sizeof p);
+    p.kernels = model->kernels;
+    p.a_stride = p.b_stride = p.depth = d;
+    p.b = model->decoder;
+    p.cols = p.ldc = n;
+    p.c = memory.block;
+    p.packed = memory.packed;
+    p.panels = memory.panels;
+    for (size_t first = 0; first < n; first += MSAE__SIMILARITY_ROWS) {
+        p.a = model->decoder + first * d;
+        p.rows = msae__min(MSAE__SIMILARITY_ROWS, n - first);
+        msae__run_matmul(&p, &model->parallel);
+        for (size_t r = 0; r < p.rows; r++) {
+            double row_sum = 0;
+            for (size_t j = 0; j < n; j++) {
+                double value = p.c[r * n + j], norms = squares[first + r] * squares[j];
+                if (j != first + r && norms > 0) row_sum += value * value / norms;
+            }
+            sum += row_sum;
+        }
+    }
+    *overlap = sum / ((double)n * (double)n);
+    msae__free(&model->allocator, block, bytes);
+    return MSAE_OK;
+}
+
+MSAE_API size_t msae_default_ks(size_t n_latents, size_t *ks) {
+    size_t count = 0;
+    for (size_t k = 16; k < n_latents; k *= 2) {
+        if (ks) ks[count] = k;
+        count++;
+        if (k > SIZE_MAX / 2) break;
+    }
+    if (ks) ks[count] = n_latents;
+    return count + 1;
+}
+
+/* Rows of a set that CKNNA takes at once, and of the sweep that are in flight at once. */
+#define MSAE__CKNNA_ROWS 10000
+#define MSAE__SWEEP_ROWS MSAE__INFERENCE_ROWS
+
+typedef struct msae__sweep {
+    const float *x;         /* [MSAE__SWEEP_ROWS][d] raw */
+    msae__row_metrics *out; /* [MSAE__SWEEP_ROWS][n_ks] */
+    uint32_t *best;         /* for each worker [n]: best rank that a latent had in any row */
+    float *recon;           /* for each worker [2][d]: the running sum and the raw row */
+} msae__sweep;
+
+static void msae__sink_sweep(const msae__encode_job *job, size_t row, size_t tile_row,
+                             const msae_code *codes, size_t count, size_t worker) {
+    const msae__sweep *sweep = (const msae__sweep *)job->user;
+    const msae_model *model = job->model;
+    const size_t d = model->n_inputs;
+    uint32_t *best = sweep->best + worker * model->n_latents;
+    float *sum = sweep->recon + 2 * worker * d, *recon = sum + d;
+    size_t done = 0, l0 = 0;
+    memset(sum, 0, d * sizeof *sum);
+    for (size_t i = 0; i < job->n_ks; i++) {
+        const size_t until = msae__min(job->ks[i], count);
+        msae__add_codes(model, codes + done, until - done, sum);
+        for (; done < until; done++) {
+            if (codes[done].value == 0) continue;
+            l0++;
+            if (done < best[codes[done].latent]) best[codes[done].latent] = (uint32_t)done;
+        }
+        msae__to_raw(model, sum, job->tile->moments + 2 * tile_row, recon);
+        sweep->out[row * job->n_ks + i] = msae__measure_row(sweep->x + row * d, recon, d, l0);
+    }
+}
+
+/* The sweep's own memory beside the encoder's workspace. */
+typedef struct msae__sweep_memory {
+    msae__sweep sweep;
+    float *x;
+    msae__sweep_line *lines;
+    msae__spread spread;
+    void *workspace;
+    size_t cknna_rows; /* 0: not asked for */
+    float *cknna_x, *cknna_z;
+    msae__cknna_memory cknna;
+} msae__sweep_memory;
+
+static void msae__sweep_layout(const msae_model *model, size_t n_ks, size_t cknna_rows,
+                               msae__arena *arena, msae__sweep_memory *memory) {
+    const size_t n = model->n_latents, d = model->n_inputs;
+    const size_t workers = msae__workers(&model->parallel);
+    memory->x = MSAE__TAKE(arena, float, MSAE__SWEEP_ROWS *d);
+    memory->sweep.out = MSAE__TAKE(arena, msae__row_metrics, MSAE__SWEEP_ROWS *n_ks);
+    memory->sweep.best = MSAE__TAKE(arena, uint32_t, workers *n);
+    memory->sweep.recon = MSAE__TAKE(arena, float, workers * 2 * d);
+    memory->lines = MSAE__TAKE(arena, msae__sweep_line, n_ks);
+    memory->spread.mean = MSAE__TAKE(arena, double, d);
+    memory->workspace = msae__take(arena, msae_workspace_bytes(model, SIZE_MAX), 1);
+    memory->cknna_rows = cknna_rows;
+    if (cknna_rows) {
+        if (cknna_rows > SIZE_MAX / sizeof(float) / n || cknna_rows > SIZE_MAX / sizeof(float) / d) {
+            arena->ok = 0;
+            return;
+        }
+        memory->cknna_x = MSAE__TAKE(arena, float, cknna_rows *d);
+        memory->cknna_z = MSAE__TAKE(arena, float, cknna_rows *n);
+        msae__cknna_layout(model, cknna_rows, msae__max(n, d), arena, &memory->cknna);
+    }
+}
+
+/* CKNNA at every k, the mean over the full batches of the set. */
+static msae_status msae__sweep_cknna(const msae_model *model, const msae_data *data,
+                                     const size_t *ks, size_t n_ks, msae__sweep_memory *memory,
+                                     msae_metrics *results, msae_error *error) {
+    const size_t rows = memory->cknna_rows, n = model->n_latents, d = model->n_inputs;
+    const size_t batches = data->rows / rows;
+    for (size_t i = 0; i < n_ks; i++) results[i].cknna = 0;
+    for (size_t b = 0; b < batches; b++) {
+        msae_data_read(data, b * rows, rows, memory->cknna_x);
+        msae__find_neighbours(model, memory->cknna_x, rows, d, &memory->cknna.similarity,
+                              &memory->cknna.k);
+        for (size_t i = 0; i < n_ks; i++) {
+            msae_status status = msae_encode_dense(model, memory->workspace, memory->cknna_x, rows,
+                                                   ks[i], memory->cknna_z, error);
+            if (status != MSAE_OK) return status;
+            msae__find_neighbours(model, memory->cknna_z, rows, n, &memory->cknna.similarity,
+                                  &memory->cknna.p);
+            results[i].cknna += msae__cknna_value(&memory->cknna, rows) / (double)batches;
+        }
+    }
+    return MSAE_OK;
+}
+
+static msae_status msae__run_sweep(const msae_model *model, const msae_data *data, const size_t *ks,
+                                   size_t n_ks, msae__sweep_memory *memory, msae_metrics *results,
+                                   msae_error *error) {
+    const size_t n = model->n_latents, d = model->n_inputs;
+    const size_t workers = msae__workers(&model->parallel);
+    msae__sweep *sweep = &memory->sweep;
+    memset(memory->lines, 0, n_ks * sizeof *memory->lines);
+    memset(memory->spread.mean, 0, d * sizeof(double));
+    memset(sweep->best, 0xff, workers * n * sizeof *sweep->best);
+    memory->spread.total = 0;
+    memory->spread.rows = 0;
+    sweep->x = memory->x;
+    for (size_t first = 0; first < data->rows; first += MSAE__SWEEP_ROWS) {
+        const size_t rows = msae__min(MSAE__SWEEP_ROWS, data->rows - first);
+        msae__encode_job job;
+        msae_status status;
+        memset(&job, 0, sizeof job);
+        msae_data_read(data, first, rows, memory->x);
+        for (size_t r = 0; r < rows; r++) {
+            if (!msae__row_is_finite(memory->x + r * d, d)) return msae__fail_row(error, first + r);
+            msae__spread_add(&memory->spread, memory->x + r * d, d);
+        }
+        job.k = ks[n_ks - 1];
+        job.sink = msae__sink_sweep;
+        job.ks = ks;
+        job.n_ks = n_ks;
+        job.user = sweep;
+        status = msae__encode_all(model, memory->workspace, memory->x, rows, &job, error);
+        if (status != MSAE_OK) return status;
+        for (size_t r = 0; r < rows * n_ks; r++) {
+            msae__sweep_add(&memory->lines[r % n_ks], &sweep->out[r]);
+        }
+    }
+    for (size_t i = 0; i < n_ks; i++) {
+        memset(&results[i], 0, sizeof results[i]);
+        results[i].k = ks[i];
+        msae__sweep_finish(&memory->lines[i], n, memory->spread.total, &results[i]);
+    }
+    for (size_t j = 0; j < n; j++) {
+        uint32_t best = UINT32_MAX;
+        for (size_t w = 0; w < workers; w++) {
+            if (sweep->best[w * n + j] < best) best = sweep->best[w * n + j];
+        }
+        for (size_t i = 0; i < n_ks; i++) results[i].ndn += best >= ks[i];
+    }
+    if (memory->cknna_rows) {
+        return msae__sweep_cknna(model, data, ks, n_ks, memory, results, error);
+    }
+    return MSAE_OK;
+}
+
+MSAE_API msae_status msae_evaluate(const msae_model *model, const msae_data *data,
+                                   const msae_eval_desc *desc, msae_metrics *results,
+                                   msae_error *error) {
+    const msae_eval_desc plain = {NULL, 0, 0, NULL, 0};
+    msae_model local = *model; /* shares the arrays; may look at them with another mean */
+    size_t default_ks[MSAE_MAX_LEVELS], n_ks, bytes, cknna_rows = 0;
+    const size_t *ks;
+    msae__sweep_memory memory;
+    msae__arena arena = msae__arena_over(NULL);
+    msae_status status;
+    void *block;
+    if (!desc) desc = &plain;
+    ks = desc->ks ? desc->ks : default_ks;
+    n_ks = desc->ks ? desc->n_ks : msae_default_ks(model->n_latents, default_ks);
+    if (desc->mean) {
+        local.mean = (float *)(uintptr_t)desc->mean; /* only read */
+        local.scale = desc->scale;
+    }
+    if (data->cols != model->n_inputs) {
+        return msae__fail(error, MSAE_ERROR_SHAPE, "data and model differ in width");
+    }
+    if (!(local.scale > 0) || !msae__is_finite(local.scale)) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "the scale is not positive");
+    }
+    status = msae__check_ks(model, ks, n_ks, error);
+    if (status != MSAE_OK) return status;
+    if (desc->cknna && data->rows >= MSAE__CKNNA_LEAST) {
+        cknna_rows = msae__min(data->rows, MSAE__CKNNA_ROWS);
+    }
+    memset(&memory, 0, sizeof memory);
+    msae__sweep_layout(&local, n_ks, cknna_rows, &arena, &memory);
+    if (!msae__arena_bytes(&arena, &bytes)) return msae__fail_memory(error);
+    block = msae__alloc(&model->allocator, bytes);
+    if (!block) return msae__fail_memory(error);
+    arena = msae__arena_over(block);
+    msae__sweep_layout(&local, n_ks, cknna_rows, &arena, &memory);
+    status = msae__run_sweep(&local, data, ks, n_ks, &memory, results, error);
+    msae__free(&model->allocator, block, bytes);
+    return status;
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Interpretation
+   ------------------------------------------------------------------------------------------ */
+
+/* Rows to unit length; rows of zeros stay. */
+static void msae__normalize_rows(float *x, size_t rows, size_t d) {
+    for (size_t r = 0; r < rows; r++) {
+        double squares = 0;
+        float inverse;
+        for (size_t i = 0; i < d; i++) squares += (double)x[r * d + i] * x[r * d + i];
+        inverse = squares > 0 ? (float)(1 / sqrt(squares)) : 0;
+        for (size_t i = 0; i < d; i++) x[r * d + i] *= inverse;
+    }
+}
+
+/* What naming works in. */
+typedef struct msae__name_memory {
+    float *words, *latents; /* unit rows [words][d], [MSAE__SIMILARITY_ROWS][d] */
+    msae__similarity_memory similarity;
+} msae__name_memory;
+
+static void msae__name_layout(const msae_model *model, size_t words, msae__arena *arena,
+                              msae__name_memory *memory) {
+    const size_t d = model->n_inputs;
+    if (words > SIZE_MAX / sizeof(float) / d) {
+        arena->ok = 0;
+        return;
+    }
+    memory->words = MSAE__TAKE(arena, float, words *d);
+    memory->latents = MSAE__TAKE(arena, float, MSAE__SIMILARITY_ROWS *d);
+    msae__similarity_layout(model, words, d, arena, &memory->similarity);
+}
+
+static msae_name msae__best_words(const float *scores, size_t words) {
+    msae_name name;
+    name.word = name.runner_up = 0;
+    name.score = scores[0];
+    name.runner_up_score = -1;
+    for (size_t w = 1; w < words; w++) {
+        if (scores[w] > name.score) {
+            name.runner_up = name.word;
+            name.runner_up_score = name.score;
+            name.word = w;
+            name.score = scores[w];
+        } else if (scores[w] > name.runner_up_score) {
+            name.runner_up = w;
+            name.runner_up_score = scores[w];
+        }
+    }
+    return name;
+}
+
+MSAE_API msae_status msae_name_latents(const msae_model *model, const msae_data *vocabulary,
+                                       const msae_name_desc *desc, msae_name *names,
+                                       msae_error *error) {
+    const size_t n = model->n_latents, d = model->n_inputs, words = vocabulary->rows;
+    const int keep_means = desc && desc->keep_means;
+    msae__name_memory memory;
+    msae__arena arena = msae__arena_over(NULL);
+    msae_status status;
+    msae__matmul p;
+    size_t bytes;
+    void *block;
+    if (vocabulary->cols != d) {
+        return msae__fail(error, MSAE_ERROR_SHAPE, "vocabulary and model differ in width");
+    }
+    status = msae_data_check(vocabulary, error);
+    if (status != MSAE_OK) return status;
+    memset(&memory, 0, sizeof memory);
+    msae__name_layout(model, words, &arena, &memory);
+    if (!msae__arena_bytes(&arena, &bytes)) return msae__fail_memory(error);
+    block = msae__alloc(&model->allocator, bytes);
+    if (!block) return msae__fail_memory(error);
+    arena = msae__arena_over(block);
+    msae__name_layout(model, words, &arena, &memory);
+
+    msae_data_read(vocabulary, 0, words, memory.words);
+    for (size_t i = 0; i < d && !keep_means; i++) {
+        double mean = 0;
+        for (size_t w = 0; w < words; w++) mean += memory.words[w * d + i];
+        mean /= (double)words;
+        for (size_t w = 0; w < words; w++) memory.words[w * d + i] -= (float)mean;
+    }
+    msae__normalize_rows(memory.words, words, d);
+    memset(&p, 0, sizeof p);
+    p.kernels = model->kernels;
+    p.a = memory.latents;
+    p.b = memory.words;
+    p.a_stride = p.b_stride = p.depth = d;
+    p.cols = p.ldc = words;
+    p.c = memory.similarity.block;
+    p.packed = memory.similarity.packed;
+    p.panels = memory.similarity.panels;
+    for (size_t first = 0; first < n; first += MSAE__SIMILARITY_ROWS) {
+        p.rows = msae__min(MSAE__SIMILARITY_ROWS, n - first);
+        memcpy(memory.latents, model->decoder + first * d, p.rows * d * sizeof(float));
+        for (size_t i = 0; i < p.rows * d && keep_means; i++) {
+            memory.latents[i] = memory.latents[i] / model->scale + model->mean[i % d];
+        }
+        msae__normalize_rows(memory.latents, p.rows, d);
+        msae__run_matmul(&p, &model->parallel);
+        for (size_t r = 0; r < p.rows; r++) {
+            names[first + r] = msae__best_words(p.c + r * words, words);
+        }
+    }
+    msae__free(&model->allocator, block, bytes);
+    return MSAE_OK;
+}
+#endif /* MSAE_NO_ANALYSIS */
+
+/* ---------------------------------------------------------------------------------------------
+   Files: a strict little parser, .npy, safetensors, models, writing
+   ------------------------------------------------------------------------------------------ */
+
+/* A cursor over bytes that nobody vouches for. The first failure sticks. */
+typedef struct msae__parser {
+    const unsigned char *bytes;
+    size_t at, end;
+    msae_status status;
+    msae_error *error;
+} msae__parser;
+
+static int msae__parse_fail_at(msae__parser *p, size_t position, const char *what) {
+    if (p->status == MSAE_OK) {
+        p->status = msae__fail_at(p->error, MSAE_ERROR_FORMAT, position, what, 0, NULL);
+        if (p->error) {
+            msae__text text = msae__text_in(p->error->message, sizeof p->error->message);
+            msae__put(&text, what);
+            msae__put(&text, " (byte ");
+            msae__put_number(&text, position);
+            msae__put(&text, ")");
+        }
+    }
+    return 0;
+}
+
+static int msae__parse_fail(msae__parser *p, const char *what) {
+    return msae__parse_fail_at(p, p->at, what);
+}
+
+static void msae__parse_space(msae__parser *p) {
+    while (p->at < p->end && (p->bytes[p->at] == ' ' || p->bytes[p->at] == '\t' ||
+                              p->bytes[p->at] == '\n' || p->bytes[p->at] == '\r')) {
+        p->at++;
+    }
+}
+
+/* Steps over c (after blanks) if it is there. */
+static int msae__parse_accept(msae__parser *p, char c) {
+    msae__parse_space(p);
+    if (p->status != MSAE_OK || p->at >= p->end || p->bytes[p->at] != (unsigned char)c) return 0;
+    p->at++;
+    return 1;
+}
+
+static int msae__parse_expect(msae__parser *p, char c, const char *what) {
+    return msae__parse_accept(p, c) || msae__parse_fail(p, what);
+}
+
+/* A whole number without sign, leading zeros or overflow. */
+static int msae__parse_number(msae__parser *p, uint64_t *number) {
+    size_t start;
+    msae__parse_space(p);
+    start = p->at;
+    *number = 0;
+    while (p->at < p->end && p->bytes[p->at] >= '0' && p->bytes[p->at] <= '9') {
+        uint64_t digit = (uint64_t)(p->bytes[p->at] - '0');
+        if (*number > (UINT64_MAX - digit) / 10) {
+            return msae__parse_fail_at(p, start, "a number is too large");
+        }
+        *number = *number * 10 + digit;
+        p->at++;
+    }
+    if (p->at == start) return msae__parse_fail(p, "a number is missing");
+    if (p->bytes[start] == '0' && p->at > start + 1) {
+        return msae__parse_fail_at(p, start, "a number starts with zero");
+    }
+    return 1;
+}
+
+/* The length of the UTF-8 sequence at bytes, 0 when it is none. */
+static size_t msae__utf8_length(const unsigned char *bytes, size_t left) {
+    static const uint32_t least[5] = {0, 0, 0x80, 0x800, 0x10000};
+    size_t length = bytes[0] < 0x80             ? 1
+                    : (bytes[0] & 0xe0) == 0xc0 ? 2
+                    : (bytes[0] & 0xf0) == 0xe0 ? 3
+                    : (bytes[0] & 0xf8) == 0xf0 ? 4
+                                                : 0;
+    uint32_t point;
+    if (length == 0 || length > left) return 0;
+    if (length == 1) return 1;
+    point = bytes[0] & (0x7fu >> length);
+    for (size_t i = 1; i < length; i++) {
+        if ((bytes[i] & 0xc0) != 0x80) return 0;
+        point = point << 6 | (bytes[i] & 0x3fu);
+    }
+    if (point < least[length] || point > 0x10ffff || (point >= 0xd800 && point < 0xe000)) return 0;
+    return length;
+}
+
+/* A JSON string; the bytes between the quotes, escapes as they stand where they are allowed. */
+static int msae__parse_string(msae__parser *p, int escapes, const char **text, size_t *length) {
+    size_t start;
+    if (!msae__parse_expect(p, '"', "a string is missing")) return 0;
+    start = p->at;
+    while (p->at < p->end && p->bytes[p->at] != '"') {
+        const unsigned char c = p->bytes[p->at];
+        size_t step = msae__utf8_length(p->bytes + p->at, p->end - p->at);
+        if (step == 0) return msae__parse_fail(p, "a string is not UTF-8");
+        if (c < 0x20) return msae__parse_fail(p, "a string has a control character");
+        if (c == '\\') {
+            if (!escapes) return msae__parse_fail(p, "a name has an escape");
+            if (p->at + 1 >= p->end) break;
+            if (p->bytes[p->at + 1] == 'u') {
+                for (size_t i = 2; i < 6; i++) {
+                    unsigned char h = p->at + i < p->end ? p->bytes[p->at + i] : 0;
+                    if (!((h >= '0' && h <= '9') || (h >= 'a' && h <= 'f') ||
+                          (h >= 'A' && h <= 'F'))) {
+                        return msae__parse_fail(p, "a string has a bad escape");
+                    }
+                }
+                step = 6;
+            } else if (p->bytes[p->at + 1] && strchr("\"\\/bfnrt", p->bytes[p->at + 1])) {
+                step = 2;
+            } else {
+                return msae__parse_fail(p, "a string has a bad escape");
+            }
+        }
+        p->at += step;
+    }
+    *text = (const char *)p->bytes + start;
+    *length = p->at - start;
+    return msae__parse_expect(p, '"', "a string does not end");
+}
+
+static int msae__equals(const char *text, size_t length, const char *word) {
+    return strlen(word) == length && memcmp(text, word, length) == 0;
+}
+
+/* ---- .npy ---- */
+
+static int msae__npy_word(msae__parser *p, const char *word) {
+    const size_t length = strlen(word);
+    msae__parse_space(p);
+    if (p->end - p->at < length || memcmp(p->bytes + p->at, word, length) != 0) return 0;
+    p->at += length;
+    return 1;
+}
+
+/* 'text' or "text", without escapes. */
+static int msae__npy_string(msae__parser *p, const char **text, size_t *length) {
+    unsigned char quote;
+    msae__parse_space(p);
+    quote = p->at < p->end ? p->bytes[p->at] : 0;
+    if (quote != '\'' && quote != '"') return msae__parse_fail(p, "the header is not a dictionary");
+    *text = (const char *)p->bytes + ++p->at;
+    *length = 0;
+    while (p->at < p->end && p->bytes[p->at] != quote) p->at++, ++*length;
+    if (p->at == p->end) return msae__parse_fail(p, "a string in the header does not end");
+    p->at++;
+    return 1;
+}
+
+static int msae__npy_descr(msae__parser *p, msae_dtype *dtype) {
+    const char *text;
+    size_t length, start;
+    msae__parse_space(p);
+    start = p->at;
+    if (!msae__npy_string(p, &text, &length)) return 0;
+    if (msae__equals(text, length, "<f4")) *dtype = MSAE_F32;
+    else if (msae__equals(text, length, "<f2")) *dtype = MSAE_F16;
+    else if (msae__equals(text, length, "<f8")) *dtype = MSAE_F64;
+    else if (length > 0 && text[0] == '>') {
+        return msae__parse_fail_at(p, start, "the values are big-endian, expected <f2, <f4 or <f8");
+    } else {
+        return msae__parse_fail_at(p, start, "the values are not <f2, <f4 or <f8");
+    }
+    return 1;
+}
+
+static int msae__npy_shape(msae__parser *p, uint64_t shape[2], size_t *rank) {
+    *rank = 0;
+    if (!msae__parse_expect(p, '(', "the shape is missing")) return 0;
+    while (!msae__parse_accept(p, ')')) {
+        if (*rank == 2) return msae__parse_fail(p, "the array has more than two dimensions");
+        if (!msae__parse_number(p, &shape[(*rank)++])) return 0;
+        if (!msae__parse_accept(p, ',')) {
+            if (!msae__parse_expect(p, ')', "the shape does not end")) return 0;
+            break;
+        }
+    }
+    if (*rank == 0) return msae__parse_fail(p, "the array has no dimensions");
+    return 1;
+}
+
+/* The dictionary { 'descr': .., 'fortran_order': .., 'shape': .. }, keys in any order. */
+static int msae__npy_dictionary(msae__parser *p, msae_dtype *dtype, uint64_t shape[2],
+                                size_t *rank) {
+    unsigned seen = 0;
+    if (!msae__parse_expect(p, '{', "the header is not a dictionary")) return 0;
+    while (!msae__parse_accept(p, '}')) {
+        const char *key;
+        size_t length, start = p->at;
+        unsigned bit;
+        if (!msae__npy_string(p, &key, &length)) return 0;
+        if (!msae__parse_expect(p, ':', "a colon is missing in the header")) return 0;
+        if (msae__equals(key, length, "descr")) {
+            bit = 1;
+            if (!msae__npy_descr(p, dtype)) return 0;
+        } else if (msae__equals(key, length, "fortran_order")) {
+            bit = 2;
+            if (msae__npy_word(p, "True")) {
+                return msae__parse_fail(p, "the array is in Fortran order, expected C order");
+            }
+            if (!msae__npy_word(p, "False")) {
+                return msae__parse_fail(p, "fortran_order is neither True nor False");
+            }
+        } else if (msae__equals(key, length, "shape")) {
+            bit = 4;
+            if (!msae__npy_shape(p, shape, rank)) return 0;
+        } else {
+            return msae__parse_fail_at(p, start, "the header has an unknown key");
+        }
+        if (seen & bit) return msae__parse_fail_at(p, start, "the header has a key twice");
+        seen |= bit;
+        if (!msae__parse_accept(p, ',')) {
+            if (!msae__parse_expect(p, '}', "the header does not end")) return 0;
+            break;
+        }
+    }
+    return seen == 7 || msae__parse_fail(p, "the header lacks descr, fortran_order or shape");
+}
+
+static int msae__is_npy(const unsigned char *bytes, size_t size) {
+    return size >= 6 && memcmp(bytes, "\x93NUMPY", 6) == 0;
+}
+
+static msae_status msae__npy_open(msae_data *data, const unsigned char *bytes, size_t size,
+                                  msae_error *error) {
+    msae__parser p;
+    uint64_t shape[2] = {1, 1};
+    size_t rank = 0, length_bytes, start, values, needed;
+    p.bytes = bytes;
+    p.at = 6;
+    p.end = size;
+    p.status = MSAE_OK;
+    p.error = error;
+    if (size < 10 || (bytes[6] >= 2 && size < 12)) {
+        msae__parse_fail(&p, "the .npy header is cut off");
+        return p.status;
+    }
+    if (bytes[6] < 1 || bytes[6] > 3 || bytes[7] != 0) {
+        msae__parse_fail(&p, "this version of .npy is unknown");
+        return p.status;
+    }
+    length_bytes = bytes[6] == 1 ? 2 : 4;
+    p.at = 8 + length_bytes;
+    start = (size_t)msae__load_le(bytes + 8, length_bytes);
+    if (start > size - p.at) {
+        msae__parse_fail_at(&p, 8, "the .npy header is cut off");
+        return p.status;
+    }
+    start += p.at;
+    p.end = start;
+    if (!msae__npy_dictionary(&p, &data->dtype, shape, &rank)) return p.status;
+    msae__parse_space(&p);
+    if (p.at != p.end) {
+        msae__parse_fail(&p, "something follows the header's dictionary");
+        return p.status;
+    }
+    if (rank == 1) { /* a single row */
+        shape[1] = shape[0];
+        shape[0] = 1;
+    }
+    if (shape[0] == 0 || shape[1] == 0) {
+        msae__parse_fail(&p, "the array has no rows or no columns");
+        return p.status;
+    }
+    if (shape[0] > SIZE_MAX || shape[1] > SIZE_MAX ||
+        !msae__mul((size_t)shape[0], (size_t)shape[1], &values) ||
+        !msae__mul(values, msae_dtype_bytes(data->dtype), &needed) || needed > size - start) {
+        msae__parse_fail_at(&p, size, "the data is cut off");
+        return p.status;
+    }
+    if (needed < size - start) {
+        msae__parse_fail_at(&p, start + needed, "something follows the data");
+        return p.status;
+    }
+    data->rows = (size_t)shape[0];
+    data->cols = (size_t)shape[1];
+    data->values = bytes + start;
+    return MSAE_OK;
+}
+
+/* ---- safetensors: 8 bytes of header length, a JSON header, the tensors' bytes ---- */
+
+#define MSAE__MAX_HEADER 100000000u /* the format's own limit */
+
+/* Longest array of the header first: where tensors and metadata go, or NULL to count only. */
+typedef struct msae__header {
+    msae_tensor *tensors;
+    size_t n_tensors;
+    msae_metadata *metadata;
+    size_t n_metadata;
+    int has_metadata;
+} msae__header;
+
+static int msae__parse_metadata(msae__parser *p, msae__header *header) {
+    if (header->has_metadata) return msae__parse_fail(p, "__metadata__ is there twice");
+    header->has_metadata = 1;
+    if (!msae__parse_expect(p, '{', "__metadata__ is not an object")) return 0;
+    if (msae__parse_accept(p, '}')) return 1;
+    do {
+        msae_metadata m;
+        if (!msae__parse_string(p, 1, &m.key, &m.key_bytes)) return 0;
+        if (!msae__parse_expect(p, ':', "a colon is missing in __metadata__")) return 0;
+        if (!msae__parse_string(p, 1, &m.value, &m.value_bytes)) return 0;
+        if (header->metadata) header->metadata[header->n_metadata] = m;
+        header->n_metadata++;
+    } while (msae__parse_accept(p, ','));
+    return msae__parse_expect(p, '}', "__metadata__ does not end");
+}
+
+static int msae__parse_dtype(msae__parser *p, msae_dtype *dtype) {
+    const char *name;
+    size_t length, start = p->at;
+    if (!msae__parse_string(p, 0, &name, &length)) return 0;
+    for (int i = 0; i < MSAE_DTYPE_COUNT; i++) {
+        if (msae__equals(name, length, msae__dtype_names[i])) {
+            *dtype = (msae_dtype)i;
+            return 1;
+        }
+    }
+    return msae__parse_fail_at(p, start, "a tensor's dtype is unknown");
+}
+
+static int msae__parse_shape(msae__parser *p, msae_tensor *tensor) {
+    tensor->rank = 0;
+    if (!msae__parse_expect(p, '[', "a tensor's shape is not a list")) return 0;
+    if (msae__parse_accept(p, ']')) return 1;
+    do {
+        uint64_t extent;
+        if (tensor->rank == MSAE_MAX_RANK) {
+            return msae__parse_fail(p, "a tensor has more than 8 dimensions");
+        }
+        if (!msae__parse_number(p, &extent)) return 0;
+        if (extent > SIZE_MAX) return msae__parse_fail(p, "a tensor is too large");
+        tensor->shape[tensor->rank++] = (size_t)extent;
+    } while (msae__parse_accept(p, ','));
+    return msae__parse_expect(p, ']', "a tensor's shape does not end");
+}
+
+/* {"dtype":..,"shape":..,"data_offsets":[begin,end]}, in any order, and nothing else. */
+static int msae__parse_tensor(msae__parser *p, size_t data_start, size_t data_bytes,
+                              msae_tensor *tensor) {
+    unsigned seen = 0;
+    uint64_t begin = 0, end = 0;
+    size_t bytes, start = p->at;
+    if (!msae__parse_expect(p, '{', "a tensor is not an object")) return 0;
+    do {
+        const char *key;
+        size_t length;
+        unsigned bit;
+        if (!msae__parse_string(p, 0, &key, &length)) return 0;
+        if (!msae__parse_expect(p, ':', "a colon is missing in a tensor")) return 0;
+        if (msae__equals(key, length, "dtype")) {
+            bit = 1;
+            if (!msae__parse_dtype(p, &tensor->dtype)) return 0;
+        } else if (msae__equals(key, length, "shape")) {
+            bit = 2;
+            if (!msae__parse_shape(p, tensor)) return 0;
+        } else if (msae__equals(key, length, "data_offsets")) {
+            bit = 4;
+            if (!msae__parse_expect(p, '[', "data_offsets is not a list")) return 0;
+            if (!msae__parse_number(p, &begin)) return 0;
+            if (!msae__parse_expect(p, ',', "data_offsets needs two numbers")) return 0;
+            if (!msae__parse_number(p, &end)) return 0;
+            if (!msae__parse_expect(p, ']', "data_offsets needs two numbers")) return 0;
+        } else {
+            return msae__parse_fail(p, "a tensor has an unknown key");
+        }
+        if (seen & bit) return msae__parse_fail(p, "a tensor has a key twice");
+        seen |= bit;
+    } while (msae__parse_accept(p, ','));
+    if (!msae__parse_expect(p, '}', "a tensor does not end")) return 0;
+    if (seen != 7) {
+        return msae__parse_fail_at(p, start, "a tensor lacks dtype, shape or data_offsets");
+    }
+    if (begin > end || end > data_bytes) {
+        return msae__parse_fail_at(p, start, "a tensor lies outside the file");
+    }
+    bytes = msae_dtype_bytes(tensor->dtype);
+    for (size_t i = 0; i < tensor->rank; i++) {
+        if (!msae__mul(bytes, tensor->shape[i], &bytes)) {
+            return msae__parse_fail_at(p, start, "a tensor is too large");
+        }
+    }
+    if (bytes != end - begin) {
+        return msae__parse_fail_at(p, start, "a tensor's shape does not match its bytes");
+    }
+    tensor->bytes = bytes;
+    tensor->data = p->bytes + data_start + begin;
+    return 1;
+}
+
+/* The whole header. Run twice: to count and check, then to fill the lists. */
+static int msae__parse_header(msae__parser *p, size_t data_bytes, msae__header *header) {
+    const size_t data_start = p->end;
+    if (p->at >= p->end || p->bytes[p->at] != '{') {
+        return msae__parse_fail(p, "the header does not start with {");
+    }
+    p->at++;
+    if (!msae__parse_accept(p, '}')) {
+        do {
+            const char *name;
+            size_t length;
+            if (!msae__parse_string(p, 0, &name, &length)) return 0;
+            if (!msae__parse_expect(p, ':', "a colon is missing in the header")) return 0;
+            if (msae__equals(name, length, "__metadata__")) {
+                if (!msae__parse_metadata(p, header)) return 0;
+            } else {
+                msae_tensor tensor;
+                memset(&tensor, 0, sizeof tensor);
+                tensor.name = name;
+                tensor.name_bytes = length;
+                if (!msae__parse_tensor(p, data_start, data_bytes, &tensor)) return 0;
+                if (header->tensors) header->tensors[header->n_tensors] = tensor;
+                header->n_tensors++;
+            }
+        } while (msae__parse_accept(p, ','));
+        if (!msae__parse_expect(p, '}', "the header does not end")) return 0;
+    }
+    while (p->at < p->end) {
+        if (p->bytes[p->at] != ' ') return msae__parse_fail(p, "the header is padded with no space");
+        p->at++;
+    }
+    return 1;
+}
+
+/* Order of two byte strings. */
+static int msae__compare_text(const char *a, size_t a_bytes, const char *b, size_t b_bytes) {
+    int order = memcmp(a, b, msae__min(a_bytes, b_bytes));
+    if (order != 0) return order;
+    return (a_bytes > b_bytes) - (a_bytes < b_bytes);
+}
+
+static int msae__compare_names(const void *a, const void *b) {
+    const msae_tensor *x = (const msae_tensor *)a, *y = (const msae_tensor *)b;
+    return msae__compare_text(x->name, x->name_bytes, y->name, y->name_bytes);
+}
+
+static int msae__compare_offsets(const void *a, const void *b) {
+    const msae_tensor *x = (const msae_tensor *)a, *y = (const msae_tensor *)b;
+    const uintptr_t i = (uintptr_t)x->data, j = (uintptr_t)y->data;
+    if (i != j) return i < j ? -1 : 1;
+    return (x->bytes > y->bytes) - (x->bytes < y->bytes); /* empty ones first */
+}
+
+static int msae__compare_keys(const void *a, const void *b) {
+    const msae_metadata *x = (const msae_metadata *)a, *y = (const msae_metadata *)b;
+    return msae__compare_text(x->key, x->key_bytes, y->key, y->key_bytes);
+}
+
+static void msae__swap_bytes(unsigned char *a, unsigned char *b, size_t size) {
+    while (size-- > 0) {
+        unsigned char byte = a[size];
+        a[size] = b[size];
+        b[size] = byte;
+    }
+}
+
+/* Heap sort: no recursion, no memory, no bad case for a hostile file to aim at. */
+static void msae__sort(void *items, size_t count, size_t size,
+                       int (*compare)(const void *, const void *)) {
+    unsigned char *base = (unsigned char *)items;
+    size_t start = count / 2, end = count;
+    while (end > 1) {
+        size_t root, child;
+        if (start > 0) start--;
+        else msae__swap_bytes(base, base + --end * size, size);
+        for (root = start; (child = 2 * root + 1) < end; root = child) {
+            if (child + 1 < end && compare(base + child * size, base + (child + 1) * size) < 0) {
+                child++;
+            }
+            if (compare(base + root * size, base + child * size) >= 0) break;
+            msae__swap_bytes(base + root * size, base + child * size, size);
+        }
+    }
+}
+
+/* Names once each, bytes without holes or overlaps up to the end of the file. */
+static int msae__check_header(msae__parser *p, msae_safetensors *file, size_t data_start,
+                              size_t size) {
+    const unsigned char *next = p->bytes + data_start;
+    msae__sort(file->metadata, file->n_metadata, sizeof *file->metadata, msae__compare_keys);
+    for (size_t i = 1; i < file->n_metadata; i++) {
+        if (msae__compare_keys(&file->metadata[i - 1], &file->metadata[i]) == 0) {
+            return msae__parse_fail_at(
+                p, (size_t)((const unsigned char *)file->metadata[i].key - p->bytes),
+                "a key of __metadata__ is there twice");
+        }
+    }
+    msae__sort(file->tensors, file->n_tensors, sizeof *file->tensors, msae__compare_names);
+    for (size_t i = 1; i < file->n_tensors; i++) {
+        if (msae__compare_names(&file->tensors[i - 1], &file->tensors[i]) == 0) {
+            return msae__parse_fail_at(
+                p, (size_t)((const unsigned char *)file->tensors[i].name - p->bytes),
+                "a tensor's name is there twice");
+        }
+    }
+    msae__sort(file->tensors, file->n_tensors, sizeof *file->tensors, msae__compare_offsets);
+    for (size_t i = 0; i < file->n_tensors; i++) {
+        const unsigned char *begin = (const unsigned char *)file->tensors[i].data;
+        if (begin != next) {
+            return msae__parse_fail_at(
+                p, (size_t)((const unsigned char *)file->tensors[i].name - p->bytes),
+                begin < next ? "two tensors overlap" : "there is a hole between two tensors");
+        }
+        next = begin + file->tensors[i].bytes;
+    }
+    if (next != p->bytes + size) {
+        return msae__parse_fail_at(p, (size_t)(next - p->bytes), "something follows the tensors");
+    }
+    return 1;
+}
+
+MSAE_API msae_status msae_safetensors_open(msae_safetensors *file, const void *bytes, size_t size,
+                                           const msae_allocator *allocator, msae_error *error) {
+    msae__parser p;
+    msae__header header;
+    uint64_t length = 0;
+    size_t tensor_bytes, metadata_bytes;
+    memset(file, 0, sizeof *file);
+    if (allocator) file->allocator = *allocator;
+    memset(&header, 0, sizeof header);
+    p.bytes = (const unsigned char *)bytes;
+    p.at = 0;
+    p.end = size;
+    p.status = MSAE_OK;
+    p.error = error;
+    if (size >= 8) length = msae__load_le(p.bytes, 8);
+    if (size < 8 || length > size - 8) {
+        msae__parse_fail(&p, size == 0 ? "the file is empty" : "the header is cut off");
+        return p.status;
+    }
+    if (length > MSAE__MAX_HEADER) {
+        msae__parse_fail(&p, "the header is longer than 100 MB");
+        return p.status;
+    }
+    p.at = 8;
+    p.end = 8 + (size_t)length;
+    if (!msae__parse_header(&p, size - p.end, &header)) return p.status;
+
+    /* the lists are at most a few times as long as the header, which is really there */
+    tensor_bytes = msae__round_up(header.n_tensors * sizeof *file->tensors, 16);
+    metadata_bytes = header.n_metadata * sizeof *file->metadata;
+    file->memory_bytes = tensor_bytes + metadata_bytes + 1;
+    file->tensors = (msae_tensor *)msae__alloc(allocator, file->memory_bytes);
+    if (!file->tensors) {
+        memset(file, 0, sizeof *file);
+        return msae__fail_memory(error);
+    }
+    file->n_tensors = header.n_tensors;
+    file->n_metadata = header.n_metadata;
+    file->metadata = (msae_metadata *)(void *)((unsigned char *)file->tensors + tensor_bytes);
+    memset(&header, 0, sizeof header);
+    header.tensors = file->tensors;
+    header.metadata = file->metadata;
+    p.at = 8;
+    if (!msae__parse_header(&p, size - p.end, &header) ||
+        !msae__check_header(&p, file, p.end, size)) {
+        msae_safetensors_close(file);
+    }
+    return p.status;
+}
+
+MSAE_API void msae_safetensors_close(msae_safetensors *file) {
+    msae__free(&file->allocator, file->tensors, file->memory_bytes);
+    memset(file, 0, sizeof *file);
+}
+
+MSAE_API const msae_tensor *msae_safetensors_find(const msae_safetensors *file, const char *name) {
+    for (size_t i = 0; i < file->n_tensors; i++) {
+        const msae_tensor *tensor = &file->tensors[i];
+        if (msae__equals(tensor->name, tensor->name_bytes, name)) return tensor;
+    }
+    return NULL;
+}
+
+MSAE_API const msae_metadata *msae_safetensors_metadata(const msae_safetensors *file,
+                                                        const char *key) {
+    for (size_t i = 0; i < file->n_metadata; i++) {
+        const msae_metadata *m = &file->metadata[i];
+        if (msae__equals(m->key, m->key_bytes, key)) return m;
+    }
+    return NULL;
+}
+
+MSAE_API msae_status msae_data_from_memory(msae_data *data, const void *bytes, size_t size,
+                                           const char *tensor, msae_error *error) {
+    msae_safetensors file;
+    const msae_tensor *found = NULL;
+    msae_status status;
+    memset(data, 0, sizeof *data);
+    if (size == 0) return msae__fail(error, MSAE_ERROR_FORMAT, "the file is empty");
+    if (msae__is_npy((const unsigned char *)bytes, size)) {
+        status = msae__npy_open(data, (const unsigned char *)bytes, size, error);
+        if (status != MSAE_OK) memset(data, 0, sizeof *data);
+        return status;
+    }
+    status = msae_safetensors_open(&file, bytes, size, NULL, error);
+    if (status != MSAE_OK) {
+        return status == MSAE_ERROR_MEMORY
+                   ? status
+                   : msae__fail(error, MSAE_ERROR_FORMAT,
+                                "neither a .npy nor a valid safetensors file");
+    }
+    if (tensor) {
+        found = msae_safetensors_find(&file, tensor);
+        if (!found) status = msae__fail(error, MSAE_ERROR_ARGUMENT, "no tensor has that name");
+    } else if (file.n_tensors == 1) {
+        found = file.tensors;
+    } else {
+        status = msae__fail_at(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "the file holds",
+                               file.n_tensors, " tensors: name the one to read");
+    }
+    if (found && (found->rank != 2 || found->bytes == 0 || !msae__dtype_is_float(found->dtype))) {
+        status = msae__fail(error, MSAE_ERROR_SHAPE,
+                            "the tensor is not a matrix of F32, F16, BF16 or F64");
+    }
+    if (status == MSAE_OK) {
+        data->rows = found->shape[0];
+        data->cols = found->shape[1];
+        data->dtype = found->dtype;
+        data->values = found->data;
+    }
+    msae_safetensors_close(&file);
+    return status;
+}
+
+/* ---- writing ---- */
+
+/* Where bytes go: into memory or a file. write returns 0 when it failed. */
+typedef struct msae__sink {
+    int (*write)(void *user, const void *bytes, size_t size);
+    void *user;
+} msae__sink;
+
+typedef struct msae__memory_sink {
+    unsigned char *at;
+    size_t left;
+} msae__memory_sink;
+
+static int msae__write_memory(void *user, const void *bytes, size_t size) {
+    msae__memory_sink *memory = (msae__memory_sink *)user;
+    if (size > memory->left) return 0;
+    memcpy(memory->at, bytes, size);
+    memory->at += size;
+    memory->left -= size;
+    return 1;
+}
+
+/* Counts what would be written. */
+static int msae__write_nothing(void *user, const void *bytes, size_t size) {
+    (void)bytes;
+    return msae__add(*(size_t *)user, size, (size_t *)user);
+}
+
+/* A JSON header goes out piece by piece; run once to learn its length. */
+static int msae__write_text(const msae__sink *sink, const char *text) {
+    return sink->write(sink->user, text, strlen(text));
+}
+
+static int msae__write_number(const msae__sink *sink, uint64_t number) {
+    char buffer[24];
+    msae__text text = msae__text_in(buffer, sizeof buffer);
+    msae__put_number(&text, number);
+    return msae__write_text(sink, buffer);
+}
+
+static int msae__write_string(const msae__sink *sink, const char *text, size_t bytes) {
+    return msae__write_text(sink, "\"") && sink->write(sink->user, text, bytes) &&
+           msae__write_text(sink, "\"");
+}
+
+static int msae__write_header_text(const msae__sink *sink, const msae_tensor *tensors,
+                                   size_t n_tensors, const msae_metadata *metadata,
+                                   size_t n_metadata) {
+    size_t offset = 0;
+    int ok = msae__write_text(sink, "{");
+    if (n_metadata > 0) {
+        ok = ok && msae__write_text(sink, "\"__metadata__\":{");
+        for (size_t i = 0; i < n_metadata; i++) {
+            ok = ok && (i == 0 || msae__write_text(sink, ",")) &&
+                 msae__write_string(sink, metadata[i].key, metadata[i].key_bytes) &&
+                 msae__write_text(sink, ":") &&
+                 msae__write_string(sink, metadata[i].value, metadata[i].value_bytes);
+        }
+        ok = ok && msae__write_text(sink, "}");
+    }
+    for (size_t i = 0; i < n_tensors; i++) {
+        const msae_tensor *t = &tensors[i];
+        ok = ok && (i + n_metadata == 0 || msae__write_text(sink, ",")) &&
+             msae__write_string(sink, t->name, t->name_bytes) &&
+             msae__write_text(sink, ":{\"dtype\":\"") &&
+             msae__write_text(sink, msae_dtype_name(t->dtype)) &&
+             msae__write_text(sink, "\",\"shape\":[");
+        for (size_t k = 0; k < t->rank; k++) {
+            ok = ok && (k == 0 || msae__write_text(sink, ",")) &&
+                 msae__write_number(sink, t->shape[k]);
+        }
+        ok = ok && msae__write_text(sink, "],\"data_offsets\":[") &&
+             msae__write_number(sink, offset) && msae__write_text(sink, ",") &&
+             msae__add(offset, t->bytes, &offset) && msae__write_number(sink, offset) &&
+             msae__write_text(sink, "]}");
+    }
+    return ok && msae__write_text(sink, "}");
+}
+
+/* Length, header, and spaces so that the tensors start on a multiple of 8. */
+static int msae__write_header(const msae__sink *sink, const msae_tensor *tensors, size_t n_tensors,
+                              const msae_metadata *metadata, size_t n_metadata) {
+    size_t length = 0, padded;
+    unsigned char bytes[8];
+    msae__sink counter;
+    counter.write = msae__write_nothing;
+    counter.user = &length;
+    if (!msae__write_header_text(&counter, tensors, n_tensors, metadata, n_metadata)) return 0;
+    padded = msae__round_up(length, 8);
+    msae__store_le(bytes, 8, padded);
+    return sink->write(sink->user, bytes, 8) &&
+           msae__write_header_text(sink, tensors, n_tensors, metadata, n_metadata) &&
+           sink->write(sink->user, "       ", padded - length);
+}
+
+/* Text that needs no escape in JSON. */
+static int msae__is_plain_text(const char *text, size_t bytes) {
+    const unsigned char *at = (const unsigned char *)text;
+    while (bytes > 0) {
+        size_t step = msae__utf8_length(at, bytes);
+        if (step == 0 || *at < 0x20 || *at == '"' || *at == '\\') return 0;
+        at += step;
+        bytes -= step;
+    }
+    return 1;
+}
+
+static msae_status msae__check_writable(const msae_tensor *tensors, size_t n_tensors,
+                                        const msae_metadata *metadata, size_t n_metadata,
+                                        msae_error *error) {
+    for (size_t i = 0; i < n_tensors; i++) {
+        size_t bytes = msae_dtype_bytes(tensors[i].dtype);
+        if (bytes == 0 || tensors[i].rank > MSAE_MAX_RANK ||
+            !msae__is_plain_text(tensors[i].name, tensors[i].name_bytes)) {
+            return msae__fail_at(error, MSAE_ERROR_ARGUMENT, i, "tensor", i,
+                                 " has a bad name, dtype or rank");
+        }
+        for (size_t k = 0; k < tensors[i].rank; k++) {
+            if (!msae__mul(bytes, tensors[i].shape[k], &bytes)) bytes = SIZE_MAX;
+        }
+        if (bytes != tensors[i].bytes) {
+            return msae__fail_at(error, MSAE_ERROR_SHAPE, i, "tensor", i,
+                                 "'s shape does not match its bytes");
+        }
+    }
+    for (size_t i = 0; i < n_metadata; i++) {
+        if (!msae__is_plain_text(metadata[i].key, metadata[i].key_bytes) ||
+            !msae__is_plain_text(metadata[i].value, metadata[i].value_bytes)) {
+            return msae__fail_at(error, MSAE_ERROR_ARGUMENT, i, "metadata", i,
+                                 " has a character that would need an escape");
+        }
+    }
+    return MSAE_OK;
+}
+
+static int msae__write_tensors(const msae__sink *sink, const void *user) {
+    const msae_safetensors *file = (const msae_safetensors *)user;
+    int ok = msae__write_header(sink, file->tensors, file->n_tensors, file->metadata,
+                                file->n_metadata);
+    for (size_t i = 0; ok && i < file->n_tensors; i++) {
+        ok = sink->write(sink->user, file->tensors[i].data, file->tensors[i].bytes);
+    }
+    return ok;
+}
+
+/* The lists as one thing to hand to a writer. */
+static msae_safetensors msae__as_file(const msae_tensor *tensors, size_t n_tensors,
+                                      const msae_metadata *metadata, size_t n_metadata) {
+    msae_safetensors file;
+    memset(&file, 0, sizeof file);
+    file.tensors = (msae_tensor *)(uintptr_t)tensors; /* only read */
+    file.n_tensors = n_tensors;
+    file.metadata = (msae_metadata *)(uintptr_t)metadata;
+    file.n_metadata = n_metadata;
+    return file;
+}
+
+/* Something that writes itself to a sink; it is run to count, to fill memory, and to a file. */
+typedef int (*msae__writer)(const msae__sink *sink, const void *user);
+
+static msae_status msae__writer_bytes(msae__writer writer, const void *user, size_t *bytes,
+                                      msae_error *error) {
+    msae__sink sink;
+    *bytes = 0;
+    sink.write = msae__write_nothing;
+    sink.user = bytes;
+    return writer(&sink, user) ? MSAE_OK : msae__fail_memory(error);
+}
+
+static msae_status msae__writer_memory(msae__writer writer, const void *user, void *buffer,
+                                       size_t bytes, msae_error *error) {
+    msae__memory_sink memory;
+    msae__sink sink;
+    memory.at = (unsigned char *)buffer;
+    memory.left = bytes;
+    sink.write = msae__write_memory;
+    sink.user = &memory;
+    return writer(&sink, user) ? MSAE_OK
+                               : msae__fail(error, MSAE_ERROR_MEMORY, "the buffer is too small");
+}
+
+MSAE_API msae_status msae_safetensors_bytes(const msae_tensor *tensors, size_t n_tensors,
+                                            const msae_metadata *metadata, size_t n_metadata,
+                                            size_t *bytes, msae_error *error) {
+    const msae_safetensors file = msae__as_file(tensors, n_tensors, metadata, n_metadata);
+    msae_status status = msae__check_writable(tensors, n_tensors, metadata, n_metadata, error);
+    return status == MSAE_OK ? msae__writer_bytes(msae__write_tensors, &file, bytes, error)
+                             : status;
+}
+
+MSAE_API msae_status msae_safetensors_write(const msae_tensor *tensors, size_t n_tensors,
+                                            const msae_metadata *metadata, size_t n_metadata,
+                                            void *buffer, size_t bytes, msae_error *error) {
+    const msae_safetensors file = msae__as_file(tensors, n_tensors, metadata, n_metadata);
+    msae_status status = msae__check_writable(tensors, n_tensors, metadata, n_metadata, error);
+    return status == MSAE_OK ? msae__writer_memory(msae__write_tensors, &file, buffer, bytes, error)
+                             : status;
+}
+
+#ifndef MSAE_NO_STDIO
+static int msae__write_stdio(void *user, const void *bytes, size_t size) {
+    return fwrite(bytes, 1, size, (FILE *)user) == size;
+}
+
+/* 1 for devices and the like, which must be written to and never replaced. */
+static int msae__is_special(const char *path) {
+#ifdef MSAE__HAS_STAT
+    struct stat info;
+    return stat(path, &info) == 0 && !S_ISREG(info.st_mode);
+#else
+    (void)path;
+    return 0;
+#endif
+}
+
+static int msae__is_directory(const char *path) {
+#ifdef MSAE__HAS_STAT
+    struct stat info;
+    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+#else
+    (void)path;
+    return 0;
+#endif
+}
+
+/* Writes path.tmp and renames it: whatever fails, the old file is whole and no other is left. */
+static msae_status msae__writer_file(msae__writer writer, const void *user, const char *path,
+                                     msae_error *error) {
+    const size_t length = strlen(path), bytes = length + 5;
+    const int direct = msae__is_special(path);
+    msae__sink sink;
+    FILE *file;
+    char *temporary;
+    const char *target;
+    int ok;
+    if (msae__is_directory(path)) return msae__fail(error, MSAE_ERROR_IO, "is a directory");
+    temporary = (char *)MSAE_MALLOC(bytes);
+    if (!temporary) return msae__fail_memory(error);
+    memcpy(temporary, path, length);
+    memcpy(temporary + length, ".tmp", 5);
+    target = direct ? path : temporary;
+    file = fopen(target, "wb");
+    if (!file) {
+        MSAE_FREE(temporary);
+        return msae__fail(error, MSAE_ERROR_IO, "cannot be opened for writing");
+    }
+    sink.write = msae__write_stdio;
+    sink.user = file;
+    ok = writer(&sink, user);
+    ok = fflush(file) == 0 && ok;
+    ok = fclose(file) == 0 && ok;
+    if (!direct) {
+#ifdef _WIN32
+        if (ok) remove(path); /* rename does not replace there */
+#endif
+        ok = ok && rename(temporary, path) == 0;
+        if (!ok) remove(temporary);
+    }
+    MSAE_FREE(temporary);
+    return ok ? MSAE_OK
+              : msae__fail(error, MSAE_ERROR_IO, "could not be written (disk full?)");
+}
+
+MSAE_API msae_status msae_safetensors_write_file(const char *path, const msae_tensor *tensors,
+                                                 size_t n_tensors, const msae_metadata *metadata,
+                                                 size_t n_metadata, msae_error *error) {
+    const msae_safetensors file = msae__as_file(tensors, n_tensors, metadata, n_metadata);
+    msae_status status = msae__check_writable(tensors, n_tensors, metadata, n_metadata, error);
+    return status == MSAE_OK ? msae__writer_file(msae__write_tensors, &file, path, error) : status;
+}
+#endif
+
+/* Floats as little-endian bytes; `step` apart in memory. */
+static int msae__write_floats(const msae__sink *sink, const float *x, size_t count, size_t step) {
+    unsigned char chunk[4 * 256];
+    if (step == 1 && msae__little_endian()) return sink->write(sink->user, x, count * sizeof *x);
+    while (count > 0) {
+        const size_t now = msae__min(count, 256);
+        for (size_t i = 0; i < now; i++) {
+            msae__store_le(chunk + 4 * i, 4, msae__float_bits(x[i * step]));
+        }
+        if (!sink->write(sink->user, chunk, 4 * now)) return 0;
+        x += now * step;
+        count -= now;
+    }
+    return 1;
+}
+
+#ifndef MSAE_NO_STDIO
+static int msae__write_npy_data(const msae__sink *sink, const void *user) {
+    const msae_data *data = (const msae_data *)user;
+    char header[128];
+    msae__text text = msae__text_in(header, sizeof header);
+    msae__put(&text, "{'descr': '<f4', 'fortran_order': False, 'shape': (");
+    msae__put_number(&text, data->rows);
+    msae__put(&text, ", ");
+    msae__put_number(&text, data->cols);
+    msae__put(&text, "), }");
+    while (text.at < header + 117) msae__put(&text, " ");
+    msae__put(&text, "\n");
+    return sink->write(sink->user, "\x93NUMPY\x01\x00\x76\x00", 10) &&
+           sink->write(sink->user, header, 118) &&
+           msae__write_floats(sink, (const float *)data->values, data->rows * data->cols, 1);
+}
+
+MSAE_API msae_status msae_write_npy(const char *path, const float *x, size_t rows, size_t cols,
+                                    msae_error *error) {
+    const msae_data data = msae_data_view(x, rows, cols);
+    return msae__writer_file(msae__write_npy_data, &data, path, error);
+}
+#endif
+
+/* ---- models ---- */
+
+/* A float in decimal, exactly recoverable: nine digits, without stdio and locale. */
+static void msae__put_float(msae__text *text, float value) {
+    double v = value, scaled;
+    int exponent, digits = 9, point;
+    uint64_t number;
+    char out[24];
+    if (v < 0) {
+        msae__put(text, "-");
+        v = -v;
+    }
+    if (v == 0 || !msae__is_finite(value)) {
+        msae__put(text, "0");
+        return;
+    }
+    exponent = (int)floor(log10(v));
+    scaled = v / pow(10, exponent - 8);
+    if (scaled < 1e8) scaled = v / pow(10, --exponent - 8);
+    number = (uint64_t)(scaled + 0.5);
+    if (number >= 1000000000) {
+        number /= 10;
+        exponent++;
+    }
+    while (digits > 1 && number % 10 == 0) {
+        number /= 10;
+        digits--;
+    }
+    for (int i = digits; i-- > 0; number /= 10) out[i] = (char)('0' + number % 10);
+    point = exponent + 1; /* digits before the point */
+    if (point > 9 || point < -4) {
+        msae__put_bytes(text, out, 1);
+        if (digits > 1) {
+            msae__put(text, ".");
+            msae__put_bytes(text, out + 1, (size_t)digits - 1);
+        }
+        msae__put(text, exponent < 0 ? "e-" : "e");
+        msae__put_number(text, (uint64_t)(exponent < 0 ? -exponent : exponent));
+        return;
+    }
+    if (point <= 0) msae__put(text, "0.");
+    for (int i = point; i < 0; i++) msae__put(text, "0");
+    for (int i = 0; i < digits || i < point; i++) {
+        if (i == point && i > 0) msae__put(text, ".");
+        msae__put_bytes(text, i < digits ? out + i : "0", 1);
+    }
+}
+
+/* The number at *at, moved past it; 0 with *ok = 0 when there is none. Plain decimal with an optional
+   fraction and exponent. */
+static double msae__read_float(const char **at, const char *end, int *ok) {
+    const char *s = *at;
+    double mantissa = 0;
+    int exponent = 0, digits = 0, negative = s < end && *s == '-';
+    s += negative;
+    for (; s < end && *s >= '0' && *s <= '9'; s++, digits++) mantissa = mantissa * 10 + (*s - '0');
+    if (s < end && *s == '.') {
+        for (s++; s < end && *s >= '0' && *s <= '9'; s++, digits++, exponent--) {
+            mantissa = mantissa * 10 + (*s - '0');
+        }
+    }
+    if (digits > 0 && digits < 40 && s < end && *s == 'e') {
+        int power = 0, down = 0, power_digits = 0;
+        s++;
+        if (s < end && (*s == '-' || *s == '+')) down = *s++ == '-';
+        for (; s < end && *s >= '0' && *s <= '9' && power < 1000; s++, power_digits++) {
+            power = power * 10 + (*s - '0');
+        }
+        exponent += down ? -power : power;
+        if (power_digits == 0) digits = 0;
+    }
+    if (digits == 0 || digits >= 40) {
+        *ok = 0;
+        return 0;
+    }
+    *at = s;
+    mantissa = exponent < 0 ? mantissa / pow(10, -exponent) : mantissa * pow(10, exponent);
+    return negative ? -mantissa : mantissa;
+}
+
+/* Metadata under construction: texts stand one after the other in `text`. */
+#define MSAE__MAX_METADATA 40
+typedef struct msae__notes {
+    char text[4096];
+    msae__text at;
+    msae_metadata items[MSAE__MAX_METADATA];
+    size_t count;
+} msae__notes;
+
+static void msae__note_begin(msae__notes *notes, const char *key) {
+    msae_metadata *item = &notes->items[notes->count];
+    item->key = key;
+    item->key_bytes = strlen(key);
+    item->value = notes->at.at;
+}
+
+static void msae__note_end(msae__notes *notes) {
+    msae_metadata *item = &notes->items[notes->count++];
+    item->value_bytes = (size_t)(notes->at.at - item->value);
+}
+
+static void msae__note(msae__notes *notes, const char *key, const char *value) {
+    msae__note_begin(notes, key);
+    msae__put(&notes->at, value);
+    msae__note_end(notes);
+}
+
+static void msae__note_number(msae__notes *notes, const char *key, uint64_t value) {
+    msae__note_begin(notes, key);
+    msae__put_number(&notes->at, value);
+    msae__note_end(notes);
+}
+
+static void msae__note_float(msae__notes *notes, const char *key, float value) {
+    msae__note_begin(notes, key);
+    msae__put_float(&notes->at, value);
+    msae__note_end(notes);
+}
+
+static const char *const msae__activation_names[] = {"default", "relu", "identity", "abs"};
+
+/* FNV-1a over what the header says (not how it is laid out), so that a changed byte is noticed. */
+static uint64_t msae__hash(uint64_t hash, const char *bytes, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        hash = (hash ^ (unsigned char)bytes[i]) * 0x100000001b3u;
+    }
+    return (hash ^ 0xff) * 0x100000001b3u; /* ends each text */
+}
+
+/* Over metadata sorted by key (without "checksum") and tensors sorted by name. */
+static void msae__checksum(const msae_tensor *tensors, size_t n_tensors,
+                           const msae_metadata *metadata, size_t n_metadata, char out[17]) {
+    uint64_t hash = 0xcbf29ce484222325u;
+    for (size_t i = 0; i < n_metadata; i++) {
+        if (msae__equals(metadata[i].key, metadata[i].key_bytes, "checksum")) continue;
+        hash = msae__hash(hash, metadata[i].key, metadata[i].key_bytes);
+        hash = msae__hash(hash, metadata[i].value, metadata[i].value_bytes);
+    }
+    for (size_t i = 0; i < n_tensors; i++) {
+        const char *dtype = msae_dtype_name(tensors[i].dtype);
+        hash = msae__hash(hash, tensors[i].name, tensors[i].name_bytes);
+        hash = msae__hash(hash, dtype, strlen(dtype));
+        for (size_t k = 0; k < tensors[i].rank; k++) {
+            char buffer[24];
+            msae__text text = msae__text_in(buffer, sizeof buffer);
+            msae__put_number(&text, tensors[i].shape[k]);
+            hash = msae__hash(hash, buffer, strlen(buffer));
+        }
+    }
+    for (int i = 0; i < 16; i++) out[i] = "0123456789abcdef"[hash >> (60 - 4 * i) & 15];
+    out[16] = 0;
+}
+
+#define MSAE__MODEL_TENSORS 8
+
+/* A model as tensors and notes, both in the order that the checksum wants. */
+typedef struct msae__model_file {
+    const msae_model *model;
+    msae_tensor tensors[MSAE__MODEL_TENSORS];
+    size_t n_tensors;
+    msae__notes notes;
+    char checksum[17];
+} msae__model_file;
+
+static void msae__add_tensor(msae__model_file *file, const char *name, const float *values,
+                             size_t rank, size_t rows, size_t cols) {
+    msae_tensor *tensor = &file->tensors[file->n_tensors++];
+    memset(tensor, 0, sizeof *tensor);
+    tensor->name = name;
+    tensor->name_bytes = strlen(name);
+    tensor->dtype = MSAE_F32;
+    tensor->rank = rank;
+    tensor->shape[0] = rows;
+    tensor->shape[1] = cols;
+    tensor->data = values;
+    tensor->bytes = rows * (rank == 2 ? cols : 1) * sizeof(float);
+}
+
+static void msae__describe_model(const msae_model *model, msae__model_file *file) {
+    const size_t n = model->n_latents, d = model->n_inputs;
+    const msae_history *h = &model->history;
+    msae__notes *notes = &file->notes;
+    memset(file, 0, sizeof *file);
+    file->model = model;
+    notes->at = msae__text_in(notes->text, sizeof notes->text);
+    msae__note(notes, "activation", msae__activation_names[model->activation]);
+    msae__note(notes, "format", "msae");
+    msae__note_begin(notes, "level_weights");
+    for (size_t i = 0; i < model->n_levels; i++) {
+        if (i > 0) msae__put(&notes->at, ",");
+        msae__put_float(&notes->at, model->level_weights[i]);
+    }
+    msae__note_end(notes);
+    msae__note(notes, "msae_version", MSAE_VERSION);
+    msae__note_number(notes, "n_inputs", d);
+    msae__note_number(notes, "n_latents", n);
+    msae__note_begin(notes, "nesting");
+    for (size_t i = 0; i < model->n_levels; i++) {
+        if (i > 0) msae__put(&notes->at, ",");
+        msae__put_number(&notes->at, model->nesting[i]);
+    }
+    msae__note_end(notes);
+    msae__note(notes, "normalize", model->normalize ? "1" : "0");
+    msae__note(notes, "recipe", msae_recipe_name(model->recipe));
+    msae__note_float(notes, "soft_cap", model->soft_cap);
+    msae__note(notes, "tied", model->tied ? "1" : "0");
+    msae__note_number(notes, "train_batch", h->batch);
+    msae__note_float(notes, "train_bandwidth", h->bandwidth);
+    msae__note_float(notes, "train_beta1", h->beta1);
+    msae__note_float(notes, "train_beta2", h->beta2);
+    msae__note_float(notes, "train_clip", h->clip);
+    msae__note_number(notes, "train_epochs", h->epochs);
+    msae__note_float(notes, "train_eps", h->eps);
+    msae__note_number(notes, "train_loss", (uint64_t)h->loss);
+    msae__note_float(notes, "train_lr", h->lr);
+    msae__note_number(notes, "train_rows", h->rows);
+    msae__note_number(notes, "train_scaling", (uint64_t)h->scaling);
+    msae__note_number(notes, "train_schedule", (uint64_t)h->schedule);
+    msae__note_number(notes, "train_seed", h->seed);
+    msae__note_float(notes, "train_sparse_weight", h->sparse_weight);
+    msae__note_number(notes, "train_steps", h->steps);
+    msae__note_float(notes, "train_weight_decay", h->weight_decay);
+
+    if (!model->tied) msae__add_tensor(file, "decoder", model->decoder, 2, n, d);
+    msae__add_tensor(file, "encoder", model->encoder, 2, d, n);
+    msae__add_tensor(file, "latent_bias", model->latent_bias, 1, n, 0);
+    if (model->log_threshold) {
+        msae__add_tensor(file, "log_threshold", model->log_threshold, 1, n, 0);
+    }
+    msae__add_tensor(file, "mean", model->mean, 1, d, 0);
+    msae__add_tensor(file, "pre_bias", model->pre_bias, 1, d, 0);
+    msae__add_tensor(file, "scale", &model->scale, 1, 1, 0);
+    if (model->recipe == MSAE_RECIPE_BATCHTOPK) {
+        msae__add_tensor(file, "threshold", &model->threshold, 1, 1, 0);
+    }
+    msae__checksum(file->tensors, file->n_tensors, notes->items, notes->count, file->checksum);
+    msae__note(notes, "checksum", file->checksum);
+}
+
+static int msae__write_model(const msae__sink *sink, const void *user) {
+    const msae__model_file *file = (const msae__model_file *)user;
+    const msae_model *model = file->model;
+    int ok = msae__write_header(sink, file->tensors, file->n_tensors, file->notes.items,
+                                file->notes.count);
+    for (size_t i = 0; ok && i < file->n_tensors; i++) {
+        const msae_tensor *tensor = &file->tensors[i];
+        const float *values = (const float *)tensor->data;
+        if (strcmp(tensor->name, "encoder") == 0) { /* [n, d] in memory, [d, n] in the file */
+            for (size_t c = 0; ok && c < model->n_inputs; c++) {
+                ok = msae__write_floats(sink, values + c, model->n_latents, model->n_inputs);
+            }
+        } else {
+            ok = msae__write_floats(sink, values, tensor->bytes / sizeof(float), 1);
+        }
+    }
+    return ok;
+}
+
+MSAE_API msae_status msae_save_bytes(const msae_model *model, size_t *bytes, msae_error *error) {
+    msae__model_file file;
+    msae__describe_model(model, &file);
+    return msae__writer_bytes(msae__write_model, &file, bytes, error);
+}
+
+MSAE_API msae_status msae_save_memory(const msae_model *model, void *buffer, size_t bytes,
+                                      msae_error *error) {
+    msae__model_file file;
+    msae__describe_model(model, &file);
+    return msae__writer_memory(msae__write_model, &file, buffer, bytes, error);
+}
+
+/* Reading a model's notes: each helper leaves *ok = 0 when a value is missing or malformed. */
+static const msae_metadata *msae__find_note(const msae_safetensors *file, const char *key, int *ok) {
+    const msae_metadata *note = msae_safetensors_metadata(file, key);
+    if (!note) *ok = 0;
+    return note;
+}
+
+static uint64_t msae__read_number(const msae_safetensors *file, const char *key, int *ok) {
+    const msae_metadata *note = msae__find_note(file, key, ok);
+    msae__parser p;
+    uint64_t number = 0;
+    if (!note) return 0;
+    p.bytes = (const unsigned char *)note->value;
+    p.at = 0;
+    p.end = note->value_bytes;
+    p.status = MSAE_OK;
+    p.error = NULL;
+    if (!msae__parse_number(&p, &number) || p.at != p.end) *ok = 0;
+    return number;
+}
+
+static size_t msae__read_size(const msae_safetensors *file, const char *key, int *ok) {
+    uint64_t number = msae__read_number(file, key, ok);
+    if (number > SIZE_MAX) *ok = 0;
+    return (size_t)number;
+}
+
+/* Numbers separated by commas; returns how many. */
+static size_t msae__read_list(const msae_safetensors *file, const char *key, double *out,
+                              size_t room, int *ok) {
+    const msae_metadata *note = msae__find_note(file, key, ok);
+    const char *at, *end;
+    size_t count = 0;
+    if (!note) return 0;
+    at = note->value;
+    end = at + note->value_bytes;
+    while (*ok) {
+        if (count == room) {
+            *ok = 0;
+            break;
+        }
+        out[count++] = msae__read_float(&at, end, ok);
+        if (at == end) break;
+        if (*at++ != ',') *ok = 0;
+    }
+    return count;
+}
+
+static float msae__read_one_float(const msae_safetensors *file, const char *key, int *ok) {
+    double value = 0;
+    if (msae__read_list(file, key, &value, 1, ok) != 1) *ok = 0;
+    if (!(fabs(value) < 3.4e38)) *ok = 0;
+    return *ok ? (float)value : 0;
+}
+
+static int msae__read_choice(const msae_safetensors *file, const char *key, const char *const *names,
+                             int count, int *ok) {
+    const msae_metadata *note = msae__find_note(file, key, ok);
+    for (int i = 1; note && i < count; i++) {
+        if (msae__equals(note->value, note->value_bytes, names[i])) return i;
+    }
+    *ok = 0;
+    return 0;
+}
+
+static int msae__read_flag(const msae_safetensors *file, const char *key, int *ok) {
+    uint64_t value = msae__read_number(file, key, ok);
+    if (value > 1) *ok = 0;
+    return value == 1;
+}
+
+static void msae__read_history(const msae_safetensors *file, msae_history *h, int *ok) {
+    h->batch = msae__read_number(file, "train_batch", ok);
+    h->bandwidth = msae__read_one_float(file, "train_bandwidth", ok);
+    h->beta1 = msae__read_one_float(file, "train_beta1", ok);
+    h->beta2 = msae__read_one_float(file, "train_beta2", ok);
+    h->clip = msae__read_one_float(file, "train_clip", ok);
+    h->epochs = msae__read_number(file, "train_epochs", ok);
+    h->eps = msae__read_one_float(file, "train_eps", ok);
+    h->loss = (int)(msae__read_number(file, "train_loss", ok) & 0xff);
+    h->lr = msae__read_one_float(file, "train_lr", ok);
+    h->rows = msae__read_number(file, "train_rows", ok);
+    h->scaling = (int)(msae__read_number(file, "train_scaling", ok) & 0xff);
+    h->schedule = (int)(msae__read_number(file, "train_schedule", ok) & 0xff);
+    h->seed = msae__read_number(file, "train_seed", ok);
+    h->sparse_weight = msae__read_one_float(file, "train_sparse_weight", ok);
+    h->steps = msae__read_number(file, "train_steps", ok);
+    h->weight_decay = msae__read_one_float(file, "train_weight_decay", ok);
+}
+
+/* Floats of a tensor into out, transposed from [cols, rows] when asked. */
+static void msae__read_floats(const msae_tensor *tensor, float *out, size_t rows, size_t cols,
+                              int transposed) {
+    const unsigned char *bytes = (const unsigned char *)tensor->data;
+    if (!transposed) {
+        msae__convert(MSAE_F32, bytes, rows * cols, out);
+        return;
+    }
+    for (size_t c = 0; c < cols; c++) {
+        for (size_t first = 0; first < rows; first += MSAE__CHUNK) {
+            float chunk[MSAE__CHUNK];
+            const size_t count = msae__min(MSAE__CHUNK, rows - first);
+            msae__convert(MSAE_F32, bytes + 4 * (c * rows + first), count, chunk);
+            for (size_t r = 0; r < count; r++) out[(first + r) * cols + c] = chunk[r];
+        }
+    }
+}
+
+/* What a model's header says, checked against the tensors that are really there. */
+static msae_status msae__read_shape(const msae_safetensors *file, msae_model_desc *desc,
+                                    size_t *nesting, float *weights, msae_history *history,
+                                    msae_error *error) {
+    double values[MSAE_MAX_LEVELS];
+    char checksum[17];
+    int ok = 1, has_checksum = 1;
+    const msae_metadata *format = msae_safetensors_metadata(file, "format");
+    const msae_metadata *sum = msae__find_note(file, "checksum", &has_checksum);
+    if (!format || !msae__equals(format->value, format->value_bytes, "msae")) {
+        return msae__fail(error, MSAE_ERROR_FORMAT, "is not a model of msae.h");
+    }
+    /* a model that msae.h wrote says its version and has a checksum; others may leave out both */
+    if (sum) {
+        msae_safetensors sorted = *file;
+        msae__sort(sorted.tensors, sorted.n_tensors, sizeof *sorted.tensors, msae__compare_names);
+        msae__checksum(sorted.tensors, sorted.n_tensors, sorted.metadata, sorted.n_metadata,
+                       checksum);
+        if (!msae__equals(sum->value, sum->value_bytes, checksum)) {
+            return msae__fail(error, MSAE_ERROR_FORMAT, "the header does not match its checksum");
+        }
+    } else if (msae_safetensors_metadata(file, "msae_version")) {
+        return msae__fail(error, MSAE_ERROR_FORMAT, "the header's checksum is missing");
+    }
+    memset(desc, 0, sizeof *desc);
+    desc->n_inputs = msae__read_size(file, "n_inputs", &ok);
+    desc->n_latents = msae__read_size(file, "n_latents", &ok);
+    desc->recipe =
+        (msae_recipe)msae__read_choice(file, "recipe", msae__recipe_names, MSAE_RECIPE_COUNT, &ok);
+    desc->activation = (msae_activation)msae__read_choice(file, "activation",
+                                                          msae__activation_names, 4, &ok);
+    desc->tied = msae__read_flag(file, "tied", &ok);
+    desc->normalize = msae__read_flag(file, "normalize", &ok);
+    desc->soft_cap = msae__read_one_float(file, "soft_cap", &ok);
+    desc->n_levels = msae__read_list(file, "nesting", values, MSAE_MAX_LEVELS, &ok);
+    for (size_t i = 0; ok && i < desc->n_levels; i++) {
+        if (!(values[i] >= 1 && values[i] <= (double)desc->n_latents)) ok = 0;
+        else nesting[i] = (size_t)values[i];
+    }
+    desc->n_level_weights = msae__read_list(file, "level_weights", values, MSAE_MAX_LEVELS, &ok);
+    for (size_t i = 0; ok && i < desc->n_level_weights; i++) weights[i] = (float)values[i];
+    memset(history, 0, sizeof *history);
+    if (msae_safetensors_metadata(file, "train_steps")) msae__read_history(file, history, &ok);
+    if (!ok) {
+        return msae__fail(error, MSAE_ERROR_FORMAT, "a hyper-parameter is missing or malformed");
+    }
+    desc->nesting = nesting;
+    desc->level_weights = weights;
+    desc->k = nesting[0];
+    return MSAE_OK;
+}
+
+/* Every tensor of `model` (sizes set, arrays not needed) is in the file with its shape. */
+static msae_status msae__check_tensors(const msae_safetensors *file, const msae__model_file *wanted,
+                                       msae_error *error) {
+    for (size_t i = 0; i < wanted->n_tensors; i++) {
+        const msae_tensor *want = &wanted->tensors[i];
+        const msae_tensor *have = msae_safetensors_find(file, want->name);
+        int same = have && have->dtype == MSAE_F32 && have->rank == want->rank;
+        for (size_t k = 0; same && k < want->rank; k++) same = have->shape[k] == want->shape[k];
+        if (!same) {
+            msae_status status = msae__fail(error, MSAE_ERROR_FORMAT, "tensor ");
+            if (error) {
+                msae__text text = msae__text_in(error->message, sizeof error->message);
+                msae__put(&text, "tensor ");
+                msae__put(&text, want->name);
+                msae__put(&text, have ? " has another type or shape than the header says"
+                                      : " is missing");
+            }
+            return status;
+        }
+    }
+    return MSAE_OK;
+}
+
+static msae_status msae__load_model(msae_model *model, const msae_safetensors *file,
+                                    const msae_load_desc *load, msae_error *error) {
+    size_t nesting[MSAE_MAX_LEVELS] = {0};
+    float weights[MSAE_MAX_LEVELS] = {0};
+    msae_model_desc desc, resolved;
+    msae_model shape;
+    msae_history history;
+    msae__model_file wanted;
+    msae_status status = msae__read_shape(file, &desc, nesting, weights, &history, error);
+    if (status != MSAE_OK) return status;
+    if (load) {
+        desc.simd = load->simd;
+        desc.allocator = load->allocator;
+        desc.parallel = load->parallel;
+    }
+    status = msae__model_shape(&shape, &desc, &resolved, error);
+    if (status != MSAE_OK) return status;
+    if (shape.recipe == MSAE_RECIPE_JUMPRELU) shape.log_threshold = weights; /* only whether */
+    msae__describe_model(&shape, &wanted);
+    status = msae__check_tensors(file, &wanted, error);
+    if (status == MSAE_OK) status = msae_model_init(model, &desc, error);
+    if (status != MSAE_OK) return status;
+    model->history = history;
+    for (size_t i = 0; i < wanted.n_tensors; i++) {
+        const msae_tensor *tensor = msae_safetensors_find(file, wanted.tensors[i].name);
+        const char *name = wanted.tensors[i].name;
+        const size_t n = model->n_latents, d = model->n_inputs;
+        if (strcmp(name, "encoder") == 0) {
+            msae__read_floats(tensor, model->encoder, n, d, 1);
+        } else if (strcmp(name, "decoder") == 0) {
+            msae__read_floats(tensor, model->decoder, n, d, 0);
+        } else {
+            float *out = strcmp(name, "pre_bias") == 0      ? model->pre_bias
+                         : strcmp(name, "latent_bias") == 0 ? model->latent_bias
+                         : strcmp(name, "mean") == 0        ? model->mean
+                         : strcmp(name, "scale") == 0       ? &model->scale
+                         : strcmp(name, "threshold") == 0   ? &model->threshold
+                                                            : model->log_threshold;
+            msae__read_floats(tensor, out, tensor->shape[0], 1, 0);
+        }
+    }
+    if (!(model->scale > 0) || !msae__is_finite(model->scale) ||
+        !msae__is_finite(model->threshold)) {
+        msae_model_free(model);
+        return msae__fail(error, MSAE_ERROR_FORMAT, "the scale or the threshold is out of range");
+    }
+    return MSAE_OK;
+}
+
+MSAE_API msae_status msae_load_memory(msae_model *model, const void *bytes, size_t size,
+                                      const msae_load_desc *desc, msae_error *error) {
+    msae_safetensors file;
+    msae_status status;
+    memset(model, 0, sizeof *model);
+    status = msae_safetensors_open(&file, bytes, size, desc ? &desc->allocator : NULL, error);
+    if (status != MSAE_OK) return status;
+    status = msae__load_model(model, &file, desc, error);
+    msae_safetensors_close(&file);
+    return status;
+}
+
+#ifndef MSAE_NO_STDIO
+MSAE_API msae_status msae_save_file(const msae_model *model, const char *path, msae_error *error) {
+    msae__model_file file;
+    msae__describe_model(model, &file);
+    return msae__writer_file(msae__write_model, &file, path, error);
+}
+
+MSAE_API void msae_release(const msae_allocator *allocator, void *bytes, size_t size) {
+    msae__free(allocator, bytes, size);
+}
+
+/* The length of an open file, left at its start; 0 on failure of the seeks. */
+static int msae__file_size(FILE *file, size_t *size) {
+#ifdef _WIN32
+    __int64 end = _fseeki64(file, 0, SEEK_END) == 0 ? _ftelli64(file) : -1;
+#else
+    long end = fseek(file, 0, SEEK_END) == 0 ? ftell(file) : -1;
+#endif
+    rewind(file);
+    if (end < 0 || (uint64_t)end > SIZE_MAX - 1) return 0;
+    *size = (size_t)end;
+    return 1;
+}
+
+MSAE_API msae_status msae_read_file(const char *path, const msae_allocator *allocator, void **bytes,
+                                    size_t *size, msae_error *error) {
+    msae_status status = MSAE_OK;
+    FILE *file;
+    *bytes = NULL;
+    *size = 0;
+    if (msae__is_directory(path)) return msae__fail(error, MSAE_ERROR_IO, "is a directory");
+    file = fopen(path, "rb");
+    if (!file) return msae__fail(error, MSAE_ERROR_IO, "cannot be opened");
+    if (!msae__file_size(file, size)) {
+        status = msae__fail(error, MSAE_ERROR_IO, "its length cannot be told");
+    } else if (*size == 0) {
+        status = msae__fail(error, MSAE_ERROR_FORMAT, "the file is empty");
+    } else if (!(*bytes = msae__alloc(allocator, *size))) {
+        status = msae__fail_memory(error);
+    } else if (fread(*bytes, 1, *size, file) != *size) {
+        msae__free(allocator, *bytes, *size);
+        *bytes = NULL;
+        status = msae__fail(error, MSAE_ERROR_IO, "cannot be read");
+    }
+    fclose(file);
+    return status;
+}
+
+MSAE_API msae_status msae_load_file(msae_model *model, const char *path, const msae_load_desc *desc,
+                                    msae_error *error) {
+    const msae_allocator *allocator = desc ? &desc->allocator : NULL;
+    void *bytes;
+    size_t size;
+    msae_status status;
+    memset(model, 0, sizeof *model);
+    status = msae_read_file(path, allocator, &bytes, &size, error);
+    if (status != MSAE_OK) return status;
+    status = msae_load_memory(model, bytes, size, desc, error);
+    msae_release(allocator, bytes, size);
+    return status;
+}
+
+MSAE_API msae_status msae_data_load_file(msae_data *data, const char *path, const char *tensor,
+                                         const msae_allocator *allocator, msae_error *error) {
+    void *bytes;
+    size_t size;
+    msae_status status;
+    memset(data, 0, sizeof *data);
+    status = msae_read_file(path, allocator, &bytes, &size, error);
+    if (status != MSAE_OK) return status;
+    status = msae_data_from_memory(data, bytes, size, tensor, error);
+    if (status != MSAE_OK) {
+        msae__free(allocator, bytes, size);
+        return status;
+    }
+    data->owned = bytes;
+    data->owned_bytes = size;
+    if (allocator) data->allocator = *allocator;
+    return MSAE_OK;
+}
+#endif /* MSAE_NO_STDIO */
+
+#endif /* MSAE_IMPLEMENTED */
+#endif /* MSAE_IMPLEMENTATION */
+
+/*
+   This software is available under two licences - choose whichever you prefer.
+   ------------------------------------------------------------------------------
+   ALTERNATIVE A - MIT License
+   Copyright (c) 2026 the msae.h maintainers
+   Permission is hereby granted, free of charge, to any person obtaining a copy of this software
+   and associated documentation files (the "Software"), to deal in the Software without
+   restriction, including without limitation the rights to use, copy, modify, merge, publish,
+   distribute, sublicense, and/or sell copies of the Software, and to permit persons to whom the
+   Software is furnished to do so, subject to the following conditions:
+   The above copyright notice and this permission notice shall be included in all copies or
+   substantial portions of the Software.
+   THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING
+   BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND
+   NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM,
+   DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
+   OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
+   ------------------------------------------------------------------------------
+   ALTERNATIVE B - Public Domain (www.unlicense.org)
+   This is free and unencumbered software released into the public domain.
+   Anyone is free to copy, modify, publish, use, compile, sell, or distribute this software,
+   either in source code form or as a compiled binary, for any purpose, commercial or
+   non-commercial, and by any means.
+   In jurisdictions that recognize copyright laws, the author or authors of this software
+   dedicate any and all copyright interest in the software to the public domain. We make this
+   dedication for the benefit of the public at large and to the detriment of our heirs and
+   successors. We intend this dedication to be an overt act of relinquishment in perpetuity of
+   all present and future rights to this software under copyright law.
+   THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING
+   BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND
+   NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER
+   LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT OF OR IN
+   CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
+*/
