@@ -6001,7 +6001,7 @@ static void msae__checksum(const msae_tensor *tensors, size_t n_tensors,
 
 #define MSAE__MODEL_TENSORS 8
 
-/* A model as tensors and notes, both in the order that the checksum wants. */
+/* A model as tensors, in the order of their names, and notes. */
 typedef struct msae__model_file {
     const msae_model *model;
     msae_tensor tensors[MSAE__MODEL_TENSORS];
@@ -6081,6 +6081,7 @@ static void msae__describe_model(const msae_model *model, msae__model_file *file
     if (model->recipe == MSAE_RECIPE_BATCHTOPK) {
         msae__add_tensor(file, "threshold", &model->threshold, 1, 1, 0);
     }
+    msae__sort(notes->items, notes->count, sizeof notes->items[0], msae__compare_keys);
     msae__checksum(file->tensors, file->n_tensors, notes->items, notes->count, file->checksum);
     msae__note(notes, "checksum", file->checksum);
 }
@@ -6231,9 +6232,9 @@ static msae_status msae__read_shape(const msae_safetensors *file, msae_model_des
                                     msae_error *error) {
     double values[MSAE_MAX_LEVELS];
     char checksum[17];
-    int ok = 1, has_checksum = 1;
+    int ok = 1;
     const msae_metadata *format = msae_safetensors_metadata(file, "format");
-    const msae_metadata *sum = msae__find_note(file, "checksum", &has_checksum);
+    const msae_metadata *sum = msae_safetensors_metadata(file, "checksum");
     if (!format || !msae__equals(format->value, format->value_bytes, "msae")) {
         return msae__fail(error, MSAE_ERROR_FORMAT, "is not a model of msae.h");
     }

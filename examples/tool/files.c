@@ -1,0 +1,167 @@
+/* Inputs and outputs of the commands. */
+#include "tool.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* ---------------------------------------------------------------------------------------------
+   Inputs
+   ------------------------------------------------------------------------------------------ */
+
+int tool_start_threads(const tool_common *common, msae_pool **pool) {
+    msae_error error;
+    if (common->threads > MSAE_MAX_WORKERS) {
+        return tool_fail("--threads", "%zu is more than %d", common->threads, MSAE_MAX_WORKERS);
+    }
+    if (msae_pool_create(pool, common->threads, &error) != MSAE_OK) {
+        return tool_fail_error("--threads", &error);
+    }
+    return TOOL_OK;
+}
+
+int tool_load_data(msae_data *data, const char *path, const char *tensor, size_t cols) {
+    msae_error error;
+    if (msae_data_load_file(data, path, tensor, NULL, &error) != MSAE_OK) {
+        return tool_fail_error(path, &error);
+    }
+    if (cols != 0 && data->cols != cols) {
+        int status = tool_fail(path, "has %zu columns where %zu are needed", data->cols, cols);
+        msae_data_free(data);
+        return status;
+    }
+    return TOOL_OK;
+}
+
+int tool_open_inputs(tool_inputs *inputs, const tool_common *common, const char *model_path,
+                     const char *data_path) {
+    msae_error error;
+    msae_load_desc desc = {0};
+    int status = tool_start_threads(common, &inputs->pool);
+    if (status != TOOL_OK) return status;
+    desc.simd = (msae_simd)common->simd;
+    desc.parallel = msae_pool_parallel(inputs->pool);
+    if (msae_load_file(&inputs->model, model_path, &desc, &error) != MSAE_OK) {
+        return tool_fail_error(model_path, &error);
+    }
+    if (data_path == NULL) return TOOL_OK;
+    return tool_load_data(&inputs->data, data_path, common->tensor, inputs->model.n_inputs);
+}
+
+void tool_close_inputs(tool_inputs *inputs) {
+    msae_data_free(&inputs->data);
+    msae_model_free(&inputs->model);
+    msae_pool_free(inputs->pool);
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Words
+   ------------------------------------------------------------------------------------------ */
+
+/* Splits words->text, `size` bytes and a terminator, in place. */
+static int split_words(tool_words *words, size_t size) {
+    char *line = words->text, *end = words->text + size;
+    size_t lines = 1;
+    for (size_t i = 0; i < size; i++) lines += words->text[i] == '\n';
+    words->words = tool_alloc(lines, sizeof *words->words);
+    if (words->words == NULL) return tool_fail_memory();
+
+    if (strncmp(line, "word\t", 5) == 0) line += strcspn(line, "\n") + 1;
+    while (line < end) {
+        char *next = line + strcspn(line, "\n") + 1;
+        line[strcspn(line, "\t\r\n")] = '\0';
+        words->words[words->count++] = line;
+        line = next;
+    }
+    return TOOL_OK;
+}
+
+int tool_load_words(tool_words *words, const char *path, size_t rows, const char *data_path) {
+    msae_error error;
+    void *bytes;
+    size_t size;
+    if (msae_read_file(path, NULL, &bytes, &size, &error) != MSAE_OK) {
+        return tool_fail_error(path, &error);
+    }
+    int has_zero = size > 0 && memchr(bytes, 0, size) != NULL;
+    words->text = has_zero ? NULL : malloc(size + 1);
+    if (words->text != NULL) {
+        if (size > 0) memcpy(words->text, bytes, size);
+        words->text[size] = '\0';
+    }
+    msae_release(NULL, bytes, size);
+    if (has_zero) return tool_fail(path, "is not a text file");
+    if (words->text == NULL) return tool_fail_memory();
+
+    int status = split_words(words, size);
+    if (status == TOOL_OK && words->count != rows) {
+        return tool_fail(path, "has %zu entries for the %zu rows of %s", words->count, rows,
+                         data_path);
+    }
+    return status;
+}
+
+void tool_free_words(tool_words *words) {
+    free(words->text);
+    free(words->words);
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Outputs
+   ------------------------------------------------------------------------------------------ */
+
+/* The name under which a file is written before it is renamed to path, or NULL. */
+static char *temporary_name(const char *path) {
+    const size_t bytes = strlen(path) + 32;
+    char *name = malloc(bytes);
+    if (name != NULL) snprintf(name, bytes, "%s.%ld.tmp", path, (long)getpid());
+    return name;
+}
+
+int tool_check_output(const char *command, const char *path) {
+    tool_output probe;
+    if (path == NULL) return tool_usage(command, "-o FILE is missing");
+    int status = tool_output_open(&probe, path);
+    if (status != TOOL_OK) return status;
+    fclose(probe.file);
+    remove(probe.temporary);
+    free(probe.temporary);
+    return TOOL_OK;
+}
+
+int tool_output_open(tool_output *output, const char *path) {
+    struct stat info;
+    output->path = path;
+    output->temporary = NULL;
+    output->file = stdout;
+    if (path == NULL) return TOOL_OK;
+    if (stat(path, &info) == 0) {
+        if (S_ISDIR(info.st_mode)) return tool_fail_errno(path, EISDIR);
+        /* The rename at the end would put a plain file in a device's place. */
+        if (!S_ISREG(info.st_mode)) return tool_fail(path, "Not a regular file");
+        if (access(path, W_OK) != 0) return tool_fail_errno(path, errno);
+    }
+    output->temporary = temporary_name(path);
+    if (output->temporary == NULL) return tool_fail_memory();
+    output->file = fopen(output->temporary, "w");
+    if (output->file != NULL) return TOOL_OK;
+    int status = tool_fail_errno(path, errno);
+    free(output->temporary);
+    return status;
+}
+
+int tool_output_close(tool_output *output) {
+    int status = TOOL_OK;
+    if (output->path == NULL) return TOOL_OK; /* standard output is checked when the program ends */
+    errno = 0;
+    int failed = ferror(output->file);
+    failed |= fclose(output->file);
+    if (failed || rename(output->temporary, output->path) != 0) {
+        status = tool_fail(output->path, "%s", errno != 0 ? strerror(errno) : "writing failed");
+        remove(output->temporary);
+    }
+    free(output->temporary);
+    return status;
+}

@@ -1,0 +1,216 @@
+/* msae info: what a file holds. */
+#include "tool.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const dtype_names[MSAE_DTYPE_COUNT] = {"F32", "F16", "BF16", "F64",
+                                                          "I32", "I64", "U8"};
+
+/* Opens a file's line of JSON. */
+static tool_json json_of_kind(const char *path, const char *kind) {
+    tool_json json = tool_json_line(NULL);
+    tool_json_text(&json, "file", path);
+    tool_json_text(&json, "kind", kind);
+    return json;
+}
+
+/* ---------------------------------------------------------------------------------------------
+   .npy
+   ------------------------------------------------------------------------------------------ */
+
+/* Mean of the rows' norms. */
+static int mean_norm(const msae_data *data, double *result) {
+    float *row = tool_alloc(data->cols, sizeof *row);
+    double sum = 0;
+    if (row == NULL) return tool_fail_memory();
+    for (size_t r = 0; r < data->rows; r++) {
+        double square = 0;
+        msae_data_read(data, r, 1, row);
+        for (size_t i = 0; i < data->cols; i++) square += (double)row[i] * (double)row[i];
+        sum += sqrt(square);
+    }
+    free(row);
+    *result = sum / (double)data->rows;
+    return TOOL_OK;
+}
+
+static int describe_data(const char *path, int as_json) {
+    msae_data data;
+    msae_error error;
+    double norm = 0;
+    int status = tool_load_data(&data, path, NULL, 0);
+    if (status != TOOL_OK) return status;
+    const int finite = msae_data_check(&data, &error) == MSAE_OK;
+    status = mean_norm(&data, &norm);
+    if (status == TOOL_OK && as_json) {
+        tool_json json = json_of_kind(path, "data");
+        tool_json_count(&json, "rows", data.rows);
+        tool_json_count(&json, "cols", data.cols);
+        tool_json_text(&json, "dtype", dtype_names[data.dtype]);
+        tool_json_real(&json, "mean_norm", norm);
+        tool_json_bool(&json, "finite", finite);
+        tool_json_end(&json, '}');
+    } else if (status == TOOL_OK) {
+        printf("%s: data, %zu rows of %zu, %s, mean norm %.5g, %s\n", path, data.rows, data.cols,
+               dtype_names[data.dtype], norm, finite ? "all finite" : error.message);
+    }
+    msae_data_free(&data);
+    return status;
+}
+
+/* ---------------------------------------------------------------------------------------------
+   safetensors: what it is for, then what is in it
+   ------------------------------------------------------------------------------------------ */
+
+static void list_json(tool_json *json, const msae_safetensors *file) {
+    tool_json_begin(json, "tensors", '[');
+    for (size_t i = 0; i < file->n_tensors; i++) {
+        const msae_tensor *tensor = &file->tensors[i];
+        tool_json_begin(json, NULL, '{');
+        tool_json_escaped(json, "name", 4, tensor->name, tensor->name_bytes);
+        tool_json_text(json, "dtype", dtype_names[tensor->dtype]);
+        tool_json_counts(json, "shape", tensor->shape, tensor->rank);
+        tool_json_end(json, '}');
+    }
+    tool_json_end(json, ']');
+    tool_json_begin(json, "metadata", '{');
+    for (size_t i = 0; i < file->n_metadata; i++) {
+        const msae_metadata *entry = &file->metadata[i];
+        tool_json_escaped(json, entry->key, entry->key_bytes, entry->value, entry->value_bytes);
+    }
+    tool_json_end(json, '}');
+    tool_json_end(json, '}');
+}
+
+static void put_bytes(const char *text, size_t bytes) {
+    fwrite(text, 1, bytes, stdout);
+}
+
+static void list_text(const msae_safetensors *file) {
+    for (size_t i = 0; i < file->n_tensors; i++) {
+        const msae_tensor *tensor = &file->tensors[i];
+        printf("  tensor ");
+        put_bytes(tensor->name, tensor->name_bytes);
+        printf(" %s [", dtype_names[tensor->dtype]);
+        for (size_t j = 0; j < tensor->rank; j++) {
+            printf("%s%zu", j == 0 ? "" : ", ", tensor->shape[j]);
+        }
+        printf("]\n");
+    }
+    for (size_t i = 0; i < file->n_metadata; i++) {
+        const msae_metadata *entry = &file->metadata[i];
+        printf("  ");
+        put_bytes(entry->key, entry->key_bytes);
+        printf(" = ");
+        put_bytes(entry->value, entry->value_bytes);
+        printf("\n");
+    }
+}
+
+static int describe_model(const char *path, const void *bytes, size_t size,
+                          const msae_safetensors *file, int as_json) {
+    msae_model model;
+    msae_error error;
+    if (msae_load_memory(&model, bytes, size, NULL, &error) != MSAE_OK) {
+        return tool_fail_error(path, &error);
+    }
+    if (as_json) {
+        tool_json json = json_of_kind(path, "model");
+        tool_json_text(&json, "recipe", msae_recipe_name(model.recipe));
+        tool_json_count(&json, "n_inputs", model.n_inputs);
+        tool_json_count(&json, "n_latents", model.n_latents);
+        tool_json_counts(&json, "nesting", model.nesting, model.n_levels);
+        tool_json_bool(&json, "tied", model.tied);
+        tool_json_bool(&json, "normalize", model.normalize);
+        tool_json_real(&json, "scale", (double)model.scale);
+        tool_json_count(&json, "steps", model.history.steps);
+        list_json(&json, file);
+    } else {
+        printf("%s: %s model, %zu inputs, %zu latents%s%s, %llu steps of training\n", path,
+               msae_recipe_name(model.recipe), model.n_inputs, model.n_latents,
+               model.tied ? ", tied" : "", model.normalize ? ", normalizing" : "",
+               (unsigned long long)model.history.steps);
+        list_text(file);
+    }
+    msae_model_free(&model);
+    return TOOL_OK;
+}
+
+static int describe_codes(const char *path, const msae_safetensors *file, int as_json) {
+    tool_codes codes;
+    int status = tool_open_codes(&codes, file, path);
+    if (status != TOOL_OK) return status;
+    if (as_json) {
+        tool_json json = json_of_kind(path, "codes");
+        tool_json_count(&json, "rows", codes.rows);
+        tool_json_count(&json, "entries", codes.entries);
+        list_json(&json, file);
+    } else {
+        printf("%s: sparse codes, %zu rows, %zu entries\n", path, codes.rows, codes.entries);
+        list_text(file);
+    }
+    return TOOL_OK;
+}
+
+static void describe_tensors(const char *path, const msae_safetensors *file, int as_json) {
+    if (as_json) {
+        tool_json json = json_of_kind(path, "tensors");
+        list_json(&json, file);
+    } else {
+        printf("%s: safetensors, %zu tensors\n", path, file->n_tensors);
+        list_text(file);
+    }
+}
+
+static int describe_safetensors(const char *path, const void *bytes, size_t size, int as_json) {
+    msae_safetensors file;
+    msae_error error;
+    int status = TOOL_OK;
+    if (msae_safetensors_open(&file, bytes, size, NULL, &error) != MSAE_OK) {
+        return tool_fail_error(path, &error);
+    }
+    if (msae_safetensors_find(&file, "encoder") != NULL &&
+        msae_safetensors_find(&file, "latent_bias") != NULL) {
+        status = describe_model(path, bytes, size, &file, as_json);
+    } else if (tool_is_codes(&file)) {
+        status = describe_codes(path, &file, as_json);
+    } else {
+        describe_tensors(path, &file, as_json);
+    }
+    msae_safetensors_close(&file);
+    return status;
+}
+
+static int ends_with(const char *text, const char *end) {
+    size_t length = strlen(text), bytes = strlen(end);
+    return length >= bytes && strcmp(text + length - bytes, end) == 0;
+}
+
+int tool_info(int argc, char **argv) {
+    const char *path;
+    int as_json = 0;
+    const tool_option options[] = {
+        {"--json", NULL, TOOL_FLAG, &as_json, "one JSON object on standard output"},
+    };
+    const tool_syntax syntax = {
+        "info",
+        {{"FILE", &path}},
+        "Says what a model, a file of codes, any other safetensors file or a .npy holds.",
+        options,
+        sizeof options / sizeof options[0],
+    };
+    void *bytes;
+    size_t size;
+    msae_error error;
+    int status = tool_parse(&syntax, argc, argv);
+    if (status != TOOL_GO) return status;
+    if (ends_with(path, ".npy")) return describe_data(path, as_json);
+    if (msae_read_file(path, NULL, &bytes, &size, &error) != MSAE_OK) {
+        return tool_fail_error(path, &error);
+    }
+    status = describe_safetensors(path, bytes, size, as_json);
+    msae_release(NULL, bytes, size);
+    return status;
+}

@@ -1,0 +1,236 @@
+/* What the commands of the tool share: exit statuses, errors, options, JSON, inputs and outputs. */
+#ifndef MSAE_TOOL_H
+#define MSAE_TOOL_H
+
+#define _POSIX_C_SOURCE 200809L
+#define MSAE_USE_PTHREADS
+#include "../../msae.h"
+
+#include <stdio.h>
+
+/* ---------------------------------------------------------------------------------------------
+   Exit statuses and errors (report.c)
+   ------------------------------------------------------------------------------------------ */
+
+enum {
+    TOOL_GO = -1, /* not a status: nothing has ended the program yet */
+    TOOL_OK = 0,
+    TOOL_FAILED = 1, /* a file, a value or the disk is at fault */
+    TOOL_USAGE = 2   /* the command line makes no sense */
+};
+
+#if defined(__GNUC__)
+#define TOOL_PRINTF(text, first) __attribute__((format(printf, text, first)))
+#else
+#define TOOL_PRINTF(text, first)
+#endif
+
+/* Prints the one line "msae: SUBJECT: what" on standard error and returns TOOL_FAILED. The subject
+   is a file or an option; NULL leaves it out. Control characters are printed as '?'. */
+int tool_fail(const char *subject, const char *format, ...) TOOL_PRINTF(2, 3);
+/* The same for an error of the library. */
+int tool_fail_error(const char *subject, const msae_error *error);
+/* The same for an operation of the C library that failed with `code`, an errno. */
+int tool_fail_errno(const char *subject, int code);
+int tool_fail_memory(void);
+/* The same line with a pointer to the command's --help; returns TOOL_USAGE. */
+int tool_usage(const char *command, const char *format, ...) TOOL_PRINTF(2, 3);
+
+/* Seconds since some fixed moment. */
+double tool_seconds(void);
+
+/* Memory for `count` items of `size` bytes (at least one byte), zeroed; NULL when the product does
+   not fit or there is none. Release with free. */
+void *tool_alloc(size_t count, size_t size);
+
+/* ---------------------------------------------------------------------------------------------
+   JSON, one object a line (report.c)
+   ------------------------------------------------------------------------------------------ */
+
+/* Keys are NULL inside lists. */
+typedef struct tool_json {
+    FILE *file;
+    int fields; /* written so far in the innermost object or list */
+    int depth;  /* objects and lists that are open */
+} tool_json;
+
+/* Opens an object on standard output; with an "event" unless that is NULL. */
+tool_json tool_json_line(const char *event);
+void tool_json_begin(tool_json *json, const char *key, char bracket); /* '{' or '[' */
+void tool_json_end(tool_json *json, char bracket); /* ends the line after the outermost one */
+void tool_json_text(tool_json *json, const char *key, const char *text);
+/* Key and text that already stand escaped as JSON wants it. */
+void tool_json_escaped(tool_json *json, const char *key, size_t key_bytes, const char *text,
+                       size_t text_bytes);
+void tool_json_count(tool_json *json, const char *key, uint64_t value);
+void tool_json_real(tool_json *json, const char *key, double value); /* NaN, Inf: null */
+void tool_json_bool(tool_json *json, const char *key, int value);
+void tool_json_counts(tool_json *json, const char *key, const size_t *values, size_t count);
+
+/* ---------------------------------------------------------------------------------------------
+   Options (options.c)
+   ------------------------------------------------------------------------------------------ */
+
+typedef enum tool_kind {
+    TOOL_FLAG,     /* int, set to 1; takes no value */
+    TOOL_TEXT,     /* const char * */
+    TOOL_CHOICE,   /* int: place of the value among the words of `argument`, from 1 */
+    TOOL_COUNT,    /* size_t, above zero */
+    TOOL_NUMBER,   /* uint64_t */
+    TOOL_REAL,     /* float, zero or above */
+    TOOL_POSITIVE, /* float, above zero */
+    TOOL_COUNTS,   /* tool_counts */
+    TOOL_REALS     /* tool_reals */
+} tool_kind;
+
+/* Lists of numbers, "16,32,64". */
+typedef struct tool_counts {
+    size_t values[MSAE_MAX_LEVELS], count;
+} tool_counts;
+typedef struct tool_reals {
+    float values[MSAE_MAX_LEVELS];
+    size_t count;
+} tool_reals;
+
+typedef struct tool_option {
+    const char *name;     /* "--latents", "-o" */
+    const char *argument; /* what the help calls the value; NULL for a flag */
+    tool_kind kind;
+    void *target;
+    const char *help;
+} tool_option;
+
+#define TOOL_MAX_OPERANDS 2
+
+typedef struct tool_syntax {
+    const char *command;
+    struct {
+        const char *name; /* "MODEL"; NULL beyond the last */
+        const char **target;
+    } operands[TOOL_MAX_OPERANDS];
+    const char *summary;
+    const tool_option *options;
+    size_t n_options;
+} tool_syntax;
+
+/* Reads a command's arguments into the targets of options and operands. Returns TOOL_GO when the
+   command is to run; otherwise the exit status (help was asked for, or an error printed). */
+int tool_parse(const tool_syntax *syntax, int argc, char **argv);
+int tool_is_help(const char *argument); /* "--help" or "-h" */
+
+/* Options that most commands take. */
+typedef struct tool_common {
+    size_t threads; /* 0: one for each core */
+    int simd;       /* an msae_simd */
+    int json;
+    const char *tensor;
+} tool_common;
+
+#define TOOL_OPTION_TENSOR(common)                                         \
+    {                                                                      \
+        "--tensor", "NAME", TOOL_TEXT, &(common).tensor,                   \
+            "which tensor, when the data file is safetensors with several" \
+    }
+#define TOOL_OPTION_THREADS(common) \
+    { "--threads", "N", TOOL_COUNT, &(common).threads, "threads (default: one for each core)" }
+#define TOOL_OPTION_SIMD(common)                                         \
+    {                                                                    \
+        "--simd", "scalar|avx2|neon", TOOL_CHOICE, &(common).simd,       \
+            "forces an instruction path (default: the fastest there is)" \
+    }
+#define TOOL_OPTION_JSON(common) \
+    { "--json", NULL, TOOL_FLAG, &(common).json, "one JSON object a line on standard output" }
+
+/* ---------------------------------------------------------------------------------------------
+   Inputs and outputs (files.c)
+   ------------------------------------------------------------------------------------------ */
+
+/* A model and its data, with the threads that work on them. Zero-initialise. */
+typedef struct tool_inputs {
+    msae_pool *pool;
+    msae_model model;
+    msae_data data;
+} tool_inputs;
+
+/* Starts the threads that the options ask for. */
+int tool_start_threads(const tool_common *common, msae_pool **pool);
+/* Loads a model and, unless data_path is NULL, data that fits it. */
+int tool_open_inputs(tool_inputs *inputs, const tool_common *common, const char *model_path,
+                     const char *data_path);
+void tool_close_inputs(tool_inputs *inputs);
+/* Loads data of `cols` columns (0: any number). */
+int tool_load_data(msae_data *data, const char *path, const char *tensor, size_t cols);
+
+/* The first column of a text file, one entry a line; a first line that starts with "word" and a
+   tab is a header and left out. */
+typedef struct tool_words {
+    char *text; /* owns the characters */
+    const char **words;
+    size_t count;
+} tool_words;
+
+/* Loads words that must be `rows` in number, to go with the rows of data_path. */
+int tool_load_words(tool_words *words, const char *path, size_t rows, const char *data_path);
+void tool_free_words(tool_words *words);
+
+/* Fails when a command got no -o (path NULL) or no file could be written there: no such folder, a
+   directory, not permitted. Leaves nothing behind. To be called before long work starts. */
+int tool_check_output(const char *command, const char *path);
+
+/* Text output to a file, by temporary name and rename, or to standard output when path is NULL. */
+typedef struct tool_output {
+    FILE *file;
+    const char *path;
+    char *temporary;
+} tool_output;
+
+int tool_output_open(tool_output *output, const char *path);
+/* Ends the output; only then is there a file. */
+int tool_output_close(tool_output *output);
+
+/* ---------------------------------------------------------------------------------------------
+   Sparse codes, and compressed sparse rows of them in a file (codes.c)
+   ------------------------------------------------------------------------------------------ */
+
+/* A block of encoded rows: row first + r has the raw embedding x + r * n_inputs and counts[r] codes,
+   by descending value, from codes + r * stride on. */
+typedef struct tool_encoded {
+    size_t first, rows, stride;
+    const float *x;
+    const msae_code *codes;
+    const size_t *counts;
+} tool_encoded;
+typedef int (*tool_encoded_fn)(void *user, const tool_encoded *block);
+
+/* Encodes all rows, k latents each (0: as the recipe does), and hands them on block by block until
+   the callback returns something else than TOOL_OK. */
+int tool_encode_data(const msae_model *model, const msae_data *data, const char *path, size_t k,
+                     tool_encoded_fn on_block, void *user);
+
+/* A view of a codes file: row r has the entries indptr[r] .. indptr[r + 1] - 1 of indices and
+   values. Arrays lie in the file's bytes, possibly unaligned. */
+typedef struct tool_codes {
+    size_t rows, entries;
+    const unsigned char *indptr;  /* I64 [rows + 1] */
+    const unsigned char *indices; /* I32 [entries] */
+    const unsigned char *values;  /* F32 [entries] */
+    const unsigned char *moments; /* F32 [rows, 2], or NULL */
+} tool_codes;
+
+/* 1 when the file has the tensors of a codes file. */
+int tool_is_codes(const msae_safetensors *file);
+/* Checks types, sizes and that the rows' starts ascend from 0 to the number of entries. */
+int tool_open_codes(tool_codes *codes, const msae_safetensors *file, const char *path);
+
+/* ---------------------------------------------------------------------------------------------
+   Commands: arguments after the command's name, returning the exit status
+   ------------------------------------------------------------------------------------------ */
+
+int tool_train(int argc, char **argv);
+int tool_eval(int argc, char **argv);
+int tool_encode(int argc, char **argv);
+int tool_decode(int argc, char **argv);
+int tool_info(int argc, char **argv);
+int tool_name(int argc, char **argv);
+
+#endif /* MSAE_TOOL_H */

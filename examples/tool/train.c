@@ -1,0 +1,398 @@
+/* msae train: data in, model out. */
+#include "tool.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { DEFAULT_EXPANSION = 8 };
+
+/* What the options leave in place means "not given"; a given zero is told from it this way. */
+#define NOT_GIVEN (-2.0f)
+
+typedef struct train_options {
+    tool_common common;
+    const char *data, *output, *validation;
+    int recipe, activation, schedule, loss, scaling; /* places in their enums */
+    int tied, normalize, geometric_median, skip_bad;
+    size_t latents, k, epochs, batch;
+    tool_counts nesting;
+    tool_reals weights;
+    float expansion, lr, soft_cap, sparse_weight, bandwidth, weight_decay, clip;
+    uint64_t seed;
+} train_options;
+
+typedef struct train_job {
+    train_options options;
+    msae_pool *pool;
+    msae_data data, validation;
+    msae_trainer trainer;
+    /* progress */
+    int status; /* why the callback stopped the run */
+    int shows_bar;
+    double start, last_drawn;
+    uint64_t rows_before; /* this epoch */
+    uint64_t rows_skipped;
+    /* sums over the epoch's rows, and their means when it is over */
+    double loss, recon_loss, sparse_loss, l0;
+} train_job;
+
+/* ---------------------------------------------------------------------------------------------
+   Progress
+   ------------------------------------------------------------------------------------------ */
+
+static void draw_bar(const train_job *job, const msae_progress *progress, double rows_per_second) {
+    const double done = (double)(progress->epoch * progress->steps + progress->step + 1) /
+                        (double)(progress->epochs * progress->steps);
+    const double elapsed = job->last_drawn - job->start;
+    const unsigned long left = (unsigned long)(elapsed / done - elapsed + 0.5);
+    char bar[25];
+    for (size_t i = 0; i < sizeof bar - 1; i++) {
+        bar[i] = (double)i < done * (double)(sizeof bar - 1) ? '#' : '.';
+    }
+    bar[sizeof bar - 1] = '\0';
+    fprintf(stderr, "\r[%s] epoch %zu/%zu  loss %.5f  %.0f rows/s  %lu:%02lu left\033[K", bar,
+            progress->epoch + 1, progress->epochs, progress->stats->loss, rows_per_second,
+            left / 60, left % 60);
+    fflush(stderr);
+}
+
+static void clear_bar(const train_job *job) {
+    if (job->shows_bar) fputs("\r\033[K", stderr);
+}
+
+/* The loss on the validation rows, batch by batch. */
+static int measure_validation(train_job *job, double *loss) {
+    const size_t batch = job->trainer.desc.batch;
+    msae_data part = job->validation;
+    double sum = 0, rows = 0;
+    for (size_t first = 0; first < job->validation.rows; first += part.rows) {
+        msae_step_stats stats;
+        msae_error error;
+        const size_t row_bytes = part.cols * msae_dtype_bytes(part.dtype);
+        part.rows = job->validation.rows - first < batch ? job->validation.rows - first : batch;
+        part.values = (const char *)job->validation.values + first * row_bytes;
+        if (msae_train_forward(&job->trainer, &part, NULL, part.rows, NULL, NULL, &stats, &error) !=
+            MSAE_OK) {
+            return tool_fail_error(job->options.validation, &error);
+        }
+        sum += stats.loss * (double)stats.rows;
+        rows += (double)stats.rows;
+    }
+    *loss = sum / rows;
+    return TOOL_OK;
+}
+
+static void print_epoch_json(const train_job *job, const msae_progress *progress,
+                             const double *validation, double seconds) {
+    tool_json json = tool_json_line("epoch");
+    tool_json_count(&json, "epoch", progress->epoch + 1);
+    tool_json_count(&json, "epochs", progress->epochs);
+    tool_json_count(&json, "rows", progress->rows);
+    tool_json_real(&json, "seconds", seconds);
+    tool_json_real(&json, "rows_per_s", (double)progress->rows / seconds);
+    tool_json_real(&json, "loss", job->loss);
+    tool_json_real(&json, "recon_loss", job->recon_loss);
+    tool_json_real(&json, "sparse_loss", job->sparse_loss);
+    tool_json_real(&json, "l0", job->l0);
+    tool_json_count(&json, "dead", progress->stats->dead_latents);
+    tool_json_real(&json, "lr", progress->stats->lr);
+    if (validation != NULL) tool_json_real(&json, "val_loss", *validation);
+    tool_json_end(&json, '}');
+}
+
+static void print_epoch_line(const train_job *job, const msae_progress *progress,
+                             const double *validation, double seconds) {
+    fprintf(stderr, "epoch %zu/%zu  loss %.5f", progress->epoch + 1, progress->epochs, job->loss);
+    if (validation != NULL) fprintf(stderr, "  validation %.5f", *validation);
+    fprintf(stderr, "  l0 %.1f  dead %zu  %.0f rows/s\n", job->l0, progress->stats->dead_latents,
+            (double)progress->rows / seconds);
+}
+
+static int end_epoch(train_job *job, const msae_progress *progress) {
+    const double rows = (double)(progress->rows - job->rows_before);
+    double validation;
+    int validates = job->options.validation != NULL;
+    job->loss /= rows;
+    job->recon_loss /= rows;
+    job->sparse_loss /= rows;
+    job->l0 /= rows;
+    job->rows_before = progress->rows;
+
+    clear_bar(job);
+    if (validates && measure_validation(job, &validation) != TOOL_OK) return TOOL_FAILED;
+    const double seconds = tool_seconds() - job->start;
+    if (job->options.common.json) {
+        print_epoch_json(job, progress, validates ? &validation : NULL, seconds);
+    } else if (!job->shows_bar || validates) {
+        print_epoch_line(job, progress, validates ? &validation : NULL, seconds);
+    }
+    return TOOL_OK;
+}
+
+static int on_progress(const msae_progress *progress, void *user) {
+    train_job *job = user;
+    const msae_step_stats *stats = progress->stats;
+    const double rows = (double)stats->rows;
+    if (progress->step == 0) {
+        job->loss = job->recon_loss = job->sparse_loss = job->l0 = 0;
+    }
+    job->loss += stats->loss * rows;
+    job->recon_loss += stats->recon_loss * rows;
+    job->sparse_loss += stats->sparse_loss * rows;
+    job->l0 += stats->l0 * rows;
+    job->rows_skipped += stats->rows_skipped;
+
+    const double now = tool_seconds();
+    if (job->shows_bar && now - job->last_drawn > 0.1) {
+        job->last_drawn = now;
+        draw_bar(job, progress, (double)progress->rows / (now - job->start));
+    }
+    if (progress->step + 1 == progress->steps) job->status = end_epoch(job, progress);
+    return job->status != TOOL_OK;
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Before and after
+   ------------------------------------------------------------------------------------------ */
+
+/* In the library's descriptors a zero means default and MSAE_OFF means zero. */
+static float or_off(float given) {
+    if (given <= NOT_GIVEN) return 0;
+    return given > 0 ? given : MSAE_OFF;
+}
+
+/* n_latents of a float factor: at most what a code's index can hold, so that the product is safe. */
+static int expanded(const train_options *options, size_t n_inputs, size_t *n_latents) {
+    const double factor = options->expansion > 0 ? options->expansion : DEFAULT_EXPANSION;
+    const double product = factor * (double)n_inputs;
+    if (product < 1 || product > (double)UINT32_MAX) {
+        return tool_fail("--expansion", "%g times %zu inputs gives no usable number of latents",
+                         factor, n_inputs);
+    }
+    *n_latents = (size_t)product;
+    return TOOL_OK;
+}
+
+static int describe(train_job *job, msae_train_desc *desc) {
+    const train_options *o = &job->options;
+    memset(desc, 0, sizeof *desc);
+    desc->model.n_inputs = job->data.cols;
+    desc->model.n_latents = o->latents;
+    if (o->latents == 0) {
+        int status = expanded(o, job->data.cols, &desc->model.n_latents);
+        if (status != TOOL_OK) return status;
+    }
+    desc->model.recipe = (msae_recipe)o->recipe;
+    desc->model.activation = (msae_activation)o->activation;
+    if (o->nesting.count == 1) {
+        desc->model.nesting_start = o->nesting.values[0];
+    } else if (o->nesting.count > 1) {
+        desc->model.nesting = o->nesting.values;
+        desc->model.n_levels = o->nesting.count;
+    }
+    if (o->weights.count > 0) {
+        desc->model.level_weights = o->weights.values;
+        desc->model.n_level_weights = o->weights.count;
+    }
+    desc->model.k = o->k;
+    desc->model.tied = o->tied;
+    desc->model.normalize = o->normalize;
+    desc->model.soft_cap = o->soft_cap;
+    desc->model.seed = o->seed;
+    desc->model.simd = (msae_simd)o->common.simd;
+    desc->model.parallel = msae_pool_parallel(job->pool);
+    desc->batch = o->batch;
+    desc->epochs = o->epochs;
+    desc->lr = o->lr;
+    desc->weight_decay = o->weight_decay;
+    desc->clip = or_off(o->clip);
+    desc->schedule = (msae_schedule)o->schedule;
+    desc->loss = (msae_loss)o->loss;
+    desc->sparse_weight = or_off(o->sparse_weight);
+    desc->bandwidth = o->bandwidth;
+    desc->scaling = (msae_scaling)o->scaling;
+    desc->geometric_median = o->geometric_median;
+    desc->skip_bad = o->skip_bad;
+    return TOOL_OK;
+}
+
+static void print_start(const train_job *job) {
+    const msae_model *model = &job->trainer.model;
+    const msae_train_desc *desc = &job->trainer.desc;
+    if (job->options.common.json) {
+        tool_json json = tool_json_line("start");
+        tool_json_text(&json, "recipe", msae_recipe_name(model->recipe));
+        tool_json_count(&json, "rows", job->data.rows);
+        tool_json_count(&json, "n_inputs", model->n_inputs);
+        tool_json_count(&json, "n_latents", model->n_latents);
+        tool_json_counts(&json, "nesting", model->nesting, model->n_levels);
+        tool_json_count(&json, "epochs", desc->epochs);
+        tool_json_count(&json, "batch", desc->batch);
+        tool_json_real(&json, "lr", (double)desc->lr);
+        tool_json_count(&json, "seed", desc->model.seed);
+        tool_json_end(&json, '}');
+        return;
+    }
+    fprintf(stderr, "%s: %zu rows, %zu inputs, %zu latents", msae_recipe_name(model->recipe),
+            job->data.rows, model->n_inputs, model->n_latents);
+    for (size_t i = 0; i < model->n_levels; i++) {
+        fprintf(stderr, "%s%zu", i == 0 ? ", k " : " ", model->nesting[i]);
+    }
+    fprintf(stderr, "; epochs %zu, batch %zu, learning rate %g\n", desc->epochs, desc->batch,
+            (double)desc->lr);
+}
+
+static void print_done(const train_job *job, double seconds) {
+    const msae_trainer *trainer = &job->trainer;
+    const double rows_per_second = (double)trainer->rows / seconds;
+    const size_t threads = msae_pool_parallel(job->pool).workers;
+    const char *simd = msae_simd_name(trainer->model.simd);
+    if (job->options.common.json) {
+        tool_json json = tool_json_line("done");
+        tool_json_count(&json, "rows", trainer->rows);
+        tool_json_count(&json, "rows_skipped", job->rows_skipped);
+        tool_json_count(&json, "steps", trainer->step);
+        tool_json_real(&json, "seconds", seconds);
+        tool_json_real(&json, "rows_per_s", rows_per_second);
+        tool_json_real(&json, "loss", job->loss);
+        tool_json_count(&json, "threads", threads);
+        tool_json_text(&json, "simd", simd);
+        tool_json_text(&json, "file", job->options.output);
+        tool_json_end(&json, '}');
+        return;
+    }
+    printf("%s: loss %.5f after %llu rows in %.1f s (%.0f rows/s, %zu threads, %s)\n",
+           job->options.output, job->loss, (unsigned long long)trainer->rows, seconds,
+           rows_per_second, threads, simd);
+    if (job->rows_skipped > 0) {
+        printf("%llu times a row with NaN or Inf was left out\n",
+               (unsigned long long)job->rows_skipped);
+    }
+}
+
+/* ---------------------------------------------------------------------------------------------
+   The run
+   ------------------------------------------------------------------------------------------ */
+
+static int load(train_job *job) {
+    const train_options *o = &job->options;
+    const char *tensor = o->common.tensor;
+    msae_error error;
+    int status = tool_load_data(&job->data, o->data, tensor, 0);
+    if (status != TOOL_OK || o->validation == NULL) return status;
+    status = tool_load_data(&job->validation, o->validation, tensor, job->data.cols);
+    if (status != TOOL_OK || o->skip_bad) return status;
+    /* At once, not after the first epoch. */
+    if (msae_data_check(&job->validation, &error) != MSAE_OK) {
+        return tool_fail_error(o->validation, &error);
+    }
+    return TOOL_OK;
+}
+
+static int train(train_job *job) {
+    const train_options *o = &job->options;
+    msae_error error;
+    msae_train_desc desc;
+    int status = describe(job, &desc);
+    if (status != TOOL_OK) return status;
+    if (msae_trainer_init(&job->trainer, &desc, &error) != MSAE_OK) {
+        return tool_fail_error("train", &error);
+    }
+    job->shows_bar = isatty(STDERR_FILENO);
+    job->start = job->last_drawn = tool_seconds();
+    /* Ahead of the run, so that bad rows are all that is said. */
+    if (msae_train_statistics(&job->trainer, &job->data, &error) != MSAE_OK) {
+        return tool_fail_error(o->data, &error);
+    }
+    print_start(job);
+    if (msae_fit(&job->trainer, &job->data, on_progress, job, &error) != MSAE_OK) {
+        clear_bar(job);
+        return job->status != TOOL_OK ? job->status : tool_fail_error(o->data, &error);
+    }
+    const double seconds = tool_seconds() - job->start;
+    if (msae_save_file(&job->trainer.model, o->output, &error) != MSAE_OK) {
+        return tool_fail_error(o->output, &error);
+    }
+    print_done(job, seconds);
+    return TOOL_OK;
+}
+
+static int run(train_job *job) {
+    const train_options *o = &job->options;
+    if (o->latents > 0 && o->expansion > 0) {
+        return tool_usage("train", "--latents and --expansion exclude each other");
+    }
+    int status = tool_check_output("train", o->output);
+    if (status == TOOL_OK) status = tool_start_threads(&o->common, &job->pool);
+    if (status == TOOL_OK) status = load(job);
+    if (status == TOOL_OK) status = train(job);
+    return status;
+}
+
+int tool_train(int argc, char **argv) {
+    train_job job;
+    memset(&job, 0, sizeof job);
+    train_options *o = &job.options;
+    o->clip = o->sparse_weight = NOT_GIVEN;
+    const tool_option options[] = {
+        {"-o", "MODEL", TOOL_TEXT, &o->output, "file to write, a safetensors (required)"},
+        {"--recipe", "msae-uw|msae-rw|topk|batchtopk|relu|jumprelu", TOOL_CHOICE, &o->recipe,
+         "what to train (default: msae-uw)"},
+        {"--latents", "N", TOOL_COUNT, &o->latents, "number of latents"},
+        {"--expansion", "F", TOOL_POSITIVE, &o->expansion,
+         "number of latents as a multiple of the inputs (default: 8)"},
+        {"--nesting", "K | K,K,..", TOOL_COUNTS, &o->nesting,
+         "levels of msae: a start that doubles up to all latents, or a list (default: 64)"},
+        {"--weights", "A,A,..", TOOL_REALS, &o->weights,
+         "weights of the levels in the loss (default: the recipe's)"},
+        {"--k", "K", TOOL_COUNT, &o->k, "active latents a row (default: topk 64, batchtopk 32)"},
+        {"--activation", "relu|identity|abs", TOOL_CHOICE, &o->activation,
+         "of the latents that TopK selects (default: relu)"},
+        {"--tied", NULL, TOOL_FLAG, &o->tied, "one matrix serves as encoder and decoder"},
+        {"--normalize", NULL, TOOL_FLAG, &o->normalize,
+         "each row enters with mean 0 and deviation 1"},
+        {"--softcap", "C", TOOL_REAL, &o->soft_cap, "latents pass through C tanh(v / C)"},
+        {"--epochs", "E", TOOL_COUNT, &o->epochs, "times through the data (default: 30)"},
+        {"--batch", "B", TOOL_COUNT, &o->batch, "rows of a step (default: 4096)"},
+        {"--lr", "LR", TOOL_POSITIVE, &o->lr,
+         "learning rate (default: msae 1e-4, topk and batchtopk 5e-4, others 5e-5)"},
+        {"--schedule", "linear|cosine|constant", TOOL_CHOICE, &o->schedule,
+         "of the learning rate (default: linear, down over the last fifth)"},
+        {"--loss", "nmse|mse|cosine", TOOL_CHOICE, &o->loss, "default: nmse"},
+        {"--lambda", "L", TOOL_REAL, &o->sparse_weight,
+         "weight of the sparsity term (default: relu 0.003, jumprelu 0.001)"},
+        {"--bandwidth", "W", TOOL_POSITIVE, &o->bandwidth,
+         "of jumprelu's straight-through gradient (default: 0.001)"},
+        {"--scale", "rms|paper|none", TOOL_CHOICE, &o->scaling,
+         "of the centred data: RMS norm sqrt(d), as published, or as it is (default: rms)"},
+        {"--geometric-median", NULL, TOOL_FLAG, &o->geometric_median,
+         "start the bias at the data's geometric median"},
+        {"--weight-decay", "W", TOOL_REAL, &o->weight_decay, "of AdamW (default: 0)"},
+        {"--clip", "C", TOOL_REAL, &o->clip,
+         "norm that gradients are clipped to; 0: not at all (default: 1)"},
+        {"--seed", "S", TOOL_NUMBER, &o->seed, "of weights and shuffling (default: 0)"},
+        {"--skip-bad", NULL, TOOL_FLAG, &o->skip_bad,
+         "leave out rows with NaN or Inf instead of failing"},
+        {"--val", "FILE", TOOL_TEXT, &o->validation, "report the loss on these rows every epoch"},
+        TOOL_OPTION_TENSOR(o->common),
+        TOOL_OPTION_THREADS(o->common),
+        TOOL_OPTION_SIMD(o->common),
+        TOOL_OPTION_JSON(o->common),
+    };
+    const tool_syntax syntax = {
+        "train",
+        {{"DATA", &o->data}},
+        "Trains a model on the rows of DATA (.npy or safetensors) and writes it to MODEL.",
+        options,
+        sizeof options / sizeof options[0],
+    };
+    int status = tool_parse(&syntax, argc, argv);
+    if (status != TOOL_GO) return status;
+    status = run(&job);
+    msae_trainer_free(&job.trainer);
+    msae_data_free(&job.validation);
+    msae_data_free(&job.data);
+    msae_pool_free(job.pool);
+    return status;
+}

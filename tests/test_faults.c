@@ -1,0 +1,241 @@
+/* Memory that runs out: every operation with its first, second, third .. allocation failing, alone
+   and with all that follow, until the operation gets through. Each time there is a status, and not
+   a byte is held afterwards. */
+#include "test.h"
+
+#include <unistd.h>
+
+enum { D = 5, N = 12, ROWS = 14 };
+
+/* What the operations work on, made once. */
+static struct world {
+    float x[ROWS * D];
+    msae_data data;
+    msae_train_desc desc;
+    unsigned char *file; /* a saved model */
+    size_t file_bytes;
+    char model_path[64], data_path[64];
+} world;
+
+/* An operation takes all its memory from the heap, gives it back and says how it went. */
+typedef msae_status operation(test_heap *heap);
+
+static msae_train_desc desc_on(test_heap *heap) {
+    msae_train_desc desc = world.desc;
+    desc.model.allocator = test_heap_allocator(heap);
+    return desc;
+}
+
+static msae_status create_model(test_heap *heap) {
+    msae_train_desc desc = desc_on(heap);
+    msae_model model;
+    msae_status status = msae_model_init(&model, &desc.model, NULL);
+    msae_model_free(&model);
+    return status;
+}
+
+static msae_status create_trainer(test_heap *heap) {
+    msae_train_desc desc = desc_on(heap);
+    msae_trainer trainer;
+    msae_status status = msae_trainer_init(&trainer, &desc, NULL);
+    msae_trainer_free(&trainer);
+    return status;
+}
+
+static msae_status fit(test_heap *heap) {
+    msae_train_desc desc = desc_on(heap);
+    msae_trainer trainer;
+    desc.geometric_median = 1;
+    msae_status status = msae_trainer_init(&trainer, &desc, NULL);
+    if (status == MSAE_OK) status = msae_fit(&trainer, &world.data, NULL, NULL, NULL);
+    msae_trainer_free(&trainer);
+    return status;
+}
+
+static msae_status sample(test_heap *heap) {
+    msae_allocator allocator = test_heap_allocator(heap);
+    msae_sampler sampler;
+    msae_status status = msae_sampler_init(&sampler, ROWS, 4, 1, &allocator, NULL);
+    msae_sampler_free(&sampler);
+    return status;
+}
+
+static msae_status statistics(test_heap *heap) {
+    msae_allocator allocator = test_heap_allocator(heap);
+    float mean[D], median[D], scale;
+    msae_status status =
+        msae_data_statistics(&world.data, MSAE_SCALING_RMS, 0, &allocator, mean, &scale, NULL);
+    if (status != MSAE_OK) return status;
+    return msae_data_geometric_median(&world.data, mean, scale, 0, &allocator, median, NULL);
+}
+
+static msae_status load_memory(test_heap *heap) {
+    msae_load_desc desc = {MSAE_SIMD_AUTO, test_heap_allocator(heap), {NULL, NULL, 0}};
+    msae_model model;
+    msae_status status = msae_load_memory(&model, world.file, world.file_bytes, &desc, NULL);
+    msae_model_free(&model);
+    return status;
+}
+
+static msae_status load_file(test_heap *heap) {
+    msae_load_desc desc = {MSAE_SIMD_AUTO, test_heap_allocator(heap), {NULL, NULL, 0}};
+    msae_model model;
+    msae_status status = msae_load_file(&model, world.model_path, &desc, NULL);
+    msae_model_free(&model);
+    return status;
+}
+
+static msae_status load_data(test_heap *heap) {
+    msae_allocator allocator = test_heap_allocator(heap);
+    msae_data data;
+    msae_status status = msae_data_load_file(&data, world.data_path, NULL, &allocator, NULL);
+    msae_data_free(&data);
+    return status;
+}
+
+static msae_status open_safetensors(test_heap *heap) {
+    msae_allocator allocator = test_heap_allocator(heap);
+    msae_safetensors file;
+    msae_status status =
+        msae_safetensors_open(&file, world.file, world.file_bytes, &allocator, NULL);
+    if (status == MSAE_OK) msae_safetensors_close(&file);
+    return status;
+}
+
+/* What needs a model: made before the count of allocations begins, and freed after. */
+static msae_status with_model(test_heap *heap, msae_status (*use)(msae_model *model)) {
+    msae_train_desc desc = desc_on(heap);
+    msae_model model;
+    size_t fail_at = heap->fail_at;
+    heap->fail_at = 0;
+    CHECK_STATUS(MSAE_OK, msae_model_init(&model, &desc.model, NULL));
+    heap->allocations = 0;
+    heap->fail_at = fail_at;
+    msae_status status = use(&model);
+    msae_model_free(&model);
+    return status;
+}
+
+static msae_status save_model(msae_model *model) {
+    size_t bytes;
+    msae_status status = msae_save_file(model, world.model_path, NULL);
+    if (status != MSAE_OK) return status;
+    status = msae_save_bytes(model, &bytes, NULL);
+    if (status != MSAE_OK) return status;
+    void *buffer = test_alloc(bytes);
+    status = msae_save_memory(model, buffer, bytes, NULL);
+    free(buffer);
+    return status;
+}
+
+static msae_status evaluate_model(msae_model *model) {
+    msae_eval_desc desc;
+    msae_metrics results[MSAE_MAX_LEVELS];
+    memset(&desc, 0, sizeof desc);
+    desc.cknna = 1;
+    return msae_evaluate(model, &world.data, &desc, results, NULL);
+}
+
+static msae_status name_model(msae_model *model) {
+    msae_name names[N];
+    return msae_name_latents(model, &world.data, NULL, names, NULL);
+}
+
+static msae_status measure_model(msae_model *model) {
+    float latents[ROWS * N];
+    msae_metrics result;
+    double value;
+    for (size_t i = 0; i < COUNT(latents); i++) latents[i] = (float)(i % 3);
+    msae_status status =
+        msae_measure(world.x, world.x, latents, ROWS, D, N, &model->allocator, &result, NULL);
+    if (status == MSAE_OK) status = msae_cknna(model, world.x, D, latents, N, ROWS, &value, NULL);
+    if (status == MSAE_OK) status = msae_decoder_overlap(model, &value, NULL);
+    return status;
+}
+
+static msae_status save(test_heap *heap) {
+    return with_model(heap, save_model);
+}
+
+static msae_status evaluate(test_heap *heap) {
+    return with_model(heap, evaluate_model);
+}
+
+static msae_status name(test_heap *heap) {
+    return with_model(heap, name_model);
+}
+
+static msae_status measure(test_heap *heap) {
+    return with_model(heap, measure_model);
+}
+
+/* At least `needed` allocations are expected, or the sweep would have nothing to fail. */
+static void sweep(operation *run, size_t needed) {
+    for (int fail_on = 0; fail_on < 2; fail_on++) {
+        test_heap heap;
+        for (size_t at = 1;; at++) {
+            memset(&heap, 0, sizeof heap);
+            heap.fail_at = at;
+            heap.fail_on = fail_on;
+            test_note("allocation %zu%s", at, fail_on ? " and all after it" : "");
+            msae_status status = run(&heap);
+            CHECK(heap.bytes == 0);
+            if (heap.allocations < at) {
+                CHECK_STATUS(MSAE_OK, status);
+                CHECK(at > needed);
+                break;
+            }
+            if (!CHECK_STATUS(MSAE_ERROR_MEMORY, status)) break;
+        }
+    }
+}
+
+static void make_world(void) {
+    FOR_EACH_RECIPE(recipe) {
+        if (recipe->recipe == MSAE_RECIPE_JUMPRELU) world.desc = test_desc(recipe, D, N);
+    }
+    world.desc.batch = 4;
+    world.desc.epochs = 1;
+    uint64_t seed = 1;
+    test_fill(&seed, world.x, ROWS * D, 1);
+    world.data = msae_data_view(world.x, ROWS, D);
+    msae_model model;
+    CHECK_STATUS(MSAE_OK, msae_model_init(&model, &world.desc.model, NULL));
+    CHECK_STATUS(MSAE_OK, msae_save_bytes(&model, &world.file_bytes, NULL));
+    world.file = (unsigned char *)test_alloc(world.file_bytes);
+    CHECK_STATUS(MSAE_OK, msae_save_memory(&model, world.file, world.file_bytes, NULL));
+    CHECK_STATUS(MSAE_OK, msae_save_file(&model, world.model_path, NULL));
+    CHECK_STATUS(MSAE_OK, msae_write_npy(world.data_path, world.x, ROWS, D, NULL));
+    msae_model_free(&model);
+}
+
+#define SWEEP(operation, needed) (test_begin(#operation), sweep(operation, needed), test_end())
+
+int main(void) {
+    char folder[] = "/tmp/msae-test-XXXXXX";
+    if (!mkdtemp(folder)) {
+        printf("no folder for files\n");
+        return 1;
+    }
+    snprintf(world.model_path, sizeof world.model_path, "%s/model.safetensors", folder);
+    snprintf(world.data_path, sizeof world.data_path, "%s/data.npy", folder);
+    RUN(make_world);
+    SWEEP(create_model, 1);
+    SWEEP(create_trainer, 1);
+    SWEEP(fit, 2);
+    SWEEP(sample, 1);
+    SWEEP(statistics, 2);
+    SWEEP(load_memory, 2);
+    SWEEP(load_file, 3);
+    SWEEP(load_data, 1);
+    SWEEP(open_safetensors, 1);
+    SWEEP(save, 0);
+    SWEEP(evaluate, 1);
+    SWEEP(name, 1);
+    SWEEP(measure, 1);
+    unlink(world.model_path);
+    unlink(world.data_path);
+    rmdir(folder);
+    free(world.file);
+    return test_finish();
+}

@@ -1,0 +1,788 @@
+/* Files: models survive a save and a load to the byte; hostile and damaged files give an error. */
+#include "test.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* ---------------------------------------------------------------------------------------------
+   Bytes
+   ------------------------------------------------------------------------------------------ */
+
+/* Bytes in a block of exactly their size, so that a sanitizer sees the first byte read beyond. */
+typedef struct bytes {
+    unsigned char *data;
+    size_t size;
+} bytes;
+
+static bytes bytes_copy(const void *data, size_t size) {
+    bytes copy = {(unsigned char *)test_alloc(size), size};
+    if (size) memcpy(copy.data, data, size);
+    return copy;
+}
+
+static bytes bytes_join(const void *head, size_t head_size, const void *tail, size_t tail_size) {
+    bytes joined = {(unsigned char *)test_alloc(head_size + tail_size), head_size + tail_size};
+    memcpy(joined.data, head, head_size);
+    if (tail_size) memcpy(joined.data + head_size, tail, tail_size);
+    return joined;
+}
+
+static void put_little_endian(unsigned char *at, uint64_t value, size_t count) {
+    for (size_t i = 0; i < count; i++) at[i] = (unsigned char)(value >> (8 * i));
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Models
+   ------------------------------------------------------------------------------------------ */
+
+/* A trained model of the recipe: two steps, so that nothing is at its initial value. */
+static int train(msae_trainer *trainer, const test_recipe *recipe, size_t d, size_t n) {
+    size_t rows = 12;
+    msae_train_desc desc = test_desc(recipe, d, n);
+    test_note("%s", recipe->name);
+    if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(trainer, &desc, NULL))) return 0;
+    float *x = test_random_floats(5, rows * d, 2);
+    msae_data data = msae_data_view(x, rows, d);
+    CHECK_STATUS(MSAE_OK, msae_train_statistics(trainer, &data, NULL));
+    for (int i = 0; i < 2; i++)
+        CHECK_STATUS(MSAE_OK, msae_train_step(trainer, x, rows, NULL, NULL));
+    free(x);
+    return 1;
+}
+
+static bytes save(const msae_model *model) {
+    bytes file = {NULL, 0};
+    CHECK_STATUS(MSAE_OK, msae_save_bytes(model, &file.size, NULL));
+    file.data = (unsigned char *)test_alloc(file.size);
+    CHECK_STATUS(MSAE_OK, msae_save_memory(model, file.data, file.size, NULL));
+    return file;
+}
+
+static bytes saved_model(const test_recipe *recipe, size_t d, size_t n) {
+    msae_trainer trainer;
+    bytes file = {NULL, 0};
+    if (train(&trainer, recipe, d, n)) {
+        file = save(&trainer.model);
+        msae_trainer_free(&trainer);
+    }
+    return file;
+}
+
+static size_t header_size(const bytes *file) {
+    size_t size = 0;
+    for (size_t i = 8; i-- > 0;) size = size << 8 | file->data[i];
+    return size;
+}
+
+static void saved_and_loaded_are_equal(void) {
+    FOR_EACH_RECIPE(recipe) {
+        msae_trainer trainer;
+        if (!train(&trainer, recipe, 7, 19)) continue;
+        msae_model *model = &trainer.model, loaded;
+        bytes file = save(model);
+        if (CHECK_STATUS(MSAE_OK, msae_load_memory(&loaded, file.data, file.size, NULL, NULL))) {
+            bytes again = save(&loaded);
+            CHECK(again.size == file.size && memcmp(again.data, file.data, file.size) == 0);
+            free(again.data);
+            CHECK(loaded.recipe == model->recipe && loaded.activation == model->activation);
+            CHECK(loaded.tied == model->tied && loaded.normalize == model->normalize);
+            CHECK(loaded.n_levels == model->n_levels);
+            CHECK(memcmp(loaded.nesting, model->nesting, model->n_levels * sizeof(size_t)) == 0);
+            CHECK(test_same(loaded.level_weights, model->level_weights, model->n_levels));
+            CHECK(test_same(&loaded.soft_cap, &model->soft_cap, 1));
+            CHECK(test_same(&loaded.threshold, &model->threshold, 1));
+            CHECK(test_same(&loaded.scale, &model->scale, 1));
+            CHECK(test_same(loaded.mean, model->mean, model->n_inputs));
+            CHECK(memcmp(&loaded.history, &model->history, sizeof loaded.history) == 0);
+            CHECK(loaded.history.steps == 2 && loaded.history.rows == 24);
+            msae_parameters a = test_weights(&loaded), b = test_weights(model);
+            test_parameter got[TEST_MAX_PARAMETERS], want[TEST_MAX_PARAMETERS];
+            size_t count = test_list(&loaded, &a, got);
+            CHECK(count == test_list(model, &b, want));
+            for (size_t i = 0; i < count; i++) {
+                CHECK(test_same(got[i].values, want[i].values, got[i].rows * got[i].cols));
+            }
+            msae_model_free(&loaded);
+        }
+        free(file.data);
+        msae_trainer_free(&trainer);
+    }
+}
+
+static int has(const msae_safetensors *file, const char *name) {
+    return msae_safetensors_find(file, name) != NULL;
+}
+
+/* The tensors are where any reader of the format looks for them, the encoder as [d, n]. */
+static void tensors_have_their_names_and_shapes(void) {
+    FOR_EACH_RECIPE(recipe) {
+        msae_trainer trainer;
+        if (!train(&trainer, recipe, 3, 5)) continue;
+        bytes bytes_of_file = save(&trainer.model);
+        msae_safetensors file;
+        if (!CHECK_STATUS(MSAE_OK, msae_safetensors_open(&file, bytes_of_file.data,
+                                                         bytes_of_file.size, NULL, NULL))) {
+            continue;
+        }
+        const msae_tensor *encoder = msae_safetensors_find(&file, "encoder");
+        if (CHECK(encoder && encoder->rank == 2 && encoder->shape[0] == 3 &&
+                  encoder->shape[1] == 5)) {
+            float value;
+            memcpy(&value, (const char *)encoder->data + sizeof value * (2 * 5 + 4), sizeof value);
+            CHECK(value == trainer.model.encoder[4 * 3 + 2]);
+        }
+        CHECK(has(&file, "pre_bias") && has(&file, "latent_bias"));
+        CHECK(has(&file, "mean") && has(&file, "scale"));
+        CHECK(has(&file, "decoder") == !recipe->tied);
+        CHECK(has(&file, "log_threshold") == (recipe->recipe == MSAE_RECIPE_JUMPRELU));
+        CHECK(has(&file, "threshold") == (recipe->recipe == MSAE_RECIPE_BATCHTOPK));
+        msae_safetensors_close(&file);
+        free(bytes_of_file.data);
+        msae_trainer_free(&trainer);
+    }
+}
+
+static void expect_refused(const bytes *file) {
+    msae_model model;
+    msae_error error;
+    memset(&error, 0, sizeof error);
+    memset(&model, 0xff, sizeof model);
+    msae_status status = msae_load_memory(&model, file->data, file->size, NULL, &error);
+    CHECK(status != MSAE_OK && status == error.code);
+    CHECK(error.message[0] && !strchr(error.message, '\n'));
+    CHECK(model.memory == NULL && model.n_inputs == 0);
+    msae_model_free(&model);
+}
+
+static void cut_at_every_byte(void) {
+    FOR_EACH_RECIPE(recipe) {
+        bytes file = saved_model(recipe, 2, 3);
+        for (size_t size = 0; size < file.size; size++) {
+            bytes cut = bytes_copy(file.data, size);
+            test_note("%s, %zu of %zu bytes", recipe->name, size, file.size);
+            expect_refused(&cut);
+            free(cut.data);
+        }
+        bytes longer = bytes_join(file.data, file.size, "", 1);
+        test_note("%s, one byte more", recipe->name);
+        expect_refused(&longer);
+        free(longer.data);
+        free(file.data);
+    }
+}
+
+static void every_header_byte_changed(void) {
+    static const unsigned char others[] = {0, ' ', '"', ',', '0', '9', '{', 0x80, 0xff};
+    FOR_EACH_RECIPE(recipe) {
+        bytes file = saved_model(recipe, 2, 3);
+        for (size_t at = 0; at < 8 + header_size(&file); at++) {
+            unsigned char kept = file.data[at];
+            for (size_t i = 0; i < 8 + COUNT(others); i++) {
+                file.data[at] = i < 8 ? (unsigned char)(kept ^ 1 << i) : others[i - 8];
+                if (file.data[at] == kept) continue;
+                test_note("%s, byte %zu is %d, was %d", recipe->name, at, file.data[at], kept);
+                expect_refused(&file);
+            }
+            file.data[at] = kept;
+        }
+        free(file.data);
+    }
+}
+
+static void weights_that_are_no_numbers(void) {
+    static const float bad[] = {INFINITY, -INFINITY, NAN};
+    bytes file = saved_model(&test_recipes[0], 2, 3);
+    size_t start = 8 + header_size(&file);
+    for (size_t at = start; at < file.size; at += sizeof(float)) {
+        for (size_t i = 0; i < COUNT(bad); i++) {
+            bytes copy = bytes_copy(file.data, file.size);
+            memcpy(copy.data + at, &bad[i], sizeof(float));
+            test_note("byte %zu is %g", at - start, (double)bad[i]);
+            expect_refused(&copy);
+            free(copy.data);
+        }
+    }
+    free(file.data);
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Safetensors
+   ------------------------------------------------------------------------------------------ */
+
+static bytes safetensors(const char *header, size_t header_bytes, size_t data_bytes) {
+    bytes file = {(unsigned char *)test_alloc(8 + header_bytes + data_bytes),
+                  8 + header_bytes + data_bytes};
+    put_little_endian(file.data, header_bytes, 8);
+    memcpy(file.data + 8, header, header_bytes);
+    memset(file.data + 8 + header_bytes, 0, data_bytes);
+    return file;
+}
+
+static msae_status open_status(const bytes *file) {
+    msae_safetensors opened;
+    msae_status status = msae_safetensors_open(&opened, file->data, file->size, NULL, NULL);
+    if (status == MSAE_OK) msae_safetensors_close(&opened);
+    return status;
+}
+
+typedef struct crafted {
+    const char *what, *header;
+    size_t data_bytes;
+} crafted;
+
+#define TENSOR(name, dtype, shape, begin, end)                                                     \
+    "\"" name "\":{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":[" #begin "," #end \
+    "]}"
+
+static const crafted accepted[] = {
+    {"no tensor", "{}", 0},
+    {"no tensor, metadata", "{\"__metadata__\":{\"a\":\"b\"}}", 0},
+    {"empty metadata", "{\"__metadata__\":{}}", 0},
+    {"one tensor", "{" TENSOR("a", "F32", "[2]", 0, 8) "}", 8},
+    {"a scalar", "{" TENSOR("a", "F32", "[]", 0, 4) "}", 4},
+    {"an empty tensor", "{" TENSOR("a", "F32", "[0,3]", 0, 0) "}", 0},
+    {"tensors in another order than their bytes",
+     "{" TENSOR("a", "F32", "[1]", 4, 8) "," TENSOR("b", "F32", "[1]", 0, 4) "}", 8},
+    {"every dtype",
+     "{" TENSOR("a", "F64", "[1]", 0, 8) "," TENSOR("b", "I64", "[1]", 8, 16) "," TENSOR(
+         "c", "F32", "[1]", 16,
+         20) "," TENSOR("d", "I32", "[1]", 20,
+                        24) "," TENSOR("e", "F16", "[1]", 24,
+                                       26) "," TENSOR("f", "BF16", "[1]", 26,
+                                                      28) "," TENSOR("g", "U8", "[1]", 28, 29) "}",
+     29},
+    {"spaces within",
+     "{ \"a\" : { \"dtype\" : \"U8\" , \"shape\" : [ 1 ] , \"data_offsets\" : [ 0 , 1 ] } }", 1},
+    {"spaces after", "{}      ", 0},
+    {"UTF-8 in a name", "{" TENSOR("\xc3\xa9\xe2\x82\xac\xf0\x9f\x8c\x8d", "U8", "[1]", 0, 1) "}",
+     1},
+    {"an escape in a value", "{\"__metadata__\":{\"a\":\"\\u0041\\n\\\"\"}}", 0},
+};
+
+static const crafted refused[] = {
+    {"an empty header", "", 0},
+    {"no object", "[]", 0},
+    {"a space before the object", " {}", 0},
+    {"an object that does not end", "{", 0},
+    {"two objects", "{}{}", 0},
+    {"text after the object", "{}x", 0},
+    {"bytes without a tensor", "{}", 1},
+    {"fewer bytes than the tensor", "{" TENSOR("a", "F32", "[2]", 0, 8) "}", 7},
+    {"more bytes than the tensor", "{" TENSOR("a", "F32", "[2]", 0, 8) "}", 9},
+    {"the same name twice",
+     "{" TENSOR("a", "U8", "[1]", 0, 1) "," TENSOR("a", "U8", "[1]", 1, 2) "}", 2},
+    {"metadata twice", "{\"__metadata__\":{},\"__metadata__\":{}}", 0},
+    {"a key of the metadata twice", "{\"__metadata__\":{\"a\":\"b\",\"a\":\"c\"}}", 0},
+    {"dtype twice",
+     "{\"a\":{\"dtype\":\"U8\",\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}", 1},
+    {"overlap", "{" TENSOR("a", "U8", "[2]", 0, 2) "," TENSOR("b", "U8", "[2]", 1, 3) "}", 3},
+    {"the same bytes twice",
+     "{" TENSOR("a", "U8", "[2]", 0, 2) "," TENSOR("b", "U8", "[2]", 0, 2) "}", 2},
+    {"a hole", "{" TENSOR("a", "U8", "[1]", 0, 1) "," TENSOR("b", "U8", "[1]", 2, 3) "}", 3},
+    {"a hole at the start", "{" TENSOR("a", "U8", "[1]", 1, 2) "}", 2},
+    {"an end before the begin", "{" TENSOR("a", "U8", "[0]", 1, 0) "}", 0},
+    {"an unknown dtype", "{" TENSOR("a", "F33", "[1]", 0, 4) "}", 4},
+    {"a dtype in small letters", "{" TENSOR("a", "f32", "[1]", 0, 4) "}", 4},
+    {"a size that is not the shape's", "{" TENSOR("a", "F32", "[3]", 0, 8) "}", 8},
+    {"a shape whose product overflows", "{" TENSOR("a", "U8", "[4294967296,4294967296]", 0, 0) "}",
+     0},
+    {"a shape whose bytes overflow", "{" TENSOR("a", "F64", "[2305843009213693952]", 0, 0) "}", 0},
+    {"an overflow hidden by a zero", "{" TENSOR("a", "U8", "[18446744073709551616,0]", 0, 0) "}",
+     0},
+    {"a dimension beyond 64 bits", "{" TENSOR("a", "U8", "[18446744073709551617]", 0, 1) "}", 1},
+    {"an offset beyond 64 bits", "{" TENSOR("a", "U8", "[1]", 0, 18446744073709551617) "}", 1},
+    {"a negative dimension", "{" TENSOR("a", "U8", "[-1]", 0, 1) "}", 1},
+    {"a fraction", "{" TENSOR("a", "U8", "[1.0]", 0, 1) "}", 1},
+    {"an exponent", "{" TENSOR("a", "U8", "[1e0]", 0, 1) "}", 1},
+    {"a leading zero", "{" TENSOR("a", "U8", "[01]", 0, 1) "}", 1},
+    {"a shape that is no list", "{" TENSOR("a", "U8", "1", 0, 1) "}", 1},
+    {"a trailing comma in the shape", "{" TENSOR("a", "U8", "[1,]", 0, 1) "}", 1},
+    {"one offset", "{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[1]}}", 1},
+    {"three offsets", "{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1,1]}}", 1},
+    {"no dtype", "{\"a\":{\"shape\":[1],\"data_offsets\":[0,1]}}", 1},
+    {"no shape", "{\"a\":{\"dtype\":\"U8\",\"data_offsets\":[0,1]}}", 1},
+    {"no offsets", "{\"a\":{\"dtype\":\"U8\",\"shape\":[1]}}", 1},
+    {"a tensor that is no object", "{\"a\":1}", 0},
+    {"metadata that is no object", "{\"__metadata__\":\"a\"}", 0},
+    {"a number in the metadata", "{\"__metadata__\":{\"a\":1}}", 0},
+    {"an object in the metadata", "{\"__metadata__\":{\"a\":{}}}", 0},
+    {"a trailing comma", "{" TENSOR("a", "U8", "[1]", 0, 1) ",}", 1},
+    {"a missing comma", "{" TENSOR("a", "U8", "[1]", 0, 1) TENSOR("b", "U8", "[1]", 1, 2) "}", 2},
+    {"a string that does not end", "{\"a", 0},
+    {"an escape that does not end", "{\"a\\", 0},
+    {"an unknown escape", "{\"__metadata__\":{\"a\":\"\\x\"}}", 0},
+    {"a control character in a string", "{\"__metadata__\":{\"a\":\"\n\"}}", 0},
+    {"a lone continuation byte", "{\"__metadata__\":{\"a\":\"\x80\"}}", 0},
+    {"an overlong sequence", "{\"__metadata__\":{\"a\":\"\xc0\xaf\"}}", 0},
+    {"a sequence that is cut", "{\"__metadata__\":{\"a\":\"\xe2\x82\"}}", 0},
+    {"a surrogate", "{\"__metadata__\":{\"a\":\"\xed\xa0\x80\"}}", 0},
+    {"beyond U+10FFFF", "{\"__metadata__\":{\"a\":\"\xf4\x90\x80\x80\"}}", 0},
+    {"nine dimensions", "{" TENSOR("a", "U8", "[1,1,1,1,1,1,1,1,1]", 0, 1) "}", 1},
+};
+
+static void rules_of_the_format(void) {
+    for (size_t i = 0; i < COUNT(accepted); i++) {
+        bytes file =
+            safetensors(accepted[i].header, strlen(accepted[i].header), accepted[i].data_bytes);
+        test_note("%s", accepted[i].what);
+        CHECK_STATUS(MSAE_OK, open_status(&file));
+        free(file.data);
+    }
+    for (size_t i = 0; i < COUNT(refused); i++) {
+        bytes file =
+            safetensors(refused[i].header, strlen(refused[i].header), refused[i].data_bytes);
+        test_note("%s", refused[i].what);
+        CHECK(open_status(&file) != MSAE_OK);
+        free(file.data);
+    }
+}
+
+static void header_sizes_that_lie(void) {
+    static const uint64_t sizes[] = {0,
+                                     1,
+                                     100,
+                                     (uint64_t)100000001,
+                                     (uint64_t)INT64_MAX,
+                                     (uint64_t)INT64_MAX + 1,
+                                     UINT64_MAX - 7,
+                                     UINT64_MAX};
+    bytes file = safetensors("{}", 2, 0);
+    for (size_t i = 0; i < COUNT(sizes); i++) {
+        put_little_endian(file.data, sizes[i], 8);
+        test_note("%llu", (unsigned long long)sizes[i]);
+        CHECK(open_status(&file) != MSAE_OK);
+    }
+    free(file.data);
+}
+
+/* Brackets as deep as the header is long must not take the stack with them. */
+static void deep_nesting(void) {
+    static const char *const brackets[] = {"[", "{\"a\":"};
+    size_t size = 1000000;
+    char *header = (char *)test_alloc(size);
+    for (size_t i = 0; i < COUNT(brackets); i++) {
+        size_t length = strlen(brackets[i]);
+        for (size_t at = 0; at < size; at++) header[at] = brackets[i][at % length];
+        memcpy(header, "{\"a\":", 5);
+        bytes file = safetensors(header, size / 5 * 5, 0);
+        CHECK(open_status(&file) != MSAE_OK);
+        free(file.data);
+    }
+    free(header);
+}
+
+/* One tensor after the other in the header costs no more than it has to, and many are fine. */
+static void many_tensors(void) {
+    size_t count = 5000, size = 0;
+    char *header = (char *)test_alloc(count * 80);
+    for (size_t i = 0; i < count; i++) {
+        size += (size_t)sprintf(
+            header + size, "%c\"t%zu\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[%zu,%zu]}",
+            i ? ',' : '{', i, i, i + 1);
+    }
+    header[size++] = '}';
+    bytes file = safetensors(header, size, count);
+    msae_safetensors opened;
+    if (CHECK_STATUS(MSAE_OK, msae_safetensors_open(&opened, file.data, file.size, NULL, NULL))) {
+        CHECK(opened.n_tensors == count);
+        const msae_tensor *last = msae_safetensors_find(&opened, "t4999");
+        CHECK(last && last->data == file.data + file.size - 1);
+        CHECK(msae_safetensors_find(&opened, "t5000") == NULL);
+        msae_safetensors_close(&opened);
+    }
+    free(file.data);
+    free(header);
+}
+
+static void written_and_read_again(void) {
+    static const float values[6] = {1, 2, 3, 4, 5, 6};
+    static const unsigned char odd[3] = {7, 8, 9};
+    msae_tensor tensors[2] = {
+        {"odd", 3, MSAE_U8, 1, {3}, odd, 3},
+        {"values", 6, MSAE_F32, 2, {2, 3}, values, sizeof values},
+    };
+    msae_metadata metadata = {"key", "value", 3, 5};
+    bytes file;
+    msae_safetensors opened;
+    CHECK_STATUS(MSAE_OK, msae_safetensors_bytes(tensors, 2, &metadata, 1, &file.size, NULL));
+    file.data = (unsigned char *)test_alloc(file.size);
+    CHECK_STATUS(MSAE_OK,
+                 msae_safetensors_write(tensors, 2, &metadata, 1, file.data, file.size, NULL));
+    if (CHECK_STATUS(MSAE_OK, msae_safetensors_open(&opened, file.data, file.size, NULL, NULL))) {
+        const msae_tensor *tensor = msae_safetensors_find(&opened, "values");
+        CHECK(tensor && tensor->dtype == MSAE_F32 && tensor->rank == 2 && tensor->shape[0] == 2 &&
+              tensor->shape[1] == 3 && memcmp(tensor->data, values, sizeof values) == 0);
+        tensor = msae_safetensors_find(&opened, "odd");
+        CHECK(tensor && tensor->dtype == MSAE_U8 && memcmp(tensor->data, odd, sizeof odd) == 0);
+        const msae_metadata *entry = msae_safetensors_metadata(&opened, "key");
+        CHECK(entry && entry->value_bytes == 5 && memcmp(entry->value, "value", 5) == 0);
+        CHECK(msae_safetensors_metadata(&opened, "kez") == NULL);
+        msae_safetensors_close(&opened);
+    }
+    CHECK(msae_safetensors_write(tensors, 2, &metadata, 1, file.data, file.size - 1, NULL) !=
+          MSAE_OK);
+    metadata.value = "a\"b";
+    metadata.value_bytes = 3;
+    CHECK(msae_safetensors_bytes(tensors, 2, &metadata, 1, &file.size, NULL) != MSAE_OK);
+    free(file.data);
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Data
+   ------------------------------------------------------------------------------------------ */
+
+/* A .npy of version 1 with the given dictionary; `data` follows the padded header. */
+static bytes npy(const char *dictionary, const void *data, size_t data_bytes) {
+    char header[256];
+    size_t length = strlen(dictionary), total = (10 + length + 1 + 63) / 64 * 64;
+    memset(header, ' ', sizeof header);
+    memcpy(header, "\x93NUMPY\x01\x00", 8);
+    put_little_endian((unsigned char *)header + 8, total - 10, 2);
+    memcpy(header + 10, dictionary, length);
+    header[total - 1] = '\n';
+    return bytes_join(header, total, data, data_bytes);
+}
+
+static msae_status data_status(const bytes *file, msae_error *error) {
+    msae_data data;
+    memset(&data, 0xff, sizeof data);
+    return msae_data_from_memory(&data, file->data, file->size, NULL, error);
+}
+
+static void npy_of_every_float(void) {
+    static const float want[6] = {1, -2, 0.5f, 0.25f, 1024, -0.125f};
+    static const uint16_t halves[6] = {0x3c00, 0xc000, 0x3800, 0x3400, 0x6400, 0xb000};
+    double doubles[6];
+    unsigned char two[12], four[24], eight[48];
+    for (size_t i = 0; i < 6; i++) {
+        uint32_t word;
+        uint64_t giant;
+        doubles[i] = (double)want[i];
+        memcpy(&word, &want[i], sizeof word);
+        memcpy(&giant, &doubles[i], sizeof giant);
+        put_little_endian(two + 2 * i, halves[i], 2);
+        put_little_endian(four + 4 * i, word, 4);
+        put_little_endian(eight + 8 * i, giant, 8);
+    }
+    const struct {
+        const char *dictionary;
+        const void *values;
+        size_t size;
+        msae_dtype dtype;
+    } files[] = {
+        {"{'descr': '<f2', 'fortran_order': False, 'shape': (2, 3), }", two, 12, MSAE_F16},
+        {"{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }", four, 24, MSAE_F32},
+        {"{'descr': '<f8', 'fortran_order': False, 'shape': (2, 3), }", eight, 48, MSAE_F64},
+        {"{'shape': (2,3), 'fortran_order':False,'descr':\"<f4\"}", four, 24, MSAE_F32},
+    };
+    for (size_t i = 0; i < COUNT(files); i++) {
+        bytes file = npy(files[i].dictionary, files[i].values, files[i].size);
+        msae_data data;
+        float got[6] = {0};
+        size_t index[2] = {1, 0};
+        test_note("%s", files[i].dictionary);
+        if (CHECK_STATUS(MSAE_OK, msae_data_from_memory(&data, file.data, file.size, NULL, NULL)) &&
+            CHECK(data.rows == 2 && data.cols == 3 && data.dtype == files[i].dtype)) {
+            msae_data_read(&data, 0, 2, got);
+            CHECK(test_same(got, want, 6));
+            msae_data_read(&data, 1, 1, got);
+            CHECK(test_same(got, want + 3, 3));
+            msae_data_gather(&data, index, 2, got);
+            CHECK(test_same(got, want + 3, 3) && test_same(got + 3, want, 3));
+        }
+        free(file.data);
+    }
+}
+
+static void npy_of_one_dimension_and_later_versions(void) {
+    static const float values[3] = {1, 2, 3};
+    bytes file =
+        npy("{'descr': '<f4', 'fortran_order': False, 'shape': (3,), }", values, sizeof values);
+    msae_data data;
+    CHECK_STATUS(MSAE_OK, msae_data_from_memory(&data, file.data, file.size, NULL, NULL));
+    CHECK(data.rows * data.cols == 3);
+    /* Version 2 has four bytes of header length. */
+    bytes second = bytes_join(file.data, file.size, values, 2);
+    memmove(second.data + 12, second.data + 10, file.size - 10);
+    second.data[6] = 2;
+    second.data[10] = second.data[11] = 0;
+    CHECK_STATUS(MSAE_OK, msae_data_from_memory(&data, second.data, second.size, NULL, NULL));
+    CHECK(data.rows * data.cols == 3);
+    free(second.data);
+    free(file.data);
+}
+
+static void npy_that_cannot_serve(void) {
+    static const struct {
+        const char *what, *dictionary;
+        size_t data_bytes;
+    } files[] = {
+        {"Fortran order", "{'descr': '<f4', 'fortran_order': True, 'shape': (2, 3), }", 24},
+        {"big-endian", "{'descr': '>f4', 'fortran_order': False, 'shape': (2, 3), }", 24},
+        {"integers", "{'descr': '<i4', 'fortran_order': False, 'shape': (2, 3), }", 24},
+        {"complex", "{'descr': '<c8', 'fortran_order': False, 'shape': (2, 3), }", 48},
+        {"records", "{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (2, 3), }", 24},
+        {"objects", "{'descr': '|O', 'fortran_order': False, 'shape': (2, 3), }", 24},
+        {"long double", "{'descr': '<f16', 'fortran_order': False, 'shape': (2, 3), }", 96},
+        {"three dimensions", "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 2, 3), }", 24},
+        {"no dimension", "{'descr': '<f4', 'fortran_order': False, 'shape': (), }", 4},
+        {"zero rows", "{'descr': '<f4', 'fortran_order': False, 'shape': (0, 3), }", 0},
+        {"zero columns", "{'descr': '<f4', 'fortran_order': False, 'shape': (3, 0), }", 0},
+        {"too few bytes", "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }", 23},
+        {"no bytes", "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }", 0},
+        {"too many bytes", "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }", 25},
+        {"a product that overflows",
+         "{'descr': '<f4', 'fortran_order': False, 'shape': (4294967296, 4294967296), }", 0},
+        {"a number beyond 64 bits",
+         "{'descr': '<f4', 'fortran_order': False, 'shape': (18446744073709551617, 1), }", 4},
+        {"a negative number", "{'descr': '<f4', 'fortran_order': False, 'shape': (-2, 3), }", 24},
+        {"no descr", "{'fortran_order': False, 'shape': (2, 3), }", 24},
+        {"no order", "{'descr': '<f4', 'shape': (2, 3), }", 24},
+        {"no shape", "{'descr': '<f4', 'fortran_order': False, }", 24},
+        {"no dictionary", "hello", 24},
+        {"a dictionary that does not end", "{'descr': '<f4', 'fortran_order': False, 'sh", 24},
+    };
+    static const unsigned char zeros[96] = {0};
+    for (size_t i = 0; i < COUNT(files); i++) {
+        bytes file = npy(files[i].dictionary, zeros, files[i].data_bytes);
+        msae_error error;
+        memset(&error, 0, sizeof error);
+        test_note("%s", files[i].what);
+        CHECK(data_status(&file, &error) != MSAE_OK);
+        CHECK(error.message[0] && !strchr(error.message, '\n'));
+        free(file.data);
+    }
+}
+
+static void npy_cut_and_changed(void) {
+    static const float values[6] = {1, 2, 3, 4, 5, 6};
+    bytes file =
+        npy("{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }", values, sizeof values);
+    for (size_t size = 0; size < file.size; size++) {
+        bytes cut = bytes_copy(file.data, size);
+        test_note("%zu bytes", size);
+        CHECK(data_status(&cut, NULL) != MSAE_OK);
+        free(cut.data);
+    }
+    /* What a changed byte gives need not be an error (a space), but must be told from its bytes. */
+    for (size_t at = 0; at < file.size - sizeof values; at++) {
+        unsigned char kept = file.data[at];
+        for (int value = 0; value < 256; value++) {
+            msae_data data;
+            file.data[at] = (unsigned char)value;
+            test_note("byte %zu is %d", at, value);
+            if (msae_data_from_memory(&data, file.data, file.size, NULL, NULL) == MSAE_OK) {
+                const unsigned char *first = (const unsigned char *)data.values;
+                size_t size = data.rows * data.cols * msae_dtype_bytes(data.dtype);
+                CHECK(first > file.data && first + size == file.data + file.size);
+            }
+        }
+        file.data[at] = kept;
+    }
+    CHECK_STATUS(MSAE_OK, data_status(&file, NULL));
+    free(file.data);
+}
+
+/* Every half there is, against its definition. */
+static void all_halves(void) {
+    uint16_t halves[65536];
+    float *got = test_floats(65536);
+    for (size_t i = 0; i < 65536; i++) put_little_endian((unsigned char *)&halves[i], i, 2);
+    msae_data data = msae_data_view(got, 1, 65536);
+    data.dtype = MSAE_F16;
+    data.values = halves;
+    msae_data_read(&data, 0, 1, got);
+    for (size_t i = 0; i < 65536; i++) {
+        int exponent = (int)(i >> 10 & 31), fraction = (int)(i & 1023);
+        double value = exponent ? ldexp(1024 + fraction, exponent - 25) : ldexp(fraction, -24);
+        test_note("%zu", i);
+        if (exponent == 31) {
+            CHECK(fraction ? isnan(got[i]) : isinf(got[i]));
+        } else {
+            CHECK((double)fabsf(got[i]) == value);
+        }
+        CHECK(!signbit(got[i]) == !(i >> 15));
+    }
+    free(got);
+}
+
+static void tensors_as_data(void) {
+    static const char header[] = "{" TENSOR("a", "BF16", "[2,2]", 0, 8) "," TENSOR(
+        "b", "F32", "[3]", 8, 20) "," TENSOR("c", "I32", "[1,1]", 20, 24) "}";
+    static const unsigned char brains[8] = {0x80, 0x3f, 0x00, 0xc0, 0x00, 0x00, 0x80, 0x3e};
+    static const float want[4] = {1, -2, 0, 0.25f};
+    bytes file = safetensors(header, sizeof header - 1, 24);
+    float got[4];
+    msae_data data;
+    memcpy(file.data + 8 + sizeof header - 1, brains, sizeof brains);
+    if (CHECK_STATUS(MSAE_OK, msae_data_from_memory(&data, file.data, file.size, "a", NULL)) &&
+        CHECK(data.rows == 2 && data.cols == 2)) {
+        msae_data_read(&data, 0, 2, got);
+        CHECK(test_same(got, want, 4));
+    }
+    CHECK(msae_data_from_memory(&data, file.data, file.size, "b", NULL) != MSAE_OK);
+    CHECK(msae_data_from_memory(&data, file.data, file.size, "c", NULL) != MSAE_OK);
+    CHECK(msae_data_from_memory(&data, file.data, file.size, "d", NULL) != MSAE_OK);
+    CHECK(msae_data_from_memory(&data, file.data, file.size, NULL, NULL) != MSAE_OK);
+    free(file.data);
+    static const char one[] = "{" TENSOR("only", "F64", "[1,1]", 0, 8) "}";
+    file = safetensors(one, sizeof one - 1, 8);
+    CHECK_STATUS(MSAE_OK, data_status(&file, NULL));
+    free(file.data);
+}
+
+/* ---------------------------------------------------------------------------------------------
+   The file system
+   ------------------------------------------------------------------------------------------ */
+
+static char folder[] = "/tmp/msae-test-XXXXXX";
+
+static const char *in_folder(const char *name) {
+    static char path[256];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    return path;
+}
+
+static void write_file(const char *path, const void *data, size_t size) {
+    FILE *stream = fopen(path, "wb");
+    CHECK(stream && fwrite(data, 1, size, stream) == size);
+    if (stream) fclose(stream);
+}
+
+static void model_to_disk_and_back(void) {
+    msae_trainer trainer;
+    msae_model loaded;
+    if (!train(&trainer, &test_recipes[0], 5, 9)) return;
+    const char *path = in_folder("model.safetensors");
+    CHECK_STATUS(MSAE_OK, msae_save_file(&trainer.model, path, NULL));
+    CHECK_STATUS(MSAE_OK, msae_save_file(&trainer.model, path, NULL));
+    bytes file = save(&trainer.model);
+    void *read;
+    size_t size;
+    if (CHECK_STATUS(MSAE_OK, msae_read_file(path, NULL, &read, &size, NULL))) {
+        CHECK(size == file.size && memcmp(read, file.data, size) == 0);
+        msae_release(NULL, read, size);
+    }
+    if (CHECK_STATUS(MSAE_OK, msae_load_file(&loaded, path, NULL, NULL))) {
+        CHECK(test_same(loaded.encoder, trainer.model.encoder, 5 * 9));
+        msae_model_free(&loaded);
+    }
+    unlink(path);
+    /* Nothing else may be left in the folder: it can be removed and made again. */
+    CHECK(rmdir(folder) == 0 && mkdir(folder, 0700) == 0);
+    free(file.data);
+    msae_trainer_free(&trainer);
+}
+
+static void places_that_cannot_be_written(void) {
+    static const char *const paths[] = {"/dev/full", "/nowhere/model.safetensors", "", "/tmp"};
+    msae_trainer trainer;
+    float one = 1;
+    if (!train(&trainer, &test_recipes[0], 5, 9)) return;
+    for (size_t i = 0; i < COUNT(paths); i++) {
+        test_note("\"%s\"", paths[i]);
+        CHECK_STATUS(MSAE_ERROR_IO, msae_save_file(&trainer.model, paths[i], NULL));
+        CHECK_STATUS(MSAE_ERROR_IO, msae_write_npy(paths[i], &one, 1, 1, NULL));
+        CHECK_STATUS(MSAE_ERROR_IO, msae_safetensors_write_file(paths[i], NULL, 0, NULL, 0, NULL));
+    }
+    msae_trainer_free(&trainer);
+}
+
+static void places_that_cannot_be_read(void) {
+    const char *paths[] = {"/nowhere/model.safetensors", "", folder};
+    for (size_t i = 0; i < COUNT(paths); i++) {
+        msae_model model;
+        msae_data data;
+        msae_error error;
+        void *read;
+        size_t size;
+        test_note("\"%s\"", paths[i]);
+        memset(&error, 0, sizeof error);
+        CHECK_STATUS(MSAE_ERROR_IO, msae_read_file(paths[i], NULL, &read, &size, &error));
+        CHECK(error.code == MSAE_ERROR_IO && error.message[0]);
+        CHECK_STATUS(MSAE_ERROR_IO, msae_load_file(&model, paths[i], NULL, NULL));
+        CHECK_STATUS(MSAE_ERROR_IO, msae_data_load_file(&data, paths[i], NULL, NULL, NULL));
+    }
+    const char *path = in_folder("empty.npy");
+    msae_data data;
+    msae_model model;
+    write_file(path, "", 0);
+    test_note("an empty file");
+    CHECK(msae_data_load_file(&data, path, NULL, NULL, NULL) != MSAE_OK);
+    CHECK(msae_load_file(&model, path, NULL, NULL) != MSAE_OK);
+    unlink(path);
+}
+
+static void npy_to_disk_and_back(void) {
+    float values[15];
+    uint64_t seed = 1;
+    test_fill(&seed, values, COUNT(values), 3);
+    const char *path = in_folder("x.npy");
+    msae_data data;
+    CHECK_STATUS(MSAE_OK, msae_write_npy(path, values, 5, 3, NULL));
+    if (CHECK_STATUS(MSAE_OK, msae_data_load_file(&data, path, NULL, NULL, NULL))) {
+        float got[15];
+        CHECK(data.rows == 5 && data.cols == 3 && data.dtype == MSAE_F32);
+        msae_data_read(&data, 0, 5, got);
+        CHECK(test_same(got, values, COUNT(values)));
+        msae_data_free(&data);
+    }
+    unlink(path);
+}
+
+/* Bare float32 whose shape is in the file's name. */
+static void headerless_data(void) {
+    static const float values[6] = {1, 2, 3, 4, 5, 6};
+    static const char *const wrong[] = {"data_2_4.npy", "data_3_1.npy",
+                                        "data_0_3.npy", "data_-2_-3.npy",
+                                        "data.npy",     "data_4294967296_4294967296.npy"};
+    const char *path = in_folder("clip_train_2_3.npy");
+    msae_data data;
+    write_file(path, values, sizeof values);
+    if (CHECK_STATUS(MSAE_OK, msae_data_load_file(&data, path, NULL, NULL, NULL))) {
+        float got[6];
+        CHECK(data.rows == 2 && data.cols == 3);
+        msae_data_read(&data, 0, 2, got);
+        CHECK(test_same(got, values, COUNT(values)));
+        msae_data_free(&data);
+    }
+    unlink(path);
+    for (size_t i = 0; i < COUNT(wrong); i++) {
+        path = in_folder(wrong[i]);
+        test_note("%s", wrong[i]);
+        write_file(path, values, sizeof values);
+        CHECK(msae_data_load_file(&data, path, NULL, NULL, NULL) != MSAE_OK);
+        unlink(path);
+    }
+}
+
+int main(void) {
+    if (!mkdtemp(folder)) {
+        printf("no folder for files\n");
+        return 1;
+    }
+    RUN(saved_and_loaded_are_equal);
+    RUN(tensors_have_their_names_and_shapes);
+    RUN(cut_at_every_byte);
+    RUN(every_header_byte_changed);
+    RUN(weights_that_are_no_numbers);
+    RUN(rules_of_the_format);
+    RUN(header_sizes_that_lie);
+    RUN(deep_nesting);
+    RUN(many_tensors);
+    RUN(written_and_read_again);
+    RUN(npy_of_every_float);
+    RUN(npy_of_one_dimension_and_later_versions);
+    RUN(npy_that_cannot_serve);
+    RUN(npy_cut_and_changed);
+    RUN(all_halves);
+    RUN(tensors_as_data);
+    RUN(model_to_disk_and_back);
+    RUN(places_that_cannot_be_written);
+    RUN(places_that_cannot_be_read);
+    RUN(npy_to_disk_and_back);
+    RUN(headerless_data);
+    rmdir(folder);
+    return test_finish();
+}

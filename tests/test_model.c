@@ -1,0 +1,643 @@
+/* Models: descriptors, memory, and inference. */
+#include "test.h"
+
+enum { D = 13, N = 70, ROWS = 37 };
+
+/* ---------------------------------------------------------------------------------------------
+   A model to ask
+   ------------------------------------------------------------------------------------------ */
+
+/* A model of random weights with a mean and a scale, raw rows for it and a workspace. */
+typedef struct subject {
+    msae_model model;
+    float *x; /* [ROWS, D] */
+    void *workspace;
+} subject;
+
+static int open_subject(subject *s, const test_recipe *recipe, msae_simd simd) {
+    msae_train_desc desc = test_desc(recipe, D, N);
+    test_note("%s, %s", recipe->name, msae_simd_name(simd));
+    desc.model.simd = simd;
+    if (!CHECK_STATUS(MSAE_OK, msae_model_init(&s->model, &desc.model, NULL))) return 0;
+    test_randomize(&s->model, 21);
+    s->x = test_random_floats(22, ROWS * D, 2);
+    for (size_t i = 0; i < ROWS * D; i++) s->x[i] += 3; /* far from the origin, as embeddings are */
+    msae_data data = msae_data_view(s->x, ROWS, D);
+    CHECK_STATUS(MSAE_OK, msae_data_statistics(&data, MSAE_SCALING_RMS, 0, NULL, s->model.mean,
+                                               &s->model.scale, NULL));
+    if (recipe->recipe == MSAE_RECIPE_BATCHTOPK) s->model.threshold = 0.3f;
+    s->workspace = test_alloc(msae_workspace_bytes(&s->model, ROWS));
+    return 1;
+}
+
+static void close_subject(subject *s) {
+    msae_model_free(&s->model);
+    free(s->x);
+    free(s->workspace);
+}
+
+/* Runs a case on every recipe and path. */
+static void for_every_model(void (*run)(subject *s)) {
+    FOR_EACH_PATH(simd) {
+        FOR_EACH_RECIPE(recipe) {
+            subject s;
+            if (!open_subject(&s, recipe, simd)) continue;
+            run(&s);
+            close_subject(&s);
+        }
+    }
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Inference
+   ------------------------------------------------------------------------------------------ */
+
+static void check_forward(subject *s) {
+    static const size_t ks[] = {1, 2, 5, 16, 33, N};
+    float *recon = test_floats(COUNT(ks) * ROWS * D), decoded[D], moments[2];
+    msae_code codes[N];
+    CHECK_STATUS(MSAE_OK,
+                 msae_forward(&s->model, s->workspace, s->x, ROWS, ks, COUNT(ks), recon, NULL));
+    for (size_t i = 0; i < COUNT(ks); i++) {
+        for (size_t b = 0; b < ROWS; b++) {
+            const float *x = s->x + b * D;
+            size_t count = msae_encode(&s->model, s->workspace, x, ks[i], codes);
+            msae_row_moments(&s->model, x, moments);
+            msae_decode_with(&s->model, codes, count, moments, decoded);
+            CHECK(test_error(decoded, recon + (i * ROWS + b) * D, D) <= 2e-6);
+            if (s->model.normalize) continue;
+            CHECK(moments[0] == 0 && moments[1] == 1);
+            msae_decode(&s->model, codes, count, decoded);
+            CHECK(test_error(decoded, recon + (i * ROWS + b) * D, D) <= 2e-6);
+        }
+    }
+    free(recon);
+}
+
+static void encode_then_decode_is_forward(void) {
+    for_every_model(check_forward);
+}
+
+/* Codes come by descending value, and fewer of them are the start of more. */
+static void check_prefixes(subject *s) {
+    msae_code all[N], some[N];
+    for (size_t b = 0; b < ROWS; b++) {
+        const float *x = s->x + b * D;
+        size_t count = msae_encode(&s->model, s->workspace, x, N, all);
+        CHECK(count > 0 && count <= N);
+        for (size_t i = 1; i < count; i++) {
+            CHECK(all[i].value < all[i - 1].value ||
+                  (all[i].value == all[i - 1].value && all[i].latent > all[i - 1].latent));
+        }
+        for (size_t k = 1; k <= N; k++) {
+            size_t fewer = msae_encode(&s->model, s->workspace, x, k, some);
+            CHECK(fewer == (k < count ? k : count));
+            CHECK(memcmp(some, all, fewer * sizeof *some) == 0);
+        }
+    }
+}
+
+static void fewer_codes_are_a_prefix(void) {
+    for_every_model(check_prefixes);
+}
+
+/* One row at a time, many rows, and dense codes say the same. */
+static void check_rows_and_dense(subject *s) {
+    static const size_t ks[] = {0, 1, 7, N};
+    msae_code *codes = (msae_code *)test_alloc(ROWS * N * sizeof *codes), single[N];
+    size_t counts[ROWS];
+    float *z = test_floats(ROWS * N);
+    for (size_t i = 0; i < COUNT(ks); i++) {
+        size_t stride = ks[i] ? ks[i] : N;
+        CHECK_STATUS(MSAE_OK, msae_encode_rows(&s->model, s->workspace, s->x, ROWS, ks[i], codes,
+                                               counts, NULL));
+        CHECK_STATUS(MSAE_OK,
+                     msae_encode_dense(&s->model, s->workspace, s->x, ROWS, ks[i], z, NULL));
+        for (size_t b = 0; b < ROWS; b++) {
+            size_t count = msae_encode(&s->model, s->workspace, s->x + b * D, ks[i], single);
+            if (!CHECK(count == counts[b])) continue;
+            float dense[N] = {0};
+            for (size_t c = 0; c < count; c++) {
+                const msae_code *code = &codes[b * stride + c];
+                CHECK(code->latent == single[c].latent);
+                CHECK(fabsf(code->value - single[c].value) <= 2e-6f * fabsf(code->value));
+                dense[code->latent] = code->value;
+            }
+            CHECK(test_error(z + b * N, dense, N) <= 1e-6);
+            for (size_t j = 0; j < N; j++) CHECK((z[b * N + j] != 0) == (dense[j] != 0));
+        }
+    }
+    free(codes);
+    free(z);
+}
+
+static void rows_and_dense_codes_agree(void) {
+    for_every_model(check_rows_and_dense);
+}
+
+/* k = 0: what the recipe keeps by itself. */
+static void check_own_k(subject *s) {
+    const msae_model *model = &s->model;
+    msae_code all[N], own[N];
+    for (size_t b = 0; b < ROWS; b++) {
+        const float *x = s->x + b * D;
+        size_t count = msae_encode(model, s->workspace, x, N, all);
+        size_t kept = msae_encode(model, s->workspace, x, 0, own), want = count;
+        if (model->recipe == MSAE_RECIPE_TOPK && want > model->nesting[0]) want = model->nesting[0];
+        if (model->recipe == MSAE_RECIPE_BATCHTOPK) {
+            for (want = 0; want < count && all[want].value > model->threshold;) want++;
+        }
+        CHECK(kept == want);
+        CHECK(memcmp(own, all, want * sizeof *own) == 0);
+    }
+}
+
+static void own_k_of_the_recipe(void) {
+    for_every_model(check_own_k);
+}
+
+/* A model with mean and scale does to raw rows what one without does to transformed rows. */
+static void check_mean_and_scale(subject *s) {
+    static const size_t ks[] = {6};
+    float *inner = test_floats(ROWS * D), *raw = test_floats(ROWS * D);
+    float *expected = test_floats(ROWS * D), mean[D], scale = s->model.scale;
+    memcpy(mean, s->model.mean, sizeof mean);
+    CHECK(scale != 1);
+    CHECK_STATUS(MSAE_OK, msae_forward(&s->model, s->workspace, s->x, ROWS, ks, 1, raw, NULL));
+    for (size_t i = 0; i < ROWS * D; i++) inner[i] = (s->x[i] - mean[i % D]) * scale;
+    memset(s->model.mean, 0, sizeof mean);
+    s->model.scale = 1;
+    CHECK_STATUS(MSAE_OK,
+                 msae_forward(&s->model, s->workspace, inner, ROWS, ks, 1, expected, NULL));
+    for (size_t i = 0; i < ROWS * D; i++) expected[i] = expected[i] / scale + mean[i % D];
+    CHECK(test_error(raw, expected, ROWS * D) <= 2e-6);
+    free(inner);
+    free(raw);
+    free(expected);
+}
+
+static void raw_rows_in_and_out(void) {
+    for_every_model(check_mean_and_scale);
+}
+
+/* The levels of training and inference at the same k are one function. */
+static void check_training_levels(subject *s) {
+    msae_train_desc desc = test_desc(&test_recipes[0], D, N);
+    msae_trainer trainer;
+    if (s->model.recipe != MSAE_RECIPE_MSAE_UW && s->model.recipe != MSAE_RECIPE_MSAE_RW) return;
+    desc.model.recipe = s->model.recipe;
+    desc.model.activation = s->model.activation;
+    desc.model.tied = s->model.tied;
+    desc.model.normalize = s->model.normalize;
+    desc.model.soft_cap = s->model.soft_cap;
+    desc.model.simd = s->model.simd;
+    if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL))) return;
+    test_randomize(&trainer.model, 21);
+    memset(s->model.mean, 0, D * sizeof(float));
+    s->model.scale = 1;
+    size_t levels = s->model.n_levels;
+    float *trained = test_floats(levels * ROWS * D), *inferred = test_floats(levels * ROWS * D);
+    msae_data data = msae_data_view(s->x, ROWS, D);
+    CHECK_STATUS(MSAE_OK,
+                 msae_train_forward(&trainer, &data, NULL, ROWS, trained, NULL, NULL, NULL));
+    CHECK_STATUS(MSAE_OK, msae_forward(&s->model, s->workspace, s->x, ROWS, s->model.nesting,
+                                       levels, inferred, NULL));
+    CHECK(test_error(inferred, trained, levels * ROWS * D) <= 2e-6);
+    free(trained);
+    free(inferred);
+    msae_trainer_free(&trainer);
+}
+
+static void inference_is_what_was_trained(void) {
+    for_every_model(check_training_levels);
+}
+
+static void check_bad_rows(subject *s) {
+    static const float bad[] = {NAN, INFINITY, -INFINITY};
+    static const size_t ks[] = {3};
+    msae_code codes[ROWS * 3];
+    size_t counts[ROWS];
+    float *z = test_floats(ROWS * N), *recon = test_floats(ROWS * D);
+    for (size_t i = 0; i < COUNT(bad); i++) {
+        size_t row = 5 + 11 * i;
+        float kept = s->x[row * D + i];
+        msae_error error;
+        s->x[row * D + i] = bad[i];
+        CHECK(msae_encode(&s->model, s->workspace, s->x + row * D, 3, codes) == 0);
+        CHECK_STATUS(MSAE_ERROR_NOT_FINITE, msae_encode_rows(&s->model, s->workspace, s->x, ROWS, 3,
+                                                             codes, counts, &error));
+        CHECK(error.position == row);
+        CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
+                     msae_encode_dense(&s->model, s->workspace, s->x, ROWS, 3, z, &error));
+        CHECK(error.position == row);
+        CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
+                     msae_forward(&s->model, s->workspace, s->x, ROWS, ks, 1, recon, &error));
+        CHECK(error.position == row);
+        s->x[row * D + i] = kept;
+    }
+    free(z);
+    free(recon);
+}
+
+static void nan_and_infinity_are_refused(void) {
+    for_every_model(check_bad_rows);
+}
+
+static void edited_and_foreign_codes(void) {
+    subject s;
+    float base[D], out[D];
+    if (!open_subject(&s, &test_recipes[0], MSAE_SIMD_AUTO)) return;
+    msae_decode(&s.model, NULL, 0, base);
+    for (size_t i = 0; i < D; i++) {
+        CHECK(fabsf(base[i] - (s.model.pre_bias[i] / s.model.scale + s.model.mean[i])) <= 1e-5f);
+    }
+    msae_code codes[] = {{N, 5}, {UINT32_MAX, 5}, {3, -2}, {3, 0.5f}};
+    msae_decode(&s.model, codes, COUNT(codes), out);
+    for (size_t i = 0; i < D; i++) {
+        CHECK(fabsf(out[i] - base[i] + 1.5f * s.model.decoder[3 * D + i] / s.model.scale) <= 1e-5f);
+    }
+    close_subject(&s);
+}
+
+static void levels_that_do_not_exist(void) {
+    static const size_t wrong[][2] = {{0, 1}, {1, N + 1}, {2, 1}, {2, 2}};
+    subject s;
+    float *recon = test_floats(2 * ROWS * D);
+    if (!open_subject(&s, &test_recipes[0], MSAE_SIMD_AUTO)) return;
+    for (size_t i = 0; i < COUNT(wrong); i++) {
+        test_note("%zu, %zu", wrong[i][0], wrong[i][1]);
+        CHECK_STATUS(MSAE_ERROR_ARGUMENT,
+                     msae_forward(&s.model, s.workspace, s.x, ROWS, wrong[i], 2, recon, NULL));
+    }
+    close_subject(&s);
+    free(recon);
+}
+
+/* One input, one latent, one row. */
+static void smallest_sizes(void) {
+    static const size_t sizes[][2] = {{1, 1}, {1, 2}, {2, 1}, {3, 17}};
+    FOR_EACH_PATH(simd) {
+        FOR_EACH_RECIPE(recipe) {
+            for (size_t i = 0; i < COUNT(sizes); i++) {
+                size_t d = sizes[i][0], n = sizes[i][1], k = n;
+                float x[3] = {0.5f, -0.25f, 0.75f}, recon[3], decoded[3], moments[2];
+                msae_train_desc desc = test_desc(recipe, d, n);
+                msae_model model;
+                msae_code codes[17];
+                test_note("%s, d %zu, n %zu, %s", recipe->name, d, n, msae_simd_name(simd));
+                desc.model.simd = simd;
+                if (!CHECK_STATUS(MSAE_OK, msae_model_init(&model, &desc.model, NULL))) continue;
+                void *workspace = test_alloc(msae_workspace_bytes(&model, 1));
+                size_t count = msae_encode(&model, workspace, x, n, codes);
+                CHECK(count <= n);
+                msae_row_moments(&model, x, moments);
+                msae_decode_with(&model, codes, count, moments, decoded);
+                CHECK_STATUS(MSAE_OK, msae_forward(&model, workspace, x, 1, &k, 1, recon, NULL));
+                CHECK(test_error(decoded, recon, d) <= 2e-6);
+                for (size_t j = 0; j < d; j++) CHECK(isfinite(recon[j]));
+                free(workspace);
+                msae_model_free(&model);
+            }
+        }
+    }
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Memory
+   ------------------------------------------------------------------------------------------ */
+
+static void inference_allocates_nothing(void) {
+    static const size_t ks[] = {2, N};
+    test_heap heap = {0, 0, 0, 0};
+    msae_train_desc desc = test_desc(&test_recipes[0], D, N);
+    msae_model model;
+    float *x = test_random_floats(1, ROWS * D, 1), *recon = test_floats(2 * ROWS * D);
+    float *z = test_floats(ROWS * N);
+    msae_code *codes = (msae_code *)test_alloc(ROWS * N * sizeof *codes);
+    size_t counts[ROWS];
+    desc.model.allocator = test_heap_allocator(&heap);
+    if (!CHECK_STATUS(MSAE_OK, msae_model_init(&model, &desc.model, NULL))) return;
+    size_t before = heap.allocations;
+    CHECK(before > 0 && heap.bytes > 0);
+    void *workspace = test_alloc(msae_workspace_bytes(&model, ROWS));
+    msae_encode(&model, workspace, x, N, codes);
+    msae_decode(&model, codes, 3, recon);
+    CHECK_STATUS(MSAE_OK, msae_encode_rows(&model, workspace, x, ROWS, N, codes, counts, NULL));
+    CHECK_STATUS(MSAE_OK, msae_encode_dense(&model, workspace, x, ROWS, N, z, NULL));
+    CHECK_STATUS(MSAE_OK, msae_forward(&model, workspace, x, ROWS, ks, 2, recon, NULL));
+    CHECK(heap.allocations == before);
+    msae_model_free(&model);
+    CHECK(heap.bytes == 0);
+    free(workspace);
+    free(codes);
+    free(recon);
+    free(z);
+    free(x);
+}
+
+static void model_in_the_callers_memory(void) {
+    FOR_EACH_RECIPE(recipe) {
+        msae_train_desc desc = test_desc(recipe, D, N);
+        msae_model model, other;
+        size_t bytes;
+        test_note("%s", recipe->name);
+        CHECK_STATUS(MSAE_OK, msae_model_bytes(&desc.model, &bytes, NULL));
+        test_fence memory = test_fence_open(bytes, 1);
+        CHECK(msae_model_init_in(&model, &desc.model, memory.memory, bytes - 1, NULL) != MSAE_OK);
+        if (CHECK_STATUS(MSAE_OK,
+                         msae_model_init_in(&model, &desc.model, memory.memory, bytes, NULL)) &&
+            CHECK_STATUS(MSAE_OK, msae_model_init(&other, &desc.model, NULL))) {
+            CHECK(test_same(model.encoder, other.encoder, N * D));
+            test_randomize(&model, 1); /* writes to the last byte of every array */
+            msae_model_free(&model);
+            msae_model_free(&other);
+        }
+        test_fence_close(&memory);
+    }
+}
+
+static void workspace_is_as_large_as_it_says(void) {
+    static const size_t rows[] = {1, 2, 15, 16, 17, ROWS};
+    FOR_EACH_PATH(simd) {
+        FOR_EACH_RECIPE(recipe) {
+            subject s;
+            if (!open_subject(&s, recipe, simd)) continue;
+            float *z = test_floats(ROWS * N), *recon = test_floats(2 * ROWS * D);
+            msae_code *codes = (msae_code *)test_alloc(ROWS * N * sizeof *codes);
+            size_t counts[ROWS], ks[2] = {3, N};
+            for (size_t i = 0; i < COUNT(rows); i++) {
+                test_fence f = test_fence_open(msae_workspace_bytes(&s.model, rows[i]), 1);
+                msae_encode(&s.model, f.memory, s.x, N, codes);
+                CHECK_STATUS(MSAE_OK, msae_encode_rows(&s.model, f.memory, s.x, rows[i], 0, codes,
+                                                       counts, NULL));
+                CHECK_STATUS(MSAE_OK,
+                             msae_encode_dense(&s.model, f.memory, s.x, rows[i], N, z, NULL));
+                CHECK_STATUS(MSAE_OK,
+                             msae_forward(&s.model, f.memory, s.x, rows[i], ks, 2, recon, NULL));
+                test_fence_close(&f);
+            }
+            free(z);
+            free(recon);
+            free(codes);
+            close_subject(&s);
+        }
+    }
+}
+
+static void workspace_stops_growing(void) {
+    subject s;
+    if (!open_subject(&s, &test_recipes[0], MSAE_SIMD_AUTO)) return;
+    size_t previous = 0, limit = msae_workspace_bytes(&s.model, SIZE_MAX);
+    for (size_t rows = 1; rows < 1000000; rows *= 3) {
+        size_t bytes = msae_workspace_bytes(&s.model, rows);
+        CHECK(bytes >= previous && bytes <= limit);
+        previous = bytes;
+    }
+    CHECK(previous == limit);
+    close_subject(&s);
+}
+
+static void freed_models_are_zero(void) {
+    msae_model model, zero;
+    msae_train_desc desc = test_desc(&test_recipes[0], D, N);
+    memset(&zero, 0, sizeof zero);
+    memset(&model, 0, sizeof model);
+    msae_model_free(&model);
+    CHECK_STATUS(MSAE_OK, msae_model_init(&model, &desc.model, NULL));
+    msae_model_free(&model);
+    CHECK(memcmp(&model, &zero, sizeof model) == 0);
+    msae_model_free(&model);
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Descriptors
+   ------------------------------------------------------------------------------------------ */
+
+static msae_model_desc plain(size_t d, size_t n) {
+    msae_model_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.n_inputs = d;
+    desc.n_latents = n;
+    return desc;
+}
+
+static void check_nesting(size_t n, size_t start, const size_t *want, size_t count) {
+    msae_model_desc desc = plain(8, n), resolved;
+    size_t levels[MSAE_MAX_LEVELS];
+    float weights[MSAE_MAX_LEVELS];
+    desc.nesting_start = start;
+    test_note("n %zu, start %zu", n, start);
+    CHECK_STATUS(MSAE_OK, msae_model_desc_resolve(&desc, &resolved, levels, weights, NULL));
+    CHECK(resolved.n_levels == count && memcmp(levels, want, count * sizeof *want) == 0);
+    for (size_t i = 0; i < count; i++) CHECK(weights[i] == 1);
+}
+
+static void nesting_list_from_its_start(void) {
+    static const size_t usual[] = {64, 128, 256, 512, 1024, 2048, 4096, 6144};
+    static const size_t exact[] = {64, 128, 256}, lone[] = {64}, small[] = {40};
+    static const size_t odd[] = {3, 6, 12, 20}, one[] = {1, 2, 4, 5};
+    check_nesting(6144, 0, usual, COUNT(usual));
+    check_nesting(256, 64, exact, COUNT(exact));
+    check_nesting(64, 0, lone, COUNT(lone));
+    check_nesting(40, 0, small, COUNT(small));
+    check_nesting(20, 3, odd, COUNT(odd));
+    check_nesting(5, 1, one, COUNT(one));
+}
+
+static void defaults_of_a_model(void) {
+    msae_model_desc desc = plain(8, 1000), resolved;
+    size_t levels[MSAE_MAX_LEVELS];
+    float weights[MSAE_MAX_LEVELS];
+    CHECK_STATUS(MSAE_OK, msae_model_desc_resolve(&desc, &resolved, levels, weights, NULL));
+    CHECK(resolved.recipe == MSAE_RECIPE_MSAE_UW && resolved.activation == MSAE_ACTIVATION_RELU);
+    CHECK(levels[0] == 64 && resolved.n_levels == 5 && levels[4] == 1000);
+
+    desc.recipe = MSAE_RECIPE_MSAE_RW;
+    CHECK_STATUS(MSAE_OK, msae_model_desc_resolve(&desc, &resolved, levels, weights, NULL));
+    for (size_t i = 0; i < 5; i++) CHECK(weights[i] == (float)(5 - i));
+
+    desc.recipe = MSAE_RECIPE_TOPK;
+    CHECK_STATUS(MSAE_OK, msae_model_desc_resolve(&desc, &resolved, levels, NULL, NULL));
+    CHECK(resolved.k == 64 && resolved.n_levels == 1 && levels[0] == 64);
+
+    desc.recipe = MSAE_RECIPE_BATCHTOPK;
+    CHECK_STATUS(MSAE_OK, msae_model_desc_resolve(&desc, &resolved, NULL, NULL, NULL));
+    CHECK(resolved.k == 32);
+    desc.n_latents = 10;
+    CHECK_STATUS(MSAE_OK, msae_model_desc_resolve(&desc, &resolved, NULL, NULL, NULL));
+    CHECK(resolved.k == 10);
+
+    desc.recipe = MSAE_RECIPE_JUMPRELU;
+    CHECK_STATUS(MSAE_OK, msae_model_desc_resolve(&desc, &resolved, NULL, NULL, NULL));
+    CHECK(resolved.threshold == 0.001f);
+    msae_model model;
+    if (!CHECK_STATUS(MSAE_OK, msae_model_init(&model, &desc, NULL))) return;
+    for (size_t j = 0; j < 10; j++) CHECK(fabsf(model.log_threshold[j] - logf(0.001f)) < 1e-5f);
+    msae_model_free(&model);
+}
+
+static void initial_weights(void) {
+    FOR_EACH_RECIPE(recipe) {
+        msae_train_desc desc = test_desc(recipe, D, N);
+        msae_model model, again, other;
+        test_note("%s", recipe->name);
+        CHECK_STATUS(MSAE_OK, msae_model_init(&model, &desc.model, NULL));
+        CHECK_STATUS(MSAE_OK, msae_model_init(&again, &desc.model, NULL));
+        desc.model.seed++;
+        CHECK_STATUS(MSAE_OK, msae_model_init(&other, &desc.model, NULL));
+        for (size_t j = 0; j < N; j++) {
+            CHECK(fabs(test_norm(model.decoder + j * D, D) - 0.1) < 1e-6);
+        }
+        CHECK(test_same(model.encoder, model.decoder, N * D));
+        CHECK((model.encoder == model.decoder) == recipe->tied);
+        CHECK(test_same(model.encoder, again.encoder, N * D));
+        CHECK(!test_same(model.encoder, other.encoder, N * D));
+        CHECK(test_norm(model.pre_bias, D) == 0 && test_norm(model.latent_bias, N) == 0);
+        CHECK(test_norm(model.mean, D) == 0 && model.scale == 1);
+        CHECK(!model.log_threshold == (recipe->recipe != MSAE_RECIPE_JUMPRELU));
+        msae_model_free(&model);
+        msae_model_free(&again);
+        msae_model_free(&other);
+    }
+}
+
+static void expect_bad_desc(const char *what, const msae_model_desc *desc) {
+    msae_model model;
+    msae_error error;
+    size_t bytes;
+    test_note("%s", what);
+    memset(&error, 0, sizeof error);
+    memset(&model, 0xff, sizeof model);
+    CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_model_init(&model, desc, &error));
+    CHECK(error.code == MSAE_ERROR_ARGUMENT && error.message[0] && !strchr(error.message, '\n'));
+    CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_model_bytes(desc, &bytes, NULL));
+    msae_model_free(&model);
+}
+
+static void descriptors_that_make_no_sense(void) {
+    static const float weights[4] = {1, 0.5f, 0, 2}, negative[4] = {1, -1, 1, 1};
+    static const float zeros[4] = {0, 0, 0, 0}, not_a_number[4] = {1, NAN, 1, 1};
+    static const float infinite[4] = {1, INFINITY, 1, 1};
+    static const size_t list[4] = {2, 4, 8, 16}, beyond[4] = {2, 4, 8, 21};
+    static const size_t falling[4] = {2, 8, 4, 16}, equal[4] = {2, 4, 4, 16};
+    static const size_t from_zero[4] = {0, 4, 8, 16};
+    msae_model model;
+    const msae_model_desc good = plain(8, 20);
+    msae_model_desc desc = good;
+    desc.nesting = list;
+    desc.n_levels = 4;
+    desc.level_weights = weights;
+    desc.n_level_weights = 4;
+    const msae_model_desc nested = desc;
+    if (CHECK_STATUS(MSAE_OK, msae_model_init(&model, &nested, NULL))) {
+        CHECK(test_same(model.level_weights, weights, 4));
+        msae_model_free(&model);
+    }
+
+#define BAD(from, change)                \
+    do {                                 \
+        desc = from;                     \
+        change;                          \
+        expect_bad_desc(#change, &desc); \
+    } while (0)
+
+    BAD(good, desc.n_inputs = 0);
+    BAD(good, desc.n_latents = 0);
+    BAD(good, desc.n_latents = (size_t)UINT32_MAX + 1);
+    BAD(good, desc.recipe = MSAE_RECIPE_COUNT);
+    BAD(good, desc.activation = (msae_activation)(MSAE_ACTIVATION_ABS + 1));
+    BAD(good, desc.simd = MSAE_SIMD_COUNT);
+    BAD(good, desc.nesting_start = 21);
+    BAD(good, desc.soft_cap = -1);
+    BAD(good, desc.soft_cap = NAN);
+    BAD(good, desc.parallel.workers = MSAE_MAX_WORKERS + 1);
+    BAD(good, desc.nesting = list);
+    BAD(good, desc.level_weights = weights);
+    BAD(nested, desc.nesting = beyond);
+    BAD(nested, desc.nesting = falling);
+    BAD(nested, desc.nesting = equal);
+    BAD(nested, desc.nesting = from_zero);
+    BAD(nested, desc.n_levels = MSAE_MAX_LEVELS + 1);
+    BAD(nested, desc.n_level_weights = 3);
+    BAD(nested, desc.n_level_weights = 5);
+    BAD(nested, desc.level_weights = negative);
+    BAD(nested, desc.level_weights = zeros);
+    BAD(nested, desc.level_weights = not_a_number);
+    BAD(nested, desc.level_weights = infinite);
+    BAD(good, (desc.recipe = MSAE_RECIPE_TOPK, desc.k = 21));
+    BAD(good, (desc.recipe = MSAE_RECIPE_BATCHTOPK, desc.k = 21));
+    BAD(good, (desc.recipe = MSAE_RECIPE_RELU, desc.activation = MSAE_ACTIVATION_ABS));
+    BAD(good, (desc.recipe = MSAE_RECIPE_JUMPRELU, desc.threshold = -1));
+#undef BAD
+}
+
+/* Products of sizes that no memory holds are errors, not small numbers. */
+static void sizes_that_overflow(void) {
+    static const size_t sizes[][2] = {
+        {SIZE_MAX, 3}, {SIZE_MAX / 2, 3}, {SIZE_MAX / 4, 1}, {(size_t)1 << 40, (size_t)1 << 31}};
+    for (size_t i = 0; i < COUNT(sizes); i++) {
+        msae_model_desc desc = plain(sizes[i][0], sizes[i][1]);
+        msae_model model;
+        test_note("d %zu, n %zu", sizes[i][0], sizes[i][1]);
+        CHECK(msae_model_init(&model, &desc, NULL) != MSAE_OK);
+    }
+}
+
+static void every_status_and_name(void) {
+    for (int status = 0; status <= MSAE_STATUS_COUNT; status++) {
+        const char *text = msae_status_text((msae_status)status);
+        CHECK(text && *text && !strchr(text, '\n'));
+    }
+    for (int recipe = MSAE_RECIPE_MSAE_UW; recipe < MSAE_RECIPE_COUNT; recipe++) {
+        CHECK(msae_recipe_from_name(msae_recipe_name((msae_recipe)recipe)) == (msae_recipe)recipe);
+    }
+    CHECK(msae_recipe_from_name("msae") == MSAE_RECIPE_COUNT);
+    CHECK(msae_recipe_from_name("") == MSAE_RECIPE_COUNT);
+    CHECK(strcmp(msae_simd_name(MSAE_SIMD_AVX2), "avx2") == 0);
+    CHECK(msae_simd_available(MSAE_SIMD_SCALAR));
+    CHECK(!msae_simd_available(MSAE_SIMD_COUNT));
+}
+
+static void forced_paths(void) {
+    for (int simd = MSAE_SIMD_AUTO; simd < MSAE_SIMD_COUNT; simd++) {
+        msae_model_desc desc = plain(3, 4);
+        msae_model model;
+        desc.simd = (msae_simd)simd;
+        test_note("%s", msae_simd_name(desc.simd));
+        msae_status status = msae_model_init(&model, &desc, NULL);
+        if (simd == MSAE_SIMD_AUTO || msae_simd_available(desc.simd)) {
+            CHECK_STATUS(MSAE_OK, status);
+            CHECK(model.simd == desc.simd || simd == MSAE_SIMD_AUTO);
+            CHECK(model.simd != MSAE_SIMD_AUTO);
+            msae_model_free(&model);
+        } else {
+            CHECK_STATUS(MSAE_ERROR_UNSUPPORTED, status);
+        }
+    }
+}
+
+int main(void) {
+    RUN(encode_then_decode_is_forward);
+    RUN(fewer_codes_are_a_prefix);
+    RUN(rows_and_dense_codes_agree);
+    RUN(own_k_of_the_recipe);
+    RUN(raw_rows_in_and_out);
+    RUN(inference_is_what_was_trained);
+    RUN(nan_and_infinity_are_refused);
+    RUN(edited_and_foreign_codes);
+    RUN(levels_that_do_not_exist);
+    RUN(smallest_sizes);
+    RUN(inference_allocates_nothing);
+    RUN(model_in_the_callers_memory);
+    RUN(workspace_is_as_large_as_it_says);
+    RUN(workspace_stops_growing);
+    RUN(freed_models_are_zero);
+    RUN(nesting_list_from_its_start);
+    RUN(defaults_of_a_model);
+    RUN(initial_weights);
+    RUN(descriptors_that_make_no_sense);
+    RUN(sizes_that_overflow);
+    RUN(every_status_and_name);
+    RUN(forced_paths);
+    return test_finish();
+}

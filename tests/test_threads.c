@@ -1,0 +1,213 @@
+/* The same bits for every number of workers and every order of the tasks. */
+#include "test.h"
+
+/* More rows and latents than any tile holds, and no multiple of one. */
+enum { D = 33, N = 201, ROWS = 331, STEPS = 4, K = 9 };
+
+/* ---------------------------------------------------------------------------------------------
+   Hooks
+   ------------------------------------------------------------------------------------------ */
+
+/* Runs the tasks one after the other, the last one first, under changing worker numbers. */
+static void run_backwards(void *user, size_t tasks, msae_task task, void *context) {
+    size_t workers = *(size_t *)user;
+    for (size_t i = tasks; i-- > 0;) task(context, i, (i * 7 + 3) % workers);
+}
+
+/* A hook of the case at hand: alone, backwards with made-up workers, or a pool. */
+typedef struct crew {
+    const char *name;
+    size_t workers;
+    int pool;
+} crew;
+
+static const crew crews[] = {
+    {"backwards, 1 worker", 1, 0}, {"backwards, 5 workers", 5, 0},
+    {"pool of 1", 1, 1},           {"pool of 2", 2, 1},
+    {"pool of 3", 3, 1},           {"pool of 7", 7, 1},
+};
+
+/* ---------------------------------------------------------------------------------------------
+   What a crew computes
+   ------------------------------------------------------------------------------------------ */
+
+/* One run's results, one after the other. */
+typedef struct tape {
+    unsigned char *data;
+    size_t size, room;
+} tape;
+
+static void record(tape *t, const void *data, size_t size) {
+    if (t->size + size > t->room) {
+        t->room = 2 * (t->size + size);
+        unsigned char *larger = (unsigned char *)test_alloc(t->room);
+        if (t->size) memcpy(larger, t->data, t->size);
+        free(t->data);
+        t->data = larger;
+    }
+    memcpy(t->data + t->size, data, size);
+    t->size += size;
+}
+
+static void record_parameters(tape *t, const msae_model *model, const msae_parameters *p) {
+    test_parameter list[TEST_MAX_PARAMETERS];
+    size_t count = test_list(model, p, list);
+    for (size_t i = 0; i < count; i++) {
+        record(t, list[i].values, list[i].rows * list[i].cols * sizeof(float));
+    }
+}
+
+static void record_training(tape *t, msae_trainer *trainer, const float *x) {
+    msae_data data = msae_data_view(x, ROWS, D);
+    CHECK_STATUS(MSAE_OK, msae_train_statistics(trainer, &data, NULL));
+    for (size_t step = 0; step < STEPS; step++) {
+        msae_step_stats stats;
+        memset(&stats, 0, sizeof stats);
+        CHECK_STATUS(MSAE_OK, msae_train_step(trainer, x, ROWS - step * 50, &stats, NULL));
+        record(t, &stats.loss, sizeof stats.loss);
+        record(t, stats.level_loss, trainer->model.n_levels * sizeof stats.level_loss[0]);
+        record(t, &stats.sparse_loss, sizeof stats.sparse_loss);
+        record(t, &stats.grad_norm, sizeof stats.grad_norm);
+        record(t, &stats.l0, sizeof stats.l0);
+        record(t, &stats.dead_latents, sizeof stats.dead_latents);
+        record_parameters(t, &trainer->model, &trainer->grad);
+    }
+    msae_parameters weights = test_weights(&trainer->model);
+    record_parameters(t, &trainer->model, &weights);
+    record_parameters(t, &trainer->model, &trainer->moment1);
+    record_parameters(t, &trainer->model, &trainer->moment2);
+    record(t, &trainer->model.threshold, sizeof trainer->model.threshold);
+}
+
+static void record_inference(tape *t, const msae_model *model, const float *x) {
+    static const size_t ks[3] = {2, K, N};
+    void *workspace = test_alloc(msae_workspace_bytes(model, ROWS));
+    msae_code *codes = (msae_code *)test_alloc(ROWS * K * sizeof *codes);
+    size_t *counts = (size_t *)test_alloc(ROWS * sizeof *counts);
+    float *z = test_floats(ROWS * N), *recon = test_floats(COUNT(ks) * ROWS * D);
+    CHECK_STATUS(MSAE_OK, msae_encode_rows(model, workspace, x, ROWS, K, codes, counts, NULL));
+    record(t, counts, ROWS * sizeof *counts);
+    for (size_t b = 0; b < ROWS; b++) record(t, codes + b * K, counts[b] * sizeof *codes);
+    CHECK_STATUS(MSAE_OK, msae_encode_dense(model, workspace, x, ROWS, K, z, NULL));
+    record(t, z, ROWS * N * sizeof *z);
+    CHECK_STATUS(MSAE_OK, msae_forward(model, workspace, x, ROWS, ks, COUNT(ks), recon, NULL));
+    record(t, recon, COUNT(ks) * ROWS * D * sizeof *recon);
+    free(workspace);
+    free(codes);
+    free(counts);
+    free(z);
+    free(recon);
+}
+
+static void record_analysis(tape *t, const msae_model *model, const float *x) {
+    msae_metrics results[MSAE_MAX_LEVELS];
+    msae_eval_desc desc;
+    msae_data data = msae_data_view(x, ROWS, D);
+    msae_name *names = (msae_name *)test_alloc(N * sizeof *names);
+    double overlap = 0;
+    memset(&desc, 0, sizeof desc);
+    memset(names, 0, N * sizeof *names);
+    memset(results, 0, sizeof results);
+    desc.cknna = 1;
+    CHECK_STATUS(MSAE_OK, msae_evaluate(model, &data, &desc, results, NULL));
+    record(t, results, msae_default_ks(N, NULL) * sizeof *results);
+    CHECK_STATUS(MSAE_OK, msae_name_latents(model, &data, NULL, names, NULL));
+    record(t, names, N * sizeof *names);
+    CHECK_STATUS(MSAE_OK, msae_decoder_overlap(model, &overlap, NULL));
+    record(t, &overlap, sizeof overlap);
+    free(names);
+}
+
+/* Everything on one recipe, with `parallel` in the descriptor. */
+static tape run(const test_recipe *recipe, msae_simd simd, msae_parallel parallel) {
+    tape t = {NULL, 0, 0};
+    msae_trainer trainer;
+    msae_train_desc desc = test_desc(recipe, D, N);
+    desc.batch = ROWS;
+    desc.geometric_median = 1;
+    desc.model.simd = simd;
+    desc.model.parallel = parallel;
+    float *x = test_random_floats(3, ROWS * D, 1.5f);
+    if (CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL))) {
+        record_training(&t, &trainer, x);
+        record_inference(&t, &trainer.model, x);
+        record_analysis(&t, &trainer.model, x);
+        msae_trainer_free(&trainer);
+    }
+    free(x);
+    return t;
+}
+
+static void compare(const test_recipe *recipe, msae_simd simd) {
+    msae_parallel alone = {NULL, NULL, 0};
+    test_note("%s, %s, alone", recipe->name, msae_simd_name(simd));
+    tape want = run(recipe, simd, alone);
+    for (size_t i = 0; i < COUNT(crews); i++) {
+        size_t workers = crews[i].workers;
+        msae_parallel parallel = {run_backwards, &workers, workers};
+        msae_pool *pool = NULL;
+        test_note("%s, %s, %s", recipe->name, msae_simd_name(simd), crews[i].name);
+        if (crews[i].pool) {
+            if (!CHECK_STATUS(MSAE_OK, msae_pool_create(&pool, workers, NULL))) continue;
+            parallel = msae_pool_parallel(pool);
+            CHECK(parallel.workers == workers);
+        }
+        tape got = run(recipe, simd, parallel);
+        size_t differ = 0;
+        while (differ < got.size && differ < want.size && got.data[differ] == want.data[differ]) {
+            differ++;
+        }
+        CHECK(got.size == want.size && differ == want.size);
+        free(got.data);
+        msae_pool_free(pool);
+    }
+    free(want.data);
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Cases
+   ------------------------------------------------------------------------------------------ */
+
+static void every_recipe_on_the_best_path(void) {
+    FOR_EACH_RECIPE(recipe) compare(recipe, MSAE_SIMD_AUTO);
+}
+
+static void every_recipe_on_the_scalar_path(void) {
+    FOR_EACH_RECIPE(recipe) compare(recipe, MSAE_SIMD_SCALAR);
+}
+
+static void count_task(void *context, size_t task, size_t worker) {
+    ((size_t *)context)[task] += worker < 3 ? 1 : 100;
+}
+
+/* Every task once, worker numbers below the pool's, loops of any length one after the other. */
+static void pool_runs_every_task_once(void) {
+    msae_pool *pool;
+    if (!CHECK_STATUS(MSAE_OK, msae_pool_create(&pool, 3, NULL))) return;
+    msae_parallel parallel = msae_pool_parallel(pool);
+    for (size_t tasks = 0; tasks < 400; tasks += 1 + tasks / 9) {
+        size_t counts[400] = {0}, wrong = 0;
+        parallel.parallel_for(parallel.user, tasks, count_task, counts);
+        for (size_t i = 0; i < COUNT(counts); i++) wrong += counts[i] != (i < tasks);
+        test_note("%zu tasks", tasks);
+        CHECK(wrong == 0);
+    }
+    msae_pool_free(pool);
+}
+
+static void pool_of_every_core(void) {
+    msae_pool *pool;
+    if (!CHECK_STATUS(MSAE_OK, msae_pool_create(&pool, 0, NULL))) return;
+    size_t workers = msae_pool_parallel(pool).workers;
+    CHECK(workers >= 1 && workers <= MSAE_MAX_WORKERS);
+    msae_pool_free(pool);
+    msae_pool_free(NULL);
+}
+
+int main(void) {
+    RUN(pool_runs_every_task_once);
+    RUN(pool_of_every_core);
+    RUN(every_recipe_on_the_best_path);
+    RUN(every_recipe_on_the_scalar_path);
+    return test_finish();
+}

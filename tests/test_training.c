@@ -1,0 +1,773 @@
+/* Training: descriptors, the two halves of a step, schedules, batches, data statistics, and what
+   happens to rows that cannot be trained on. */
+#include "test.h"
+
+enum { D = 11, N = 40, ROWS = 30 };
+
+static int open_trainer(msae_trainer *trainer, const test_recipe *recipe) {
+    msae_train_desc desc = test_desc(recipe, D, N);
+    test_note("%s", recipe->name);
+    return CHECK_STATUS(MSAE_OK, msae_trainer_init(trainer, &desc, NULL));
+}
+
+/* Whether two trainers of one descriptor hold the same weights and moments. */
+static int same_trainers(const msae_trainer *a, const msae_trainer *b) {
+    msae_parameters of_a[3] = {test_weights(&a->model), a->moment1, a->moment2};
+    msae_parameters of_b[3] = {test_weights(&b->model), b->moment1, b->moment2};
+    int same = test_same(&a->model.threshold, &b->model.threshold, 1) && a->step == b->step;
+    for (size_t p = 0; p < 3; p++) {
+        test_parameter list_a[TEST_MAX_PARAMETERS], list_b[TEST_MAX_PARAMETERS];
+        size_t count = test_list(&a->model, &of_a[p], list_a);
+        test_list(&b->model, &of_b[p], list_b);
+        for (size_t i = 0; i < count; i++) {
+            same &= test_same(list_a[i].values, list_b[i].values, list_a[i].rows * list_a[i].cols);
+        }
+    }
+    return same;
+}
+
+/* The largest relative error of the gradients of two trainers. */
+static double gradient_error(const msae_trainer *a, const msae_trainer *b) {
+    test_parameter list_a[TEST_MAX_PARAMETERS], list_b[TEST_MAX_PARAMETERS];
+    size_t count = test_list(&a->model, &a->grad, list_a);
+    double worst = 0;
+    test_list(&b->model, &b->grad, list_b);
+    for (size_t i = 0; i < count; i++) {
+        double error =
+            test_error(list_a[i].values, list_b[i].values, list_a[i].rows * list_a[i].cols);
+        if (!(error <= worst)) worst = error;
+    }
+    return worst;
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Steps
+   ------------------------------------------------------------------------------------------ */
+
+static void two_halves_are_one_step(void) {
+    float *x = test_random_floats(1, ROWS * D, 1);
+    msae_data data = msae_data_view(x, ROWS, D);
+    FOR_EACH_RECIPE(recipe) {
+        msae_trainer whole, halves;
+        if (!open_trainer(&whole, recipe) || !open_trainer(&halves, recipe)) continue;
+        for (int i = 0; i < 3; i++) {
+            msae_step_stats a, b;
+            CHECK_STATUS(MSAE_OK, msae_train_step(&whole, x, ROWS, &a, NULL));
+            CHECK_STATUS(MSAE_OK, msae_train_gradients(&halves, &data, NULL, ROWS, &b, NULL));
+            CHECK_STATUS(MSAE_OK, msae_train_update(&halves, &b, NULL));
+            CHECK(a.loss == b.loss && a.grad_norm == b.grad_norm && a.lr == b.lr);
+            CHECK(a.rows == ROWS && b.rows == ROWS && a.l0 == b.l0);
+        }
+        CHECK(same_trainers(&whole, &halves));
+        CHECK(whole.step == 3 && whole.rows == 3 * ROWS);
+        msae_trainer_free(&whole);
+        msae_trainer_free(&halves);
+    }
+    free(x);
+}
+
+/* What a caller adds to the gradient between the halves goes into the update. */
+static void gradients_from_elsewhere(void) {
+    float *x = test_random_floats(1, ROWS * D, 1);
+    msae_data data = msae_data_view(x, ROWS, D);
+    msae_trainer plain, nudged;
+    if (!open_trainer(&plain, &test_recipes[0]) || !open_trainer(&nudged, &test_recipes[0])) return;
+    CHECK_STATUS(MSAE_OK, msae_train_gradients(&plain, &data, NULL, ROWS, NULL, NULL));
+    CHECK_STATUS(MSAE_OK, msae_train_gradients(&nudged, &data, NULL, ROWS, NULL, NULL));
+    nudged.grad.latent_bias[4] += 10; /* so much that the other way is impossible */
+    CHECK_STATUS(MSAE_OK, msae_train_update(&plain, NULL, NULL));
+    CHECK_STATUS(MSAE_OK, msae_train_update(&nudged, NULL, NULL));
+    CHECK(nudged.model.latent_bias[4] < 0);
+    CHECK(nudged.moment1.latent_bias[4] > 10 * fabsf(plain.moment1.latent_bias[4]));
+    msae_trainer_free(&plain);
+    msae_trainer_free(&nudged);
+    free(x);
+}
+
+static void rows_by_their_numbers(void) {
+    float *x = test_random_floats(1, ROWS * D, 1), *picked = test_floats(ROWS / 2 * D);
+    size_t index[ROWS / 2];
+    msae_data all = msae_data_view(x, ROWS, D), some = msae_data_view(picked, ROWS / 2, D);
+    for (size_t i = 0; i < ROWS / 2; i++) {
+        index[i] = (i * 7 + 3) % ROWS;
+        memcpy(picked + i * D, x + index[i] * D, D * sizeof *x);
+    }
+    FOR_EACH_RECIPE(recipe) {
+        msae_trainer by_index, by_rows;
+        if (!open_trainer(&by_index, recipe) || !open_trainer(&by_rows, recipe)) continue;
+        CHECK_STATUS(MSAE_OK, msae_train_gradients(&by_index, &all, index, ROWS / 2, NULL, NULL));
+        CHECK_STATUS(MSAE_OK, msae_train_gradients(&by_rows, &some, NULL, ROWS / 2, NULL, NULL));
+        CHECK(gradient_error(&by_index, &by_rows) == 0);
+        msae_trainer_free(&by_index);
+        msae_trainer_free(&by_rows);
+    }
+    free(x);
+    free(picked);
+}
+
+/* The batch runs through in tiles: many rows give the mean of their parts. */
+static void gradients_of_parts_add_up(void) {
+    enum { MANY = 700, PART = 100 };
+    float *x = test_random_floats(9, MANY * D, 1);
+    FOR_EACH_RECIPE(recipe) {
+        if (recipe->recipe == MSAE_RECIPE_BATCHTOPK) continue; /* its selection is of the batch */
+        msae_train_desc desc = test_desc(recipe, D, N);
+        msae_trainer whole, part;
+        desc.batch = MANY;
+        test_note("%s", recipe->name);
+        if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&whole, &desc, NULL))) continue;
+        CHECK_STATUS(MSAE_OK, msae_trainer_init(&part, &desc, NULL));
+        msae_data data = msae_data_view(x, MANY, D);
+        CHECK_STATUS(MSAE_OK, msae_train_gradients(&whole, &data, NULL, MANY, NULL, NULL));
+        float *sum = test_floats(N * D);
+        memset(sum, 0, N * D * sizeof *sum);
+        for (size_t first = 0; first < MANY; first += PART) {
+            data = msae_data_view(x + first * D, PART, D);
+            CHECK_STATUS(MSAE_OK, msae_train_gradients(&part, &data, NULL, PART, NULL, NULL));
+            for (size_t i = 0; i < N * D; i++) sum[i] += part.grad.encoder[i] * PART / MANY;
+        }
+        CHECK(test_error(whole.grad.encoder, sum, N * D) <= 5e-6);
+        free(sum);
+        msae_trainer_free(&whole);
+        msae_trainer_free(&part);
+    }
+    free(x);
+}
+
+static void bad_gradients_change_nothing(void) {
+    static const float bad[] = {NAN, INFINITY, -INFINITY};
+    float *x = test_random_floats(1, ROWS * D, 1);
+    msae_data data = msae_data_view(x, ROWS, D);
+    for (size_t i = 0; i < COUNT(bad); i++) {
+        msae_trainer trainer, before;
+        if (!open_trainer(&trainer, &test_recipes[0]) || !open_trainer(&before, &test_recipes[0])) {
+            return;
+        }
+        CHECK_STATUS(MSAE_OK, msae_train_gradients(&trainer, &data, NULL, ROWS, NULL, NULL));
+        trainer.grad.decoder[N * D - 1 - i] = bad[i];
+        CHECK_STATUS(MSAE_ERROR_NOT_FINITE, msae_train_update(&trainer, NULL, NULL));
+        CHECK(same_trainers(&trainer, &before));
+        msae_trainer_free(&trainer);
+        msae_trainer_free(&before);
+    }
+    free(x);
+}
+
+/* Decoder rows are unit to first order after a step, and the norm before it is folded away. */
+static void decoder_rows_are_unit(void) {
+    float *x = test_random_floats(1, ROWS * D, 1);
+    FOR_EACH_RECIPE(recipe) {
+        msae_trainer trainer;
+        if (!open_trainer(&trainer, recipe)) continue;
+        trainer.desc.lr = 1e-4f;
+        CHECK_STATUS(MSAE_OK, msae_train_step(&trainer, x, ROWS, NULL, NULL));
+        for (size_t j = 0; j < N; j++) {
+            CHECK(fabs(test_norm(trainer.model.decoder + j * D, D) - 1) < 1e-3);
+        }
+        msae_trainer_free(&trainer);
+    }
+    free(x);
+}
+
+/* An EMA of the smallest positive value kept, from the second step on. */
+static void threshold_of_batchtopk(void) {
+    float *x = test_random_floats(1, ROWS * D, 1), *latents = test_floats(ROWS * N);
+    msae_data data = msae_data_view(x, ROWS, D);
+    double want = -1;
+    FOR_EACH_RECIPE(recipe) {
+        msae_trainer trainer;
+        if (recipe->recipe != MSAE_RECIPE_BATCHTOPK || !open_trainer(&trainer, recipe)) continue;
+        CHECK(trainer.model.threshold == -1);
+        for (int step = 0; step < 4; step++) {
+            float smallest = INFINITY;
+            CHECK_STATUS(MSAE_OK, msae_train_forward(&trainer, &data, NULL, ROWS, NULL, latents,
+                                                     NULL, NULL));
+            for (size_t i = 0; i < ROWS * N; i++) {
+                if (latents[i] > 0 && latents[i] < smallest) smallest = latents[i];
+            }
+            CHECK_STATUS(MSAE_OK, msae_train_step(&trainer, x, ROWS, NULL, NULL));
+            if (step == 1) want = (double)smallest;
+            if (step > 1) want = 0.99 * want + 0.01 * (double)smallest;
+            CHECK(fabs((double)trainer.model.threshold - want) <= 1e-6);
+        }
+        msae_trainer_free(&trainer);
+    }
+    free(x);
+    free(latents);
+}
+
+static void a_batch_beyond_the_descriptor(void) {
+    float *x = test_random_floats(1, 65 * D, 1);
+    FOR_EACH_RECIPE(recipe) {
+        msae_trainer trainer;
+        if (!open_trainer(&trainer, recipe)) continue; /* of 64 rows */
+        msae_status status = msae_train_step(&trainer, x, 65, NULL, NULL);
+        CHECK_STATUS(recipe->recipe == MSAE_RECIPE_BATCHTOPK ? MSAE_ERROR_ARGUMENT : MSAE_OK,
+                     status);
+        CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_train_step(&trainer, x, 0, NULL, NULL));
+        msae_trainer_free(&trainer);
+    }
+    free(x);
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Rows that cannot be trained on
+   ------------------------------------------------------------------------------------------ */
+
+static void bad_rows_are_refused(void) {
+    float *x = test_random_floats(1, ROWS * D, 1);
+    size_t index[2] = {4, 17};
+    msae_data data = msae_data_view(x, ROWS, D);
+    x[17 * D + 3] = NAN;
+    FOR_EACH_RECIPE(recipe) {
+        msae_trainer trainer, before;
+        msae_error error;
+        if (!open_trainer(&trainer, recipe) || !open_trainer(&before, recipe)) continue;
+        CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
+                     msae_train_gradients(&trainer, &data, NULL, ROWS, NULL, &error));
+        CHECK(error.position == 17);
+        CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
+                     msae_train_gradients(&trainer, &data, index, 2, NULL, &error));
+        CHECK(error.position == 17);
+        CHECK_STATUS(MSAE_ERROR_NOT_FINITE, msae_train_step(&trainer, x, ROWS, NULL, &error));
+        CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
+                     msae_train_forward(&trainer, &data, NULL, ROWS, NULL, NULL, NULL, &error));
+        CHECK_STATUS(MSAE_ERROR_NOT_FINITE, msae_train_statistics(&trainer, &data, &error));
+        CHECK(error.position == 17);
+        CHECK_STATUS(MSAE_ERROR_NOT_FINITE, msae_data_check(&data, &error));
+        CHECK(error.position == 17);
+        CHECK(same_trainers(&trainer, &before));
+        msae_trainer_free(&trainer);
+        msae_trainer_free(&before);
+    }
+    free(x);
+}
+
+/* The loss and gradients of `x` are those of the rows of it that are good. */
+static void check_like_good_rows(msae_trainer *trainer, msae_trainer *reference, const float *x,
+                                 const size_t *good, size_t n_good, msae_step_stats *stats) {
+    float *kept = test_floats(n_good * D);
+    msae_data data = msae_data_view(x, ROWS, D);
+    msae_step_stats want;
+    for (size_t i = 0; i < n_good; i++) memcpy(kept + i * D, x + good[i] * D, D * sizeof *x);
+    msae_data good_data = msae_data_view(kept, n_good, D);
+    CHECK_STATUS(MSAE_OK, msae_train_gradients(trainer, &data, NULL, ROWS, stats, NULL));
+    CHECK_STATUS(MSAE_OK, msae_train_gradients(reference, &good_data, NULL, n_good, &want, NULL));
+    CHECK(fabs(stats->loss - want.loss) <= 1e-6 * want.loss);
+    CHECK(gradient_error(trainer, reference) <= 2e-6);
+    free(kept);
+}
+
+static void bad_rows_are_skipped_on_request(void) {
+    float *x = test_random_floats(1, ROWS * D, 1);
+    size_t good[ROWS], n_good = 0;
+    x[0] = NAN;
+    x[17 * D + 3] = INFINITY;
+    x[ROWS * D - 1] = -INFINITY;
+    for (size_t b = 1; b < ROWS - 1; b++) {
+        if (b != 17) good[n_good++] = b;
+    }
+    FOR_EACH_RECIPE(recipe) {
+        msae_train_desc desc = test_desc(recipe, D, N);
+        msae_trainer trainer, reference;
+        msae_step_stats stats;
+        desc.skip_bad = 1;
+        if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL))) continue;
+        if (!open_trainer(&reference, recipe)) continue;
+        check_like_good_rows(&trainer, &reference, x, good, n_good, &stats);
+        CHECK(stats.rows == n_good && stats.rows_skipped == 3);
+        msae_trainer_free(&trainer);
+        msae_trainer_free(&reference);
+    }
+    free(x);
+}
+
+static void batches_of_bad_rows_only(void) {
+    float x[2 * D];
+    for (size_t i = 0; i < COUNT(x); i++) x[i] = NAN;
+    FOR_EACH_RECIPE(recipe) {
+        msae_train_desc desc = test_desc(recipe, D, N);
+        msae_trainer trainer;
+        msae_step_stats stats;
+        test_note("%s", recipe->name);
+        desc.skip_bad = 1;
+        if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL))) continue;
+        CHECK_STATUS(MSAE_OK, msae_train_step(&trainer, x, 2, &stats, NULL));
+        CHECK(stats.rows == 0 && stats.rows_skipped == 2);
+        test_parameter list[TEST_MAX_PARAMETERS];
+        msae_parameters weights = test_weights(&trainer.model);
+        size_t count = test_list(&trainer.model, &weights, list);
+        for (size_t i = 0; i < count; i++) {
+            CHECK(isfinite(test_norm(list[i].values, list[i].rows * list[i].cols)));
+        }
+        msae_trainer_free(&trainer);
+    }
+}
+
+/* nmse leaves a row out that equals the mean, cosine one that is zero; the others make the mean. */
+static void rows_without_a_loss_are_left_out(void) {
+    float *x = test_random_floats(1, ROWS * D, 1);
+    size_t good[ROWS], n_good = 0;
+    for (size_t b = 0; b < ROWS; b++) {
+        if (b == 6 || b == ROWS - 1) {
+            memset(x + b * D, 0, D * sizeof *x);
+        } else {
+            good[n_good++] = b;
+        }
+    }
+    for (int loss = MSAE_LOSS_NMSE; loss <= MSAE_LOSS_COSINE; loss += 2) {
+        test_recipe recipe = test_recipes[0];
+        msae_trainer trainer, reference;
+        msae_step_stats stats;
+        recipe.loss = (msae_loss)loss;
+        if (!open_trainer(&trainer, &recipe) || !open_trainer(&reference, &recipe)) continue;
+        test_note("loss %s", msae_loss_name(recipe.loss));
+        test_randomize(&trainer.model, 4);
+        test_randomize(&reference.model, 4);
+        check_like_good_rows(&trainer, &reference, x, good, n_good, &stats);
+        CHECK(stats.rows_left_out == 2);
+        msae_trainer_free(&trainer);
+        msae_trainer_free(&reference);
+    }
+    free(x);
+}
+
+/* A latent that no row of the window reaches is dead, one that fires is not. */
+static void dead_latents_are_counted(void) {
+    float *x = test_random_floats(1, ROWS * D, 1);
+    msae_trainer trainer;
+    msae_step_stats stats;
+    test_recipe relu = {"relu", MSAE_RECIPE_RELU, MSAE_ACTIVATION_DEFAULT, MSAE_LOSS_MSE, 0, 0, 0};
+    if (!open_trainer(&trainer, &relu)) return;
+    trainer.desc.lr = 1e-9f;
+    for (size_t j = 0; j < N; j++) trainer.model.latent_bias[j] = j < 7 ? -1e4f : 1e2f;
+    CHECK_STATUS(MSAE_OK, msae_train_step(&trainer, x, ROWS, &stats, NULL));
+    CHECK(stats.dead_latents == 7);
+    CHECK(stats.l0 == N - 7);
+    msae_trainer_free(&trainer);
+    free(x);
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Schedules, batches, whole runs
+   ------------------------------------------------------------------------------------------ */
+
+static void open_run(msae_trainer *trainer, msae_schedule schedule, size_t epochs) {
+    msae_train_desc desc = test_desc(&test_recipes[0], D, N);
+    desc.schedule = schedule;
+    desc.epochs = epochs;
+    CHECK_STATUS(MSAE_OK, msae_trainer_init(trainer, &desc, NULL));
+}
+
+static void linear_and_constant_schedules(void) {
+    static const size_t epochs[] = {1, 2, 3, 4, 5, 7, 10, 30, 33};
+    for (size_t i = 0; i < COUNT(epochs); i++) {
+        double total = (double)epochs[i];
+        msae_trainer linear, constant;
+        open_run(&linear, MSAE_SCHEDULE_LINEAR, epochs[i]);
+        open_run(&constant, MSAE_SCHEDULE_CONSTANT, epochs[i]);
+        for (size_t e = 0; e < epochs[i]; e++) {
+            double want = (double)e < floor(0.8 * total + 1e-9)
+                              ? 1
+                              : fmin(1, (total - (double)e) / (0.2 * total));
+            test_note("epoch %zu of %zu", e, epochs[i]);
+            for (size_t step = 0; step < 3; step++) {
+                msae_train_schedule(&linear, e, step, 3);
+                msae_train_schedule(&constant, e, step, 3);
+                CHECK(fabs((double)linear.lr_factor - want) <= 1e-6);
+                CHECK(constant.lr_factor == 1);
+            }
+        }
+        msae_trainer_free(&linear);
+        msae_trainer_free(&constant);
+    }
+}
+
+/* From 0.1 up to 1 over the first epoch in a line, then down to 0.1 in half a cosine. */
+static void cosine_schedule(void) {
+    enum { EPOCHS = 10, STEPS = 100 };
+    msae_trainer trainer;
+    open_run(&trainer, MSAE_SCHEDULE_COSINE, EPOCHS);
+    for (size_t e = 0; e < EPOCHS; e++) {
+        for (size_t step = 0; step < STEPS; step++) {
+            double at = (double)e + (double)step / STEPS;
+            double down = 0.1 + 0.45 * (1 + cos(3.14159265358979 * (at - 1) / (EPOCHS - 1)));
+            msae_train_schedule(&trainer, e, step, STEPS);
+            test_note("epoch %zu, step %zu, factor %g", e, step, (double)trainer.lr_factor);
+            CHECK(fabs((double)trainer.lr_factor - (e ? down : 0.1 + 0.9 * at)) <= 0.9 / STEPS);
+        }
+    }
+    msae_trainer_free(&trainer);
+}
+
+static void the_factor_scales_the_learning_rate(void) {
+    float *x = test_random_floats(1, ROWS * D, 1);
+    msae_trainer trainer;
+    msae_step_stats stats;
+    if (!open_trainer(&trainer, &test_recipes[0])) return;
+    trainer.lr_factor = 0.25f;
+    CHECK_STATUS(MSAE_OK, msae_train_step(&trainer, x, ROWS, &stats, NULL));
+    CHECK(fabs(stats.lr - 0.25 * 0.01) < 1e-8);
+    /* The first Adam step is lr long for every number with a gradient. */
+    for (size_t i = 0; i < D; i++)
+        CHECK(fabs(fabs((double)trainer.model.pre_bias[i]) - 0.0025) < 1e-6);
+    msae_trainer_free(&trainer);
+    free(x);
+}
+
+static void every_row_once_an_epoch(void) {
+    static const size_t sizes[][2] = {{10, 4}, {10, 5}, {1, 1}, {7, 100}, {1000, 64}};
+    for (size_t i = 0; i < COUNT(sizes); i++) {
+        size_t rows = sizes[i][0], batch = sizes[i][1];
+        msae_sampler sampler, twin;
+        unsigned char *seen = (unsigned char *)test_alloc(rows);
+        size_t *previous = (size_t *)test_alloc(rows * sizeof *previous);
+        test_note("%zu rows, batch %zu", rows, batch);
+        if (!CHECK_STATUS(MSAE_OK, msae_sampler_init(&sampler, rows, batch, 5, NULL, NULL))) break;
+        CHECK_STATUS(MSAE_OK, msae_sampler_init(&twin, rows, batch, 5, NULL, NULL));
+        for (size_t epoch = 0; epoch < 3; epoch++) {
+            const size_t *index, *same;
+            size_t total = 0, moved = 0, count;
+            memset(seen, 0, rows);
+            while ((count = msae_sampler_next(&sampler, &index)) > 0) {
+                CHECK(count == (rows - total < batch ? rows - total : batch));
+                CHECK(msae_sampler_next(&twin, &same) == count);
+                CHECK(memcmp(index, same, count * sizeof *index) == 0);
+                for (size_t r = 0; r < count && total < rows; r++, total++) {
+                    CHECK(index[r] < rows && !seen[index[r]]++);
+                    moved += epoch && previous[total] != index[r];
+                    previous[total] = index[r];
+                }
+            }
+            CHECK(total == rows);
+            CHECK(sampler.epoch == epoch + 1);
+            CHECK(msae_sampler_next(&twin, &same) == 0);
+            if (epoch && rows > 5) CHECK(moved > rows / 2);
+        }
+        msae_sampler_free(&sampler);
+        msae_sampler_free(&twin);
+        free(seen);
+        free(previous);
+    }
+}
+
+typedef struct run_log {
+    size_t calls, stop_at;
+    double first_loss, last_loss;
+    uint64_t rows;
+} run_log;
+
+static int log_step(const msae_progress *progress, void *user) {
+    run_log *log = (run_log *)user;
+    if (log->calls == 0) log->first_loss = progress->stats->loss;
+    log->last_loss = progress->stats->loss;
+    CHECK(progress->epochs == 10 && progress->steps == 4);
+    CHECK(progress->epoch == log->calls / 4 && progress->step == log->calls % 4);
+    log->rows = progress->rows;
+    return ++log->calls == log->stop_at;
+}
+
+static void whole_runs(void) {
+    enum { MANY = 250 };
+    float *x = test_random_floats(3, MANY * D, 1);
+    msae_data data = msae_data_view(x, MANY, D);
+    FOR_EACH_RECIPE(recipe) {
+        msae_train_desc desc = test_desc(recipe, D, N);
+        msae_trainer trainer, again;
+        run_log log = {0, 0, 0, 0, 0};
+        test_note("%s", recipe->name);
+        desc.epochs = 10;
+        if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL))) continue;
+        CHECK_STATUS(MSAE_OK, msae_trainer_init(&again, &desc, NULL));
+        CHECK_STATUS(MSAE_OK, msae_fit(&trainer, &data, log_step, &log, NULL));
+        CHECK(log.calls == 40 && log.rows == 10 * MANY && trainer.rows == 10 * MANY);
+        CHECK(log.last_loss < log.first_loss);
+        CHECK(trainer.has_statistics && trainer.model.scale != 1);
+        CHECK(trainer.model.history.steps == 40 && trainer.model.history.rows == 10 * MANY);
+        CHECK_STATUS(MSAE_OK, msae_fit(&again, &data, NULL, NULL, NULL));
+        CHECK(same_trainers(&trainer, &again));
+        msae_trainer_free(&trainer);
+        msae_trainer_free(&again);
+    }
+    free(x);
+}
+
+static void runs_that_are_stopped(void) {
+    enum { MANY = 250 };
+    float *x = test_random_floats(3, MANY * D, 1);
+    msae_data data = msae_data_view(x, MANY, D), other = msae_data_view(x, MANY, D - 1);
+    msae_trainer trainer;
+    run_log log = {0, 6, 0, 0, 0};
+    open_run(&trainer, MSAE_SCHEDULE_LINEAR, 10);
+    CHECK_STATUS(MSAE_ERROR_STOPPED, msae_fit(&trainer, &data, log_step, &log, NULL));
+    CHECK(log.calls == 6 && trainer.step == 6);
+    CHECK_STATUS(MSAE_ERROR_SHAPE, msae_fit(&trainer, &other, NULL, NULL, NULL));
+    msae_trainer_free(&trainer);
+    free(x);
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Data statistics
+   ------------------------------------------------------------------------------------------ */
+
+static void mean_and_scale(void) {
+    float *x = test_random_floats(6, ROWS * D, 1), mean[D], scale;
+    double want[D] = {0}, spread = 0;
+    for (size_t i = 0; i < ROWS * D; i++) x[i] += (float)(i % D);
+    for (size_t i = 0; i < ROWS * D; i++) want[i % D] += (double)x[i] / ROWS;
+    for (size_t i = 0; i < ROWS * D; i++) {
+        spread += ((double)x[i] - want[i % D]) * ((double)x[i] - want[i % D]) / ROWS;
+    }
+    const double scales[] = {0, sqrt(D / spread), sqrt(D) / spread, 1};
+    msae_data data = msae_data_view(x, ROWS, D);
+    for (int scaling = MSAE_SCALING_RMS; scaling < MSAE_SCALING_COUNT; scaling++) {
+        test_note("%s", msae_scaling_name((msae_scaling)scaling));
+        CHECK_STATUS(MSAE_OK, msae_data_statistics(&data, (msae_scaling)scaling, 0, NULL, mean,
+                                                   &scale, NULL));
+        CHECK(fabs((double)scale - scales[scaling]) <= 1e-6 * scales[scaling]);
+        for (size_t j = 0; j < D; j++)
+            CHECK(fabs((double)mean[j] - want[j]) <= 1e-6 * (1 + want[j]));
+    }
+    x[5 * D] = NAN;
+    CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
+                 msae_data_statistics(&data, MSAE_SCALING_RMS, 0, NULL, mean, &scale, NULL));
+    CHECK_STATUS(MSAE_OK,
+                 msae_data_statistics(&data, MSAE_SCALING_RMS, 1, NULL, mean, &scale, NULL));
+    for (size_t j = 0; j < D; j++) CHECK(fabs((double)mean[j] - want[j]) < 0.1);
+    data = msae_data_view(x, 1, D);
+    CHECK_STATUS(MSAE_OK,
+                 msae_data_statistics(&data, MSAE_SCALING_RMS, 0, NULL, mean, &scale, NULL));
+    CHECK(scale == 1 && test_same(mean, x, D));
+    free(x);
+}
+
+/* Sums in double: a million rows far from the origin keep their spread. */
+static void statistics_of_many_rows(void) {
+    enum { MANY = 300000 };
+    float *x = test_random_floats(6, MANY, 1), mean, scale;
+    for (size_t i = 0; i < MANY; i++) x[i] = 1000 + (i % 2 ? 0.5f : -0.5f);
+    msae_data data = msae_data_view(x, MANY, 1);
+    CHECK_STATUS(MSAE_OK,
+                 msae_data_statistics(&data, MSAE_SCALING_RMS, 0, NULL, &mean, &scale, NULL));
+    CHECK(mean == 1000 && fabsf(scale - 2) <= 1e-5f);
+    free(x);
+}
+
+/* The median of points on a line is the middle one, wherever the outlier is. */
+static void geometric_median(void) {
+    float x[5 * 2] = {0, 0, 1, 1, 2, 2, 3, 3, 1000, 1000}, median[2];
+    static const float mean[2] = {1, 1};
+    msae_data data = msae_data_view(x, 5, 2);
+    CHECK_STATUS(MSAE_OK, msae_data_geometric_median(&data, NULL, 1, 0, NULL, median, NULL));
+    CHECK(fabsf(median[0] - 2) < 0.01f && fabsf(median[1] - 2) < 0.01f);
+    CHECK_STATUS(MSAE_OK, msae_data_geometric_median(&data, mean, 3, 0, NULL, median, NULL));
+    CHECK(fabsf(median[0] - 3) < 0.03f && fabsf(median[1] - 3) < 0.03f);
+    x[9] = NAN;
+    CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
+                 msae_data_geometric_median(&data, NULL, 1, 0, NULL, median, NULL));
+    CHECK_STATUS(MSAE_OK, msae_data_geometric_median(&data, NULL, 1, 1, NULL, median, NULL));
+    CHECK(median[0] >= 0.99f && median[0] <= 2.01f);
+
+    msae_train_desc desc = test_desc(&test_recipes[0], 2, 3);
+    msae_trainer trainer;
+    desc.geometric_median = 1;
+    x[9] = 1000;
+    CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL));
+    CHECK_STATUS(MSAE_OK, msae_train_statistics(&trainer, &data, NULL));
+    CHECK_STATUS(MSAE_OK, msae_data_geometric_median(&data, trainer.model.mean, trainer.model.scale,
+                                                     0, NULL, median, NULL));
+    CHECK(test_same(trainer.model.pre_bias, median, 2) && median[0] < -0.1f);
+    msae_trainer_free(&trainer);
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Descriptors and memory
+   ------------------------------------------------------------------------------------------ */
+
+static void defaults_of_a_run(void) {
+    static const struct {
+        msae_recipe recipe;
+        float lr, sparse_weight;
+    } wanted[] = {
+        {MSAE_RECIPE_DEFAULT, 1e-4f, 0},   {MSAE_RECIPE_MSAE_RW, 1e-4f, 0},
+        {MSAE_RECIPE_TOPK, 5e-4f, 0},      {MSAE_RECIPE_BATCHTOPK, 5e-4f, 0},
+        {MSAE_RECIPE_RELU, 5e-5f, 0.003f}, {MSAE_RECIPE_JUMPRELU, 5e-5f, 0.001f},
+    };
+    for (size_t i = 0; i < COUNT(wanted); i++) {
+        msae_train_desc desc, resolved;
+        memset(&desc, 0, sizeof desc);
+        desc.model.n_inputs = 4;
+        desc.model.n_latents = 8;
+        desc.model.recipe = wanted[i].recipe;
+        test_note("%s", msae_recipe_name(wanted[i].recipe));
+        CHECK_STATUS(MSAE_OK, msae_train_desc_resolve(&desc, &resolved, NULL));
+        CHECK(resolved.lr == wanted[i].lr && resolved.sparse_weight == wanted[i].sparse_weight);
+        CHECK(resolved.batch == 4096 && resolved.epochs == 30);
+        CHECK(resolved.beta1 == 0.9f && resolved.beta2 == 0.999f && resolved.eps == 6.25e-10f);
+        CHECK(resolved.weight_decay == 0 && resolved.clip == 1);
+        CHECK(resolved.loss == MSAE_LOSS_NMSE && resolved.scaling == MSAE_SCALING_RMS);
+        CHECK(resolved.schedule == MSAE_SCHEDULE_LINEAR);
+        if (wanted[i].recipe == MSAE_RECIPE_JUMPRELU) CHECK(resolved.bandwidth == 0.001f);
+        desc.sparse_weight = desc.beta1 = desc.beta2 = MSAE_OFF;
+        CHECK_STATUS(MSAE_OK, msae_train_desc_resolve(&desc, &resolved, NULL));
+        CHECK(resolved.sparse_weight == 0 && resolved.beta1 == 0 && resolved.beta2 == 0);
+    }
+}
+
+/* Clipping off means off: the norm Adam gets is the norm there is. */
+static void clipping(void) {
+    float *x = test_random_floats(1, ROWS * D, 1);
+    static const float clips[] = {MSAE_OFF, 0.5f};
+    for (size_t i = 0; i < COUNT(clips); i++) {
+        msae_train_desc desc = test_desc(&test_recipes[0], D, N);
+        msae_trainer trainer;
+        msae_step_stats stats;
+        double sum = 0;
+        desc.clip = clips[i];
+        if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL))) continue;
+        msae_data data = msae_data_view(x, ROWS, D);
+        CHECK_STATUS(MSAE_OK, msae_train_gradients(&trainer, &data, NULL, ROWS, &stats, NULL));
+        for (size_t j = 0; j < N; j++) trainer.grad.latent_bias[j] += 1;
+        CHECK_STATUS(MSAE_OK, msae_train_update(&trainer, &stats, NULL));
+        test_parameter list[TEST_MAX_PARAMETERS];
+        size_t count = test_list(&trainer.model, &trainer.moment1, list);
+        for (size_t p = 0; p < count; p++) {
+            double norm = test_norm(list[p].values, list[p].rows * list[p].cols) / (1 - 0.9);
+            sum += norm * norm;
+        }
+        CHECK(stats.grad_norm > 5);
+        CHECK(fabs(sqrt(sum) - (i ? 0.5 : stats.grad_norm)) <= 1e-4 * stats.grad_norm);
+        msae_trainer_free(&trainer);
+    }
+    free(x);
+}
+
+static void expect_bad_desc(const char *what, const msae_train_desc *desc) {
+    msae_trainer trainer;
+    msae_error error;
+    test_note("%s", what);
+    memset(&error, 0, sizeof error);
+    CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_trainer_init(&trainer, desc, &error));
+    CHECK(error.code == MSAE_ERROR_ARGUMENT && error.message[0] && !strchr(error.message, '\n'));
+    msae_trainer_free(&trainer);
+}
+
+static void descriptors_that_make_no_sense(void) {
+    msae_train_desc desc;
+#define BAD(change)                               \
+    do {                                          \
+        desc = test_desc(&test_recipes[0], D, N); \
+        change;                                   \
+        expect_bad_desc(#change, &desc);          \
+    } while (0)
+    BAD(desc.model.n_latents = 0);
+    BAD(desc.lr = -1);
+    BAD(desc.lr = NAN);
+    BAD(desc.lr = INFINITY);
+    BAD(desc.beta1 = 1);
+    BAD(desc.beta2 = 1.5f);
+    BAD(desc.eps = -1);
+    BAD(desc.weight_decay = -0.5f);
+    BAD(desc.clip = NAN);
+    BAD(desc.sparse_weight = NAN);
+    BAD(desc.bandwidth = -1);
+    BAD(desc.loss = MSAE_LOSS_COUNT);
+    BAD(desc.schedule = MSAE_SCHEDULE_COUNT);
+    BAD(desc.scaling = MSAE_SCALING_COUNT);
+#undef BAD
+}
+
+/* Weights, gradients and two moments, and a workspace that does not know the batch. */
+static void memory_of_training(void) {
+    FOR_EACH_RECIPE(recipe) {
+        msae_train_desc desc = test_desc(recipe, 256, 2048);
+        size_t small, large, parameters = (recipe->tied ? 1 : 2) * (size_t)256 * 2048;
+        test_note("%s", recipe->name);
+        desc.batch = 4096;
+        CHECK_STATUS(MSAE_OK, msae_trainer_bytes(&desc, &small, NULL));
+        desc.batch = 1000000;
+        CHECK_STATUS(MSAE_OK, msae_trainer_bytes(&desc, &large, NULL));
+        CHECK(small >= 4 * parameters * sizeof(float));
+        CHECK(small <= 4 * parameters * sizeof(float) + ((size_t)64 << 20));
+        if (recipe->recipe != MSAE_RECIPE_BATCHTOPK) CHECK(small == large);
+    }
+}
+
+static void trainer_in_the_callers_memory(void) {
+    float *x = test_random_floats(1, ROWS * D, 1);
+    FOR_EACH_RECIPE(recipe) {
+        msae_train_desc desc = test_desc(recipe, D, N);
+        msae_trainer own, lent;
+        size_t bytes;
+        test_heap heap = {0, 0, 0, 0};
+        desc.model.allocator = test_heap_allocator(&heap);
+        if (!open_trainer(&own, recipe)) continue;
+        CHECK_STATUS(MSAE_OK, msae_trainer_bytes(&desc, &bytes, NULL));
+        unsigned char *block = (unsigned char *)test_alloc(bytes + 1);
+        CHECK(msae_trainer_init_in(&lent, &desc, block + 1, bytes - 1, NULL) != MSAE_OK);
+        if (CHECK_STATUS(MSAE_OK, msae_trainer_init_in(&lent, &desc, block + 1, bytes, NULL))) {
+            for (int i = 0; i < 2; i++) {
+                CHECK_STATUS(MSAE_OK, msae_train_step(&own, x, ROWS, NULL, NULL));
+                CHECK_STATUS(MSAE_OK, msae_train_step(&lent, x, ROWS, NULL, NULL));
+            }
+            CHECK(same_trainers(&own, &lent));
+            CHECK(heap.allocations == 0);
+            msae_trainer_free(&lent);
+        }
+        free(block);
+        msae_trainer_free(&own);
+    }
+    free(x);
+}
+
+static void steps_allocate_nothing(void) {
+    float *x = test_random_floats(1, ROWS * D, 1);
+    FOR_EACH_RECIPE(recipe) {
+        test_heap heap = {0, 0, 0, 0};
+        msae_train_desc desc = test_desc(recipe, D, N);
+        msae_trainer trainer;
+        test_note("%s", recipe->name);
+        desc.model.allocator = test_heap_allocator(&heap);
+        if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL))) continue;
+        size_t before = heap.allocations;
+        CHECK(before > 0);
+        for (int i = 0; i < 2; i++)
+            CHECK_STATUS(MSAE_OK, msae_train_step(&trainer, x, ROWS, NULL, NULL));
+        CHECK(heap.allocations == before);
+        msae_trainer_free(&trainer);
+        CHECK(heap.bytes == 0);
+    }
+    free(x);
+}
+
+int main(void) {
+    RUN(two_halves_are_one_step);
+    RUN(gradients_from_elsewhere);
+    RUN(rows_by_their_numbers);
+    RUN(gradients_of_parts_add_up);
+    RUN(bad_gradients_change_nothing);
+    RUN(decoder_rows_are_unit);
+    RUN(threshold_of_batchtopk);
+    RUN(a_batch_beyond_the_descriptor);
+    RUN(bad_rows_are_refused);
+    RUN(bad_rows_are_skipped_on_request);
+    RUN(batches_of_bad_rows_only);
+    RUN(rows_without_a_loss_are_left_out);
+    RUN(dead_latents_are_counted);
+    RUN(linear_and_constant_schedules);
+    RUN(cosine_schedule);
+    RUN(the_factor_scales_the_learning_rate);
+    RUN(every_row_once_an_epoch);
+    RUN(whole_runs);
+    RUN(runs_that_are_stopped);
+    RUN(mean_and_scale);
+    RUN(statistics_of_many_rows);
+    RUN(geometric_median);
+    RUN(defaults_of_a_run);
+    RUN(clipping);
+    RUN(descriptors_that_make_no_sense);
+    RUN(memory_of_training);
+    RUN(trainer_in_the_callers_memory);
+    RUN(steps_allocate_nothing);
+    return test_finish();
+}
