@@ -367,7 +367,8 @@ MSAE_API msae_data msae_data_view(const float *x, size_t rows, size_t cols);
 MSAE_API msae_status msae_data_from_memory(msae_data *data, const void *bytes, size_t size,
                                            const char *tensor, msae_error *error);
 #ifndef MSAE_NO_STDIO
-/* Reads the whole file. `allocator` NULL: the default one. Release with msae_data_free. */
+/* Reads the whole file: .npy, safetensors, or plain float32 named .._ROWS_COLS.npy as the published
+   code writes it. `allocator` NULL: the default one. Release with msae_data_free. */
 MSAE_API msae_status msae_data_load_file(msae_data *data, const char *path, const char *tensor,
                                          const msae_allocator *allocator, msae_error *error);
 #endif
@@ -939,6 +940,20 @@ static msae_status msae__fail_at(msae_error *error, msae_status code, uint64_t p
 
 static msae_status msae__fail(msae_error *error, msae_status code, const char *what) {
     return msae__fail_at(error, code, MSAE_NO_POSITION, what, 0, NULL);
+}
+
+/* "what name after". */
+static msae_status msae__fail_text(msae_error *error, msae_status code, const char *what,
+                                   const char *name, const char *after) {
+    if (error) {
+        msae__text text = msae__text_in(error->message, sizeof error->message);
+        error->code = code;
+        error->position = MSAE_NO_POSITION;
+        msae__put(&text, what);
+        msae__put(&text, name);
+        msae__put(&text, after);
+    }
+    return code;
 }
 
 static msae_status msae__fail_memory(msae_error *error) {
@@ -2124,6 +2139,10 @@ MSAE_API msae_status msae_model_desc_resolve(const msae_model_desc *desc, msae_m
     if (!(r.threshold > 0) || !msae__is_finite(r.threshold)) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "the initial threshold is not positive");
     }
+    if (r.parallel.workers > MSAE_MAX_WORKERS) {
+        return msae__fail_at(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "more than",
+                             MSAE_MAX_WORKERS, " workers");
+    }
     if (!msae_simd_available(r.simd)) {
         return msae__fail(error, MSAE_ERROR_UNSUPPORTED,
                           "this instruction path is not available here");
@@ -2843,6 +2862,9 @@ MSAE_API msae_status msae_data_geometric_median(const msae_data *data, const flo
             for (size_t i = 0; i < d; i++) {
                 sums[i] += weight * (((double)x[i] - (mean ? mean[i] : 0)) * scale);
             }
+        }
+        if (round == 0 && weights == 0 && status == MSAE_OK) {
+            status = msae__fail(error, MSAE_ERROR_SHAPE, "the data has no usable row");
         }
         if (weights == 0) break; /* every row stands at the point */
         for (size_t i = 0; i < d; i++) {
@@ -3888,7 +3910,7 @@ static msae_status msae__run_batch(msae_trainer *trainer, const msae_data *data,
         return msae__fail(error, MSAE_ERROR_SHAPE, "a batch has no rows or more than the data");
     }
     if (model->recipe == MSAE_RECIPE_BATCHTOPK && rows > trainer->desc.batch) {
-        return msae__fail(error, MSAE_ERROR_SHAPE, "a batch is larger than the descriptor's");
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "a batch is larger than the descriptor's");
     }
     memset(&batch, 0, sizeof batch);
     batch.trainer = trainer;
@@ -4860,6 +4882,7 @@ MSAE_API msae_status msae_name_latents(const msae_model *model, const msae_data 
     if (vocabulary->cols != d) {
         return msae__fail(error, MSAE_ERROR_SHAPE, "vocabulary and model differ in width");
     }
+    if (words == 0) return msae__fail(error, MSAE_ERROR_SHAPE, "the vocabulary is empty");
     status = msae_data_check(vocabulary, error);
     if (status != MSAE_OK) return status;
     memset(&memory, 0, sizeof memory);
@@ -6226,6 +6249,19 @@ static void msae__read_floats(const msae_tensor *tensor, float *out, size_t rows
     }
 }
 
+static int msae__floats_are_finite(const msae_tensor *tensor) {
+    const unsigned char *bytes = (const unsigned char *)tensor->data;
+    float chunk[MSAE__CHUNK];
+    for (size_t left = tensor->bytes / 4; left > 0;) {
+        const size_t count = msae__min(MSAE__CHUNK, left);
+        msae__convert(MSAE_F32, bytes, count, chunk);
+        if (!msae__row_is_finite(chunk, count)) return 0;
+        bytes += 4 * count;
+        left -= count;
+    }
+    return 1;
+}
+
 /* What a model's header says, checked against the tensors that are really there. */
 static msae_status msae__read_shape(const msae_safetensors *file, msae_model_desc *desc,
                                     size_t *nesting, float *weights, msae_history *history,
@@ -6287,15 +6323,9 @@ static msae_status msae__check_tensors(const msae_safetensors *file, const msae_
         int same = have && have->dtype == MSAE_F32 && have->rank == want->rank;
         for (size_t k = 0; same && k < want->rank; k++) same = have->shape[k] == want->shape[k];
         if (!same) {
-            msae_status status = msae__fail(error, MSAE_ERROR_FORMAT, "tensor ");
-            if (error) {
-                msae__text text = msae__text_in(error->message, sizeof error->message);
-                msae__put(&text, "tensor ");
-                msae__put(&text, want->name);
-                msae__put(&text, have ? " has another type or shape than the header says"
-                                      : " is missing");
-            }
-            return status;
+            return msae__fail_text(error, MSAE_ERROR_FORMAT, "tensor ", want->name,
+                                   have ? " has another type or shape than the header says"
+                                        : " is missing");
         }
     }
     return MSAE_OK;
@@ -6328,6 +6358,11 @@ static msae_status msae__load_model(msae_model *model, const msae_safetensors *f
         const msae_tensor *tensor = msae_safetensors_find(file, wanted.tensors[i].name);
         const char *name = wanted.tensors[i].name;
         const size_t n = model->n_latents, d = model->n_inputs;
+        if (!msae__floats_are_finite(tensor)) {
+            msae_model_free(model);
+            return msae__fail_text(error, MSAE_ERROR_NOT_FINITE, "tensor ", name,
+                                   " has a NaN or Inf");
+        }
         if (strcmp(name, "encoder") == 0) {
             msae__read_floats(tensor, model->encoder, n, d, 1);
         } else if (strcmp(name, "decoder") == 0) {
@@ -6342,10 +6377,9 @@ static msae_status msae__load_model(msae_model *model, const msae_safetensors *f
             msae__read_floats(tensor, out, tensor->shape[0], 1, 0);
         }
     }
-    if (!(model->scale > 0) || !msae__is_finite(model->scale) ||
-        !msae__is_finite(model->threshold)) {
+    if (!(model->scale > 0)) {
         msae_model_free(model);
-        return msae__fail(error, MSAE_ERROR_FORMAT, "the scale or the threshold is out of range");
+        return msae__fail(error, MSAE_ERROR_FORMAT, "the scale is not positive");
     }
     return MSAE_OK;
 }
@@ -6424,6 +6458,36 @@ MSAE_API msae_status msae_load_file(msae_model *model, const char *path, const m
     return status;
 }
 
+/* Reads the digits that end at *end, moved before them and the underscore in front. */
+static int msae__number_before(const char *start, const char **end, size_t *number) {
+    const char *at = *end;
+    size_t place = 1;
+    *number = 0;
+    while (at > start && at[-1] >= '0' && at[-1] <= '9') {
+        size_t digit = (size_t)(*--at - '0'), value;
+        if (!msae__mul(digit, place, &value) || !msae__add(*number, value, number)) return 0;
+        if (!msae__mul(place, 10, &place)) return 0;
+    }
+    if (at == *end || at == start || at[-1] != '_') return 0;
+    *end = at - 1;
+    return 1;
+}
+
+/* The published code's own data format: plain float32 in a file named .._ROWS_COLS.npy, without the
+   header of a .npy. The name must account for every byte. */
+static int msae__headerless(msae_data *data, const char *path, const void *bytes, size_t size) {
+    const size_t length = strlen(path);
+    const char *end = path + length - 4;
+    size_t rows, cols, needed;
+    if (length < 4 || strcmp(end, ".npy") != 0) return 0;
+    if (msae__is_npy((const unsigned char *)bytes, size)) return 0;
+    if (!msae__number_before(path, &end, &cols) || !msae__number_before(path, &end, &rows)) return 0;
+    if (!msae__mul(rows, cols, &needed) || !msae__mul(needed, 4, &needed)) return 0;
+    if (needed != size || size == 0) return 0;
+    *data = msae_data_view((const float *)bytes, rows, cols);
+    return 1;
+}
+
 MSAE_API msae_status msae_data_load_file(msae_data *data, const char *path, const char *tensor,
                                          const msae_allocator *allocator, msae_error *error) {
     void *bytes;
@@ -6432,7 +6496,9 @@ MSAE_API msae_status msae_data_load_file(msae_data *data, const char *path, cons
     memset(data, 0, sizeof *data);
     status = msae_read_file(path, allocator, &bytes, &size, error);
     if (status != MSAE_OK) return status;
-    status = msae_data_from_memory(data, bytes, size, tensor, error);
+    if (!msae__headerless(data, path, bytes, size)) {
+        status = msae_data_from_memory(data, bytes, size, tensor, error);
+    }
     if (status != MSAE_OK) {
         msae__free(allocator, bytes, size);
         return status;

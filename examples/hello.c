@@ -6,47 +6,46 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { WORDS = 20000, DIMENSIONS = 100, LATENTS = 1024 };
+enum { WORDS = 20000, INPUTS = 100, LATENTS = 1024, SHOWN = 5 };
+static const char *const path = "examples/data/glove_f16.npy";
 static char words[WORDS][64];
-
-static int fail(const char *what) {
-    fprintf(stderr, "hello: %s\n", what);
-    return 1;
-}
+static msae_name names[LATENTS]; /* the word that each latent is closest to */
 
 int main(void) {
+    /* The levels keep 8, 16, 32 .. 1024 latents; the few strongest are to carry the most. */
+    static const float weights[] = {128, 64, 32, 16, 8, 4, 2, 1};
     msae_train_desc desc = {0}; /* zero means default */
-    msae_trainer trainer;
-    msae_data vectors;
-    msae_error error;
+    msae_trainer trainer = {0};
+    msae_data vectors = {0};
+    msae_error error = {0};
     FILE *list = fopen("examples/data/glove_words.txt", "r");
-    if (list == NULL) return fail("run me from the folder that holds examples/");
-    for (size_t i = 0; i < WORDS; i++) {
-        if (fscanf(list, "%63s", words[i]) != 1) return fail("words are missing");
+    for (size_t i = 0; list != NULL && i < WORDS; i++) {
+        if (fscanf(list, "%63s", words[i]) != 1) break;
     }
-    fclose(list);
-    const char *path = "examples/data/glove_f16.npy";
-    if (msae_data_load_file(&vectors, path, NULL, NULL, &error) != MSAE_OK) {
-        return fail(error.message);
-    }
+    if (list != NULL) fclose(list);
 
-    desc.model.n_inputs = DIMENSIONS;
+    desc.model.n_inputs = INPUTS;
     desc.model.n_latents = LATENTS;
-    desc.model.nesting_start = 16;
+    desc.model.nesting_start = 8;
+    desc.model.level_weights = weights;
+    desc.model.n_level_weights = sizeof weights / sizeof weights[0];
     desc.batch = 256;
-    desc.epochs = 5;
+    desc.epochs = 6;
     desc.lr = 1e-3f;
-    if (msae_trainer_init(&trainer, &desc, &error) != MSAE_OK) return fail(error.message);
-    if (msae_fit(&trainer, &vectors, NULL, NULL, &error) != MSAE_OK) return fail(error.message);
+    if (msae_data_load_file(&vectors, path, NULL, NULL, &error) != MSAE_OK ||
+        msae_trainer_init(&trainer, &desc, &error) != MSAE_OK ||
+        msae_fit(&trainer, &vectors, NULL, NULL, &error) != MSAE_OK ||
+        msae_name_latents(&trainer.model, &vectors, NULL, names, &error) != MSAE_OK) {
+        fprintf(stderr, "hello: %s: %s\n", path, error.message);
+        return 1;
+    }
 
-    static msae_name names[LATENTS]; /* the word that each latent is closest to */
-    if (msae_name_latents(&trainer.model, &vectors, NULL, names, &error) != MSAE_OK) return 1;
     void *workspace = malloc(msae_workspace_bytes(&trainer.model, 1));
-    for (size_t i = 500; workspace != NULL && i < 5000; i += 300) {
-        float x[DIMENSIONS];
-        msae_code codes[5];
+    for (size_t i = 900; workspace != NULL && i < WORDS; i += 1200) {
+        float x[INPUTS];
+        msae_code codes[SHOWN];
         msae_data_read(&vectors, i, 1, x);
-        size_t count = msae_encode(&trainer.model, workspace, x, 5, codes);
+        size_t count = msae_encode(&trainer.model, workspace, x, SHOWN, codes);
         printf("%-14s", words[i]);
         for (size_t c = 0; c < count; c++) {
             printf(" %s %.1f", words[names[codes[c].latent].word], (double)codes[c].value);

@@ -271,7 +271,9 @@ static inline msae_train_desc test_desc(const test_recipe *recipe, size_t d, siz
     desc.loss = recipe->loss;
     desc.batch = 64;
     desc.lr = 0.01f;
-    desc.sparse_weight = 0.03f;
+    if (recipe->recipe == MSAE_RECIPE_RELU || recipe->recipe == MSAE_RECIPE_JUMPRELU) {
+        desc.sparse_weight = 0.03f;
+    }
     desc.bandwidth = 0.5f;
     return desc;
 }

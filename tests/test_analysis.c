@@ -87,7 +87,7 @@ static void sweep_of_chosen_ks_without_cknna(void) {
     desc.n_ks = 2;
     CHECK_STATUS(MSAE_OK, msae_evaluate(&model, &data, &desc, results, NULL));
     CHECK(results[0].k == 3 && results[1].k == 7 && isnan(results[0].cknna));
-    CHECK(results[0].l0 == 3 && results[1].fvu_row < results[0].fvu_row);
+    CHECK(results[0].l0 == 3 && results[1].l0 == 7);
     CHECK_STATUS(MSAE_ERROR_SHAPE, msae_evaluate(&model, &narrow, &desc, results, NULL));
     desc.ks = falling;
     CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_evaluate(&model, &data, &desc, results, NULL));
@@ -95,8 +95,10 @@ static void sweep_of_chosen_ks_without_cknna(void) {
     CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_evaluate(&model, &data, &desc, results, NULL));
     desc.ks = zero;
     CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_evaluate(&model, &data, &desc, results, NULL));
+    msae_data none = msae_data_view(x, 0, D);
     msae_error error;
     desc.ks = ks;
+    CHECK(msae_evaluate(&model, &none, &desc, results, NULL) != MSAE_OK);
     x[31 * D] = NAN;
     CHECK_STATUS(MSAE_ERROR_NOT_FINITE, msae_evaluate(&model, &data, &desc, results, &error));
     CHECK(error.position == 31);

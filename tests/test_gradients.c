@@ -81,13 +81,13 @@ static double row_loss(const reference *r, size_t b, const double *u) {
     }
 }
 
-/* The part of row b, with latents z, in L1 (relu) or L0 (jumprelu). */
+/* The part of row b, with latents z (none below zero), in L1 (relu) or L0 (jumprelu). */
 static double row_sparse_loss(const reference *r, size_t b, const double *z) {
     size_t d = r->model->n_inputs;
     double sum = 0, squares = 0;
     for (size_t i = 0; i < d; i++) squares += r->x[b * d + i] * r->x[b * d + i];
     for (size_t j = 0; j < r->model->n_latents; j++) {
-        if (r->model->recipe == MSAE_RECIPE_RELU) sum += fabs(z[j]) / sqrt(squares);
+        if (r->model->recipe == MSAE_RECIPE_RELU) sum += z[j] / sqrt(squares);
         if (r->model->recipe == MSAE_RECIPE_JUMPRELU) sum += z[j] > exp(r->log_threshold[j]);
     }
     return sum / (double)r->rows;
@@ -135,7 +135,8 @@ static size_t rank_of(const double *keys, size_t count, size_t at) {
     return rank;
 }
 
-/* Selection and gates of the point where the reference stands. */
+/* Selection and gates of the point where the reference stands, which must be far enough from every
+   gate for float and double to stand on the same side. */
 static void freeze(reference *r) {
     const msae_model *model = r->model;
     size_t d = model->n_inputs, n = model->n_latents, count = r->rows * n;
@@ -145,6 +146,7 @@ static void freeze(reference *r) {
     for (size_t at = 0; at < count; at++) {
         pre[at] = pre_activation(r, r->x + at / n * d, at % n);
         keys[at] = absolute ? fabs(pre[at]) : pre[at];
+        CHECK(fabs(pre[at]) > 1e-6);
     }
     for (size_t at = 0; at < count; at++) {
         double positive = pre[at] > 0 ? 1 : 0;
@@ -249,17 +251,20 @@ static void compare(const reference *r, const test_parameter *got, double *value
 
 static void check_gradients(const test_recipe *recipe, msae_simd simd, size_t d, size_t n,
                             size_t rows) {
-    char shape[128];
-    snprintf(shape, sizeof shape, "%s, loss %s, activation %d, tied %d, normalize %d, cap %g, %s",
-             recipe->name, msae_loss_name(recipe->loss), (int)recipe->activation, recipe->tied,
-             recipe->normalize, (double)recipe->soft_cap, msae_simd_name(simd));
-    test_note("%s", shape);
+    char where[192];
+    snprintf(
+        where, sizeof where,
+        "%s, d %zu, n %zu, rows %zu, loss %s, activation %d, tied %d, normalize %d, cap %g, %s",
+        recipe->name, d, n, rows, msae_loss_name(recipe->loss), (int)recipe->activation,
+        recipe->tied, recipe->normalize, (double)recipe->soft_cap, msae_simd_name(simd));
+    test_note("%s", where);
     msae_train_desc desc = test_desc(recipe, d, n);
     msae_trainer trainer;
     desc.model.simd = simd;
     if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL))) return;
     test_randomize(&trainer.model, 11);
-    float *x = test_random_floats(12, rows * d, 2), *mean = test_random_floats(13, d, 0.3f);
+    float *x = test_random_floats(12, rows * d, 3 / sqrtf((float)d)),
+          *mean = test_random_floats(13, d, 0.3f);
     memcpy(trainer.loss_mean, mean, d * sizeof *mean);
     msae_data data = msae_data_view(x, rows, d);
     msae_step_stats stats;
@@ -272,7 +277,7 @@ static void check_gradients(const test_recipe *recipe, msae_simd simd, size_t d,
     size_t count = test_list(&trainer.model, &trainer.grad, list);
     for (size_t i = 0; i < count; i++) {
         const char *name = list[i].name;
-        test_note("%s, %s", shape, name);
+        test_note("%s, %s", where, name);
         compare(&r, &list[i],
                 strcmp(name, "encoder") == 0       ? r.encoder
                 : strcmp(name, "decoder") == 0     ? r.decoder

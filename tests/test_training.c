@@ -204,7 +204,7 @@ static void a_batch_beyond_the_descriptor(void) {
         msae_status status = msae_train_step(&trainer, x, 65, NULL, NULL);
         CHECK_STATUS(recipe->recipe == MSAE_RECIPE_BATCHTOPK ? MSAE_ERROR_ARGUMENT : MSAE_OK,
                      status);
-        CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_train_step(&trainer, x, 0, NULL, NULL));
+        CHECK(msae_train_step(&trainer, x, 0, NULL, NULL) != MSAE_OK);
         msae_trainer_free(&trainer);
     }
     free(x);
@@ -553,6 +553,21 @@ static void statistics_of_many_rows(void) {
     free(x);
 }
 
+/* No rows, or none that can be used, have no mean. */
+static void data_without_rows(void) {
+    float x[D], mean[D], scale;
+    for (size_t j = 0; j < D; j++) x[j] = NAN;
+    msae_data none = msae_data_view(x, 0, D), bad = msae_data_view(x, 1, D);
+    msae_trainer trainer;
+    CHECK(msae_data_statistics(&none, MSAE_SCALING_RMS, 0, NULL, mean, &scale, NULL) != MSAE_OK);
+    CHECK(msae_data_statistics(&bad, MSAE_SCALING_RMS, 1, NULL, mean, &scale, NULL) != MSAE_OK);
+    CHECK(msae_data_geometric_median(&none, NULL, 1, 0, NULL, mean, NULL) != MSAE_OK);
+    CHECK(msae_data_geometric_median(&bad, NULL, 1, 1, NULL, mean, NULL) != MSAE_OK);
+    if (!open_trainer(&trainer, &test_recipes[0])) return;
+    CHECK(msae_fit(&trainer, &none, NULL, NULL, NULL) != MSAE_OK);
+    msae_trainer_free(&trainer);
+}
+
 /* The median of points on a line is the middle one, wherever the outlier is. */
 static void geometric_median(void) {
     float x[5 * 2] = {0, 0, 1, 1, 2, 2, 3, 3, 1000, 1000}, median[2];
@@ -666,7 +681,7 @@ static void descriptors_that_make_no_sense(void) {
     BAD(desc.lr = INFINITY);
     BAD(desc.beta1 = 1);
     BAD(desc.beta2 = 1.5f);
-    BAD(desc.eps = -1);
+    BAD(desc.eps = -2);
     BAD(desc.weight_decay = -0.5f);
     BAD(desc.clip = NAN);
     BAD(desc.sparse_weight = NAN);
@@ -762,6 +777,7 @@ int main(void) {
     RUN(runs_that_are_stopped);
     RUN(mean_and_scale);
     RUN(statistics_of_many_rows);
+    RUN(data_without_rows);
     RUN(geometric_median);
     RUN(defaults_of_a_run);
     RUN(clipping);

@@ -159,13 +159,9 @@ int tool_encode_data(const msae_model *model, const msae_data *data, const char 
                      tool_encoded_fn on_block, void *user) {
     const size_t stride = k > 0 ? k : model->n_latents;
     block_buffers buffers = {BLOCK_CODES / stride, NULL, NULL, NULL, NULL};
-    msae_error error;
     if (k > model->n_latents) {
         return tool_fail("--k", "%zu is more than the model's %zu latents", k, model->n_latents);
     }
-    /* Up front, for the row's number in the whole file. */
-    if (msae_data_check(data, &error) != MSAE_OK) return tool_fail_error(path, &error);
-
     if (buffers.rows > BLOCK_ROWS) buffers.rows = BLOCK_ROWS;
     if (buffers.rows == 0) buffers.rows = 1;
     buffers.counts = tool_alloc(buffers.rows, sizeof *buffers.counts);

@@ -22,17 +22,20 @@ int tool_start_threads(const tool_common *common, msae_pool **pool) {
     return TOOL_OK;
 }
 
-int tool_load_data(msae_data *data, const char *path, const char *tensor, size_t cols) {
+int tool_load_data(msae_data *data, const char *path, const char *tensor, size_t cols,
+                   int bad_rows) {
     msae_error error;
+    int status = TOOL_OK;
     if (msae_data_load_file(data, path, tensor, NULL, &error) != MSAE_OK) {
         return tool_fail_error(path, &error);
     }
     if (cols != 0 && data->cols != cols) {
-        int status = tool_fail(path, "has %zu columns where %zu are needed", data->cols, cols);
-        msae_data_free(data);
-        return status;
+        status = tool_fail(path, "has %zu columns where %zu are needed", data->cols, cols);
+    } else if (!bad_rows && msae_data_check(data, &error) != MSAE_OK) {
+        status = tool_fail_error(path, &error);
     }
-    return TOOL_OK;
+    if (status != TOOL_OK) msae_data_free(data);
+    return status;
 }
 
 int tool_open_inputs(tool_inputs *inputs, const tool_common *common, const char *model_path,
@@ -47,7 +50,7 @@ int tool_open_inputs(tool_inputs *inputs, const tool_common *common, const char 
         return tool_fail_error(model_path, &error);
     }
     if (data_path == NULL) return TOOL_OK;
-    return tool_load_data(&inputs->data, data_path, common->tensor, inputs->model.n_inputs);
+    return tool_load_data(&inputs->data, data_path, common->tensor, inputs->model.n_inputs, 0);
 }
 
 void tool_close_inputs(tool_inputs *inputs) {

@@ -5,9 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const dtype_names[MSAE_DTYPE_COUNT] = {"F32", "F16", "BF16", "F64",
-                                                          "I32", "I64", "U8"};
-
 /* Opens a file's line of JSON. */
 static tool_json json_of_kind(const char *path, const char *kind) {
     tool_json json = tool_json_line(NULL);
@@ -40,7 +37,7 @@ static int describe_data(const char *path, int as_json) {
     msae_data data;
     msae_error error;
     double norm = 0;
-    int status = tool_load_data(&data, path, NULL, 0);
+    int status = tool_load_data(&data, path, NULL, 0, 1);
     if (status != TOOL_OK) return status;
     const int finite = msae_data_check(&data, &error) == MSAE_OK;
     status = mean_norm(&data, &norm);
@@ -48,13 +45,13 @@ static int describe_data(const char *path, int as_json) {
         tool_json json = json_of_kind(path, "data");
         tool_json_count(&json, "rows", data.rows);
         tool_json_count(&json, "cols", data.cols);
-        tool_json_text(&json, "dtype", dtype_names[data.dtype]);
+        tool_json_text(&json, "dtype", msae_dtype_name(data.dtype));
         tool_json_real(&json, "mean_norm", norm);
         tool_json_bool(&json, "finite", finite);
         tool_json_end(&json, '}');
     } else if (status == TOOL_OK) {
         printf("%s: data, %zu rows of %zu, %s, mean norm %.5g, %s\n", path, data.rows, data.cols,
-               dtype_names[data.dtype], norm, finite ? "all finite" : error.message);
+               msae_dtype_name(data.dtype), norm, finite ? "all finite" : error.message);
     }
     msae_data_free(&data);
     return status;
@@ -70,7 +67,7 @@ static void list_json(tool_json *json, const msae_safetensors *file) {
         const msae_tensor *tensor = &file->tensors[i];
         tool_json_begin(json, NULL, '{');
         tool_json_escaped(json, "name", 4, tensor->name, tensor->name_bytes);
-        tool_json_text(json, "dtype", dtype_names[tensor->dtype]);
+        tool_json_text(json, "dtype", msae_dtype_name(tensor->dtype));
         tool_json_counts(json, "shape", tensor->shape, tensor->rank);
         tool_json_end(json, '}');
     }
@@ -93,7 +90,7 @@ static void list_text(const msae_safetensors *file) {
         const msae_tensor *tensor = &file->tensors[i];
         printf("  tensor ");
         put_bytes(tensor->name, tensor->name_bytes);
-        printf(" %s [", dtype_names[tensor->dtype]);
+        printf(" %s [", msae_dtype_name(tensor->dtype));
         for (size_t j = 0; j < tensor->rank; j++) {
             printf("%s%zu", j == 0 ? "" : ", ", tensor->shape[j]);
         }

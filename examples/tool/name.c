@@ -188,12 +188,22 @@ static int is_worth_showing(const name_job *job, size_t latent) {
            (job->options.data_path != NULL || is_own_top_row(job, latent));
 }
 
+/* Bytes of a label up to its first comma, where synonyms follow ("crane, Grus grus"); a label that
+   is a comma counts. */
+static int first_synonym(const char *label) {
+    const size_t bytes = label[0] == '\0' ? 0 : 1 + strcspn(label + 1, ",");
+    return bytes < 64 ? (int)bytes : 64;
+}
+
 static void print_latent(const name_job *job, size_t latent) {
     const msae_name *name = &job->names[latent];
-    printf("%6zu  %-16s %.2f %6.2f%% ", latent, job->words.words[name->word], (double)name->score,
-           100 * (double)job->fires[latent] / (double)rows_of(job)->rows);
+    const char *word = job->words.words[name->word];
+    const int width = first_synonym(word);
+    printf("%6zu  %.*s%*s %.2f %6.2f%% ", latent, width, word, width < 18 ? 18 - width : 0, "",
+           (double)name->score, 100 * (double)job->fires[latent] / (double)rows_of(job)->rows);
     for (size_t i = 0; i < top_count(job, latent); i++) {
-        printf("%s%s", i == 0 ? " " : ", ", top_label(job, latent, i));
+        const char *label = top_label(job, latent, i);
+        printf("%s%.*s", i == 0 ? " " : ", ", first_synonym(label), label);
     }
     putchar('\n');
 }
@@ -212,7 +222,7 @@ static int print_list(const name_job *job) {
     }
     qsort(candidates, count, sizeof *candidates, by_fires);
     if (shown > count) shown = count;
-    printf("%6s  %-16s %s %7s  %s\n", "latent", "name", "cos", "active", "strongest rows");
+    printf("%6s  %-18s %-4s %7s  %s\n", "latent", "name", "cos", "active", "strongest rows");
     for (size_t i = 0; i < shown; i++) {
         print_latent(job, candidates[(2 * i + 1) * count / (2 * shown)].latent);
     }
@@ -231,7 +241,8 @@ static int load(name_job *job) {
     const size_t words = job->inputs.data.rows;
     status = tool_load_words(&job->words, o->words_path, words, o->vocabulary_path);
     if (status != TOOL_OK || o->data_path == NULL) return status;
-    status = tool_load_data(&job->rows, o->data_path, o->common.tensor, job->inputs.model.n_inputs);
+    status =
+        tool_load_data(&job->rows, o->data_path, o->common.tensor, job->inputs.model.n_inputs, 0);
     if (status != TOOL_OK) return status;
     return tool_load_words(&job->labels, o->labels_path, job->rows.rows, o->data_path);
 }
@@ -289,7 +300,7 @@ int tool_name(int argc, char **argv) {
     o->ratio = STRICT_RATIO;
     const tool_option options[] = {
         {"--words", "FILE", TOOL_TEXT, &o->words_path,
-         "the words of VOCABULARY, one a line or the first column of a .tsv (required)"},
+         "VOCABULARY's words, one a line or first in a .tsv (required)"},
         {"-o", "NAMES.tsv", TOOL_TEXT, &o->output, "file to write (default: standard output)"},
         {"--keep-means", NULL, TOOL_FLAG, &o->keep_means,
          "compare as published, without subtracting the means of both sides"},

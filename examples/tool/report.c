@@ -160,7 +160,7 @@ void tool_json_count(tool_json *json, const char *key, uint64_t value) {
 void tool_json_real(tool_json *json, const char *key, double value) {
     json_key(json, key);
     if (isfinite(value)) {
-        fprintf(json->file, "%.9g", value);
+        fprintf(json->file, "%.7g", value);
     } else {
         fputs("null", json->file);
     }

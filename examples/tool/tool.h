@@ -158,8 +158,9 @@ int tool_start_threads(const tool_common *common, msae_pool **pool);
 int tool_open_inputs(tool_inputs *inputs, const tool_common *common, const char *model_path,
                      const char *data_path);
 void tool_close_inputs(tool_inputs *inputs);
-/* Loads data of `cols` columns (0: any number). */
-int tool_load_data(msae_data *data, const char *path, const char *tensor, size_t cols);
+/* Loads data of `cols` columns (0: any number); fails at a row with NaN or Inf unless bad_rows. */
+int tool_load_data(msae_data *data, const char *path, const char *tensor, size_t cols,
+                   int bad_rows);
 
 /* The first column of a text file, one entry a line; a first line that starts with "word" and a
    tab is a header and left out. */
@@ -202,7 +203,7 @@ typedef struct tool_encoded {
 } tool_encoded;
 typedef int (*tool_encoded_fn)(void *user, const tool_encoded *block);
 
-/* Encodes all rows, k latents each (0: as the recipe does), and hands them on block by block until
+/* Encodes all rows of finite data, k latents each (0: as the recipe does), and hands them on block by block until
    the callback returns something else than TOOL_OK. */
 int tool_encode_data(const msae_model *model, const msae_data *data, const char *path, size_t k,
                      tool_encoded_fn on_block, void *user);

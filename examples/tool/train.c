@@ -278,16 +278,9 @@ static void print_done(const train_job *job, double seconds) {
 static int load(train_job *job) {
     const train_options *o = &job->options;
     const char *tensor = o->common.tensor;
-    msae_error error;
-    int status = tool_load_data(&job->data, o->data, tensor, 0);
+    int status = tool_load_data(&job->data, o->data, tensor, 0, o->skip_bad);
     if (status != TOOL_OK || o->validation == NULL) return status;
-    status = tool_load_data(&job->validation, o->validation, tensor, job->data.cols);
-    if (status != TOOL_OK || o->skip_bad) return status;
-    /* At once, not after the first epoch. */
-    if (msae_data_check(&job->validation, &error) != MSAE_OK) {
-        return tool_fail_error(o->validation, &error);
-    }
-    return TOOL_OK;
+    return tool_load_data(&job->validation, o->validation, tensor, job->data.cols, o->skip_bad);
 }
 
 static int train(train_job *job) {
@@ -301,7 +294,7 @@ static int train(train_job *job) {
     }
     job->shows_bar = isatty(STDERR_FILENO);
     job->start = job->last_drawn = tool_seconds();
-    /* Ahead of the run, so that bad rows are all that is said. */
+    /* Ahead of the first line, so that an error of the data is all that is said. */
     if (msae_train_statistics(&job->trainer, &job->data, &error) != MSAE_OK) {
         return tool_fail_error(o->data, &error);
     }
@@ -343,7 +336,7 @@ int tool_train(int argc, char **argv) {
         {"--expansion", "F", TOOL_POSITIVE, &o->expansion,
          "number of latents as a multiple of the inputs (default: 8)"},
         {"--nesting", "K | K,K,..", TOOL_COUNTS, &o->nesting,
-         "levels of msae: a start that doubles up to all latents, or a list (default: 64)"},
+         "levels of msae: a start that doubles, or a list (default: 64)"},
         {"--weights", "A,A,..", TOOL_REALS, &o->weights,
          "weights of the levels in the loss (default: the recipe's)"},
         {"--k", "K", TOOL_COUNT, &o->k, "active latents a row (default: topk 64, batchtopk 32)"},
@@ -356,7 +349,7 @@ int tool_train(int argc, char **argv) {
         {"--epochs", "E", TOOL_COUNT, &o->epochs, "times through the data (default: 30)"},
         {"--batch", "B", TOOL_COUNT, &o->batch, "rows of a step (default: 4096)"},
         {"--lr", "LR", TOOL_POSITIVE, &o->lr,
-         "learning rate (default: msae 1e-4, topk and batchtopk 5e-4, others 5e-5)"},
+         "learning rate (default: msae 1e-4, (batch)topk 5e-4, others 5e-5)"},
         {"--schedule", "linear|cosine|constant", TOOL_CHOICE, &o->schedule,
          "of the learning rate (default: linear, down over the last fifth)"},
         {"--loss", "nmse|mse|cosine", TOOL_CHOICE, &o->loss, "default: nmse"},
@@ -365,7 +358,7 @@ int tool_train(int argc, char **argv) {
         {"--bandwidth", "W", TOOL_POSITIVE, &o->bandwidth,
          "of jumprelu's straight-through gradient (default: 0.001)"},
         {"--scale", "rms|paper|none", TOOL_CHOICE, &o->scaling,
-         "of the centred data: RMS norm sqrt(d), as published, or as it is (default: rms)"},
+         "of the data: to RMS norm sqrt(d), as published, not (default: rms)"},
         {"--geometric-median", NULL, TOOL_FLAG, &o->geometric_median,
          "start the bias at the data's geometric median"},
         {"--weight-decay", "W", TOOL_REAL, &o->weight_decay, "of AdamW (default: 0)"},

@@ -1,0 +1,317 @@
+/* Every path's kernels against plain loops in double: every tail, odd strides, unaligned pointers,
+   and canaries around what they write. */
+#include "test.h"
+
+enum { TAIL = 70 };
+
+/* ---------------------------------------------------------------------------------------------
+   Buffers and comparisons
+   ------------------------------------------------------------------------------------------ */
+
+/* `count` random floats, `offset` floats off a cache line, with canaries around them. */
+static test_fence random_fence(uint64_t seed, size_t count, size_t offset) {
+    test_fence fence = test_fence_open(count * sizeof(float), offset * sizeof(float));
+    test_fill(&seed, (float *)fence.memory, count, 1);
+    return fence;
+}
+
+static float *floats_of(const test_fence *fence) {
+    return (float *)fence->memory;
+}
+
+/* A sum in double, and the sum of its terms' magnitudes, by which float's error is measured. */
+typedef struct exact {
+    double sum, magnitude;
+} exact;
+
+static void add(exact *e, double term) {
+    e->sum += term;
+    e->magnitude += fabs(term);
+}
+
+static int is_near(float got, exact want) {
+    return fabs((double)got - want.sum) <= 1e-6 * want.magnitude + 1e-30;
+}
+
+static exact dot_of(const float *a, const float *b, size_t n, double start) {
+    exact e = {start, fabs(start)};
+    for (size_t i = 0; i < n; i++) add(&e, (double)a[i] * (double)b[i]);
+    return e;
+}
+
+static float *copy_of(const float *values, size_t count) {
+    float *copy = test_floats(count);
+    memcpy(copy, values, count * sizeof *values);
+    return copy;
+}
+
+static void note_path(const msae_kernels *kernels, size_t a, size_t b, size_t c) {
+    test_note("%s: %zu, %zu, %zu", msae_simd_name(kernels->simd), a, b, c);
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Vectors
+   ------------------------------------------------------------------------------------------ */
+
+static void dots(void) {
+    FOR_EACH_PATH(simd) {
+        const msae_kernels *kernels = msae__kernels_for(simd);
+        for (size_t n = 0; n <= TAIL; n++) {
+            for (size_t offset = 0; offset < 9; offset++) {
+                test_fence a = random_fence(n, n, offset), b = random_fence(n + 99, n, 8 - offset);
+                note_path(kernels, n, offset, 0);
+                CHECK(is_near(kernels->dot(floats_of(&a), floats_of(&b), n),
+                              dot_of(floats_of(&a), floats_of(&b), n, 0)));
+                test_fence_close(&a);
+                test_fence_close(&b);
+            }
+        }
+    }
+}
+
+static void axpys(void) {
+    FOR_EACH_PATH(simd) {
+        const msae_kernels *kernels = msae__kernels_for(simd);
+        for (size_t n = 0; n <= TAIL; n++) {
+            for (size_t offset = 0; offset < 9; offset++) {
+                test_fence x = random_fence(n, n, offset), y = random_fence(n + 99, n, 8 - offset);
+                float *before = copy_of(floats_of(&y), n), factor = 0.7f;
+                kernels->axpy(floats_of(&y), factor, floats_of(&x), n);
+                note_path(kernels, n, offset, 0);
+                for (size_t i = 0; i < n; i++) {
+                    CHECK(is_near(floats_of(&y)[i],
+                                  dot_of(&factor, floats_of(&x) + i, 1, (double)before[i])));
+                }
+                free(before);
+                test_fence_close(&x);
+                test_fence_close(&y);
+            }
+        }
+    }
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Matrix products
+   ------------------------------------------------------------------------------------------ */
+
+static void check_tile(const msae_kernels *kernels, size_t rows, size_t cols, size_t k, size_t ldc,
+                       int accumulate) {
+    size_t mr = kernels->mr, nr = kernels->nr, count = (rows - 1) * ldc + cols;
+    test_fence a = random_fence(k, k * mr, 0), b = random_fence(k + 7, k * nr, 0);
+    test_fence c = random_fence(k + 9, count, 3);
+    float *before = copy_of(floats_of(&c), count), *row = test_floats(k), *col = test_floats(k);
+    kernels->gemm(floats_of(&a), floats_of(&b), k, floats_of(&c), ldc, rows, cols, accumulate);
+    for (size_t at = 0; at < count; at++) {
+        size_t i = at / ldc, j = at % ldc;
+        if (j >= cols) { /* between the rows */
+            CHECK(test_same(&floats_of(&c)[at], &before[at], 1));
+            continue;
+        }
+        for (size_t s = 0; s < k; s++) {
+            row[s] = floats_of(&a)[s * mr + i];
+            col[s] = floats_of(&b)[s * nr + j];
+        }
+        CHECK(is_near(floats_of(&c)[at], dot_of(row, col, k, accumulate ? (double)before[at] : 0)));
+    }
+    free(before);
+    free(row);
+    free(col);
+    test_fence_close(&a);
+    test_fence_close(&b);
+    test_fence_close(&c);
+}
+
+static void register_tiles(void) {
+    static const size_t depths[] = {1, 2, 3, 8, 31, 256};
+    FOR_EACH_PATH(simd) {
+        const msae_kernels *kernels = msae__kernels_for(simd);
+        for (size_t rows = 1; rows <= kernels->mr; rows++) {
+            for (size_t cols = 1; cols <= kernels->nr; cols++) {
+                for (size_t i = 0; i < COUNT(depths); i++) {
+                    note_path(kernels, rows, cols, depths[i]);
+                    check_tile(kernels, rows, cols, depths[i], cols, i & 1);
+                    check_tile(kernels, rows, cols, depths[i], kernels->nr + 5, !(i & 1));
+                }
+            }
+        }
+    }
+}
+
+/* C = A B^T + bias of any shape, with rows of A and B further apart than they are long. */
+static void check_matmul(msae_simd simd, size_t rows, size_t cols, size_t depth) {
+    const msae_kernels *kernels = msae__kernels_for(simd);
+    const msae_parallel alone = {NULL, NULL, 0};
+    msae__matmul p;
+    memset(&p, 0, sizeof p);
+    p.kernels = kernels;
+    p.rows = rows;
+    p.cols = cols;
+    p.depth = depth;
+    p.a_stride = depth + 3;
+    p.b_stride = depth + 1;
+    p.ldc = cols + 2;
+    size_t count = (rows - 1) * p.ldc + cols;
+    test_fence a = random_fence(1, rows * p.a_stride, 1), b = random_fence(2, cols * p.b_stride, 2);
+    test_fence bias = random_fence(3, cols, 3), c = random_fence(4, count, 4);
+    test_fence packed = random_fence(5, msae__packed_floats(kernels, rows, depth), 0);
+    test_fence panels = random_fence(6, kernels->nr * MSAE__KC, 0);
+    p.a = floats_of(&a);
+    p.b = floats_of(&b);
+    p.bias = floats_of(&bias);
+    p.c = floats_of(&c);
+    p.packed = floats_of(&packed);
+    p.panels = floats_of(&panels);
+    float *before = copy_of(p.c, count);
+    msae__run_matmul(&p, &alone);
+    note_path(kernels, rows, cols, depth);
+    for (size_t at = 0; at < count; at++) {
+        size_t i = at / p.ldc, j = at % p.ldc;
+        if (j < cols) {
+            CHECK(is_near(p.c[at], dot_of(p.a + i * p.a_stride, p.b + j * p.b_stride, depth,
+                                          (double)p.bias[j])));
+        } else {
+            CHECK(test_same(&p.c[at], &before[at], 1));
+        }
+    }
+    free(before);
+    test_fence_close(&a);
+    test_fence_close(&b);
+    test_fence_close(&bias);
+    test_fence_close(&c);
+    test_fence_close(&packed);
+    test_fence_close(&panels);
+}
+
+static void matrix_products(void) {
+    static const size_t depths[] = {1, 7, 16, 255, 256, 257, 600};
+    FOR_EACH_PATH(simd) {
+        for (size_t rows = 1; rows <= 20; rows++) {
+            for (size_t cols = 1; cols <= TAIL; cols += 3) check_matmul(simd, rows, cols, 19);
+        }
+        for (size_t depth = 1; depth <= TAIL; depth++) check_matmul(simd, 7, 17, depth);
+        for (size_t i = 0; i < COUNT(depths); i++) check_matmul(simd, 65, 130, depths[i]);
+    }
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Sparse sums
+   ------------------------------------------------------------------------------------------ */
+
+static void check_gather(const msae_kernels *kernels, size_t width, size_t count, size_t stride) {
+    enum { BASE_ROWS = 11 };
+    test_fence base = random_fence(width, (BASE_ROWS - 1) * stride + width, 1);
+    test_fence y = random_fence(width + 1, width, 2), both = random_fence(width + 1, width, 5);
+    test_fence dot = random_fence(width + 2, count, 3), a = random_fence(width + 3, width, 6);
+    float *weight = test_random_floats(width + 4, count, 1);
+    float *y_before = copy_of(floats_of(&y), width), *dot_before = copy_of(floats_of(&dot), count);
+    uint32_t index[TAIL];
+    for (size_t e = 0; e < count; e++) index[e] = (uint32_t)(e * 7 % BASE_ROWS);
+    kernels->gather_axpy(floats_of(&y), floats_of(&base), stride, index, weight, count, width);
+    kernels->gather_dot_axpy(floats_of(&both), floats_of(&dot), floats_of(&a), floats_of(&base),
+                             stride, index, weight, count, width);
+    note_path(kernels, width, count, stride);
+    for (size_t i = 0; i < width; i++) {
+        exact want = {(double)y_before[i], fabs((double)y_before[i])};
+        for (size_t e = 0; e < count; e++) {
+            add(&want, (double)weight[e] * (double)floats_of(&base)[index[e] * stride + i]);
+        }
+        CHECK(is_near(floats_of(&y)[i], want));
+        CHECK(is_near(floats_of(&both)[i], want));
+    }
+    for (size_t e = 0; e < count; e++) {
+        CHECK(
+            is_near(floats_of(&dot)[e], dot_of(floats_of(&a), floats_of(&base) + index[e] * stride,
+                                               width, (double)dot_before[e])));
+    }
+    free(weight);
+    free(y_before);
+    free(dot_before);
+    test_fence_close(&base);
+    test_fence_close(&y);
+    test_fence_close(&both);
+    test_fence_close(&dot);
+    test_fence_close(&a);
+}
+
+static void gathers(void) {
+    FOR_EACH_PATH(simd) {
+        const msae_kernels *kernels = msae__kernels_for(simd);
+        size_t widest = kernels->panel < TAIL ? kernels->panel : TAIL;
+        for (size_t width = 1; width <= widest; width++) {
+            for (size_t count = 0; count <= 9; count++) {
+                check_gather(kernels, width, count, width);
+                check_gather(kernels, width, count, width + 5);
+            }
+            check_gather(kernels, width, TAIL, kernels->panel + 1);
+        }
+    }
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Adam
+   ------------------------------------------------------------------------------------------ */
+
+static void check_adam(const msae_kernels *kernels, size_t n, size_t offset, float project,
+                       float small) {
+    const msae__adam step = {0.5f, 0.9f, 0.999f, 0.99f, 0.01f, 31.6f, 6.25e-10f};
+    const double rescale = 1.25;
+    test_fence p = random_fence(n, n, offset), g = random_fence(n + 1, n, 8 - offset);
+    test_fence m = random_fence(n + 2, n, offset + 1), v = random_fence(n + 3, n, 3);
+    for (size_t i = 0; i < n; i++) {
+        floats_of(&g)[i] *= small;
+        floats_of(&m)[i] *= small;
+        floats_of(&v)[i] *= floats_of(&v)[i] * small * small;
+    }
+    float *p0 = copy_of(floats_of(&p), n), *m0 = copy_of(floats_of(&m), n);
+    float *v0 = copy_of(floats_of(&v), n), *g0 = copy_of(floats_of(&g), n);
+    kernels->adam(floats_of(&p), floats_of(&g), floats_of(&m), floats_of(&v), n, (float)rescale,
+                  project, &step);
+    note_path(kernels, n, offset, small < 1);
+    for (size_t i = 0; i < n; i++) {
+        double value = (double)p0[i] * rescale;
+        double gradient = ((double)g0[i] - (double)project * value) * (double)step.clip;
+        double scale = fabs((double)g0[i]) + fabs((double)project * value) + fabs((double)m0[i]);
+        double m1 = (double)step.beta1 * (double)m0[i] + (1 - (double)step.beta1) * gradient;
+        double v1 =
+            (double)step.beta2 * (double)v0[i] + (1 - (double)step.beta2) * gradient * gradient;
+        double move = (double)step.rate * m1 / (sqrt(v1) * (double)step.root + (double)step.eps);
+        CHECK(fabs((double)floats_of(&m)[i] - m1) <= 1e-6 * scale + 1e-29);
+        CHECK(fabs((double)floats_of(&v)[i] - v1) <= 1e-4 * v1 + 1e-34);
+        CHECK(fabs((double)floats_of(&p)[i] - (value * (double)step.decay - move)) <= 1e-5);
+        CHECK(test_same(&floats_of(&g)[i], &g0[i], 1));
+        /* No denormals, ever: they slow every later step. */
+        CHECK(fpclassify(floats_of(&m)[i]) != FP_SUBNORMAL);
+        CHECK(fpclassify(floats_of(&v)[i]) != FP_SUBNORMAL);
+    }
+    free(p0);
+    free(m0);
+    free(v0);
+    free(g0);
+    test_fence_close(&p);
+    test_fence_close(&g);
+    test_fence_close(&m);
+    test_fence_close(&v);
+}
+
+static void adam_steps(void) {
+    FOR_EACH_PATH(simd) {
+        const msae_kernels *kernels = msae__kernels_for(simd);
+        for (size_t n = 0; n <= TAIL; n++) {
+            for (size_t offset = 0; offset < 8; offset++) {
+                check_adam(kernels, n, offset, 0, 1);
+                check_adam(kernels, n, offset, 0.3f, 1);
+                check_adam(kernels, n, offset, 0, 1e-19f); /* squares are denormal */
+            }
+        }
+    }
+}
+
+int main(void) {
+    RUN(dots);
+    RUN(axpys);
+    RUN(register_tiles);
+    RUN(matrix_products);
+    RUN(gathers);
+    RUN(adam_steps);
+    return test_finish();
+}
