@@ -3013,6 +3013,7 @@ struct msae_train_workspace {
 
     /* for each worker */
     float *panels;             /* nr * MSAE__KC */
+    float *decoder_panels;     /* columns of the decoder [n][MSAE__PANEL] */
     uint32_t *keys, *scratch;  /* [n] */
     uint32_t *list_rows, *list_levels; /* [MSAE__LATENT_BLOCK][tile_rows] */
     float *list_values, *list_dots;
@@ -3094,6 +3095,7 @@ static void msae__train_layout(msae_trainer *trainer, msae__arena *arena) {
         ws->row_counts = MSAE__TAKE(arena, size_t, rows);
     }
     ws->panels = MSAE__TAKE(arena, float, workers *model->kernels->nr *MSAE__KC);
+    ws->decoder_panels = MSAE__TAKE(arena, float, workers *n *MSAE__PANEL);
     ws->keys = MSAE__TAKE(arena, uint32_t, workers *n);
     ws->scratch = MSAE__TAKE(arena, uint32_t, workers *n);
     list = workers * MSAE__LATENT_BLOCK * rows;
@@ -3414,8 +3416,14 @@ static void msae__select_task(void *context, size_t r, size_t worker) {
     }
 }
 
-/* Rows that a decoding task takes through its panel of the decoder. */
-#define MSAE__DECODE_ROWS 32
+/* Rows of the tile that a decoding task takes through its panel of the decoder: all of them, unless
+   there are more workers than panels. */
+static size_t msae__decode_rows(const msae__batch *batch) {
+    const msae_model *model = &batch->trainer->model;
+    const size_t groups = msae__ceil_div(2 * msae__workers(&model->parallel),
+                                         msae__column_panels(model));
+    return msae__ceil_div(batch->rows, groups);
+}
 
 /* For the squared losses, G_i of a row's columns: g_i = 2 a_i (r_i - x) / .., summed from the last level
    to the first, in place of the reconstructions. */
@@ -3450,10 +3458,15 @@ static void msae__decode_task(void *context, size_t task, size_t worker) {
     const size_t d = model->n_inputs, levels = model->n_levels;
     const size_t panels = msae__column_panels(model), panel = task % panels;
     const size_t column = panel * MSAE__PANEL, width = msae__min(MSAE__PANEL, d - column);
-    const size_t from = task / panels * MSAE__DECODE_ROWS;
-    const size_t until = msae__min(from + MSAE__DECODE_ROWS, batch->rows);
+    const size_t group = msae__decode_rows(batch), from = task / panels * group;
+    const size_t until = msae__min(from + group, batch->rows);
     const int cosine = batch->trainer->desc.loss == MSAE_LOSS_COSINE;
-    (void)worker;
+    float *decoder = ws->decoder_panels + worker * model->n_latents * MSAE__PANEL;
+    /* side by side the panel's pieces fill the second-level cache evenly; in place they would all
+       fall into the few sets that their distance of a row reaches */
+    for (size_t j = 0; j < model->n_latents; j++) {
+        memcpy(decoder + j * MSAE__PANEL, model->decoder + j * d + column, width * sizeof *decoder);
+    }
     for (size_t r = from; r < until; r++) {
         const float *target = ws->target + r * ws->stride + column;
         const float mean = ws->rows[r].moments[0], deviation = ws->rows[r].moments[1];
@@ -3467,8 +3480,8 @@ static void msae__decode_task(void *context, size_t task, size_t worker) {
             const size_t end = ws->ends[r * levels + i];
             float *out = ws->levels + (r * levels + i) * ws->stride + column;
             double error = 0, product = 0, square = 0;
-            model->kernels->gather_axpy(sum, model->decoder + column, d, index + start,
-                                        value + start, end - start, width);
+            model->kernels->gather_axpy(sum, decoder, MSAE__PANEL, index + start, value + start,
+                                        end - start, width);
             start = end;
             for (size_t k = 0; k < width; k++) {
                 double off;
@@ -3872,7 +3885,7 @@ static msae_status msae__run_tiles(msae__batch *batch, size_t total, float *reco
         for (size_t r = 0; r < batch->rows; r++) ws->rows[r].l0 = 0;
         if (model->recipe != MSAE_RECIPE_BATCHTOPK) msae__encode_tile(batch);
         msae__parallel_for(parallel, batch->rows, msae__select_task, batch);
-        msae__parallel_for(parallel, panels * msae__ceil_div(batch->rows, MSAE__DECODE_ROWS),
+        msae__parallel_for(parallel, panels * msae__ceil_div(batch->rows, msae__decode_rows(batch)),
                            msae__decode_task, batch);
         if (recon || latents) msae__export_tile(batch, total, recon, latents);
         msae__parallel_for(parallel, batch->rows, msae__loss_task, batch);
