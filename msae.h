@@ -36,7 +36,81 @@
        if (msae_fit(&trainer, &data, NULL, NULL, &error) != MSAE_OK) ...
        if (msae_save_file(&trainer.model, "clip.safetensors", &error) != MSAE_OK) ...
 
-@MANUAL@
+   MANUAL
+
+   Quick start. Copy this file into your project. Link with -lm, and with -lpthread if you define
+   MSAE_USE_PTHREADS. The kernels carry their own target attributes and are chosen at run time, so
+   plain -O2 is all the compiler needs; -march=native adds nothing. examples/hello.c is a whole
+   program, examples/msae.c a command-line tool with training, evaluation, encoding and naming.
+
+   What it does NOT do. No GPU, no images or text (bring embeddings), no threads of its own, no
+   printing, no global state, no exit, no errno. It trains one SAE at a time over data in memory.
+
+   Shapes. B rows in a batch, d inputs, n latents, L nesting levels; arrays are row-major float32.
+   In memory encoder and decoder both have one contiguous row per latent, [n, d]; files hold the
+   encoder as [d, n]. Embeddings go in raw and reconstructions come out raw: the mean and the
+   scale of the data belong to the model.
+
+   The model.  pre = (x' - pre_bias) encoder^T + latent_bias,  x' = (x - mean) * scale
+               z_i = softcap(act(TopK_k_i(pre))),  r_i = z_i decoder + pre_bias,  i = 1 .. L
+   and the loss is the weighted mean over the levels (paper, section 3). The levels are nested, so
+   a row is ranked once, the r_i are running sums over one sparse decode, and the gradients are
+   suffix sums: L levels cost what the largest costs. A decoder row is kept at unit norm.
+
+   Configuration. Define before the include, the same in every file; none changes a public struct
+   or prototype.
+       MSAE_IMPLEMENTATION   in exactly one file: the code
+       MSAE_STATIC           all functions static: a private copy for this file
+       MSAE_NO_STDIO         no file functions, no <stdio.h>; the *_memory functions remain
+       MSAE_NO_TRAIN         no training: about a third of the code
+       MSAE_NO_ANALYSIS      no metrics and no naming
+       MSAE_NO_SIMD          scalar kernels only, several times slower
+       MSAE_USE_PTHREADS     brings msae_pool, a small thread pool for the parallel hook
+       MSAE_USE_CBLAS        matrix products through cblas_sgemm (a single-threaded one is best)
+       MSAE_FORCE_AVX2       AVX2 under MinGW GCC too, whose stack is not aligned for it
+       MSAE_ASSERT           instead of assert
+       MSAE_MALLOC, MSAE_REALLOC, MSAE_FREE   instead of malloc, realloc, free: all or none
+
+   Memory. Each object takes one block from its descriptor's allocator (zero: MSAE_MALLOC) when it
+   is made, or works in the caller's (*_bytes and *_init_in). Encode, decode and training steps
+   allocate nothing; evaluation and naming take a block and give it back. A model is
+   8 n d bytes (tied: 4 n d) and a little; training 4 times that and a workspace of 20 to 40 MB
+   that does not grow with the batch, but for 20 k bytes a row of batchtopk. The workspace of
+   msae_encode is about 24 n + 12 d bytes, that of the batch functions 256 (n + 2 d) and 24 n more
+   for each worker. The stack needs 64 KB at the deepest.
+
+   Threads. The library starts none. Give a parallel_for hook in the descriptor, or define
+   MSAE_USE_PTHREADS and take msae_pool_parallel(pool). Const functions may run at once on one
+   model, each with its own workspace (and a hook that can be entered twice, or none).
+
+   Errors. Whatever can fail returns an msae_status and fills an optional msae_error with one line
+   and a position (byte of a file, row of data). Nothing is half done: a failed init leaves a
+   zeroed struct, a failed step leaves the model as it was, a failed save the old file.
+
+   Determinism. Seeds are in the descriptors and the generator is this file's own. The same seed,
+   data and instruction path give the same bits for any number of workers. Between paths (scalar,
+   AVX2, NEON) sums are taken in other orders: within 1e-6 of each other for a step (relative L2).
+
+   Numbers. NaN and Inf are found by bit patterns, so -ffast-math does no harm. A row with one is
+   refused by number, or left out and counted (skip_bad). A step whose loss or gradient is not
+   finite is refused. Moments too small to matter are zeroed, so that denormals never slow a step.
+   Rows that have no loss (equal to the mean under nmse, zero under cosine) are left out.
+
+   Files. A model is a safetensors file any reader opens: encoder [d, n], decoder [n, d] (not when
+   tied), pre_bias, latent_bias, mean, scale, log_threshold (jumprelu), threshold (batchtopk), and
+   all hyper-parameters as strings in __metadata__ with a checksum of the header. The reader holds
+   to the format: header length within the file and 100 MB, UTF-8 without duplicate names, known
+   dtypes, shape times size equal to the bytes, no overlap, no hole, nothing behind; only spaces
+   pad. Nothing is believed before it is checked, and nothing is allocated beyond a few times what
+   is really there. Data: .npy (<f2, <f4, <f8, C order), a tensor of a safetensors file, or plain
+   float32 named .._ROWS_COLS.npy.
+
+   Hostile files. Readers never read outside the bytes they were given, recurse, or take more than
+   linear time and memory (n log n for names). A file can still hold a model that computes
+   nonsense.
+
+   Changelog
+       0.1.0  first version
 */
 
 #ifndef MSAE_H
@@ -69,15 +143,15 @@ extern "C" {
    ------------------------------------------------------------------------------------------ */
 
 /* Every status with its text, once. */
-#define MSAE_STATUS_LIST(X)                                                                        \
-    X(MSAE_OK, "ok")                                                                               \
-    X(MSAE_ERROR_ARGUMENT, "invalid argument")                                                     \
-    X(MSAE_ERROR_MEMORY, "out of memory")                                                          \
-    X(MSAE_ERROR_SHAPE, "shapes do not match")                                                     \
-    X(MSAE_ERROR_NOT_FINITE, "NaN or Inf")                                                         \
-    X(MSAE_ERROR_IO, "reading or writing failed")                                                  \
-    X(MSAE_ERROR_FORMAT, "malformed file")                                                         \
-    X(MSAE_ERROR_UNSUPPORTED, "not supported")                                                     \
+#define MSAE_STATUS_LIST(X)                       \
+    X(MSAE_OK, "ok")                              \
+    X(MSAE_ERROR_ARGUMENT, "invalid argument")    \
+    X(MSAE_ERROR_MEMORY, "out of memory")         \
+    X(MSAE_ERROR_SHAPE, "shapes do not match")    \
+    X(MSAE_ERROR_NOT_FINITE, "NaN or Inf")        \
+    X(MSAE_ERROR_IO, "reading or writing failed") \
+    X(MSAE_ERROR_FORMAT, "malformed file")        \
+    X(MSAE_ERROR_UNSUPPORTED, "not supported")    \
     X(MSAE_ERROR_STOPPED, "stopped by the caller")
 
 #define MSAE_STATUS_ENUM(code, text) code,
@@ -192,10 +266,11 @@ typedef struct msae_model_desc {
 
     /* Nesting (msae recipes). Either an explicit list, ascending, each <= n_latents .. */
     const size_t *nesting;
-    size_t n_levels; /* .. of this length (<= MSAE_MAX_LEVELS), copied; or, when 0, */
+    size_t n_levels;      /* .. of this length (<= MSAE_MAX_LEVELS), copied; or, when 0, */
     size_t nesting_start; /* start, 2 start, 4 start .. <= n, then n. 0: 64 */
-    const float *level_weights; /* the caller's own, one per level, >= 0 and not all zero; or NULL */
-    size_t n_level_weights;     /* length of level_weights, must equal the number of levels */
+    const float
+        *level_weights;     /* the caller's own, one per level, >= 0 and not all zero; or NULL */
+    size_t n_level_weights; /* length of level_weights, must equal the number of levels */
 
     size_t k;        /* topk: 0 means 64; batchtopk: 0 means 32 (both at most n by default) */
     int tied;        /* 1: decoder = encoder^T, one parameter */
@@ -222,9 +297,9 @@ typedef struct msae_history {
 typedef struct msae_kernels msae_kernels; /* the table of an instruction path; private */
 
 /* A model. The fields may be read freely; the arrays may be written between calls, the rest only
-   by the functions below. Const functions may run on many threads at once over one model, each with a
-   workspace of its own, if the model's parallel hook is unset or can be entered by several threads;
-   writing (training, editing arrays) must be alone. */
+   by the functions below. Const functions may run on many threads at once over one model, each
+   with a workspace of its own, if the model's parallel hook is unset or can be entered by several
+   threads; writing (training, editing arrays) must be alone. */
 typedef struct msae_model {
     size_t n_inputs, n_latents; /* d, n */
     msae_recipe recipe;
@@ -269,8 +344,8 @@ MSAE_API msae_status msae_model_bytes(const msae_model_desc *desc, size_t *bytes
    failure nothing is held and msae_model_free is allowed. */
 MSAE_API msae_status msae_model_init(msae_model *model, const msae_model_desc *desc,
                                      msae_error *error);
-MSAE_API msae_status msae_model_init_in(msae_model *model, const msae_model_desc *desc, void *memory,
-                                        size_t bytes, msae_error *error);
+MSAE_API msae_status msae_model_init_in(msae_model *model, const msae_model_desc *desc,
+                                        void *memory, size_t bytes, msae_error *error);
 /* Gives back what the model owns and zeroes the struct; fine on a zeroed struct. */
 MSAE_API void msae_model_free(msae_model *model);
 
@@ -309,7 +384,8 @@ MSAE_API msae_status msae_encode_dense(const msae_model *model, void *workspace,
 
 /* The raw reconstruction out [d] of `count` codes in any order. A model with `normalize` needs to
    know the row's own mean and deviation: use msae_decode_with. Latents >= n are ignored. */
-MSAE_API void msae_decode(const msae_model *model, const msae_code *codes, size_t count, float *out);
+MSAE_API void msae_decode(const msae_model *model, const msae_code *codes, size_t count,
+                          float *out);
 
 /* Mean and deviation of one raw row in the model's space; {0, 1} unless the model normalizes. */
 MSAE_API void msae_row_moments(const msae_model *model, const float *x, float moments[2]);
@@ -348,8 +424,8 @@ typedef enum msae_dtype {
 MSAE_API size_t msae_dtype_bytes(msae_dtype dtype);
 MSAE_API const char *msae_dtype_name(msae_dtype dtype);
 
-/* A matrix of rows. Either a view of the caller's memory or, after msae_data_load_file, the owner of
-   its bytes. Values are little-endian and need no alignment. Reading is thread-safe. */
+/* A matrix of rows. Either a view of the caller's memory or, after msae_data_load_file, the owner
+   of its bytes. Values are little-endian and need no alignment. Reading is thread-safe. */
 typedef struct msae_data {
     size_t rows, cols;
     msae_dtype dtype; /* F32, F16, BF16 or F64 */
@@ -374,7 +450,8 @@ MSAE_API msae_status msae_data_load_file(msae_data *data, const char *path, cons
 #endif
 MSAE_API void msae_data_free(msae_data *data);
 
-/* Rows first .. first + rows - 1, or the rows index[0 .. rows - 1], as float32 into out [rows, cols]. */
+/* Rows first .. first + rows - 1, or the rows index[0 .. rows - 1], as float32 into out [rows,
+   cols]. */
 MSAE_API void msae_data_read(const msae_data *data, size_t first, size_t rows, float *out);
 MSAE_API void msae_data_gather(const msae_data *data, const size_t *index, size_t rows, float *out);
 
@@ -398,9 +475,10 @@ MSAE_API msae_status msae_data_statistics(const msae_data *data, msae_scaling sc
 
 /* The geometric median [d] of (x - mean) * scale by Weiszfeld's iteration from the mean (until the
    step's norm is below 1e-5, at most 1000 rounds). `mean` NULL: zero. Allocates about 32 * d. */
-MSAE_API msae_status msae_data_geometric_median(const msae_data *data, const float *mean, float scale,
-                                                int skip_bad, const msae_allocator *allocator,
-                                                float *median, msae_error *error);
+MSAE_API msae_status msae_data_geometric_median(const msae_data *data, const float *mean,
+                                                float scale, int skip_bad,
+                                                const msae_allocator *allocator, float *median,
+                                                msae_error *error);
 
 #ifndef MSAE_NO_TRAIN
 /* ---------------------------------------------------------------------------------------------
@@ -423,9 +501,10 @@ typedef enum msae_schedule {
     MSAE_SCHEDULE_COUNT
 } msae_schedule;
 
-MSAE_API const char *msae_loss_name(msae_loss loss);             /* "nmse", "mse", "cosine" */
-MSAE_API const char *msae_schedule_name(msae_schedule schedule); /* "linear", "cosine", "constant" */
-MSAE_API const char *msae_scaling_name(msae_scaling scaling);    /* "rms", "paper", "none" */
+MSAE_API const char *msae_loss_name(msae_loss loss); /* "nmse", "mse", "cosine" */
+MSAE_API const char *msae_schedule_name(
+    msae_schedule schedule);                                  /* "linear", "cosine", "constant" */
+MSAE_API const char *msae_scaling_name(msae_scaling scaling); /* "rms", "paper", "none" */
 
 /* A training run. Zero means default; MSAE_OFF says zero where the default is something else. */
 typedef struct msae_train_desc {
@@ -475,10 +554,10 @@ typedef struct msae_trainer {
     msae_train_desc desc; /* resolved */
     msae_parameters grad;
     msae_parameters moment1, moment2; /* Adam's m and v */
-    float *loss_mean; /* [d]: m of nmse in the model's space; zero, right for centred data */
-    uint64_t step;    /* updates made */
-    uint64_t rows;    /* rows seen */
-    float lr_factor;  /* the schedule's factor on lr; msae_train_schedule sets it */
+    float *loss_mean;   /* [d]: m of nmse in the model's space; zero, right for centred data */
+    uint64_t step;      /* updates made */
+    uint64_t rows;      /* rows seen */
+    float lr_factor;    /* the schedule's factor on lr; msae_train_schedule sets it */
     int has_statistics; /* 1 once mean and scale were set from data */
     struct msae_train_workspace *workspace; /* private */
     void *memory;
@@ -494,26 +573,29 @@ MSAE_API msae_status msae_train_desc_resolve(const msae_train_desc *desc, msae_t
    for batchtopk, which holds its k * batch kept latents). */
 MSAE_API msae_status msae_trainer_bytes(const msae_train_desc *desc, size_t *bytes,
                                         msae_error *error);
-/* All memory is taken here; steps allocate nothing. `_in` uses the caller's memory. The model inside
-   the trainer is a full msae_model: encode with it, save it. It lives as long as the trainer. */
+/* All memory is taken here; steps allocate nothing. `_in` uses the caller's memory. The model
+   inside the trainer is a full msae_model: encode with it, save it. It lives as long as the
+   trainer. */
 MSAE_API msae_status msae_trainer_init(msae_trainer *trainer, const msae_train_desc *desc,
                                        msae_error *error);
 MSAE_API msae_status msae_trainer_init_in(msae_trainer *trainer, const msae_train_desc *desc,
                                           void *memory, size_t bytes, msae_error *error);
 MSAE_API void msae_trainer_free(msae_trainer *trainer);
 
-/* Mean and scale (and the geometric median, if the descriptor asks) from the data into the model. */
+/* Mean and scale (and the geometric median, if the descriptor asks) from the data into the model.
+   */
 MSAE_API msae_status msae_train_statistics(msae_trainer *trainer, const msae_data *data,
                                            msae_error *error);
 
 /* First half of a step: loss and gradients of `rows` rows of raw data (rows index[0 ..], or the
-   first ones when index is NULL) into trainer->grad, replacing what was there. On failure the model is
-   as before. stats may be NULL. */
+   first ones when index is NULL) into trainer->grad, replacing what was there. On failure the
+   model is as before. stats may be NULL. */
 MSAE_API msae_status msae_train_gradients(msae_trainer *trainer, const msae_data *data,
                                           const size_t *index, size_t rows, msae_step_stats *stats,
                                           msae_error *error);
-/* Second half: decoder rows to unit norm, projection, clipping, AdamW (spec of the published code, in
-   its order). Fails on a NaN or Inf gradient with the model unchanged. Adds to stats what it knows. */
+/* Second half: decoder rows to unit norm, projection, clipping, AdamW (spec of the published code,
+   in its order). Fails on a NaN or Inf gradient with the model unchanged. Adds to stats what it
+   knows. */
 MSAE_API msae_status msae_train_update(msae_trainer *trainer, msae_step_stats *stats,
                                        msae_error *error);
 /* Both halves on raw rows x [rows, d]. */
@@ -543,8 +625,8 @@ typedef struct msae_sampler {
 MSAE_API msae_status msae_sampler_init(msae_sampler *sampler, size_t rows, size_t batch,
                                        uint64_t seed, const msae_allocator *allocator,
                                        msae_error *error);
-/* The next batch's row numbers in *index (owned by the sampler, valid until the next call); the last
-   batch of an epoch may be smaller. Returns their number, 0 once at the end of each epoch. */
+/* The next batch's row numbers in *index (owned by the sampler, valid until the next call); the
+   last batch of an epoch may be smaller. Returns their number, 0 once at the end of each epoch. */
 MSAE_API size_t msae_sampler_next(msae_sampler *sampler, const size_t **index);
 MSAE_API void msae_sampler_free(msae_sampler *sampler);
 
@@ -557,10 +639,10 @@ typedef struct msae_progress {
 } msae_progress;
 typedef int (*msae_progress_fn)(const msae_progress *progress, void *user);
 
-/* The whole run: statistics unless there are some, then every epoch of the descriptor. MSAE_ERROR_STOPPED
-   when the callback (NULL: none) ended it. Allocates 8 bytes a row. */
-MSAE_API msae_status msae_fit(msae_trainer *trainer, const msae_data *data, msae_progress_fn progress,
-                              void *user, msae_error *error);
+/* The whole run: statistics unless there are some, then every epoch of the descriptor.
+   MSAE_ERROR_STOPPED when the callback (NULL: none) ended it. Allocates 8 bytes a row. */
+MSAE_API msae_status msae_fit(msae_trainer *trainer, const msae_data *data,
+                              msae_progress_fn progress, void *user, msae_error *error);
 #endif /* MSAE_NO_TRAIN */
 
 #ifndef MSAE_NO_ANALYSIS
@@ -601,7 +683,8 @@ MSAE_API msae_status msae_evaluate(const msae_model *model, const msae_data *dat
                                    const msae_eval_desc *desc, msae_metrics *results,
                                    msae_error *error);
 
-/* The same metrics for given arrays x, recon [rows, d] and latents [rows, n] (k and cknna apart). */
+/* The same metrics for given arrays x, recon [rows, d] and latents [rows, n] (k and cknna apart).
+   */
 MSAE_API msae_status msae_measure(const float *x, const float *recon, const float *latents,
                                   size_t rows, size_t d, size_t n, const msae_allocator *allocator,
                                   msae_metrics *result, msae_error *error);
@@ -705,8 +788,8 @@ MSAE_API void msae_safetensors_close(msae_safetensors *file);
 MSAE_API const msae_tensor *msae_safetensors_find(const msae_safetensors *file, const char *name);
 MSAE_API const msae_metadata *msae_safetensors_metadata(const msae_safetensors *file,
                                                         const char *key);
-/* Bytes of the file that tensors and metadata make, and the file itself into buffer. Names, keys and values
-   are UTF-8 without control characters, quotes and backslashes. */
+/* Bytes of the file that tensors and metadata make, and the file itself into buffer. Names, keys
+   and values are UTF-8 without control characters, quotes and backslashes. */
 MSAE_API msae_status msae_safetensors_bytes(const msae_tensor *tensors, size_t n_tensors,
                                             const msae_metadata *metadata, size_t n_metadata,
                                             size_t *bytes, msae_error *error);
@@ -1313,10 +1396,16 @@ static void msae__scalar_adam(float *p, const float *g, float *m, float *v, size
     }
 }
 
-static const msae_kernels msae__scalar_kernels = {
-    MSAE_SIMD_SCALAR,  MSAE__SCALAR_TILE, MSAE__SCALAR_TILE,        64,
-    msae__scalar_dot,  msae__scalar_axpy, msae__scalar_gemm,        msae__scalar_gather_axpy,
-    msae__scalar_gather_dot_axpy, msae__scalar_adam};
+static const msae_kernels msae__scalar_kernels = {MSAE_SIMD_SCALAR,
+                                                  MSAE__SCALAR_TILE,
+                                                  MSAE__SCALAR_TILE,
+                                                  64,
+                                                  msae__scalar_dot,
+                                                  msae__scalar_axpy,
+                                                  msae__scalar_gemm,
+                                                  msae__scalar_gather_axpy,
+                                                  msae__scalar_gather_dot_axpy,
+                                                  msae__scalar_adam};
 
 /* ---------------------------------------------------------------------------------------------
    Kernels: AVX2 with FMA. 16 registers of 8 floats.
@@ -1363,8 +1452,8 @@ static MSAE__AVX2 void msae__avx2_axpy(float *y, float a, const float *x, size_t
     }
     if (i < n) {
         __m256i mask = msae__avx2_mask(n - i);
-        __m256 sum = _mm256_fmadd_ps(va, _mm256_maskload_ps(x + i, mask),
-                                     _mm256_maskload_ps(y + i, mask));
+        __m256 sum =
+            _mm256_fmadd_ps(va, _mm256_maskload_ps(x + i, mask), _mm256_maskload_ps(y + i, mask));
         _mm256_maskstore_ps(y + i, mask, sum);
     }
 }
@@ -1519,8 +1608,8 @@ static MSAE__AVX2 void msae__avx2_adam(float *p, const float *g, float *m, float
         m1 = _mm256_and_ps(m1, _mm256_cmp_ps(_mm256_andnot_ps(sign, m1),
                                              _mm256_set1_ps(MSAE__TINY_M), _CMP_GE_OQ));
         v1 = _mm256_and_ps(v1, _mm256_cmp_ps(v1, _mm256_set1_ps(MSAE__TINY_V), _CMP_GE_OQ));
-        step = _mm256_div_ps(_mm256_mul_ps(rate, m1),
-                             _mm256_fmadd_ps(_mm256_sqrt_ps(v1), root, eps));
+        step =
+            _mm256_div_ps(_mm256_mul_ps(rate, m1), _mm256_fmadd_ps(_mm256_sqrt_ps(v1), root, eps));
         _mm256_maskstore_ps(m + i, mask, m1);
         _mm256_maskstore_ps(v + i, mask, v1);
         _mm256_maskstore_ps(p + i, mask, _mm256_fmsub_ps(value, decay, step));
@@ -1602,8 +1691,8 @@ static void msae__neon_gemm(const float *a, const float *b, size_t k, float *c, 
     for (size_t s = 0; s < k; s++, a += 8, b += 8) {
         float32x4_t a0 = vld1q_f32(a), a1 = vld1q_f32(a + 4);
         float32x4_t b0 = vld1q_f32(b), b1 = vld1q_f32(b + 4);
-#define MSAE__NEON_ROW(i, av, lane)                                                                \
-    tile[2 * (i)] = vfmaq_laneq_f32(tile[2 * (i)], b0, av, lane);                                  \
+#define MSAE__NEON_ROW(i, av, lane)                               \
+    tile[2 * (i)] = vfmaq_laneq_f32(tile[2 * (i)], b0, av, lane); \
     tile[2 * (i) + 1] = vfmaq_laneq_f32(tile[2 * (i) + 1], b1, av, lane);
         MSAE__NEON_ROW(0, a0, 0)
         MSAE__NEON_ROW(1, a0, 1)
@@ -1682,10 +1771,10 @@ static void msae__neon_adam(float *p, const float *g, float *m, float *v, size_t
         m1 = vfmaq_n_f32(vmulq_n_f32(gradient, 1 - adam->beta1), vld1q_f32(m + i), adam->beta1);
         v1 = vmulq_f32(vmulq_n_f32(gradient, 1 - adam->beta2), gradient);
         v1 = vfmaq_n_f32(v1, vld1q_f32(v + i), adam->beta2);
-        m1 = vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(m1),
-                                             vcagtq_f32(m1, vdupq_n_f32(MSAE__TINY_M))));
-        v1 = vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(v1),
-                                             vcgtq_f32(v1, vdupq_n_f32(MSAE__TINY_V))));
+        m1 = vreinterpretq_f32_u32(
+            vandq_u32(vreinterpretq_u32_f32(m1), vcagtq_f32(m1, vdupq_n_f32(MSAE__TINY_M))));
+        v1 = vreinterpretq_f32_u32(
+            vandq_u32(vreinterpretq_u32_f32(v1), vcgtq_f32(v1, vdupq_n_f32(MSAE__TINY_V))));
         step = vdivq_f32(vmulq_f32(rate, m1), vfmaq_n_f32(eps, vsqrtq_f32(v1), adam->root));
         vst1q_f32(m + i, m1);
         vst1q_f32(v + i, v1);
@@ -1713,18 +1802,23 @@ static const msae_kernels msae__neon_kernels = {MSAE_SIMD_NEON,
 /* The table of a path, or NULL when this build or processor lacks it. */
 static const msae_kernels *msae__kernels_for(msae_simd simd) {
     switch (simd) {
-    case MSAE_SIMD_SCALAR: return &msae__scalar_kernels;
+    case MSAE_SIMD_SCALAR:
+        return &msae__scalar_kernels;
 #ifdef MSAE__HAS_AVX2
     case MSAE_SIMD_AUTO:
         return msae__detect_avx2() ? &msae__avx2_kernels : &msae__scalar_kernels;
-    case MSAE_SIMD_AVX2: return msae__detect_avx2() ? &msae__avx2_kernels : NULL;
+    case MSAE_SIMD_AVX2:
+        return msae__detect_avx2() ? &msae__avx2_kernels : NULL;
 #elif defined(MSAE__HAS_NEON)
     case MSAE_SIMD_AUTO:
-    case MSAE_SIMD_NEON: return &msae__neon_kernels;
+    case MSAE_SIMD_NEON:
+        return &msae__neon_kernels;
 #else
-    case MSAE_SIMD_AUTO: return &msae__scalar_kernels;
+    case MSAE_SIMD_AUTO:
+        return &msae__scalar_kernels;
 #endif
-    default: return NULL;
+    default:
+        return NULL;
     }
 }
 
@@ -1780,8 +1874,8 @@ static void msae__pack_rows(const msae_kernels *kernels, float *out, const float
     }
 }
 
-/* c [rows, ldc] = A B^T for packed A and b [cols][stride]; panel holds nr * MSAE__KC floats. Each element
-   is summed in the same order whatever rows and cols are. */
+/* c [rows, ldc] = A B^T for packed A and b [cols][stride]; panel holds nr * MSAE__KC floats. Each
+   element is summed in the same order whatever rows and cols are. */
 static void msae__product(const msae_kernels *kernels, const float *packed, size_t rows,
                           const float *b, size_t stride, size_t cols, size_t k, float *c,
                           size_t ldc, float *panel) {
@@ -1886,10 +1980,12 @@ static void msae__encode_rows_to(const msae_model *model, const float *centred, 
 static uint32_t msae__key(float pre, msae_activation activation) {
     uint32_t bits = msae__float_bits(pre), magnitude = bits & 0x7fffffffu;
     switch (activation) {
-    case MSAE_ACTIVATION_ABS: return magnitude;
+    case MSAE_ACTIVATION_ABS:
+        return magnitude;
     case MSAE_ACTIVATION_IDENTITY: /* -0 and +0 tie */
         return bits >> 31 ? 0x80000000u - magnitude : 0x80000000u + magnitude;
-    default: return bits >> 31 ? 0 : bits;
+    default:
+        return bits >> 31 ? 0 : bits;
     }
 }
 
@@ -1923,8 +2019,8 @@ static msae__cut msae__cut_within(uint32_t *keys, size_t count, size_t rank) {
 #define MSAE__BIN_SHIFT (3 * MSAE__DIGIT)
 #define MSAE__BINS (1 << (32 - MSAE__BIN_SHIFT))
 
-/* cuts[i] for the k = ks[i] largest of keys [n] that are not 0, ks ascending: one histogram over the
-   upper bits finds the bin of every cut, then only those bins are looked into. Where all are
+/* cuts[i] for the k = ks[i] largest of keys [n] that are not 0, ks ascending: one histogram over
+   the upper bits finds the bin of every cut, then only those bins are looked into. Where all are
    kept the cut is {0, 0}. scratch [n]. Returns the number of keys that are not 0. */
 static size_t msae__cuts(const uint32_t *keys, size_t n, const size_t *ks, size_t levels,
                          msae__cut *cuts, uint32_t *scratch) {
@@ -2056,7 +2152,8 @@ static int msae__is_nested(msae_recipe recipe) {
     return recipe == MSAE_RECIPE_MSAE_UW || recipe == MSAE_RECIPE_MSAE_RW;
 }
 
-/* The nesting list of a resolved descriptor into levels; returns their number or 0 with an error. */
+/* The nesting list of a resolved descriptor into levels; returns their number or 0 with an error.
+   */
 static size_t msae__resolve_levels(const msae_model_desc *desc, size_t *levels, msae_error *error) {
     const size_t n = desc->n_latents;
     size_t count = 0;
@@ -2155,9 +2252,9 @@ MSAE_API msae_status msae_model_desc_resolve(const msae_model_desc *desc, msae_m
                              " nesting levels");
     }
     for (size_t i = 0; i < count; i++) {
-        float weight = r.level_weights                       ? r.level_weights[i]
+        float weight = r.level_weights                   ? r.level_weights[i]
                        : r.recipe == MSAE_RECIPE_MSAE_RW ? (float)(count - i)
-                                                             : 1;
+                                                         : 1;
         if (!(weight >= 0) || !msae__is_finite(weight)) {
             return msae__fail(error, MSAE_ERROR_ARGUMENT, "a level weight is negative");
         }
@@ -2231,7 +2328,8 @@ static void msae__model_weights(msae_model *model, float threshold, uint64_t see
     memset(model->pre_bias, 0, d * sizeof(float));
     memset(model->latent_bias, 0, n * sizeof(float));
     memset(model->mean, 0, d * sizeof(float));
-    for (size_t j = 0; model->log_threshold && j < n; j++) model->log_threshold[j] = logf(threshold);
+    for (size_t j = 0; model->log_threshold && j < n; j++)
+        model->log_threshold[j] = logf(threshold);
 }
 
 MSAE_API msae_status msae_model_bytes(const msae_model_desc *desc, size_t *bytes,
@@ -2253,7 +2351,8 @@ MSAE_API msae_status msae_model_init_in(msae_model *model, const msae_model_desc
     size_t needed;
     msae_status status = msae_model_bytes(desc, &needed, error);
     if (status == MSAE_OK && (!memory || bytes < needed)) {
-        status = msae__fail(error, MSAE_ERROR_MEMORY, "the memory given for the model is too small");
+        status =
+            msae__fail(error, MSAE_ERROR_MEMORY, "the memory given for the model is too small");
     }
     if (status == MSAE_OK) status = msae__model_shape(model, desc, &resolved, error);
     if (status != MSAE_OK) {
@@ -2313,8 +2412,8 @@ static void msae__to_model_space(const msae_model *model, const float *x, float 
     for (size_t i = 0; i < model->n_inputs; i++) out[i] = (x[i] - model->mean[i]) * model->scale;
 }
 
-/* A row of the model's space to what the encoder sees, in place: x = xin - pre_bias. `moments` receives
-   what restores the row's own mean and deviation. */
+/* A row of the model's space to what the encoder sees, in place: x = xin - pre_bias. `moments`
+   receives what restores the row's own mean and deviation. */
 static void msae__to_encoder_input(const msae_model *model, float *x, float moments[2]) {
     const size_t d = model->n_inputs;
     moments[0] = 0;
@@ -2337,19 +2436,19 @@ static void msae__to_encoder_input(const msae_model *model, float *x, float mome
 
 /* What a worker needs to rank one row. */
 typedef struct msae__ranking {
-    uint32_t *keys, *scratch;  /* [n] each */
-    msae_code *codes, *spare;  /* [n] each */
+    uint32_t *keys, *scratch; /* [n] each */
+    msae_code *codes, *spare; /* [n] each */
 } msae__ranking;
 
 /* A tile of rows on its way through the encoder. */
 typedef struct msae__tile {
     const msae_model *model;
     size_t stride;
-    float *centred;          /* [rows][stride] */
-    float *moments;          /* [rows][2] */
-    float *packed;           /* packed rows for the product */
-    float *pre;              /* [rows][n] */
-    float *panels;           /* for each worker nr * MSAE__KC */
+    float *centred;            /* [rows][stride] */
+    float *moments;            /* [rows][2] */
+    float *packed;             /* packed rows for the product */
+    float *pre;                /* [rows][n] */
+    float *panels;             /* for each worker nr * MSAE__KC */
     msae__ranking rankings[1]; /* of worker 0; those of the others follow at ranking_stride */
     size_t ranking_stride;     /* bytes from one worker's arrays to the next's */
 } msae__tile;
@@ -2361,12 +2460,12 @@ static void msae__tile_layout(msae__tile *tile, const msae_model *model, size_t 
     rows = msae__max(1, msae__min(rows, MSAE__INFERENCE_ROWS));
     tile->model = model;
     tile->stride = msae__stride(model->n_inputs);
-    tile->centred = MSAE__TAKE(arena, float, rows *tile->stride);
+    tile->centred = MSAE__TAKE(arena, float, rows * tile->stride);
     tile->moments = MSAE__TAKE(arena, float, rows * 2);
     tile->packed =
         MSAE__TAKE(arena, float, msae__packed_floats(model->kernels, rows, model->n_inputs));
     tile->pre = MSAE__TAKE(arena, float, rows *n);
-    tile->panels = MSAE__TAKE(arena, float, workers *model->kernels->nr *MSAE__KC);
+    tile->panels = MSAE__TAKE(arena, float, workers * model->kernels->nr * MSAE__KC);
     start = arena->used;
     for (size_t w = 0; w < workers; w++) {
         msae__ranking ranking;
@@ -2476,8 +2575,8 @@ struct msae__encode_job {
 static void msae__encode_task(void *context, size_t task, size_t worker) {
     const msae__encode_job *job = (const msae__encode_job *)context;
     msae__ranking ranking = msae__worker_ranking(job->tile, worker);
-    size_t count = msae__rank_row(job->model, job->tile->pre + task * job->model->n_latents, job->k,
-                                  &ranking);
+    size_t count =
+        msae__rank_row(job->model, job->tile->pre + task * job->model->n_latents, job->k, &ranking);
     job->sink(job, job->first + task, task, ranking.codes, count, worker);
 }
 
@@ -2564,7 +2663,8 @@ static void msae__add_codes(const msae_model *model, const msae_code *codes, siz
     }
 }
 
-/* Sum of decoder rows to a raw row: out = ((sum + pre_bias) * deviation + row mean) / scale + mean. */
+/* Sum of decoder rows to a raw row: out = ((sum + pre_bias) * deviation + row mean) / scale +
+   mean. */
 static void msae__to_raw(const msae_model *model, const float *sum, const float moments[2],
                          float *out) {
     for (size_t i = 0; i < model->n_inputs; i++) {
@@ -2581,7 +2681,8 @@ MSAE_API void msae_decode_with(const msae_model *model, const msae_code *codes, 
     msae__to_raw(model, out, moments ? moments : plain, out);
 }
 
-MSAE_API void msae_decode(const msae_model *model, const msae_code *codes, size_t count, float *out) {
+MSAE_API void msae_decode(const msae_model *model, const msae_code *codes, size_t count,
+                          float *out) {
     msae_decode_with(model, codes, count, NULL, out);
 }
 
@@ -2698,7 +2799,8 @@ static void msae__convert(msae_dtype dtype, const unsigned char *bytes, size_t c
         break;
     case MSAE_BF16:
         for (size_t i = 0; i < count; i++) {
-            out[i] = msae__bits_float((uint32_t)bytes[2 * i] << 16 | (uint32_t)bytes[2 * i + 1] << 24);
+            out[i] =
+                msae__bits_float((uint32_t)bytes[2 * i] << 16 | (uint32_t)bytes[2 * i + 1] << 24);
         }
         break;
     default: /* F64; beyond the range of float this gives Inf, which the checks then find */
@@ -2734,7 +2836,8 @@ MSAE_API void msae_data_read(const msae_data *data, size_t first, size_t rows, f
                   rows * data->cols, out);
 }
 
-MSAE_API void msae_data_gather(const msae_data *data, const size_t *index, size_t rows, float *out) {
+MSAE_API void msae_data_gather(const msae_data *data, const size_t *index, size_t rows,
+                               float *out) {
     for (size_t r = 0; r < rows; r++) msae_data_read(data, index[r], 1, out + r * data->cols);
 }
 
@@ -2823,9 +2926,10 @@ MSAE_API msae_status msae_data_statistics(const msae_data *data, msae_scaling sc
     return status;
 }
 
-MSAE_API msae_status msae_data_geometric_median(const msae_data *data, const float *mean, float scale,
-                                                int skip_bad, const msae_allocator *allocator,
-                                                float *median, msae_error *error) {
+MSAE_API msae_status msae_data_geometric_median(const msae_data *data, const float *mean,
+                                                float scale, int skip_bad,
+                                                const msae_allocator *allocator, float *median,
+                                                msae_error *error) {
     const size_t d = data->cols;
     msae__arena arena = msae__arena_over(NULL);
     msae_status status = MSAE_OK;
@@ -2842,8 +2946,8 @@ MSAE_API msae_status msae_data_geometric_median(const msae_data *data, const flo
     sums = MSAE__TAKE(&arena, double, d);
     x = MSAE__TAKE(&arena, float, d);
     memset(at, 0, d * sizeof *at);
-    /* Round 0 weighs all rows alike, which gives the mean; then Weiszfeld: each row by the inverse of
-       its distance from the last point. */
+    /* Round 0 weighs all rows alike, which gives the mean; then Weiszfeld: each row by the inverse
+       of its distance from the last point. */
     for (int round = 0; round <= 1000 && status == MSAE_OK; round++) {
         double weights = 0, moved = 0;
         size_t row = 0;
@@ -2916,10 +3020,10 @@ MSAE_API msae_status msae_train_desc_resolve(const msae_train_desc *desc, msae_t
     r.beta2 = msae__default_float(r.beta2, 0.999f);
     r.eps = msae__default_float(r.eps, 6.25e-10f);
     r.clip = r.clip == MSAE_OFF ? MSAE_OFF : msae__default_float(r.clip, 1);
-    r.sparse_weight = msae__default_float(
-        r.sparse_weight, r.model.recipe == MSAE_RECIPE_RELU       ? 0.003f
-                         : r.model.recipe == MSAE_RECIPE_JUMPRELU ? 0.001f
-                                                                  : MSAE_OFF);
+    r.sparse_weight =
+        msae__default_float(r.sparse_weight, r.model.recipe == MSAE_RECIPE_RELU       ? 0.003f
+                                             : r.model.recipe == MSAE_RECIPE_JUMPRELU ? 0.001f
+                                                                                      : MSAE_OFF);
     if (r.sparse_weight == MSAE_OFF) r.sparse_weight = 0;
     r.bandwidth = msae__default_float(r.bandwidth, 0.001f);
     if (r.schedule == MSAE_SCHEDULE_DEFAULT) r.schedule = MSAE_SCHEDULE_LINEAR;
@@ -2957,13 +3061,13 @@ MSAE_API msae_status msae_train_desc_resolve(const msae_train_desc *desc, msae_t
 
 /* What is known of one row of the tile. */
 typedef struct msae__row {
-    float moments[2];   /* its mean and deviation under normalize, else 0 and 1 */
-    int bad;            /* NaN or Inf: takes no part */
-    double norm;        /* ||x|| */
-    double spread;      /* ||x - m||^2, what nmse divides by */
+    float moments[2]; /* its mean and deviation under normalize, else 0 and 1 */
+    int bad;          /* NaN or Inf: takes no part */
+    double norm;      /* ||x|| */
+    double spread;    /* ||x - m||^2, what nmse divides by */
     double squared_error[MSAE_MAX_LEVELS]; /* of each level; cosine: the loss itself */
-    double sparse;      /* the row's sparsity term */
-    size_t l0;          /* active latents */
+    double sparse;                         /* the row's sparsity term */
+    size_t l0;                             /* active latents */
 } msae__row;
 
 /* A kept latent of a batch (batchtopk). */
@@ -2999,9 +3103,9 @@ struct msae_train_workspace {
     float *projection; /* <graddec_j, decoder_j> [n] */
     double *squares;   /* of the gradients of a block of latents [blocks] */
 
-    uint32_t *fired;   /* how often each latent was active in this window [n] */
+    uint32_t *fired; /* how often each latent was active in this window [n] */
     uint64_t window_steps, window_rows;
-    size_t dead;       /* dead latents of the last full window */
+    size_t dead; /* dead latents of the last full window */
     int had_window;
 
     /* batchtopk: candidates for the batch's largest */
@@ -3012,9 +3116,9 @@ struct msae_train_workspace {
     float lowest;       /* smallest value kept in this batch, 0: none */
 
     /* for each worker */
-    float *panels;             /* nr * MSAE__KC */
-    float *decoder_panels;     /* columns of the decoder [n][MSAE__PANEL] */
-    uint32_t *keys, *scratch;  /* [n] */
+    float *panels;                     /* nr * MSAE__KC */
+    float *decoder_panels;             /* columns of the decoder [n][MSAE__PANEL] */
+    uint32_t *keys, *scratch;          /* [n] */
     uint32_t *list_rows, *list_levels; /* [MSAE__LATENT_BLOCK][tile_rows] */
     float *list_values, *list_dots;
 
@@ -3074,10 +3178,10 @@ static void msae__train_layout(msae_trainer *trainer, msae__arena *arena) {
     ws->centred = MSAE__TAKE(arena, float, rows *stride);
     ws->packed = MSAE__TAKE(arena, float, msae__packed_floats(model->kernels, rows, d));
     ws->latents = MSAE__TAKE(arena, float, rows *n);
-    ws->level = MSAE__TAKE(arena, uint8_t, rows *n + 8); /* read eight at a time */
-    ws->index = MSAE__TAKE(arena, uint32_t, rows *ws->room);
-    ws->value = MSAE__TAKE(arena, float, rows *ws->room);
-    ws->ends = MSAE__TAKE(arena, uint32_t, rows *levels);
+    ws->level = MSAE__TAKE(arena, uint8_t, rows * n + 8); /* read eight at a time */
+    ws->index = MSAE__TAKE(arena, uint32_t, rows * ws->room);
+    ws->value = MSAE__TAKE(arena, float, rows * ws->room);
+    ws->ends = MSAE__TAKE(arena, uint32_t, rows * levels);
     ws->levels = MSAE__TAKE(arena, float, rows *levels *stride);
     ws->partial = MSAE__TAKE(arena, double, msae__column_panels(model) * rows * levels * 3);
     if (model->log_threshold || model->recipe == MSAE_RECIPE_JUMPRELU) {
@@ -3094,10 +3198,10 @@ static void msae__train_layout(msae_trainer *trainer, msae__arena *arena) {
         ws->kept_scratch = MSAE__TAKE(arena, uint32_t, ws->kept_room);
         ws->row_counts = MSAE__TAKE(arena, size_t, rows);
     }
-    ws->panels = MSAE__TAKE(arena, float, workers *model->kernels->nr *MSAE__KC);
+    ws->panels = MSAE__TAKE(arena, float, workers * model->kernels->nr * MSAE__KC);
     ws->decoder_panels = MSAE__TAKE(arena, float, workers *n *MSAE__PANEL);
-    ws->keys = MSAE__TAKE(arena, uint32_t, workers *n);
-    ws->scratch = MSAE__TAKE(arena, uint32_t, workers *n);
+    ws->keys = MSAE__TAKE(arena, uint32_t, workers * n);
+    ws->scratch = MSAE__TAKE(arena, uint32_t, workers * n);
     list = workers * MSAE__LATENT_BLOCK * rows;
     ws->list_rows = MSAE__TAKE(arena, uint32_t, list);
     ws->list_levels = MSAE__TAKE(arena, uint32_t, list);
@@ -3232,8 +3336,8 @@ MSAE_API msae_status msae_train_statistics(msae_trainer *trainer, const msae_dat
 }
 
 /* ---------------------------------------------------------------------------------------------
-   Forward, loss and backward of a batch, tile by tile. Each phase is a parallel loop over rows, over
-   columns or over latents; nothing depends on how the tasks fall on the workers.
+   Forward, loss and backward of a batch, tile by tile. Each phase is a parallel loop over rows,
+   over columns or over latents; nothing depends on how the tasks fall on the workers.
    ------------------------------------------------------------------------------------------ */
 
 typedef struct msae__batch {
@@ -3284,9 +3388,12 @@ static void msae__load_row_task(void *context, size_t r, size_t worker) {
 static int msae__row_has_loss(const msae__batch *batch, const msae__row *row) {
     if (row->bad) return 0;
     switch (batch->trainer->desc.loss) {
-    case MSAE_LOSS_NMSE: return row->spread > 0;
-    case MSAE_LOSS_COSINE: return row->norm > 0;
-    default: return 1;
+    case MSAE_LOSS_NMSE:
+        return row->spread > 0;
+    case MSAE_LOSS_COSINE:
+        return row->norm > 0;
+    default:
+        return 1;
     }
 }
 
@@ -3334,8 +3441,10 @@ static void msae__select_kept(const msae__batch *batch, size_t r) {
     memset(level, 0, n);
     while (low < high) { /* first candidate of this row */
         size_t middle = low + (high - low) / 2;
-        if (ws->kept[middle].row < wanted) low = middle + 1;
-        else high = middle;
+        if (ws->kept[middle].row < wanted)
+            low = middle + 1;
+        else
+            high = middle;
     }
     for (; low < ws->kept_count && ws->kept[low].row == wanted; low++) {
         const msae__kept *kept = ws->kept + low;
@@ -3420,21 +3529,21 @@ static void msae__select_task(void *context, size_t r, size_t worker) {
    there are more workers than panels. */
 static size_t msae__decode_rows(const msae__batch *batch) {
     const msae_model *model = &batch->trainer->model;
-    const size_t groups = msae__ceil_div(2 * msae__workers(&model->parallel),
-                                         msae__column_panels(model));
+    const size_t groups =
+        msae__ceil_div(2 * msae__workers(&model->parallel), msae__column_panels(model));
     return msae__ceil_div(batch->rows, groups);
 }
 
-/* For the squared losses, G_i of a row's columns: g_i = 2 a_i (r_i - x) / .., summed from the last level
-   to the first, in place of the reconstructions. */
+/* For the squared losses, G_i of a row's columns: g_i = 2 a_i (r_i - x) / .., summed from the last
+   level to the first, in place of the reconstructions. */
 static void msae__squared_gradients(const msae__batch *batch, size_t r, size_t column,
                                     size_t width) {
     const struct msae_train_workspace *ws = batch->ws;
     const msae__row *row = ws->rows + r;
     const msae_model *model = &batch->trainer->model;
     const float *target = ws->target + r * ws->stride + column;
-    const double divisor = batch->trainer->desc.loss == MSAE_LOSS_NMSE ? row->spread
-                                                                       : (double)model->n_inputs;
+    const double divisor =
+        batch->trainer->desc.loss == MSAE_LOSS_NMSE ? row->spread : (double)model->n_inputs;
     for (size_t i = model->n_levels; i-- > 0;) {
         float *here = ws->levels + (r * model->n_levels + i) * ws->stride + column;
         const float *above = here + ws->stride;
@@ -3554,8 +3663,8 @@ static void msae__loss_task(void *context, size_t r, size_t worker) {
     }
 }
 
-/* d loss / d pre-activation of one kept latent, given dz, the part of d loss / d latent that comes through
-   the decoder. `value` is the latent (jumprelu: relu(pre)). */
+/* d loss / d pre-activation of one kept latent, given dz, the part of d loss / d latent that comes
+   through the decoder. `value` is the latent (jumprelu: relu(pre)). */
 static float msae__activation_gradient(const msae__batch *batch, size_t r, size_t latent,
                                        float value, float dz, double *threshold_gradient) {
     const struct msae_train_workspace *ws = batch->ws;
@@ -3618,8 +3727,8 @@ static void msae__list_latents(const msae__batch *batch, size_t first, size_t co
     }
 }
 
-/* Gradients of a block of latents, over all rows of the tile. dz and the decoder's gradient read the
-   same rows of G, once; then the encoder's gradient gathers rows of the input. */
+/* Gradients of a block of latents, over all rows of the tile. dz and the decoder's gradient read
+   the same rows of G, once; then the encoder's gradient gathers rows of the input. */
 static void msae__latent_gradients(const msae__batch *batch, size_t first, size_t count,
                                    size_t worker) {
     struct msae_train_workspace *ws = batch->ws;
@@ -3660,8 +3769,8 @@ static void msae__latent_gradients(const msae__batch *batch, size_t first, size_
             const size_t r = lists.rows[e];
             const float value = ws->latents[r * model->n_latents + first + j];
             ws->fired[first + j] += lists.values[e] != 0;
-            lists.dots[e] = msae__activation_gradient(batch, r, first + j, value, lists.dots[e],
-                                                      &threshold);
+            lists.dots[e] =
+                msae__activation_gradient(batch, r, first + j, value, lists.dots[e], &threshold);
             bias += lists.dots[e];
         }
         trainer->grad.latent_bias[first + j] += (float)bias;
@@ -3685,8 +3794,8 @@ static void msae__gradient_task(void *context, size_t task, size_t worker) {
     const size_t blocks = msae__blocks(model);
     if (task < blocks) {
         const size_t first = task * MSAE__LATENT_BLOCK;
-        msae__latent_gradients(batch, first, msae__min(MSAE__LATENT_BLOCK, model->n_latents - first),
-                               worker);
+        msae__latent_gradients(batch, first,
+                               msae__min(MSAE__LATENT_BLOCK, model->n_latents - first), worker);
     } else {
         const size_t column = (task - blocks) * MSAE__PANEL;
         const size_t width = msae__min(MSAE__PANEL, model->n_inputs - column);
@@ -3699,8 +3808,8 @@ static void msae__gradient_task(void *context, size_t task, size_t worker) {
     }
 }
 
-/* The last term of the pre_bias gradient, minus the sum over rows of encoder dpre, is minus the encoder
-   times the latent_bias gradient. */
+/* The last term of the pre_bias gradient, minus the sum over rows of encoder dpre, is minus the
+   encoder times the latent_bias gradient. */
 static void msae__encoder_bias_task(void *context, size_t task, size_t worker) {
     const msae__batch *batch = (const msae__batch *)context;
     const msae_model *model = &batch->trainer->model;
@@ -3762,8 +3871,9 @@ static void msae__keep_largest(msae__batch *batch, size_t limit) {
     batch->lowest_key_value = msae__bits_float(cut.key);
 }
 
-/* Adds the tile's pre-activations to the candidates, in the order of rows and latents. A later tile's value
-   that only equals the lowest of a full set comes too late to be kept, hence > in the tasks. */
+/* Adds the tile's pre-activations to the candidates, in the order of rows and latents. A later
+   tile's value that only equals the lowest of a full set comes too late to be kept, hence > in the
+   tasks. */
 static void msae__add_candidates(msae__batch *batch, size_t limit) {
     struct msae_train_workspace *ws = batch->ws;
     const msae_parallel *parallel = &batch->trainer->model.parallel;
@@ -3806,8 +3916,8 @@ static void msae__encode_tile(msae__batch *batch) {
                          ws->panels, ws->latents);
 }
 
-/* The first look at a batch: refuses bad rows, counts those that take part and, for batchtopk, finds the
-   batch's largest pre-activations. *with_sparse counts rows with a sparsity term. */
+/* The first look at a batch: refuses bad rows, counts those that take part and, for batchtopk,
+   finds the batch's largest pre-activations. *with_sparse counts rows with a sparsity term. */
 static msae_status msae__survey(msae__batch *batch, size_t total, msae_step_stats *stats,
                                 size_t *with_sparse, msae_error *error) {
     struct msae_train_workspace *ws = batch->ws;
@@ -3821,8 +3931,8 @@ static msae_status msae__survey(msae__batch *batch, size_t total, msae_step_stat
         status = msae__load_tile(batch, stats, error);
         if (status != MSAE_OK) return status;
         for (size_t r = 0; r < batch->rows; r++) {
-            *with_sparse += !ws->rows[r].bad &&
-                            (model->recipe == MSAE_RECIPE_JUMPRELU || ws->rows[r].norm > 0);
+            *with_sparse +=
+                !ws->rows[r].bad && (model->recipe == MSAE_RECIPE_JUMPRELU || ws->rows[r].norm > 0);
         }
         if (model->recipe == MSAE_RECIPE_BATCHTOPK) {
             msae__encode_tile(batch);
@@ -3863,8 +3973,8 @@ static void msae__export_tile(const msae__batch *batch, size_t total, float *rec
     }
 }
 
-/* Runs all tiles. zero_rows[i] receives the number of rows without a cosine at level i because their
-   reconstruction is zero. */
+/* Runs all tiles. zero_rows[i] receives the number of rows without a cosine at level i because
+   their reconstruction is zero. */
 static msae_status msae__run_tiles(msae__batch *batch, size_t total, float *recon, float *latents,
                                    msae_step_stats *stats, double *sparse, size_t *zero_rows,
                                    msae_error *error) {
@@ -3892,8 +4002,10 @@ static msae_status msae__run_tiles(msae__batch *batch, size_t total, float *reco
         for (size_t r = 0; r < batch->rows; r++) { /* in the order of the rows */
             const msae__row *row = ws->rows + r;
             for (size_t i = 0; i < levels; i++) {
-                if (row->squared_error[i] >= 0) stats->level_loss[i] += row->squared_error[i];
-                else if (msae__row_has_loss(batch, row)) zero_rows[i]++;
+                if (row->squared_error[i] >= 0)
+                    stats->level_loss[i] += row->squared_error[i];
+                else if (msae__row_has_loss(batch, row))
+                    zero_rows[i]++;
             }
             *sparse += row->sparse;
             stats->l0 += (double)row->l0;
@@ -3997,9 +4109,9 @@ MSAE_API msae_status msae_train_forward(msae_trainer *trainer, const msae_data *
 }
 
 /* ---------------------------------------------------------------------------------------------
-   Optimiser: two passes over the parameters. The first measures: decoder norms, the gradients' parts
-   along the decoder rows, the norm of all gradients. The second changes: rescales, projects, clips and
-   takes AdamW's step, all while a row is in registers.
+   Optimiser: two passes over the parameters. The first measures: decoder norms, the gradients'
+   parts along the decoder rows, the norm of all gradients. The second changes: rescales, projects,
+   clips and takes AdamW's step, all while a row is in registers.
    ------------------------------------------------------------------------------------------ */
 
 typedef struct msae__update {
@@ -4048,8 +4160,9 @@ static void msae__adam_task(void *context, size_t task, size_t worker) {
     for (size_t j = first; j < last; j++) {
         const float norm = ws->norms[j], inverse = 1 / norm;
         const size_t at = j * d;
-        kernels->adam(model->decoder + at, trainer->grad.decoder + at, trainer->moment1.decoder + at,
-                      trainer->moment2.decoder + at, d, inverse, ws->projection[j], &update->adam);
+        kernels->adam(model->decoder + at, trainer->grad.decoder + at,
+                      trainer->moment1.decoder + at, trainer->moment2.decoder + at, d, inverse,
+                      ws->projection[j], &update->adam);
         if (!model->tied) {
             kernels->adam(model->encoder + at, trainer->grad.encoder + at,
                           trainer->moment1.encoder + at, trainer->moment2.encoder + at, d, norm, 0,
@@ -4227,8 +4340,8 @@ MSAE_API void msae_sampler_free(msae_sampler *sampler) {
     memset(sampler, 0, sizeof *sampler);
 }
 
-MSAE_API msae_status msae_fit(msae_trainer *trainer, const msae_data *data, msae_progress_fn progress,
-                              void *user, msae_error *error) {
+MSAE_API msae_status msae_fit(msae_trainer *trainer, const msae_data *data,
+                              msae_progress_fn progress, void *user, msae_error *error) {
     const msae_train_desc *desc = &trainer->desc;
     msae_sampler sampler;
     msae_progress at;
@@ -4418,8 +4531,8 @@ MSAE_API msae_status msae_measure(const float *x, const float *recon, const floa
     return MSAE_OK;
 }
 
-/* CKNNA. The masked matrices have at most ten entries a row, so nothing of size rows x rows is held:
-   each is a list of neighbours with their similarities. */
+/* CKNNA. The masked matrices have at most ten entries a row, so nothing of size rows x rows is
+   held: each is a list of neighbours with their similarities. */
 #define MSAE__NEIGHBOURS 10
 
 typedef struct msae__neighbours {
@@ -4428,7 +4541,7 @@ typedef struct msae__neighbours {
 } msae__neighbours;
 
 typedef struct msae__neighbour_search {
-    size_t first, rows; /* of the block */
+    size_t first, rows;        /* of the block */
     const float *similarities; /* [block][rows] */
     msae__neighbours *out;
 } msae__neighbour_search;
@@ -4489,10 +4602,10 @@ static void msae__find_neighbours(const msae_model *model, const float *a, size_
 
 static void msae__similarity_layout(const msae_model *model, size_t rows, size_t depth,
                                     msae__arena *arena, msae__similarity_memory *memory) {
-    memory->packed = MSAE__TAKE(
-        arena, float, msae__packed_floats(model->kernels, MSAE__SIMILARITY_ROWS, depth));
-    memory->panels = MSAE__TAKE(
-        arena, float, msae__workers(&model->parallel) * model->kernels->nr * MSAE__KC);
+    memory->packed =
+        MSAE__TAKE(arena, float, msae__packed_floats(model->kernels, MSAE__SIMILARITY_ROWS, depth));
+    memory->panels =
+        MSAE__TAKE(arena, float, msae__workers(&model->parallel) * model->kernels->nr * MSAE__KC);
     memory->block = MSAE__TAKE(arena, float, MSAE__SIMILARITY_ROWS *rows);
 }
 
@@ -4537,9 +4650,9 @@ typedef struct msae__cknna_memory {
 static void msae__cknna_layout(const msae_model *model, size_t rows, size_t depth,
                                msae__arena *arena, msae__cknna_memory *memory) {
     msae__similarity_layout(model, rows, depth, arena, &memory->similarity);
-    memory->k.index = MSAE__TAKE(arena, uint32_t, rows *MSAE__NEIGHBOURS);
+    memory->k.index = MSAE__TAKE(arena, uint32_t, rows * MSAE__NEIGHBOURS);
     memory->k.value = MSAE__TAKE(arena, float, rows *MSAE__NEIGHBOURS);
-    memory->p.index = MSAE__TAKE(arena, uint32_t, rows *MSAE__NEIGHBOURS);
+    memory->p.index = MSAE__TAKE(arena, uint32_t, rows * MSAE__NEIGHBOURS);
     memory->p.value = MSAE__TAKE(arena, float, rows *MSAE__NEIGHBOURS);
     memory->s = MSAE__TAKE(arena, float, rows *MSAE__NEIGHBOURS);
     memory->t = MSAE__TAKE(arena, float, rows *MSAE__NEIGHBOURS);
@@ -4696,15 +4809,16 @@ static void msae__sweep_layout(const msae_model *model, size_t n_ks, size_t cknn
     const size_t n = model->n_latents, d = model->n_inputs;
     const size_t workers = msae__workers(&model->parallel);
     memory->x = MSAE__TAKE(arena, float, MSAE__SWEEP_ROWS *d);
-    memory->sweep.out = MSAE__TAKE(arena, msae__row_metrics, MSAE__SWEEP_ROWS *n_ks);
-    memory->sweep.best = MSAE__TAKE(arena, uint32_t, workers *n);
+    memory->sweep.out = MSAE__TAKE(arena, msae__row_metrics, MSAE__SWEEP_ROWS * n_ks);
+    memory->sweep.best = MSAE__TAKE(arena, uint32_t, workers * n);
     memory->sweep.recon = MSAE__TAKE(arena, float, workers * 2 * d);
     memory->lines = MSAE__TAKE(arena, msae__sweep_line, n_ks);
     memory->spread.mean = MSAE__TAKE(arena, double, d);
     memory->workspace = msae__take(arena, msae_workspace_bytes(model, SIZE_MAX), 1);
     memory->cknna_rows = cknna_rows;
     if (cknna_rows) {
-        if (cknna_rows > SIZE_MAX / sizeof(float) / n || cknna_rows > SIZE_MAX / sizeof(float) / d) {
+        if (cknna_rows > SIZE_MAX / sizeof(float) / n ||
+            cknna_rows > SIZE_MAX / sizeof(float) / d) {
             arena->ok = 0;
             return;
         }
@@ -5099,9 +5213,12 @@ static int msae__npy_descr(msae__parser *p, msae_dtype *dtype) {
     msae__parse_space(p);
     start = p->at;
     if (!msae__npy_string(p, &text, &length)) return 0;
-    if (msae__equals(text, length, "<f4")) *dtype = MSAE_F32;
-    else if (msae__equals(text, length, "<f2")) *dtype = MSAE_F16;
-    else if (msae__equals(text, length, "<f8")) *dtype = MSAE_F64;
+    if (msae__equals(text, length, "<f4"))
+        *dtype = MSAE_F32;
+    else if (msae__equals(text, length, "<f2"))
+        *dtype = MSAE_F16;
+    else if (msae__equals(text, length, "<f8"))
+        *dtype = MSAE_F64;
     else if (length > 0 && text[0] == '>') {
         return msae__parse_fail_at(p, start, "the values are big-endian, expected <f2, <f4 or <f8");
     } else {
@@ -5363,7 +5480,8 @@ static int msae__parse_header(msae__parser *p, size_t data_bytes, msae__header *
         if (!msae__parse_expect(p, '}', "the header does not end")) return 0;
     }
     while (p->at < p->end) {
-        if (p->bytes[p->at] != ' ') return msae__parse_fail(p, "the header is padded with no space");
+        if (p->bytes[p->at] != ' ')
+            return msae__parse_fail(p, "the header is padded with no space");
         p->at++;
     }
     return 1;
@@ -5408,8 +5526,10 @@ static void msae__sort(void *items, size_t count, size_t size,
     size_t start = count / 2, end = count;
     while (end > 1) {
         size_t root, child;
-        if (start > 0) start--;
-        else msae__swap_bytes(base, base + --end * size, size);
+        if (start > 0)
+            start--;
+        else
+            msae__swap_bytes(base, base + --end * size, size);
         for (root = start; (child = 2 * root + 1) < end; root = child) {
             if (child + 1 < end && compare(base + child * size, base + (child + 1) * size) < 0) {
                 child++;
@@ -5707,8 +5827,8 @@ static msae_status msae__check_writable(const msae_tensor *tensors, size_t n_ten
 
 static int msae__write_tensors(const msae__sink *sink, const void *user) {
     const msae_safetensors *file = (const msae_safetensors *)user;
-    int ok = msae__write_header(sink, file->tensors, file->n_tensors, file->metadata,
-                                file->n_metadata);
+    int ok =
+        msae__write_header(sink, file->tensors, file->n_tensors, file->metadata, file->n_metadata);
     for (size_t i = 0; ok && i < file->n_tensors; i++) {
         ok = sink->write(sink->user, file->tensors[i].data, file->tensors[i].bytes);
     }
@@ -5829,8 +5949,7 @@ static msae_status msae__writer_file(msae__writer writer, const void *user, cons
         if (!ok) remove(temporary);
     }
     MSAE_FREE(temporary);
-    return ok ? MSAE_OK
-              : msae__fail(error, MSAE_ERROR_IO, "could not be written (disk full?)");
+    return ok ? MSAE_OK : msae__fail(error, MSAE_ERROR_IO, "could not be written (disk full?)");
 }
 
 MSAE_API msae_status msae_safetensors_write_file(const char *path, const msae_tensor *tensors,
@@ -5930,8 +6049,8 @@ static void msae__put_float(msae__text *text, float value) {
     }
 }
 
-/* The number at *at, moved past it; 0 with *ok = 0 when there is none. Plain decimal with an optional
-   fraction and exponent. */
+/* The number at *at, moved past it; 0 with *ok = 0 when there is none. Plain decimal with an
+   optional fraction and exponent. */
 static double msae__read_float(const char **at, const char *end, int *ok) {
     const char *s = *at;
     double mantissa = 0;
@@ -6155,7 +6274,8 @@ MSAE_API msae_status msae_save_memory(const msae_model *model, void *buffer, siz
 }
 
 /* Reading a model's notes: each helper leaves *ok = 0 when a value is missing or malformed. */
-static const msae_metadata *msae__find_note(const msae_safetensors *file, const char *key, int *ok) {
+static const msae_metadata *msae__find_note(const msae_safetensors *file, const char *key,
+                                            int *ok) {
     const msae_metadata *note = msae_safetensors_metadata(file, key);
     if (!note) *ok = 0;
     return note;
@@ -6209,8 +6329,8 @@ static float msae__read_one_float(const msae_safetensors *file, const char *key,
     return *ok ? (float)value : 0;
 }
 
-static int msae__read_choice(const msae_safetensors *file, const char *key, const char *const *names,
-                             int count, int *ok) {
+static int msae__read_choice(const msae_safetensors *file, const char *key,
+                             const char *const *names, int count, int *ok) {
     const msae_metadata *note = msae__find_note(file, key, ok);
     for (int i = 1; note && i < count; i++) {
         if (msae__equals(note->value, note->value_bytes, names[i])) return i;
@@ -6304,15 +6424,17 @@ static msae_status msae__read_shape(const msae_safetensors *file, msae_model_des
     desc->n_latents = msae__read_size(file, "n_latents", &ok);
     desc->recipe =
         (msae_recipe)msae__read_choice(file, "recipe", msae__recipe_names, MSAE_RECIPE_COUNT, &ok);
-    desc->activation = (msae_activation)msae__read_choice(file, "activation",
-                                                          msae__activation_names, 4, &ok);
+    desc->activation =
+        (msae_activation)msae__read_choice(file, "activation", msae__activation_names, 4, &ok);
     desc->tied = msae__read_flag(file, "tied", &ok);
     desc->normalize = msae__read_flag(file, "normalize", &ok);
     desc->soft_cap = msae__read_one_float(file, "soft_cap", &ok);
     desc->n_levels = msae__read_list(file, "nesting", values, MSAE_MAX_LEVELS, &ok);
     for (size_t i = 0; ok && i < desc->n_levels; i++) {
-        if (!(values[i] >= 1 && values[i] <= (double)desc->n_latents)) ok = 0;
-        else nesting[i] = (size_t)values[i];
+        if (!(values[i] >= 1 && values[i] <= (double)desc->n_latents))
+            ok = 0;
+        else
+            nesting[i] = (size_t)values[i];
     }
     desc->n_level_weights = msae__read_list(file, "level_weights", values, MSAE_MAX_LEVELS, &ok);
     for (size_t i = 0; ok && i < desc->n_level_weights; i++) weights[i] = (float)values[i];
@@ -6494,7 +6616,8 @@ static int msae__headerless(msae_data *data, const char *path, const void *bytes
     size_t rows, cols, needed;
     if (length < 4 || strcmp(end, ".npy") != 0) return 0;
     if (msae__is_npy((const unsigned char *)bytes, size)) return 0;
-    if (!msae__number_before(path, &end, &cols) || !msae__number_before(path, &end, &rows)) return 0;
+    if (!msae__number_before(path, &end, &cols) || !msae__number_before(path, &end, &rows))
+        return 0;
     if (!msae__mul(rows, cols, &needed) || !msae__mul(needed, 4, &needed)) return 0;
     if (needed != size || size == 0) return 0;
     *data = msae_data_view((const float *)bytes, rows, cols);

@@ -731,6 +731,32 @@ static void npy_to_disk_and_back(void) {
     unlink(path);
 }
 
+/* Bare float32 whose shape is in the file's name. */
+static void headerless_data(void) {
+    static const float values[6] = {1, 2, 3, 4, 5, 6};
+    static const char *const wrong[] = {"data_2_4.npy", "data_3_1.npy",
+                                        "data_0_3.npy", "data_-2_-3.npy",
+                                        "data.npy",     "data_4294967296_4294967296.npy"};
+    const char *path = in_folder("clip_train_2_3.npy");
+    msae_data data;
+    write_file(path, values, sizeof values);
+    if (CHECK_STATUS(MSAE_OK, msae_data_load_file(&data, path, NULL, NULL, NULL))) {
+        float got[6];
+        CHECK(data.rows == 2 && data.cols == 3);
+        msae_data_read(&data, 0, 2, got);
+        CHECK(test_same(got, values, COUNT(values)));
+        msae_data_free(&data);
+    }
+    unlink(path);
+    for (size_t i = 0; i < COUNT(wrong); i++) {
+        path = in_folder(wrong[i]);
+        test_note("%s", wrong[i]);
+        write_file(path, values, sizeof values);
+        CHECK(msae_data_load_file(&data, path, NULL, NULL, NULL) != MSAE_OK);
+        unlink(path);
+    }
+}
+
 int main(void) {
     if (!mkdtemp(folder)) {
         printf("no folder for files\n");
@@ -756,6 +782,7 @@ int main(void) {
     RUN(places_that_cannot_be_written);
     RUN(places_that_cannot_be_read);
     RUN(npy_to_disk_and_back);
+    RUN(headerless_data);
     rmdir(folder);
     return test_finish();
 }

@@ -268,6 +268,7 @@ static void check_gradients(const test_recipe *recipe, msae_simd simd, size_t d,
     memcpy(trainer.loss_mean, mean, d * sizeof *mean);
     msae_data data = msae_data_view(x, rows, d);
     msae_step_stats stats;
+    memset(&stats, 0, sizeof stats);
     CHECK_STATUS(MSAE_OK, msae_train_gradients(&trainer, &data, NULL, rows, &stats, NULL));
 
     reference r = reference_of(&trainer, x, rows);

@@ -226,6 +226,7 @@ static int print_list(const name_job *job) {
     for (size_t i = 0; i < shown; i++) {
         print_latent(job, candidates[(2 * i + 1) * count / (2 * shown)].latent);
     }
+    printf("%zu of the %zu latents worth showing, out of %zu\n", shown, count, n);
     free(candidates);
     return TOOL_OK;
 }
