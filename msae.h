@@ -1534,7 +1534,8 @@ static MSAE__AVX2 void msae__avx2_gather_axpy(float *y, const float *base, size_
     }
 }
 
-/* As above with a second use of every vector loaded: its product with a goes into the dot. */
+/* As above with a second use of every vector loaded: its product with a goes into the dot. Two
+   rows at a time share the loads of a: 8 sums, 2 dots, 2 weights, and 3 to load into. */
 static MSAE__AVX2 void msae__avx2_gather_dot_axpy(float *y, float *dots, const float *a,
                                                   const float *base, size_t stride,
                                                   const uint32_t *index, const float *weight,
@@ -1547,28 +1548,33 @@ static MSAE__AVX2 void msae__avx2_gather_dot_axpy(float *y, float *dots, const f
         __m256 y2 = _mm256_loadu_ps(y + c + 16), y3 = _mm256_loadu_ps(y + c + 24);
         __m256 y4 = _mm256_loadu_ps(y + c + 32), y5 = _mm256_loadu_ps(y + c + 40);
         __m256 y6 = _mm256_loadu_ps(y + c + 48), y7 = _mm256_loadu_ps(y + c + 56);
-        for (size_t e = 0; e < count; e++) {
-            const float *row = base + index[e] * stride + c;
-            __m256 w = _mm256_broadcast_ss(weight + e);
-            __m256 r0 = _mm256_loadu_ps(row), r1 = _mm256_loadu_ps(row + 8), s0, s1;
-            y0 = _mm256_fmadd_ps(w, r0, y0), s0 = _mm256_mul_ps(_mm256_loadu_ps(ac), r0);
-            y1 = _mm256_fmadd_ps(w, r1, y1), s1 = _mm256_mul_ps(_mm256_loadu_ps(ac + 8), r1);
-            r0 = _mm256_loadu_ps(row + 16), r1 = _mm256_loadu_ps(row + 24);
-            y2 = _mm256_fmadd_ps(w, r0, y2);
-            s0 = _mm256_fmadd_ps(_mm256_loadu_ps(ac + 16), r0, s0);
-            y3 = _mm256_fmadd_ps(w, r1, y3);
-            s1 = _mm256_fmadd_ps(_mm256_loadu_ps(ac + 24), r1, s1);
-            r0 = _mm256_loadu_ps(row + 32), r1 = _mm256_loadu_ps(row + 40);
-            y4 = _mm256_fmadd_ps(w, r0, y4);
-            s0 = _mm256_fmadd_ps(_mm256_loadu_ps(ac + 32), r0, s0);
-            y5 = _mm256_fmadd_ps(w, r1, y5);
-            s1 = _mm256_fmadd_ps(_mm256_loadu_ps(ac + 40), r1, s1);
-            r0 = _mm256_loadu_ps(row + 48), r1 = _mm256_loadu_ps(row + 56);
-            y6 = _mm256_fmadd_ps(w, r0, y6);
-            s0 = _mm256_fmadd_ps(_mm256_loadu_ps(ac + 48), r0, s0);
-            y7 = _mm256_fmadd_ps(w, r1, y7);
-            s1 = _mm256_fmadd_ps(_mm256_loadu_ps(ac + 56), r1, s1);
-            dots[e] += msae__avx2_sum(_mm256_add_ps(s0, s1));
+        for (size_t e = 0; e < count; e += 2) {
+            /* an odd last row is taken with itself, at weight zero */
+            const size_t e1 = e + 1 < count ? e + 1 : e;
+            const float *p = base + index[e] * stride + c, *q = base + index[e1] * stride + c;
+            __m256 w = _mm256_broadcast_ss(weight + e), u = _mm256_broadcast_ss(weight + e1);
+            __m256 s = _mm256_setzero_ps(), t = s, ai, pi, qi;
+            __m128 pair;
+            if (e1 == e) u = s;
+#define MSAE__AVX2_TERM(i, yi)                                            \
+    ai = _mm256_loadu_ps(ac + 8 * (i));                                   \
+    pi = _mm256_loadu_ps(p + 8 * (i)), qi = _mm256_loadu_ps(q + 8 * (i)); \
+    yi = _mm256_fmadd_ps(u, qi, _mm256_fmadd_ps(w, pi, yi));              \
+    s = _mm256_fmadd_ps(ai, pi, s), t = _mm256_fmadd_ps(ai, qi, t);
+            MSAE__AVX2_TERM(0, y0)
+            MSAE__AVX2_TERM(1, y1)
+            MSAE__AVX2_TERM(2, y2)
+            MSAE__AVX2_TERM(3, y3)
+            MSAE__AVX2_TERM(4, y4)
+            MSAE__AVX2_TERM(5, y5)
+            MSAE__AVX2_TERM(6, y6)
+            MSAE__AVX2_TERM(7, y7)
+#undef MSAE__AVX2_TERM
+            s = _mm256_hadd_ps(s, t); /* s01 s23 t01 t23 in each half */
+            pair = _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1));
+            pair = _mm_hadd_ps(pair, pair);
+            dots[e] += _mm_cvtss_f32(pair);
+            if (e1 != e) dots[e1] += _mm_cvtss_f32(_mm_movehdup_ps(pair));
         }
         _mm256_storeu_ps(y + c, y0), _mm256_storeu_ps(y + c + 8, y1);
         _mm256_storeu_ps(y + c + 16, y2), _mm256_storeu_ps(y + c + 24, y3);
@@ -1993,6 +1999,7 @@ static uint32_t msae__key(float pre, msae_activation activation) {
 typedef struct msae__cut {
     uint32_t key;
     size_t ties;
+    int partial; /* 1: more keys are equal than go in, so that their order decides */
 } msae__cut;
 
 #define MSAE__DIGIT 7 /* 21 low bits in three digits */
@@ -2013,6 +2020,7 @@ static msae__cut msae__cut_within(uint32_t *keys, size_t count, size_t rank) {
     }
     cut.key = keys[0];
     cut.ties = rank;
+    cut.partial = rank < count;
     return cut;
 }
 
@@ -2024,14 +2032,21 @@ static msae__cut msae__cut_within(uint32_t *keys, size_t count, size_t rank) {
    kept the cut is {0, 0}. scratch [n]. Returns the number of keys that are not 0. */
 static size_t msae__cuts(const uint32_t *keys, size_t n, const size_t *ks, size_t levels,
                          msae__cut *cuts, uint32_t *scratch) {
-    uint32_t histogram[MSAE__BINS] = {0};
+    uint32_t histogram[MSAE__BINS] = {0}, odd[MSAE__BINS] = {0};
     uint8_t segment_of[MSAE__BINS] = {0}; /* 1 + the segment of scratch with the bin's keys */
     size_t starts[MSAE_MAX_LEVELS + 1], ends[MSAE_MAX_LEVELS], ranks[MSAE_MAX_LEVELS];
     size_t segment[MSAE_MAX_LEVELS], segments = 0, active = 0, above = 0, bin = MSAE__BINS - 1;
-    for (size_t j = 0; j < n; j++) {
+    /* neighbours count in two histograms: the same bin twice in a row would wait for itself */
+    for (size_t j = 0; j + 1 < n; j += 2) {
         histogram[keys[j] >> MSAE__BIN_SHIFT]++;
-        active += keys[j] != 0;
+        odd[keys[j + 1] >> MSAE__BIN_SHIFT]++;
+        active += (size_t)(keys[j] != 0) + (size_t)(keys[j + 1] != 0);
     }
+    if (n % 2) {
+        histogram[keys[n - 1] >> MSAE__BIN_SHIFT]++;
+        active += keys[n - 1] != 0;
+    }
+    for (size_t b = 0; b < MSAE__BINS; b++) histogram[b] += odd[b];
     histogram[0] -= (uint32_t)(n - active);
     starts[0] = 0;
     for (size_t i = 0; i < levels && ks[i] < active; i++) {
@@ -2054,6 +2069,7 @@ static size_t msae__cuts(const uint32_t *keys, size_t n, const size_t *ks, size_
         if (ks[i] >= active) {
             cuts[i].key = 0;
             cuts[i].ties = 0;
+            cuts[i].partial = 0;
             continue;
         }
         cuts[i] = msae__cut_within(scratch + starts[segment[i]],
@@ -3084,7 +3100,7 @@ typedef struct msae__kept {
 /* All that a step works in. The batch runs through in tiles of tile_rows rows. */
 struct msae_train_workspace {
     size_t tile_rows, stride;
-    size_t room; /* most latents that a row can keep */
+    size_t room; /* most latents that a row can keep, and one place for those it does not */
 
     msae__row *rows;   /* [tile_rows] */
     float *target;     /* x in the model's space [tile_rows][stride] */
@@ -3172,7 +3188,7 @@ static void msae__train_layout(msae_trainer *trainer, msae__arena *arena) {
     rows = msae__min(rows, trainer->desc.batch);
     ws->tile_rows = rows;
     ws->stride = stride;
-    ws->room = batchtopk ? n : model->nesting[levels - 1];
+    ws->room = batchtopk ? n : model->nesting[levels - 1] + 1;
     ws->rows = MSAE__TAKE(arena, msae__row, rows);
     ws->target = MSAE__TAKE(arena, float, rows *stride);
     ws->centred = MSAE__TAKE(arena, float, rows *stride);
@@ -3468,6 +3484,53 @@ static size_t msae__level_of(uint32_t key, const msae__cut *cuts, size_t levels,
     return found < i ? found : i;
 }
 
+/* A key's bin of the histogram tells its level at once, but for bins with a cut, where one
+   comparison does. Which keys are kept is as good as random: there must be no branch on it. */
+typedef struct msae__level_table {
+    uint8_t above[MSAE__BINS], below[MSAE__BINS]; /* 1 + the level of keys >= and < cut; 0: none */
+    uint32_t cut[MSAE__BINS];
+} msae__level_table;
+
+/* Returns 0 when two different cuts share a bin or ties are cut apart: then the table is no use. */
+static int msae__fill_level_table(const msae__cut *cuts, size_t levels, msae__level_table *table) {
+    size_t top = MSAE__BINS;
+    memset(table, 0, sizeof *table);
+    for (size_t i = 0; i < levels; i++) {
+        const uint32_t key = cuts[i].key ? cuts[i].key : 1; /* a key of 0 is never active */
+        const size_t bin = key >> MSAE__BIN_SHIFT;
+        const uint8_t next = (uint8_t)(i + 1 < levels ? i + 2 : 0);
+        if (cuts[i].partial) return 0;
+        if (bin == top) {
+            if (table->cut[bin] != key) return 0;
+        } else {
+            memset(table->above + bin, (int)i + 1, top - bin);
+            top = bin;
+            table->cut[bin] = key;
+        }
+        table->below[bin] = next;
+    }
+    return 1;
+}
+
+/* Levels of a row's keys: level[j] = 1 + the level at which latent j enters, 0 for none. */
+static void msae__assign_levels(const uint32_t *keys, size_t n, const msae__cut *cuts,
+                                size_t levels, uint8_t *level) {
+    msae__level_table table;
+    size_t seen[MSAE_MAX_LEVELS] = {0};
+    if (msae__fill_level_table(cuts, levels, &table)) {
+        for (size_t j = 0; j < n; j++) {
+            const size_t bin = keys[j] >> MSAE__BIN_SHIFT;
+            const uint8_t above = table.above[bin], below = table.below[bin];
+            level[j] = keys[j] < table.cut[bin] ? below : above;
+        }
+        return;
+    }
+    for (size_t j = 0; j < n; j++) {
+        const size_t i = keys[j] ? msae__level_of(keys[j], cuts, levels, seen) : levels;
+        level[j] = (uint8_t)(i < levels ? i + 1 : 0);
+    }
+}
+
 /* TopK at every level, and ReLU as the level that keeps all: pre-activations become latents, each
    with its level, listed level by level. */
 static void msae__select_levels(const msae__batch *batch, size_t r, size_t worker) {
@@ -3478,32 +3541,36 @@ static void msae__select_levels(const msae__batch *batch, size_t r, size_t worke
     uint8_t *level = ws->level + r * n;
     uint32_t *index = ws->index + r * ws->room, *ends = ws->ends + r * levels;
     uint32_t *keys = ws->keys + worker * n;
-    size_t next[MSAE_MAX_LEVELS], seen[MSAE_MAX_LEVELS] = {0}, active;
+    size_t next[MSAE_MAX_LEVELS + 1], active, kept;
     msae__cut cuts[MSAE_MAX_LEVELS];
     double l1 = 0;
     msae__keys(z, n, model->activation, keys);
     active = msae__cuts(keys, n, model->nesting, levels, cuts, ws->scratch + worker * n);
     for (size_t i = 0; i < levels; i++) {
-        next[i] = i ? ends[i - 1] : 0;
+        next[i + 1] = i ? ends[i - 1] : 0;
         ends[i] = (uint32_t)msae__min(model->nesting[i], active);
     }
+    kept = ends[levels - 1];
+    msae__assign_levels(keys, n, cuts, levels, level);
+    /* those that are not kept go to the place behind the list, one over the other */
+    next[0] = kept;
     for (size_t j = 0; j < n; j++) {
-        size_t i = keys[j] ? msae__level_of(keys[j], cuts, levels, seen) : levels;
-        if (i == levels) {
-            level[j] = 0;
-            z[j] = 0;
-            continue;
+        const size_t i = level[j], at = next[i];
+        index[at] = (uint32_t)j;
+        value[at] = z[j];
+        next[i] = at + (i != 0);
+    }
+    memset(z, 0, n * sizeof *z);
+    for (size_t e = 0; e < kept; e++) {
+        float v = value[e];
+        if (model->activation == MSAE_ACTIVATION_ABS && v < 0) {
+            level[index[e]] = (uint8_t)(level[index[e]] | MSAE__NEGATIVE);
+            v = -v;
         }
-        level[j] = (uint8_t)(i + 1);
-        if (model->activation == MSAE_ACTIVATION_ABS && z[j] < 0) {
-            level[j] = (uint8_t)(level[j] | MSAE__NEGATIVE);
-            z[j] = -z[j];
-        }
-        z[j] = msae__soft_cap(z[j], model->soft_cap);
-        l1 += fabsf(z[j]);
-        ws->rows[r].l0 += z[j] != 0;
-        index[next[i]] = (uint32_t)j;
-        value[next[i]++] = z[j];
+        v = msae__soft_cap(v, model->soft_cap);
+        l1 += fabsf(v);
+        ws->rows[r].l0 += v != 0;
+        value[e] = z[index[e]] = v;
     }
     if (ws->rows[r].norm > 0) ws->rows[r].sparse = l1 / ws->rows[r].norm;
 }
@@ -3713,15 +3780,15 @@ static void msae__list_latents(const msae__batch *batch, size_t first, size_t co
             uint64_t eight;
             memcpy(&eight, level + j8, 8);
             if (eight == 0) continue;
+            /* written in any case and kept by the count: a branch would be a coin toss */
             for (size_t j = j8; j < j8 + 8 && j < count; j++) {
-                size_t at;
-                if (level[j] == 0) continue;
-                at = j * room + lists->counts[j]++;
+                const size_t at = j * room + lists->counts[j];
                 lists->rows[at] = (uint32_t)r;
                 lists->levels[at] =
                     (uint32_t)(r * model->n_levels + (level[j] & ~MSAE__NEGATIVE) - 1);
                 lists->values[at] = ws->latents[r * n + first + j];
                 lists->dots[at] = 0;
+                lists->counts[j] += level[j] != 0;
             }
         }
     }

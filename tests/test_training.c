@@ -713,7 +713,7 @@ static void trainer_in_the_callers_memory(void) {
     FOR_EACH_RECIPE(recipe) {
         msae_train_desc desc = test_desc(recipe, D, N);
         msae_trainer own, lent;
-        size_t bytes;
+        size_t bytes = 0;
         test_heap heap = {0, 0, 0, 0};
         desc.model.allocator = test_heap_allocator(&heap);
         if (!open_trainer(&own, recipe)) continue;

@@ -60,7 +60,7 @@ int tool_open_codes(tool_codes *codes, const msae_safetensors *file, const char 
         return tool_fail(path,
                          "is not a codes file: indptr I64, indices I32 and values F32 needed");
     }
-    if (starts == 0) return tool_fail(path, "indptr is empty");
+    if (starts < 2) return tool_fail(path, "has no rows");
     codes->rows = starts - 1;
     if (values != codes->entries) {
         return tool_fail(path, "%zu values for %zu indices", values, codes->entries);
@@ -328,10 +328,9 @@ int tool_encode(int argc, char **argv) {
         "encode",
         {{"MODEL", &job.model_path}, {"DATA", &job.data_path}},
         "Writes the active latents of every row of DATA, strongest first, as compressed sparse\n"
-        "rows: the tensors indptr I64 [rows + 1], indices I32 and values F32, so that row r has "
-        "the\n"
-        "entries indptr[r] .. indptr[r + 1] - 1; and moments F32 [rows, 2], each row's mean and\n"
-        "deviation, for a model that normalizes rows.",
+        "rows: the tensors indptr I64 [rows + 1], indices I32 and values F32; row r has the\n"
+        "entries indptr[r] .. indptr[r + 1] - 1. A model that normalizes rows adds moments F32\n"
+        "[rows, 2], each row's mean and deviation.",
         options,
         sizeof options / sizeof options[0],
     };
@@ -370,7 +369,7 @@ static void decode_row(void *context, size_t row, size_t worker) {
         codes[i].latent = (uint32_t)read_i32(job->codes.indices, first + i);
         codes[i].value = read_f32(job->codes.values, first + i);
     }
-    if (job->codes.moments != NULL) {
+    if (job->inputs.model.normalize) {
         moments[0] = read_f32(job->codes.moments, 2 * row);
         moments[1] = read_f32(job->codes.moments, 2 * row + 1);
     }
@@ -387,13 +386,8 @@ static int decode_rows(decode_job *job) {
         const int64_t count = read_i64(job->codes.indptr, r + 1) - read_i64(job->codes.indptr, r);
         if ((size_t)count > job->longest) job->longest = (size_t)count;
     }
-    /* An entry takes eight bytes in memory as in the file, and a row's outputs are bounded by n_inputs
-       of a model that is loaded: neither product can overflow before the allocation refuses. */
-    if (job->longest > SIZE_MAX / parallel.workers || model->n_inputs > SIZE_MAX / (rows + 1)) {
-        return tool_fail_memory();
-    }
-    job->scratch = tool_alloc(job->longest * parallel.workers, sizeof *job->scratch);
-    job->out = tool_alloc(rows * model->n_inputs, sizeof *job->out);
+    job->scratch = tool_alloc(job->longest, parallel.workers * sizeof *job->scratch);
+    job->out = tool_alloc(rows, model->n_inputs * sizeof *job->out);
     if (job->scratch == NULL || job->out == NULL) return tool_fail_memory();
     parallel.parallel_for(parallel.user, rows, decode_row, job);
     if (msae_write_npy(job->output, job->out, rows, model->n_inputs, &error) != MSAE_OK) {

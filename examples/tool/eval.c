@@ -119,12 +119,12 @@ int tool_eval(int argc, char **argv) {
     const tool_syntax syntax = {
         "eval",
         {{"MODEL", &job.model_path}, {"DATA", &job.data_path}},
-        "Measures how well a model rebuilds embeddings from their k strongest latents, for a row "
-        "of\n"
-        "values of k: fvu_row and fvu_set, the unexplained share of the variance; nmse and nmae,\n"
+        "Measures how well a model rebuilds embeddings from their k strongest latents, at\n"
+        "several k: fvu_row and fvu_set, the unexplained share of the variance; nmse and nmae,\n"
         "errors against the size of the embedding; cs, the cosine of both; sparsity and l0, the\n"
-        "share of latents that are off and the number that are on; cknna, how far the codes keep\n"
-        "the embeddings' neighbours; ndn, the number of latents that are never on.",
+        "share of latents that are off and the number that are on; cknna, how far the codes\n"
+        "keep the embeddings' neighbours; ndn, the number of latents that are never on. And of\n"
+        "the model alone: do, how far the latents' directions overlap.",
         options,
         sizeof options / sizeof options[0],
     };

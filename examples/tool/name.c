@@ -41,6 +41,11 @@ static const msae_data *rows_of(const name_job *job) {
     return job->options.data_path != NULL ? &job->rows : &job->inputs.data;
 }
 
+static const char *rows_path(const name_job *job) {
+    const name_options *o = &job->options;
+    return o->data_path != NULL ? o->data_path : o->vocabulary_path;
+}
+
 static const char *label_of(const name_job *job, size_t row) {
     return job->options.data_path != NULL ? job->labels.words[row] : job->words.words[row];
 }
@@ -79,14 +84,14 @@ static int on_encoded(void *user, const tool_encoded *block) {
 }
 
 static int find_top_rows(name_job *job) {
-    const name_options *o = &job->options;
-    const size_t n = job->inputs.model.n_latents;
-    if (o->top > SIZE_MAX / sizeof *job->top / n) return tool_fail_memory();
-    job->top = tool_alloc(n * o->top, sizeof *job->top); /* zeros: stronger than no row */
+    name_options *o = &job->options;
+    const size_t n = job->inputs.model.n_latents, rows = rows_of(job)->rows;
+    if (o->top > rows) o->top = rows;
+    job->top = tool_alloc(n, o->top * sizeof *job->top); /* zeros: stronger than no row */
     job->fires = tool_alloc(n, sizeof *job->fires);
     if (job->top == NULL || job->fires == NULL) return tool_fail_memory();
-    const char *path = o->data_path != NULL ? o->data_path : o->vocabulary_path;
-    return tool_encode_data(&job->inputs.model, rows_of(job), path, o->k, on_encoded, job);
+    return tool_encode_data(&job->inputs.model, rows_of(job), rows_path(job), o->k, on_encoded,
+                            job);
 }
 
 static size_t top_count(const name_job *job, size_t latent) {
@@ -323,12 +328,10 @@ int tool_name(int argc, char **argv) {
     const tool_syntax syntax = {
         "name",
         {{"MODEL", &o->model_path}, {"VOCABULARY", &o->vocabulary_path}},
-        "Names every latent with the word of VOCABULARY (embeddings from the model's own domain) "
-        "that\n"
-        "points most in its direction, and prints a table: latent, name, score (the cosine),\n"
-        "runner_up, runner_up_score, valid; with --top also fires, the number of rows on which "
-        "the\n"
-        "latent is active, and top, its strongest rows.",
+        "Names every latent with the word of VOCABULARY (embeddings from the same source as\n"
+        "the model's data) that points most in its direction. Prints a table: latent, name,\n"
+        "score (the cosine), runner_up, runner_up_score, valid; with --top also fires, the\n"
+        "number of rows on which the latent is active, and top, its strongest rows.",
         options,
         sizeof options / sizeof options[0],
     };
