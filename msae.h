@@ -4990,6 +4990,7 @@ MSAE_API msae_status msae_evaluate(const msae_model *model, const msae_data *dat
     if (data->cols != model->n_inputs) {
         return msae__fail(error, MSAE_ERROR_SHAPE, "data and model differ in width");
     }
+    if (data->rows == 0) return msae__fail(error, MSAE_ERROR_SHAPE, "the data has no rows");
     if (!(local.scale > 0) || !msae__is_finite(local.scale)) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "the scale is not positive");
     }

@@ -179,7 +179,7 @@ static void every_header_byte_changed(void) {
         for (size_t at = 0; at < 8 + header_size(&file); at++) {
             unsigned char kept = file.data[at];
             for (size_t i = 0; i < 8 + COUNT(others); i++) {
-                file.data[at] = i < 8 ? (unsigned char)(kept ^ 1 << i) : others[i - 8];
+                file.data[at] = (unsigned char)(i < 8 ? kept ^ 1 << i : others[i - 8]);
                 if (file.data[at] == kept) continue;
                 test_note("%s, byte %zu is %d, was %d", recipe->name, at, file.data[at], kept);
                 expect_refused(&file);
@@ -188,6 +188,100 @@ static void every_header_byte_changed(void) {
         }
         free(file.data);
     }
+}
+
+/* What another program might have written: a model's file without version and checksum, and with
+   one thing wrong with it. */
+typedef enum damage { NONE, NOTE, DROPPED, RESHAPED, RETYPED } damage;
+
+static int has_key(const msae_metadata *note, const char *key) {
+    return note->key_bytes == strlen(key) && memcmp(note->key, key, note->key_bytes) == 0;
+}
+
+/* `at` is the number of the tensor, or of the note that gets `value` (NULL: is left out). */
+static bytes rewritten(const msae_safetensors *file, damage what, size_t at, const char *value) {
+    msae_tensor tensors[8];
+    msae_metadata notes[64];
+    size_t n_tensors = 0, n_notes = 0;
+    bytes copy = {NULL, 0};
+    for (size_t i = 0; i < file->n_tensors; i++) {
+        msae_tensor *tensor = &tensors[n_tensors];
+        *tensor = file->tensors[i];
+        if (what >= DROPPED && i == at) {
+            if (what == DROPPED) continue;
+            if (what == RESHAPED) tensor->shape[tensor->rank++] = 1;
+            if (what == RETYPED) tensor->dtype = MSAE_I32;
+        }
+        n_tensors++;
+    }
+    for (size_t i = 0; i < file->n_metadata; i++) {
+        msae_metadata *note = &notes[n_notes];
+        *note = file->metadata[i];
+        if (has_key(note, "checksum") || has_key(note, "msae_version")) continue;
+        if (what == NOTE && i == at) {
+            if (!value) continue;
+            note->value = value;
+            note->value_bytes = strlen(value);
+        }
+        n_notes++;
+    }
+    CHECK_STATUS(MSAE_OK,
+                 msae_safetensors_bytes(tensors, n_tensors, notes, n_notes, &copy.size, NULL));
+    copy.data = (unsigned char *)test_alloc(copy.size);
+    CHECK_STATUS(MSAE_OK, msae_safetensors_write(tensors, n_tensors, notes, n_notes, copy.data,
+                                                 copy.size, NULL));
+    return copy;
+}
+
+static void expect_damage_refused(const msae_safetensors *file, damage what, size_t at,
+                                  const char *value) {
+    bytes copy = rewritten(file, what, at, value);
+    expect_refused(&copy);
+    free(copy.data);
+}
+
+static void models_that_contradict_themselves(void) {
+    static const struct {
+        const char *key, *values[8];
+    } wrong[] = {
+        {"format", {"", "other"}},
+        {"n_inputs", {"", "0", "3", "-2", "2x", "2.0", "18446744073709551618"}},
+        {"n_latents", {"", "0", "8", "10", "99999999999999", "18446744073709551625"}},
+        {"recipe", {"", "default", "relu2", "batchtopk", "jumprelu"}},
+        {"activation", {"", "default", "gelu"}},
+        {"tied", {"", "2", "yes"}},
+        {"normalize", {"", "2", "yes"}},
+        {"soft_cap", {"", "-1", "nan", "inf", "1e99", "0x1p3", "1 "}},
+        {"nesting", {"", "4,8,10", "4,8,8", "8,4,9", "0,8,9", "4,,9", "4,8,9,", "4.5,8,9"}},
+        {"level_weights", {"", "1,1", "1,1,1,1", "1,-1,1", "0,0,0", "1,nan,1", "1,1,1e99"}},
+    };
+    bytes model = saved_model(&test_recipes[0], 2, 9);
+    msae_safetensors file;
+    CHECK_STATUS(MSAE_OK, msae_safetensors_open(&file, model.data, model.size, NULL, NULL));
+    bytes copy = rewritten(&file, NONE, 0, NULL);
+    msae_model loaded;
+    CHECK_STATUS(MSAE_OK, msae_load_memory(&loaded, copy.data, copy.size, NULL, NULL));
+    msae_model_free(&loaded);
+    free(copy.data);
+    for (size_t i = 0; i < COUNT(wrong); i++) {
+        const msae_metadata *note = msae_safetensors_metadata(&file, wrong[i].key);
+        if (!CHECK(note != NULL)) continue;
+        size_t at = (size_t)(note - file.metadata);
+        test_note("no %s", wrong[i].key);
+        expect_damage_refused(&file, NOTE, at, NULL);
+        for (size_t v = 0; v < COUNT(wrong[i].values) && wrong[i].values[v]; v++) {
+            test_note("%s \"%s\"", wrong[i].key, wrong[i].values[v]);
+            expect_damage_refused(&file, NOTE, at, wrong[i].values[v]);
+        }
+    }
+    for (size_t i = 0; i < file.n_tensors; i++) {
+        for (int what = DROPPED; what <= RETYPED; what++) {
+            test_note("tensor %zu, damage %d", i, what);
+            expect_damage_refused(&file, (damage)what, i, NULL);
+        }
+    }
+    msae_safetensors_close(&file);
+    free(model.data);
 }
 
 static void weights_that_are_no_numbers(void) {
@@ -766,6 +860,7 @@ int main(void) {
     RUN(tensors_have_their_names_and_shapes);
     RUN(cut_at_every_byte);
     RUN(every_header_byte_changed);
+    RUN(models_that_contradict_themselves);
     RUN(weights_that_are_no_numbers);
     RUN(rules_of_the_format);
     RUN(header_sizes_that_lie);
