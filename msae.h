@@ -494,16 +494,19 @@ typedef enum msae_loss {
 } msae_loss;
 
 typedef enum msae_schedule {
-    MSAE_SCHEDULE_DEFAULT = 0, /* MSAE_SCHEDULE_LINEAR */
-    MSAE_SCHEDULE_LINEAR,      /* constant, then linear to zero over the last fifth of the epochs */
+    MSAE_SCHEDULE_DEFAULT = 0, /* MSAE_SCHEDULE_PUBLISHED */
+    MSAE_SCHEDULE_PUBLISHED,   /* epoch e of E: 1 while e < floor(0.8 E), then (E - e) / (0.2 E), as
+                                  the published code has it: where E is no multiple of five the
+                                  first epoch of the descent is above 1 (here at most 1.25) */
+    MSAE_SCHEDULE_LINEAR,      /* the same, never above 1 */
     MSAE_SCHEDULE_COSINE,      /* 0.1 to 1 over the first epoch, then a cosine down to 0.1 */
     MSAE_SCHEDULE_CONSTANT,
     MSAE_SCHEDULE_COUNT
 } msae_schedule;
 
 MSAE_API const char *msae_loss_name(msae_loss loss); /* "nmse", "mse", "cosine" */
-MSAE_API const char *msae_schedule_name(
-    msae_schedule schedule);                                  /* "linear", "cosine", "constant" */
+/* "published", "linear", "cosine", "constant" */
+MSAE_API const char *msae_schedule_name(msae_schedule schedule);
 MSAE_API const char *msae_scaling_name(msae_scaling scaling); /* "rms", "paper", "none" */
 
 /* A training run. Zero means default; MSAE_OFF says zero where the default is something else. */
@@ -3005,7 +3008,8 @@ MSAE_API msae_status msae_data_geometric_median(const msae_data *data, const flo
    ------------------------------------------------------------------------------------------ */
 
 static const char *const msae__loss_names[] = {"default", "nmse", "mse", "cosine"};
-static const char *const msae__schedule_names[] = {"default", "linear", "cosine", "constant"};
+static const char *const msae__schedule_names[] = {"default", "published", "linear", "cosine",
+                                                   "constant"};
 
 MSAE_API const char *msae_loss_name(msae_loss loss) {
     return (unsigned)loss < MSAE_LOSS_COUNT ? msae__loss_names[loss] : "unknown";
@@ -3042,7 +3046,7 @@ MSAE_API msae_status msae_train_desc_resolve(const msae_train_desc *desc, msae_t
                                                                                       : MSAE_OFF);
     if (r.sparse_weight == MSAE_OFF) r.sparse_weight = 0;
     r.bandwidth = msae__default_float(r.bandwidth, 0.001f);
-    if (r.schedule == MSAE_SCHEDULE_DEFAULT) r.schedule = MSAE_SCHEDULE_LINEAR;
+    if (r.schedule == MSAE_SCHEDULE_DEFAULT) r.schedule = MSAE_SCHEDULE_PUBLISHED;
     if (r.loss == MSAE_LOSS_DEFAULT) r.loss = MSAE_LOSS_NMSE;
     if (r.scaling == MSAE_SCALING_DEFAULT) r.scaling = MSAE_SCALING_RMS;
     if ((unsigned)r.schedule >= MSAE_SCHEDULE_COUNT || (unsigned)r.loss >= MSAE_LOSS_COUNT ||
@@ -4344,11 +4348,13 @@ MSAE_API msae_status msae_train_step(msae_trainer *trainer, const float *x, size
 
 MSAE_API void msae_train_schedule(msae_trainer *trainer, size_t epoch, size_t step, size_t steps) {
     const double epochs = (double)trainer->desc.epochs, e = (double)epoch;
+    const msae_schedule schedule = trainer->desc.schedule;
     double factor = 1;
-    if (trainer->desc.schedule == MSAE_SCHEDULE_LINEAR && e >= floor(0.8 * epochs)) {
-        factor = (epochs - e) / (0.2 * epochs);
-        factor = factor < 0 ? 0 : factor > 1 ? 1 : factor;
-    } else if (trainer->desc.schedule == MSAE_SCHEDULE_COSINE) {
+    if (schedule == MSAE_SCHEDULE_PUBLISHED || schedule == MSAE_SCHEDULE_LINEAR) {
+        const double most = schedule == MSAE_SCHEDULE_LINEAR ? 1 : 1.25;
+        if (e >= floor(0.8 * epochs)) factor = (epochs - e) / (0.2 * epochs);
+        factor = factor < 0 ? 0 : factor > most ? most : factor;
+    } else if (schedule == MSAE_SCHEDULE_COSINE) {
         if (epoch == 0) {
             factor = 0.1 + 0.9 * (double)step / (double)msae__max(steps, 1);
         } else {
@@ -6499,7 +6505,8 @@ static msae_status msae__read_shape(const msae_safetensors *file, msae_model_des
     desc->soft_cap = msae__read_one_float(file, "soft_cap", &ok);
     desc->n_levels = msae__read_list(file, "nesting", values, MSAE_MAX_LEVELS, &ok);
     for (size_t i = 0; ok && i < desc->n_levels; i++) {
-        if (!(values[i] >= 1 && values[i] <= (double)desc->n_latents))
+        if (!(values[i] >= 1 && values[i] <= (double)desc->n_latents) ||
+            values[i] != floor(values[i]))
             ok = 0;
         else
             nesting[i] = (size_t)values[i];

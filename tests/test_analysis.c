@@ -1,7 +1,8 @@
 /* Metrics and names against plain computations; the values themselves are in the golden vectors. */
 #include "test.h"
 
-enum { D = 9, N = 50, ROWS = 45 };
+/* More rows than two tiles have; where there is a bad one, it is in the last. */
+enum { D = 9, N = 50, ROWS = 133, BAD_ROW = 131 };
 
 static int open_model(msae_model *model, const test_recipe *recipe, msae_simd simd,
                       const float *x) {
@@ -99,9 +100,9 @@ static void sweep_of_chosen_ks_without_cknna(void) {
     msae_error error;
     desc.ks = ks;
     CHECK(msae_evaluate(&model, &none, &desc, results, NULL) != MSAE_OK);
-    x[31 * D] = NAN;
+    x[BAD_ROW * D] = NAN;
     CHECK_STATUS(MSAE_ERROR_NOT_FINITE, msae_evaluate(&model, &data, &desc, results, &error));
-    CHECK(error.position == 31);
+    CHECK(error.position == BAD_ROW);
     msae_model_free(&model);
     free(x);
 }
@@ -148,6 +149,27 @@ static void default_list_of_ks(void) {
         CHECK(msae_default_ks(lists[i].n, ks) == lists[i].count);
         CHECK(memcmp(ks, lists[i].ks, lists[i].count * sizeof *ks) == 0);
     }
+}
+
+/* Row r is reconstructed r / 10 too long and has r active latents: means and deviations (n - 1) are
+   those of 0, 1, 2, 3 and of their squares. */
+static void means_and_deviations(void) {
+    enum { FEW = 4, WIDTH = 3 };
+    float x[FEW * WIDTH], recon[FEW * WIDTH], z[FEW * WIDTH] = {0};
+    msae_metrics m;
+    for (size_t i = 0; i < COUNT(x); i++) {
+        size_t row = i / WIDTH, col = i % WIDTH;
+        x[i] = (float)(i * i % 7) + 1;
+        recon[i] = x[i] * (1 + (float)row / 10);
+        if (col < row) z[i] = -0.5f;
+    }
+    CHECK_STATUS(MSAE_OK, msae_measure(x, recon, z, FEW, WIDTH, WIDTH, NULL, &m, NULL));
+    const double squares = 0.035, squares_std = sqrt(0.00163333333333), line_std = sqrt(5.0 / 3);
+    CHECK(near(m.nmse, squares) && near(m.nmse_std, squares_std));
+    CHECK(near(m.fvu_row, squares) && near(m.fvu_row_std, squares_std));
+    CHECK(near(m.nmae, 0.15) && near(m.nmae_std, line_std / 10));
+    CHECK(near(m.l0, 1.5) && near(m.l0_std, line_std));
+    CHECK(near(m.cs, 1) && near(m.cs_std, 0) && near(m.sparsity, 0.5) && m.ndn == 0);
 }
 
 /* What has no value is no number, and a row without variance does not count. */
@@ -263,9 +285,9 @@ static void vocabularies_that_cannot_serve(void) {
     CHECK(names[0].word == 0 && names[0].runner_up == 0 && names[0].runner_up_score == -1);
     CHECK_STATUS(MSAE_ERROR_SHAPE, msae_name_latents(&model, &narrow, NULL, names, NULL));
     CHECK(msae_name_latents(&model, &none, NULL, names, NULL) != MSAE_OK);
-    x[12 * D + 1] = INFINITY;
+    x[BAD_ROW * D + 1] = INFINITY;
     CHECK_STATUS(MSAE_ERROR_NOT_FINITE, msae_name_latents(&model, &bad, NULL, names, &error));
-    CHECK(error.position == 12);
+    CHECK(error.position == BAD_ROW);
     msae_model_free(&model);
     free(x);
 }
@@ -275,6 +297,7 @@ int main(void) {
     RUN(sweep_of_chosen_ks_without_cknna);
     RUN(another_mean_and_scale);
     RUN(default_list_of_ks);
+    RUN(means_and_deviations);
     RUN(metrics_without_a_value);
     RUN(names_are_the_nearest_words);
     RUN(vocabularies_that_cannot_serve);

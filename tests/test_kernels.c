@@ -302,7 +302,8 @@ static void adam_steps(void) {
             for (size_t offset = 0; offset < 8; offset++) {
                 check_adam(kernels, n, offset, 0, 1);
                 check_adam(kernels, n, offset, 0.3f, 1);
-                check_adam(kernels, n, offset, 0, 1e-19f); /* squares are denormal */
+                check_adam(kernels, n, offset, 0, 1e-19f); /* squares are denormal .. */
+                check_adam(kernels, n, offset, 0, 1e-38f); /* .. and here the numbers are */
             }
         }
     }

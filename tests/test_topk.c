@@ -224,35 +224,43 @@ static void large_n(void) {
     }
 }
 
+static void check_batch(size_t rows, size_t n, size_t k, msae_simd simd) {
+    msae_train_desc desc = desc_of(MSAE_RECIPE_BATCHTOPK, MSAE_ACTIVATION_DEFAULT, rows, n, simd);
+    msae_trainer trainer;
+    desc.model.k = k;
+    if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL))) return;
+    float *x = unit_matrix(rows), *pre = test_floats(rows * n), *latents = test_floats(rows * n);
+    msae_data data = msae_data_view(x, rows, rows);
+    for (int p = 0; p < PATTERNS; p++) {
+        test_note("pattern %d, rows %zu, n %zu, k %zu, %s", p, rows, n, k, msae_simd_name(simd));
+        fill((pattern)p, n, pre, rows * n);
+        set_pre_activations(&trainer.model, pre);
+        CHECK_STATUS(MSAE_OK,
+                     msae_train_forward(&trainer, &data, NULL, rows, NULL, latents, NULL, NULL));
+        entry *entries = sorted(pre, rows * n, MSAE_ACTIVATION_RELU);
+        CHECK(is_selection(latents, entries, rows * n, k * rows, MSAE_ACTIVATION_RELU));
+        free(entries);
+    }
+    msae_trainer_free(&trainer);
+    free(x);
+    free(pre);
+    free(latents);
+}
+
 static void batch_selection(void) {
     FOR_EACH_PATH(simd) {
         for (size_t n = 1; n <= 257; n = n * 2 + 1) {
-            for (size_t k = 1; k <= n; k = k * 3 + 1) {
-                size_t rows = 5;
-                msae_train_desc desc =
-                    desc_of(MSAE_RECIPE_BATCHTOPK, MSAE_ACTIVATION_DEFAULT, rows, n, simd);
-                msae_trainer trainer;
-                desc.model.k = k;
-                if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL))) continue;
-                float *x = unit_matrix(rows), *pre = test_floats(rows * n);
-                float *latents = test_floats(rows * n);
-                msae_data data = msae_data_view(x, rows, rows);
-                for (int p = 0; p < PATTERNS; p++) {
-                    test_note("pattern %d, n %zu, k %zu, %s", p, n, k, msae_simd_name(simd));
-                    fill((pattern)p, n, pre, rows * n);
-                    set_pre_activations(&trainer.model, pre);
-                    CHECK_STATUS(MSAE_OK, msae_train_forward(&trainer, &data, NULL, rows, NULL,
-                                                             latents, NULL, NULL));
-                    entry *entries = sorted(pre, rows * n, MSAE_ACTIVATION_RELU);
-                    CHECK(is_selection(latents, entries, rows * n, k * rows, MSAE_ACTIVATION_RELU));
-                    free(entries);
-                }
-                msae_trainer_free(&trainer);
-                free(x);
-                free(pre);
-                free(latents);
-            }
+            for (size_t k = 1; k <= n; k = k * 3 + 1) check_batch(5, n, k, simd);
         }
+    }
+}
+
+/* A batch of several tiles, the last of them short. */
+static void batch_selection_over_tiles(void) {
+    FOR_EACH_PATH(simd) {
+        check_batch(600, 33, 1, simd);
+        check_batch(600, 33, 9, simd);
+        check_batch(600, 33, 33, simd);
     }
 }
 
@@ -287,8 +295,8 @@ static void codes_by_descending_value(void) {
                 size_t n = sizes[i];
                 msae_train_desc desc = desc_of(MSAE_RECIPE_MSAE_UW, (msae_activation)a, 1, n, simd);
                 msae_model model;
-                float *pre = test_floats(n);
                 if (!CHECK_STATUS(MSAE_OK, msae_model_init(&model, &desc.model, NULL))) continue;
+                float *pre = test_floats(n);
                 for (int p = 0; p < PATTERNS; p++) {
                     test_note("pattern %d, n %zu, activation %d, %s", p, n, a,
                               msae_simd_name(simd));
@@ -322,6 +330,7 @@ int main(void) {
     RUN(nested_lists_of_any_steps);
     RUN(large_n);
     RUN(batch_selection);
+    RUN(batch_selection_over_tiles);
     RUN(codes_by_descending_value);
     RUN(largest_floats);
     return test_finish();

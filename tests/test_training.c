@@ -2,10 +2,17 @@
    happens to rows that cannot be trained on. */
 #include "test.h"
 
-enum { D = 11, N = 40, ROWS = 30 };
+/* More rows than a tile has; one of the last tile is the bad one where there is one. */
+enum { D = 11, N = 40, ROWS = 290, BAD_ROW = 271 };
+
+static msae_train_desc desc_of(const test_recipe *recipe) {
+    msae_train_desc desc = test_desc(recipe, D, N);
+    desc.batch = ROWS;
+    return desc;
+}
 
 static int open_trainer(msae_trainer *trainer, const test_recipe *recipe) {
-    msae_train_desc desc = test_desc(recipe, D, N);
+    msae_train_desc desc = desc_of(recipe);
     test_note("%s", recipe->name);
     return CHECK_STATUS(MSAE_OK, msae_trainer_init(trainer, &desc, NULL));
 }
@@ -197,11 +204,11 @@ static void threshold_of_batchtopk(void) {
 }
 
 static void a_batch_beyond_the_descriptor(void) {
-    float *x = test_random_floats(1, 65 * D, 1);
+    float *x = test_random_floats(1, (ROWS + 1) * D, 1);
     FOR_EACH_RECIPE(recipe) {
         msae_trainer trainer;
-        if (!open_trainer(&trainer, recipe)) continue; /* of 64 rows */
-        msae_status status = msae_train_step(&trainer, x, 65, NULL, NULL);
+        if (!open_trainer(&trainer, recipe)) continue;
+        msae_status status = msae_train_step(&trainer, x, ROWS + 1, NULL, NULL);
         CHECK_STATUS(recipe->recipe == MSAE_RECIPE_BATCHTOPK ? MSAE_ERROR_ARGUMENT : MSAE_OK,
                      status);
         CHECK(msae_train_step(&trainer, x, 0, NULL, NULL) != MSAE_OK);
@@ -216,26 +223,26 @@ static void a_batch_beyond_the_descriptor(void) {
 
 static void bad_rows_are_refused(void) {
     float *x = test_random_floats(1, ROWS * D, 1);
-    size_t index[2] = {4, 17};
+    size_t index[2] = {4, BAD_ROW};
     msae_data data = msae_data_view(x, ROWS, D);
-    x[17 * D + 3] = NAN;
+    x[BAD_ROW * D + 3] = NAN;
     FOR_EACH_RECIPE(recipe) {
         msae_trainer trainer, before;
         msae_error error;
         if (!open_trainer(&trainer, recipe) || !open_trainer(&before, recipe)) continue;
         CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
                      msae_train_gradients(&trainer, &data, NULL, ROWS, NULL, &error));
-        CHECK(error.position == 17);
+        CHECK(error.position == BAD_ROW);
         CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
                      msae_train_gradients(&trainer, &data, index, 2, NULL, &error));
-        CHECK(error.position == 17);
+        CHECK(error.position == BAD_ROW);
         CHECK_STATUS(MSAE_ERROR_NOT_FINITE, msae_train_step(&trainer, x, ROWS, NULL, &error));
         CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
                      msae_train_forward(&trainer, &data, NULL, ROWS, NULL, NULL, NULL, &error));
         CHECK_STATUS(MSAE_ERROR_NOT_FINITE, msae_train_statistics(&trainer, &data, &error));
-        CHECK(error.position == 17);
+        CHECK(error.position == BAD_ROW);
         CHECK_STATUS(MSAE_ERROR_NOT_FINITE, msae_data_check(&data, &error));
-        CHECK(error.position == 17);
+        CHECK(error.position == BAD_ROW);
         CHECK(same_trainers(&trainer, &before));
         msae_trainer_free(&trainer);
         msae_trainer_free(&before);
@@ -262,13 +269,13 @@ static void bad_rows_are_skipped_on_request(void) {
     float *x = test_random_floats(1, ROWS * D, 1);
     size_t good[ROWS], n_good = 0;
     x[0] = NAN;
-    x[17 * D + 3] = INFINITY;
+    x[BAD_ROW * D + 3] = INFINITY;
     x[ROWS * D - 1] = -INFINITY;
     for (size_t b = 1; b < ROWS - 1; b++) {
-        if (b != 17) good[n_good++] = b;
+        if (b != BAD_ROW) good[n_good++] = b;
     }
     FOR_EACH_RECIPE(recipe) {
-        msae_train_desc desc = test_desc(recipe, D, N);
+        msae_train_desc desc = desc_of(recipe);
         msae_trainer trainer, reference;
         msae_step_stats stats;
         desc.skip_bad = 1;
@@ -286,7 +293,7 @@ static void batches_of_bad_rows_only(void) {
     float x[2 * D];
     for (size_t i = 0; i < COUNT(x); i++) x[i] = NAN;
     FOR_EACH_RECIPE(recipe) {
-        msae_train_desc desc = test_desc(recipe, D, N);
+        msae_train_desc desc = desc_of(recipe);
         msae_trainer trainer;
         msae_step_stats stats;
         test_note("%s", recipe->name);
@@ -359,25 +366,28 @@ static void open_run(msae_trainer *trainer, msae_schedule schedule, size_t epoch
     CHECK_STATUS(MSAE_OK, msae_trainer_init(trainer, &desc, NULL));
 }
 
-static void linear_and_constant_schedules(void) {
+static void epoch_schedules(void) {
     static const size_t epochs[] = {1, 2, 3, 4, 5, 7, 10, 30, 33};
     for (size_t i = 0; i < COUNT(epochs); i++) {
         double total = (double)epochs[i];
-        msae_trainer linear, constant;
+        msae_trainer published, linear, constant;
+        open_run(&published, MSAE_SCHEDULE_PUBLISHED, epochs[i]);
         open_run(&linear, MSAE_SCHEDULE_LINEAR, epochs[i]);
         open_run(&constant, MSAE_SCHEDULE_CONSTANT, epochs[i]);
         for (size_t e = 0; e < epochs[i]; e++) {
-            double want = (double)e < floor(0.8 * total + 1e-9)
-                              ? 1
-                              : fmin(1, (total - (double)e) / (0.2 * total));
+            double down =
+                (double)e < floor(0.8 * total + 1e-9) ? 1 : (total - (double)e) / (0.2 * total);
             test_note("epoch %zu of %zu", e, epochs[i]);
             for (size_t step = 0; step < 3; step++) {
+                msae_train_schedule(&published, e, step, 3);
                 msae_train_schedule(&linear, e, step, 3);
                 msae_train_schedule(&constant, e, step, 3);
-                CHECK(fabs((double)linear.lr_factor - want) <= 1e-6);
+                CHECK(fabs((double)published.lr_factor - fmin(1.25, down)) <= 1e-6);
+                CHECK(fabs((double)linear.lr_factor - fmin(1, down)) <= 1e-6);
                 CHECK(constant.lr_factor == 1);
             }
         }
+        msae_trainer_free(&published);
         msae_trainer_free(&linear);
         msae_trainer_free(&constant);
     }
@@ -449,6 +459,23 @@ static void every_row_once_an_epoch(void) {
         free(seen);
         free(previous);
     }
+}
+
+static void every_order_is_as_likely(void) {
+    enum { THREE = 3, EPOCHS = 6000 };
+    msae_sampler sampler;
+    const size_t *index;
+    size_t orders[THREE * THREE] = {0};
+    if (!CHECK_STATUS(MSAE_OK, msae_sampler_init(&sampler, THREE, THREE, 1, NULL, NULL))) return;
+    for (size_t epoch = 0; epoch < EPOCHS; epoch++) {
+        CHECK(msae_sampler_next(&sampler, &index) == THREE);
+        orders[index[0] * THREE + index[1]]++;
+        CHECK(msae_sampler_next(&sampler, &index) == 0);
+    }
+    for (size_t i = 0; i < COUNT(orders); i++) {
+        if (i / THREE != i % THREE) CHECK(orders[i] > 850 && orders[i] < 1150);
+    }
+    msae_sampler_free(&sampler);
 }
 
 typedef struct run_log {
@@ -621,7 +648,7 @@ static void defaults_of_a_run(void) {
         CHECK(resolved.beta1 == 0.9f && resolved.beta2 == 0.999f && resolved.eps == 6.25e-10f);
         CHECK(resolved.weight_decay == 0 && resolved.clip == 1);
         CHECK(resolved.loss == MSAE_LOSS_NMSE && resolved.scaling == MSAE_SCALING_RMS);
-        CHECK(resolved.schedule == MSAE_SCHEDULE_LINEAR);
+        CHECK(resolved.schedule == MSAE_SCHEDULE_PUBLISHED);
         if (wanted[i].recipe == MSAE_RECIPE_JUMPRELU) CHECK(resolved.bandwidth == 0.001f);
         desc.sparse_weight = desc.beta1 = desc.beta2 = MSAE_OFF;
         CHECK_STATUS(MSAE_OK, msae_train_desc_resolve(&desc, &resolved, NULL));
@@ -711,7 +738,7 @@ static void memory_of_training(void) {
 static void trainer_in_the_callers_memory(void) {
     float *x = test_random_floats(1, ROWS * D, 1);
     FOR_EACH_RECIPE(recipe) {
-        msae_train_desc desc = test_desc(recipe, D, N);
+        msae_train_desc desc = desc_of(recipe);
         msae_trainer own, lent;
         size_t bytes = 0;
         test_heap heap = {0, 0, 0, 0};
@@ -739,7 +766,7 @@ static void steps_allocate_nothing(void) {
     float *x = test_random_floats(1, ROWS * D, 1);
     FOR_EACH_RECIPE(recipe) {
         test_heap heap = {0, 0, 0, 0};
-        msae_train_desc desc = test_desc(recipe, D, N);
+        msae_train_desc desc = desc_of(recipe);
         msae_trainer trainer;
         test_note("%s", recipe->name);
         desc.model.allocator = test_heap_allocator(&heap);
@@ -769,10 +796,11 @@ int main(void) {
     RUN(batches_of_bad_rows_only);
     RUN(rows_without_a_loss_are_left_out);
     RUN(dead_latents_are_counted);
-    RUN(linear_and_constant_schedules);
+    RUN(epoch_schedules);
     RUN(cosine_schedule);
     RUN(the_factor_scales_the_learning_rate);
     RUN(every_row_once_an_epoch);
+    RUN(every_order_is_as_likely);
     RUN(whole_runs);
     RUN(runs_that_are_stopped);
     RUN(mean_and_scale);
