@@ -25,10 +25,10 @@ static int print_help(void) {
     for (size_t i = 0; i < N_COMMANDS; i++) {
         printf("  %-10s%s\n", commands[i].name, commands[i].summary);
     }
-    puts(
-        "\nmsae COMMAND --help lists a command's options.\n"
-        "The exit status is 0 when all went well, 1 when a file or a value is at fault and 2 when\n"
-        "the command line makes no sense.");
+    puts("\nmsae COMMAND --help lists a command's options.\n"
+         "The exit status is 0 when all went well, 1 when a file, a value or an option's name is "
+         "at\n"
+         "fault and 2 when the command line lacks something or has too much.");
     return TOOL_OK;
 }
 

@@ -25,8 +25,8 @@
 
 #define TEST_SHOWN 5 /* failed checks that a case prints */
 
-static size_t test_passed, test_failed, test_skipped; /* cases */
-static size_t test_failures;                          /* failed checks of the running case */
+static size_t test_passed, test_failed; /* cases */
+static size_t test_failures;            /* failed checks of the running case */
 static const char *test_case;
 static char test_context[256]; /* where in its loops the case is */
 
@@ -75,18 +75,11 @@ static inline void test_end(void) {
     }
 }
 
-static inline void test_skip(const char *name, const char *reason) {
-    printf("%s: skipped, %s\n", name, reason);
-    test_skipped++;
-}
-
 #define RUN(function) (test_begin(#function), function(), test_end())
 
 /* The last line and the exit status of every test. */
 static inline int test_finish(void) {
-    printf("%zu passed, %zu failed", test_passed, test_failed);
-    if (test_skipped) printf(", %zu skipped", test_skipped);
-    printf("\n");
+    printf("%zu passed, %zu failed\n", test_passed, test_failed);
     return test_failed || !test_passed;
 }
 

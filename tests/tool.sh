@@ -306,12 +306,12 @@ refuse 1 "nonsense" train "$data" -o "$out/m" --latents 32 --loss nonsense
 refuse 1 . eval "$model" "$data" --k 33
 refuse 1 . eval "$model" "$data" --k 0
 refuse 1 . encode "$model" "$data" --k 33 -o "$out/c"
+refuse 1 'nonsense' train "$data" -o "$out/m" --nonsense
+refuse 1 'nonsense' eval "$model" "$data" --nonsense 3
 
-# Command lines that make no sense.
+# Command lines that lack something or have too much.
 refuse 2 .
 refuse 2 'nonsense' nonsense
-refuse 2 'nonsense' train "$data" -o "$out/m" --nonsense
-refuse 2 'nonsense' eval "$model" "$data" --nonsense 3
 refuse 2 'one argument too many' eval "$model" "$data" "$data"
 refuse 2 'is missing' eval "$model"
 refuse 2 'is missing' train "$data" --latents 32

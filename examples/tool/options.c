@@ -153,7 +153,9 @@ static int read_option(const tool_syntax *syntax, int argc, char **argv, int *us
     const char *value;
     const tool_option *option = find_option(syntax, argv[0], &value);
     *used = 1;
-    if (option == NULL) return tool_usage(syntax->command, "unknown option '%s'", argv[0]);
+    if (option == NULL) {
+        return tool_fail(argv[0], "unknown option (see msae %s --help)", syntax->command);
+    }
     if (option->kind == TOOL_FLAG) {
         if (value != NULL) return tool_usage(syntax->command, "%s takes no value", option->name);
         value = "";

@@ -16,7 +16,7 @@ enum {
     TOOL_GO = -1, /* not a status: nothing has ended the program yet */
     TOOL_OK = 0,
     TOOL_FAILED = 1, /* a file, a value or the disk is at fault */
-    TOOL_USAGE = 2   /* the command line makes no sense */
+    TOOL_USAGE = 2   /* the command line lacks something or has too much */
 };
 
 #if defined(__GNUC__)
