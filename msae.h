@@ -68,7 +68,7 @@
        MSAE_USE_PTHREADS     brings msae_pool, a small thread pool for the parallel hook
        MSAE_USE_CBLAS        matrix products through cblas_sgemm (a single-threaded one is best)
        MSAE_FORCE_AVX2       AVX2 under MinGW GCC too, whose stack is not aligned for it
-       MSAE_ASSERT           instead of assert
+       MSAE_ASSERT           instead of assert, which guards against misuse by the program
        MSAE_MALLOC, MSAE_REALLOC, MSAE_FREE   instead of malloc, realloc, free: all or none
 
    Memory. Each object takes one block from its descriptor's allocator (zero: MSAE_MALLOC) when it
@@ -2562,6 +2562,7 @@ MSAE_API size_t msae_encode(const msae_model *model, void *workspace, const floa
     msae__arena arena = msae__arena_over(workspace);
     msae__ranking ranking;
     size_t count;
+    MSAE_ASSERT(model->encoder && workspace && x && codes);
     if (!msae__row_is_finite(x, model->n_inputs)) return 0;
     msae__tile_layout(&tile, model, 1, &arena);
     msae__to_model_space(model, x, tile.centred);
@@ -2605,6 +2606,7 @@ static msae_status msae__encode_all(const msae_model *model, void *workspace, co
     const size_t d = model->n_inputs;
     msae__tile tile;
     msae__arena arena = msae__arena_over(workspace);
+    MSAE_ASSERT(model->encoder && workspace);
     msae__tile_layout(&tile, model, rows, &arena);
     job->model = model;
     job->tile = &tile;
@@ -3954,6 +3956,7 @@ static void msae__add_candidates(msae__batch *batch, size_t limit) {
         ws->kept_count += ws->row_counts[r];
         ws->row_counts[r] = start;
     }
+    MSAE_ASSERT(ws->kept_count <= ws->kept_room);
     msae__parallel_for(parallel, batch->rows, msae__write_candidates_task, batch);
     msae__keep_largest(batch, limit);
 }
@@ -4166,6 +4169,7 @@ MSAE_API msae_status msae_train_gradients(msae_trainer *trainer, const msae_data
                                           const size_t *index, size_t rows, msae_step_stats *stats,
                                           msae_error *error) {
     msae_status status;
+    MSAE_ASSERT(trainer->memory && data);
     trainer->workspace->has_gradients = 0;
     status = msae__run_batch(trainer, data, index, rows, 1, NULL, NULL, stats, error);
     trainer->workspace->has_gradients = status == MSAE_OK;
