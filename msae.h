@@ -89,7 +89,8 @@
 
    Determinism. Seeds are in the descriptors and the generator is this file's own. The same seed,
    data and instruction path give the same bits for any number of workers. Between paths (scalar,
-   AVX2, NEON) sums are taken in other orders: within 1e-6 of each other for a step (relative L2).
+   AVX2, AVX-512, NEON) sums are taken in other orders: within 1e-6 of each other for a step
+   (relative L2).
 
    Numbers. NaN and Inf are found by bit patterns, so -ffast-math does no harm. A row with one is
    refused by number, or left out and counted (skip_bad). A step whose loss or gradient is not
@@ -213,14 +214,15 @@ MSAE_API msae_parallel msae_pool_parallel(msae_pool *pool);
 typedef enum msae_simd {
     MSAE_SIMD_AUTO = 0,
     MSAE_SIMD_SCALAR,
-    MSAE_SIMD_AVX2, /* with FMA */
-    MSAE_SIMD_NEON, /* aarch64 */
+    MSAE_SIMD_AVX2,   /* with FMA */
+    MSAE_SIMD_AVX512, /* F, with AVX2 and FMA */
+    MSAE_SIMD_NEON,   /* aarch64 */
     MSAE_SIMD_COUNT
 } msae_simd;
 
 /* 1 when the path is compiled in and this processor and system can run it. Thread-safe. */
 MSAE_API int msae_simd_available(msae_simd simd);
-/* "auto", "scalar", "avx2", "neon". Thread-safe. */
+/* "auto", "scalar", "avx2", "avx512", "neon". Thread-safe. */
 MSAE_API const char *msae_simd_name(msae_simd simd);
 
 /* ---------------------------------------------------------------------------------------------
@@ -817,7 +819,7 @@ MSAE_API msae_status msae_write_npy(const char *path, const float *x, size_t row
 
 /* ==============================================================================================
    Stop here if you only want the API. Below is the implementation, from the ground up: platform -
-   checked sizes and bytes - rng - kernels (scalar, AVX2, NEON) - dispatch - matrix product -
+   checked sizes and bytes - rng - kernels (scalar, AVX2, AVX-512, NEON) - dispatch - product -
    selection - model - inference - loss and backward - optimiser - data - metrics - interpretation
    - files. Each section uses only those above it.
    ============================================================================================ */
@@ -861,10 +863,12 @@ MSAE_API msae_status msae_write_npy(const char *path, const float *x, size_t row
 #if !defined(__MINGW32__) || defined(__clang__) || defined(MSAE_FORCE_AVX2)
 #define MSAE__HAS_AVX2
 #define MSAE__AVX2 __attribute__((target("avx2,fma")))
+#define MSAE__AVX512 __attribute__((target("avx512f,avx2,fma")))
 #endif
 #elif defined(_M_X64)
 #define MSAE__HAS_AVX2
 #define MSAE__AVX2
+#define MSAE__AVX512
 #include <intrin.h>
 #elif defined(__aarch64__) && defined(__ARM_NEON)
 #define MSAE__HAS_NEON
@@ -1636,29 +1640,183 @@ static const msae_kernels msae__avx2_kernels = {MSAE_SIMD_AVX2,
                                                 msae__avx2_gather_dot_axpy,
                                                 msae__avx2_adam};
 
-/* The processor has AVX2 and FMA (cpuid), and the system saves their registers (XCR0). */
-static int msae__detect_avx2(void) {
+/* ---------------------------------------------------------------------------------------------
+   Kernels: AVX-512. 32 registers of 16 floats; the gather kernels are where it pays, the rest is
+   AVX2's.
+   ------------------------------------------------------------------------------------------ */
+
+/* Lanes below `count` set. */
+static MSAE__AVX512 __mmask16 msae__avx512_mask(size_t count) {
+    return count >= 16 ? (__mmask16)0xffff : (__mmask16)((1u << count) - 1);
+}
+
+/* (The masked forms keep GCC 12 from warning about its own header.) */
+static MSAE__AVX512 float msae__avx512_sum(__m512 v) {
+    const __m512d d = _mm512_castps_pd(v);
+    const __m256d low = _mm512_maskz_extractf64x4_pd(0xf, d, 0);
+    const __m256d high = _mm512_maskz_extractf64x4_pd(0xf, d, 1);
+    return msae__avx2_sum(_mm256_add_ps(_mm256_castpd_ps(low), _mm256_castpd_ps(high)));
+}
+
+/* A 12 x 32 tile: 24 accumulators, two vectors of b, broadcasts of a straight from memory. */
+static MSAE__AVX512 void msae__avx512_gemm(const float *a, const float *b, size_t k, float *c,
+                                           size_t ldc, size_t rows, size_t cols, int accumulate) {
+    const __mmask16 m0 = msae__avx512_mask(cols);
+    const __mmask16 m1 = msae__avx512_mask(cols > 16 ? cols - 16 : 0);
+    __m512 tile[12][2];
+#define MSAE__AVX512_ROWS(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11)
+#define MSAE__AVX512_ZERO(i) __m512 c##i = _mm512_setzero_ps(), d##i = c##i;
+#define MSAE__AVX512_STEP(i)   \
+    ai = _mm512_set1_ps(a[i]); \
+    c##i = _mm512_fmadd_ps(ai, b0, c##i), d##i = _mm512_fmadd_ps(ai, b1, d##i);
+#define MSAE__AVX512_KEEP(i) tile[i][0] = c##i, tile[i][1] = d##i;
+    MSAE__AVX512_ROWS(MSAE__AVX512_ZERO)
+    for (size_t s = 0; s < k; s++, a += 12, b += 32) {
+        const __m512 b0 = _mm512_loadu_ps(b), b1 = _mm512_loadu_ps(b + 16);
+        __m512 ai;
+        MSAE__AVX512_ROWS(MSAE__AVX512_STEP)
+    }
+    MSAE__AVX512_ROWS(MSAE__AVX512_KEEP)
+#undef MSAE__AVX512_ROWS
+#undef MSAE__AVX512_ZERO
+#undef MSAE__AVX512_STEP
+#undef MSAE__AVX512_KEEP
+    for (size_t i = 0; i < rows; i++, c += ldc) {
+        if (accumulate) {
+            tile[i][0] = _mm512_add_ps(tile[i][0], _mm512_maskz_loadu_ps(m0, c));
+            if (m1) tile[i][1] = _mm512_add_ps(tile[i][1], _mm512_maskz_loadu_ps(m1, c + 16));
+        }
+        _mm512_mask_storeu_ps(c, m0, tile[i][0]);
+        if (m1) _mm512_mask_storeu_ps(c + 16, m1, tile[i][1]);
+    }
+}
+
+/* 64 columns in 4 registers, twice: even and odd rows have sums of their own, which makes the 8
+   chains that hide the latency of FMA. */
+static MSAE__AVX512 void msae__avx512_gather_axpy(float *y, const float *base, size_t stride,
+                                                  const uint32_t *index, const float *weight,
+                                                  size_t count, size_t width) {
+    size_t c = 0;
+    if (count == 0) return;
+    for (; c + 64 <= width; c += 64) {
+        __m512 y0 = _mm512_loadu_ps(y + c), y1 = _mm512_loadu_ps(y + c + 16);
+        __m512 y2 = _mm512_loadu_ps(y + c + 32), y3 = _mm512_loadu_ps(y + c + 48);
+        __m512 z0 = _mm512_setzero_ps(), z1 = z0, z2 = z0, z3 = z0;
+        size_t e = 0;
+        for (; e + 2 <= count; e += 2) {
+            const float *p = base + index[e] * stride + c, *q = base + index[e + 1] * stride + c;
+            const __m512 w = _mm512_set1_ps(weight[e]), u = _mm512_set1_ps(weight[e + 1]);
+            y0 = _mm512_fmadd_ps(w, _mm512_loadu_ps(p), y0);
+            z0 = _mm512_fmadd_ps(u, _mm512_loadu_ps(q), z0);
+            y1 = _mm512_fmadd_ps(w, _mm512_loadu_ps(p + 16), y1);
+            z1 = _mm512_fmadd_ps(u, _mm512_loadu_ps(q + 16), z1);
+            y2 = _mm512_fmadd_ps(w, _mm512_loadu_ps(p + 32), y2);
+            z2 = _mm512_fmadd_ps(u, _mm512_loadu_ps(q + 32), z2);
+            y3 = _mm512_fmadd_ps(w, _mm512_loadu_ps(p + 48), y3);
+            z3 = _mm512_fmadd_ps(u, _mm512_loadu_ps(q + 48), z3);
+        }
+        if (e < count) {
+            const float *p = base + index[e] * stride + c;
+            const __m512 w = _mm512_set1_ps(weight[e]);
+            y0 = _mm512_fmadd_ps(w, _mm512_loadu_ps(p), y0);
+            y1 = _mm512_fmadd_ps(w, _mm512_loadu_ps(p + 16), y1);
+            y2 = _mm512_fmadd_ps(w, _mm512_loadu_ps(p + 32), y2);
+            y3 = _mm512_fmadd_ps(w, _mm512_loadu_ps(p + 48), y3);
+        }
+        _mm512_storeu_ps(y + c, _mm512_add_ps(y0, z0));
+        _mm512_storeu_ps(y + c + 16, _mm512_add_ps(y1, z1));
+        _mm512_storeu_ps(y + c + 32, _mm512_add_ps(y2, z2));
+        _mm512_storeu_ps(y + c + 48, _mm512_add_ps(y3, z3));
+    }
+    for (; c < width; c += 16) {
+        const __mmask16 mask = msae__avx512_mask(width - c);
+        __m512 sum = _mm512_maskz_loadu_ps(mask, y + c);
+        for (size_t e = 0; e < count; e++) {
+            sum = _mm512_fmadd_ps(_mm512_set1_ps(weight[e]),
+                                  _mm512_maskz_loadu_ps(mask, base + index[e] * stride + c), sum);
+        }
+        _mm512_mask_storeu_ps(y + c, mask, sum);
+    }
+}
+
+/* 128 columns: 8 sums and the 8 vectors of a are all held, so that each row is loaded once for two
+   products. The last few columns are AVX2's. */
+static MSAE__AVX512 void msae__avx512_gather_dot_axpy(float *y, float *dots, const float *a,
+                                                      const float *base, size_t stride,
+                                                      const uint32_t *index, const float *weight,
+                                                      size_t count, size_t width) {
+    size_t c = 0;
+    if (count == 0) return;
+    for (; c + 128 <= width; c += 128) {
+#define MSAE__AVX512_EACH(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
+#define MSAE__AVX512_LOAD(i)                             \
+    const __m512 a##i = _mm512_loadu_ps(a + c + 16 * i); \
+    __m512 y##i = _mm512_loadu_ps(y + c + 16 * i);
+#define MSAE__AVX512_TERM(i)              \
+    row = _mm512_loadu_ps(p + 16 * i);    \
+    y##i = _mm512_fmadd_ps(w, row, y##i); \
+    s[i & 1] = _mm512_fmadd_ps(a##i, row, s[i & 1]);
+#define MSAE__AVX512_STORE(i) _mm512_storeu_ps(y + c + 16 * i, y##i);
+        MSAE__AVX512_EACH(MSAE__AVX512_LOAD)
+        for (size_t e = 0; e < count; e++) {
+            const float *p = base + index[e] * stride + c;
+            const __m512 w = _mm512_set1_ps(weight[e]);
+            __m512 row, s[2];
+            s[0] = s[1] = _mm512_setzero_ps();
+            MSAE__AVX512_EACH(MSAE__AVX512_TERM)
+            s[0] = _mm512_add_ps(s[0], s[1]);
+            dots[e] += msae__avx512_sum(s[0]);
+        }
+        MSAE__AVX512_EACH(MSAE__AVX512_STORE)
+#undef MSAE__AVX512_EACH
+#undef MSAE__AVX512_LOAD
+#undef MSAE__AVX512_TERM
+#undef MSAE__AVX512_STORE
+    }
+    msae__avx2_gather_dot_axpy(y + c, dots, a + c, base + c, stride, index, weight, count,
+                               width - c);
+}
+
+static const msae_kernels msae__avx512_kernels = {MSAE_SIMD_AVX512,
+                                                  12,
+                                                  32,
+                                                  128,
+                                                  msae__avx2_dot,
+                                                  msae__avx2_axpy,
+                                                  msae__avx512_gemm,
+                                                  msae__avx512_gather_axpy,
+                                                  msae__avx512_gather_dot_axpy,
+                                                  msae__avx2_adam};
+
+/* The best path that the processor has (cpuid) and whose registers the system saves (XCR0). */
+static msae_simd msae__detect_x86(void) {
     unsigned leaf1[4] = {0, 0, 0, 0}, leaf7[4] = {0, 0, 0, 0}, xcr0;
-    const unsigned fma = 1u << 12, osxsave = 1u << 27, avx = 1u << 28, avx2 = 1u << 5;
+    const unsigned fma = 1u << 12, osxsave = 1u << 27, avx = 1u << 28;
+    const unsigned avx2 = 1u << 5, avx512 = 1u << 16;
 #ifdef __GNUC__
     unsigned high;
-    if (!__get_cpuid(1, &leaf1[0], &leaf1[1], &leaf1[2], &leaf1[3])) return 0;
-    if (!__get_cpuid_count(7, 0, &leaf7[0], &leaf7[1], &leaf7[2], &leaf7[3])) return 0;
-    if (!(leaf1[2] & osxsave)) return 0;
+    if (!__get_cpuid(1, &leaf1[0], &leaf1[1], &leaf1[2], &leaf1[3])) return MSAE_SIMD_SCALAR;
+    if (!__get_cpuid_count(7, 0, &leaf7[0], &leaf7[1], &leaf7[2], &leaf7[3])) {
+        return MSAE_SIMD_SCALAR;
+    }
+    if (!(leaf1[2] & osxsave)) return MSAE_SIMD_SCALAR;
     __asm__ volatile("xgetbv" : "=a"(xcr0), "=d"(high) : "c"(0));
     (void)high;
 #else
     int registers[4];
     __cpuid(registers, 0);
-    if (registers[0] < 7) return 0;
+    if (registers[0] < 7) return MSAE_SIMD_SCALAR;
     __cpuid(registers, 1);
     memcpy(leaf1, registers, sizeof leaf1);
     __cpuidex(registers, 7, 0);
     memcpy(leaf7, registers, sizeof leaf7);
-    if (!(leaf1[2] & osxsave)) return 0;
+    if (!(leaf1[2] & osxsave)) return MSAE_SIMD_SCALAR;
     xcr0 = (unsigned)_xgetbv(0);
 #endif
-    return (leaf1[2] & avx) && (leaf1[2] & fma) && (leaf7[1] & avx2) && (xcr0 & 6) == 6;
+    if (!(leaf1[2] & avx) || !(leaf1[2] & fma) || !(leaf7[1] & avx2) || (xcr0 & 6) != 6) {
+        return MSAE_SIMD_SCALAR;
+    }
+    return (leaf7[1] & avx512) && (xcr0 & 0xe6) == 0xe6 ? MSAE_SIMD_AVX512 : MSAE_SIMD_AVX2;
 }
 #endif /* MSAE__HAS_AVX2 */
 
@@ -1815,9 +1973,11 @@ static const msae_kernels *msae__kernels_for(msae_simd simd) {
         return &msae__scalar_kernels;
 #ifdef MSAE__HAS_AVX2
     case MSAE_SIMD_AUTO:
-        return msae__detect_avx2() ? &msae__avx2_kernels : &msae__scalar_kernels;
+        return msae__kernels_for(msae__detect_x86());
     case MSAE_SIMD_AVX2:
-        return msae__detect_avx2() ? &msae__avx2_kernels : NULL;
+        return msae__detect_x86() != MSAE_SIMD_SCALAR ? &msae__avx2_kernels : NULL;
+    case MSAE_SIMD_AVX512:
+        return msae__detect_x86() == MSAE_SIMD_AVX512 ? &msae__avx512_kernels : NULL;
 #elif defined(MSAE__HAS_NEON)
     case MSAE_SIMD_AUTO:
     case MSAE_SIMD_NEON:
@@ -1836,7 +1996,7 @@ MSAE_API int msae_simd_available(msae_simd simd) {
 }
 
 MSAE_API const char *msae_simd_name(msae_simd simd) {
-    static const char *const names[] = {"auto", "scalar", "avx2", "neon"};
+    static const char *const names[] = {"auto", "scalar", "avx2", "avx512", "neon"};
     return (unsigned)simd < MSAE_SIMD_COUNT ? names[simd] : "unknown";
 }
 
