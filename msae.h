@@ -368,8 +368,8 @@ MSAE_API size_t msae_workspace_bytes(const msae_model *model, size_t rows);
 /* The k largest latents of one row x [d], by descending value (ties: the lower latent first), into
    codes [k]; returns how many there are, less than k when fewer are active. Active means above zero
    (jumprelu: above its threshold); a trained k or batch threshold does not bind here, k decides.
-   k = 0: what the recipe itself would keep (topk its k, batchtopk what exceeds its threshold, the
-   others all that is active); codes then has room for n. A row with NaN or Inf gives 0. */
+   k = 0: what the recipe itself would keep (msae its largest level, topk its k, batchtopk what
+   exceeds its threshold, the others all that is active); codes then has room for n. A row with NaN or Inf gives 0. */
 MSAE_API size_t msae_encode(const msae_model *model, void *workspace, const float *x, size_t k,
                             msae_code *codes);
 
@@ -6633,10 +6633,9 @@ static int msae__floats_are_finite(const msae_tensor *tensor) {
     return 1;
 }
 
-/* What a model's header says, checked against the tensors that are really there. */
-static msae_status msae__read_shape(const msae_safetensors *file, msae_model_desc *desc,
-                                    size_t *nesting, float *weights, msae_history *history,
-                                    msae_error *error) {
+/* What a model's header says. Leaves the file's tensors in the order of their names. */
+static msae_status msae__read_shape(msae_safetensors *file, msae_model_desc *desc, size_t *nesting,
+                                    float *weights, msae_history *history, msae_error *error) {
     double values[MSAE_MAX_LEVELS];
     char checksum[17];
     int ok = 1;
@@ -6647,10 +6646,8 @@ static msae_status msae__read_shape(const msae_safetensors *file, msae_model_des
     }
     /* a model that msae.h wrote says its version and has a checksum; others may leave out both */
     if (sum) {
-        msae_safetensors sorted = *file;
-        msae__sort(sorted.tensors, sorted.n_tensors, sizeof *sorted.tensors, msae__compare_names);
-        msae__checksum(sorted.tensors, sorted.n_tensors, sorted.metadata, sorted.n_metadata,
-                       checksum);
+        msae__sort(file->tensors, file->n_tensors, sizeof *file->tensors, msae__compare_names);
+        msae__checksum(file->tensors, file->n_tensors, file->metadata, file->n_metadata, checksum);
         if (!msae__equals(sum->value, sum->value_bytes, checksum)) {
             return msae__fail(error, MSAE_ERROR_FORMAT, "the header does not match its checksum");
         }
@@ -6705,7 +6702,7 @@ static msae_status msae__check_tensors(const msae_safetensors *file, const msae_
     return MSAE_OK;
 }
 
-static msae_status msae__load_model(msae_model *model, const msae_safetensors *file,
+static msae_status msae__load_model(msae_model *model, msae_safetensors *file,
                                     const msae_load_desc *load, msae_error *error) {
     size_t nesting[MSAE_MAX_LEVELS] = {0};
     float weights[MSAE_MAX_LEVELS] = {0};
