@@ -74,10 +74,11 @@
    Memory. Each object takes one block from its descriptor's allocator (zero: MSAE_MALLOC) when it
    is made, or works in the caller's (*_bytes and *_init_in). Encode, decode and training steps
    allocate nothing; evaluation and naming take a block and give it back. A model is
-   8 n d bytes (tied: 4 n d) and a little; training 4 times that and a workspace of 20 to 40 MB
-   that does not grow with the batch, but for 20 k bytes a row of batchtopk. The workspace of
-   msae_encode is about 24 n + 12 d bytes, that of the batch functions 256 (n + 2 d) and 24 n more
-   for each worker. The stack needs 64 KB at the deepest.
+   8 n d bytes (tied: 4 n d) and a little; training 4 times that and a workspace of at most some
+   26 MB, and 270 n bytes for each worker after the first. It does not grow with the batch, but
+   for 20 k bytes a row of batchtopk. The workspace of msae_encode is about 28 n + 52 d bytes and
+   33 KB, that of the batch functions 256 n + 512 d, and 24 n and 33 KB for each worker. The stack
+   needs 64 KB at the deepest.
 
    Threads. The library starts none. Give a parallel_for hook in the descriptor, or define
    MSAE_USE_PTHREADS and take msae_pool_parallel(pool). Const functions may run at once on one
