@@ -864,7 +864,7 @@ MSAE_API msae_status msae_write_npy(const char *path, const float *x, size_t row
 #if !defined(__MINGW32__) || defined(__clang__) || defined(MSAE_FORCE_AVX2)
 #define MSAE__HAS_AVX2
 #define MSAE__AVX2 __attribute__((target("avx2,fma")))
-#define MSAE__AVX512 __attribute__((target("avx512f,avx2,fma")))
+#define MSAE__AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx2,fma,popcnt")))
 #endif
 #elif defined(_M_X64)
 #define MSAE__HAS_AVX2
@@ -1324,10 +1324,19 @@ typedef struct msae__adam {
 #define MSAE__TINY_M 1e-30f
 #define MSAE__TINY_V 1e-35f
 
+/* Training cuts its matrices into blocks of latents and panels of columns, so that what a kernel
+   reads again and again stays in the first-level cache: a panel of a block is 32 KB. */
+#define MSAE__LATENT_BLOCK 128
+#define MSAE__PANEL 64
+
+/* A row's kept latents in a block are bytes: the latent within the block, and whether the
+   activation abs has turned its sign. */
+#define MSAE__LATENT 0x7fu
+#define MSAE__NEGATIVE 0x80u
+
 struct msae_kernels {
     msae_simd simd;
     size_t mr, nr; /* the register tile of gemm: rows of A, rows of B */
-    size_t panel;  /* columns that the gather kernels hold in registers */
 
     /* sum a_i b_i */
     float (*dot)(const float *a, const float *b, size_t n);
@@ -1343,6 +1352,25 @@ struct msae_kernels {
     /* the same, and dots[e] += <a, row_e>: one read of each row serves both */
     void (*gather_dot_axpy)(float *y, float *dots, const float *a, const float *base, size_t stride,
                             const uint32_t *index, const float *weight, size_t count, size_t width);
+    /* sums[i][c] += sum_e value[e] decoder[index[e]][c] for the entries e of each level i, which
+       lie from ends[i - 1] to ends[i]; sums [levels][MSAE__PANEL], decoder a panel of a block */
+    void (*decode)(float *sums, const float *decoder, const uint8_t *index, const float *value,
+                   const uint8_t *ends, size_t levels);
+    /* The sums of a row's levels to its reconstructions, in place: those up to level i and `start`,
+       times deviation, plus mean; errors[i] = the squared distance from target over the panel */
+    void (*reconstruct)(float *levels, size_t count, const float *start, const float *target,
+                        float deviation, float mean, float *errors);
+    /* Reconstructions to G_i = sum_{l >= i} factor_l (r_l - target), in place */
+    void (*residuals)(float *levels, size_t count, const float *target, const float *factors);
+    /* The keys above `floor`, in their order, to out [n + 16], which may be keys; returns their
+       number and in *largest the largest key */
+    size_t (*above)(uint32_t *out, const uint32_t *keys, size_t n, uint32_t floor,
+                    uint32_t *largest);
+    /* Sorts the latents of a block by the level at which they enter, keys[j] >= floors[level]
+       first, floors descending; in the order of the latents within a level. Writes for each its
+       key, its place in the block and its level, and the end of each level. */
+    void (*place)(uint32_t *sorted, uint8_t *index, uint8_t *level, uint8_t *ends,
+                  const uint32_t *keys, size_t count, const uint32_t *floors, size_t levels);
     /* see msae__adam */
     void (*adam)(float *p, const float *g, float *m, float *v, size_t n, float rescale,
                  float project, const msae__adam *adam);
@@ -1404,16 +1432,110 @@ static void msae__scalar_adam(float *p, const float *g, float *m, float *v, size
     }
 }
 
-static const msae_kernels msae__scalar_kernels = {MSAE_SIMD_SCALAR,
-                                                  MSAE__SCALAR_TILE,
-                                                  MSAE__SCALAR_TILE,
-                                                  64,
-                                                  msae__scalar_dot,
-                                                  msae__scalar_axpy,
-                                                  msae__scalar_gemm,
-                                                  msae__scalar_gather_axpy,
-                                                  msae__scalar_gather_dot_axpy,
-                                                  msae__scalar_adam};
+static void msae__scalar_decode(float *sums, const float *decoder, const uint8_t *index,
+                                const float *value, const uint8_t *ends, size_t levels) {
+    size_t e = 0;
+    for (size_t i = 0; i < levels; i++, sums += MSAE__PANEL) {
+        for (; e < ends[i]; e++) {
+            msae__scalar_axpy(sums, value[e], decoder + (index[e] & MSAE__LATENT) * MSAE__PANEL,
+                              MSAE__PANEL);
+        }
+    }
+}
+
+static void msae__scalar_reconstruct(float *levels, size_t count, const float *start,
+                                     const float *target, float deviation, float mean,
+                                     float *errors) {
+    float sum[MSAE__PANEL];
+    memcpy(sum, start, sizeof sum);
+    for (size_t i = 0; i < count; i++, levels += MSAE__PANEL) {
+        errors[i] = 0;
+        for (size_t c = 0; c < MSAE__PANEL; c++) {
+            float off;
+            sum[c] += levels[c];
+            levels[c] = sum[c] * deviation + mean;
+            off = levels[c] - target[c];
+            errors[i] += off * off;
+        }
+    }
+}
+
+static void msae__scalar_residuals(float *levels, size_t count, const float *target,
+                                   const float *factors) {
+    float sum[MSAE__PANEL] = {0};
+    for (size_t i = count; i-- > 0;) {
+        float *row = levels + i * MSAE__PANEL;
+        for (size_t c = 0; c < MSAE__PANEL; c++) {
+            row[c] = sum[c] += factors[i] * (row[c] - target[c]);
+        }
+    }
+}
+
+static size_t msae__scalar_above(uint32_t *out, const uint32_t *keys, size_t n, uint32_t floor,
+                                 uint32_t *largest) {
+    uint32_t most = 0;
+    size_t count = 0;
+    for (size_t i = 0; i < n; i++) { /* whether a key is kept is a coin toss: no branch on it */
+        const uint32_t key = keys[i];
+        out[count] = key;
+        count += key > floor;
+        most = key > most ? key : most;
+    }
+    *largest = most;
+    return count;
+}
+
+static void msae__scalar_place(uint32_t *sorted, uint8_t *index, uint8_t *level, uint8_t *ends,
+                               const uint32_t *keys, size_t count, const uint32_t *floors,
+                               size_t levels) {
+    uint8_t found[MSAE__LATENT_BLOCK];
+    size_t next[MSAE_MAX_LEVELS + 1] = {0}, start = 0;
+    for (size_t j = 0; j < count; j++) {
+        size_t i = 0;
+        for (size_t l = 0; l < levels; l++) i += keys[j] < floors[l];
+        found[j] = (uint8_t)i;
+        next[i]++;
+    }
+    for (size_t i = 0; i <= levels; i++) { /* counts to places; those of no level come last */
+        const size_t here = next[i];
+        next[i] = start;
+        start += here;
+        if (i < levels) ends[i] = (uint8_t)start;
+    }
+    for (size_t j = 0; j < count; j++) {
+        const size_t at = next[found[j]]++;
+        sorted[at] = keys[j];
+        index[at] = (uint8_t)j;
+        level[at] = found[j];
+    }
+}
+
+static const msae_kernels msae__scalar_kernels = {
+    MSAE_SIMD_SCALAR,         MSAE__SCALAR_TILE,
+    MSAE__SCALAR_TILE,        msae__scalar_dot,
+    msae__scalar_axpy,        msae__scalar_gemm,
+    msae__scalar_gather_axpy, msae__scalar_gather_dot_axpy,
+    msae__scalar_decode,      msae__scalar_reconstruct,
+    msae__scalar_residuals,   msae__scalar_above,
+    msae__scalar_place,       msae__scalar_adam};
+
+#if defined(MSAE__HAS_AVX2) || defined(MSAE__HAS_NEON)
+/* For each set of four lanes, the byte shuffle that moves them to the front. */
+static const uint8_t msae__front[16][16] = {
+#define MSAE__LANE(i) 4 * (i), 4 * (i) + 1, 4 * (i) + 2, 4 * (i) + 3
+#define MSAE__LANES(a, b, c, d) \
+    { MSAE__LANE(a), MSAE__LANE(b), MSAE__LANE(c), MSAE__LANE(d) }
+    MSAE__LANES(0, 0, 0, 0), MSAE__LANES(0, 0, 0, 0), MSAE__LANES(1, 0, 0, 0),
+    MSAE__LANES(0, 1, 0, 0), MSAE__LANES(2, 0, 0, 0), MSAE__LANES(0, 2, 0, 0),
+    MSAE__LANES(1, 2, 0, 0), MSAE__LANES(0, 1, 2, 0), MSAE__LANES(3, 0, 0, 0),
+    MSAE__LANES(0, 3, 0, 0), MSAE__LANES(1, 3, 0, 0), MSAE__LANES(0, 1, 3, 0),
+    MSAE__LANES(2, 3, 0, 0), MSAE__LANES(0, 2, 3, 0), MSAE__LANES(1, 2, 3, 0),
+    MSAE__LANES(0, 1, 2, 3)
+#undef MSAE__LANES
+#undef MSAE__LANE
+};
+static const uint8_t msae__popcount4[16] = {0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4};
+#endif
 
 /* ---------------------------------------------------------------------------------------------
    Kernels: AVX2 with FMA. 16 registers of 8 floats.
@@ -1630,15 +1752,116 @@ static MSAE__AVX2 void msae__avx2_adam(float *p, const float *g, float *m, float
     }
 }
 
+static MSAE__AVX2 void msae__avx2_decode(float *sums, const float *decoder, const uint8_t *index,
+                                         const float *value, const uint8_t *ends, size_t levels) {
+    size_t e = 0;
+    for (size_t i = 0; i < levels; i++, sums += MSAE__PANEL) {
+        const size_t end = ends[i];
+        __m256 y0, y1, y2, y3, y4, y5, y6, y7;
+        if (e == end) continue;
+        y0 = _mm256_loadu_ps(sums), y1 = _mm256_loadu_ps(sums + 8);
+        y2 = _mm256_loadu_ps(sums + 16), y3 = _mm256_loadu_ps(sums + 24);
+        y4 = _mm256_loadu_ps(sums + 32), y5 = _mm256_loadu_ps(sums + 40);
+        y6 = _mm256_loadu_ps(sums + 48), y7 = _mm256_loadu_ps(sums + 56);
+        for (; e < end; e++) {
+            const float *row = decoder + (index[e] & MSAE__LATENT) * MSAE__PANEL;
+            const __m256 w = _mm256_broadcast_ss(value + e);
+            y0 = _mm256_fmadd_ps(w, _mm256_loadu_ps(row), y0);
+            y1 = _mm256_fmadd_ps(w, _mm256_loadu_ps(row + 8), y1);
+            y2 = _mm256_fmadd_ps(w, _mm256_loadu_ps(row + 16), y2);
+            y3 = _mm256_fmadd_ps(w, _mm256_loadu_ps(row + 24), y3);
+            y4 = _mm256_fmadd_ps(w, _mm256_loadu_ps(row + 32), y4);
+            y5 = _mm256_fmadd_ps(w, _mm256_loadu_ps(row + 40), y5);
+            y6 = _mm256_fmadd_ps(w, _mm256_loadu_ps(row + 48), y6);
+            y7 = _mm256_fmadd_ps(w, _mm256_loadu_ps(row + 56), y7);
+        }
+        _mm256_storeu_ps(sums, y0), _mm256_storeu_ps(sums + 8, y1);
+        _mm256_storeu_ps(sums + 16, y2), _mm256_storeu_ps(sums + 24, y3);
+        _mm256_storeu_ps(sums + 32, y4), _mm256_storeu_ps(sums + 40, y5);
+        _mm256_storeu_ps(sums + 48, y6), _mm256_storeu_ps(sums + 56, y7);
+    }
+}
+
+/* Half a panel at a time: its running sums, four registers, stay while the levels pass by. */
+static MSAE__AVX2 void msae__avx2_reconstruct(float *levels, size_t count, const float *start,
+                                              const float *target, float deviation, float mean,
+                                              float *errors) {
+    const __m256 scale = _mm256_set1_ps(deviation), shift = _mm256_set1_ps(mean);
+    for (size_t c = 0; c < MSAE__PANEL; c += 32) {
+        __m256 sum[4];
+        for (size_t k = 0; k < 4; k++) sum[k] = _mm256_loadu_ps(start + c + 8 * k);
+        for (size_t i = 0; i < count; i++) {
+            float *row = levels + i * MSAE__PANEL + c, error;
+            __m256 squares = _mm256_setzero_ps();
+            for (size_t k = 0; k < 4; k++) {
+                __m256 out, off;
+                sum[k] = _mm256_add_ps(sum[k], _mm256_loadu_ps(row + 8 * k));
+                out = _mm256_fmadd_ps(sum[k], scale, shift);
+                off = _mm256_sub_ps(out, _mm256_loadu_ps(target + c + 8 * k));
+                squares = _mm256_fmadd_ps(off, off, squares);
+                _mm256_storeu_ps(row + 8 * k, out);
+            }
+            error = msae__avx2_sum(squares);
+            errors[i] = c ? errors[i] + error : error;
+        }
+    }
+}
+
+static MSAE__AVX2 void msae__avx2_residuals(float *levels, size_t count, const float *target,
+                                            const float *factors) {
+    for (size_t c = 0; c < MSAE__PANEL; c += 32) {
+        __m256 sum[4];
+        for (size_t k = 0; k < 4; k++) sum[k] = _mm256_setzero_ps();
+        for (size_t i = count; i-- > 0;) {
+            float *row = levels + i * MSAE__PANEL + c;
+            const __m256 factor = _mm256_broadcast_ss(factors + i);
+            for (size_t k = 0; k < 4; k++) {
+                const __m256 x = _mm256_loadu_ps(target + c + 8 * k);
+                sum[k] =
+                    _mm256_fmadd_ps(factor, _mm256_sub_ps(_mm256_loadu_ps(row + 8 * k), x), sum[k]);
+                _mm256_storeu_ps(row + 8 * k, sum[k]);
+            }
+        }
+    }
+}
+
+/* Four keys at a time go to the front of a register by a shuffle from a table. */
+static MSAE__AVX2 size_t msae__avx2_above(uint32_t *out, const uint32_t *keys, size_t n,
+                                          uint32_t floor, uint32_t *largest) {
+    const __m128i flip = _mm_set1_epi32((int)0x80000000u); /* there are signed comparisons only */
+    const __m128i least = _mm_xor_si128(_mm_set1_epi32((int)floor), flip);
+    __m128i most = _mm_setzero_si128();
+    uint32_t lanes[4], rest;
+    size_t count = 0, i = 0;
+    for (; i + 4 <= n; i += 4) {
+        const __m128i key = _mm_loadu_si128((const __m128i *)(const void *)(keys + i));
+        const __m128i kept = _mm_cmpgt_epi32(_mm_xor_si128(key, flip), least);
+        const int set = _mm_movemask_ps(_mm_castsi128_ps(kept));
+        const __m128i order = _mm_loadu_si128((const __m128i *)(const void *)msae__front[set]);
+        _mm_storeu_si128((__m128i *)(void *)(out + count), _mm_shuffle_epi8(key, order));
+        count += msae__popcount4[set];
+        most = _mm_max_epu32(most, key);
+    }
+    _mm_storeu_si128((__m128i *)(void *)lanes, most);
+    count += msae__scalar_above(out + count, keys + i, n - i, floor, &rest);
+    for (i = 0; i < 4; i++) rest = lanes[i] > rest ? lanes[i] : rest;
+    *largest = rest;
+    return count;
+}
+
 static const msae_kernels msae__avx2_kernels = {MSAE_SIMD_AVX2,
                                                 6,
                                                 16,
-                                                64,
                                                 msae__avx2_dot,
                                                 msae__avx2_axpy,
                                                 msae__avx2_gemm,
                                                 msae__avx2_gather_axpy,
                                                 msae__avx2_gather_dot_axpy,
+                                                msae__avx2_decode,
+                                                msae__avx2_reconstruct,
+                                                msae__avx2_residuals,
+                                                msae__avx2_above,
+                                                msae__scalar_place,
                                                 msae__avx2_adam};
 
 /* ---------------------------------------------------------------------------------------------
@@ -1649,14 +1872,6 @@ static const msae_kernels msae__avx2_kernels = {MSAE_SIMD_AVX2,
 /* Lanes below `count` set. */
 static MSAE__AVX512 __mmask16 msae__avx512_mask(size_t count) {
     return count >= 16 ? (__mmask16)0xffff : (__mmask16)((1u << count) - 1);
-}
-
-/* (The masked forms keep GCC 12 from warning about its own header.) */
-static MSAE__AVX512 float msae__avx512_sum(__m512 v) {
-    const __m512d d = _mm512_castps_pd(v);
-    const __m256d low = _mm512_maskz_extractf64x4_pd(0xf, d, 0);
-    const __m256d high = _mm512_maskz_extractf64x4_pd(0xf, d, 1);
-    return msae__avx2_sum(_mm256_add_ps(_mm256_castpd_ps(low), _mm256_castpd_ps(high)));
 }
 
 /* A 12 x 32 tile: 24 accumulators, two vectors of b, broadcasts of a straight from memory. */
@@ -1740,60 +1955,186 @@ static MSAE__AVX512 void msae__avx512_gather_axpy(float *y, const float *base, s
     }
 }
 
-/* 128 columns: 8 sums and the 8 vectors of a are all held, so that each row is loaded once for two
-   products. The last few columns are AVX2's. */
+/* [sum a, sum b, sum c, sum d] */
+static MSAE__AVX512 __m128 msae__avx512_sum4(__m512 a, __m512 b, __m512 c, __m512 d) {
+    const __m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+    const __m512 cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+    const __m512 all = _mm512_add_ps(_mm512_shuffle_ps(ab, cd, 0x44), /* a b c d in each lane */
+                                     _mm512_shuffle_ps(ab, cd, 0xee));
+    /* (the masked forms keep GCC 12 from warning about its own header) */
+    const __m512d wide = _mm512_castps_pd(all);
+    const __m256d low = _mm512_maskz_extractf64x4_pd(0xf, wide, 0);
+    const __m256d high = _mm512_maskz_extractf64x4_pd(0xf, wide, 1);
+    const __m256 half = _mm256_add_ps(_mm256_castpd_ps(low), _mm256_castpd_ps(high));
+    return _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+}
+
+/* 64 columns: 4 sums for even and 4 for odd rows, and the 4 vectors of a. Four rows at a time
+   share the work of adding up their dots. The last few columns are AVX2's. */
 static MSAE__AVX512 void msae__avx512_gather_dot_axpy(float *y, float *dots, const float *a,
                                                       const float *base, size_t stride,
                                                       const uint32_t *index, const float *weight,
                                                       size_t count, size_t width) {
     size_t c = 0;
     if (count == 0) return;
-    for (; c + 128 <= width; c += 128) {
-#define MSAE__AVX512_EACH(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
-#define MSAE__AVX512_LOAD(i)                             \
-    const __m512 a##i = _mm512_loadu_ps(a + c + 16 * i); \
-    __m512 y##i = _mm512_loadu_ps(y + c + 16 * i);
-#define MSAE__AVX512_TERM(i)              \
-    row = _mm512_loadu_ps(p + 16 * i);    \
-    y##i = _mm512_fmadd_ps(w, row, y##i); \
-    s[i & 1] = _mm512_fmadd_ps(a##i, row, s[i & 1]);
-#define MSAE__AVX512_STORE(i) _mm512_storeu_ps(y + c + 16 * i, y##i);
-        MSAE__AVX512_EACH(MSAE__AVX512_LOAD)
-        for (size_t e = 0; e < count; e++) {
+    for (; c + 64 <= width; c += 64) {
+        const __m512 a0 = _mm512_loadu_ps(a + c), a1 = _mm512_loadu_ps(a + c + 16);
+        const __m512 a2 = _mm512_loadu_ps(a + c + 32), a3 = _mm512_loadu_ps(a + c + 48);
+        __m512 y0 = _mm512_loadu_ps(y + c), y1 = _mm512_loadu_ps(y + c + 16);
+        __m512 y2 = _mm512_loadu_ps(y + c + 32), y3 = _mm512_loadu_ps(y + c + 48);
+        __m512 z0 = _mm512_setzero_ps(), z1 = z0, z2 = z0, z3 = z0;
+        for (size_t e = 0; e < count; e += 4) {
+            /* beyond the end the last row is taken again, at weight zero */
+            const size_t last = count - 1, left = last - e;
+            const __mmask8 rows = (__mmask8)(left >= 3 ? 15 : (2u << left) - 1);
+            const __m128 w = _mm_maskz_loadu_ps(rows, weight + e);
             const float *p = base + index[e] * stride + c;
-            const __m512 w = _mm512_set1_ps(weight[e]);
-            __m512 row, s[2];
-            s[0] = s[1] = _mm512_setzero_ps();
-            MSAE__AVX512_EACH(MSAE__AVX512_TERM)
-            s[0] = _mm512_add_ps(s[0], s[1]);
-            dots[e] += msae__avx512_sum(s[0]);
-        }
-        MSAE__AVX512_EACH(MSAE__AVX512_STORE)
-#undef MSAE__AVX512_EACH
-#undef MSAE__AVX512_LOAD
+            const float *q = base + index[left < 1 ? last : e + 1] * stride + c;
+            const float *r = base + index[left < 2 ? last : e + 2] * stride + c;
+            const float *s = base + index[left < 3 ? last : e + 3] * stride + c;
+            const __m512 pw = _mm512_broadcastss_ps(w);
+            const __m512 qw = _mm512_broadcastss_ps(_mm_movehdup_ps(w));
+            const __m512 rw = _mm512_broadcastss_ps(_mm_movehl_ps(w, w));
+            const __m512 sw = _mm512_broadcastss_ps(_mm_shuffle_ps(w, w, 0xff));
+            __m512 dp, dq, dr, ds, row;
+#define MSAE__AVX512_TERM(i, first)                                             \
+    row = _mm512_loadu_ps(p + 16 * (i)), y##i = _mm512_fmadd_ps(pw, row, y##i); \
+    dp = first ? _mm512_mul_ps(a##i, row) : _mm512_fmadd_ps(a##i, row, dp);     \
+    row = _mm512_loadu_ps(q + 16 * (i)), z##i = _mm512_fmadd_ps(qw, row, z##i); \
+    dq = first ? _mm512_mul_ps(a##i, row) : _mm512_fmadd_ps(a##i, row, dq);     \
+    row = _mm512_loadu_ps(r + 16 * (i)), y##i = _mm512_fmadd_ps(rw, row, y##i); \
+    dr = first ? _mm512_mul_ps(a##i, row) : _mm512_fmadd_ps(a##i, row, dr);     \
+    row = _mm512_loadu_ps(s + 16 * (i)), z##i = _mm512_fmadd_ps(sw, row, z##i); \
+    ds = first ? _mm512_mul_ps(a##i, row) : _mm512_fmadd_ps(a##i, row, ds);
+            dp = dq = dr = ds = _mm512_setzero_ps();
+            MSAE__AVX512_TERM(0, 1)
+            MSAE__AVX512_TERM(1, 0)
+            MSAE__AVX512_TERM(2, 0)
+            MSAE__AVX512_TERM(3, 0)
 #undef MSAE__AVX512_TERM
-#undef MSAE__AVX512_STORE
+            _mm_mask_storeu_ps(
+                dots + e, rows,
+                _mm_add_ps(_mm_maskz_loadu_ps(rows, dots + e), msae__avx512_sum4(dp, dq, dr, ds)));
+        }
+        _mm512_storeu_ps(y + c, _mm512_add_ps(y0, z0));
+        _mm512_storeu_ps(y + c + 16, _mm512_add_ps(y1, z1));
+        _mm512_storeu_ps(y + c + 32, _mm512_add_ps(y2, z2));
+        _mm512_storeu_ps(y + c + 48, _mm512_add_ps(y3, z3));
     }
     msae__avx2_gather_dot_axpy(y + c, dots, a + c, base + c, stride, index, weight, count,
                                width - c);
 }
 
+static MSAE__AVX512 void msae__avx512_decode(float *sums, const float *decoder,
+                                             const uint8_t *index, const float *value,
+                                             const uint8_t *ends, size_t levels) {
+    size_t e = 0;
+    for (size_t i = 0; i < levels; i++, sums += MSAE__PANEL) {
+        const size_t end = ends[i];
+        __m512 y0, y1, y2, y3, z0, z1, z2, z3;
+        if (e == end) continue;
+        y0 = _mm512_loadu_ps(sums), y1 = _mm512_loadu_ps(sums + 16);
+        y2 = _mm512_loadu_ps(sums + 32), y3 = _mm512_loadu_ps(sums + 48);
+        z0 = z1 = z2 = z3 = _mm512_setzero_ps();
+        for (; e + 2 <= end; e += 2) {
+            const float *p = decoder + (index[e] & MSAE__LATENT) * MSAE__PANEL;
+            const float *q = decoder + (index[e + 1] & MSAE__LATENT) * MSAE__PANEL;
+            const __m512 w = _mm512_set1_ps(value[e]), u = _mm512_set1_ps(value[e + 1]);
+            y0 = _mm512_fmadd_ps(w, _mm512_loadu_ps(p), y0);
+            z0 = _mm512_fmadd_ps(u, _mm512_loadu_ps(q), z0);
+            y1 = _mm512_fmadd_ps(w, _mm512_loadu_ps(p + 16), y1);
+            z1 = _mm512_fmadd_ps(u, _mm512_loadu_ps(q + 16), z1);
+            y2 = _mm512_fmadd_ps(w, _mm512_loadu_ps(p + 32), y2);
+            z2 = _mm512_fmadd_ps(u, _mm512_loadu_ps(q + 32), z2);
+            y3 = _mm512_fmadd_ps(w, _mm512_loadu_ps(p + 48), y3);
+            z3 = _mm512_fmadd_ps(u, _mm512_loadu_ps(q + 48), z3);
+        }
+        if (e < end) {
+            const float *p = decoder + (index[e] & MSAE__LATENT) * MSAE__PANEL;
+            const __m512 w = _mm512_set1_ps(value[e++]);
+            y0 = _mm512_fmadd_ps(w, _mm512_loadu_ps(p), y0);
+            y1 = _mm512_fmadd_ps(w, _mm512_loadu_ps(p + 16), y1);
+            y2 = _mm512_fmadd_ps(w, _mm512_loadu_ps(p + 32), y2);
+            y3 = _mm512_fmadd_ps(w, _mm512_loadu_ps(p + 48), y3);
+        }
+        _mm512_storeu_ps(sums, _mm512_add_ps(y0, z0));
+        _mm512_storeu_ps(sums + 16, _mm512_add_ps(y1, z1));
+        _mm512_storeu_ps(sums + 32, _mm512_add_ps(y2, z2));
+        _mm512_storeu_ps(sums + 48, _mm512_add_ps(y3, z3));
+    }
+}
+
+static MSAE__AVX512 size_t msae__avx512_above(uint32_t *out, const uint32_t *keys, size_t n,
+                                              uint32_t floor, uint32_t *largest) {
+    const __m512i least = _mm512_set1_epi32((int)floor);
+    __m512i most = _mm512_setzero_si512();
+    uint32_t lanes[16];
+    size_t count = 0;
+    for (size_t i = 0; i < n; i += 16) {
+        const __mmask16 there = msae__avx512_mask(n - i);
+        const __m512i key = _mm512_maskz_loadu_epi32(there, keys + i);
+        const __mmask16 kept = _mm512_mask_cmpgt_epu32_mask(there, key, least);
+        _mm512_storeu_si512(out + count, _mm512_maskz_compress_epi32(kept, key));
+        count += (size_t)_mm_popcnt_u32(kept);
+        most = _mm512_mask_max_epu32(most, there, most, key);
+    }
+    _mm512_storeu_si512(lanes, most);
+    *largest = 0;
+    for (size_t i = 0; i < 16; i++) *largest = lanes[i] > *largest ? lanes[i] : *largest;
+    return count;
+}
+
+/* The block's keys fill 8 registers; each level takes what its floor lets in and is left. */
+static MSAE__AVX512 void msae__avx512_place(uint32_t *sorted, uint8_t *index, uint8_t *level,
+                                            uint8_t *ends, const uint32_t *keys, size_t count,
+                                            const uint32_t *floors, size_t levels) {
+    enum { VECTORS = MSAE__LATENT_BLOCK / 16 };
+    const __m512i order = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    __mmask16 left[VECTORS];
+    size_t at = 0;
+    for (size_t v = 0; v < VECTORS; v++) {
+        left[v] = count > 16 * v ? msae__avx512_mask(count - 16 * v) : 0;
+    }
+    for (size_t i = 0; i < levels; i++) {
+        const __m512i floor = _mm512_set1_epi32((int)floors[i]);
+        for (size_t v = 0; v < VECTORS; v++) {
+            const __m512i key = _mm512_maskz_loadu_epi32(left[v], keys + 16 * v);
+            const __mmask16 in = _mm512_mask_cmpge_epu32_mask(left[v], key, floor);
+            const unsigned found = (unsigned)_mm_popcnt_u32(in);
+            const __mmask16 room = (__mmask16)((1u << found) - 1);
+            const __m512i place = _mm512_add_epi32(order, _mm512_set1_epi32((int)(16 * v)));
+            _mm512_mask_storeu_epi32(sorted + at, room, _mm512_maskz_compress_epi32(in, key));
+            _mm_mask_storeu_epi8(index + at, room,
+                                 _mm512_cvtepi32_epi8(_mm512_maskz_compress_epi32(in, place)));
+            _mm_mask_storeu_epi8(level + at, room, _mm_set1_epi8((char)i));
+            left[v] = (__mmask16)(left[v] & ~in);
+            at += found;
+        }
+        ends[i] = (uint8_t)at;
+    }
+}
+
 static const msae_kernels msae__avx512_kernels = {MSAE_SIMD_AVX512,
                                                   12,
                                                   32,
-                                                  128,
                                                   msae__avx2_dot,
                                                   msae__avx2_axpy,
                                                   msae__avx512_gemm,
                                                   msae__avx512_gather_axpy,
                                                   msae__avx512_gather_dot_axpy,
+                                                  msae__avx512_decode,
+                                                  msae__avx2_reconstruct,
+                                                  msae__avx2_residuals,
+                                                  msae__avx512_above,
+                                                  msae__avx512_place,
                                                   msae__avx2_adam};
 
 /* The best path that the processor has (cpuid) and whose registers the system saves (XCR0). */
 static msae_simd msae__detect_x86(void) {
     unsigned leaf1[4] = {0, 0, 0, 0}, leaf7[4] = {0, 0, 0, 0}, xcr0;
     const unsigned fma = 1u << 12, osxsave = 1u << 27, avx = 1u << 28;
-    const unsigned avx2 = 1u << 5, avx512 = 1u << 16;
+    const unsigned avx2 = 1u << 5;
+    const unsigned avx512 = 1u << 16 | 1u << 30 | 1u << 31; /* F, BW, VL */
 #ifdef __GNUC__
     unsigned high;
     if (!__get_cpuid(1, &leaf1[0], &leaf1[1], &leaf1[2], &leaf1[3])) return MSAE_SIMD_SCALAR;
@@ -1817,7 +2158,8 @@ static msae_simd msae__detect_x86(void) {
     if (!(leaf1[2] & avx) || !(leaf1[2] & fma) || !(leaf7[1] & avx2) || (xcr0 & 6) != 6) {
         return MSAE_SIMD_SCALAR;
     }
-    return (leaf7[1] & avx512) && (xcr0 & 0xe6) == 0xe6 ? MSAE_SIMD_AVX512 : MSAE_SIMD_AVX2;
+    return (leaf7[1] & avx512) == avx512 && (xcr0 & 0xe6) == 0xe6 ? MSAE_SIMD_AVX512
+                                                                  : MSAE_SIMD_AVX2;
 }
 #endif /* MSAE__HAS_AVX2 */
 
@@ -1928,6 +2270,85 @@ static void msae__neon_gather_dot_axpy(float *y, float *dots, const float *a, co
     }
 }
 
+static void msae__neon_decode(float *sums, const float *decoder, const uint8_t *index,
+                              const float *value, const uint8_t *ends, size_t levels) {
+    size_t e = 0;
+    for (size_t i = 0; i < levels; i++, sums += MSAE__PANEL) {
+        const size_t end = ends[i];
+        float32x4_t sum[16];
+        if (e == end) continue;
+        for (size_t k = 0; k < 16; k++) sum[k] = vld1q_f32(sums + 4 * k);
+        for (; e < end; e++) {
+            const float *row = decoder + (index[e] & MSAE__LATENT) * MSAE__PANEL;
+            const float32x4_t w = vdupq_n_f32(value[e]);
+            for (size_t k = 0; k < 16; k++) sum[k] = vfmaq_f32(sum[k], vld1q_f32(row + 4 * k), w);
+        }
+        for (size_t k = 0; k < 16; k++) vst1q_f32(sums + 4 * k, sum[k]);
+    }
+}
+
+static void msae__neon_reconstruct(float *levels, size_t count, const float *start,
+                                   const float *target, float deviation, float mean,
+                                   float *errors) {
+    const float32x4_t scale = vdupq_n_f32(deviation), shift = vdupq_n_f32(mean);
+    for (size_t c = 0; c < MSAE__PANEL; c += 32) {
+        float32x4_t sum[8];
+        for (size_t k = 0; k < 8; k++) sum[k] = vld1q_f32(start + c + 4 * k);
+        for (size_t i = 0; i < count; i++) {
+            float *row = levels + i * MSAE__PANEL + c, error;
+            float32x4_t squares = vdupq_n_f32(0);
+            for (size_t k = 0; k < 8; k++) {
+                float32x4_t out, off;
+                sum[k] = vaddq_f32(sum[k], vld1q_f32(row + 4 * k));
+                out = vfmaq_f32(shift, sum[k], scale);
+                off = vsubq_f32(out, vld1q_f32(target + c + 4 * k));
+                squares = vfmaq_f32(squares, off, off);
+                vst1q_f32(row + 4 * k, out);
+            }
+            error = vaddvq_f32(squares);
+            errors[i] = c ? errors[i] + error : error;
+        }
+    }
+}
+
+static void msae__neon_residuals(float *levels, size_t count, const float *target,
+                                 const float *factors) {
+    for (size_t c = 0; c < MSAE__PANEL; c += 32) {
+        float32x4_t sum[8];
+        for (size_t k = 0; k < 8; k++) sum[k] = vdupq_n_f32(0);
+        for (size_t i = count; i-- > 0;) {
+            float *row = levels + i * MSAE__PANEL + c;
+            for (size_t k = 0; k < 8; k++) {
+                const float32x4_t x = vld1q_f32(target + c + 4 * k);
+                sum[k] = vfmaq_n_f32(sum[k], vsubq_f32(vld1q_f32(row + 4 * k), x), factors[i]);
+                vst1q_f32(row + 4 * k, sum[k]);
+            }
+        }
+    }
+}
+
+/* Four keys at a time go to the front of a register by a shuffle from a table. */
+static size_t msae__neon_above(uint32_t *out, const uint32_t *keys, size_t n, uint32_t floor,
+                               uint32_t *largest) {
+    static const uint32_t bits[4] = {1, 2, 4, 8};
+    const uint32x4_t least = vdupq_n_u32(floor), bit = vld1q_u32(bits);
+    uint32x4_t most = vdupq_n_u32(0);
+    uint32_t rest, top;
+    size_t count = 0, i = 0;
+    for (; i + 4 <= n; i += 4) {
+        const uint32x4_t key = vld1q_u32(keys + i);
+        const uint32_t set = vaddvq_u32(vandq_u32(vcgtq_u32(key, least), bit));
+        const uint8x16_t moved = vqtbl1q_u8(vreinterpretq_u8_u32(key), vld1q_u8(msae__front[set]));
+        vst1q_u32(out + count, vreinterpretq_u32_u8(moved));
+        count += msae__popcount4[set];
+        most = vmaxq_u32(most, key);
+    }
+    top = vmaxvq_u32(most);
+    count += msae__scalar_above(out + count, keys + i, n - i, floor, &rest);
+    *largest = top > rest ? top : rest;
+    return count;
+}
+
 static void msae__neon_adam(float *p, const float *g, float *m, float *v, size_t n, float rescale,
                             float project, const msae__adam *adam) {
     const float32x4_t rate = vdupq_n_f32(adam->rate), eps = vdupq_n_f32(adam->eps);
@@ -1954,12 +2375,16 @@ static void msae__neon_adam(float *p, const float *g, float *m, float *v, size_t
 static const msae_kernels msae__neon_kernels = {MSAE_SIMD_NEON,
                                                 8,
                                                 8,
-                                                64,
                                                 msae__neon_dot,
                                                 msae__neon_axpy,
                                                 msae__neon_gemm,
                                                 msae__neon_gather_axpy,
                                                 msae__neon_gather_dot_axpy,
+                                                msae__neon_decode,
+                                                msae__neon_reconstruct,
+                                                msae__neon_residuals,
+                                                msae__neon_above,
+                                                msae__scalar_place,
                                                 msae__neon_adam};
 #endif /* MSAE__HAS_NEON */
 
@@ -2066,18 +2491,16 @@ static void msae__product(const msae_kernels *kernels, const float *packed, size
     }
 }
 
-/* Rows of B, or latents, that one task covers: enough to pay for the call, few enough to keep all
-   workers busy. */
-#define MSAE__LATENT_BLOCK 64
-
-/* c [rows][ldc] = A B^T + bias over the workers. */
+/* C = A B^T + bias over the workers. A task computes MSAE__LATENT_BLOCK columns; its first one lies
+   at c + task * c_block. Row-major C has that as MSAE__LATENT_BLOCK and ldc as its columns; training
+   has each block's rows side by side instead. */
 typedef struct msae__matmul {
     const msae_kernels *kernels;
     const float *a, *b, *bias; /* bias [cols] or NULL */
     size_t a_stride, b_stride;
     size_t rows, cols, depth;
     float *c;
-    size_t ldc;
+    size_t ldc, c_block;
     float *packed; /* msae__packed_floats */
     float *panels; /* for each worker nr * MSAE__KC */
 } msae__matmul;
@@ -2090,7 +2513,7 @@ static void msae__matmul_task(void *context, size_t task, size_t worker) {
     const size_t first = task * MSAE__LATENT_BLOCK;
     const size_t count = msae__min(MSAE__LATENT_BLOCK, p->cols - first);
     const float *b = p->b + first * p->b_stride;
-    float *c = p->c + first;
+    float *c = p->c + task * p->c_block;
     if (p->rows < MSAE__FEW_ROWS) {
         for (size_t j = 0; j < count; j++) {
             for (size_t r = 0; r < p->rows; r++) {
@@ -2124,9 +2547,10 @@ static void msae__run_matmul(const msae__matmul *p, const msae_parallel *paralle
                        (void *)(uintptr_t)p);
 }
 
-/* Pre-activations pre [rows][n] = (xin - pre_bias) encoder^T + latent_bias of centred rows. */
+/* Pre-activations pre = (xin - pre_bias) encoder^T + latent_bias of centred rows. */
 static void msae__encode_rows_to(const msae_model *model, const float *centred, size_t stride,
-                                 size_t rows, float *packed, float *panels, float *pre) {
+                                 size_t rows, float *packed, float *panels, float *pre, size_t ldc,
+                                 size_t c_block) {
     msae__matmul p;
     p.kernels = model->kernels;
     p.a = centred;
@@ -2134,9 +2558,11 @@ static void msae__encode_rows_to(const msae_model *model, const float *centred, 
     p.rows = rows;
     p.b = model->encoder;
     p.b_stride = p.depth = model->n_inputs;
-    p.cols = p.ldc = model->n_latents;
+    p.cols = model->n_latents;
     p.bias = model->latent_bias;
     p.c = pre;
+    p.ldc = ldc;
+    p.c_block = c_block;
     p.packed = packed;
     p.panels = panels;
     msae__run_matmul(&p, &model->parallel);
@@ -2166,87 +2592,95 @@ typedef struct msae__cut {
     int partial; /* 1: more keys are equal than go in, so that their order decides */
 } msae__cut;
 
-#define MSAE__DIGIT 7 /* 21 low bits in three digits */
-
-/* The rank-th largest (from 1) of keys that agree in their upper bits; keys are overwritten. */
-static msae__cut msae__cut_within(uint32_t *keys, size_t count, size_t rank) {
+/* The rank-th largest (from 1) of a few keys, which are put in descending order. */
+static msae__cut msae__cut_few(uint32_t *keys, size_t count, size_t rank) {
     msae__cut cut;
-    for (int shift = 2 * MSAE__DIGIT; shift >= 0 && count > 1; shift -= MSAE__DIGIT) {
-        const uint32_t mask = (1u << MSAE__DIGIT) - 1;
-        uint32_t histogram[1 << MSAE__DIGIT] = {0}, digit = mask;
+    size_t ties = 1;
+    for (size_t i = 1; i < count; i++) {
+        const uint32_t key = keys[i];
+        size_t at = i;
+        for (; at > 0 && keys[at - 1] < key; at--) keys[at] = keys[at - 1];
+        keys[at] = key;
+    }
+    while (ties < rank && keys[rank - 1 - ties] == keys[rank - 1]) ties++;
+    cut.key = keys[rank - 1];
+    cut.ties = ties;
+    cut.partial = rank < count && keys[rank] == cut.key;
+    return cut;
+}
+
+/* The same for many keys, byte by byte from the top; they are copied to scratch. */
+static msae__cut msae__cut_many(const uint32_t *keys, size_t count, size_t rank,
+                                uint32_t *scratch) {
+    msae__cut cut;
+    memcpy(scratch, keys, count * sizeof *keys);
+    for (int shift = 24; shift >= 0; shift -= 8) {
+        uint32_t histogram[256] = {0}, byte = 255;
         size_t kept = 0;
-        for (size_t i = 0; i < count; i++) histogram[keys[i] >> shift & mask]++;
-        while (rank > histogram[digit]) rank -= histogram[digit--];
+        for (size_t i = 0; i < count; i++) histogram[scratch[i] >> shift & 255]++;
+        while (rank > histogram[byte]) rank -= histogram[byte--];
         for (size_t i = 0; i < count; i++) {
-            if ((keys[i] >> shift & mask) == digit) keys[kept++] = keys[i];
+            const uint32_t key = scratch[i];
+            scratch[kept] = key;
+            kept += (key >> shift & 255) == byte;
         }
         count = kept;
     }
-    cut.key = keys[0];
+    cut.key = scratch[0];
     cut.ties = rank;
     cut.partial = rank < count;
     return cut;
 }
 
-#define MSAE__BIN_SHIFT (3 * MSAE__DIGIT)
-#define MSAE__BINS (1 << (32 - MSAE__BIN_SHIFT))
+/* Bins of the histogram over the distance from the largest key. On the bits of a float that is 64
+   bins for each octave and 16 octaves; the last bin takes all that is smaller. */
+#define MSAE__BINS 1024
+#define MSAE__BIN_SHIFT 17
+#define MSAE__FEW_KEYS 48
 
-/* cuts[i] for the k = ks[i] largest of keys [n] that are not 0, ks ascending: one histogram over
-   the upper bits finds the bin of every cut, then only those bins are looked into. Where all are
-   kept the cut is {0, 0}. scratch [n]. Returns the number of keys that are not 0. */
-static size_t msae__cuts(const uint32_t *keys, size_t n, const size_t *ks, size_t levels,
-                         msae__cut *cuts, uint32_t *scratch) {
-    uint32_t histogram[MSAE__BINS] = {0}, odd[MSAE__BINS] = {0};
-    uint8_t segment_of[MSAE__BINS] = {0}; /* 1 + the segment of scratch with the bin's keys */
-    size_t starts[MSAE_MAX_LEVELS + 1], ends[MSAE_MAX_LEVELS], ranks[MSAE_MAX_LEVELS];
-    size_t segment[MSAE_MAX_LEVELS], segments = 0, active = 0, above = 0, bin = MSAE__BINS - 1;
-    /* neighbours count in two histograms: the same bin twice in a row would wait for itself */
-    for (size_t j = 0; j + 1 < n; j += 2) {
-        histogram[keys[j] >> MSAE__BIN_SHIFT]++;
-        odd[keys[j + 1] >> MSAE__BIN_SHIFT]++;
-        active += (size_t)(keys[j] != 0) + (size_t)(keys[j + 1] != 0);
+static uint32_t msae__bin(uint32_t key, uint32_t largest) {
+    const uint32_t bin = (largest - key) >> MSAE__BIN_SHIFT;
+    return bin < MSAE__BINS ? bin : MSAE__BINS - 1;
+}
+
+/* What msae__cuts works in for n keys: twice msae__cut_room floats. */
+static size_t msae__cut_room(size_t n) {
+    return n + 16;
+}
+
+/* cuts[i] for the k = ks[i] largest of keys [n] that are not 0, ks ascending. One histogram finds
+   the bin of every cut; one pass sorts the keys into the bins down to the last cut's; then only the
+   cuts' own bins are looked into. Where all are kept the cut is {0, 0}. scratch [2 cut_room(n)].
+   Returns the number of keys that are not 0. */
+static size_t msae__cuts(const msae_kernels *kernels, const uint32_t *keys, size_t n,
+                         const size_t *ks, size_t levels, msae__cut *cuts, uint32_t *scratch) {
+    uint32_t counts[MSAE__BINS] = {0}, ends[MSAE__BINS], largest;
+    uint32_t *list = scratch, *sorted = scratch + msae__cut_room(n);
+    const size_t active = kernels->above(list, keys, n, 0, &largest);
+    size_t wanted = 0, listed = active, before = 0, last = 0;
+    while (wanted < levels && ks[wanted] < active) wanted++;
+    for (size_t i = wanted; i < levels; i++) memset(&cuts[i], 0, sizeof cuts[i]);
+    if (wanted == 0) return active;
+    for (size_t e = 0; e < active; e++) counts[msae__bin(list[e], largest)]++;
+    for (; before + counts[last] < ks[wanted - 1]; last++) {
+        ends[last] = (uint32_t)before; /* the bin's start until its keys come */
+        before += counts[last];
     }
-    if (n % 2) {
-        histogram[keys[n - 1] >> MSAE__BIN_SHIFT]++;
-        active += keys[n - 1] != 0;
+    ends[last] = (uint32_t)before;
+    if (last + 1 < MSAE__BINS) {
+        const uint32_t reach = (uint32_t)(last + 1) << MSAE__BIN_SHIFT;
+        if (largest >= reach)
+            listed = kernels->above(list, list, active, largest - reach, &largest);
     }
-    for (size_t b = 0; b < MSAE__BINS; b++) histogram[b] += odd[b];
-    histogram[0] -= (uint32_t)(n - active);
-    starts[0] = 0;
-    for (size_t i = 0; i < levels && ks[i] < active; i++) {
-        while (above + histogram[bin] < ks[i]) above += histogram[bin--];
-        if (!segment_of[bin]) {
-            starts[segments + 1] = starts[segments] + histogram[bin];
-            ends[segments] = starts[segments];
-            segment_of[bin] = (uint8_t)++segments;
-        }
-        segment[i] = (size_t)segment_of[bin] - 1;
-        ranks[i] = ks[i] - above;
-    }
-    if (segments > 0) {
-        for (size_t j = 0; j < n; j++) {
-            size_t s = segment_of[keys[j] >> MSAE__BIN_SHIFT];
-            if (s && keys[j]) scratch[ends[s - 1]++] = keys[j];
-        }
-    }
-    for (size_t i = levels; i-- > 0;) {
-        if (ks[i] >= active) {
-            cuts[i].key = 0;
-            cuts[i].ties = 0;
-            cuts[i].partial = 0;
-            continue;
-        }
-        cuts[i] = msae__cut_within(scratch + starts[segment[i]],
-                                   ends[segment[i]] - starts[segment[i]], ranks[i]);
-        /* the next smaller level of this segment needs its keys again */
-        if (i > 0 && segment[i - 1] == segment[i]) {
-            size_t at = starts[segment[i]];
-            for (size_t j = 0; j < n; j++) {
-                if (keys[j] && segment_of[keys[j] >> MSAE__BIN_SHIFT] == segment[i] + 1) {
-                    scratch[at++] = keys[j];
-                }
-            }
-        }
+    for (size_t e = 0; e < listed; e++) sorted[ends[msae__bin(list[e], largest)]++] = list[e];
+    for (size_t i = 0, bin = 0; i < wanted; i++) {
+        uint32_t *first;
+        size_t rank;
+        while (ends[bin] < ks[i]) bin++;
+        first = sorted + ends[bin] - counts[bin];
+        rank = ks[i] - (ends[bin] - counts[bin]);
+        cuts[i] = counts[bin] <= MSAE__FEW_KEYS ? msae__cut_few(first, counts[bin], rank)
+                                                : msae__cut_many(first, counts[bin], rank, list);
     }
     return active;
 }
@@ -2257,17 +2691,25 @@ static float msae__soft_cap(float value, float cap) {
 
 /* A row's pre-activations to keys. */
 static void msae__keys(const float *pre, size_t n, msae_activation activation, uint32_t *keys) {
+    if (activation == MSAE_ACTIVATION_RELU) {
+        for (size_t j = 0; j < n; j++) {
+            const int32_t bits = (int32_t)msae__float_bits(pre[j]);
+            keys[j] = (uint32_t)(bits > 0 ? bits : 0);
+        }
+        return;
+    }
     for (size_t j = 0; j < n; j++) keys[j] = msae__key(pre[j], activation);
 }
 
 /* Of a row of pre-activations, the k largest active ones as codes, in the order of the latents.
-   keys and scratch [n]. Returns their number. */
-static size_t msae__top_codes(const float *pre, size_t n, size_t k, msae_activation activation,
-                              msae_code *codes, uint32_t *keys, uint32_t *scratch) {
+   keys [n], scratch [2 cut_room(n)]. Returns their number. */
+static size_t msae__top_codes(const msae_kernels *kernels, const float *pre, size_t n, size_t k,
+                              msae_activation activation, msae_code *codes, uint32_t *keys,
+                              uint32_t *scratch) {
     msae__cut cut;
     size_t count = 0;
     msae__keys(pre, n, activation, keys);
-    msae__cuts(keys, n, &k, 1, &cut, scratch);
+    msae__cuts(kernels, keys, n, &k, 1, &cut, scratch);
     for (size_t j = 0; j < n && count < k; j++) {
         if (keys[j] > cut.key || (keys[j] == cut.key && cut.ties > 0)) {
             cut.ties -= keys[j] == cut.key;
@@ -2616,7 +3058,7 @@ static void msae__to_encoder_input(const msae_model *model, float *x, float mome
 
 /* What a worker needs to rank one row. */
 typedef struct msae__ranking {
-    uint32_t *keys, *scratch; /* [n] each */
+    uint32_t *keys, *scratch; /* [n], [2 cut_room(n)] */
     msae_code *codes, *spare; /* [n] each */
 } msae__ranking;
 
@@ -2650,7 +3092,7 @@ static void msae__tile_layout(msae__tile *tile, const msae_model *model, size_t 
     for (size_t w = 0; w < workers; w++) {
         msae__ranking ranking;
         ranking.keys = MSAE__TAKE(arena, uint32_t, n);
-        ranking.scratch = MSAE__TAKE(arena, uint32_t, n);
+        ranking.scratch = MSAE__TAKE(arena, uint32_t, 2 * msae__cut_room(n));
         ranking.codes = MSAE__TAKE(arena, msae_code, n);
         ranking.spare = MSAE__TAKE(arena, msae_code, n);
         if (w == 0) {
@@ -2685,7 +3127,7 @@ static void msae__tile_encode(const msae__tile *tile, size_t rows) {
                                tile->moments + 2 * r);
     }
     msae__encode_rows_to(tile->model, tile->centred, tile->stride, rows, tile->packed, tile->panels,
-                         tile->pre);
+                         tile->pre, tile->model->n_latents, MSAE__LATENT_BLOCK);
 }
 
 /* The codes of one row of pre-activations (which are overwritten), by descending value, at
@@ -2708,8 +3150,8 @@ static size_t msae__rank_row(const msae_model *model, float *pre, size_t k,
             }
         }
     }
-    count = msae__top_codes(pre, n, msae__min(k, n), model->activation, ranking->codes,
-                            ranking->keys, ranking->scratch);
+    count = msae__top_codes(model->kernels, pre, n, msae__min(k, n), model->activation,
+                            ranking->codes, ranking->keys, ranking->scratch);
     msae__sort_codes(ranking->codes, count, ranking->spare);
     for (size_t e = 0; e < count && model->soft_cap > 0; e++) {
         ranking->codes[e].value = msae__soft_cap(ranking->codes[e].value, model->soft_cap);
@@ -3263,23 +3705,32 @@ typedef struct msae__kept {
    gradients, which every tile reads and writes, are passed over as seldom as possible. */
 #define MSAE__TILE_FLOATS ((size_t)1 << 20)
 #define MSAE__TILE_ROWS 256
+/* Rows that a gradient gathers from before it goes on to the next latent: their panel of inputs
+   stays in the first-level cache. */
+#define MSAE__GATHER_ROWS 128
 
-/* All that a step works in. The batch runs through in tiles of tile_rows rows. */
+/* All that a step works in. The batch runs through in tiles of tile_rows rows. Arrays by panel hold
+   MSAE__PANEL columns of every row side by side, arrays by block MSAE__LATENT_BLOCK latents, so
+   that a task reads and writes one piece of memory. Columns beyond d are zero. */
 struct msae_train_workspace {
     size_t tile_rows, stride;
-    size_t room; /* most latents that a row can keep, and one place for those it does not */
 
-    msae__row *rows;   /* [tile_rows] */
-    float *target;     /* x in the model's space [tile_rows][stride] */
-    float *centred;    /* xin - pre_bias [tile_rows][stride] */
-    float *packed;     /* centred, packed for the product */
-    float *latents;    /* pre-activations, then latents [tile_rows][n]; jumprelu: relu(pre) */
-    uint8_t *level;    /* 1 + the level at which a latent enters, 0: not kept [tile_rows][n]; */
-                       /* MSAE__NEGATIVE is added where abs turned the sign */
-    uint32_t *index;   /* kept latents of each row by level [tile_rows][room] .. */
-    float *value;      /* .. with their values */
-    uint32_t *ends;    /* where each level ends in them [tile_rows][L] */
-    float *levels;     /* reconstructions r_i, then gradients G_i [tile_rows][L][stride] */
+    msae__row *rows; /* [tile_rows] */
+    float *target;   /* x in the model's space [panels][tile_rows][PANEL] */
+    float *inputs;   /* xin - pre_bias, the same shape */
+    float *centred;  /* xin - pre_bias once more, by rows [tile_rows][stride] */
+    float *packed;   /* .. and packed for the product */
+    /* Pre-activations by block [blocks][tile_rows][LATENT_BLOCK]; selection puts each row's kept
+       latents to the front of its place, level after level: */
+    float *latents;    /* their values, */
+    uint8_t *index;    /* the latents within the block, MSAE__NEGATIVE where abs turned the sign, */
+    uint8_t *level;    /* the level at which each enters, */
+    uint8_t *ends;     /* and [blocks][tile_rows][L + 1] where each level ends, and the list */
+    float *relu;       /* jumprelu: relu(pre) of the listed; its list goes on behind the active */
+                       /* latents with those in whose window the threshold lies */
+    float *levels;     /* sums, then reconstructions r_i, then gradients G_i of each row */
+                       /* [panels][tile_rows][L][PANEL] */
+    float *start;      /* pre_bias by panels, where every reconstruction starts */
     double *partial;   /* sums of a panel of columns [panels][tile_rows][L][3] */
     float *theta;      /* exp(log_threshold) [n], jumprelu */
     float *norms;      /* ||decoder_j|| + eps [n] */
@@ -3300,18 +3751,16 @@ struct msae_train_workspace {
 
     /* for each worker */
     float *panels;                     /* nr * MSAE__KC */
-    float *decoder_panels;             /* columns of the decoder [n][MSAE__PANEL] */
-    uint32_t *keys, *scratch;          /* [n] */
-    uint32_t *list_rows, *list_levels; /* [MSAE__LATENT_BLOCK][tile_rows] */
+    float *decoder_panel;              /* of a block [LATENT_BLOCK][PANEL] */
+    float *row;                        /* [d] */
+    uint32_t *keys, *scratch;          /* [n], [2 cut_room(n)] */
+    uint32_t *list_rows, *list_levels; /* [LATENT_BLOCK][list_room] */
     float *list_values, *list_dots;
+    size_t list_room;
 
     int has_gradients; /* msae_train_gradients succeeded since the last update */
     size_t gradient_rows;
 };
-
-#define MSAE__NEGATIVE 0x80u
-/* Columns of the decoder that one decoding task runs all its rows through. */
-#define MSAE__PANEL 64
 
 static size_t msae__blocks(const msae_model *model) {
     return msae__ceil_div(model->n_latents, MSAE__LATENT_BLOCK);
@@ -3338,7 +3787,8 @@ static void msae__train_layout(msae_trainer *trainer, msae__arena *arena) {
     const size_t workers = msae__workers(&model->parallel), stride = msae__stride(d);
     const int batchtopk = model->recipe == MSAE_RECIPE_BATCHTOPK;
     const size_t floats = batchtopk ? MSAE__TILE_FLOATS / 2 : MSAE__TILE_FLOATS;
-    size_t rows, list;
+    const size_t panels = msae__column_panels(model);
+    size_t rows, list, block_floats;
     struct msae_train_workspace *ws = MSAE__TAKE(arena, struct msae_train_workspace, 1), unplaced;
     trainer->workspace = ws;
     if (!ws) ws = &unplaced;
@@ -3355,18 +3805,20 @@ static void msae__train_layout(msae_trainer *trainer, msae__arena *arena) {
     rows = msae__min(rows, trainer->desc.batch);
     ws->tile_rows = rows;
     ws->stride = stride;
-    ws->room = batchtopk ? n : model->nesting[levels - 1] + 1;
+    block_floats = msae__blocks(model) * rows * MSAE__LATENT_BLOCK;
     ws->rows = MSAE__TAKE(arena, msae__row, rows);
-    ws->target = MSAE__TAKE(arena, float, rows *stride);
+    ws->target = MSAE__TAKE(arena, float, panels *rows *MSAE__PANEL);
+    ws->inputs = MSAE__TAKE(arena, float, panels *rows *MSAE__PANEL);
     ws->centred = MSAE__TAKE(arena, float, rows *stride);
     ws->packed = MSAE__TAKE(arena, float, msae__packed_floats(model->kernels, rows, d));
-    ws->latents = MSAE__TAKE(arena, float, rows *n);
-    ws->level = MSAE__TAKE(arena, uint8_t, rows * n + 8); /* read eight at a time */
-    ws->index = MSAE__TAKE(arena, uint32_t, rows * ws->room);
-    ws->value = MSAE__TAKE(arena, float, rows * ws->room);
-    ws->ends = MSAE__TAKE(arena, uint32_t, rows * levels);
-    ws->levels = MSAE__TAKE(arena, float, rows *levels *stride);
-    ws->partial = MSAE__TAKE(arena, double, msae__column_panels(model) * rows * levels * 3);
+    ws->latents = MSAE__TAKE(arena, float, block_floats);
+    ws->index = MSAE__TAKE(arena, uint8_t, block_floats);
+    ws->level = MSAE__TAKE(arena, uint8_t, block_floats);
+    ws->ends = MSAE__TAKE(arena, uint8_t, msae__blocks(model) * rows * (levels + 1));
+    if (model->recipe == MSAE_RECIPE_JUMPRELU) ws->relu = MSAE__TAKE(arena, float, block_floats);
+    ws->levels = MSAE__TAKE(arena, float, panels *rows *levels *MSAE__PANEL);
+    ws->start = MSAE__TAKE(arena, float, panels *MSAE__PANEL);
+    ws->partial = MSAE__TAKE(arena, double, panels *rows *levels * 3);
     if (model->log_threshold || model->recipe == MSAE_RECIPE_JUMPRELU) {
         ws->theta = MSAE__TAKE(arena, float, n);
     }
@@ -3378,14 +3830,16 @@ static void msae__train_layout(msae_trainer *trainer, msae__arena *arena) {
         ws->kept_room = rows * n + trainer->desc.batch * trainer->desc.model.k;
         ws->kept = MSAE__TAKE(arena, msae__kept, ws->kept_room);
         ws->kept_keys = MSAE__TAKE(arena, uint32_t, ws->kept_room);
-        ws->kept_scratch = MSAE__TAKE(arena, uint32_t, ws->kept_room);
+        ws->kept_scratch = MSAE__TAKE(arena, uint32_t, 2 * msae__cut_room(ws->kept_room));
         ws->row_counts = MSAE__TAKE(arena, size_t, rows);
     }
     ws->panels = MSAE__TAKE(arena, float, workers * model->kernels->nr * MSAE__KC);
-    ws->decoder_panels = MSAE__TAKE(arena, float, workers *n *MSAE__PANEL);
+    ws->decoder_panel = MSAE__TAKE(arena, float, workers *MSAE__LATENT_BLOCK *MSAE__PANEL);
+    ws->row = MSAE__TAKE(arena, float, workers *stride);
     ws->keys = MSAE__TAKE(arena, uint32_t, workers * n);
-    ws->scratch = MSAE__TAKE(arena, uint32_t, workers * n);
-    list = workers * MSAE__LATENT_BLOCK * rows;
+    ws->scratch = MSAE__TAKE(arena, uint32_t, workers * 2 * msae__cut_room(n));
+    ws->list_room = msae__stride(rows);
+    list = workers * MSAE__LATENT_BLOCK * ws->list_room;
     ws->list_rows = MSAE__TAKE(arena, uint32_t, list);
     ws->list_levels = MSAE__TAKE(arena, uint32_t, list);
     ws->list_values = MSAE__TAKE(arena, float, list);
@@ -3454,8 +3908,6 @@ MSAE_API msae_status msae_trainer_init_in(msae_trainer *trainer, const msae_trai
     msae__zero_parameters(&trainer->model, &trainer->moment2);
     memset(trainer->loss_mean, 0, trainer->model.n_inputs * sizeof(float));
     memset(trainer->workspace->fired, 0, trainer->model.n_latents * sizeof(uint32_t));
-    memset(trainer->workspace->level, 0, /* a little is read beyond the last row */
-           trainer->workspace->tile_rows * trainer->model.n_latents + 8);
     trainer->lr_factor = 1;
     trainer->memory = memory;
     trainer->memory_bytes = bytes;
@@ -3541,6 +3993,17 @@ static size_t msae__batch_row(const msae__batch *batch, size_t tile_row) {
     return batch->index ? batch->index[row] : row;
 }
 
+/* Spreads x [d] over the panels of row r. */
+static void msae__to_panels(const struct msae_train_workspace *ws, float *panels, size_t r,
+                            const float *x, size_t d, float beyond) {
+    for (size_t c = 0; c < d; c += MSAE__PANEL) {
+        float *out = panels + (c * ws->tile_rows + r * MSAE__PANEL);
+        const size_t width = msae__min(MSAE__PANEL, d - c);
+        memcpy(out, x + c, width * sizeof *out);
+        for (size_t i = width; i < MSAE__PANEL; i++) out[i] = beyond;
+    }
+}
+
 /* Loads a row: target in the model's space and what the loss needs to know of it. */
 static void msae__load_row_task(void *context, size_t r, size_t worker) {
     const msae__batch *batch = (const msae__batch *)context;
@@ -3548,10 +4011,9 @@ static void msae__load_row_task(void *context, size_t r, size_t worker) {
     const msae_model *model = &batch->trainer->model;
     const float *m = batch->trainer->loss_mean;
     const size_t d = model->n_inputs;
-    float *target = ws->target + r * ws->stride, *centred = ws->centred + r * ws->stride;
+    float *target = ws->row + worker * ws->stride, *centred = ws->centred + r * ws->stride;
     msae__row *row = ws->rows + r;
     double norm = 0, spread = 0;
-    (void)worker;
     memset(row, 0, sizeof *row);
     msae_data_read(batch->data, msae__batch_row(batch, r), 1, centred);
     row->bad = !msae__row_is_finite(centred, d);
@@ -3566,6 +4028,9 @@ static void msae__load_row_task(void *context, size_t r, size_t worker) {
     row->spread = spread;
     memcpy(centred, target, d * sizeof *centred);
     msae__to_encoder_input(model, centred, row->moments);
+    msae__to_panels(ws, ws->inputs, r, centred, d, 0);
+    /* reconstructions are the row's mean there, and so are no errors */
+    msae__to_panels(ws, ws->target, r, target, d, row->moments[0]);
 }
 
 static int msae__row_has_loss(const msae__batch *batch, const msae__row *row) {
@@ -3585,43 +4050,69 @@ static int msae__in_window(float distance, float bandwidth) {
     return distance > -0.5f * bandwidth && distance < 0.5f * bandwidth;
 }
 
-/* JumpReLU: latents above their threshold are active; those in a window around it, where the
-   threshold has a gradient, are marked too. The row keeps relu(pre). */
+/* A row's place in the arrays by block, and in ws->ends. */
+static size_t msae__slot(const struct msae_train_workspace *ws, size_t block, size_t r) {
+    return (block * ws->tile_rows + r) * MSAE__LATENT_BLOCK;
+}
+
+static uint8_t *msae__ends(const msae__batch *batch, size_t block, size_t r) {
+    const struct msae_train_workspace *ws = batch->ws;
+    return ws->ends + (block * ws->tile_rows + r) * (batch->trainer->model.n_levels + 1);
+}
+
+/* Latents of a block: the last one may have fewer. */
+static size_t msae__block_size(const msae_model *model, size_t block) {
+    return msae__min(MSAE__LATENT_BLOCK, model->n_latents - block * MSAE__LATENT_BLOCK);
+}
+
+/* JumpReLU: latents above their threshold are active; behind them stand those that are not but lie
+   in the window around it, where the threshold has a gradient. */
 static void msae__select_jumprelu(const msae__batch *batch, size_t r) {
     const struct msae_train_workspace *ws = batch->ws;
     const msae_model *model = &batch->trainer->model;
-    const size_t n = model->n_latents;
     const float bandwidth = batch->trainer->desc.bandwidth;
-    float *v = ws->latents + r * n;
-    uint8_t *level = ws->level + r * n;
-    uint32_t count = 0;
-    for (size_t j = 0; j < n; j++) {
-        const float theta = ws->theta[j], value = v[j] > 0 ? v[j] : 0;
-        const float z = value > theta ? msae__soft_cap(value, model->soft_cap) : 0;
-        v[j] = value;
-        level[j] = value > theta || msae__in_window(value - theta, bandwidth) ||
-                   msae__in_window(z - theta, bandwidth);
-        if (z > 0) {
-            ws->index[r * ws->room + count] = (uint32_t)j;
-            ws->value[r * ws->room + count++] = z;
+    size_t l0 = 0;
+    for (size_t b = 0; b < msae__blocks(model); b++) {
+        const size_t slot = msae__slot(ws, b, r), count = msae__block_size(model, b);
+        const float *theta = ws->theta + b * MSAE__LATENT_BLOCK;
+        uint8_t window[MSAE__LATENT_BLOCK], *ends = msae__ends(batch, b, r);
+        float values[MSAE__LATENT_BLOCK];
+        size_t active = 0, near = 0;
+        for (size_t j = 0; j < count; j++) {
+            const float pre = ws->latents[slot + j], value = pre > 0 ? pre : 0;
+            values[j] = value;
+            if (value > theta[j]) {
+                ws->index[slot + active] = (uint8_t)j;
+                ws->level[slot + active] = 0;
+                ws->relu[slot + active++] = value;
+            } else if (msae__in_window(value - theta[j], bandwidth) ||
+                       msae__in_window(-theta[j], bandwidth)) {
+                window[near++] = (uint8_t)j;
+            }
+        }
+        ends[0] = (uint8_t)active;
+        ends[1] = (uint8_t)(active + near);
+        for (size_t e = 0; e < active; e++) {
+            ws->latents[slot + e] = msae__soft_cap(ws->relu[slot + e], model->soft_cap);
+            l0 += ws->latents[slot + e] > 0;
+        }
+        for (size_t e = 0; e < near; e++) {
+            ws->index[slot + active + e] = window[e];
+            ws->level[slot + active + e] = 0;
+            ws->relu[slot + active + e] = values[window[e]];
+            ws->latents[slot + active + e] = 0;
         }
     }
-    ws->ends[r] = count;
-    ws->rows[r].l0 = count;
-    ws->rows[r].sparse = count;
+    ws->rows[r].l0 = l0;
+    ws->rows[r].sparse = (double)l0;
 }
 
 /* BatchTopK: the row's share of what the batch keeps. */
 static void msae__select_kept(const msae__batch *batch, size_t r) {
     const struct msae_train_workspace *ws = batch->ws;
     const msae_model *model = &batch->trainer->model;
-    const size_t n = model->n_latents, wanted = batch->first + r;
-    float *z = ws->latents + r * n;
-    uint8_t *level = ws->level + r * n;
+    const size_t wanted = batch->first + r;
     size_t low = 0, high = ws->kept_count;
-    uint32_t count = 0;
-    memset(z, 0, n * sizeof *z);
-    memset(level, 0, n);
     while (low < high) { /* first candidate of this row */
         size_t middle = low + (high - low) / 2;
         if (ws->kept[middle].row < wanted)
@@ -3629,15 +4120,20 @@ static void msae__select_kept(const msae__batch *batch, size_t r) {
         else
             high = middle;
     }
-    for (; low < ws->kept_count && ws->kept[low].row == wanted; low++) {
-        const msae__kept *kept = ws->kept + low;
-        z[kept->latent] = msae__soft_cap(kept->value, model->soft_cap);
-        level[kept->latent] = 1;
-        ws->index[r * ws->room + count] = kept->latent;
-        ws->value[r * ws->room + count++] = z[kept->latent];
+    for (size_t b = 0; b < msae__blocks(model); b++) {
+        const size_t slot = msae__slot(ws, b, r), until = (b + 1) * MSAE__LATENT_BLOCK;
+        uint8_t *ends = msae__ends(batch, b, r);
+        size_t count = 0;
+        for (; low < ws->kept_count && ws->kept[low].row == wanted; low++, count++) {
+            const msae__kept *kept = ws->kept + low;
+            if (kept->latent >= until) break;
+            ws->latents[slot + count] = msae__soft_cap(kept->value, model->soft_cap);
+            ws->index[slot + count] = (uint8_t)(kept->latent % MSAE__LATENT_BLOCK);
+            ws->level[slot + count] = 0;
+        }
+        ends[0] = ends[1] = (uint8_t)count;
+        ws->rows[r].l0 += count;
     }
-    ws->ends[r] = count;
-    ws->rows[r].l0 = count;
 }
 
 /* The level (from 0) at which a key enters, `levels` when none takes it. Of equal keys at a cut the
@@ -3651,94 +4147,88 @@ static size_t msae__level_of(uint32_t key, const msae__cut *cuts, size_t levels,
     return found < i ? found : i;
 }
 
-/* A key's bin of the histogram tells its level at once, but for bins with a cut, where one
-   comparison does. Which keys are kept is as good as random: there must be no branch on it. */
-typedef struct msae__level_table {
-    uint8_t above[MSAE__BINS], below[MSAE__BINS]; /* 1 + the level of keys >= and < cut; 0: none */
-    uint32_t cut[MSAE__BINS];
-} msae__level_table;
-
-/* Returns 0 when two different cuts share a bin or ties are cut apart: then the table is no use. */
-static int msae__fill_level_table(const msae__cut *cuts, size_t levels, msae__level_table *table) {
-    size_t top = MSAE__BINS;
-    memset(table, 0, sizeof *table);
+/* What the kernel `place` does, where a cut parts equal keys: then their order decides. */
+static void msae__place_ties(uint32_t *sorted, uint8_t *index, uint8_t *level, uint8_t *ends,
+                             const uint32_t *keys, size_t count, const msae__cut *cuts,
+                             size_t levels, size_t *seen) {
+    uint8_t found[MSAE__LATENT_BLOCK];
+    size_t at = 0;
+    for (size_t j = 0; j < count; j++) {
+        found[j] = (uint8_t)(keys[j] ? msae__level_of(keys[j], cuts, levels, seen) : levels);
+    }
     for (size_t i = 0; i < levels; i++) {
-        const uint32_t key = cuts[i].key ? cuts[i].key : 1; /* a key of 0 is never active */
-        const size_t bin = key >> MSAE__BIN_SHIFT;
-        const uint8_t next = (uint8_t)(i + 1 < levels ? i + 2 : 0);
-        if (cuts[i].partial) return 0;
-        if (bin == top) {
-            if (table->cut[bin] != key) return 0;
-        } else {
-            memset(table->above + bin, (int)i + 1, top - bin);
-            top = bin;
-            table->cut[bin] = key;
+        for (size_t j = 0; j < count; j++) {
+            if (found[j] != i) continue;
+            sorted[at] = keys[j];
+            index[at] = (uint8_t)j;
+            level[at++] = (uint8_t)i;
         }
-        table->below[bin] = next;
-    }
-    return 1;
-}
-
-/* Levels of a row's keys: level[j] = 1 + the level at which latent j enters, 0 for none. */
-static void msae__assign_levels(const uint32_t *keys, size_t n, const msae__cut *cuts,
-                                size_t levels, uint8_t *level) {
-    msae__level_table table;
-    size_t seen[MSAE_MAX_LEVELS] = {0};
-    if (msae__fill_level_table(cuts, levels, &table)) {
-        for (size_t j = 0; j < n; j++) {
-            const size_t bin = keys[j] >> MSAE__BIN_SHIFT;
-            const uint8_t above = table.above[bin], below = table.below[bin];
-            level[j] = keys[j] < table.cut[bin] ? below : above;
-        }
-        return;
-    }
-    for (size_t j = 0; j < n; j++) {
-        const size_t i = keys[j] ? msae__level_of(keys[j], cuts, levels, seen) : levels;
-        level[j] = (uint8_t)(i < levels ? i + 1 : 0);
+        ends[i] = (uint8_t)at;
     }
 }
 
-/* TopK at every level, and ReLU as the level that keeps all: pre-activations become latents, each
-   with its level, listed level by level. */
+/* From the sorted keys of a block to the values of the latents. raw: its pre-activations. */
+static void msae__finish_values(const msae_model *model, float *value, uint8_t *index, size_t count,
+                                const float *raw) {
+    for (size_t e = 0; e < count; e++) {
+        float v = raw[index[e]];
+        if (model->activation == MSAE_ACTIVATION_ABS && v < 0) {
+            index[e] = (uint8_t)(index[e] | MSAE__NEGATIVE);
+            v = -v;
+        }
+        value[e] = msae__soft_cap(v, model->soft_cap);
+    }
+}
+
+/* TopK at every level, and ReLU as the level that keeps all. */
 static void msae__select_levels(const msae__batch *batch, size_t r, size_t worker) {
     const struct msae_train_workspace *ws = batch->ws;
     const msae_model *model = &batch->trainer->model;
-    const size_t n = model->n_latents, levels = model->n_levels;
-    float *z = ws->latents + r * n, *value = ws->value + r * ws->room;
-    uint8_t *level = ws->level + r * n;
-    uint32_t *index = ws->index + r * ws->room, *ends = ws->ends + r * levels;
-    uint32_t *keys = ws->keys + worker * n;
-    size_t next[MSAE_MAX_LEVELS + 1], active, kept;
+    const size_t n = model->n_latents, levels = model->n_levels, blocks = msae__blocks(model);
+    /* the positive bits of a float are its key and its value */
+    const int plain = model->activation == MSAE_ACTIVATION_RELU && model->soft_cap == 0;
+    uint32_t *keys = ws->keys + worker * n, floors[MSAE_MAX_LEVELS];
+    size_t seen[MSAE_MAX_LEVELS] = {0}, l0 = 0;
     msae__cut cuts[MSAE_MAX_LEVELS];
     double l1 = 0;
-    msae__keys(z, n, model->activation, keys);
-    active = msae__cuts(keys, n, model->nesting, levels, cuts, ws->scratch + worker * n);
+    int partial = 0;
+    for (size_t b = 0; b < blocks; b++) {
+        msae__keys(ws->latents + msae__slot(ws, b, r), msae__block_size(model, b),
+                   model->activation, keys + b * MSAE__LATENT_BLOCK);
+    }
+    msae__cuts(model->kernels, keys, n, model->nesting, levels, cuts,
+               ws->scratch + worker * 2 * msae__cut_room(n));
     for (size_t i = 0; i < levels; i++) {
-        next[i + 1] = i ? ends[i - 1] : 0;
-        ends[i] = (uint32_t)msae__min(model->nesting[i], active);
+        partial |= cuts[i].partial;
+        floors[i] = cuts[i].key ? cuts[i].key : 1; /* a key of 0 is never active */
     }
-    kept = ends[levels - 1];
-    msae__assign_levels(keys, n, cuts, levels, level);
-    /* those that are not kept go to the place behind the list, one over the other */
-    next[0] = kept;
-    for (size_t j = 0; j < n; j++) {
-        const size_t i = level[j], at = next[i];
-        index[at] = (uint32_t)j;
-        value[at] = z[j];
-        next[i] = at + (i != 0);
-    }
-    memset(z, 0, n * sizeof *z);
-    for (size_t e = 0; e < kept; e++) {
-        float v = value[e];
-        if (model->activation == MSAE_ACTIVATION_ABS && v < 0) {
-            level[index[e]] = (uint8_t)(level[index[e]] | MSAE__NEGATIVE);
-            v = -v;
+    for (size_t b = 0; b < blocks; b++) {
+        const size_t slot = msae__slot(ws, b, r), count = msae__block_size(model, b);
+        const uint32_t *from = keys + b * MSAE__LATENT_BLOCK;
+        float *value = ws->latents + slot, raw[MSAE__LATENT_BLOCK];
+        uint8_t *index = ws->index + slot, *level = ws->level + slot;
+        uint8_t *ends = msae__ends(batch, b, r);
+        uint32_t sorted[MSAE__LATENT_BLOCK];
+        if (!plain) memcpy(raw, value, count * sizeof *raw);
+        if (partial)
+            msae__place_ties(sorted, index, level, ends, from, count, cuts, levels, seen);
+        else
+            model->kernels->place(sorted, index, level, ends, from, count, floors, levels);
+        ends[levels] = ends[levels - 1];
+        if (plain)
+            memcpy(value, sorted, ends[levels] * sizeof *value);
+        else
+            msae__finish_values(model, value, index, ends[levels], raw);
+        if (plain && model->recipe != MSAE_RECIPE_RELU) {
+            l0 += ends[levels];
+            continue;
         }
-        v = msae__soft_cap(v, model->soft_cap);
-        l1 += fabsf(v);
-        ws->rows[r].l0 += v != 0;
-        value[e] = z[index[e]] = v;
+        for (size_t e = 0; e < ends[levels]; e++) {
+            l1 += fabsf(value[e]);
+            l0 += value[e] != 0;
+        }
     }
+    ws->rows[r].l0 = l0;
     if (ws->rows[r].norm > 0) ws->rows[r].sparse = l1 / ws->rows[r].norm;
 }
 
@@ -3747,9 +4237,9 @@ static void msae__select_task(void *context, size_t r, size_t worker) {
     const struct msae_train_workspace *ws = batch->ws;
     const msae_model *model = &batch->trainer->model;
     if (ws->rows[r].bad) {
-        memset(ws->latents + r * model->n_latents, 0, model->n_latents * sizeof(float));
-        memset(ws->level + r * model->n_latents, 0, model->n_latents);
-        memset(ws->ends + r * model->n_levels, 0, model->n_levels * sizeof(uint32_t));
+        for (size_t b = 0; b < msae__blocks(model); b++) {
+            memset(msae__ends(batch, b, r), 0, model->n_levels + 1);
+        }
     } else if (model->recipe == MSAE_RECIPE_JUMPRELU) {
         msae__select_jumprelu(batch, r);
     } else if (model->recipe == MSAE_RECIPE_BATCHTOPK) {
@@ -3768,32 +4258,49 @@ static size_t msae__decode_rows(const msae__batch *batch) {
     return msae__ceil_div(batch->rows, groups);
 }
 
-/* For the squared losses, G_i of a row's columns: g_i = 2 a_i (r_i - x) / .., summed from the last
-   level to the first, in place of the reconstructions. */
-static void msae__squared_gradients(const msae__batch *batch, size_t r, size_t column,
-                                    size_t width) {
+/* A row's panel of ws->levels. */
+static float *msae__level_panel(const msae__batch *batch, size_t panel, size_t r) {
     const struct msae_train_workspace *ws = batch->ws;
-    const msae__row *row = ws->rows + r;
-    const msae_model *model = &batch->trainer->model;
-    const float *target = ws->target + r * ws->stride + column;
-    const double divisor =
-        batch->trainer->desc.loss == MSAE_LOSS_NMSE ? row->spread : (double)model->n_inputs;
-    for (size_t i = model->n_levels; i-- > 0;) {
-        float *here = ws->levels + (r * model->n_levels + i) * ws->stride + column;
-        const float *above = here + ws->stride;
-        const float c = msae__row_has_loss(batch, row)
-                            ? (float)(2 * batch->coefficient[i] * row->moments[1] / divisor)
-                            : 0;
-        if (i + 1 == model->n_levels) {
-            for (size_t k = 0; k < width; k++) here[k] = c * (here[k] - target[k]);
-        } else {
-            for (size_t k = 0; k < width; k++) here[k] = above[k] + c * (here[k] - target[k]);
-        }
-    }
+    return ws->levels + (panel * ws->tile_rows + r) * batch->trainer->model.n_levels * MSAE__PANEL;
 }
 
-/* A panel of columns for some rows: reconstructions at every level by a running sum over the kept
-   latents, and the sums over these columns that the losses need. */
+/* From the sums of a row's levels in a panel to reconstructions, what the losses need to know of
+   them and, for the squared losses, G_i with g_i = 2 a_i (r_i - x) / .. */
+static void msae__finish_panel(const msae__batch *batch, size_t panel, size_t r) {
+    const struct msae_train_workspace *ws = batch->ws;
+    const msae_model *model = &batch->trainer->model;
+    const msae__row *row = ws->rows + r;
+    const msae_loss loss = batch->trainer->desc.loss;
+    const size_t levels = model->n_levels;
+    const float *target = ws->target + (panel * ws->tile_rows + r) * MSAE__PANEL;
+    float *here = msae__level_panel(batch, panel, r);
+    float errors[MSAE_MAX_LEVELS], factors[MSAE_MAX_LEVELS];
+    double *sums = ws->partial + (panel * ws->tile_rows + r) * levels * 3;
+    model->kernels->reconstruct(here, levels, ws->start + panel * MSAE__PANEL, target,
+                                row->moments[1], row->moments[0], errors);
+    if (loss == MSAE_LOSS_COSINE) {
+        const size_t width = msae__min(MSAE__PANEL, model->n_inputs - panel * MSAE__PANEL);
+        for (size_t i = 0; i < levels; i++, here += MSAE__PANEL) {
+            sums[3 * i + 1] = sums[3 * i + 2] = 0;
+            for (size_t c = 0; c < width; c++) {
+                sums[3 * i + 1] += (double)here[c] * target[c];
+                sums[3 * i + 2] += (double)here[c] * here[c];
+            }
+        }
+        return;
+    }
+    for (size_t i = 0; i < levels; i++) {
+        const double divisor = loss == MSAE_LOSS_NMSE ? row->spread : (double)model->n_inputs;
+        sums[3 * i] = errors[i];
+        factors[i] = msae__row_has_loss(batch, row)
+                         ? (float)(2 * batch->coefficient[i] * row->moments[1] / divisor)
+                         : 0;
+    }
+    if (batch->backward) model->kernels->residuals(here, levels, target, factors);
+}
+
+/* A panel of columns for some rows: sums of decoder rows level by level, block after block, then
+   all that a single row's columns allow. */
 static void msae__decode_task(void *context, size_t task, size_t worker) {
     const msae__batch *batch = (const msae__batch *)context;
     const struct msae_train_workspace *ws = batch->ws;
@@ -3803,45 +4310,22 @@ static void msae__decode_task(void *context, size_t task, size_t worker) {
     const size_t column = panel * MSAE__PANEL, width = msae__min(MSAE__PANEL, d - column);
     const size_t group = msae__decode_rows(batch), from = task / panels * group;
     const size_t until = msae__min(from + group, batch->rows);
-    const int cosine = batch->trainer->desc.loss == MSAE_LOSS_COSINE;
-    float *decoder = ws->decoder_panels + worker * model->n_latents * MSAE__PANEL;
-    /* side by side the panel's pieces fill the second-level cache evenly; in place they would all
-       fall into the few sets that their distance of a row reaches */
-    for (size_t j = 0; j < model->n_latents; j++) {
-        memcpy(decoder + j * MSAE__PANEL, model->decoder + j * d + column, width * sizeof *decoder);
-    }
-    for (size_t r = from; r < until; r++) {
-        const float *target = ws->target + r * ws->stride + column;
-        const float mean = ws->rows[r].moments[0], deviation = ws->rows[r].moments[1];
-        const uint32_t *index = ws->index + r * ws->room;
-        const float *value = ws->value + r * ws->room;
-        double *sums = ws->partial + (panel * ws->tile_rows + r) * levels * 3;
-        float sum[MSAE__PANEL];
-        size_t start = 0;
-        memcpy(sum, model->pre_bias + column, width * sizeof *sum);
-        for (size_t i = 0; i < levels; i++, sums += 3) {
-            const size_t end = ws->ends[r * levels + i];
-            float *out = ws->levels + (r * levels + i) * ws->stride + column;
-            double error = 0, product = 0, square = 0;
-            model->kernels->gather_axpy(sum, decoder, MSAE__PANEL, index + start, value + start,
-                                        end - start, width);
-            start = end;
-            for (size_t k = 0; k < width; k++) {
-                double off;
-                out[k] = sum[k] * deviation + mean;
-                off = (double)out[k] - target[k];
-                error += off * off;
-            }
-            for (size_t k = 0; k < width && cosine; k++) {
-                product += (double)out[k] * target[k];
-                square += (double)out[k] * out[k];
-            }
-            sums[0] = error;
-            sums[1] = product;
-            sums[2] = square;
+    float *decoder = ws->decoder_panel + worker * MSAE__LATENT_BLOCK * MSAE__PANEL;
+    memset(decoder, 0, MSAE__LATENT_BLOCK * MSAE__PANEL * sizeof *decoder);
+    memset(msae__level_panel(batch, panel, from), 0,
+           (until - from) * levels * MSAE__PANEL * sizeof(float));
+    for (size_t b = 0; b < msae__blocks(model); b++) {
+        const float *rows = model->decoder + b * MSAE__LATENT_BLOCK * d + column;
+        for (size_t j = 0; j < msae__block_size(model, b); j++) {
+            memcpy(decoder + j * MSAE__PANEL, rows + j * d, width * sizeof *decoder);
         }
-        if (batch->backward && !cosine) msae__squared_gradients(batch, r, column, width);
+        for (size_t r = from; r < until; r++) {
+            const size_t slot = msae__slot(ws, b, r);
+            model->kernels->decode(msae__level_panel(batch, panel, r), decoder, ws->index + slot,
+                                   ws->latents + slot, msae__ends(batch, b, r), levels);
+        }
     }
+    for (size_t r = from; r < until; r++) msae__finish_panel(batch, panel, r);
 }
 
 /* Adds up a row's sums over the panels. */
@@ -3864,11 +4348,9 @@ static void msae__loss_task(void *context, size_t r, size_t worker) {
     const msae_model *model = &batch->trainer->model;
     const msae_loss loss = batch->trainer->desc.loss;
     const size_t d = model->n_inputs, levels = model->n_levels;
-    const float *target = ws->target + r * ws->stride;
     msae__row *row = ws->rows + r;
     (void)worker;
     for (size_t i = levels; i-- > 0;) {
-        float *here = ws->levels + (r * levels + i) * ws->stride;
         double sums[3], norms, cosine, off, to_r, to_x;
         msae__row_sums(batch, r, i, sums);
         if (!msae__row_has_loss(batch, row)) {
@@ -3891,131 +4373,173 @@ static void msae__loss_task(void *context, size_t r, size_t worker) {
         }
         if (!batch->backward) continue;
         for (size_t k = 0; k < d; k++) {
-            double g = to_r * here[k] + to_x * target[k];
-            here[k] = (float)(i + 1 == levels ? g : g + here[k + ws->stride]);
+            const size_t panel = k / MSAE__PANEL, c = k % MSAE__PANEL;
+            float *here = msae__level_panel(batch, panel, r) + i * MSAE__PANEL + c;
+            const float x = ws->target[(panel * ws->tile_rows + r) * MSAE__PANEL + c];
+            const double g = to_r * *here + to_x * x;
+            *here = (float)(i + 1 == levels ? g : g + here[MSAE__PANEL]);
         }
     }
 }
 
-/* d loss / d pre-activation of one kept latent, given dz, the part of d loss / d latent that comes
-   through the decoder. `value` is the latent (jumprelu: relu(pre)). */
-static float msae__activation_gradient(const msae__batch *batch, size_t r, size_t latent,
-                                       float value, float dz, double *threshold_gradient) {
+/* d loss / d pre-activation of one listed latent, given dz, the part of d loss / d latent that comes
+   through the decoder. z is the latent, relu jumprelu's relu(pre). */
+static float msae__activation_gradient(const msae__batch *batch, size_t r, size_t latent, float z,
+                                       float relu, float dz, double *threshold_gradient) {
     const struct msae_train_workspace *ws = batch->ws;
     const msae_model *model = &batch->trainer->model;
-    float z = value, cap = model->soft_cap;
+    const float cap = model->soft_cap;
     if (model->recipe == MSAE_RECIPE_JUMPRELU) {
         const float theta = ws->theta[latent], bandwidth = batch->trainer->desc.bandwidth;
-        z = value > theta ? msae__soft_cap(value, cap) : 0;
         if (cap > 0) dz *= 1 - (z / cap) * (z / cap);
-        if (msae__in_window(value - theta, bandwidth)) {
+        if (msae__in_window(relu - theta, bandwidth)) {
             *threshold_gradient -= (double)theta / bandwidth * dz;
         }
         if (msae__in_window(z - theta, bandwidth)) {
             *threshold_gradient -= batch->sparse_coefficient / bandwidth;
         }
-        return value > theta ? dz : 0;
+        return relu > theta ? dz : 0;
     }
     if (batch->sparse_coefficient > 0 && ws->rows[r].norm > 0) {
         dz += (float)(batch->sparse_coefficient / ws->rows[r].norm) * (float)((z > 0) - (z < 0));
     }
-    if (cap > 0) dz *= 1 - (z / cap) * (z / cap);
-    return ws->level[r * model->n_latents + latent] & MSAE__NEGATIVE ? -dz : dz;
+    return cap > 0 ? dz * (1 - (z / cap) * (z / cap)) : dz;
 }
 
-/* The tile's entries of a block of latents, listed latent by latent. */
+/* The tile's entries of a block of latents, listed latent by latent, rows ascending. */
 typedef struct msae__latent_lists {
-    uint32_t *rows, *levels; /* row of the tile; row of ws->levels */
+    size_t room;
+    uint32_t *rows, *levels; /* row of the tile; row of a panel of ws->levels */
     float *values, *dots;    /* latent (weight of the decoder gradient), dz */
-    size_t counts[MSAE__LATENT_BLOCK];
+    /* ends[g][j]: where the rows of group g of MSAE__GATHER_ROWS end in latent j's list */
+    uint32_t ends[MSAE__TILE_ROWS / MSAE__GATHER_ROWS][MSAE__LATENT_BLOCK];
+    size_t groups;
 } msae__latent_lists;
 
-static void msae__list_latents(const msae__batch *batch, size_t first, size_t count, size_t worker,
+static void msae__list_latents(const msae__batch *batch, size_t block, size_t worker,
                                msae__latent_lists *lists) {
     const struct msae_train_workspace *ws = batch->ws;
-    const msae_model *model = &batch->trainer->model;
-    const size_t n = model->n_latents, room = ws->tile_rows;
+    const size_t levels = batch->trainer->model.n_levels, room = ws->list_room;
     const size_t offset = worker * MSAE__LATENT_BLOCK * room;
+    uint32_t counts[MSAE__LATENT_BLOCK] = {0};
+    lists->room = room;
     lists->rows = ws->list_rows + offset;
     lists->levels = ws->list_levels + offset;
     lists->values = ws->list_values + offset;
     lists->dots = ws->list_dots + offset;
-    memset(lists->counts, 0, sizeof lists->counts);
+    lists->groups = 0;
     for (size_t r = 0; r < batch->rows; r++) {
-        const uint8_t *level = ws->level + r * n + first;
-        for (size_t j8 = 0; j8 < count; j8 += 8) {
-            uint64_t eight;
-            memcpy(&eight, level + j8, 8);
-            if (eight == 0) continue;
-            /* written in any case and kept by the count: a branch would be a coin toss */
-            for (size_t j = j8; j < j8 + 8 && j < count; j++) {
-                const size_t at = j * room + lists->counts[j];
-                lists->rows[at] = (uint32_t)r;
-                lists->levels[at] =
-                    (uint32_t)(r * model->n_levels + (level[j] & ~MSAE__NEGATIVE) - 1);
-                lists->values[at] = ws->latents[r * n + first + j];
-                lists->dots[at] = 0;
-                lists->counts[j] += level[j] != 0;
-            }
+        const size_t slot = msae__slot(ws, block, r), count = msae__ends(batch, block, r)[levels];
+        for (size_t e = slot; e < slot + count; e++) {
+            const size_t j = ws->index[e] & MSAE__LATENT, at = j * room + counts[j]++;
+            lists->rows[at] = (uint32_t)r;
+            lists->levels[at] = (uint32_t)(r * levels + ws->level[e]);
+            lists->values[at] = ws->latents[e];
+        }
+        if ((r + 1) % MSAE__GATHER_ROWS == 0 || r + 1 == batch->rows) {
+            memcpy(lists->ends[lists->groups++], counts, sizeof counts);
         }
     }
 }
 
+/* From dz to the gradient of the pre-activations where that is not the same, row by row because
+   only the arrays by block know relu(pre) and turned signs. */
+static void msae__through_activation(const msae__batch *batch, size_t block, double *thresholds,
+                                     const msae__latent_lists *lists) {
+    const struct msae_train_workspace *ws = batch->ws;
+    const size_t levels = batch->trainer->model.n_levels;
+    uint32_t counts[MSAE__LATENT_BLOCK] = {0};
+    for (size_t r = 0; r < batch->rows; r++) {
+        const size_t slot = msae__slot(ws, block, r), count = msae__ends(batch, block, r)[levels];
+        for (size_t e = slot; e < slot + count; e++) {
+            const size_t j = ws->index[e] & MSAE__LATENT, at = j * lists->room + counts[j]++;
+            const float dz = msae__activation_gradient(batch, r, block * MSAE__LATENT_BLOCK + j,
+                                                       ws->latents[e], ws->relu ? ws->relu[e] : 0,
+                                                       lists->dots[at], &thresholds[j]);
+            lists->dots[at] = ws->index[e] & MSAE__NEGATIVE ? -dz : dz;
+        }
+    }
+}
+
+/* Whether dz is not yet the gradient of the pre-activation. */
+static int msae__has_activation_gradient(const msae__batch *batch) {
+    const msae_model *model = &batch->trainer->model;
+    return model->recipe == MSAE_RECIPE_JUMPRELU || model->soft_cap > 0 ||
+           batch->sparse_coefficient > 0 || model->activation == MSAE_ACTIVATION_ABS;
+}
+
+/* Sums of dpre over a latent's rows, and the latent's count of activity. */
+static void msae__bias_gradient(const msae__batch *batch, size_t latent, const float *dots,
+                                const float *values, size_t count) {
+    float sums[4] = {0, 0, 0, 0};
+    uint32_t fired = 0;
+    size_t e = 0;
+    for (; e + 4 <= count; e += 4) {
+        for (size_t i = 0; i < 4; i++) {
+            sums[i] += dots[e + i];
+            fired += values[e + i] != 0;
+        }
+    }
+    for (; e < count; e++) {
+        sums[0] += dots[e];
+        fired += values[e] != 0;
+    }
+    batch->trainer->grad.latent_bias[latent] += (sums[0] + sums[1]) + (sums[2] + sums[3]);
+    batch->ws->fired[latent] += fired;
+}
+
 /* Gradients of a block of latents, over all rows of the tile. dz and the decoder's gradient read
    the same rows of G, once; then the encoder's gradient gathers rows of the input. */
-static void msae__latent_gradients(const msae__batch *batch, size_t first, size_t count,
-                                   size_t worker) {
+static void msae__latent_gradients(const msae__batch *batch, size_t block, size_t worker) {
     struct msae_train_workspace *ws = batch->ws;
     msae_trainer *trainer = batch->trainer;
     const msae_model *model = &trainer->model;
     const msae_kernels *kernels = model->kernels;
-    const size_t d = model->n_inputs, room = ws->tile_rows;
-    const int jumprelu = model->recipe == MSAE_RECIPE_JUMPRELU;
+    const size_t d = model->n_inputs, first = block * MSAE__LATENT_BLOCK;
+    const size_t count = msae__block_size(model, block), panels = msae__column_panels(model);
+    double thresholds[MSAE__LATENT_BLOCK] = {0};
     msae__latent_lists lists;
     if (batch->first_tile) {
         memset(trainer->grad.decoder + first * d, 0, count * d * sizeof(float));
         memset(trainer->grad.encoder + first * d, 0, count * d * sizeof(float));
         memset(trainer->grad.latent_bias + first, 0, count * sizeof(float));
-        if (jumprelu) memset(trainer->grad.log_threshold + first, 0, count * sizeof(float));
+        if (ws->relu) memset(trainer->grad.log_threshold + first, 0, count * sizeof(float));
     }
-    msae__list_latents(batch, first, count, worker, &lists);
-    if (jumprelu) { /* the tile holds relu(pre), the decoder sees the latent */
-        for (size_t j = 0; j < count; j++) {
-            for (size_t e = j * room; e < j * room + lists.counts[j]; e++) {
-                float v = lists.values[e], theta = ws->theta[first + j];
-                lists.values[e] = v > theta ? msae__soft_cap(v, model->soft_cap) : 0;
+    msae__list_latents(batch, block, worker, &lists);
+    for (size_t j = 0; j < count; j++) {
+        memset(lists.dots + j * lists.room, 0, lists.ends[lists.groups - 1][j] * sizeof(float));
+    }
+    for (size_t p = 0; p < panels; p++) {
+        const size_t c = p * MSAE__PANEL, width = msae__min(MSAE__PANEL, d - c);
+        for (size_t g = 0; g < lists.groups; g++) {
+            for (size_t j = 0; j < count; j++) {
+                const size_t at = (first + j) * d + c, from = g ? lists.ends[g - 1][j] : 0;
+                const size_t list = j * lists.room + from;
+                kernels->gather_dot_axpy(trainer->grad.decoder + at, lists.dots + list,
+                                         model->decoder + at, msae__level_panel(batch, p, 0),
+                                         MSAE__PANEL, lists.levels + list, lists.values + list,
+                                         lists.ends[g][j] - from, width);
             }
         }
     }
-    for (size_t c = 0; c < d; c += kernels->panel) {
-        const size_t width = msae__min(kernels->panel, d - c);
-        for (size_t j = 0; j < count; j++) {
-            const size_t at = (first + j) * d + c;
-            kernels->gather_dot_axpy(trainer->grad.decoder + at, lists.dots + j * room,
-                                     model->decoder + at, ws->levels + c, ws->stride,
-                                     lists.levels + j * room, lists.values + j * room,
-                                     lists.counts[j], width);
-        }
+    if (msae__has_activation_gradient(batch)) {
+        msae__through_activation(batch, block, thresholds, &lists);
     }
     for (size_t j = 0; j < count; j++) {
-        double bias = 0, threshold = 0;
-        for (size_t e = j * room; e < j * room + lists.counts[j]; e++) {
-            const size_t r = lists.rows[e];
-            const float value = ws->latents[r * model->n_latents + first + j];
-            ws->fired[first + j] += lists.values[e] != 0;
-            lists.dots[e] =
-                msae__activation_gradient(batch, r, first + j, value, lists.dots[e], &threshold);
-            bias += lists.dots[e];
-        }
-        trainer->grad.latent_bias[first + j] += (float)bias;
-        if (jumprelu) trainer->grad.log_threshold[first + j] += (float)threshold;
+        msae__bias_gradient(batch, first + j, lists.dots + j * lists.room,
+                            lists.values + j * lists.room, lists.ends[lists.groups - 1][j]);
+        if (ws->relu) trainer->grad.log_threshold[first + j] += (float)thresholds[j];
     }
-    for (size_t c = 0; c < d; c += kernels->panel) {
-        const size_t width = msae__min(kernels->panel, d - c);
-        for (size_t j = 0; j < count; j++) {
-            kernels->gather_axpy(trainer->grad.encoder + (first + j) * d + c, ws->centred + c,
-                                 ws->stride, lists.rows + j * room, lists.dots + j * room,
-                                 lists.counts[j], width);
+    for (size_t p = 0; p < panels; p++) {
+        const size_t c = p * MSAE__PANEL, width = msae__min(MSAE__PANEL, d - c);
+        for (size_t g = 0; g < lists.groups; g++) {
+            for (size_t j = 0; j < count; j++) {
+                const size_t from = g ? lists.ends[g - 1][j] : 0, list = j * lists.room + from;
+                kernels->gather_axpy(trainer->grad.encoder + (first + j) * d + c,
+                                     ws->inputs + p * ws->tile_rows * MSAE__PANEL, MSAE__PANEL,
+                                     lists.rows + list, lists.dots + list, lists.ends[g][j] - from,
+                                     width);
+            }
         }
     }
 }
@@ -4023,21 +4547,17 @@ static void msae__latent_gradients(const msae__batch *batch, size_t first, size_
 /* Blocks of latents first, then panels of the pre_bias gradient: the sum of G_1 over the rows. */
 static void msae__gradient_task(void *context, size_t task, size_t worker) {
     const msae__batch *batch = (const msae__batch *)context;
-    const struct msae_train_workspace *ws = batch->ws;
     const msae_model *model = &batch->trainer->model;
     const size_t blocks = msae__blocks(model);
     if (task < blocks) {
-        const size_t first = task * MSAE__LATENT_BLOCK;
-        msae__latent_gradients(batch, first,
-                               msae__min(MSAE__LATENT_BLOCK, model->n_latents - first), worker);
+        msae__latent_gradients(batch, task, worker);
     } else {
-        const size_t column = (task - blocks) * MSAE__PANEL;
+        const size_t panel = task - blocks, column = panel * MSAE__PANEL;
         const size_t width = msae__min(MSAE__PANEL, model->n_inputs - column);
         float *bias = batch->trainer->grad.pre_bias + column;
         if (batch->first_tile) memset(bias, 0, width * sizeof *bias);
         for (size_t r = 0; r < batch->rows; r++) {
-            model->kernels->axpy(bias, 1, ws->levels + r * model->n_levels * ws->stride + column,
-                                 width);
+            model->kernels->axpy(bias, 1, msae__level_panel(batch, panel, r), width);
         }
     }
 }
@@ -4061,27 +4581,29 @@ static void msae__encoder_bias_task(void *context, size_t task, size_t worker) {
 /* Candidates of a row: how many, then where they go. */
 static void msae__count_candidates_task(void *context, size_t r, size_t worker) {
     const msae__batch *batch = (const msae__batch *)context;
-    const size_t n = batch->trainer->model.n_latents;
-    const float *pre = batch->ws->latents + r * n;
+    const msae_model *model = &batch->trainer->model;
     size_t count = 0;
     (void)worker;
-    if (!batch->ws->rows[r].bad) {
-        for (size_t j = 0; j < n; j++) count += pre[j] > batch->lowest_key_value;
+    for (size_t b = 0; b < msae__blocks(model) && !batch->ws->rows[r].bad; b++) {
+        const float *pre = batch->ws->latents + msae__slot(batch->ws, b, r);
+        for (size_t j = 0; j < msae__block_size(model, b); j++) {
+            count += pre[j] > batch->lowest_key_value;
+        }
     }
     batch->ws->row_counts[r] = count;
 }
 
 static void msae__write_candidates_task(void *context, size_t r, size_t worker) {
     const msae__batch *batch = (const msae__batch *)context;
-    const size_t n = batch->trainer->model.n_latents;
-    const float *pre = batch->ws->latents + r * n;
+    const msae_model *model = &batch->trainer->model;
     msae__kept *out = batch->ws->kept + batch->ws->row_counts[r];
     (void)worker;
-    if (batch->ws->rows[r].bad) return;
-    for (size_t j = 0; j < n; j++) {
-        if (pre[j] > batch->lowest_key_value) {
+    for (size_t b = 0; b < msae__blocks(model) && !batch->ws->rows[r].bad; b++) {
+        const float *pre = batch->ws->latents + msae__slot(batch->ws, b, r);
+        for (size_t j = 0; j < msae__block_size(model, b); j++) {
+            if (!(pre[j] > batch->lowest_key_value)) continue;
             out->row = (uint32_t)(batch->first + r);
-            out->latent = (uint32_t)j;
+            out->latent = (uint32_t)(b * MSAE__LATENT_BLOCK + j);
             out++->value = pre[j];
         }
     }
@@ -4094,7 +4616,8 @@ static void msae__keep_largest(msae__batch *batch, size_t limit) {
     msae__cut cut;
     if (count <= limit) return;
     for (size_t e = 0; e < count; e++) ws->kept_keys[e] = msae__float_bits(ws->kept[e].value);
-    msae__cuts(ws->kept_keys, count, &limit, 1, &cut, ws->kept_scratch);
+    msae__cuts(batch->trainer->model.kernels, ws->kept_keys, count, &limit, 1, &cut,
+               ws->kept_scratch);
     ws->kept_count = 0;
     for (size_t e = 0; e < count; e++) {
         const int tie = ws->kept_keys[e] == cut.key;
@@ -4148,7 +4671,8 @@ static void msae__set_tile(msae__batch *batch, size_t first, size_t total) {
 static void msae__encode_tile(msae__batch *batch) {
     const struct msae_train_workspace *ws = batch->ws;
     msae__encode_rows_to(&batch->trainer->model, ws->centred, ws->stride, batch->rows, ws->packed,
-                         ws->panels, ws->latents);
+                         ws->panels, ws->latents, MSAE__LATENT_BLOCK,
+                         ws->tile_rows * MSAE__LATENT_BLOCK);
 }
 
 /* The first look at a batch: refuses bad rows, counts those that take part and, for batchtopk,
@@ -4184,26 +4708,34 @@ static msae_status msae__survey(msae__batch *batch, size_t total, msae_step_stat
     return MSAE_OK;
 }
 
-/* Copies a tile's reconstructions and latents at every level for msae_train_forward. */
-static void msae__export_tile(const msae__batch *batch, size_t total, float *recon,
-                              float *latents) {
+/* Copies a row's reconstructions and latents at level i for msae_train_forward. */
+static void msae__export_row(const msae__batch *batch, size_t r, size_t i, float *recon,
+                             float *latents) {
     const struct msae_train_workspace *ws = batch->ws;
     const msae_model *model = &batch->trainer->model;
-    const size_t n = model->n_latents, d = model->n_inputs, levels = model->n_levels;
-    for (size_t i = 0; i < levels; i++) {
+    const size_t d = model->n_inputs;
+    for (size_t p = 0; p < msae__column_panels(model) && recon; p++) {
+        memcpy(recon + p * MSAE__PANEL, msae__level_panel(batch, p, r) + i * MSAE__PANEL,
+               msae__min(MSAE__PANEL, d - p * MSAE__PANEL) * sizeof *recon);
+    }
+    if (!latents) return;
+    memset(latents, 0, model->n_latents * sizeof *latents);
+    for (size_t b = 0; b < msae__blocks(model); b++) {
+        const size_t slot = msae__slot(ws, b, r), count = msae__ends(batch, b, r)[i];
+        for (size_t e = slot; e < slot + count; e++) {
+            latents[b * MSAE__LATENT_BLOCK + (ws->index[e] & MSAE__LATENT)] = ws->latents[e];
+        }
+    }
+}
+
+static void msae__export_tile(const msae__batch *batch, size_t total, float *recon,
+                              float *latents) {
+    const msae_model *model = &batch->trainer->model;
+    for (size_t i = 0; i < model->n_levels; i++) {
         for (size_t r = 0; r < batch->rows; r++) {
             const size_t row = i * total + batch->first + r;
-            if (recon) {
-                memcpy(recon + row * d, ws->levels + (r * levels + i) * ws->stride,
-                       d * sizeof *recon);
-            }
-            if (latents) {
-                float *out = latents + row * n;
-                memset(out, 0, n * sizeof *out);
-                for (size_t e = 0; e < ws->ends[r * levels + i]; e++) {
-                    out[ws->index[r * ws->room + e]] = ws->value[r * ws->room + e];
-                }
-            }
+            msae__export_row(batch, r, i, recon ? recon + row * model->n_inputs : NULL,
+                             latents ? latents + row * model->n_latents : NULL);
         }
     }
 }
@@ -4281,6 +4813,8 @@ static msae_status msae__run_batch(msae_trainer *trainer, const msae_data *data,
     for (size_t j = 0; ws->theta && j < model->n_latents; j++) {
         ws->theta[j] = expf(model->log_threshold[j]);
     }
+    memset(ws->start, 0, msae__column_panels(model) * MSAE__PANEL * sizeof *ws->start);
+    memcpy(ws->start, model->pre_bias, model->n_inputs * sizeof *ws->start);
     status = msae__survey(&batch, rows, &local, &with_sparse, error);
     if (status != MSAE_OK) return status;
 
@@ -4822,6 +5356,7 @@ static void msae__find_neighbours(const msae_model *model, const float *a, size_
     p.a_stride = p.b_stride = p.depth = d;
     p.b = a;
     p.cols = p.ldc = rows;
+    p.c_block = MSAE__LATENT_BLOCK;
     p.c = memory->block;
     p.packed = memory->packed;
     p.panels = memory->panels;
@@ -4965,6 +5500,7 @@ MSAE_API msae_status msae_decoder_overlap(const msae_model *model, double *overl
     p.a_stride = p.b_stride = p.depth = d;
     p.b = model->decoder;
     p.cols = p.ldc = n;
+    p.c_block = MSAE__LATENT_BLOCK;
     p.c = memory.block;
     p.packed = memory.packed;
     p.panels = memory.panels;
@@ -5273,6 +5809,7 @@ MSAE_API msae_status msae_name_latents(const msae_model *model, const msae_data 
     p.b = memory.words;
     p.a_stride = p.b_stride = p.depth = d;
     p.cols = p.ldc = words;
+    p.c_block = MSAE__LATENT_BLOCK;
     p.c = memory.similarity.block;
     p.packed = memory.similarity.packed;
     p.panels = memory.similarity.panels;

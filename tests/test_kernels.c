@@ -152,6 +152,7 @@ static void check_matmul(msae_simd simd, size_t rows, size_t cols, size_t depth)
     p.a_stride = depth + 3;
     p.b_stride = depth + 1;
     p.ldc = cols + 2;
+    p.c_block = MSAE__LATENT_BLOCK;
     size_t count = (rows - 1) * p.ldc + cols;
     float *a = test_random_floats(1, (rows - 1) * p.a_stride + depth, 1);
     float *b = test_random_floats(2, (cols - 1) * p.b_stride + depth, 1);
@@ -240,12 +241,12 @@ static void check_gather(const msae_kernels *kernels, size_t width, size_t count
 static void gathers(void) {
     FOR_EACH_PATH(simd) {
         const msae_kernels *kernels = msae__kernels_for(simd);
-        for (size_t width = 1; width <= 2 * kernels->panel + 1; width++) {
+        for (size_t width = 1; width <= 2 * MSAE__PANEL + 1; width++) {
             for (size_t count = 0; count <= 9; count++) {
                 check_gather(kernels, width, count, width);
                 check_gather(kernels, width, count, width + 5);
             }
-            check_gather(kernels, width, TAIL, 2 * kernels->panel + 3);
+            check_gather(kernels, width, TAIL, 2 * MSAE__PANEL + 3);
         }
     }
 }
