@@ -1342,6 +1342,9 @@ struct msae_kernels {
     float (*dot)(const float *a, const float *b, size_t n);
     /* y += a x */
     void (*axpy)(float *y, float a, const float *x, size_t n);
+    /* x [rows][stride] to out [depth][width], rows <= width; columns beyond `rows` become zero */
+    void (*pack)(float *out, size_t width, const float *x, size_t stride, size_t rows,
+                 size_t depth);
     /* c[i][j] (+)= sum_k a[k][i] b[k][j] for i < rows <= mr and j < cols <= nr, over packed panels
        a [k][mr] and b [k][nr]; adds to c when accumulate is 1 */
     void (*gemm)(const float *a, const float *b, size_t k, float *c, size_t ldc, size_t rows,
@@ -1384,6 +1387,14 @@ static float msae__scalar_dot(const float *a, const float *b, size_t n) {
 
 static void msae__scalar_axpy(float *y, float a, const float *x, size_t n) {
     for (size_t i = 0; i < n; i++) y[i] += a * x[i];
+}
+
+static void msae__scalar_pack(float *out, size_t width, const float *x, size_t stride, size_t rows,
+                              size_t depth) {
+    for (size_t i = 0; i < width; i++) {
+        const float *row = x + i * stride;
+        for (size_t s = 0; s < depth; s++) out[s * width + i] = i < rows ? row[s] : 0;
+    }
 }
 
 #define MSAE__SCALAR_TILE 4
@@ -1511,13 +1522,12 @@ static void msae__scalar_place(uint32_t *sorted, uint8_t *index, uint8_t *level,
 }
 
 static const msae_kernels msae__scalar_kernels = {
-    MSAE_SIMD_SCALAR,         MSAE__SCALAR_TILE,
-    MSAE__SCALAR_TILE,        msae__scalar_dot,
-    msae__scalar_axpy,        msae__scalar_gemm,
-    msae__scalar_gather_axpy, msae__scalar_gather_dot_axpy,
-    msae__scalar_decode,      msae__scalar_reconstruct,
-    msae__scalar_residuals,   msae__scalar_above,
-    msae__scalar_place,       msae__scalar_adam};
+    MSAE_SIMD_SCALAR,    MSAE__SCALAR_TILE,        MSAE__SCALAR_TILE,
+    msae__scalar_dot,    msae__scalar_axpy,        msae__scalar_pack,
+    msae__scalar_gemm,   msae__scalar_gather_axpy, msae__scalar_gather_dot_axpy,
+    msae__scalar_decode, msae__scalar_reconstruct, msae__scalar_residuals,
+    msae__scalar_above,  msae__scalar_place,       msae__scalar_adam,
+};
 
 #if defined(MSAE__HAS_AVX2) || defined(MSAE__HAS_NEON)
 /* For each set of four lanes, the byte shuffle that moves them to the front. */
@@ -1585,6 +1595,36 @@ static MSAE__AVX2 void msae__avx2_axpy(float *y, float a, const float *x, size_t
         __m256 sum =
             _mm256_fmadd_ps(va, _mm256_maskload_ps(x + i, mask), _mm256_maskload_ps(y + i, mask));
         _mm256_maskstore_ps(y + i, mask, sum);
+    }
+}
+
+/* 8 x 8 pieces are turned around in registers; the edges are left to the scalar loop. */
+static MSAE__AVX2 void msae__avx2_pack(float *out, size_t width, const float *x, size_t stride,
+                                       size_t rows, size_t depth) {
+    const size_t whole = rows == width && width % 8 == 0 ? depth / 8 * 8 : 0;
+    for (size_t i = 0; i < width && whole; i += 8) {
+        for (size_t s = 0; s < whole; s += 8) {
+            const float *p = x + i * stride + s;
+            float *q = out + s * width + i;
+            __m256 r[4], t[4];
+            for (size_t half = 0; half < 8; half += 4, p += 4) { /* 8 rows of 4 columns */
+                for (size_t k = 0; k < 4; k++) {
+                    r[k] =
+                        _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p + k * stride)),
+                                             _mm_loadu_ps(p + (k + 4) * stride), 1);
+                }
+                t[0] = _mm256_unpacklo_ps(r[0], r[1]), t[1] = _mm256_unpackhi_ps(r[0], r[1]);
+                t[2] = _mm256_unpacklo_ps(r[2], r[3]), t[3] = _mm256_unpackhi_ps(r[2], r[3]);
+                _mm256_storeu_ps(q, _mm256_shuffle_ps(t[0], t[2], 0x44)), q += width;
+                _mm256_storeu_ps(q, _mm256_shuffle_ps(t[0], t[2], 0xee)), q += width;
+                _mm256_storeu_ps(q, _mm256_shuffle_ps(t[1], t[3], 0x44)), q += width;
+                _mm256_storeu_ps(q, _mm256_shuffle_ps(t[1], t[3], 0xee)), q += width;
+            }
+        }
+    }
+    for (size_t i = 0; i < width; i++) {
+        const float *row = x + i * stride;
+        for (size_t s = whole; s < depth; s++) out[s * width + i] = i < rows ? row[s] : 0;
     }
 }
 
@@ -1849,20 +1889,23 @@ static MSAE__AVX2 size_t msae__avx2_above(uint32_t *out, const uint32_t *keys, s
     return count;
 }
 
-static const msae_kernels msae__avx2_kernels = {MSAE_SIMD_AVX2,
-                                                6,
-                                                16,
-                                                msae__avx2_dot,
-                                                msae__avx2_axpy,
-                                                msae__avx2_gemm,
-                                                msae__avx2_gather_axpy,
-                                                msae__avx2_gather_dot_axpy,
-                                                msae__avx2_decode,
-                                                msae__avx2_reconstruct,
-                                                msae__avx2_residuals,
-                                                msae__avx2_above,
-                                                msae__scalar_place,
-                                                msae__avx2_adam};
+static const msae_kernels msae__avx2_kernels = {
+    MSAE_SIMD_AVX2,
+    6,
+    16,
+    msae__avx2_dot,
+    msae__avx2_axpy,
+    msae__avx2_pack,
+    msae__avx2_gemm,
+    msae__avx2_gather_axpy,
+    msae__avx2_gather_dot_axpy,
+    msae__avx2_decode,
+    msae__avx2_reconstruct,
+    msae__avx2_residuals,
+    msae__avx2_above,
+    msae__scalar_place,
+    msae__avx2_adam,
+};
 
 /* ---------------------------------------------------------------------------------------------
    Kernels: AVX-512. 32 registers of 16 floats; the gather kernels are where it pays, the rest is
@@ -2114,20 +2157,23 @@ static MSAE__AVX512 void msae__avx512_place(uint32_t *sorted, uint8_t *index, ui
     }
 }
 
-static const msae_kernels msae__avx512_kernels = {MSAE_SIMD_AVX512,
-                                                  12,
-                                                  32,
-                                                  msae__avx2_dot,
-                                                  msae__avx2_axpy,
-                                                  msae__avx512_gemm,
-                                                  msae__avx512_gather_axpy,
-                                                  msae__avx512_gather_dot_axpy,
-                                                  msae__avx512_decode,
-                                                  msae__avx2_reconstruct,
-                                                  msae__avx2_residuals,
-                                                  msae__avx512_above,
-                                                  msae__avx512_place,
-                                                  msae__avx2_adam};
+static const msae_kernels msae__avx512_kernels = {
+    MSAE_SIMD_AVX512,
+    12,
+    32,
+    msae__avx2_dot,
+    msae__avx2_axpy,
+    msae__avx2_pack,
+    msae__avx512_gemm,
+    msae__avx512_gather_axpy,
+    msae__avx512_gather_dot_axpy,
+    msae__avx512_decode,
+    msae__avx2_reconstruct,
+    msae__avx2_residuals,
+    msae__avx512_above,
+    msae__avx512_place,
+    msae__avx2_adam,
+};
 
 /* The best path that the processor has (cpuid) and whose registers the system saves (XCR0). */
 static msae_simd msae__detect_x86(void) {
@@ -2182,6 +2228,28 @@ static float msae__neon_dot(const float *a, const float *b, size_t n) {
     sum = vaddvq_f32(vaddq_f32(vaddq_f32(s0, s1), vaddq_f32(s2, s3)));
     for (; i < n; i++) sum += a[i] * b[i];
     return sum;
+}
+
+/* 4 x 4 pieces are turned around in registers; the edges are left to the scalar loop. */
+static void msae__neon_pack(float *out, size_t width, const float *x, size_t stride, size_t rows,
+                            size_t depth) {
+    const size_t whole = rows == width && width % 4 == 0 ? depth / 4 * 4 : 0;
+    for (size_t i = 0; i < width && whole; i += 4) {
+        for (size_t s = 0; s < whole; s += 4) {
+            const float *p = x + i * stride + s;
+            float *q = out + s * width + i;
+            const float32x4x2_t a = vzipq_f32(vld1q_f32(p), vld1q_f32(p + 2 * stride));
+            const float32x4x2_t b = vzipq_f32(vld1q_f32(p + stride), vld1q_f32(p + 3 * stride));
+            const float32x4x2_t low = vzipq_f32(a.val[0], b.val[0]);
+            const float32x4x2_t high = vzipq_f32(a.val[1], b.val[1]);
+            vst1q_f32(q, low.val[0]), vst1q_f32(q + width, low.val[1]);
+            vst1q_f32(q + 2 * width, high.val[0]), vst1q_f32(q + 3 * width, high.val[1]);
+        }
+    }
+    for (size_t i = 0; i < width; i++) {
+        const float *row = x + i * stride;
+        for (size_t s = whole; s < depth; s++) out[s * width + i] = i < rows ? row[s] : 0;
+    }
 }
 
 static void msae__neon_axpy(float *y, float a, const float *x, size_t n) {
@@ -2372,20 +2440,23 @@ static void msae__neon_adam(float *p, const float *g, float *m, float *v, size_t
     msae__scalar_adam(p + i, g + i, m + i, v + i, n - i, rescale, project, adam);
 }
 
-static const msae_kernels msae__neon_kernels = {MSAE_SIMD_NEON,
-                                                8,
-                                                8,
-                                                msae__neon_dot,
-                                                msae__neon_axpy,
-                                                msae__neon_gemm,
-                                                msae__neon_gather_axpy,
-                                                msae__neon_gather_dot_axpy,
-                                                msae__neon_decode,
-                                                msae__neon_reconstruct,
-                                                msae__neon_residuals,
-                                                msae__neon_above,
-                                                msae__scalar_place,
-                                                msae__neon_adam};
+static const msae_kernels msae__neon_kernels = {
+    MSAE_SIMD_NEON,
+    8,
+    8,
+    msae__neon_dot,
+    msae__neon_axpy,
+    msae__neon_pack,
+    msae__neon_gemm,
+    msae__neon_gather_axpy,
+    msae__neon_gather_dot_axpy,
+    msae__neon_decode,
+    msae__neon_reconstruct,
+    msae__neon_residuals,
+    msae__neon_above,
+    msae__scalar_place,
+    msae__neon_adam,
+};
 #endif /* MSAE__HAS_NEON */
 
 /* ---------------------------------------------------------------------------------------------
@@ -2438,19 +2509,6 @@ static size_t msae__stride(size_t d) {
     return (msae__ceil_div(d, 16) | 1) * 16;
 }
 
-/* rows x [rows][stride] to [depth][width], the last panel filled up with zeros. */
-static void msae__pack_panel(float *out, size_t width, const float *x, size_t stride, size_t rows,
-                             size_t depth) {
-    for (size_t i = 0; i < width; i++) {
-        if (i < rows) {
-            const float *row = x + i * stride;
-            for (size_t s = 0; s < depth; s++) out[s * width + i] = row[s];
-        } else {
-            for (size_t s = 0; s < depth; s++) out[s * width + i] = 0;
-        }
-    }
-}
-
 /* Floats that msae__pack_rows writes. */
 static size_t msae__packed_floats(const msae_kernels *kernels, size_t rows, size_t k) {
     return msae__round_up(rows, kernels->mr) * k;
@@ -2462,8 +2520,8 @@ static void msae__pack_rows(const msae_kernels *kernels, float *out, const float
     for (size_t k0 = 0; k0 < k; k0 += MSAE__KC) {
         size_t depth = msae__min(MSAE__KC, k - k0);
         for (size_t i = 0; i < rows; i += kernels->mr) {
-            msae__pack_panel(out, kernels->mr, a + i * stride + k0, stride,
-                             msae__min(kernels->mr, rows - i), depth);
+            kernels->pack(out, kernels->mr, a + i * stride + k0, stride,
+                          msae__min(kernels->mr, rows - i), depth);
             out += depth * kernels->mr;
         }
     }
@@ -2481,7 +2539,7 @@ static void msae__product(const msae_kernels *kernels, const float *packed, size
         for (size_t j = 0; j < cols; j += nr) {
             size_t width = msae__min(nr, cols - j);
             const float *a = block;
-            msae__pack_panel(panel, nr, b + j * stride + k0, stride, width, depth);
+            kernels->pack(panel, nr, b + j * stride + k0, stride, width, depth);
             for (size_t i = 0; i < rows; i += mr, a += depth * mr) {
                 kernels->gemm(a, panel, depth, c + i * ldc + j, ldc, msae__min(mr, rows - i), width,
                               k0 > 0);
@@ -4317,7 +4375,10 @@ static void msae__decode_task(void *context, size_t task, size_t worker) {
     for (size_t b = 0; b < msae__blocks(model); b++) {
         const float *rows = model->decoder + b * MSAE__LATENT_BLOCK * d + column;
         for (size_t j = 0; j < msae__block_size(model, b); j++) {
-            memcpy(decoder + j * MSAE__PANEL, rows + j * d, width * sizeof *decoder);
+            if (width == MSAE__PANEL) /* a length that the compiler knows is copied in place */
+                memcpy(decoder + j * MSAE__PANEL, rows + j * d, MSAE__PANEL * sizeof *decoder);
+            else
+                memcpy(decoder + j * MSAE__PANEL, rows + j * d, width * sizeof *decoder);
         }
         for (size_t r = from; r < until; r++) {
             const size_t slot = msae__slot(ws, b, r);
