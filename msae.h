@@ -1337,11 +1337,16 @@ typedef struct msae__adam {
 struct msae_kernels {
     msae_simd simd;
     size_t mr, nr; /* the register tile of gemm: rows of A, rows of B */
+    size_t few;    /* below this many rows of A, packing B for gemm costs more than `dots` does */
 
     /* sum a_i b_i */
     float (*dot)(const float *a, const float *b, size_t n);
     /* y += a x */
     void (*axpy)(float *y, float a, const float *x, size_t n);
+    /* c[i][j] = <a_i, b_j> for rows of a and b that lie their strides apart, i < rows <= 4 and
+       j < cols <= 4: a product without packing */
+    void (*dots)(float *c, size_t ldc, const float *a, size_t a_stride, size_t rows, const float *b,
+                 size_t b_stride, size_t cols, size_t depth);
     /* x [rows][stride] to out [depth][width], rows <= width; columns beyond `rows` become zero */
     void (*pack)(float *out, size_t width, const float *x, size_t stride, size_t rows,
                  size_t depth);
@@ -1387,6 +1392,15 @@ static float msae__scalar_dot(const float *a, const float *b, size_t n) {
 
 static void msae__scalar_axpy(float *y, float a, const float *x, size_t n) {
     for (size_t i = 0; i < n; i++) y[i] += a * x[i];
+}
+
+static void msae__scalar_dots(float *c, size_t ldc, const float *a, size_t a_stride, size_t rows,
+                              const float *b, size_t b_stride, size_t cols, size_t depth) {
+    for (size_t i = 0; i < rows; i++) {
+        for (size_t j = 0; j < cols; j++) {
+            c[i * ldc + j] = msae__scalar_dot(a + i * a_stride, b + j * b_stride, depth);
+        }
+    }
 }
 
 static void msae__scalar_pack(float *out, size_t width, const float *x, size_t stride, size_t rows,
@@ -1522,11 +1536,23 @@ static void msae__scalar_place(uint32_t *sorted, uint8_t *index, uint8_t *level,
 }
 
 static const msae_kernels msae__scalar_kernels = {
-    MSAE_SIMD_SCALAR,    MSAE__SCALAR_TILE,        MSAE__SCALAR_TILE,
-    msae__scalar_dot,    msae__scalar_axpy,        msae__scalar_pack,
-    msae__scalar_gemm,   msae__scalar_gather_axpy, msae__scalar_gather_dot_axpy,
-    msae__scalar_decode, msae__scalar_reconstruct, msae__scalar_residuals,
-    msae__scalar_above,  msae__scalar_place,       msae__scalar_adam,
+    MSAE_SIMD_SCALAR,
+    MSAE__SCALAR_TILE,
+    MSAE__SCALAR_TILE,
+    4,
+    msae__scalar_dot,
+    msae__scalar_axpy,
+    msae__scalar_dots,
+    msae__scalar_pack,
+    msae__scalar_gemm,
+    msae__scalar_gather_axpy,
+    msae__scalar_gather_dot_axpy,
+    msae__scalar_decode,
+    msae__scalar_reconstruct,
+    msae__scalar_residuals,
+    msae__scalar_above,
+    msae__scalar_place,
+    msae__scalar_adam,
 };
 
 #if defined(MSAE__HAS_AVX2) || defined(MSAE__HAS_NEON)
@@ -1598,11 +1624,56 @@ static MSAE__AVX2 void msae__avx2_axpy(float *y, float a, const float *x, size_t
     }
 }
 
-/* 8 x 8 pieces are turned around in registers; the edges are left to the scalar loop. */
+/* [sum a, sum b, sum c, sum d] */
+static MSAE__AVX2 __m128 msae__avx2_sum4(__m256 a, __m256 b, __m256 c, __m256 d) {
+    const __m256 all = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
+    return _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1));
+}
+
+/* The first `cols` of four floats. */
+static MSAE__AVX2 void msae__avx2_store4(float *c, __m128 four, size_t cols) {
+    float out[4];
+    _mm_storeu_ps(out, four);
+    for (size_t j = 0; j < cols; j++) c[j] = out[j];
+}
+
+/* A 2 x 4 tile of dots: 8 accumulators, two vectors of a, one of b at a time. Rows that are not
+   there are replaced by the first one, and their dots dropped. */
+static MSAE__AVX2 void msae__avx2_dots(float *c, size_t ldc, const float *a, size_t a_stride,
+                                       size_t rows, const float *b, size_t b_stride, size_t cols,
+                                       size_t depth) {
+    const float *b0 = b, *b1 = cols > 1 ? b + b_stride : b;
+    const float *b2 = cols > 2 ? b + 2 * b_stride : b, *b3 = cols > 3 ? b + 3 * b_stride : b;
+    for (size_t i = 0; i < rows; i += 2, c += 2 * ldc) {
+        const float *p = a + i * a_stride, *q = i + 1 < rows ? p + a_stride : p;
+        __m256 p0 = _mm256_setzero_ps(), p1 = p0, p2 = p0, p3 = p0;
+        __m256 q0 = p0, q1 = p0, q2 = p0, q3 = p0;
+        for (size_t s = 0; s < depth; s += 8) {
+            const __m256i mask = msae__avx2_mask(msae__min(depth - s, 8));
+            const int whole = s + 8 <= depth;
+#define MSAE__AVX2_AT(x) (whole ? _mm256_loadu_ps((x) + s) : _mm256_maskload_ps((x) + s, mask))
+            const __m256 vp = MSAE__AVX2_AT(p), vq = MSAE__AVX2_AT(q);
+            __m256 vb = MSAE__AVX2_AT(b0);
+            p0 = _mm256_fmadd_ps(vp, vb, p0), q0 = _mm256_fmadd_ps(vq, vb, q0);
+            vb = MSAE__AVX2_AT(b1);
+            p1 = _mm256_fmadd_ps(vp, vb, p1), q1 = _mm256_fmadd_ps(vq, vb, q1);
+            vb = MSAE__AVX2_AT(b2);
+            p2 = _mm256_fmadd_ps(vp, vb, p2), q2 = _mm256_fmadd_ps(vq, vb, q2);
+            vb = MSAE__AVX2_AT(b3);
+            p3 = _mm256_fmadd_ps(vp, vb, p3), q3 = _mm256_fmadd_ps(vq, vb, q3);
+#undef MSAE__AVX2_AT
+        }
+        msae__avx2_store4(c, msae__avx2_sum4(p0, p1, p2, p3), cols);
+        if (i + 1 < rows) msae__avx2_store4(c + ldc, msae__avx2_sum4(q0, q1, q2, q3), cols);
+    }
+}
+
+/* Pieces of 8 x 8 and 4 x 4 are turned around in registers, what is left by the scalar loop. */
 static MSAE__AVX2 void msae__avx2_pack(float *out, size_t width, const float *x, size_t stride,
                                        size_t rows, size_t depth) {
-    const size_t whole = rows == width && width % 8 == 0 ? depth / 8 * 8 : 0;
-    for (size_t i = 0; i < width && whole; i += 8) {
+    const size_t whole = depth / 8 * 8;
+    size_t i = 0;
+    for (; i + 8 <= rows; i += 8) {
         for (size_t s = 0; s < whole; s += 8) {
             const float *p = x + i * stride + s;
             float *q = out + s * width + i;
@@ -1622,9 +1693,22 @@ static MSAE__AVX2 void msae__avx2_pack(float *out, size_t width, const float *x,
             }
         }
     }
-    for (size_t i = 0; i < width; i++) {
-        const float *row = x + i * stride;
-        for (size_t s = whole; s < depth; s++) out[s * width + i] = i < rows ? row[s] : 0;
+    for (; i + 4 <= rows; i += 4) {
+        for (size_t s = 0; s < whole; s += 4) {
+            const float *p = x + i * stride + s;
+            float *q = out + s * width + i;
+            __m128 r0 = _mm_loadu_ps(p), r1 = _mm_loadu_ps(p + stride);
+            __m128 r2 = _mm_loadu_ps(p + 2 * stride), r3 = _mm_loadu_ps(p + 3 * stride);
+            _MM_TRANSPOSE4_PS(r0, r1, r2, r3);
+            _mm_storeu_ps(q, r0), _mm_storeu_ps(q + width, r1);
+            _mm_storeu_ps(q + 2 * width, r2), _mm_storeu_ps(q + 3 * width, r3);
+        }
+    }
+    for (size_t left = i, k = 0; k < width; k++) {
+        const float *row = x + k * stride;
+        for (size_t s = k < left ? whole : 0; s < depth; s++) {
+            out[s * width + k] = k < rows ? row[s] : 0;
+        }
     }
 }
 
@@ -1893,8 +1977,10 @@ static const msae_kernels msae__avx2_kernels = {
     MSAE_SIMD_AVX2,
     6,
     16,
+    48,
     msae__avx2_dot,
     msae__avx2_axpy,
+    msae__avx2_dots,
     msae__avx2_pack,
     msae__avx2_gemm,
     msae__avx2_gather_axpy,
@@ -1915,6 +2001,59 @@ static const msae_kernels msae__avx2_kernels = {
 /* Lanes below `count` set. */
 static MSAE__AVX512 __mmask16 msae__avx512_mask(size_t count) {
     return count >= 16 ? (__mmask16)0xffff : (__mmask16)((1u << count) - 1);
+}
+
+/* [sum a, sum b, sum c, sum d] */
+static MSAE__AVX512 __m128 msae__avx512_sum4(__m512 a, __m512 b, __m512 c, __m512 d) {
+    const __m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+    const __m512 cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+    const __m512 all = _mm512_add_ps(_mm512_shuffle_ps(ab, cd, 0x44), /* a b c d in each lane */
+                                     _mm512_shuffle_ps(ab, cd, 0xee));
+    /* (the masked forms keep GCC 12 from warning about its own header) */
+    const __m512d wide = _mm512_castps_pd(all);
+    const __m256d low = _mm512_maskz_extractf64x4_pd(0xf, wide, 0);
+    const __m256d high = _mm512_maskz_extractf64x4_pd(0xf, wide, 1);
+    const __m256 half = _mm256_add_ps(_mm256_castpd_ps(low), _mm256_castpd_ps(high));
+    return _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+}
+
+/* A 4 x 4 tile of dots: 16 accumulators, the vectors of b, one of a at a time. Rows that are not
+   there are replaced by the first one, and their dots dropped. */
+static MSAE__AVX512 void msae__avx512_dots(float *c, size_t ldc, const float *a, size_t a_stride,
+                                           size_t rows, const float *b, size_t b_stride,
+                                           size_t cols, size_t depth) {
+    const float *a1 = rows > 1 ? a + a_stride : a, *a2 = rows > 2 ? a + 2 * a_stride : a;
+    const float *a3 = rows > 3 ? a + 3 * a_stride : a;
+    const float *b1 = cols > 1 ? b + b_stride : b, *b2 = cols > 2 ? b + 2 * b_stride : b;
+    const float *b3 = cols > 3 ? b + 3 * b_stride : b;
+    const __mmask8 there = (__mmask8)((1u << cols) - 1);
+#define MSAE__AVX512_ROW(X) X(0) X(1) X(2) X(3)
+#define MSAE__AVX512_ZERO(i) \
+    __m512 c##i##0 = _mm512_setzero_ps(), c##i##1 = c##i##0, c##i##2 = c##i##0, c##i##3 = c##i##0;
+#define MSAE__AVX512_STEP(i)                                                                  \
+    va = _mm512_maskz_loadu_ps(mask, a##i + s);                                               \
+    c##i##0 = _mm512_fmadd_ps(va, vb0, c##i##0), c##i##1 = _mm512_fmadd_ps(va, vb1, c##i##1); \
+    c##i##2 = _mm512_fmadd_ps(va, vb2, c##i##2), c##i##3 = _mm512_fmadd_ps(va, vb3, c##i##3);
+#define MSAE__AVX512_KEEP(i)                   \
+    if (i < rows)                              \
+        _mm_mask_storeu_ps(c + i * ldc, there, \
+                           msae__avx512_sum4(c##i##0, c##i##1, c##i##2, c##i##3));
+    MSAE__AVX512_ROW(MSAE__AVX512_ZERO)
+    const float *a0 = a;
+    for (size_t s = 0; s < depth; s += 16) {
+        const __mmask16 mask = msae__avx512_mask(depth - s);
+        const __m512 vb0 = _mm512_maskz_loadu_ps(mask, b + s);
+        const __m512 vb1 = _mm512_maskz_loadu_ps(mask, b1 + s);
+        const __m512 vb2 = _mm512_maskz_loadu_ps(mask, b2 + s);
+        const __m512 vb3 = _mm512_maskz_loadu_ps(mask, b3 + s);
+        __m512 va;
+        MSAE__AVX512_ROW(MSAE__AVX512_STEP)
+    }
+    MSAE__AVX512_ROW(MSAE__AVX512_KEEP)
+#undef MSAE__AVX512_ROW
+#undef MSAE__AVX512_ZERO
+#undef MSAE__AVX512_STEP
+#undef MSAE__AVX512_KEEP
 }
 
 /* A 12 x 32 tile: 24 accumulators, two vectors of b, broadcasts of a straight from memory. */
@@ -1996,20 +2135,6 @@ static MSAE__AVX512 void msae__avx512_gather_axpy(float *y, const float *base, s
         }
         _mm512_mask_storeu_ps(y + c, mask, sum);
     }
-}
-
-/* [sum a, sum b, sum c, sum d] */
-static MSAE__AVX512 __m128 msae__avx512_sum4(__m512 a, __m512 b, __m512 c, __m512 d) {
-    const __m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
-    const __m512 cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
-    const __m512 all = _mm512_add_ps(_mm512_shuffle_ps(ab, cd, 0x44), /* a b c d in each lane */
-                                     _mm512_shuffle_ps(ab, cd, 0xee));
-    /* (the masked forms keep GCC 12 from warning about its own header) */
-    const __m512d wide = _mm512_castps_pd(all);
-    const __m256d low = _mm512_maskz_extractf64x4_pd(0xf, wide, 0);
-    const __m256d high = _mm512_maskz_extractf64x4_pd(0xf, wide, 1);
-    const __m256 half = _mm256_add_ps(_mm256_castpd_ps(low), _mm256_castpd_ps(high));
-    return _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
 }
 
 /* 64 columns: 4 sums for even and 4 for odd rows, and the 4 vectors of a. Four rows at a time
@@ -2161,8 +2286,10 @@ static const msae_kernels msae__avx512_kernels = {
     MSAE_SIMD_AVX512,
     12,
     32,
+    112,
     msae__avx2_dot,
     msae__avx2_axpy,
+    msae__avx512_dots,
     msae__avx2_pack,
     msae__avx512_gemm,
     msae__avx512_gather_axpy,
@@ -2230,11 +2357,42 @@ static float msae__neon_dot(const float *a, const float *b, size_t n) {
     return sum;
 }
 
-/* 4 x 4 pieces are turned around in registers; the edges are left to the scalar loop. */
+/* A 4 x 4 tile of dots: 16 accumulators. Rows that are not there are replaced by the first one, and
+   their dots dropped. */
+static void msae__neon_dots(float *c, size_t ldc, const float *a, size_t a_stride, size_t rows,
+                            const float *b, size_t b_stride, size_t cols, size_t depth) {
+    const float *x[4], *y[4];
+    float32x4_t sum[4][4];
+    const size_t whole = depth / 4 * 4;
+    for (size_t i = 0; i < 4; i++) {
+        x[i] = i < rows ? a + i * a_stride : a;
+        y[i] = i < cols ? b + i * b_stride : b;
+        for (size_t j = 0; j < 4; j++) sum[i][j] = vdupq_n_f32(0);
+    }
+    for (size_t s = 0; s < whole; s += 4) {
+        const float32x4_t b0 = vld1q_f32(y[0] + s), b1 = vld1q_f32(y[1] + s);
+        const float32x4_t b2 = vld1q_f32(y[2] + s), b3 = vld1q_f32(y[3] + s);
+        for (size_t i = 0; i < 4; i++) {
+            const float32x4_t va = vld1q_f32(x[i] + s);
+            sum[i][0] = vfmaq_f32(sum[i][0], va, b0), sum[i][1] = vfmaq_f32(sum[i][1], va, b1);
+            sum[i][2] = vfmaq_f32(sum[i][2], va, b2), sum[i][3] = vfmaq_f32(sum[i][3], va, b3);
+        }
+    }
+    for (size_t i = 0; i < rows; i++) {
+        for (size_t j = 0; j < cols; j++) {
+            float dot = vaddvq_f32(sum[i][j]);
+            for (size_t s = whole; s < depth; s++) dot += x[i][s] * y[j][s];
+            c[i * ldc + j] = dot;
+        }
+    }
+}
+
+/* Pieces of 4 x 4 are turned around in registers, what is left by the scalar loop. */
 static void msae__neon_pack(float *out, size_t width, const float *x, size_t stride, size_t rows,
                             size_t depth) {
-    const size_t whole = rows == width && width % 4 == 0 ? depth / 4 * 4 : 0;
-    for (size_t i = 0; i < width && whole; i += 4) {
+    const size_t whole = depth / 4 * 4;
+    size_t i = 0;
+    for (; i + 4 <= rows; i += 4) {
         for (size_t s = 0; s < whole; s += 4) {
             const float *p = x + i * stride + s;
             float *q = out + s * width + i;
@@ -2246,9 +2404,11 @@ static void msae__neon_pack(float *out, size_t width, const float *x, size_t str
             vst1q_f32(q + 2 * width, high.val[0]), vst1q_f32(q + 3 * width, high.val[1]);
         }
     }
-    for (size_t i = 0; i < width; i++) {
-        const float *row = x + i * stride;
-        for (size_t s = whole; s < depth; s++) out[s * width + i] = i < rows ? row[s] : 0;
+    for (size_t left = i, k = 0; k < width; k++) {
+        const float *row = x + k * stride;
+        for (size_t s = k < left ? whole : 0; s < depth; s++) {
+            out[s * width + k] = k < rows ? row[s] : 0;
+        }
     }
 }
 
@@ -2444,8 +2604,10 @@ static const msae_kernels msae__neon_kernels = {
     MSAE_SIMD_NEON,
     8,
     8,
+    48,
     msae__neon_dot,
     msae__neon_axpy,
+    msae__neon_dots,
     msae__neon_pack,
     msae__neon_gemm,
     msae__neon_gather_axpy,
@@ -2501,7 +2663,16 @@ MSAE_API const char *msae_simd_name(msae_simd simd) {
    Matrix product: C = A B^T for row-major A [rows, k] and B [cols, k]
    ------------------------------------------------------------------------------------------ */
 
-#define MSAE__KC 256 /* depth of a block: an nr-wide panel of B stays in the first-level cache */
+/* The product's blocks. KC: depth of a panel of B that stays in the first-level cache; KC_PANELS of
+   them are packed at a time, so that a block of MC rows of C is finished while it is in the cache. */
+#define MSAE__KC 256
+#define MSAE__KC_PANELS 4
+#define MSAE__MC 96
+
+/* Floats that a worker packs panels of B into. */
+static size_t msae__panel_floats(const msae_kernels *kernels, size_t k) {
+    return kernels->nr * msae__min(k, MSAE__KC * MSAE__KC_PANELS);
+}
 
 /* Rows of a tile are this far apart: an odd number of cache lines, so that equal columns of many
    rows do not meet in the same cache set. */
@@ -2509,43 +2680,35 @@ static size_t msae__stride(size_t d) {
     return (msae__ceil_div(d, 16) | 1) * 16;
 }
 
-/* Floats that msae__pack_rows writes. */
+/* Floats that A takes when packed. */
 static size_t msae__packed_floats(const msae_kernels *kernels, size_t rows, size_t k) {
     return msae__round_up(rows, kernels->mr) * k;
 }
 
-/* All of A: depth block after depth block, in each one panel of mr rows after the other. */
-static void msae__pack_rows(const msae_kernels *kernels, float *out, const float *a, size_t stride,
-                            size_t rows, size_t k) {
-    for (size_t k0 = 0; k0 < k; k0 += MSAE__KC) {
-        size_t depth = msae__min(MSAE__KC, k - k0);
-        for (size_t i = 0; i < rows; i += kernels->mr) {
-            kernels->pack(out, kernels->mr, a + i * stride + k0, stride,
-                          msae__min(kernels->mr, rows - i), depth);
-            out += depth * kernels->mr;
-        }
-    }
-}
-
-/* c [rows, ldc] = A B^T for packed A and b [cols][stride]; panel holds nr * MSAE__KC floats. Each
+/* c [rows, ldc] = A B^T for packed A and b [cols][stride]; panels holds msae__panel_floats. Each
    element is summed in the same order whatever rows and cols are. */
 static void msae__product(const msae_kernels *kernels, const float *packed, size_t rows,
                           const float *b, size_t stride, size_t cols, size_t k, float *c,
-                          size_t ldc, float *panel) {
-    const size_t mr = kernels->mr, nr = kernels->nr;
-    const float *block = packed;
-    for (size_t k0 = 0; k0 < k; k0 += MSAE__KC) {
-        size_t depth = msae__min(MSAE__KC, k - k0);
+                          size_t ldc, float *panels) {
+    const size_t mr = kernels->mr, nr = kernels->nr, most = MSAE__KC * MSAE__KC_PANELS;
+    const size_t padded = msae__round_up(rows, mr);
+    for (size_t k0 = 0; k0 < k; k0 += most) {
+        const size_t k1 = msae__min(k0 + most, k);
         for (size_t j = 0; j < cols; j += nr) {
-            size_t width = msae__min(nr, cols - j);
-            const float *a = block;
-            kernels->pack(panel, nr, b + j * stride + k0, stride, width, depth);
-            for (size_t i = 0; i < rows; i += mr, a += depth * mr) {
-                kernels->gemm(a, panel, depth, c + i * ldc + j, ldc, msae__min(mr, rows - i), width,
-                              k0 > 0);
+            const size_t width = msae__min(nr, cols - j);
+            kernels->pack(panels, nr, b + j * stride + k0, stride, width, k1 - k0);
+            for (size_t first = 0; first < rows; first += MSAE__MC) {
+                const size_t last = msae__min(first + MSAE__MC, rows);
+                for (size_t s = k0; s < k1; s += MSAE__KC) {
+                    const size_t depth = msae__min(MSAE__KC, k - s);
+                    for (size_t i = first; i < last; i += mr) {
+                        kernels->gemm(packed + padded * s + i * depth, panels + (s - k0) * nr,
+                                      depth, c + i * ldc + j, ldc, msae__min(mr, last - i), width,
+                                      s > 0);
+                    }
+                }
             }
         }
-        block += msae__round_up(rows, mr) * depth;
     }
 }
 
@@ -2560,11 +2723,31 @@ typedef struct msae__matmul {
     float *c;
     size_t ldc, c_block;
     float *packed; /* msae__packed_floats */
-    float *panels; /* for each worker nr * MSAE__KC */
+    float *panels; /* for each worker msae__panel_floats */
 } msae__matmul;
 
-/* Below this many rows the packing does not pay: each element is a dot product of two rows. */
-#define MSAE__FEW_ROWS 4
+/* Rows of A that stay in the first-level cache while tiles of dots read B where it lies. */
+#define MSAE__DOT_ROWS 16
+
+/* The product of a few rows and `count` rows of B. A single row streams through B once. */
+static void msae__few_rows(const msae__matmul *p, const float *b, size_t count, float *c) {
+    if (p->rows == 1) {
+        for (size_t j = 0; j < count; j++) {
+            c[j] = p->kernels->dot(p->a, b + j * p->b_stride, p->depth);
+        }
+        return;
+    }
+    for (size_t first = 0; first < p->rows; first += MSAE__DOT_ROWS) {
+        const size_t last = msae__min(first + MSAE__DOT_ROWS, p->rows);
+        for (size_t j = 0; j < count; j += 4) {
+            for (size_t i = first; i < last; i += 4) {
+                p->kernels->dots(c + i * p->ldc + j, p->ldc, p->a + i * p->a_stride, p->a_stride,
+                                 msae__min(4, last - i), b + j * p->b_stride, p->b_stride,
+                                 msae__min(4, count - j), p->depth);
+            }
+        }
+    }
+}
 
 static void msae__matmul_task(void *context, size_t task, size_t worker) {
     const msae__matmul *p = (const msae__matmul *)context;
@@ -2572,13 +2755,8 @@ static void msae__matmul_task(void *context, size_t task, size_t worker) {
     const size_t count = msae__min(MSAE__LATENT_BLOCK, p->cols - first);
     const float *b = p->b + first * p->b_stride;
     float *c = p->c + task * p->c_block;
-    if (p->rows < MSAE__FEW_ROWS) {
-        for (size_t j = 0; j < count; j++) {
-            for (size_t r = 0; r < p->rows; r++) {
-                c[r * p->ldc + j] =
-                    p->kernels->dot(p->a + r * p->a_stride, b + j * p->b_stride, p->depth);
-            }
-        }
+    if (p->rows < p->kernels->few) {
+        msae__few_rows(p, b, count, c);
     } else {
 #ifdef MSAE_USE_CBLAS
         (void)worker;
@@ -2587,7 +2765,7 @@ static void msae__matmul_task(void *context, size_t task, size_t worker) {
                     (int)p->ldc);
 #else
         msae__product(p->kernels, p->packed, p->rows, b, p->b_stride, count, p->depth, c, p->ldc,
-                      p->panels + worker * p->kernels->nr * MSAE__KC);
+                      p->panels + worker * msae__panel_floats(p->kernels, p->depth));
 #endif
     }
     for (size_t r = 0; r < p->rows && p->bias; r++) {
@@ -2595,10 +2773,23 @@ static void msae__matmul_task(void *context, size_t task, size_t worker) {
     }
 }
 
+/* A panel of A: depth block after depth block, in each one panel of mr rows after the other. */
+static void msae__pack_task(void *context, size_t task, size_t worker) {
+    const msae__matmul *p = (const msae__matmul *)context;
+    const size_t mr = p->kernels->mr, i = task * mr, padded = msae__round_up(p->rows, mr);
+    (void)worker;
+    for (size_t s = 0; s < p->depth; s += MSAE__KC) {
+        const size_t depth = msae__min(MSAE__KC, p->depth - s);
+        p->kernels->pack(p->packed + padded * s + i * depth, mr, p->a + i * p->a_stride + s,
+                         p->a_stride, msae__min(mr, p->rows - i), depth);
+    }
+}
+
 static void msae__run_matmul(const msae__matmul *p, const msae_parallel *parallel) {
 #ifndef MSAE_USE_CBLAS
-    if (p->rows >= MSAE__FEW_ROWS) {
-        msae__pack_rows(p->kernels, p->packed, p->a, p->a_stride, p->rows, p->depth);
+    if (p->rows >= p->kernels->few) {
+        msae__parallel_for(parallel, msae__ceil_div(p->rows, p->kernels->mr), msae__pack_task,
+                           (void *)(uintptr_t)p);
     }
 #endif
     msae__parallel_for(parallel, msae__ceil_div(p->cols, MSAE__LATENT_BLOCK), msae__matmul_task,
@@ -3128,7 +3319,7 @@ typedef struct msae__tile {
     float *moments;            /* [rows][2] */
     float *packed;             /* packed rows for the product */
     float *pre;                /* [rows][n] */
-    float *panels;             /* for each worker nr * MSAE__KC */
+    float *panels;             /* for each worker msae__panel_floats */
     msae__ranking rankings[1]; /* of worker 0; those of the others follow at ranking_stride */
     size_t ranking_stride;     /* bytes from one worker's arrays to the next's */
 } msae__tile;
@@ -3145,7 +3336,8 @@ static void msae__tile_layout(msae__tile *tile, const msae_model *model, size_t 
     tile->packed =
         MSAE__TAKE(arena, float, msae__packed_floats(model->kernels, rows, model->n_inputs));
     tile->pre = MSAE__TAKE(arena, float, rows *n);
-    tile->panels = MSAE__TAKE(arena, float, workers * model->kernels->nr * MSAE__KC);
+    tile->panels =
+        MSAE__TAKE(arena, float, workers *msae__panel_floats(model->kernels, model->n_inputs));
     start = arena->used;
     for (size_t w = 0; w < workers; w++) {
         msae__ranking ranking;
@@ -3808,7 +4000,7 @@ struct msae_train_workspace {
     float lowest;       /* smallest value kept in this batch, 0: none */
 
     /* for each worker */
-    float *panels;                     /* nr * MSAE__KC */
+    float *panels;                     /* msae__panel_floats */
     float *decoder_panel;              /* of a block [LATENT_BLOCK][PANEL] */
     float *row;                        /* [d] */
     uint32_t *keys, *scratch;          /* [n], [2 cut_room(n)] */
@@ -3891,7 +4083,7 @@ static void msae__train_layout(msae_trainer *trainer, msae__arena *arena) {
         ws->kept_scratch = MSAE__TAKE(arena, uint32_t, 2 * msae__cut_room(ws->kept_room));
         ws->row_counts = MSAE__TAKE(arena, size_t, rows);
     }
-    ws->panels = MSAE__TAKE(arena, float, workers * model->kernels->nr * MSAE__KC);
+    ws->panels = MSAE__TAKE(arena, float, workers *msae__panel_floats(model->kernels, d));
     ws->decoder_panel = MSAE__TAKE(arena, float, workers *MSAE__LATENT_BLOCK *MSAE__PANEL);
     ws->row = MSAE__TAKE(arena, float, workers *stride);
     ws->keys = MSAE__TAKE(arena, uint32_t, workers * n);
@@ -5438,8 +5630,8 @@ static void msae__similarity_layout(const msae_model *model, size_t rows, size_t
                                     msae__arena *arena, msae__similarity_memory *memory) {
     memory->packed =
         MSAE__TAKE(arena, float, msae__packed_floats(model->kernels, MSAE__SIMILARITY_ROWS, depth));
-    memory->panels =
-        MSAE__TAKE(arena, float, msae__workers(&model->parallel) * model->kernels->nr * MSAE__KC);
+    memory->panels = MSAE__TAKE(
+        arena, float, msae__workers(&model->parallel) * msae__panel_floats(model->kernels, depth));
     memory->block = MSAE__TAKE(arena, float, MSAE__SIMILARITY_ROWS *rows);
 }
 

@@ -159,7 +159,7 @@ static void check_matmul(msae_simd simd, size_t rows, size_t cols, size_t depth)
     float *bias = test_random_floats(3, cols, 1);
     test_fence c = random_output(4, count, 4);
     test_fence packed = random_output(5, msae__packed_floats(kernels, rows, depth), 0);
-    test_fence panels = random_output(6, kernels->nr * MSAE__KC, 0);
+    test_fence panels = random_output(6, msae__panel_floats(kernels, depth), 0);
     p.a = a;
     p.b = b;
     p.bias = bias;
