@@ -1343,7 +1343,7 @@ struct msae_kernels {
     float (*dot)(const float *a, const float *b, size_t n);
     /* y += a x */
     void (*axpy)(float *y, float a, const float *x, size_t n);
-    /* c[i][j] = <a_i, b_j> for rows of a and b that lie their strides apart, i < rows <= 4 and
+    /* c[i][j] = <a_i, b_j> for rows of a and b that lie their strides apart, i < rows and
        j < cols <= 4: a product without packing */
     void (*dots)(float *c, size_t ldc, const float *a, size_t a_stride, size_t rows, const float *b,
                  size_t b_stride, size_t cols, size_t depth);
@@ -1637,34 +1637,42 @@ static MSAE__AVX2 void msae__avx2_store4(float *c, __m128 four, size_t cols) {
     for (size_t j = 0; j < cols; j++) c[j] = out[j];
 }
 
-/* A 2 x 4 tile of dots: 8 accumulators, two vectors of a, one of b at a time. Rows that are not
+/* A 3 x 4 tile of dots: 12 accumulators, three vectors of a, one of b at a time. Rows that are not
    there are replaced by the first one, and their dots dropped. */
 static MSAE__AVX2 void msae__avx2_dots(float *c, size_t ldc, const float *a, size_t a_stride,
                                        size_t rows, const float *b, size_t b_stride, size_t cols,
                                        size_t depth) {
-    const float *b0 = b, *b1 = cols > 1 ? b + b_stride : b;
+    const float *b1 = cols > 1 ? b + b_stride : b;
     const float *b2 = cols > 2 ? b + 2 * b_stride : b, *b3 = cols > 3 ? b + 3 * b_stride : b;
-    for (size_t i = 0; i < rows; i += 2, c += 2 * ldc) {
-        const float *p = a + i * a_stride, *q = i + 1 < rows ? p + a_stride : p;
-        __m256 p0 = _mm256_setzero_ps(), p1 = p0, p2 = p0, p3 = p0;
-        __m256 q0 = p0, q1 = p0, q2 = p0, q3 = p0;
-        for (size_t s = 0; s < depth; s += 8) {
-            const __m256i mask = msae__avx2_mask(msae__min(depth - s, 8));
-            const int whole = s + 8 <= depth;
-#define MSAE__AVX2_AT(x) (whole ? _mm256_loadu_ps((x) + s) : _mm256_maskload_ps((x) + s, mask))
-            const __m256 vp = MSAE__AVX2_AT(p), vq = MSAE__AVX2_AT(q);
-            __m256 vb = MSAE__AVX2_AT(b0);
-            p0 = _mm256_fmadd_ps(vp, vb, p0), q0 = _mm256_fmadd_ps(vq, vb, q0);
-            vb = MSAE__AVX2_AT(b1);
-            p1 = _mm256_fmadd_ps(vp, vb, p1), q1 = _mm256_fmadd_ps(vq, vb, q1);
-            vb = MSAE__AVX2_AT(b2);
-            p2 = _mm256_fmadd_ps(vp, vb, p2), q2 = _mm256_fmadd_ps(vq, vb, q2);
-            vb = MSAE__AVX2_AT(b3);
-            p3 = _mm256_fmadd_ps(vp, vb, p3), q3 = _mm256_fmadd_ps(vq, vb, q3);
-#undef MSAE__AVX2_AT
+    for (size_t i = 0; i < rows; i += 3, c += 3 * ldc, a += 3 * a_stride) {
+        const float *a1 = i + 1 < rows ? a + a_stride : a, *a2 = i + 2 < rows ? a1 + a_stride : a;
+        const __m256 zero = _mm256_setzero_ps();
+        __m256 p0 = zero, p1 = zero, p2 = zero, p3 = zero, q0 = zero, q1 = zero, q2 = zero;
+        __m256 q3 = zero, r0 = zero, r1 = zero, r2 = zero, r3 = zero, p, q, r, vb;
+        size_t s = 0;
+#define MSAE__AVX2_TERM(load, k, bk)                                                         \
+    vb = load(bk), p##k = _mm256_fmadd_ps(p, vb, p##k), q##k = _mm256_fmadd_ps(q, vb, q##k); \
+    r##k = _mm256_fmadd_ps(r, vb, r##k);
+#define MSAE__AVX2_STEP(load)                \
+    p = load(a), q = load(a1), r = load(a2); \
+    MSAE__AVX2_TERM(load, 0, b)              \
+    MSAE__AVX2_TERM(load, 1, b1) MSAE__AVX2_TERM(load, 2, b2) MSAE__AVX2_TERM(load, 3, b3)
+#define MSAE__AVX2_WHOLE(x) _mm256_loadu_ps((x) + s)
+#define MSAE__AVX2_PART(x) _mm256_maskload_ps((x) + s, mask)
+        for (; s + 8 <= depth; s += 8) {
+            MSAE__AVX2_STEP(MSAE__AVX2_WHOLE)
         }
+        if (s < depth) {
+            const __m256i mask = msae__avx2_mask(depth - s);
+            MSAE__AVX2_STEP(MSAE__AVX2_PART)
+        }
+#undef MSAE__AVX2_TERM
+#undef MSAE__AVX2_STEP
+#undef MSAE__AVX2_WHOLE
+#undef MSAE__AVX2_PART
         msae__avx2_store4(c, msae__avx2_sum4(p0, p1, p2, p3), cols);
         if (i + 1 < rows) msae__avx2_store4(c + ldc, msae__avx2_sum4(q0, q1, q2, q3), cols);
+        if (i + 2 < rows) msae__avx2_store4(c + 2 * ldc, msae__avx2_sum4(r0, r1, r2, r3), cols);
     }
 }
 
@@ -1977,7 +1985,7 @@ static const msae_kernels msae__avx2_kernels = {
     MSAE_SIMD_AVX2,
     6,
     16,
-    48,
+    80,
     msae__avx2_dot,
     msae__avx2_axpy,
     msae__avx2_dots,
@@ -2022,38 +2030,40 @@ static MSAE__AVX512 __m128 msae__avx512_sum4(__m512 a, __m512 b, __m512 c, __m51
 static MSAE__AVX512 void msae__avx512_dots(float *c, size_t ldc, const float *a, size_t a_stride,
                                            size_t rows, const float *b, size_t b_stride,
                                            size_t cols, size_t depth) {
-    const float *a1 = rows > 1 ? a + a_stride : a, *a2 = rows > 2 ? a + 2 * a_stride : a;
-    const float *a3 = rows > 3 ? a + 3 * a_stride : a;
     const float *b1 = cols > 1 ? b + b_stride : b, *b2 = cols > 2 ? b + 2 * b_stride : b;
     const float *b3 = cols > 3 ? b + 3 * b_stride : b;
     const __mmask8 there = (__mmask8)((1u << cols) - 1);
-#define MSAE__AVX512_ROW(X) X(0) X(1) X(2) X(3)
-#define MSAE__AVX512_ZERO(i) \
-    __m512 c##i##0 = _mm512_setzero_ps(), c##i##1 = c##i##0, c##i##2 = c##i##0, c##i##3 = c##i##0;
-#define MSAE__AVX512_STEP(i)                                                                  \
-    va = _mm512_maskz_loadu_ps(mask, a##i + s);                                               \
-    c##i##0 = _mm512_fmadd_ps(va, vb0, c##i##0), c##i##1 = _mm512_fmadd_ps(va, vb1, c##i##1); \
-    c##i##2 = _mm512_fmadd_ps(va, vb2, c##i##2), c##i##3 = _mm512_fmadd_ps(va, vb3, c##i##3);
-#define MSAE__AVX512_KEEP(i)                   \
-    if (i < rows)                              \
-        _mm_mask_storeu_ps(c + i * ldc, there, \
-                           msae__avx512_sum4(c##i##0, c##i##1, c##i##2, c##i##3));
-    MSAE__AVX512_ROW(MSAE__AVX512_ZERO)
-    const float *a0 = a;
-    for (size_t s = 0; s < depth; s += 16) {
-        const __mmask16 mask = msae__avx512_mask(depth - s);
-        const __m512 vb0 = _mm512_maskz_loadu_ps(mask, b + s);
-        const __m512 vb1 = _mm512_maskz_loadu_ps(mask, b1 + s);
-        const __m512 vb2 = _mm512_maskz_loadu_ps(mask, b2 + s);
-        const __m512 vb3 = _mm512_maskz_loadu_ps(mask, b3 + s);
-        __m512 va;
-        MSAE__AVX512_ROW(MSAE__AVX512_STEP)
+    for (size_t i = 0; i < rows; i += 4, c += 4 * ldc, a += 4 * a_stride) {
+        const float *a0 = a, *a1 = i + 1 < rows ? a + a_stride : a;
+        const float *a2 = i + 2 < rows ? a1 + a_stride : a, *a3 = i + 3 < rows ? a2 + a_stride : a;
+#define MSAE__AVX512_ROWS(X) X(0) X(1) X(2) X(3)
+#define MSAE__AVX512_ZERO(r) \
+    __m512 c##r##0 = _mm512_setzero_ps(), c##r##1 = c##r##0, c##r##2 = c##r##0, c##r##3 = c##r##0;
+#define MSAE__AVX512_STEP(r)                                                                  \
+    va = _mm512_maskz_loadu_ps(mask, a##r + s);                                               \
+    c##r##0 = _mm512_fmadd_ps(va, vb0, c##r##0), c##r##1 = _mm512_fmadd_ps(va, vb1, c##r##1); \
+    c##r##2 = _mm512_fmadd_ps(va, vb2, c##r##2), c##r##3 = _mm512_fmadd_ps(va, vb3, c##r##3);
+#define MSAE__AVX512_KEEP(r)                                                       \
+    if (i + r < rows) {                                                            \
+        const __m128 dots = msae__avx512_sum4(c##r##0, c##r##1, c##r##2, c##r##3); \
+        _mm_mask_storeu_ps(c + r * ldc, there, dots);                              \
     }
-    MSAE__AVX512_ROW(MSAE__AVX512_KEEP)
-#undef MSAE__AVX512_ROW
+        MSAE__AVX512_ROWS(MSAE__AVX512_ZERO)
+        for (size_t s = 0; s < depth; s += 16) {
+            const __mmask16 mask = msae__avx512_mask(depth - s);
+            const __m512 vb0 = _mm512_maskz_loadu_ps(mask, b + s);
+            const __m512 vb1 = _mm512_maskz_loadu_ps(mask, b1 + s);
+            const __m512 vb2 = _mm512_maskz_loadu_ps(mask, b2 + s);
+            const __m512 vb3 = _mm512_maskz_loadu_ps(mask, b3 + s);
+            __m512 va;
+            MSAE__AVX512_ROWS(MSAE__AVX512_STEP)
+        }
+        MSAE__AVX512_ROWS(MSAE__AVX512_KEEP)
+#undef MSAE__AVX512_ROWS
 #undef MSAE__AVX512_ZERO
 #undef MSAE__AVX512_STEP
 #undef MSAE__AVX512_KEEP
+    }
 }
 
 /* A 12 x 32 tile: 24 accumulators, two vectors of b, broadcasts of a straight from memory. */
@@ -2361,28 +2371,30 @@ static float msae__neon_dot(const float *a, const float *b, size_t n) {
    their dots dropped. */
 static void msae__neon_dots(float *c, size_t ldc, const float *a, size_t a_stride, size_t rows,
                             const float *b, size_t b_stride, size_t cols, size_t depth) {
-    const float *x[4], *y[4];
-    float32x4_t sum[4][4];
     const size_t whole = depth / 4 * 4;
-    for (size_t i = 0; i < 4; i++) {
-        x[i] = i < rows ? a + i * a_stride : a;
-        y[i] = i < cols ? b + i * b_stride : b;
-        for (size_t j = 0; j < 4; j++) sum[i][j] = vdupq_n_f32(0);
-    }
-    for (size_t s = 0; s < whole; s += 4) {
-        const float32x4_t b0 = vld1q_f32(y[0] + s), b1 = vld1q_f32(y[1] + s);
-        const float32x4_t b2 = vld1q_f32(y[2] + s), b3 = vld1q_f32(y[3] + s);
+    for (size_t first = 0; first < rows; first += 4) {
+        const float *x[4], *y[4];
+        float32x4_t sum[4][4];
         for (size_t i = 0; i < 4; i++) {
-            const float32x4_t va = vld1q_f32(x[i] + s);
-            sum[i][0] = vfmaq_f32(sum[i][0], va, b0), sum[i][1] = vfmaq_f32(sum[i][1], va, b1);
-            sum[i][2] = vfmaq_f32(sum[i][2], va, b2), sum[i][3] = vfmaq_f32(sum[i][3], va, b3);
+            x[i] = a + (first + i < rows ? first + i : first) * a_stride;
+            y[i] = i < cols ? b + i * b_stride : b;
+            for (size_t j = 0; j < 4; j++) sum[i][j] = vdupq_n_f32(0);
         }
-    }
-    for (size_t i = 0; i < rows; i++) {
-        for (size_t j = 0; j < cols; j++) {
-            float dot = vaddvq_f32(sum[i][j]);
-            for (size_t s = whole; s < depth; s++) dot += x[i][s] * y[j][s];
-            c[i * ldc + j] = dot;
+        for (size_t s = 0; s < whole; s += 4) {
+            const float32x4_t b0 = vld1q_f32(y[0] + s), b1 = vld1q_f32(y[1] + s);
+            const float32x4_t b2 = vld1q_f32(y[2] + s), b3 = vld1q_f32(y[3] + s);
+            for (size_t i = 0; i < 4; i++) {
+                const float32x4_t va = vld1q_f32(x[i] + s);
+                sum[i][0] = vfmaq_f32(sum[i][0], va, b0), sum[i][1] = vfmaq_f32(sum[i][1], va, b1);
+                sum[i][2] = vfmaq_f32(sum[i][2], va, b2), sum[i][3] = vfmaq_f32(sum[i][3], va, b3);
+            }
+        }
+        for (size_t i = 0; i < 4 && first + i < rows; i++) {
+            for (size_t j = 0; j < cols; j++) {
+                float dot = vaddvq_f32(sum[i][j]);
+                for (size_t s = whole; s < depth; s++) dot += x[i][s] * y[j][s];
+                c[(first + i) * ldc + j] = dot;
+            }
         }
     }
 }
@@ -2727,7 +2739,7 @@ typedef struct msae__matmul {
 } msae__matmul;
 
 /* Rows of A that stay in the first-level cache while tiles of dots read B where it lies. */
-#define MSAE__DOT_ROWS 16
+#define MSAE__DOT_ROWS 12
 
 /* The product of a few rows and `count` rows of B. A single row streams through B once. */
 static void msae__few_rows(const msae__matmul *p, const float *b, size_t count, float *c) {
@@ -2740,11 +2752,9 @@ static void msae__few_rows(const msae__matmul *p, const float *b, size_t count, 
     for (size_t first = 0; first < p->rows; first += MSAE__DOT_ROWS) {
         const size_t last = msae__min(first + MSAE__DOT_ROWS, p->rows);
         for (size_t j = 0; j < count; j += 4) {
-            for (size_t i = first; i < last; i += 4) {
-                p->kernels->dots(c + i * p->ldc + j, p->ldc, p->a + i * p->a_stride, p->a_stride,
-                                 msae__min(4, last - i), b + j * p->b_stride, p->b_stride,
-                                 msae__min(4, count - j), p->depth);
-            }
+            p->kernels->dots(c + first * p->ldc + j, p->ldc, p->a + first * p->a_stride,
+                             p->a_stride, last - first, b + j * p->b_stride, p->b_stride,
+                             msae__min(4, count - j), p->depth);
         }
     }
 }

@@ -125,38 +125,38 @@ static BENCH_UNUSED int bench_parse(bench_options *options, int argc, char **arg
 
 /* Independent chains of multiply-adds, as many as hide the latency; returns the operations done. */
 #define BENCH_TURNS 2000000
-#define BENCH_PEAK(name, target, type, lanes, set, fma)                                       \
-    static target double name(void) {                                                         \
-        type a = set(1e-9f), b = set(0.999999f), c0 = a, c1 = b, c2 = a, c3 = b, c4 = a;      \
-        type c5 = b, c6 = a, c7 = b, c8 = a, c9 = b;                                          \
-        float kept[16];                                                                       \
-        for (long i = 0; i < BENCH_TURNS; i++) {                                              \
-            c0 = fma(c0, b, a), c1 = fma(c1, b, a), c2 = fma(c2, b, a), c3 = fma(c3, b, a);   \
-            c4 = fma(c4, b, a), c5 = fma(c5, b, a), c6 = fma(c6, b, a), c7 = fma(c7, b, a);   \
-            c8 = fma(c8, b, a), c9 = fma(c9, b, a);                                           \
-        }                                                                                     \
-        c0 = fma(c0, c1, c2), c3 = fma(c3, c4, c5), c6 = fma(c6, c7, c8);                     \
-        c0 = fma(c0, c3, fma(c6, c9, c9));                                                    \
-        memcpy(kept, &c0, sizeof c0);                                                         \
-        bench_sink += kept[0];                                                                \
-        return 2.0 * (lanes) * 10 * BENCH_TURNS;                                              \
+#define BENCH_PEAK(name, target, type, lanes, set, fma)                                     \
+    static target double name(void) {                                                       \
+        type a = set(1e-9f), b = set(0.999999f), c0 = a, c1 = b, c2 = a, c3 = b, c4 = a;    \
+        type c5 = b, c6 = a, c7 = b, c8 = a, c9 = b;                                        \
+        float kept[16];                                                                     \
+        for (long i = 0; i < BENCH_TURNS; i++) {                                            \
+            c0 = fma(c0, b, a), c1 = fma(c1, b, a), c2 = fma(c2, b, a), c3 = fma(c3, b, a); \
+            c4 = fma(c4, b, a), c5 = fma(c5, b, a), c6 = fma(c6, b, a), c7 = fma(c7, b, a); \
+            c8 = fma(c8, b, a), c9 = fma(c9, b, a);                                         \
+        }                                                                                   \
+        c0 = fma(c0, c1, c2), c3 = fma(c3, c4, c5), c6 = fma(c6, c7, c8);                   \
+        c0 = fma(c0, c3, fma(c6, c9, c9));                                                  \
+        memcpy(kept, &c0, sizeof c0);                                                       \
+        bench_sink += kept[0];                                                              \
+        return 2.0 * (lanes)*10 * BENCH_TURNS;                                              \
     }
 
 /* Sum of `count` floats (a multiple of 128), to see how fast they can be read. */
-#define BENCH_READ(name, target, type, lanes, zero, load, add)                         \
-    static target void name(const float *x, size_t count) {                            \
-        type s0 = zero, s1 = zero, s2 = zero, s3 = zero;                               \
-        type s4 = zero, s5 = zero, s6 = zero, s7 = zero;                               \
-        float kept[16];                                                                \
-        for (size_t i = 0; i < count; i += 8 * (lanes)) {                              \
-            s0 = add(s0, load(x + i)), s1 = add(s1, load(x + i + (lanes)));            \
+#define BENCH_READ(name, target, type, lanes, zero, load, add)                                \
+    static target void name(const float *x, size_t count) {                                   \
+        type s0 = zero, s1 = zero, s2 = zero, s3 = zero;                                      \
+        type s4 = zero, s5 = zero, s6 = zero, s7 = zero;                                      \
+        float kept[16];                                                                       \
+        for (size_t i = 0; i < count; i += 8 * (lanes)) {                                     \
+            s0 = add(s0, load(x + i)), s1 = add(s1, load(x + i + (lanes)));                   \
             s2 = add(s2, load(x + i + 2 * (lanes))), s3 = add(s3, load(x + i + 3 * (lanes))); \
             s4 = add(s4, load(x + i + 4 * (lanes))), s5 = add(s5, load(x + i + 5 * (lanes))); \
             s6 = add(s6, load(x + i + 6 * (lanes))), s7 = add(s7, load(x + i + 7 * (lanes))); \
-        }                                                                              \
-        s0 = add(add(add(s0, s1), add(s2, s3)), add(add(s4, s5), add(s6, s7)));        \
-        memcpy(kept, &s0, sizeof s0);                                                  \
-        bench_sink += kept[0];                                                         \
+        }                                                                                     \
+        s0 = add(add(add(s0, s1), add(s2, s3)), add(add(s4, s5), add(s6, s7)));               \
+        memcpy(kept, &s0, sizeof s0);                                                         \
+        bench_sink += kept[0];                                                                \
     }
 
 static volatile float bench_sink; /* keeps the compiler from dropping the work */
@@ -218,7 +218,7 @@ static BENCH_UNUSED void bench_peak_task(void *context, size_t task, size_t work
 static BENCH_UNUSED double bench_peak(bench_machine *machine, const msae_parallel *parallel) {
     const size_t workers = msae__workers(parallel);
     double best = 0;
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < 20; i++) { /* for long enough that the threads find a core each */
         const double start = bench_seconds();
         msae__parallel_for(parallel, workers, bench_peak_task, machine);
         best = fmax(best, machine->operations * (double)workers / (bench_seconds() - start));

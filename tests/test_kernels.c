@@ -187,6 +187,68 @@ static void check_matmul(msae_simd simd, size_t rows, size_t cols, size_t depth)
     test_fence_close(&panels);
 }
 
+/* Every size of a tile of dots, strides longer than the rows. */
+static void check_dots(const msae_kernels *kernels, size_t rows, size_t cols, size_t depth) {
+    size_t a_stride = depth + 3, b_stride = depth + 1, ldc = cols + 2;
+    float *a = test_random_floats(depth, (rows - 1) * a_stride + depth, 1);
+    float *b = test_random_floats(depth + 1, (cols - 1) * b_stride + depth, 1);
+    test_fence c = random_output(depth + 2, (rows - 1) * ldc + cols, 3);
+    float *before = copy_of(floats_of(&c), (rows - 1) * ldc + cols);
+    kernels->dots(floats_of(&c), ldc, a, a_stride, rows, b, b_stride, cols, depth);
+    note_path(kernels, rows, cols, depth);
+    for (size_t at = 0; at < (rows - 1) * ldc + cols; at++) {
+        size_t i = at / ldc, j = at % ldc;
+        if (j < cols)
+            CHECK(is_near(floats_of(&c)[at], dot_of(a + i * a_stride, b + j * b_stride, depth, 0)));
+        else
+            CHECK(test_same(&floats_of(&c)[at], &before[at], 1));
+    }
+    free(a);
+    free(b);
+    free(before);
+    test_fence_close(&c);
+}
+
+static void tiles_of_dots(void) {
+    FOR_EACH_PATH(simd) {
+        for (size_t rows = 1; rows <= 13; rows++) {
+            for (size_t cols = 1; cols <= 4; cols++) {
+                for (size_t depth = 1; depth <= TAIL; depth += rows == 7 ? 1 : 9) {
+                    check_dots(msae__kernels_for(simd), rows, cols, depth);
+                }
+            }
+        }
+    }
+}
+
+/* Packing of every width, fewer rows than that, any depth. */
+static void packing(void) {
+    FOR_EACH_PATH(simd) {
+        const msae_kernels *kernels = msae__kernels_for(simd);
+        for (size_t width = 1; width <= 34; width++) {
+            for (size_t rows = 1; rows <= width; rows += 1 + (width > 9) * rows / 2) {
+                for (size_t depth = 1; depth <= 20; depth++) {
+                    const size_t stride = depth + rows % 3;
+                    float *x = test_random_floats(depth, (rows - 1) * stride + depth, 1);
+                    test_fence out = random_output(width, width * depth, 5);
+                    size_t wrong = 0;
+                    kernels->pack(floats_of(&out), width, x, stride, rows, depth);
+                    for (size_t i = 0; i < width; i++) {
+                        for (size_t s = 0; s < depth; s++) {
+                            const float want = i < rows ? x[i * stride + s] : 0;
+                            wrong += floats_of(&out)[s * width + i] != want;
+                        }
+                    }
+                    note_path(kernels, width, rows, depth);
+                    CHECK(wrong == 0);
+                    free(x);
+                    test_fence_close(&out);
+                }
+            }
+        }
+    }
+}
+
 static void matrix_products(void) {
     static const size_t depths[] = {1, 7, 16, 255, 256, 257, 600};
     FOR_EACH_PATH(simd) {
@@ -194,7 +256,11 @@ static void matrix_products(void) {
             for (size_t cols = 1; cols <= TAIL; cols += 3) check_matmul(simd, rows, cols, 19);
         }
         for (size_t depth = 1; depth <= TAIL; depth++) check_matmul(simd, 7, 17, depth);
-        for (size_t i = 0; i < COUNT(depths); i++) check_matmul(simd, 65, 130, depths[i]);
+        for (size_t i = 0; i < COUNT(depths); i++) {
+            check_matmul(simd, 65, 130, depths[i]);
+            check_matmul(simd, 125, 70, depths[i]); /* more than one block of rows of C */
+        }
+        check_matmul(simd, 113, 33, MSAE__KC * MSAE__KC_PANELS + 9); /* .. and of panels */
     }
 }
 
@@ -247,6 +313,168 @@ static void gathers(void) {
                 check_gather(kernels, width, count, width + 5);
             }
             check_gather(kernels, width, TAIL, 2 * MSAE__PANEL + 3);
+        }
+    }
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Panels of a row's levels
+   ------------------------------------------------------------------------------------------ */
+
+static void check_levels(const msae_kernels *kernels, size_t levels, uint64_t seed) {
+    enum { P = MSAE__PANEL, B = MSAE__LATENT_BLOCK };
+    float *decoder = test_random_floats(seed, B * P, 1),
+          *value = test_random_floats(seed + 1, B, 1);
+    float *start = test_random_floats(seed + 2, P, 1), *target = test_random_floats(seed + 3, P, 1);
+    float *factors = test_random_floats(seed + 4, levels, 1), *errors = test_floats(levels);
+    test_fence sums = random_output(seed + 5, levels * P, 7);
+    float *before = copy_of(floats_of(&sums), levels * P);
+    uint8_t *index = (uint8_t *)test_alloc(B), *ends = (uint8_t *)test_alloc(levels);
+    const float deviation = 1.3f, mean = 0.2f;
+    size_t end = 0;
+    for (size_t i = 0; i < levels; i++) {
+        end += test_random(&seed) % (B / levels + 1);
+        ends[i] = (uint8_t)end;
+    }
+    for (size_t e = 0; e < B; e++) { /* the sign's bit is not part of the latent */
+        index[e] = (uint8_t)(test_random(&seed) & 255);
+    }
+    kernels->decode(floats_of(&sums), decoder, index, value, ends, levels);
+    note_path(kernels, levels, end, 0);
+    for (size_t i = 0, e = 0; i < levels; i++) {
+        for (size_t c = 0; c < P; c++) {
+            exact want = {(double)before[i * P + c], fabs((double)before[i * P + c])};
+            for (size_t k = e; k < ends[i]; k++) {
+                add(&want, (double)value[k] * (double)decoder[(index[k] & 127) * P + c]);
+            }
+            CHECK(is_near(floats_of(&sums)[i * P + c], want));
+        }
+        e = ends[i];
+    }
+    memcpy(before, floats_of(&sums), levels * P * sizeof *before);
+    kernels->reconstruct(floats_of(&sums), levels, start, target, deviation, mean, errors);
+    for (size_t i = 0; i < levels; i++) {
+        exact error = {0, 0};
+        for (size_t c = 0; c < P; c++) {
+            exact want = {(double)mean, (double)mean};
+            add(&want, (double)start[c] * (double)deviation);
+            for (size_t k = 0; k <= i; k++) {
+                add(&want, (double)before[k * P + c] * (double)deviation);
+            }
+            CHECK(is_near(floats_of(&sums)[i * P + c], want));
+            add(&error, pow((double)floats_of(&sums)[i * P + c] - (double)target[c], 2));
+        }
+        CHECK(is_near(errors[i], error));
+    }
+    memcpy(before, floats_of(&sums), levels * P * sizeof *before);
+    kernels->residuals(floats_of(&sums), levels, target, factors);
+    for (size_t i = 0; i < levels; i++) {
+        for (size_t c = 0; c < P; c++) {
+            exact want = {0, 0};
+            for (size_t k = i; k < levels; k++) {
+                add(&want, (double)factors[k] * (double)before[k * P + c]);
+                add(&want, -(double)factors[k] * (double)target[c]);
+            }
+            CHECK(is_near(floats_of(&sums)[i * P + c], want));
+        }
+    }
+    free(decoder);
+    free(value);
+    free(start);
+    free(target);
+    free(factors);
+    free(errors);
+    free(before);
+    free(index);
+    free(ends);
+    test_fence_close(&sums);
+}
+
+static void levels_of_a_row(void) {
+    FOR_EACH_PATH(simd) {
+        for (size_t levels = 1; levels <= 9; levels++) {
+            for (uint64_t seed = 0; seed < 20; seed++) {
+                check_levels(msae__kernels_for(simd), levels, 100 * levels + seed);
+            }
+        }
+        check_levels(msae__kernels_for(simd), MSAE_MAX_LEVELS, 1);
+    }
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Selection
+   ------------------------------------------------------------------------------------------ */
+
+/* Keys with many equal ones, zeros, and both ends of the range. */
+static uint32_t *random_keys(uint64_t seed, size_t n) {
+    static const uint32_t ends[] = {0, 1, 0x7fffffffu, 0x80000000u, 0x80000001u, 0xffffffffu};
+    uint32_t *keys = (uint32_t *)test_alloc((n + 1) * sizeof *keys);
+    for (size_t i = 0; i < n; i++) {
+        const uint64_t random = test_random(&seed);
+        keys[i] = random % 4 == 0   ? ends[random / 4 % COUNT(ends)]
+                  : random % 4 == 1 ? (uint32_t)(random / 4 % 9) * 1000
+                                    : (uint32_t)(random >> 20);
+    }
+    return keys;
+}
+
+static void keys_above(void) {
+    static const uint32_t floors[] = {0, 1, 4000, 0x7fffffffu, 0x80000000u, 0xffffffffu};
+    FOR_EACH_PATH(simd) {
+        const msae_kernels *kernels = msae__kernels_for(simd);
+        for (size_t n = 0; n <= TAIL; n++) {
+            uint32_t *keys = random_keys(n, n);
+            for (size_t f = 0; f < COUNT(floors); f++) {
+                test_fence out = test_fence_open((n + 16) * sizeof *keys, 4);
+                uint32_t *kept = (uint32_t *)out.memory, largest = 7, most = 0;
+                size_t count = kernels->above(kept, keys, n, floors[f], &largest), want = 0;
+                size_t wrong = 0;
+                for (size_t i = 0; i < n; i++) {
+                    most = keys[i] > most ? keys[i] : most;
+                    if (keys[i] > floors[f]) wrong += kept[want++] != keys[i];
+                }
+                note_path(kernels, n, f, 0);
+                CHECK(count == want && wrong == 0 && largest == most);
+                memcpy(kept, keys, n * sizeof *keys); /* in place */
+                CHECK(kernels->above(kept, kept, n, floors[f], &largest) == want);
+                wrong = want = 0;
+                for (size_t i = 0; i < n; i++) {
+                    if (keys[i] > floors[f]) wrong += kept[want++] != keys[i];
+                }
+                CHECK(wrong == 0);
+                test_fence_close(&out);
+            }
+            free(keys);
+        }
+    }
+}
+
+static void places_by_level(void) {
+    enum { B = MSAE__LATENT_BLOCK };
+    FOR_EACH_PATH(simd) {
+        const msae_kernels *kernels = msae__kernels_for(simd);
+        for (size_t count = 1; count <= B; count += 1 + count / 20) {
+            for (size_t levels = 1; levels <= 9; levels += 2) {
+                uint32_t *keys = random_keys(count + levels, count), floors[9], sorted[B];
+                uint8_t index[B], level[B], ends[9];
+                size_t at = 0, wrong = 0;
+                for (size_t i = 0; i < levels; i++) {
+                    floors[i] = 0xf0000000u / (uint32_t)((i + 1) * (i + 1));
+                }
+                if (count % 2) floors[levels - 1] = 1;
+                kernels->place(sorted, index, level, ends, keys, count, floors, levels);
+                for (size_t i = 0; i < levels; i++) {
+                    for (size_t j = 0; j < count; j++) {
+                        if (keys[j] < floors[i] || (i > 0 && keys[j] >= floors[i - 1])) continue;
+                        wrong += sorted[at] != keys[j] || index[at] != j || level[at] != i;
+                        at++;
+                    }
+                    wrong += ends[i] != at;
+                }
+                note_path(kernels, count, levels, at);
+                CHECK(wrong == 0);
+                free(keys);
+            }
         }
     }
 }
@@ -314,8 +542,13 @@ int main(void) {
     RUN(dots);
     RUN(axpys);
     RUN(register_tiles);
+    RUN(tiles_of_dots);
+    RUN(packing);
     RUN(matrix_products);
     RUN(gathers);
+    RUN(levels_of_a_row);
+    RUN(keys_above);
+    RUN(places_by_level);
     RUN(adam_steps);
     return test_finish();
 }
