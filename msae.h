@@ -1370,15 +1370,17 @@ struct msae_kernels {
                         float deviation, float mean, float *errors);
     /* Reconstructions to G_i = sum_{l >= i} factor_l (r_l - target), in place */
     void (*residuals)(float *levels, size_t count, const float *target, const float *factors);
-    /* The keys above `floor`, in their order, to out [n + 16], which may be keys; returns their
-       number and in *largest the largest key */
-    size_t (*above)(uint32_t *out, const uint32_t *keys, size_t n, uint32_t floor,
-                    uint32_t *largest);
-    /* Sorts the latents of a block by the level at which they enter, keys[j] >= floors[level]
-       first, floors descending; in the order of the latents within a level. Writes for each its
-       key, its place in the block and its level, and the end of each level. */
-    void (*place)(uint32_t *sorted, uint8_t *index, uint8_t *level, uint8_t *ends,
-                  const uint32_t *keys, size_t count, const uint32_t *floors, size_t levels);
+    /* Keys are the bits of floats, or integers in the same order. Those with low < key <= high go to
+       out [n + 16], which may be keys, in their order; returns their number and raises *largest to
+       the largest of them. */
+    size_t (*between)(int32_t *out, const void *keys, size_t n, int32_t low, int32_t high,
+                      int32_t *largest);
+    /* Sorts the latents of a block by the level at which they enter, key >= floors[level] first,
+       floors descending; in the order of the latents within a level. Writes for each its key (to
+       sorted [LATENT_BLOCK], which may be keys), its place in the block and its level, and where
+       each level ends. */
+    void (*place)(void *sorted, uint8_t *index, uint8_t *level, uint8_t *ends, const void *keys,
+                  size_t count, const int32_t *floors, size_t levels);
     /* see msae__adam */
     void (*adam)(float *p, const float *g, float *m, float *v, size_t n, float rescale,
                  float project, const msae__adam *adam);
@@ -1496,43 +1498,59 @@ static void msae__scalar_residuals(float *levels, size_t count, const float *tar
     }
 }
 
-static size_t msae__scalar_above(uint32_t *out, const uint32_t *keys, size_t n, uint32_t floor,
-                                 uint32_t *largest) {
-    uint32_t most = 0;
+/* Keys lie in memory that may be floats, so they are copied rather than read through a pointer. */
+static int32_t msae__load_key(const void *keys, size_t i) {
+    int32_t key;
+    memcpy(&key, (const unsigned char *)keys + 4 * i, 4);
+    return key;
+}
+
+static size_t msae__scalar_between(int32_t *out, const void *keys, size_t n, int32_t low,
+                                   int32_t high, int32_t *largest) {
+    int32_t most = *largest;
     size_t count = 0;
     for (size_t i = 0; i < n; i++) { /* whether a key is kept is a coin toss: no branch on it */
-        const uint32_t key = keys[i];
+        const int32_t key = msae__load_key(keys, i);
+        const int kept = key > low && key <= high;
         out[count] = key;
-        count += key > floor;
-        most = key > most ? key : most;
+        count += (size_t)kept;
+        most = kept && key > most ? key : most;
     }
     *largest = most;
     return count;
 }
 
-static void msae__scalar_place(uint32_t *sorted, uint8_t *index, uint8_t *level, uint8_t *ends,
-                               const uint32_t *keys, size_t count, const uint32_t *floors,
-                               size_t levels) {
-    uint8_t found[MSAE__LATENT_BLOCK];
+/* The last step of all `place` kernels: a counting sort of keys whose levels are known. */
+static void msae__place_found(void *sorted, uint8_t *index, uint8_t *level, uint8_t *ends,
+                              const int32_t *keys, const int32_t *places, const int32_t *found,
+                              size_t count, size_t levels) {
     size_t next[MSAE_MAX_LEVELS + 1] = {0}, start = 0;
-    for (size_t j = 0; j < count; j++) {
-        size_t i = 0;
-        for (size_t l = 0; l < levels; l++) i += keys[j] < floors[l];
-        found[j] = (uint8_t)i;
-        next[i]++;
-    }
+    for (size_t e = 0; e < count; e++) next[found[e]]++;
     for (size_t i = 0; i <= levels; i++) { /* counts to places; those of no level come last */
         const size_t here = next[i];
         next[i] = start;
         start += here;
         if (i < levels) ends[i] = (uint8_t)start;
     }
-    for (size_t j = 0; j < count; j++) {
-        const size_t at = next[found[j]]++;
-        sorted[at] = keys[j];
-        index[at] = (uint8_t)j;
-        level[at] = found[j];
+    for (size_t e = 0; e < count; e++) {
+        const size_t at = next[found[e]]++;
+        memcpy((unsigned char *)sorted + 4 * at, &keys[e], 4);
+        index[at] = (uint8_t)places[e];
+        level[at] = (uint8_t)found[e];
     }
+}
+
+static void msae__scalar_place(void *sorted, uint8_t *index, uint8_t *level, uint8_t *ends,
+                               const void *keys, size_t count, const int32_t *floors,
+                               size_t levels) {
+    int32_t key[MSAE__LATENT_BLOCK], place[MSAE__LATENT_BLOCK], found[MSAE__LATENT_BLOCK];
+    for (size_t j = 0; j < count; j++) {
+        key[j] = msae__load_key(keys, j);
+        place[j] = (int32_t)j;
+        found[j] = 0;
+        for (size_t i = 0; i < levels; i++) found[j] += key[j] < floors[i];
+    }
+    msae__place_found(sorted, index, level, ends, key, place, found, count, levels);
 }
 
 static const msae_kernels msae__scalar_kernels = {
@@ -1550,7 +1568,7 @@ static const msae_kernels msae__scalar_kernels = {
     msae__scalar_decode,
     msae__scalar_reconstruct,
     msae__scalar_residuals,
-    msae__scalar_above,
+    msae__scalar_between,
     msae__scalar_place,
     msae__scalar_adam,
 };
@@ -1957,28 +1975,67 @@ static MSAE__AVX2 void msae__avx2_residuals(float *levels, size_t count, const f
     }
 }
 
-/* Four keys at a time go to the front of a register by a shuffle from a table. */
-static MSAE__AVX2 size_t msae__avx2_above(uint32_t *out, const uint32_t *keys, size_t n,
-                                          uint32_t floor, uint32_t *largest) {
-    const __m128i flip = _mm_set1_epi32((int)0x80000000u); /* there are signed comparisons only */
-    const __m128i least = _mm_xor_si128(_mm_set1_epi32((int)floor), flip);
-    __m128i most = _mm_setzero_si128();
-    uint32_t lanes[4], rest;
+/* The lanes of `four` that are set in `kept` move to the front by a shuffle from a table. */
+static MSAE__AVX2 void msae__avx2_front(int32_t *out, __m128i four, int kept) {
+    const __m128i order = _mm_loadu_si128((const __m128i *)(const void *)msae__front[kept]);
+    _mm_storeu_si128((__m128i *)(void *)out, _mm_shuffle_epi8(four, order));
+}
+
+static MSAE__AVX2 size_t msae__avx2_between(int32_t *out, const void *keys, size_t n, int32_t low,
+                                            int32_t high, int32_t *largest) {
+    const unsigned char *from = (const unsigned char *)keys;
+    const __m128i above = _mm_set1_epi32(low), below = _mm_set1_epi32(high);
+    __m128i most = _mm_set1_epi32(*largest);
+    int32_t lanes[4];
     size_t count = 0, i = 0;
     for (; i + 4 <= n; i += 4) {
-        const __m128i key = _mm_loadu_si128((const __m128i *)(const void *)(keys + i));
-        const __m128i kept = _mm_cmpgt_epi32(_mm_xor_si128(key, flip), least);
-        const int set = _mm_movemask_ps(_mm_castsi128_ps(kept));
-        const __m128i order = _mm_loadu_si128((const __m128i *)(const void *)msae__front[set]);
-        _mm_storeu_si128((__m128i *)(void *)(out + count), _mm_shuffle_epi8(key, order));
-        count += msae__popcount4[set];
-        most = _mm_max_epu32(most, key);
+        const __m128i key = _mm_loadu_si128((const __m128i *)(const void *)(from + 4 * i));
+        const __m128i in =
+            _mm_andnot_si128(_mm_cmpgt_epi32(key, below), _mm_cmpgt_epi32(key, above));
+        const int kept = _mm_movemask_ps(_mm_castsi128_ps(in));
+        msae__avx2_front(out + count, key, kept);
+        count += msae__popcount4[kept];
+        most = _mm_max_epi32(most, _mm_blendv_epi8(most, key, in));
     }
     _mm_storeu_si128((__m128i *)(void *)lanes, most);
-    count += msae__scalar_above(out + count, keys + i, n - i, floor, &rest);
-    for (i = 0; i < 4; i++) rest = lanes[i] > rest ? lanes[i] : rest;
-    *largest = rest;
-    return count;
+    for (size_t k = 0; k < 4; k++) *largest = lanes[k] > *largest ? lanes[k] : *largest;
+    return count + msae__scalar_between(out + count, from + 4 * i, n - i, low, high, largest);
+}
+
+/* Keys below the last floor are dropped four at a time, then the levels of eight at a time are
+   counted from the floors that they miss. */
+static MSAE__AVX2 void msae__avx2_place(void *sorted, uint8_t *index, uint8_t *level, uint8_t *ends,
+                                        const void *keys, size_t count, const int32_t *floors,
+                                        size_t levels) {
+    int32_t key[MSAE__LATENT_BLOCK + 8], place[MSAE__LATENT_BLOCK + 8];
+    int32_t found[MSAE__LATENT_BLOCK + 8];
+    const unsigned char *from = (const unsigned char *)keys;
+    const int32_t last = floors[levels - 1];
+    size_t kept = 0, j = 0;
+    for (; j + 4 <= count; j += 4) {
+        const __m128i four = _mm_loadu_si128((const __m128i *)(const void *)(from + 4 * j));
+        const __m128i out = _mm_cmpgt_epi32(_mm_set1_epi32(last), four);
+        const int in = _mm_movemask_ps(_mm_castsi128_ps(out)) ^ 15;
+        msae__avx2_front(key + kept, four, in);
+        msae__avx2_front(place + kept,
+                         _mm_add_epi32(_mm_set1_epi32((int)j), _mm_setr_epi32(0, 1, 2, 3)), in);
+        kept += msae__popcount4[in];
+    }
+    for (; j < count; j++) {
+        key[kept] = msae__load_key(keys, j);
+        place[kept] = (int32_t)j;
+        kept += key[kept] >= last;
+    }
+    for (j = 0; j < kept; j += 8) {
+        const __m256i eight = _mm256_loadu_si256((const __m256i *)(const void *)(key + j));
+        __m256i missed = _mm256_setzero_si256();
+        for (size_t i = 0; i < levels; i++) {
+            missed =
+                _mm256_sub_epi32(missed, _mm256_cmpgt_epi32(_mm256_set1_epi32(floors[i]), eight));
+        }
+        _mm256_storeu_si256((__m256i *)(void *)(found + j), missed);
+    }
+    msae__place_found(sorted, index, level, ends, key, place, found, kept, levels);
 }
 
 static const msae_kernels msae__avx2_kernels = {
@@ -1996,8 +2053,8 @@ static const msae_kernels msae__avx2_kernels = {
     msae__avx2_decode,
     msae__avx2_reconstruct,
     msae__avx2_residuals,
-    msae__avx2_above,
-    msae__scalar_place,
+    msae__avx2_between,
+    msae__avx2_place,
     msae__avx2_adam,
 };
 
@@ -2242,48 +2299,61 @@ static MSAE__AVX512 void msae__avx512_decode(float *sums, const float *decoder,
     }
 }
 
-static MSAE__AVX512 size_t msae__avx512_above(uint32_t *out, const uint32_t *keys, size_t n,
-                                              uint32_t floor, uint32_t *largest) {
-    const __m512i least = _mm512_set1_epi32((int)floor);
-    __m512i most = _mm512_setzero_si512();
-    uint32_t lanes[16];
+static MSAE__AVX512 size_t msae__avx512_between(int32_t *out, const void *keys, size_t n,
+                                                int32_t low, int32_t high, int32_t *largest) {
+    const unsigned char *from = (const unsigned char *)keys;
+    const __m512i above = _mm512_set1_epi32(low), below = _mm512_set1_epi32(high);
+    __m512i most = _mm512_set1_epi32(*largest);
+    int32_t lanes[16];
     size_t count = 0;
     for (size_t i = 0; i < n; i += 16) {
         const __mmask16 there = msae__avx512_mask(n - i);
-        const __m512i key = _mm512_maskz_loadu_epi32(there, keys + i);
-        const __mmask16 kept = _mm512_mask_cmpgt_epu32_mask(there, key, least);
+        const __m512i key = _mm512_maskz_loadu_epi32(there, from + 4 * i);
+        const __mmask16 kept = _mm512_mask_cmple_epi32_mask(
+            _mm512_mask_cmpgt_epi32_mask(there, key, above), key, below);
         _mm512_storeu_si512(out + count, _mm512_maskz_compress_epi32(kept, key));
         count += (size_t)_mm_popcnt_u32(kept);
-        most = _mm512_mask_max_epu32(most, there, most, key);
+        most = _mm512_mask_max_epi32(most, kept, most, key);
     }
     _mm512_storeu_si512(lanes, most);
-    *largest = 0;
     for (size_t i = 0; i < 16; i++) *largest = lanes[i] > *largest ? lanes[i] : *largest;
     return count;
 }
 
-/* The block's keys fill 8 registers; each level takes what its floor lets in and is left. */
-static MSAE__AVX512 void msae__avx512_place(uint32_t *sorted, uint8_t *index, uint8_t *level,
-                                            uint8_t *ends, const uint32_t *keys, size_t count,
-                                            const uint32_t *floors, size_t levels) {
+/* Keys below the last floor are dropped; of the rest each level takes what its floor lets in. */
+static MSAE__AVX512 void msae__avx512_place(void *sorted, uint8_t *index, uint8_t *level,
+                                            uint8_t *ends, const void *keys, size_t count,
+                                            const int32_t *floors, size_t levels) {
     enum { VECTORS = MSAE__LATENT_BLOCK / 16 };
+    const unsigned char *from = (const unsigned char *)keys;
     const __m512i order = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i last = _mm512_set1_epi32(floors[levels - 1]);
+    int32_t key[MSAE__LATENT_BLOCK + 16], place[MSAE__LATENT_BLOCK + 16];
+    unsigned char *to = (unsigned char *)sorted;
     __mmask16 left[VECTORS];
-    size_t at = 0;
-    for (size_t v = 0; v < VECTORS; v++) {
-        left[v] = count > 16 * v ? msae__avx512_mask(count - 16 * v) : 0;
+    size_t kept = 0, at = 0, vectors;
+    for (size_t j = 0; j < count; j += 16) {
+        const __mmask16 there = msae__avx512_mask(count - j);
+        const __m512i all = _mm512_maskz_loadu_epi32(there, from + 4 * j);
+        const __mmask16 in = _mm512_mask_cmpge_epi32_mask(there, all, last);
+        const __m512i places = _mm512_add_epi32(order, _mm512_set1_epi32((int)j));
+        _mm512_storeu_si512(key + kept, _mm512_maskz_compress_epi32(in, all));
+        _mm512_storeu_si512(place + kept, _mm512_maskz_compress_epi32(in, places));
+        kept += (size_t)_mm_popcnt_u32(in);
     }
+    vectors = msae__ceil_div(kept, 16);
+    for (size_t v = 0; v < vectors; v++) left[v] = msae__avx512_mask(kept - 16 * v);
     for (size_t i = 0; i < levels; i++) {
-        const __m512i floor = _mm512_set1_epi32((int)floors[i]);
-        for (size_t v = 0; v < VECTORS; v++) {
-            const __m512i key = _mm512_maskz_loadu_epi32(left[v], keys + 16 * v);
-            const __mmask16 in = _mm512_mask_cmpge_epu32_mask(left[v], key, floor);
+        const __m512i floor = _mm512_set1_epi32(floors[i]);
+        for (size_t v = 0; v < vectors; v++) {
+            const __m512i here = _mm512_loadu_si512(key + 16 * v);
+            const __mmask16 in = _mm512_mask_cmpge_epi32_mask(left[v], here, floor);
+            const __m512i places = _mm512_loadu_si512(place + 16 * v);
             const unsigned found = (unsigned)_mm_popcnt_u32(in);
             const __mmask16 room = (__mmask16)((1u << found) - 1);
-            const __m512i place = _mm512_add_epi32(order, _mm512_set1_epi32((int)(16 * v)));
-            _mm512_mask_storeu_epi32(sorted + at, room, _mm512_maskz_compress_epi32(in, key));
+            _mm512_mask_storeu_epi32(to + 4 * at, room, _mm512_maskz_compress_epi32(in, here));
             _mm_mask_storeu_epi8(index + at, room,
-                                 _mm512_cvtepi32_epi8(_mm512_maskz_compress_epi32(in, place)));
+                                 _mm512_cvtepi32_epi8(_mm512_maskz_compress_epi32(in, places)));
             _mm_mask_storeu_epi8(level + at, room, _mm_set1_epi8((char)i));
             left[v] = (__mmask16)(left[v] & ~in);
             at += found;
@@ -2307,7 +2377,7 @@ static const msae_kernels msae__avx512_kernels = {
     msae__avx512_decode,
     msae__avx2_reconstruct,
     msae__avx2_residuals,
-    msae__avx512_above,
+    msae__avx512_between,
     msae__avx512_place,
     msae__avx2_adam,
 };
@@ -2568,25 +2638,26 @@ static void msae__neon_residuals(float *levels, size_t count, const float *targe
 }
 
 /* Four keys at a time go to the front of a register by a shuffle from a table. */
-static size_t msae__neon_above(uint32_t *out, const uint32_t *keys, size_t n, uint32_t floor,
-                               uint32_t *largest) {
+static size_t msae__neon_between(int32_t *out, const void *keys, size_t n, int32_t low,
+                                 int32_t high, int32_t *largest) {
     static const uint32_t bits[4] = {1, 2, 4, 8};
-    const uint32x4_t least = vdupq_n_u32(floor), bit = vld1q_u32(bits);
-    uint32x4_t most = vdupq_n_u32(0);
-    uint32_t rest, top;
+    const unsigned char *from = (const unsigned char *)keys;
+    const int32x4_t above = vdupq_n_s32(low), below = vdupq_n_s32(high);
+    const uint32x4_t bit = vld1q_u32(bits);
+    int32x4_t most = vdupq_n_s32(*largest);
     size_t count = 0, i = 0;
     for (; i + 4 <= n; i += 4) {
-        const uint32x4_t key = vld1q_u32(keys + i);
-        const uint32_t set = vaddvq_u32(vandq_u32(vcgtq_u32(key, least), bit));
-        const uint8x16_t moved = vqtbl1q_u8(vreinterpretq_u8_u32(key), vld1q_u8(msae__front[set]));
-        vst1q_u32(out + count, vreinterpretq_u32_u8(moved));
-        count += msae__popcount4[set];
-        most = vmaxq_u32(most, key);
+        const uint8x16_t bytes = vld1q_u8(from + 4 * i);
+        const int32x4_t key = vreinterpretq_s32_u8(bytes);
+        const uint32x4_t in = vandq_u32(vcgtq_s32(key, above), vcleq_s32(key, below));
+        const uint32_t kept = vaddvq_u32(vandq_u32(in, bit));
+        vst1q_s32(out + count,
+                  vreinterpretq_s32_u8(vqtbl1q_u8(bytes, vld1q_u8(msae__front[kept]))));
+        count += msae__popcount4[kept];
+        most = vmaxq_s32(most, vbslq_s32(in, key, most));
     }
-    top = vmaxvq_u32(most);
-    count += msae__scalar_above(out + count, keys + i, n - i, floor, &rest);
-    *largest = top > rest ? top : rest;
-    return count;
+    *largest = vmaxvq_s32(most);
+    return count + msae__scalar_between(out + count, from + 4 * i, n - i, low, high, largest);
 }
 
 static void msae__neon_adam(float *p, const float *g, float *m, float *v, size_t n, float rescale,
@@ -2627,7 +2698,7 @@ static const msae_kernels msae__neon_kernels = {
     msae__neon_decode,
     msae__neon_reconstruct,
     msae__neon_residuals,
-    msae__neon_above,
+    msae__neon_between,
     msae__scalar_place,
     msae__neon_adam,
 };
@@ -2831,61 +2902,73 @@ static void msae__encode_rows_to(const msae_model *model, const float *centred, 
    Selection: the thresholds of all nesting levels of a row from one ranking
    ------------------------------------------------------------------------------------------ */
 
-/* Unsigned keys in the order of the pre-activations. 0: never active. */
-static uint32_t msae__key(float pre, msae_activation activation) {
-    uint32_t bits = msae__float_bits(pre), magnitude = bits & 0x7fffffffu;
-    switch (activation) {
-    case MSAE_ACTIVATION_ABS:
-        return magnitude;
-    case MSAE_ACTIVATION_IDENTITY: /* -0 and +0 tie */
-        return bits >> 31 ? 0x80000000u - magnitude : 0x80000000u + magnitude;
-    default:
-        return bits >> 31 ? 0 : bits;
+/* Keys in the order of the pre-activations; those above msae__lowest can be active. Under ReLU a
+   float's own bits will do. */
+static int32_t msae__key(float pre, msae_activation activation) {
+    const uint32_t bits = msae__float_bits(pre), magnitude = bits & 0x7fffffffu;
+    if (activation == MSAE_ACTIVATION_ABS) return (int32_t)magnitude;
+    if (activation == MSAE_ACTIVATION_IDENTITY) { /* -0 and +0 tie */
+        return bits >> 31 ? -(int32_t)magnitude : (int32_t)magnitude;
     }
+    return (int32_t)bits;
+}
+
+static int32_t msae__lowest(msae_activation activation) {
+    return activation == MSAE_ACTIVATION_IDENTITY ? INT32_MIN : 0;
+}
+
+/* `count` pre-activations as keys: themselves, or others that are written to room. */
+static const void *msae__keys(const float *pre, size_t count, msae_activation activation,
+                              int32_t *room) {
+    if (activation != MSAE_ACTIVATION_IDENTITY && activation != MSAE_ACTIVATION_ABS) return pre;
+    for (size_t j = 0; j < count; j++) room[j] = msae__key(pre[j], activation);
+    return room;
 }
 
 /* The k largest keys are those above `key` and, of those equal to it, the first `ties`. */
 typedef struct msae__cut {
-    uint32_t key;
+    int32_t key;
     size_t ties;
     int partial; /* 1: more keys are equal than go in, so that their order decides */
 } msae__cut;
 
-/* The rank-th largest (from 1) of a few keys, which are put in descending order. */
-static msae__cut msae__cut_few(uint32_t *keys, size_t count, size_t rank) {
-    msae__cut cut;
-    size_t ties = 1;
-    for (size_t i = 1; i < count; i++) {
-        const uint32_t key = keys[i];
-        size_t at = i;
-        for (; at > 0 && keys[at - 1] < key; at--) keys[at] = keys[at - 1];
-        keys[at] = key;
+/* The rank-th largest (from 1) of a few keys: the one that has as many above it. */
+static msae__cut msae__cut_few(const int32_t *keys, size_t count, size_t rank) {
+    msae__cut cut = {0, 0, 0};
+    for (size_t i = 0; i < count; i++) {
+        size_t above = 0, equal = 0;
+        for (size_t j = 0; j < count; j++) {
+            above += keys[j] > keys[i];
+            equal += keys[j] == keys[i];
+        }
+        if (above < rank && rank <= above + equal) {
+            cut.key = keys[i];
+            cut.ties = rank - above;
+            cut.partial = cut.ties < equal;
+            break;
+        }
     }
-    while (ties < rank && keys[rank - 1 - ties] == keys[rank - 1]) ties++;
-    cut.key = keys[rank - 1];
-    cut.ties = ties;
-    cut.partial = rank < count && keys[rank] == cut.key;
     return cut;
 }
 
-/* The same for many keys, byte by byte from the top; they are copied to scratch. */
-static msae__cut msae__cut_many(const uint32_t *keys, size_t count, size_t rank,
-                                uint32_t *scratch) {
+/* The same for many keys, byte by byte from the top; keys are overwritten. */
+static msae__cut msae__cut_many(int32_t *keys, size_t count, size_t rank) {
     msae__cut cut;
-    memcpy(scratch, keys, count * sizeof *keys);
     for (int shift = 24; shift >= 0; shift -= 8) {
         uint32_t histogram[256] = {0}, byte = 255;
         size_t kept = 0;
-        for (size_t i = 0; i < count; i++) histogram[scratch[i] >> shift & 255]++;
+        for (size_t i = 0; i < count; i++) {
+            histogram[((uint32_t)keys[i] ^ 0x80000000u) >> shift & 255]++;
+        }
         while (rank > histogram[byte]) rank -= histogram[byte--];
         for (size_t i = 0; i < count; i++) {
-            const uint32_t key = scratch[i];
-            scratch[kept] = key;
-            kept += (key >> shift & 255) == byte;
+            const int32_t key = keys[i];
+            keys[kept] = key;
+            kept += (((uint32_t)key ^ 0x80000000u) >> shift & 255) == byte;
         }
         count = kept;
     }
-    cut.key = scratch[0];
+    cut.key = keys[0];
     cut.ties = rank;
     cut.partial = rank < count;
     return cut;
@@ -2895,88 +2978,105 @@ static msae__cut msae__cut_many(const uint32_t *keys, size_t count, size_t rank,
    bins for each octave and 16 octaves; the last bin takes all that is smaller. */
 #define MSAE__BINS 1024
 #define MSAE__BIN_SHIFT 17
-#define MSAE__FEW_KEYS 48
+#define MSAE__FEW_KEYS 32
 
-static uint32_t msae__bin(uint32_t key, uint32_t largest) {
-    const uint32_t bin = (largest - key) >> MSAE__BIN_SHIFT;
-    return bin < MSAE__BINS ? bin : MSAE__BINS - 1;
-}
-
-/* What msae__cuts works in for n keys: twice msae__cut_room floats. */
+/* What msae__cuts works in, for n keys. */
 static size_t msae__cut_room(size_t n) {
     return n + 16;
 }
 
-/* cuts[i] for the k = ks[i] largest of keys [n] that are not 0, ks ascending. One histogram finds
-   the bin of every cut; one pass sorts the keys into the bins down to the last cut's; then only the
-   cuts' own bins are looked into. Where all are kept the cut is {0, 0}. scratch [2 cut_room(n)].
-   Returns the number of keys that are not 0. */
-static size_t msae__cuts(const msae_kernels *kernels, const uint32_t *keys, size_t n,
-                         const size_t *ks, size_t levels, msae__cut *cuts, uint32_t *scratch) {
-    uint32_t counts[MSAE__BINS] = {0}, ends[MSAE__BINS], largest;
-    uint32_t *list = scratch, *sorted = scratch + msae__cut_room(n);
-    const size_t active = kernels->above(list, keys, n, 0, &largest);
-    size_t wanted = 0, listed = active, before = 0, last = 0;
-    while (wanted < levels && ks[wanted] < active) wanted++;
-    for (size_t i = wanted; i < levels; i++) memset(&cuts[i], 0, sizeof cuts[i]);
-    if (wanted == 0) return active;
-    for (size_t e = 0; e < active; e++) counts[msae__bin(list[e], largest)]++;
-    for (; before + counts[last] < ks[wanted - 1]; last++) {
-        ends[last] = (uint32_t)before; /* the bin's start until its keys come */
-        before += counts[last];
+/* cuts[i] for the k = ks[i] largest of keys [count], all above `lowest`; ks ascending. One histogram
+   finds the bins of all cuts; then only the keys in a cut's own bin are looked into. Where all are
+   kept, the cut is `lowest`. scratch [cut_room(count)]. */
+static void msae__cuts(const msae_kernels *kernels, const int32_t *keys, size_t count,
+                       int32_t largest, int32_t lowest, const size_t *ks, size_t levels,
+                       msae__cut *cuts, int32_t *scratch) {
+    uint32_t counts[MSAE__BINS] = {0};
+    size_t before = 0, bin = 0, gathered = MSAE__BINS;
+    if (levels > 0 && ks[0] < count) {
+        for (size_t e = 0; e < count; e++) {
+            const uint32_t off = ((uint32_t)largest - (uint32_t)keys[e]) >> MSAE__BIN_SHIFT;
+            counts[off < MSAE__BINS ? off : MSAE__BINS - 1]++;
+        }
     }
-    ends[last] = (uint32_t)before;
-    if (last + 1 < MSAE__BINS) {
-        const uint32_t reach = (uint32_t)(last + 1) << MSAE__BIN_SHIFT;
-        if (largest >= reach)
-            listed = kernels->above(list, list, active, largest - reach, &largest);
+    for (size_t i = 0; i < levels; i++) {
+        if (ks[i] >= count) {
+            cuts[i].key = lowest;
+            cuts[i].ties = 0;
+            cuts[i].partial = 0;
+            continue;
+        }
+        while (before + counts[bin] < ks[i]) before += counts[bin++];
+        if (gathered != bin || counts[bin] > MSAE__FEW_KEYS) {
+            const int64_t high = (int64_t)largest - (int64_t)(bin << MSAE__BIN_SHIFT);
+            const int64_t low = high - (1 << MSAE__BIN_SHIFT);
+            int32_t unused = lowest;
+            kernels->between(scratch, keys, count,
+                             low < lowest || bin + 1 == MSAE__BINS ? lowest : (int32_t)low,
+                             (int32_t)high, &unused);
+            gathered = bin;
+        }
+        cuts[i] = counts[bin] <= MSAE__FEW_KEYS
+                      ? msae__cut_few(scratch, counts[bin], ks[i] - before)
+                      : msae__cut_many(scratch, counts[bin], ks[i] - before);
     }
-    for (size_t e = 0; e < listed; e++) sorted[ends[msae__bin(list[e], largest)]++] = list[e];
-    for (size_t i = 0, bin = 0; i < wanted; i++) {
-        uint32_t *first;
-        size_t rank;
-        while (ends[bin] < ks[i]) bin++;
-        first = sorted + ends[bin] - counts[bin];
-        rank = ks[i] - (ends[bin] - counts[bin]);
-        cuts[i] = counts[bin] <= MSAE__FEW_KEYS ? msae__cut_few(first, counts[bin], rank)
-                                                : msae__cut_many(first, counts[bin], rank, list);
-    }
-    return active;
 }
 
 static float msae__soft_cap(float value, float cap) {
     return cap > 0 ? cap * tanhf(value / cap) : value;
 }
 
-/* A row's pre-activations to keys. */
-static void msae__keys(const float *pre, size_t n, msae_activation activation, uint32_t *keys) {
-    if (activation == MSAE_ACTIVATION_RELU) {
-        for (size_t j = 0; j < n; j++) {
-            const int32_t bits = (int32_t)msae__float_bits(pre[j]);
-            keys[j] = (uint32_t)(bits > 0 ? bits : 0);
-        }
-        return;
+/* The floors that the kernel `place` takes, one for each cut; 0 when ties are cut apart. */
+static int msae__floors(const msae__cut *cuts, size_t levels, int32_t lowest, int32_t *floors) {
+    int whole = 1;
+    for (size_t i = 0; i < levels; i++) {
+        whole &= !cuts[i].partial;
+        floors[i] = cuts[i].key > lowest ? cuts[i].key : lowest + 1;
     }
-    for (size_t j = 0; j < n; j++) keys[j] = msae__key(pre[j], activation);
+    return whole;
 }
 
 /* Of a row of pre-activations, the k largest active ones as codes, in the order of the latents.
    keys [n], scratch [2 cut_room(n)]. Returns their number. */
 static size_t msae__top_codes(const msae_kernels *kernels, const float *pre, size_t n, size_t k,
-                              msae_activation activation, msae_code *codes, uint32_t *keys,
-                              uint32_t *scratch) {
+                              msae_activation activation, msae_code *codes, int32_t *room,
+                              int32_t *scratch) {
+    const int32_t lowest = msae__lowest(activation);
+    const unsigned char *keys = (const unsigned char *)msae__keys(pre, n, activation, room);
+    int32_t largest = lowest, floor;
     msae__cut cut;
-    size_t count = 0;
-    msae__keys(pre, n, activation, keys);
-    msae__cuts(kernels, keys, n, &k, 1, &cut, scratch);
-    for (size_t j = 0; j < n && count < k; j++) {
-        if (keys[j] > cut.key || (keys[j] == cut.key && cut.ties > 0)) {
-            cut.ties -= keys[j] == cut.key;
-            codes[count].latent = (uint32_t)j;
-            codes[count++].value = activation == MSAE_ACTIVATION_ABS ? fabsf(pre[j]) : pre[j];
+    size_t count = kernels->between(scratch, keys, n, lowest, INT32_MAX, &largest);
+    msae__cuts(kernels, scratch, count, largest, lowest, &k, 1, &cut, scratch + msae__cut_room(n));
+    count = 0;
+    if (msae__floors(&cut, 1, lowest, &floor)) {
+        for (size_t first = 0; first < n; first += MSAE__LATENT_BLOCK) {
+            uint8_t index[MSAE__LATENT_BLOCK], level[MSAE__LATENT_BLOCK], found;
+            int32_t sorted[MSAE__LATENT_BLOCK];
+            kernels->place(sorted, index, level, &found, keys + 4 * first,
+                           msae__min(MSAE__LATENT_BLOCK, n - first), &floor, 1);
+            for (size_t e = 0; e < found; e++) {
+                codes[count++].latent = (uint32_t)first + index[e];
+            }
+        }
+    } else {
+        for (size_t j = 0; j < n && count < k; j++) {
+            const int32_t key = msae__load_key(keys, j);
+            if (key > cut.key || (key == cut.key && cut.ties > 0)) {
+                cut.ties -= key == cut.key;
+                codes[count++].latent = (uint32_t)j;
+            }
         }
     }
+    for (size_t e = 0; e < count; e++) {
+        const float value = pre[codes[e].latent];
+        codes[e].value = activation == MSAE_ACTIVATION_ABS ? fabsf(value) : value;
+    }
     return count;
+}
+
+/* Unsigned bits in the order of the values. */
+static uint32_t msae__rank_bits(float value) {
+    return (uint32_t)msae__key(value, MSAE_ACTIVATION_IDENTITY) ^ 0x80000000u;
 }
 
 /* Codes by descending value, equal ones in the order they came (ascending latents): insertion for a
@@ -2995,11 +3095,11 @@ static void msae__sort_codes(msae_code *codes, size_t count, msae_code *spare) {
         size_t starts[257] = {0};
         msae_code *swap = codes;
         for (size_t i = 0; i < count; i++) {
-            starts[256 - (msae__key(codes[i].value, MSAE_ACTIVATION_IDENTITY) >> shift & 255)]++;
+            starts[256 - (msae__rank_bits(codes[i].value) >> shift & 255)]++;
         }
         for (size_t b = 1; b < 257; b++) starts[b] += starts[b - 1];
         for (size_t i = 0; i < count; i++) {
-            size_t b = msae__key(codes[i].value, MSAE_ACTIVATION_IDENTITY) >> shift & 255;
+            size_t b = msae__rank_bits(codes[i].value) >> shift & 255;
             spare[starts[255 - b]++] = codes[i];
         }
         codes = spare;
@@ -3317,7 +3417,7 @@ static void msae__to_encoder_input(const msae_model *model, float *x, float mome
 
 /* What a worker needs to rank one row. */
 typedef struct msae__ranking {
-    uint32_t *keys, *scratch; /* [n], [2 cut_room(n)] */
+    int32_t *keys, *scratch;  /* [n], [2 cut_room(n)] */
     msae_code *codes, *spare; /* [n] each */
 } msae__ranking;
 
@@ -3351,8 +3451,8 @@ static void msae__tile_layout(msae__tile *tile, const msae_model *model, size_t 
     start = arena->used;
     for (size_t w = 0; w < workers; w++) {
         msae__ranking ranking;
-        ranking.keys = MSAE__TAKE(arena, uint32_t, n);
-        ranking.scratch = MSAE__TAKE(arena, uint32_t, 2 * msae__cut_room(n));
+        ranking.keys = MSAE__TAKE(arena, int32_t, n);
+        ranking.scratch = MSAE__TAKE(arena, int32_t, 2 * msae__cut_room(n));
         ranking.codes = MSAE__TAKE(arena, msae_code, n);
         ranking.spare = MSAE__TAKE(arena, msae_code, n);
         if (w == 0) {
@@ -4004,7 +4104,7 @@ struct msae_train_workspace {
 
     /* batchtopk: candidates for the batch's largest */
     msae__kept *kept;
-    uint32_t *kept_keys, *kept_scratch;
+    int32_t *kept_keys, *kept_scratch;
     size_t kept_count, kept_room;
     size_t *row_counts; /* [tile_rows] */
     float lowest;       /* smallest value kept in this batch, 0: none */
@@ -4013,7 +4113,7 @@ struct msae_train_workspace {
     float *panels;                     /* msae__panel_floats */
     float *decoder_panel;              /* of a block [LATENT_BLOCK][PANEL] */
     float *row;                        /* [d] */
-    uint32_t *keys, *scratch;          /* [n], [2 cut_room(n)] */
+    int32_t *keys, *scratch;           /* [n], [2 cut_room(n)] */
     uint32_t *list_rows, *list_levels; /* [LATENT_BLOCK][list_room] */
     float *list_values, *list_dots;
     size_t list_room;
@@ -4089,15 +4189,15 @@ static void msae__train_layout(msae_trainer *trainer, msae__arena *arena) {
     if (batchtopk) {
         ws->kept_room = rows * n + trainer->desc.batch * trainer->desc.model.k;
         ws->kept = MSAE__TAKE(arena, msae__kept, ws->kept_room);
-        ws->kept_keys = MSAE__TAKE(arena, uint32_t, ws->kept_room);
-        ws->kept_scratch = MSAE__TAKE(arena, uint32_t, 2 * msae__cut_room(ws->kept_room));
+        ws->kept_keys = MSAE__TAKE(arena, int32_t, ws->kept_room);
+        ws->kept_scratch = MSAE__TAKE(arena, int32_t, msae__cut_room(ws->kept_room));
         ws->row_counts = MSAE__TAKE(arena, size_t, rows);
     }
     ws->panels = MSAE__TAKE(arena, float, workers *msae__panel_floats(model->kernels, d));
     ws->decoder_panel = MSAE__TAKE(arena, float, workers *MSAE__LATENT_BLOCK *MSAE__PANEL);
     ws->row = MSAE__TAKE(arena, float, workers *stride);
-    ws->keys = MSAE__TAKE(arena, uint32_t, workers * n);
-    ws->scratch = MSAE__TAKE(arena, uint32_t, workers * 2 * msae__cut_room(n));
+    ws->keys = MSAE__TAKE(arena, int32_t, workers * n);
+    ws->scratch = MSAE__TAKE(arena, int32_t, workers * 2 * msae__cut_room(n));
     ws->list_room = msae__stride(rows);
     list = workers * MSAE__LATENT_BLOCK * ws->list_room;
     ws->list_rows = MSAE__TAKE(arena, uint32_t, list);
@@ -4398,7 +4498,7 @@ static void msae__select_kept(const msae__batch *batch, size_t r) {
 
 /* The level (from 0) at which a key enters, `levels` when none takes it. Of equal keys at a cut the
    first ones go in, so `seen` counts those that passed by. */
-static size_t msae__level_of(uint32_t key, const msae__cut *cuts, size_t levels, size_t *seen) {
+static size_t msae__level_of(int32_t key, const msae__cut *cuts, size_t levels, size_t *seen) {
     size_t i = 0, found = levels;
     while (i < levels && key < cuts[i].key) i++;
     for (; i < levels && key == cuts[i].key; i++) {
@@ -4408,23 +4508,16 @@ static size_t msae__level_of(uint32_t key, const msae__cut *cuts, size_t levels,
 }
 
 /* What the kernel `place` does, where a cut parts equal keys: then their order decides. */
-static void msae__place_ties(uint32_t *sorted, uint8_t *index, uint8_t *level, uint8_t *ends,
-                             const uint32_t *keys, size_t count, const msae__cut *cuts,
-                             size_t levels, size_t *seen) {
-    uint8_t found[MSAE__LATENT_BLOCK];
-    size_t at = 0;
+static void msae__place_ties(void *sorted, uint8_t *index, uint8_t *level, uint8_t *ends,
+                             const void *keys, size_t count, const msae__cut *cuts, size_t levels,
+                             int32_t lowest, size_t *seen) {
+    int32_t key[MSAE__LATENT_BLOCK], place[MSAE__LATENT_BLOCK], found[MSAE__LATENT_BLOCK];
     for (size_t j = 0; j < count; j++) {
-        found[j] = (uint8_t)(keys[j] ? msae__level_of(keys[j], cuts, levels, seen) : levels);
+        key[j] = msae__load_key(keys, j);
+        place[j] = (int32_t)j;
+        found[j] = (int32_t)(key[j] > lowest ? msae__level_of(key[j], cuts, levels, seen) : levels);
     }
-    for (size_t i = 0; i < levels; i++) {
-        for (size_t j = 0; j < count; j++) {
-            if (found[j] != i) continue;
-            sorted[at] = keys[j];
-            index[at] = (uint8_t)j;
-            level[at++] = (uint8_t)i;
-        }
-        ends[i] = (uint8_t)at;
-    }
+    msae__place_found(sorted, index, level, ends, key, place, found, count, levels);
 }
 
 /* From the sorted keys of a block to the values of the latents. raw: its pre-activations. */
@@ -4444,41 +4537,41 @@ static void msae__finish_values(const msae_model *model, float *value, uint8_t *
 static void msae__select_levels(const msae__batch *batch, size_t r, size_t worker) {
     const struct msae_train_workspace *ws = batch->ws;
     const msae_model *model = &batch->trainer->model;
+    const msae_kernels *kernels = model->kernels;
     const size_t n = model->n_latents, levels = model->n_levels, blocks = msae__blocks(model);
+    const msae_activation activation = model->activation;
+    const int32_t lowest = msae__lowest(activation);
     /* the positive bits of a float are its key and its value */
-    const int plain = model->activation == MSAE_ACTIVATION_RELU && model->soft_cap == 0;
-    uint32_t *keys = ws->keys + worker * n, floors[MSAE_MAX_LEVELS];
-    size_t seen[MSAE_MAX_LEVELS] = {0}, l0 = 0;
+    const int plain = activation == MSAE_ACTIVATION_RELU && model->soft_cap == 0;
+    int32_t *keys = ws->keys + worker * n, *list = ws->scratch + worker * 2 * msae__cut_room(n);
+    int32_t floors[MSAE_MAX_LEVELS], largest = lowest;
+    size_t seen[MSAE_MAX_LEVELS] = {0}, l0 = 0, active = 0;
     msae__cut cuts[MSAE_MAX_LEVELS];
     double l1 = 0;
-    int partial = 0;
+    int whole;
     for (size_t b = 0; b < blocks; b++) {
-        msae__keys(ws->latents + msae__slot(ws, b, r), msae__block_size(model, b),
-                   model->activation, keys + b * MSAE__LATENT_BLOCK);
+        const size_t count = msae__block_size(model, b);
+        const void *from = msae__keys(ws->latents + msae__slot(ws, b, r), count, activation,
+                                      keys + b * MSAE__LATENT_BLOCK);
+        active += kernels->between(list + active, from, count, lowest, INT32_MAX, &largest);
     }
-    msae__cuts(model->kernels, keys, n, model->nesting, levels, cuts,
-               ws->scratch + worker * 2 * msae__cut_room(n));
-    for (size_t i = 0; i < levels; i++) {
-        partial |= cuts[i].partial;
-        floors[i] = cuts[i].key ? cuts[i].key : 1; /* a key of 0 is never active */
-    }
+    msae__cuts(kernels, list, active, largest, lowest, model->nesting, levels, cuts,
+               list + msae__cut_room(n));
+    whole = msae__floors(cuts, levels, lowest, floors);
     for (size_t b = 0; b < blocks; b++) {
         const size_t slot = msae__slot(ws, b, r), count = msae__block_size(model, b);
-        const uint32_t *from = keys + b * MSAE__LATENT_BLOCK;
         float *value = ws->latents + slot, raw[MSAE__LATENT_BLOCK];
+        const void *from =
+            activation == MSAE_ACTIVATION_RELU ? (void *)value : keys + b * MSAE__LATENT_BLOCK;
         uint8_t *index = ws->index + slot, *level = ws->level + slot;
         uint8_t *ends = msae__ends(batch, b, r);
-        uint32_t sorted[MSAE__LATENT_BLOCK];
         if (!plain) memcpy(raw, value, count * sizeof *raw);
-        if (partial)
-            msae__place_ties(sorted, index, level, ends, from, count, cuts, levels, seen);
+        if (whole)
+            kernels->place(value, index, level, ends, from, count, floors, levels);
         else
-            model->kernels->place(sorted, index, level, ends, from, count, floors, levels);
+            msae__place_ties(value, index, level, ends, from, count, cuts, levels, lowest, seen);
         ends[levels] = ends[levels - 1];
-        if (plain)
-            memcpy(value, sorted, ends[levels] * sizeof *value);
-        else
-            msae__finish_values(model, value, index, ends[levels], raw);
+        if (!plain) msae__finish_values(model, value, index, ends[levels], raw);
         if (plain && model->recipe != MSAE_RECIPE_RELU) {
             l0 += ends[levels];
             continue;
@@ -4876,10 +4969,14 @@ static void msae__write_candidates_task(void *context, size_t r, size_t worker) 
 static void msae__keep_largest(msae__batch *batch, size_t limit) {
     struct msae_train_workspace *ws = batch->ws;
     const size_t count = ws->kept_count;
+    int32_t largest = 0;
     msae__cut cut;
     if (count <= limit) return;
-    for (size_t e = 0; e < count; e++) ws->kept_keys[e] = msae__float_bits(ws->kept[e].value);
-    msae__cuts(batch->trainer->model.kernels, ws->kept_keys, count, &limit, 1, &cut,
+    for (size_t e = 0; e < count; e++) { /* all are positive */
+        ws->kept_keys[e] = (int32_t)msae__float_bits(ws->kept[e].value);
+        if (ws->kept_keys[e] > largest) largest = ws->kept_keys[e];
+    }
+    msae__cuts(batch->trainer->model.kernels, ws->kept_keys, count, largest, 0, &limit, 1, &cut,
                ws->kept_scratch);
     ws->kept_count = 0;
     for (size_t e = 0; e < count; e++) {
@@ -4888,7 +4985,7 @@ static void msae__keep_largest(msae__batch *batch, size_t limit) {
         cut.ties -= (size_t)tie;
         ws->kept[ws->kept_count++] = ws->kept[e];
     }
-    batch->lowest_key_value = msae__bits_float(cut.key);
+    batch->lowest_key_value = msae__bits_float((uint32_t)cut.key);
 }
 
 /* Adds the tile's pre-activations to the candidates, in the order of rows and latents. A later

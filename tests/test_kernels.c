@@ -406,42 +406,47 @@ static void levels_of_a_row(void) {
    ------------------------------------------------------------------------------------------ */
 
 /* Keys with many equal ones, zeros, and both ends of the range. */
-static uint32_t *random_keys(uint64_t seed, size_t n) {
-    static const uint32_t ends[] = {0, 1, 0x7fffffffu, 0x80000000u, 0x80000001u, 0xffffffffu};
-    uint32_t *keys = (uint32_t *)test_alloc((n + 1) * sizeof *keys);
+static int32_t *random_keys(uint64_t seed, size_t n) {
+    static const int32_t ends[] = {0, 1, -1, INT32_MAX, INT32_MIN, INT32_MIN + 1};
+    int32_t *keys = (int32_t *)test_alloc((n + 1) * sizeof *keys);
     for (size_t i = 0; i < n; i++) {
         const uint64_t random = test_random(&seed);
         keys[i] = random % 4 == 0   ? ends[random / 4 % COUNT(ends)]
-                  : random % 4 == 1 ? (uint32_t)(random / 4 % 9) * 1000
-                                    : (uint32_t)(random >> 20);
+                  : random % 4 == 1 ? (int32_t)(random / 4 % 9) * 1000
+                                    : (int32_t)(random >> 33) - (random & 8 ? INT32_MAX : 0);
     }
     return keys;
 }
 
-static void keys_above(void) {
-    static const uint32_t floors[] = {0, 1, 4000, 0x7fffffffu, 0x80000000u, 0xffffffffu};
+/* Whether `kept` are the keys [n] within (low, high], in their order. */
+static int is_between(const int32_t *kept, size_t count, const int32_t *keys, size_t n, int32_t low,
+                      int32_t high, int32_t largest) {
+    int32_t most = -5;
+    size_t at = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (keys[i] <= low || keys[i] > high) continue;
+        if (at == count || kept[at++] != keys[i]) return 0;
+        most = keys[i] > most ? keys[i] : most;
+    }
+    return at == count && most == largest;
+}
+
+static void keys_between(void) {
+    static const int32_t bounds[] = {INT32_MIN, -1, 0, 1, 4000, INT32_MAX - 1, INT32_MAX};
     FOR_EACH_PATH(simd) {
         const msae_kernels *kernels = msae__kernels_for(simd);
         for (size_t n = 0; n <= TAIL; n++) {
-            uint32_t *keys = random_keys(n, n);
-            for (size_t f = 0; f < COUNT(floors); f++) {
+            int32_t *keys = random_keys(n, n);
+            for (size_t f = 0; f < COUNT(bounds) * COUNT(bounds); f++) {
+                const int32_t low = bounds[f % COUNT(bounds)], high = bounds[f / COUNT(bounds)];
                 test_fence out = test_fence_open((n + 16) * sizeof *keys, 4);
-                uint32_t *kept = (uint32_t *)out.memory, largest = 7, most = 0;
-                size_t count = kernels->above(kept, keys, n, floors[f], &largest), want = 0;
-                size_t wrong = 0;
-                for (size_t i = 0; i < n; i++) {
-                    most = keys[i] > most ? keys[i] : most;
-                    if (keys[i] > floors[f]) wrong += kept[want++] != keys[i];
-                }
+                int32_t *kept = (int32_t *)out.memory, largest = -5;
+                size_t count = kernels->between(kept, keys, n, low, high, &largest);
                 note_path(kernels, n, f, 0);
-                CHECK(count == want && wrong == 0 && largest == most);
+                CHECK(is_between(kept, count, keys, n, low, high, largest));
                 memcpy(kept, keys, n * sizeof *keys); /* in place */
-                CHECK(kernels->above(kept, kept, n, floors[f], &largest) == want);
-                wrong = want = 0;
-                for (size_t i = 0; i < n; i++) {
-                    if (keys[i] > floors[f]) wrong += kept[want++] != keys[i];
-                }
-                CHECK(wrong == 0);
+                count = kernels->between(kept, kept, n, low, high, &largest);
+                CHECK(is_between(kept, count, keys, n, low, high, largest));
                 test_fence_close(&out);
             }
             free(keys);
@@ -455,14 +460,18 @@ static void places_by_level(void) {
         const msae_kernels *kernels = msae__kernels_for(simd);
         for (size_t count = 1; count <= B; count += 1 + count / 20) {
             for (size_t levels = 1; levels <= 9; levels += 2) {
-                uint32_t *keys = random_keys(count + levels, count), floors[9], sorted[B];
+                int32_t *keys = random_keys(count + levels, count), floors[9];
+                test_fence out = test_fence_open(B * sizeof *keys, 4);
+                int32_t *sorted = (int32_t *)out.memory;
                 uint8_t index[B], level[B], ends[9];
                 size_t at = 0, wrong = 0;
                 for (size_t i = 0; i < levels; i++) {
-                    floors[i] = 0xf0000000u / (uint32_t)((i + 1) * (i + 1));
+                    floors[i] = INT32_MAX / (int32_t)((i + 1) * (i + 1));
                 }
                 if (count % 2) floors[levels - 1] = 1;
-                kernels->place(sorted, index, level, ends, keys, count, floors, levels);
+                if (count % 3 == 0) floors[levels - 1] = INT32_MIN + 1;
+                memcpy(sorted, keys, count * sizeof *keys); /* in place */
+                kernels->place(sorted, index, level, ends, sorted, count, floors, levels);
                 for (size_t i = 0; i < levels; i++) {
                     for (size_t j = 0; j < count; j++) {
                         if (keys[j] < floors[i] || (i > 0 && keys[j] >= floors[i - 1])) continue;
@@ -474,6 +483,7 @@ static void places_by_level(void) {
                 note_path(kernels, count, levels, at);
                 CHECK(wrong == 0);
                 free(keys);
+                test_fence_close(&out);
             }
         }
     }
@@ -547,7 +557,7 @@ int main(void) {
     RUN(matrix_products);
     RUN(gathers);
     RUN(levels_of_a_row);
-    RUN(keys_above);
+    RUN(keys_between);
     RUN(places_by_level);
     RUN(adam_steps);
     return test_finish();
