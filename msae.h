@@ -1984,21 +1984,24 @@ static MSAE__AVX2 void msae__avx2_front(int32_t *out, __m128i four, int kept) {
 static MSAE__AVX2 size_t msae__avx2_between(int32_t *out, const void *keys, size_t n, int32_t low,
                                             int32_t high, int32_t *largest) {
     const unsigned char *from = (const unsigned char *)keys;
-    const __m128i above = _mm_set1_epi32(low), below = _mm_set1_epi32(high);
-    __m128i most = _mm_set1_epi32(*largest);
-    int32_t lanes[4];
+    const __m256i above = _mm256_set1_epi32(low), below = _mm256_set1_epi32(high);
+    __m256i most = _mm256_set1_epi32(*largest);
+    int32_t lanes[8];
     size_t count = 0, i = 0;
-    for (; i + 4 <= n; i += 4) {
-        const __m128i key = _mm_loadu_si128((const __m128i *)(const void *)(from + 4 * i));
-        const __m128i in =
-            _mm_andnot_si128(_mm_cmpgt_epi32(key, below), _mm_cmpgt_epi32(key, above));
-        const int kept = _mm_movemask_ps(_mm_castsi128_ps(in));
-        msae__avx2_front(out + count, key, kept);
-        count += msae__popcount4[kept];
-        most = _mm_max_epi32(most, _mm_blendv_epi8(most, key, in));
+    for (; i + 8 <= n; i += 8) {
+        const __m256i key = _mm256_loadu_si256((const __m256i *)(const void *)(from + 4 * i));
+        const __m256i in =
+            _mm256_andnot_si256(_mm256_cmpgt_epi32(key, below), _mm256_cmpgt_epi32(key, above));
+        const int kept = _mm256_movemask_ps(_mm256_castsi256_ps(in));
+        if (kept == 0) continue; /* the rule where few are wanted */
+        msae__avx2_front(out + count, _mm256_castsi256_si128(key), kept & 15);
+        count += msae__popcount4[kept & 15];
+        msae__avx2_front(out + count, _mm256_extracti128_si256(key, 1), kept >> 4);
+        count += msae__popcount4[kept >> 4];
+        most = _mm256_max_epi32(most, _mm256_blendv_epi8(most, key, in));
     }
-    _mm_storeu_si128((__m128i *)(void *)lanes, most);
-    for (size_t k = 0; k < 4; k++) *largest = lanes[k] > *largest ? lanes[k] : *largest;
+    _mm256_storeu_si256((__m256i *)(void *)lanes, most);
+    for (size_t k = 0; k < 8; k++) *largest = lanes[k] > *largest ? lanes[k] : *largest;
     return count + msae__scalar_between(out + count, from + 4 * i, n - i, low, high, largest);
 }
 
@@ -2016,6 +2019,7 @@ static MSAE__AVX2 void msae__avx2_place(void *sorted, uint8_t *index, uint8_t *l
         const __m128i four = _mm_loadu_si128((const __m128i *)(const void *)(from + 4 * j));
         const __m128i out = _mm_cmpgt_epi32(_mm_set1_epi32(last), four);
         const int in = _mm_movemask_ps(_mm_castsi128_ps(out)) ^ 15;
+        if (in == 0) continue;
         msae__avx2_front(key + kept, four, in);
         msae__avx2_front(place + kept,
                          _mm_add_epi32(_mm_set1_epi32((int)j), _mm_setr_epi32(0, 1, 2, 3)), in);
@@ -2311,6 +2315,7 @@ static MSAE__AVX512 size_t msae__avx512_between(int32_t *out, const void *keys, 
         const __m512i key = _mm512_maskz_loadu_epi32(there, from + 4 * i);
         const __mmask16 kept = _mm512_mask_cmple_epi32_mask(
             _mm512_mask_cmpgt_epi32_mask(there, key, above), key, below);
+        if (kept == 0) continue; /* the rule where few are wanted */
         _mm512_storeu_si512(out + count, _mm512_maskz_compress_epi32(kept, key));
         count += (size_t)_mm_popcnt_u32(kept);
         most = _mm512_mask_max_epi32(most, kept, most, key);
@@ -2337,6 +2342,7 @@ static MSAE__AVX512 void msae__avx512_place(void *sorted, uint8_t *index, uint8_
         const __m512i all = _mm512_maskz_loadu_epi32(there, from + 4 * j);
         const __mmask16 in = _mm512_mask_cmpge_epi32_mask(there, all, last);
         const __m512i places = _mm512_add_epi32(order, _mm512_set1_epi32((int)j));
+        if (in == 0) continue;
         _mm512_storeu_si512(key + kept, _mm512_maskz_compress_epi32(in, all));
         _mm512_storeu_si512(place + kept, _mm512_maskz_compress_epi32(in, places));
         kept += (size_t)_mm_popcnt_u32(in);

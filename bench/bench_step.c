@@ -1,174 +1,263 @@
-/* How long a training step takes, for every recipe: gradients and update apart, medians of
-   interleaved rounds. Arguments: [--latents N] [--batch B] [--threads T] [--rounds R] [--data FILE]
-   [--recipe NAME] [--json]. Without --data the rows are 512 random numbers each, which costs the
-   same. */
-#define _POSIX_C_SOURCE 200112L /* clock_gettime */
-#define MSAE_IMPLEMENTATION
-#define MSAE_USE_PTHREADS
-#include "msae.h"
+/* Training steps: how long a whole step takes for every recipe, beside its floor; how one step of a
+   recipe divides into phases, each beside the least time that its arithmetic or its memory traffic
+   needs; and what more threads bring. Options: --recipe NAME, --latents N, --inputs D (without data),
+   --batch B, --threads T, --rounds R, --simd PATH, --data FILE.npy, --json. Without --data the rows
+   are random ones with the spread of real embeddings. */
+#include "bench.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
+/* The parallel loops of a step by what they do. The trainer hands its loops to the function of the
+   descriptor: that is where they are timed. */
+typedef enum phase { LOAD, PRODUCT, SELECT, DECODE, GRADIENTS, UPDATE, SERIAL, PHASES } phase;
 
-enum { INPUTS = 512, MAX_ROUNDS = 200 };
+static const char *const phase_names[] = {"load rows",        "encoder product", "selection",
+                                          "decode and loss",  "gradients",       "update",
+                                          "between the loops"};
 
-typedef struct bench {
+typedef struct timer {
+    msae_parallel inner;
+    double seconds[PHASES];
+} timer;
+
+static phase phase_of(msae_task task) {
+    if (task == msae__load_row_task) return LOAD;
+    if (task == msae__matmul_task || task == msae__pack_task) return PRODUCT;
+    if (task == msae__select_task || task == msae__count_candidates_task ||
+        task == msae__write_candidates_task) {
+        return SELECT;
+    }
+    if (task == msae__decode_task || task == msae__loss_task) return DECODE;
+    if (task == msae__gradient_task || task == msae__encoder_bias_task) return GRADIENTS;
+    if (task == msae__measure_task || task == msae__adam_task) return UPDATE;
+    return SERIAL;
+}
+
+static void timed_for(void *user, size_t tasks, msae_task task, void *context) {
+    timer *t = (timer *)user;
+    const double start = bench_seconds();
+    if (t->inner.parallel_for) {
+        t->inner.parallel_for(t->inner.user, tasks, task, context);
+    } else {
+        for (size_t i = 0; i < tasks; i++) task(context, i, 0);
+    }
+    t->seconds[phase_of(task)] += bench_seconds() - start;
+}
+
+typedef struct run {
     msae_trainer trainer;
-    double gradients[MAX_ROUNDS], update[MAX_ROUNDS];
     msae_step_stats stats;
-} bench;
-
-static double seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
-static int ascending(const void *a, const void *b) {
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *values, size_t count) {
-    qsort(values, count, sizeof *values, ascending);
-    return values[count / 2];
-}
-
-static int fail(const char *what, const msae_error *error) {
-    fprintf(stderr, "bench_step: %s: %s\n", what, error->message);
-    return 1;
-}
+    timer timer;
+    double step[BENCH_MAX_ROUNDS], gradients[BENCH_MAX_ROUNDS];
+    double phases[PHASES][BENCH_MAX_ROUNDS];
+} run;
 
 /* Rows with the spread of real embeddings: a few strong directions and many weak ones. */
-static int random_rows(msae_data *data, size_t rows) {
-    float *x = (float *)malloc(rows * INPUTS * sizeof *x);
-    uint32_t state = 1;
-    if (x == NULL) return 0;
-    for (size_t i = 0; i < rows * INPUTS; i++) {
-        float sum = 0;
-        for (int k = 0; k < 4; k++) {
-            state = state * 1664525u + 1013904223u;
-            sum += (float)(state >> 8) / 16777216.0f - 0.5f;
-        }
-        x[i] = sum / (1.0f + 0.05f * (float)(i % INPUTS));
+static msae_data random_rows(size_t rows, size_t inputs) {
+    float *x = bench_random(rows * inputs, 1), *more = bench_random(rows * inputs, 2);
+    msae_data data = msae_data_view(x, rows, inputs);
+    for (size_t i = 0; i < rows * inputs; i++) {
+        x[i] = (x[i] + more[i]) / (1 + 0.05f * (float)(i % inputs));
     }
-    *data = msae_data_view(x, rows, INPUTS);
-    data->owned = x; /* so that msae_data_free gives it back */
-    data->owned_bytes = rows * INPUTS * sizeof *x;
-    return 1;
+    free(more);
+    data.owned = x; /* so that msae_data_free gives it back */
+    data.owned_bytes = rows * inputs * sizeof *x;
+    return data;
 }
 
-static int step(bench *b, const msae_data *data, const size_t *index, size_t rows, int round) {
+static int init(run *r, msae_recipe recipe, const bench_options *options, const msae_data *data,
+                msae_parallel parallel) {
+    msae_train_desc desc;
     msae_error error;
-    const double start = seconds();
-    double middle;
-    if (msae_train_gradients(&b->trainer, data, index, rows, &b->stats, &error) != MSAE_OK) {
-        return fail("gradients", &error);
-    }
-    middle = seconds();
-    if (msae_train_update(&b->trainer, &b->stats, &error) != MSAE_OK) return fail("update", &error);
-    if (round >= 0) {
-        b->gradients[round] = middle - start;
-        b->update[round] = seconds() - middle;
+    memset(&desc, 0, sizeof desc);
+    desc.model.n_inputs = data->cols;
+    desc.model.n_latents = options->latents;
+    desc.model.recipe = recipe;
+    desc.model.simd = options->simd;
+    desc.model.parallel.parallel_for = timed_for;
+    desc.model.parallel.user = &r->timer;
+    desc.model.parallel.workers = parallel.workers;
+    desc.batch = options->batch;
+    r->timer.inner = parallel;
+    if (msae_trainer_init(&r->trainer, &desc, &error) != MSAE_OK ||
+        msae_train_statistics(&r->trainer, data, &error) != MSAE_OK) {
+        return bench_fail(msae_recipe_name(recipe), error.message);
     }
     return 0;
 }
 
-static void print_result(bench *b, size_t rounds, size_t rows, int json) {
-    const double gradients = median(b->gradients, rounds), update = median(b->update, rounds);
-    const char *name = msae_recipe_name(b->trainer.model.recipe);
-    const double all = gradients + update, rate = (double)rows / all;
-    if (json) {
-        printf("{\"recipe\":\"%s\",\"latents\":%zu,\"batch\":%zu,\"threads\":%zu,\"simd\":\"%s\","
-               "\"gradients_ms\":%.3f,\"update_ms\":%.3f,\"rows_per_s\":%.1f,\"l0\":%.1f}\n",
-               name, b->trainer.model.n_latents, rows, b->trainer.model.parallel.workers,
-               msae_simd_name(b->trainer.model.simd), gradients * 1e3, update * 1e3, rate,
-               b->stats.l0);
+static int step(run *r, const msae_data *data, const size_t *index, size_t rows, size_t round) {
+    const double start = bench_seconds();
+    double middle, inside = 0;
+    msae_error error;
+    memset(r->timer.seconds, 0, sizeof r->timer.seconds);
+    if (msae_train_gradients(&r->trainer, data, index, rows, &r->stats, &error) != MSAE_OK) {
+        return bench_fail("gradients", error.message);
+    }
+    middle = bench_seconds();
+    if (msae_train_update(&r->trainer, &r->stats, &error) != MSAE_OK) {
+        return bench_fail("update", error.message);
+    }
+    r->gradients[round] = middle - start;
+    r->step[round] = bench_seconds() - start;
+    for (int p = 0; p < SERIAL; p++) {
+        inside += r->timer.seconds[p];
+        r->phases[p][round] = r->timer.seconds[p];
+    }
+    r->phases[SERIAL][round] = r->step[round] - inside;
+    return 0;
+}
+
+/* Floating-point operations of a step: encoder product, then for each kept latent its part in the
+   decode, in dz and in both weight gradients. */
+static double product_flops(const run *r, size_t rows) {
+    return 2.0 * (double)rows * (double)r->trainer.model.n_latents *
+           (double)r->trainer.model.n_inputs;
+}
+
+static double sparse_flops(const run *r, size_t rows) {
+    return 2.0 * r->stats.l0 * (double)rows * (double)r->trainer.model.n_inputs;
+}
+
+static void print_step(run *r, const bench_options *options, double peak) {
+    const double seconds = bench_median(r->step, options->rounds);
+    const double gradients = bench_median(r->gradients, options->rounds);
+    const double flops = product_flops(r, options->batch) + 4 * sparse_flops(r, options->batch);
+    const double floor = flops / (peak * 1e9);
+    const char *name = msae_recipe_name(r->trainer.model.recipe);
+    if (options->json) {
+        printf("{\"bench\":\"step\",\"recipe\":\"%s\",\"inputs\":%zu,\"latents\":%zu,"
+               "\"batch\":%zu,\"threads\":%zu,\"simd\":\"%s\",\"step_ms\":%.3f,"
+               "\"gradients_ms\":%.3f,\"update_ms\":%.3f,\"rows_per_s\":%.1f,\"l0\":%.1f,"
+               "\"floor_ms\":%.3f}\n",
+               name, r->trainer.model.n_inputs, r->trainer.model.n_latents, options->batch,
+               options->threads, msae_simd_name(r->trainer.model.simd), seconds * 1e3,
+               gradients * 1e3, (seconds - gradients) * 1e3, (double)options->batch / seconds,
+               r->stats.l0, floor * 1e3);
     } else {
-        printf("%-10s %12.1f %10.1f %10.1f %10.0f %8.0f\n", name, gradients * 1e3, update * 1e3,
-               all * 1e3, rate, b->stats.l0);
+        printf("%-10s %9.1f %9.1f %9.1f %9.0f %7.0f %9.1f %7.2f x\n", name, gradients * 1e3,
+               (seconds - gradients) * 1e3, seconds * 1e3, (double)options->batch / seconds,
+               r->stats.l0, floor * 1e3, seconds / floor);
     }
     fflush(stdout);
 }
 
+static void print_phases(run *r, const bench_options *options, const msae_data *data, double peak,
+                         double cache, double memory) {
+    const msae_model *model = &r->trainer.model;
+    const double rows = (double)options->batch, n = (double)model->n_latents;
+    const double d = (double)model->n_inputs, whole = bench_median(r->step, options->rounds);
+    const double sparse = sparse_flops(r, options->batch);
+    double floors[PHASES] = {0};
+    floors[LOAD] = rows * d * (double)msae_dtype_bytes(data->dtype) / (memory * 1e9);
+    floors[PRODUCT] = product_flops(r, options->batch) / (peak * 1e9);
+    floors[SELECT] = rows * n * 4 / (cache * 1e9); /* the pre-activations, read once */
+    floors[DECODE] = sparse / (peak * 1e9);
+    floors[GRADIENTS] = 3 * sparse / (peak * 1e9);
+    /* first pass: the decoder and both gradients; second: parameters, gradients and moments in,
+       parameters and moments out */
+    floors[UPDATE] = (3 + 2 * 7) * n * d * 4 / (memory * 1e9);
+    if (!options->json) {
+        printf("\n%s by phases: milliseconds, and the least that the arithmetic at peak or the\n"
+               "memory traffic at full bandwidth needs\n%-18s %9s %9s %8s %7s\n",
+               msae_recipe_name(model->recipe), "phase", "measured", "floor", "ratio", "share");
+    }
+    for (int p = 0; p < PHASES; p++) {
+        const double seconds = bench_median(r->phases[p], options->rounds);
+        if (options->json) {
+            printf("{\"bench\":\"phase\",\"recipe\":\"%s\",\"phase\":\"%s\",\"ms\":%.3f,"
+                   "\"floor_ms\":%.3f,\"share\":%.4f}\n",
+                   msae_recipe_name(model->recipe), phase_names[p], seconds * 1e3, floors[p] * 1e3,
+                   seconds / whole);
+        } else if (floors[p] > 0) {
+            printf("%-18s %9.2f %9.2f %6.2f x %5.1f %%\n", phase_names[p], seconds * 1e3,
+                   floors[p] * 1e3, seconds / floors[p], 100 * seconds / whole);
+        } else {
+            printf("%-18s %9.2f %9s %8s %5.1f %%\n", phase_names[p], seconds * 1e3, "", "",
+                   100 * seconds / whole);
+        }
+    }
+}
+
 int main(int argc, char **argv) {
-    size_t latents = 4096, batch = 1024, threads = 0, rounds = 5, *index;
-    const char *path = NULL, *only = NULL;
-    static bench benches[MSAE_RECIPE_COUNT];
+    const msae_parallel alone = {NULL, NULL, 1};
+    static run runs[MSAE_RECIPE_COUNT], single;
+    static double peaks[BENCH_MAX_ROUNDS], ratios[BENCH_MAX_ROUNDS];
+    bench_options options;
+    bench_machine machine;
+    msae_parallel parallel;
     msae_data data;
     msae_pool *pool;
     msae_error error;
-    int json = 0;
-    for (int i = 1; i < argc; i++) {
-        const char *value = i + 1 < argc ? argv[i + 1] : "";
-        if (strcmp(argv[i], "--json") == 0) {
-            json = 1;
-            continue;
+    msae_recipe detailed = MSAE_RECIPE_MSAE_UW;
+    double peak, cache, memory;
+    size_t *index;
+    memset(&options, 0, sizeof options);
+    options.latents = 4096;
+    options.inputs = 512;
+    options.batch = 1024;
+    options.threads = 2;
+    options.rounds = 7;
+    if (bench_parse(&options, argc, argv)) return 2;
+    if (!options.data) {
+        data = random_rows(4 * options.batch, options.inputs);
+    } else if (msae_data_load_file(&data, options.data, NULL, NULL, &error) != MSAE_OK) {
+        return bench_fail(options.data, error.message);
+    }
+    if (options.recipe) {
+        detailed = msae_recipe_from_name(options.recipe);
+        if (detailed == MSAE_RECIPE_COUNT) return bench_fail(options.recipe, "no such recipe");
+    }
+    if (msae_pool_create(&pool, options.threads, &error) != MSAE_OK) {
+        return bench_fail("threads", error.message);
+    }
+    parallel = msae_pool_parallel(pool);
+    options.threads = parallel.workers;
+    machine = bench_machine_for(options.simd);
+    index = (size_t *)bench_alloc(options.batch * sizeof *index);
+    for (int k = 1; k < MSAE_RECIPE_COUNT; k++) {
+        if (options.recipe && k != (int)detailed) continue;
+        if (init(&runs[k], (msae_recipe)k, &options, &data, parallel)) return 1;
+    }
+    if (init(&single, detailed, &options, &data, alone)) return 1;
+    for (size_t round = 0; round < options.rounds + 2; round++) { /* two to warm up */
+        const size_t at = round < 2 ? 0 : round - 2;
+        for (size_t i = 0; i < options.batch; i++) {
+            index[i] = (round * options.batch + i) % data.rows;
         }
-        if (strcmp(argv[i], "--latents") == 0)
-            latents = strtoul(value, NULL, 10);
-        else if (strcmp(argv[i], "--batch") == 0)
-            batch = strtoul(value, NULL, 10);
-        else if (strcmp(argv[i], "--threads") == 0)
-            threads = strtoul(value, NULL, 10);
-        else if (strcmp(argv[i], "--rounds") == 0)
-            rounds = strtoul(value, NULL, 10);
-        else if (strcmp(argv[i], "--data") == 0)
-            path = value;
-        else if (strcmp(argv[i], "--recipe") == 0)
-            only = value;
-        else
-            return fprintf(stderr, "bench_step: unknown option %s\n", argv[i]), 2;
-        i++;
-    }
-    if (rounds < 1 || rounds > MAX_ROUNDS || batch < 1) {
-        return fprintf(stderr, "bench_step: 1 to %d rounds, 1 row or more\n", MAX_ROUNDS), 2;
-    }
-    if (path ? msae_data_load_file(&data, path, NULL, NULL, &error) != MSAE_OK
-             : !random_rows(&data, 4 * batch)) {
-        return fail(path ? path : "rows", &error);
-    }
-    if (msae_pool_create(&pool, threads, &error) != MSAE_OK) return fail("threads", &error);
-    index = (size_t *)malloc(batch * sizeof *index);
-    if (index == NULL) return 1;
-    for (int r = 1; r < MSAE_RECIPE_COUNT; r++) {
-        msae_train_desc desc;
-        if (only && strcmp(only, msae_recipe_name((msae_recipe)r)) != 0) continue;
-        memset(&desc, 0, sizeof desc);
-        desc.model.n_inputs = data.cols;
-        desc.model.n_latents = latents;
-        desc.model.recipe = (msae_recipe)r;
-        desc.model.parallel = msae_pool_parallel(pool);
-        desc.batch = batch;
-        if (msae_trainer_init(&benches[r].trainer, &desc, &error) != MSAE_OK ||
-            msae_train_statistics(&benches[r].trainer, &data, &error) != MSAE_OK) {
-            return fail(msae_recipe_name((msae_recipe)r), &error);
+        for (int k = 1; k < MSAE_RECIPE_COUNT; k++) {
+            if (!runs[k].trainer.memory) continue;
+            if (step(&runs[k], &data, index, options.batch, at)) return 1;
         }
+        if (step(&single, &data, index, options.batch, at)) return 1;
+        ratios[at] = single.step[at] / runs[detailed].step[at];
+        peaks[at] = bench_peak(&machine, &parallel);
     }
-    if (!json) {
-        printf("d %zu, n %zu, %zu rows, milliseconds (medians of %zu rounds)\n", data.cols, latents,
-               batch, rounds);
-        printf("%-10s %12s %10s %10s %10s %8s\n", "recipe", "gradients", "update", "step", "rows/s",
-               "l0");
+    peak = bench_median(peaks, options.rounds);
+    memory = bench_bandwidth(&machine, &parallel, (size_t)256 << 20);
+    cache = bench_bandwidth(&machine, &parallel, (size_t)512 << 10);
+    if (!options.json) {
+        printf("Training steps, d %zu, n %zu, %zu rows, %zu threads, %s; medians of %zu rounds in "
+               "turns\nFMA peak %.0f GFLOP/s, read bandwidth %.0f GB/s from cache, %.0f GB/s from "
+               "memory\n\n",
+               data.cols, options.latents, options.batch, options.threads,
+               msae_simd_name(single.trainer.model.simd), options.rounds, peak, cache, memory);
+        printf("%-10s %9s %9s %9s %9s %7s %9s %9s\n", "recipe", "gradients", "update", "step ms",
+               "rows/s", "l0", "floor", "ratio");
     }
-    for (int round = -1; round < (int)rounds; round++) { /* the first one warms up */
-        for (size_t i = 0; i < batch; i++) {
-            index[i] = ((size_t)(round + 1) * batch + i) % data.rows;
-        }
-        for (int r = 1; r < MSAE_RECIPE_COUNT; r++) {
-            if (!benches[r].trainer.memory) continue;
-            if (step(&benches[r], &data, index, batch, round) != 0) return 1;
-        }
+    for (int k = 1; k < MSAE_RECIPE_COUNT; k++) {
+        if (runs[k].trainer.memory) print_step(&runs[k], &options, peak);
     }
-    for (int r = 1; r < MSAE_RECIPE_COUNT; r++) {
-        if (!benches[r].trainer.memory) continue;
-        print_result(&benches[r], rounds, batch, json);
-        msae_trainer_free(&benches[r].trainer);
+    print_phases(&runs[detailed], &options, &data, peak, cache, memory);
+    if (options.json) {
+        printf("{\"bench\":\"threads\",\"threads\":%zu,\"over_one\":%.3f}\n", options.threads,
+               bench_median(ratios, options.rounds));
+    } else {
+        printf("\n%zu threads over one, %s: %.2f times as fast\n", options.threads,
+               msae_recipe_name(detailed), bench_median(ratios, options.rounds));
     }
+    for (int k = 1; k < MSAE_RECIPE_COUNT; k++) msae_trainer_free(&runs[k].trainer);
+    msae_trainer_free(&single.trainer);
     free(index);
-    msae_pool_free(pool);
     msae_data_free(&data);
+    msae_pool_free(pool);
     return 0;
 }
