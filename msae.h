@@ -863,8 +863,8 @@ MSAE_API msae_status msae_write_npy(const char *path, const float *x, size_t row
 /* GCC for Windows aligns the stack to 16 bytes only, which breaks spilled 32-byte vectors. */
 #if !defined(__MINGW32__) || defined(__clang__) || defined(MSAE_FORCE_AVX2)
 #define MSAE__HAS_AVX2
-#define MSAE__AVX2 __attribute__((target("avx2,fma")))
-#define MSAE__AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx2,fma,popcnt")))
+#define MSAE__AVX2 __attribute__((target("avx2,fma,f16c")))
+#define MSAE__AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx2,fma,f16c,popcnt")))
 #endif
 #elif defined(_M_X64)
 #define MSAE__HAS_AVX2
@@ -1341,6 +1341,10 @@ struct msae_kernels {
 
     /* sum a_i b_i */
     float (*dot)(const float *a, const float *b, size_t n);
+    /* out = (x - mean) scale; out may be x */
+    void (*center)(float *out, const float *x, const float *mean, float scale, size_t n);
+    /* IEEE halves, little-endian, to floats */
+    void (*from_half)(float *out, const unsigned char *half, size_t n);
     /* y += a x */
     void (*axpy)(float *y, float a, const float *x, size_t n);
     /* c[i][j] = <a_i, b_j> for rows of a and b that lie their strides apart, i < rows and
@@ -1390,6 +1394,25 @@ static float msae__scalar_dot(const float *a, const float *b, size_t n) {
     float sum = 0;
     for (size_t i = 0; i < n; i++) sum += a[i] * b[i];
     return sum;
+}
+
+static void msae__scalar_center(float *out, const float *x, const float *mean, float scale,
+                                size_t n) {
+    for (size_t i = 0; i < n; i++) out[i] = (x[i] - mean[i]) * scale;
+}
+
+/* The exponent is moved by a product, which also gets denormals right. */
+static float msae__half_to_float(uint32_t half) {
+    uint32_t sign = (half & 0x8000u) << 16, rest = half & 0x7fffu;
+    float value = msae__bits_float(rest << 13) * msae__bits_float(0x77800000u); /* 2^112 */
+    uint32_t bits = rest >= 0x7c00u ? 0x7f800000u | rest << 13 : msae__float_bits(value);
+    return msae__bits_float(bits | sign);
+}
+
+static void msae__scalar_from_half(float *out, const unsigned char *half, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        out[i] = msae__half_to_float(half[2 * i] | (uint32_t)half[2 * i + 1] << 8);
+    }
 }
 
 static void msae__scalar_axpy(float *y, float a, const float *x, size_t n) {
@@ -1559,6 +1582,8 @@ static const msae_kernels msae__scalar_kernels = {
     MSAE__SCALAR_TILE,
     4,
     msae__scalar_dot,
+    msae__scalar_center,
+    msae__scalar_from_half,
     msae__scalar_axpy,
     msae__scalar_dots,
     msae__scalar_pack,
@@ -1625,6 +1650,26 @@ static MSAE__AVX2 float msae__avx2_dot(const float *a, const float *b, size_t n)
         s1 = _mm256_fmadd_ps(_mm256_maskload_ps(a + i, mask), _mm256_maskload_ps(b + i, mask), s1);
     }
     return msae__avx2_sum(_mm256_add_ps(_mm256_add_ps(s0, s1), _mm256_add_ps(s2, s3)));
+}
+
+static MSAE__AVX2 void msae__avx2_center(float *out, const float *x, const float *mean, float scale,
+                                         size_t n) {
+    const __m256 factor = _mm256_set1_ps(scale);
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        const __m256 off = _mm256_sub_ps(_mm256_loadu_ps(x + i), _mm256_loadu_ps(mean + i));
+        _mm256_storeu_ps(out + i, _mm256_mul_ps(off, factor));
+    }
+    msae__scalar_center(out + i, x + i, mean + i, scale, n - i);
+}
+
+static MSAE__AVX2 void msae__avx2_from_half(float *out, const unsigned char *half, size_t n) {
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        const __m128i eight = _mm_loadu_si128((const __m128i *)(const void *)(half + 2 * i));
+        _mm256_storeu_ps(out + i, _mm256_cvtph_ps(eight));
+    }
+    msae__scalar_from_half(out + i, half + 2 * i, n - i);
 }
 
 static MSAE__AVX2 void msae__avx2_axpy(float *y, float a, const float *x, size_t n) {
@@ -2048,6 +2093,8 @@ static const msae_kernels msae__avx2_kernels = {
     16,
     80,
     msae__avx2_dot,
+    msae__avx2_center,
+    msae__avx2_from_half,
     msae__avx2_axpy,
     msae__avx2_dots,
     msae__avx2_pack,
@@ -2260,8 +2307,10 @@ static MSAE__AVX512 void msae__avx512_gather_dot_axpy(float *y, float *dots, con
         _mm512_storeu_ps(y + c + 32, _mm512_add_ps(y2, z2));
         _mm512_storeu_ps(y + c + 48, _mm512_add_ps(y3, z3));
     }
-    msae__avx2_gather_dot_axpy(y + c, dots, a + c, base + c, stride, index, weight, count,
-                               width - c);
+    if (c < width) {
+        msae__avx2_gather_dot_axpy(y + c, dots, a + c, base + c, stride, index, weight, count,
+                                   width - c);
+    }
 }
 
 static MSAE__AVX512 void msae__avx512_decode(float *sums, const float *decoder,
@@ -2374,6 +2423,8 @@ static const msae_kernels msae__avx512_kernels = {
     32,
     112,
     msae__avx2_dot,
+    msae__avx2_center,
+    msae__avx2_from_half,
     msae__avx2_axpy,
     msae__avx512_dots,
     msae__avx2_pack,
@@ -2391,7 +2442,7 @@ static const msae_kernels msae__avx512_kernels = {
 /* The best path that the processor has (cpuid) and whose registers the system saves (XCR0). */
 static msae_simd msae__detect_x86(void) {
     unsigned leaf1[4] = {0, 0, 0, 0}, leaf7[4] = {0, 0, 0, 0}, xcr0;
-    const unsigned fma = 1u << 12, osxsave = 1u << 27, avx = 1u << 28;
+    const unsigned fma = 1u << 12, osxsave = 1u << 27, avx = 1u << 28, f16c = 1u << 29;
     const unsigned avx2 = 1u << 5;
     const unsigned avx512 = 1u << 16 | 1u << 30 | 1u << 31; /* F, BW, VL */
 #ifdef __GNUC__
@@ -2414,7 +2465,8 @@ static msae_simd msae__detect_x86(void) {
     if (!(leaf1[2] & osxsave)) return MSAE_SIMD_SCALAR;
     xcr0 = (unsigned)_xgetbv(0);
 #endif
-    if (!(leaf1[2] & avx) || !(leaf1[2] & fma) || !(leaf7[1] & avx2) || (xcr0 & 6) != 6) {
+    if (!(leaf1[2] & avx) || !(leaf1[2] & fma) || !(leaf1[2] & f16c) || !(leaf7[1] & avx2) ||
+        (xcr0 & 6) != 6) {
         return MSAE_SIMD_SCALAR;
     }
     return (leaf7[1] & avx512) == avx512 && (xcr0 & 0xe6) == 0xe6 ? MSAE_SIMD_AVX512
@@ -2498,6 +2550,23 @@ static void msae__neon_pack(float *out, size_t width, const float *x, size_t str
             out[s * width + k] = k < rows ? row[s] : 0;
         }
     }
+}
+
+static void msae__neon_center(float *out, const float *x, const float *mean, float scale,
+                              size_t n) {
+    size_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+        vst1q_f32(out + i, vmulq_n_f32(vsubq_f32(vld1q_f32(x + i), vld1q_f32(mean + i)), scale));
+    }
+    msae__scalar_center(out + i, x + i, mean + i, scale, n - i);
+}
+
+static void msae__neon_from_half(float *out, const unsigned char *half, size_t n) {
+    size_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+        vst1q_f32(out + i, vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(half + 2 * i))));
+    }
+    msae__scalar_from_half(out + i, half + 2 * i, n - i);
 }
 
 static void msae__neon_axpy(float *y, float a, const float *x, size_t n) {
@@ -2695,6 +2764,8 @@ static const msae_kernels msae__neon_kernels = {
     8,
     48,
     msae__neon_dot,
+    msae__neon_center,
+    msae__neon_from_half,
     msae__neon_axpy,
     msae__neon_dots,
     msae__neon_pack,
@@ -2714,6 +2785,26 @@ static const msae_kernels msae__neon_kernels = {
    Dispatch
    ------------------------------------------------------------------------------------------ */
 
+#ifdef MSAE__HAS_AVX2
+/* cpuid costs tens of microseconds on a virtual machine, so its answer is kept: every thread that
+   asks finds the same. */
+static msae_simd msae__best_x86(void) {
+#ifdef __GNUC__
+    static int known;
+    int simd = __atomic_load_n(&known, __ATOMIC_RELAXED);
+    if (simd == 0) {
+        simd = (int)msae__detect_x86();
+        __atomic_store_n(&known, simd, __ATOMIC_RELAXED);
+    }
+#else
+    static volatile long known;
+    long simd = known;
+    if (simd == 0) known = simd = (long)msae__detect_x86();
+#endif
+    return (msae_simd)simd;
+}
+#endif
+
 /* The table of a path, or NULL when this build or processor lacks it. */
 static const msae_kernels *msae__kernels_for(msae_simd simd) {
     switch (simd) {
@@ -2721,11 +2812,11 @@ static const msae_kernels *msae__kernels_for(msae_simd simd) {
         return &msae__scalar_kernels;
 #ifdef MSAE__HAS_AVX2
     case MSAE_SIMD_AUTO:
-        return msae__kernels_for(msae__detect_x86());
+        return msae__kernels_for(msae__best_x86());
     case MSAE_SIMD_AVX2:
-        return msae__detect_x86() != MSAE_SIMD_SCALAR ? &msae__avx2_kernels : NULL;
+        return msae__best_x86() != MSAE_SIMD_SCALAR ? &msae__avx2_kernels : NULL;
     case MSAE_SIMD_AVX512:
-        return msae__detect_x86() == MSAE_SIMD_AVX512 ? &msae__avx512_kernels : NULL;
+        return msae__best_x86() == MSAE_SIMD_AVX512 ? &msae__avx512_kernels : NULL;
 #elif defined(MSAE__HAS_NEON)
     case MSAE_SIMD_AUTO:
     case MSAE_SIMD_NEON:
@@ -3396,7 +3487,7 @@ static int msae__row_is_finite(const float *x, size_t d) {
 
 /* A raw row into the model's space: out = (x - mean) * scale. */
 static void msae__to_model_space(const msae_model *model, const float *x, float *out) {
-    for (size_t i = 0; i < model->n_inputs; i++) out[i] = (x[i] - model->mean[i]) * model->scale;
+    model->kernels->center(out, x, model->mean, model->scale, model->n_inputs);
 }
 
 /* A row of the model's space to what the encoder sees, in place: x = xin - pre_bias. `moments`
@@ -3412,7 +3503,7 @@ static void msae__to_encoder_input(const msae_model *model, float *x, float mome
         moments[0] = (float)mean;
         moments[1] = (float)deviation;
     }
-    for (size_t i = 0; i < d; i++) x[i] -= model->pre_bias[i];
+    model->kernels->center(x, x, model->pre_bias, 1, d);
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -3762,16 +3853,8 @@ static int msae__dtype_is_float(msae_dtype dtype) {
     return (unsigned)dtype <= MSAE_F64;
 }
 
-/* IEEE half to float without branches on the common path: the exponent is moved by a product, which
-   also gets denormals right. */
-static float msae__half_to_float(uint32_t half) {
-    uint32_t sign = (half & 0x8000u) << 16, rest = half & 0x7fffu;
-    float value = msae__bits_float(rest << 13) * msae__bits_float(0x77800000u); /* 2^112 */
-    uint32_t bits = rest >= 0x7c00u ? 0x7f800000u | rest << 13 : msae__float_bits(value);
-    return msae__bits_float(bits | sign);
-}
-
 static void msae__convert(msae_dtype dtype, const unsigned char *bytes, size_t count, float *out) {
+    const msae_kernels *kernels;
     switch (dtype) {
     case MSAE_F32:
         if (msae__little_endian()) {
@@ -3783,9 +3866,8 @@ static void msae__convert(msae_dtype dtype, const unsigned char *bytes, size_t c
         }
         break;
     case MSAE_F16:
-        for (size_t i = 0; i < count; i++) {
-            out[i] = msae__half_to_float(bytes[2 * i] | (uint32_t)bytes[2 * i + 1] << 8);
-        }
+        kernels = msae__kernels_for(MSAE_SIMD_AUTO);
+        kernels->from_half(out, bytes, count);
         break;
     case MSAE_BF16:
         for (size_t i = 0; i < count; i++) {
@@ -4379,19 +4461,19 @@ static void msae__load_row_task(void *context, size_t r, size_t worker) {
     const size_t d = model->n_inputs;
     float *target = ws->row + worker * ws->stride, *centred = ws->centred + r * ws->stride;
     msae__row *row = ws->rows + r;
-    double norm = 0, spread = 0;
+    double norm = 0;
     memset(row, 0, sizeof *row);
     msae_data_read(batch->data, msae__batch_row(batch, r), 1, centred);
     row->bad = !msae__row_is_finite(centred, d);
     if (row->bad) memset(centred, 0, d * sizeof *centred);
     msae__to_model_space(model, centred, target);
-    for (size_t i = 0; i < d; i++) {
-        double x = target[i];
-        norm += x * x;
-        spread += (x - m[i]) * (x - m[i]);
+    model->kernels->center(centred, target, m, 1, d);
+    for (size_t c = 0; c < d; c += MSAE__PANEL) { /* in double but for short pieces */
+        const size_t width = msae__min(MSAE__PANEL, d - c);
+        norm += (double)model->kernels->dot(target + c, target + c, width);
+        row->spread += (double)model->kernels->dot(centred + c, centred + c, width);
     }
     row->norm = sqrt(norm);
-    row->spread = spread;
     memcpy(centred, target, d * sizeof *centred);
     msae__to_encoder_input(model, centred, row->moments);
     msae__to_panels(ws, ws->inputs, r, centred, d, 0);
