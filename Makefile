@@ -5,6 +5,11 @@ BUILD ?= build
 PREFIX ?= /usr/local
 GOLDEN ?= tests/golden
 CFLAGS ?= -O2 -Wall -Wextra
+# Rows for the benchmarks (without: random ones), their options (--json, --threads 1 ..), and a
+# Python that has PyTorch.
+BENCH_DATA ?= $(wildcard ../shared/clip/train_f16.npy)
+BENCH_FLAGS ?=
+PYTHON ?= /usr/bin/python3
 CXXFLAGS ?= $(CFLAGS)
 
 # The C++ compiler that goes with the C compiler, unless one is named.
@@ -32,13 +37,13 @@ ifneq ($(shell command -v $(firstword $(CXX)) 2>/dev/null),)
 EXAMPLES += $(BUILD)/examples/cpp
 endif
 
-.PHONY: all help demo test tests golden bench install uninstall clean
+.PHONY: all help demo test tests golden bench bench-peers install uninstall clean
 .DELETE_ON_ERROR:
 
 all: $(BUILD)/msae $(EXAMPLES) ## the tool and the examples (default)
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 14
 
 demo: $(BUILD)/msae ## trains on word vectors and shows the concepts found, in under a minute
 	@sh examples/demo.sh $(BUILD)/msae $(BUILD)
@@ -51,8 +56,14 @@ tests: $(TESTS) ## builds the tests without running them
 golden: $(BUILD)/tests/test_golden ## compares with the vectors in the folder GOLDEN
 	@$(BUILD)/tests/test_golden $(GOLDEN)
 
-bench: $(BENCHES) ## measures the speed of a training step
-	@$(BUILD)/bench/bench_step
+bench: $(BENCHES) ## measures products, selection, steps, encoding, loading and memory
+	@$(BUILD)/bench/bench_gemm $(BENCH_FLAGS)
+	@$(BUILD)/bench/bench_topk $(BENCH_FLAGS)
+	@$(BUILD)/bench/bench_step $(if $(BENCH_DATA),--data $(BENCH_DATA)) $(BENCH_FLAGS)
+	@$(BUILD)/bench/bench_model $(BENCH_FLAGS)
+
+bench-peers: $(BENCHES) ## the same training in plain PyTorch, in turns with ours
+	@$(PYTHON) bench/torch_peer.py $(BUILD)/bench $(if $(BENCH_DATA),--data $(BENCH_DATA)) $(BENCH_FLAGS)
 
 $(BUILD)/msae: examples/msae.c $(TOOL_PARTS) examples/tool/tool.h msae.h
 	$(C99) -o $@ examples/msae.c $(TOOL_PARTS) $(LDFLAGS) $(LIBS)
@@ -77,7 +88,7 @@ $(BUILD)/tests/%: tests/%.c $(wildcard tests/*.h) msae.h
 
 $(BUILD)/bench/%: bench/%.c $(wildcard bench/*.h) msae.h
 	@mkdir -p $(@D)
-	$(C99) -o $@ $< $(LDFLAGS) $(LIBS)
+	$(C99) -o $@ $< $(LDFLAGS) $(LIBS) -ldl
 
 install: $(BUILD)/msae ## header, tool and pkg-config file to PREFIX (and DESTDIR)
 	install -d $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig

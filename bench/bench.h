@@ -76,7 +76,7 @@ typedef struct bench_options {
     size_t latents, inputs, batch, threads, rounds;
     const char *data, *recipe, *shapes;
     msae_simd simd;
-    int json;
+    int json, brief;
 } bench_options;
 
 static BENCH_UNUSED int bench_parse(bench_options *options, int argc, char **argv) {
@@ -92,8 +92,8 @@ static BENCH_UNUSED int bench_parse(bench_options *options, int argc, char **arg
                             : strcmp(name, "--recipe") == 0 ? &options->recipe
                             : strcmp(name, "--shapes") == 0 ? &options->shapes
                                                             : NULL;
-        if (strcmp(name, "--json") == 0) {
-            options->json = 1;
+        if (strcmp(name, "--json") == 0 || strcmp(name, "--brief") == 0) {
+            *(name[2] == 'j' ? &options->json : &options->brief) = 1;
             continue;
         }
         if (!value || (!number && !text && strcmp(name, "--simd") != 0)) {

@@ -1,8 +1,9 @@
 /* Training steps: how long a whole step takes for every recipe, beside its floor; how one step of a
    recipe divides into phases, each beside the least time that its arithmetic or its memory traffic
-   needs; and what more threads bring. Options: --recipe NAME, --latents N, --inputs D (without data),
-   --batch B, --threads T, --rounds R, --simd PATH, --data FILE.npy, --json. Without --data the rows
-   are random ones with the spread of real embeddings. */
+   needs; and what more threads bring. Options: --recipe NAME, --latents N, --inputs D, --batch B,
+   --threads T, --rounds R, --simd PATH, --data FILE.npy, --json, --brief (whole steps alone).
+   Without --data the rows are random ones with the spread of real embeddings; rows of data that are
+   shorter than --inputs go on with the next row's numbers. */
 #include "bench.h"
 
 /* The parallel loops of a step by what they do. The trainer hands its loops to the function of the
@@ -61,6 +62,24 @@ static msae_data random_rows(size_t rows, size_t inputs) {
     data.owned = x; /* so that msae_data_free gives it back */
     data.owned_bytes = rows * inputs * sizeof *x;
     return data;
+}
+
+/* Rows of `inputs` numbers from shorter ones: each goes on with its successor's. */
+static void widen(msae_data *data, size_t inputs) {
+    const size_t cols = data->cols, rows = data->rows;
+    float *x = (float *)bench_alloc(rows * inputs * sizeof *x);
+    float *row = (float *)bench_alloc(cols * sizeof *row);
+    for (size_t r = 0; r < rows; r++) {
+        for (size_t c = 0; c < inputs; c += cols) {
+            msae_data_read(data, (r + c / cols) % rows, 1, row);
+            memcpy(x + r * inputs + c, row, msae__min(cols, inputs - c) * sizeof *x);
+        }
+    }
+    free(row);
+    msae_data_free(data);
+    *data = msae_data_view(x, rows, inputs);
+    data->owned = x;
+    data->owned_bytes = rows * inputs * sizeof *x;
 }
 
 static int init(run *r, msae_recipe recipe, const bench_options *options, const msae_data *data,
@@ -192,15 +211,16 @@ int main(int argc, char **argv) {
     size_t *index;
     memset(&options, 0, sizeof options);
     options.latents = 4096;
-    options.inputs = 512;
     options.batch = 1024;
     options.threads = 2;
     options.rounds = 7;
     if (bench_parse(&options, argc, argv)) return 2;
     if (!options.data) {
-        data = random_rows(4 * options.batch, options.inputs);
+        data = random_rows(4 * options.batch, options.inputs ? options.inputs : 512);
     } else if (msae_data_load_file(&data, options.data, NULL, NULL, &error) != MSAE_OK) {
         return bench_fail(options.data, error.message);
+    } else if (options.inputs > data.cols) {
+        widen(&data, options.inputs);
     }
     if (options.recipe) {
         detailed = msae_recipe_from_name(options.recipe);
@@ -217,7 +237,7 @@ int main(int argc, char **argv) {
         if (options.recipe && k != (int)detailed) continue;
         if (init(&runs[k], (msae_recipe)k, &options, &data, parallel)) return 1;
     }
-    if (init(&single, detailed, &options, &data, alone)) return 1;
+    if (!options.brief && init(&single, detailed, &options, &data, alone)) return 1;
     for (size_t round = 0; round < options.rounds + 2; round++) { /* two to warm up */
         const size_t at = round < 2 ? 0 : round - 2;
         for (size_t i = 0; i < options.batch; i++) {
@@ -227,32 +247,34 @@ int main(int argc, char **argv) {
             if (!runs[k].trainer.memory) continue;
             if (step(&runs[k], &data, index, options.batch, at)) return 1;
         }
+        peaks[at] = bench_peak(&machine, &parallel);
+        if (options.brief) continue;
         if (step(&single, &data, index, options.batch, at)) return 1;
         ratios[at] = single.step[at] / runs[detailed].step[at];
-        peaks[at] = bench_peak(&machine, &parallel);
     }
     peak = bench_median(peaks, options.rounds);
-    memory = bench_bandwidth(&machine, &parallel, (size_t)256 << 20);
-    cache = bench_bandwidth(&machine, &parallel, (size_t)512 << 10);
     if (!options.json) {
         printf("Training steps, d %zu, n %zu, %zu rows, %zu threads, %s; medians of %zu rounds in "
-               "turns\nFMA peak %.0f GFLOP/s, read bandwidth %.0f GB/s from cache, %.0f GB/s from "
-               "memory\n\n",
+               "turns\nFMA peak %.0f GFLOP/s\n\n%-10s %9s %9s %9s %9s %7s %9s %9s\n",
                data.cols, options.latents, options.batch, options.threads,
-               msae_simd_name(single.trainer.model.simd), options.rounds, peak, cache, memory);
-        printf("%-10s %9s %9s %9s %9s %7s %9s %9s\n", "recipe", "gradients", "update", "step ms",
-               "rows/s", "l0", "floor", "ratio");
+               msae_simd_name(msae__kernels_for(options.simd)->simd), options.rounds, peak,
+               "recipe", "gradients", "update", "step ms", "rows/s", "l0", "floor", "ratio");
     }
     for (int k = 1; k < MSAE_RECIPE_COUNT; k++) {
         if (runs[k].trainer.memory) print_step(&runs[k], &options, peak);
     }
-    print_phases(&runs[detailed], &options, &data, peak, cache, memory);
-    if (options.json) {
-        printf("{\"bench\":\"threads\",\"threads\":%zu,\"over_one\":%.3f}\n", options.threads,
-               bench_median(ratios, options.rounds));
-    } else {
-        printf("\n%zu threads over one, %s: %.2f times as fast\n", options.threads,
-               msae_recipe_name(detailed), bench_median(ratios, options.rounds));
+    if (!options.brief) {
+        const double over_one = bench_median(ratios, options.rounds);
+        memory = bench_bandwidth(&machine, &parallel, (size_t)256 << 20);
+        cache = bench_bandwidth(&machine, &parallel, (size_t)512 << 10);
+        print_phases(&runs[detailed], &options, &data, peak, cache, memory);
+        if (options.json) {
+            printf("{\"bench\":\"threads\",\"threads\":%zu,\"over_one\":%.3f}\n", options.threads,
+                   over_one);
+        } else {
+            printf("\n%zu threads over one, %s: %.2f times as fast\n", options.threads,
+                   msae_recipe_name(detailed), over_one);
+        }
     }
     for (int k = 1; k < MSAE_RECIPE_COUNT; k++) msae_trainer_free(&runs[k].trainer);
     msae_trainer_free(&single.trainer);

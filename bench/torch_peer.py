@@ -1,37 +1,52 @@
 #!/usr/bin/env python3
-"""The training step of bench_step in plain PyTorch, written the obvious way: a TopK, a scatter and a
-dense decode for every level, autograd for the gradients, torch.optim.AdamW for the update. It
-alternates with bench_step, both with the same number of threads, and prints the ratio's median.
+"""The training of bench_step in plain PyTorch, written the obvious way: for every level a TopK, a
+scatter and a dense decode; autograd for the gradients; torch.optim.AdamW for the update. And
+torch.topk beside bench_topk. The two sides take turns, with the same rows and the same number of
+threads; the ratios' medians are printed.
 
-usage: torch_peer.py BENCH_STEP [--data FILE.npy] [--latents N] [--batch B] [--threads T] [--rounds R]
+usage: torch_peer.py BENCH_FOLDER [--data FILE.npy] [--threads T] [--rounds R] [--json]
+       [--recipe R --inputs D --latents N --batch B]     (one shape instead of the usual ones)
 """
 import argparse
 import json
 import statistics
 import subprocess
+import sys
 import time
 
-import numpy as np
-import torch
+try:
+    import numpy as np
+    import torch
+except ImportError as missing:
+    sys.exit(f"torch_peer: {missing}; Debian has it as python3-torch (set PYTHON to another Python)")
+
+SHAPES = [  # recipe, inputs, latents, batch
+    ("msae-uw", 512, 4096, 1024),
+    ("msae-uw", 512, 2048, 256),
+    ("msae-uw", 768, 6144, 1024),
+    ("topk", 512, 4096, 1024),
+]
+K = 64
 
 
-def nesting(start, n):
+def nesting(n):
     ks = []
-    while start <= n:
-        ks.append(start)
-        start *= 2
+    k = min(K, n)
+    while k <= n:
+        ks.append(k)
+        k *= 2
     return ks if ks[-1] == n else ks + [n]
 
 
 class Model(torch.nn.Module):
-    def __init__(self, d, n):
+    def __init__(self, d, n, ks):
         super().__init__()
         decoder = torch.nn.functional.normalize(torch.rand(n, d) * 2 - 1, dim=1) * 0.1
         self.decoder = torch.nn.Parameter(decoder)
         self.encoder = torch.nn.Parameter(decoder.t().clone())
         self.pre_bias = torch.nn.Parameter(torch.zeros(d))
         self.latent_bias = torch.nn.Parameter(torch.zeros(n))
-        self.ks = nesting(64, n)
+        self.ks = ks
 
     def forward(self, x):
         pre = (x - self.pre_bias) @ self.encoder + self.latent_bias
@@ -57,46 +72,102 @@ def step(model, optimizer, x):
     optimizer.step()
 
 
+def read_rows(path, inputs, batch):
+    """Rows as bench_step makes them: from the file, gone on with the next row where too short."""
+    if not path:
+        return torch.randn(4 * batch, inputs) / (1 + 0.05 * torch.arange(inputs))
+    rows = torch.from_numpy(np.load(path).astype(np.float32))
+    parts = [rows.roll(-i, 0) for i in range(-(-inputs // rows.shape[1]))]
+    rows = torch.cat(parts, 1)[:, :inputs]
+    rows = rows - rows.mean(0)
+    return rows * (inputs / rows.pow(2).sum(1).mean()).sqrt()
+
+
+def ours(command):
+    """The objects that a benchmark prints. PyTorch's threads spin for a while: they get time to
+    fall asleep."""
+    time.sleep(0.2)
+    out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def compare_steps(args, recipe, inputs, latents, batch):
+    rows = read_rows(args.data, inputs, batch)
+    model = Model(inputs, latents, [K] if recipe == "topk" else nesting(latents))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, eps=6.25e-10, weight_decay=0.0)
+    command = [f"{args.folder}/bench_step", "--json", "--brief", "--recipe", recipe, "--inputs",
+               str(inputs), "--latents", str(latents), "--batch", str(batch), "--threads",
+               str(args.threads), "--rounds", "5"] + (["--data", args.data] if args.data else [])
+    step(model, optimizer, rows[:batch])
+    times = []
+    for i in range(args.rounds):
+        theirs = []
+        for k in range(3):
+            at = (3 * i + k + 1) * batch % (len(rows) - batch + 1)
+            start = time.perf_counter()
+            step(model, optimizer, rows[at : at + batch])
+            theirs.append((time.perf_counter() - start) * 1e3)
+        line = next(o for o in ours(command) if o["bench"] == "step")
+        times.append((statistics.median(theirs), line["step_ms"]))
+    theirs, mine = (statistics.median(t[i] for t in times) for i in (0, 1))
+    ratio = statistics.median(t / m for t, m in times)
+    if args.json:
+        print(json.dumps({"bench": "peer", "recipe": recipe, "inputs": inputs, "latents": latents,
+                          "batch": batch, "threads": args.threads, "torch_ms": theirs,
+                          "msae_ms": mine, "ratio": ratio}), flush=True)
+    else:
+        print(f"{recipe:8} {inputs:6} {latents:7} {batch:6} {theirs:10.1f} ms {mine:8.1f} ms "
+              f"{ratio:6.1f} x", flush=True)
+
+
+def compare_topk(args, latents):
+    torch.set_num_threads(1)
+    x = torch.rand(64, latents) * 2 - 1
+    x = x * x.abs() * (1 + x * x)
+    times = []
+    for _ in range(args.rounds):
+        theirs = []
+        for _ in range(20):
+            start = time.perf_counter()
+            torch.topk(x, K, dim=1)
+            theirs.append((time.perf_counter() - start) * 1e6 / len(x))
+        line = ours([f"{args.folder}/bench_topk", "--json", "--latents", str(latents)])[0]
+        times.append((statistics.median(theirs), line["us"], line["thresholds_us"]))
+    torch.set_num_threads(args.threads)
+    theirs, mine, levels = (statistics.median(t[i] for t in times) for i in (0, 1, 2))
+    ratio = statistics.median(t[0] / t[1] for t in times)
+    if args.json:
+        print(json.dumps({"bench": "peer", "recipe": "one TopK", "latents": latents, "k": K,
+                          "threads": 1, "torch_us": theirs, "msae_us": mine,
+                          "all_levels_us": levels, "ratio": ratio}), flush=True)
+    else:
+        print(f"\none TopK of a row, n {latents}, k {K}, one thread: PyTorch {theirs:.1f} us, msae.h "
+              f"{mine:.1f} us, {ratio:.1f} x (thresholds of all levels: {levels:.1f} us)")
+
+
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("bench_step")
+    parser.add_argument("folder")
     parser.add_argument("--data")
+    parser.add_argument("--recipe", choices=["msae-uw", "topk"])
+    parser.add_argument("--inputs", type=int, default=512)
     parser.add_argument("--latents", type=int, default=4096)
     parser.add_argument("--batch", type=int, default=1024)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    if args.data:
-        rows = torch.from_numpy(np.load(args.data).astype(np.float32))
-    else:
-        rows = torch.randn(4 * args.batch, 512) / (1 + 0.05 * torch.arange(512))
-    rows = rows - rows.mean(0)
-    rows *= (rows.shape[1] / rows.pow(2).sum(1).mean()).sqrt()
-    model = Model(rows.shape[1], args.latents)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, eps=6.25e-10, weight_decay=0.0)
-    ours = [args.bench_step, "--json", "--recipe", "msae-uw", "--rounds", "3",
-            "--latents", str(args.latents), "--batch", str(args.batch),
-            "--threads", str(args.threads)] + (["--data", args.data] if args.data else [])
-    step(model, optimizer, rows[: args.batch])
-    results = []
-    for i in range(args.rounds):
-        at = (i + 1) * args.batch % (len(rows) - args.batch + 1)
-        start = time.perf_counter()
-        step(model, optimizer, rows[at : at + args.batch])
-        torch_ms = (time.perf_counter() - start) * 1e3
-        line = json.loads(subprocess.run(ours, check=True, capture_output=True, text=True).stdout)
-        results.append((torch_ms, line["gradients_ms"] + line["update_ms"]))
-    torch_ms, our_ms = (statistics.median(r[i] for r in results) for i in (0, 1))
-    ratio = statistics.median(t / o for t, o in results)
-    if args.json:
-        print(json.dumps({"latents": args.latents, "batch": args.batch, "threads": args.threads,
-                          "torch_ms": torch_ms, "msae_ms": our_ms, "ratio": ratio}))
-    else:
-        print(f"d {rows.shape[1]}, n {args.latents}, {args.batch} rows, {args.threads} threads: "
-              f"PyTorch {torch_ms:.0f} ms, msae.h {our_ms:.0f} ms, {ratio:.1f} times as fast")
+    shapes = [(args.recipe, args.inputs, args.latents, args.batch)] if args.recipe else SHAPES
+    if not args.json:
+        print(f"A training step in plain PyTorch {torch.__version__} and in msae.h, in turns, "
+              f"{args.threads} threads each\n{'recipe':8} {'inputs':>6} {'latents':>7} {'rows':>6} "
+              f"{'PyTorch':>13} {'msae.h':>11} {'ratio':>8}")
+    for shape in shapes:
+        compare_steps(args, *shape)
+    if not args.recipe:
+        compare_topk(args, 6144)
 
 
 if __name__ == "__main__":
