@@ -4152,10 +4152,12 @@ typedef struct msae__kept {
 /* Floats of a tile's pre-activations: they stay in the cache between the phases, while the
    gradients, which every tile reads and writes, are passed over as seldom as possible. */
 #define MSAE__TILE_FLOATS ((size_t)1 << 20)
-#define MSAE__TILE_ROWS 256
+#define MSAE__TILE_ROWS 512
 /* Rows that a gradient gathers from before it goes on to the next latent: their panel of inputs
-   stays in the first-level cache. */
+   stays in the first-level cache. Latents with fewer entries than this among them take all rows of
+   the tile at once: the call would cost more than the cache saves. */
 #define MSAE__GATHER_ROWS 128
+#define MSAE__GATHER_ENTRIES 16
 
 /* All that a step works in. The batch runs through in tiles of tile_rows rows. Arrays by panel hold
    MSAE__PANEL columns of every row side by side, arrays by block MSAE__LATENT_BLOCK latents, so
@@ -4234,7 +4236,11 @@ static void msae__train_layout(msae_trainer *trainer, msae__arena *arena) {
     const size_t n = model->n_latents, d = model->n_inputs, levels = model->n_levels;
     const size_t workers = msae__workers(&model->parallel), stride = msae__stride(d);
     const int batchtopk = model->recipe == MSAE_RECIPE_BATCHTOPK;
-    const size_t floats = batchtopk ? MSAE__TILE_FLOATS / 2 : MSAE__TILE_FLOATS;
+    /* where few latents are kept, passing over the gradients is what costs */
+    const int few = model->recipe == MSAE_RECIPE_TOPK;
+    const size_t floats = few         ? 2 * MSAE__TILE_FLOATS
+                          : batchtopk ? MSAE__TILE_FLOATS / 2
+                                      : MSAE__TILE_FLOATS;
     const size_t panels = msae__column_panels(model);
     size_t rows, list, block_floats;
     struct msae_train_workspace *ws = MSAE__TAKE(arena, struct msae_train_workspace, 1), unplaced;
@@ -4249,7 +4255,7 @@ static void msae__train_layout(msae_trainer *trainer, msae__arena *arena) {
     trainer->loss_mean = MSAE__TAKE(arena, float, d);
 
     rows = msae__min(floats / n, 2 * floats / (levels * stride));
-    rows = msae__min(msae__max(rows, 16), MSAE__TILE_ROWS);
+    rows = msae__min(msae__max(rows, 16), few ? MSAE__TILE_ROWS : MSAE__TILE_ROWS / 2);
     rows = msae__min(rows, trainer->desc.batch);
     ws->tile_rows = rows;
     ws->stride = stride;
@@ -4866,6 +4872,7 @@ static void msae__list_latents(const msae__batch *batch, size_t block, size_t wo
     const size_t levels = batch->trainer->model.n_levels, room = ws->list_room;
     const size_t offset = worker * MSAE__LATENT_BLOCK * room;
     uint32_t counts[MSAE__LATENT_BLOCK] = {0};
+    size_t entries = 0;
     lists->room = room;
     lists->rows = ws->list_rows + offset;
     lists->levels = ws->list_levels + offset;
@@ -4883,6 +4890,11 @@ static void msae__list_latents(const msae__batch *batch, size_t block, size_t wo
         if ((r + 1) % MSAE__GATHER_ROWS == 0 || r + 1 == batch->rows) {
             memcpy(lists->ends[lists->groups++], counts, sizeof counts);
         }
+        entries += count;
+    }
+    if (entries < MSAE__GATHER_ENTRIES * MSAE__LATENT_BLOCK * lists->groups) {
+        memcpy(lists->ends[0], counts, sizeof counts);
+        lists->groups = 1;
     }
 }
 
