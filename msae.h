@@ -1859,52 +1859,48 @@ static MSAE__AVX2 void msae__avx2_gather_axpy(float *y, const float *base, size_
     }
 }
 
-/* As above with a second use of every vector loaded: its product with a goes into the dot. Two
-   rows at a time share the loads of a: 8 sums, 2 dots, 2 weights, and 3 to load into. */
+/* The same with a second use of every vector loaded: its product with a goes into the dot. 32
+   columns at a time: 4 sums, the 4 vectors of a and the dots of 4 rows stay in registers. */
 static MSAE__AVX2 void msae__avx2_gather_dot_axpy(float *y, float *dots, const float *a,
                                                   const float *base, size_t stride,
                                                   const uint32_t *index, const float *weight,
                                                   size_t count, size_t width) {
     size_t c = 0;
     if (count == 0) return;
-    for (; c + 64 <= width; c += 64) {
-        const float *ac = a + c;
+    for (; c + 32 <= width; c += 32) {
+        const __m256 a0 = _mm256_loadu_ps(a + c), a1 = _mm256_loadu_ps(a + c + 8);
+        const __m256 a2 = _mm256_loadu_ps(a + c + 16), a3 = _mm256_loadu_ps(a + c + 24);
         __m256 y0 = _mm256_loadu_ps(y + c), y1 = _mm256_loadu_ps(y + c + 8);
         __m256 y2 = _mm256_loadu_ps(y + c + 16), y3 = _mm256_loadu_ps(y + c + 24);
-        __m256 y4 = _mm256_loadu_ps(y + c + 32), y5 = _mm256_loadu_ps(y + c + 40);
-        __m256 y6 = _mm256_loadu_ps(y + c + 48), y7 = _mm256_loadu_ps(y + c + 56);
-        for (size_t e = 0; e < count; e += 2) {
-            /* an odd last row is taken with itself, at weight zero */
-            const size_t e1 = e + 1 < count ? e + 1 : e;
-            const float *p = base + index[e] * stride + c, *q = base + index[e1] * stride + c;
-            __m256 w = _mm256_broadcast_ss(weight + e), u = _mm256_broadcast_ss(weight + e1);
-            __m256 s = _mm256_setzero_ps(), t = s, ai, pi, qi;
-            __m128 pair;
-            if (e1 == e) u = s;
-#define MSAE__AVX2_TERM(i, yi)                                            \
-    ai = _mm256_loadu_ps(ac + 8 * (i));                                   \
-    pi = _mm256_loadu_ps(p + 8 * (i)), qi = _mm256_loadu_ps(q + 8 * (i)); \
-    yi = _mm256_fmadd_ps(u, qi, _mm256_fmadd_ps(w, pi, yi));              \
-    s = _mm256_fmadd_ps(ai, pi, s), t = _mm256_fmadd_ps(ai, qi, t);
-            MSAE__AVX2_TERM(0, y0)
-            MSAE__AVX2_TERM(1, y1)
-            MSAE__AVX2_TERM(2, y2)
-            MSAE__AVX2_TERM(3, y3)
-            MSAE__AVX2_TERM(4, y4)
-            MSAE__AVX2_TERM(5, y5)
-            MSAE__AVX2_TERM(6, y6)
-            MSAE__AVX2_TERM(7, y7)
-#undef MSAE__AVX2_TERM
-            s = _mm256_hadd_ps(s, t); /* s01 s23 t01 t23 in each half */
-            pair = _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1));
-            pair = _mm_hadd_ps(pair, pair);
-            dots[e] += _mm_cvtss_f32(pair);
-            if (e1 != e) dots[e1] += _mm_cvtss_f32(_mm_movehdup_ps(pair));
+        size_t e = 0;
+#define MSAE__AVX2_ROW(k, dot)                                                                 \
+    at = base + index[e + (k)] * stride + c, w = _mm256_broadcast_ss(weight + e + (k));        \
+    row = _mm256_loadu_ps(at), y0 = _mm256_fmadd_ps(w, row, y0), dot = _mm256_mul_ps(a0, row); \
+    row = _mm256_loadu_ps(at + 8), y1 = _mm256_fmadd_ps(w, row, y1);                           \
+    dot = _mm256_fmadd_ps(a1, row, dot);                                                       \
+    row = _mm256_loadu_ps(at + 16), y2 = _mm256_fmadd_ps(w, row, y2);                          \
+    dot = _mm256_fmadd_ps(a2, row, dot);                                                       \
+    row = _mm256_loadu_ps(at + 24), y3 = _mm256_fmadd_ps(w, row, y3);                          \
+    dot = _mm256_fmadd_ps(a3, row, dot);
+        for (; e + 4 <= count; e += 4) {
+            const float *at;
+            __m256 w, row, d0, d1, d2, d3;
+            MSAE__AVX2_ROW(0, d0)
+            MSAE__AVX2_ROW(1, d1)
+            MSAE__AVX2_ROW(2, d2)
+            MSAE__AVX2_ROW(3, d3)
+            _mm_storeu_ps(dots + e,
+                          _mm_add_ps(_mm_loadu_ps(dots + e), msae__avx2_sum4(d0, d1, d2, d3)));
         }
+        for (; e < count; e++) {
+            const float *at;
+            __m256 w, row, dot;
+            MSAE__AVX2_ROW(0, dot)
+            dots[e] += msae__avx2_sum(dot);
+        }
+#undef MSAE__AVX2_ROW
         _mm256_storeu_ps(y + c, y0), _mm256_storeu_ps(y + c + 8, y1);
         _mm256_storeu_ps(y + c + 16, y2), _mm256_storeu_ps(y + c + 24, y3);
-        _mm256_storeu_ps(y + c + 32, y4), _mm256_storeu_ps(y + c + 40, y5);
-        _mm256_storeu_ps(y + c + 48, y6), _mm256_storeu_ps(y + c + 56, y7);
     }
     for (; c < width; c += 8) {
         __m256i mask = msae__avx2_mask(width - c);
