@@ -74,11 +74,11 @@
    Memory. Each object takes one block from its descriptor's allocator (zero: MSAE_MALLOC) when it
    is made, or works in the caller's (*_bytes and *_init_in). Encode, decode and training steps
    allocate nothing; evaluation and naming take a block and give it back. A model is
-   8 n d bytes (tied: 4 n d) and a little; training 4 times that and a workspace of at most some
-   26 MB, and 270 n bytes for each worker after the first. It does not grow with the batch, but
-   for 20 k bytes a row of batchtopk. The workspace of msae_encode is about 28 n + 52 d bytes and
-   33 KB, that of the batch functions 256 n + 512 d, and 24 n and 33 KB for each worker. The stack
-   needs 64 KB at the deepest.
+   8 n d bytes (tied: 4 n d) and a little; training 4 times that and a workspace of 5 to 25 MB (33
+   with batchtopk and n = 65,536), and about 1 MB for each worker after the first. It does not grow
+   with the batch, but for 20 k bytes a row of batchtopk. The workspace of msae_encode is about
+   32 n + 180 d bytes, that of the batch functions 284 n + 680 d, and 28 n + 128 d for each worker
+   after the first. The stack needs 64 KB at the deepest.
 
    Threads. The library starts none. Give a parallel_for hook in the descriptor, or define
    MSAE_USE_PTHREADS and take msae_pool_parallel(pool). Const functions may run at once on one
@@ -88,9 +88,22 @@
    and a position (byte of a file, row of data). Nothing is half done: a failed init leaves a
    zeroed struct, a failed step leaves the model as it was, a failed save the old file.
 
+   What costs what. A training step on B rows takes 2 B n d operations for the encoder product and
+   8 B l0 d for the rest: decoding, d loss / d latents, and two weight gradients, each over the l0
+   latents that a row keeps (half of n in the first epoch of a nested model, k with topk). Divide
+   the first by 0.7 of what the cores can do at most, the second by a quarter (AVX-512) or 0.4
+   (AVX2) of it; ranking adds some 3 ns for each pre-activation, the update 136 n d bytes of memory
+   traffic however small the batch is, so that batches below some 256 rows are mostly update.
+   Measured on two cores with AVX-512: d = 512, n = 4096, B = 1024, 1,900 latents kept: 72 ms, of
+   which the product 12, ranking 6, decoding 16, gradients 31, update 4. Time grows with n, d and B
+   alike, and with the levels hardly at all: seven cost about a fifth more than one that keeps as
+   many. Encoding one row reads the encoder once, 4 n d bytes at the speed of the memory or cache
+   that holds it; 8 rows and more cost 2 n d operations each at some 0.7 of peak. bench/README.md
+   has every phase beside its floor.
+
    Determinism. Seeds are in the descriptors and the generator is this file's own. The same seed,
    data and instruction path give the same bits for any number of workers. Between paths (scalar,
-   AVX2, AVX-512, NEON) sums are taken in other orders: within 1e-6 of each other for a step
+   AVX2, AVX-512, NEON) sums are taken in other orders: within 2e-6 of each other for a step
    (relative L2).
 
    Numbers. NaN and Inf are found by bit patterns, so -ffast-math does no harm. A row with one is
@@ -2110,6 +2123,12 @@ static const msae_kernels msae__avx2_kernels = {
    AVX2's.
    ------------------------------------------------------------------------------------------ */
 
+#if defined(__GNUC__) && !defined(__clang__) /* GCC 12 warns about its own avx512fintrin.h */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
+
 /* Lanes below `count` set. */
 static MSAE__AVX512 __mmask16 msae__avx512_mask(size_t count) {
     return count >= 16 ? (__mmask16)0xffff : (__mmask16)((1u << count) - 1);
@@ -2121,10 +2140,9 @@ static MSAE__AVX512 __m128 msae__avx512_sum4(__m512 a, __m512 b, __m512 c, __m51
     const __m512 cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
     const __m512 all = _mm512_add_ps(_mm512_shuffle_ps(ab, cd, 0x44), /* a b c d in each lane */
                                      _mm512_shuffle_ps(ab, cd, 0xee));
-    /* (the masked forms keep GCC 12 from warning about its own header) */
     const __m512d wide = _mm512_castps_pd(all);
-    const __m256d low = _mm512_maskz_extractf64x4_pd(0xf, wide, 0);
-    const __m256d high = _mm512_maskz_extractf64x4_pd(0xf, wide, 1);
+    const __m256d low = _mm512_extractf64x4_pd(wide, 0);
+    const __m256d high = _mm512_extractf64x4_pd(wide, 1);
     const __m256 half = _mm256_add_ps(_mm256_castpd_ps(low), _mm256_castpd_ps(high));
     return _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
 }
@@ -2434,6 +2452,10 @@ static const msae_kernels msae__avx512_kernels = {
     msae__avx512_place,
     msae__avx2_adam,
 };
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
 
 /* The best path that the processor has (cpuid) and whose registers the system saves (XCR0). */
 static msae_simd msae__detect_x86(void) {
