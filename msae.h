@@ -2965,7 +2965,7 @@ static void msae__matmul_task(void *context, size_t task, size_t worker) {
 #endif
     }
     for (size_t r = 0; r < p->rows && p->bias; r++) {
-        for (size_t j = 0; j < count; j++) c[r * p->ldc + j] += p->bias[first + j];
+        p->kernels->axpy(c + r * p->ldc, 1, p->bias + first, count);
     }
 }
 

@@ -41,11 +41,13 @@ static double difference(const float *a, const float *b, size_t count) {
 }
 
 static int bench_shape(size_t rows, size_t cols, size_t depth, const bench_options *options,
-                       const msae_parallel *parallel, const bench_blas *blas, double peak) {
+                       const msae_parallel *parallel, const bench_blas *blas) {
     const msae_kernels *kernels = msae__kernels_for(options->simd);
     const double flops = 2.0 * (double)rows * (double)cols * (double)depth;
     const size_t stride = msae__stride(depth);
     static double times[3][BENCH_MAX_ROUNDS], ratios[3][BENCH_MAX_ROUNDS];
+    static double shares[BENCH_MAX_ROUNDS];
+    bench_machine machine = bench_machine_for(options->simd);
     float *a = bench_random(rows * stride, 1), *b = bench_random(cols * depth, 2);
     float *c = bench_random(rows * cols, 3), *out = bench_random(rows * cols, 4);
     float *packed = bench_random(msae__packed_floats(kernels, rows, depth), 5);
@@ -70,6 +72,7 @@ static int bench_shape(size_t rows, size_t cols, size_t depth, const bench_optio
     for (size_t round = 0; round < options->rounds + 1; round++) { /* the first one warms up */
         const size_t at = round ? round - 1 : 0;
         times[0][at] = timed(&p, NULL);
+        shares[at] = flops / times[0][at] * 1e-9 / bench_peak(&machine, parallel);
         for (int k = 0; k < 2; k++) {
             if (!blas[k].sgemm) continue;
             times[k + 1][at] = timed(&p, &blas[k]);
@@ -82,7 +85,7 @@ static int bench_shape(size_t rows, size_t cols, size_t depth, const bench_optio
         printf("{\"bench\":\"gemm\",\"rows\":%zu,\"latents\":%zu,\"inputs\":%zu,\"gflops\":%.2f,"
                "\"of_peak\":%.3f",
                rows, cols, depth, flops / bench_median(times[0], options->rounds) * 1e-9,
-               flops / times[0][options->rounds / 2] * 1e-9 / peak);
+               bench_median(shares, options->rounds));
         for (int k = 0; k < 2; k++) {
             if (!blas[k].sgemm) continue;
             printf(",\"over_%s\":%.3f", k ? "blis" : "openblas",
@@ -92,7 +95,7 @@ static int bench_shape(size_t rows, size_t cols, size_t depth, const bench_optio
     } else {
         const double seconds = bench_median(times[0], options->rounds);
         printf("%6zu %7zu %7zu %10.1f us %8.1f %7.0f %%", rows, cols, depth, seconds * 1e6,
-               flops / seconds * 1e-9, flops / seconds * 1e-7 / peak);
+               flops / seconds * 1e-9, 100 * bench_median(shares, options->rounds));
         for (int k = 0; k < 2; k++) {
             if (blas[k].sgemm) {
                 printf(" %8.2f x", bench_median(ratios[k + 1], options->rounds));
@@ -113,12 +116,10 @@ static int bench_shape(size_t rows, size_t cols, size_t depth, const bench_optio
 int main(int argc, char **argv) {
     bench_options options;
     bench_blas blas[2];
-    bench_machine machine;
     msae_parallel parallel;
     msae_pool *pool;
     msae_error error;
     char line[256];
-    double peak;
     FILE *file;
     memset(&options, 0, sizeof options);
     options.threads = 2;
@@ -131,8 +132,6 @@ int main(int argc, char **argv) {
     parallel = msae_pool_parallel(pool);
     blas[0] = bench_openblas(options.threads);
     blas[1] = bench_blis(options.threads);
-    machine = bench_machine_for(options.simd);
-    peak = bench_peak(&machine, &parallel);
     file = fopen(options.shapes, "r");
     if (!file) return bench_fail(options.shapes, "cannot be opened");
     if (!options.json) {
@@ -148,7 +147,7 @@ int main(int argc, char **argv) {
     while (fgets(line, sizeof line, file)) {
         size_t rows, latents, inputs;
         if (line[0] == '#' || sscanf(line, "%zu %zu %zu", &rows, &latents, &inputs) != 3) continue;
-        if (bench_shape(rows, latents, inputs, &options, &parallel, blas, peak)) return 1;
+        if (bench_shape(rows, latents, inputs, &options, &parallel, blas)) return 1;
     }
     fclose(file);
     msae_pool_free(pool);
