@@ -37,7 +37,7 @@ ifneq ($(shell command -v $(firstword $(CXX)) 2>/dev/null),)
 EXAMPLES += $(BUILD)/examples/cpp
 endif
 
-.PHONY: all help demo test tests golden bench bench-peers install uninstall clean
+.PHONY: all help demo test tests golden benches bench bench-peers install uninstall clean
 .DELETE_ON_ERROR:
 
 all: $(BUILD)/msae $(EXAMPLES) ## the tool and the examples (default)
@@ -55,6 +55,8 @@ tests: $(TESTS) ## builds the tests without running them
 
 golden: $(BUILD)/tests/test_golden ## compares with the vectors in the folder GOLDEN
 	@$(BUILD)/tests/test_golden $(GOLDEN)
+
+benches: $(BENCHES) ## builds the benchmarks without running them
 
 bench: $(BENCHES) ## measures products, selection, steps, encoding, loading and memory
 	@$(BUILD)/bench/bench_gemm $(BENCH_FLAGS)
