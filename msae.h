@@ -2119,8 +2119,7 @@ static const msae_kernels msae__avx2_kernels = {
 };
 
 /* ---------------------------------------------------------------------------------------------
-   Kernels: AVX-512. 32 registers of 16 floats; the gather kernels are where it pays, the rest is
-   AVX2's.
+   Kernels: AVX-512. 32 registers of 16 floats. What memory alone bounds is left to AVX2's.
    ------------------------------------------------------------------------------------------ */
 
 #if defined(__GNUC__) && !defined(__clang__) /* GCC 12 warns about its own avx512fintrin.h */
@@ -2883,6 +2882,7 @@ static size_t msae__packed_floats(const msae_kernels *kernels, size_t rows, size
     return msae__round_up(rows, kernels->mr) * k;
 }
 
+#ifndef MSAE_USE_CBLAS
 /* c [rows, ldc] = A B^T for packed A and b [cols][stride]; panels holds msae__panel_floats. Each
    element is summed in the same order whatever rows and cols are. */
 static void msae__product(const msae_kernels *kernels, const float *packed, size_t rows,
@@ -2909,6 +2909,8 @@ static void msae__product(const msae_kernels *kernels, const float *packed, size
         }
     }
 }
+
+#endif
 
 /* C = A B^T + bias over the workers. A task computes MSAE__LATENT_BLOCK columns; its first one lies
    at c + task * c_block. Row-major C has that as MSAE__LATENT_BLOCK and ldc as its columns; training
@@ -2969,6 +2971,7 @@ static void msae__matmul_task(void *context, size_t task, size_t worker) {
     }
 }
 
+#ifndef MSAE_USE_CBLAS
 /* A panel of A: depth block after depth block, in each one panel of mr rows after the other. */
 static void msae__pack_task(void *context, size_t task, size_t worker) {
     const msae__matmul *p = (const msae__matmul *)context;
@@ -2980,6 +2983,8 @@ static void msae__pack_task(void *context, size_t task, size_t worker) {
                          p->a_stride, msae__min(mr, p->rows - i), depth);
     }
 }
+
+#endif
 
 static void msae__run_matmul(const msae__matmul *p, const msae_parallel *parallel) {
 #ifndef MSAE_USE_CBLAS

@@ -70,6 +70,64 @@ static void dots(void) {
     }
 }
 
+static void differences(void) {
+    FOR_EACH_PATH(simd) {
+        const msae_kernels *kernels = msae__kernels_for(simd);
+        for (size_t n = 0; n <= TAIL; n++) {
+            float *x = test_random_floats(n, n + 1, 1), *mean = test_random_floats(n + 9, n, 1);
+            test_fence out = random_output(n + 99, n, n % 9);
+            size_t wrong = 0;
+            kernels->center(floats_of(&out), x + 1, mean, 1.7f, n);
+            for (size_t i = 0; i < n; i++) {
+                wrong += floats_of(&out)[i] != (x[i + 1] - mean[i]) * 1.7f;
+            }
+            kernels->center(x + 1, x + 1, mean, 1.7f, n); /* in place */
+            note_path(kernels, n, 0, 0);
+            CHECK(wrong == 0 && test_same(x + 1, floats_of(&out), n));
+            free(x);
+            free(mean);
+            test_fence_close(&out);
+        }
+    }
+}
+
+/* Every half there is, against its definition; every tail. */
+static void halves(void) {
+    enum { ALL = 65536 };
+    unsigned char *half = (unsigned char *)test_alloc(2 * ALL);
+    for (size_t i = 0; i < ALL; i++) {
+        half[2 * i] = (unsigned char)(i & 255);
+        half[2 * i + 1] = (unsigned char)(i >> 8);
+    }
+    FOR_EACH_PATH(simd) {
+        const msae_kernels *kernels = msae__kernels_for(simd);
+        float *out = test_floats(ALL);
+        size_t wrong = 0;
+        kernels->from_half(out, half, ALL);
+        for (size_t i = 0; i < ALL; i++) {
+            const int exponent = (int)(i >> 10 & 31), fraction = (int)(i & 1023);
+            const double size =
+                exponent ? ldexp(1024 + fraction, exponent - 25) : ldexp(fraction, -24);
+            if (exponent == 31)
+                wrong += fraction ? !isnan(out[i]) : out[i] != (i >> 15 ? -INFINITY : INFINITY);
+            else
+                wrong += (double)out[i] != (i >> 15 ? -size : size);
+            wrong += !isnan(out[i]) && !signbit(out[i]) != !(i >> 15);
+        }
+        note_path(kernels, ALL, 0, 0);
+        CHECK(wrong == 0);
+        for (size_t n = 0; n <= TAIL; n++) {
+            test_fence few = random_output(n, n, n % 9);
+            kernels->from_half(floats_of(&few), half + 2 * 15000 + 2 * n, n);
+            note_path(kernels, n, 0, 0);
+            CHECK(test_same(floats_of(&few), out + 15000 + n, n));
+            test_fence_close(&few);
+        }
+        free(out);
+    }
+    free(half);
+}
+
 static void axpys(void) {
     FOR_EACH_PATH(simd) {
         const msae_kernels *kernels = msae__kernels_for(simd);
@@ -550,6 +608,8 @@ static void adam_steps(void) {
 
 int main(void) {
     RUN(dots);
+    RUN(differences);
+    RUN(halves);
     RUN(axpys);
     RUN(register_tiles);
     RUN(tiles_of_dots);
