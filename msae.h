@@ -92,7 +92,7 @@
    8 B l0 d for the rest: decoding, d loss / d latents, and two weight gradients, each over the l0
    latents that a row keeps (half of n in the first epoch of a nested model, k with topk). Divide
    the first by 0.7 of what the cores can do at most, the second by a quarter (AVX-512) or 0.4
-   (AVX2) of it; ranking adds some 3 ns for each pre-activation, the update 136 n d bytes of memory
+   (AVX2) of it; ranking adds some 3 ns for each pre-activation, the update 68 n d bytes of memory
    traffic however small the batch is, so that batches below some 256 rows are mostly update.
    Measured on two cores with AVX-512: d = 512, n = 4096, B = 1024, 1,900 latents kept: 72 ms, of
    which the product 12, ranking 6, decoding 16, gradients 31, update 4. Time grows with n, d and B
@@ -228,8 +228,8 @@ MSAE_API msae_parallel msae_pool_parallel(msae_pool *pool);
 typedef enum msae_simd {
     MSAE_SIMD_AUTO = 0,
     MSAE_SIMD_SCALAR,
-    MSAE_SIMD_AVX2,   /* with FMA */
-    MSAE_SIMD_AVX512, /* F, with AVX2 and FMA */
+    MSAE_SIMD_AVX2,   /* with FMA and F16C */
+    MSAE_SIMD_AVX512, /* F, BW and VL, with all of the above */
     MSAE_SIMD_NEON,   /* aarch64 */
     MSAE_SIMD_COUNT
 } msae_simd;
@@ -884,7 +884,7 @@ MSAE_API msae_status msae_write_npy(const char *path, const float *x, size_t row
 #define MSAE__AVX2
 #define MSAE__AVX512
 #include <intrin.h>
-#elif defined(__aarch64__) && defined(__ARM_NEON)
+#elif defined(__aarch64__) && defined(__ARM_NEON) && !defined(__AARCH64EB__)
 #define MSAE__HAS_NEON
 #endif
 #endif
@@ -1414,12 +1414,15 @@ static void msae__scalar_center(float *out, const float *x, const float *mean, f
     for (size_t i = 0; i < n; i++) out[i] = (x[i] - mean[i]) * scale;
 }
 
-/* The exponent is moved by a product, which also gets denormals right. */
+/* Denormal halves are normal floats; they come from an integer, because -ffast-math may have set
+   the processor to take denormal floats for zero. */
 static float msae__half_to_float(uint32_t half) {
-    uint32_t sign = (half & 0x8000u) << 16, rest = half & 0x7fffu;
-    float value = msae__bits_float(rest << 13) * msae__bits_float(0x77800000u); /* 2^112 */
-    uint32_t bits = rest >= 0x7c00u ? 0x7f800000u | rest << 13 : msae__float_bits(value);
-    return msae__bits_float(bits | sign);
+    const uint32_t sign = (half & 0x8000u) << 16, rest = half & 0x7fffu;
+    if (rest < 0x400u) {
+        return msae__bits_float(msae__float_bits((float)rest * 5.9604644775390625e-8f) | sign);
+    }
+    if (rest >= 0x7c00u) return msae__bits_float(0x7f800000u | rest << 13 | sign);
+    return msae__bits_float(((rest << 13) + (112u << 23)) | sign);
 }
 
 static void msae__scalar_from_half(float *out, const unsigned char *half, size_t n) {
@@ -1444,7 +1447,7 @@ static void msae__scalar_dots(float *c, size_t ldc, const float *a, size_t a_str
 static void msae__scalar_pack(float *out, size_t width, const float *x, size_t stride, size_t rows,
                               size_t depth) {
     for (size_t i = 0; i < width; i++) {
-        const float *row = x + i * stride;
+        const float *row = i < rows ? x + i * stride : x;
         for (size_t s = 0; s < depth; s++) out[s * width + i] = i < rows ? row[s] : 0;
     }
 }
@@ -1713,6 +1716,37 @@ static MSAE__AVX2 void msae__avx2_store4(float *c, __m128 four, size_t cols) {
     for (size_t j = 0; j < cols; j++) c[j] = out[j];
 }
 
+/* One row of a: four rows of b stream by side by side, each into two accumulators. */
+static MSAE__AVX2 void msae__avx2_dots_one(float *c, const float *a, const float *const b[4],
+                                           size_t cols, size_t depth) {
+    const __m256 zero = _mm256_setzero_ps();
+    __m256 p0 = zero, p1 = zero, p2 = zero, p3 = zero, q0 = zero, q1 = zero, q2 = zero, q3 = zero;
+    size_t s = 0;
+    for (; s + 16 <= depth; s += 16) {
+        const __m256 p = _mm256_loadu_ps(a + s), q = _mm256_loadu_ps(a + s + 8);
+        p0 = _mm256_fmadd_ps(p, _mm256_loadu_ps(b[0] + s), p0);
+        q0 = _mm256_fmadd_ps(q, _mm256_loadu_ps(b[0] + s + 8), q0);
+        p1 = _mm256_fmadd_ps(p, _mm256_loadu_ps(b[1] + s), p1);
+        q1 = _mm256_fmadd_ps(q, _mm256_loadu_ps(b[1] + s + 8), q1);
+        p2 = _mm256_fmadd_ps(p, _mm256_loadu_ps(b[2] + s), p2);
+        q2 = _mm256_fmadd_ps(q, _mm256_loadu_ps(b[2] + s + 8), q2);
+        p3 = _mm256_fmadd_ps(p, _mm256_loadu_ps(b[3] + s), p3);
+        q3 = _mm256_fmadd_ps(q, _mm256_loadu_ps(b[3] + s + 8), q3);
+    }
+    for (; s < depth; s += 8) {
+        const __m256i mask = msae__avx2_mask(msae__min(depth - s, 8));
+        const __m256 p = _mm256_maskload_ps(a + s, mask);
+        p0 = _mm256_fmadd_ps(p, _mm256_maskload_ps(b[0] + s, mask), p0);
+        p1 = _mm256_fmadd_ps(p, _mm256_maskload_ps(b[1] + s, mask), p1);
+        p2 = _mm256_fmadd_ps(p, _mm256_maskload_ps(b[2] + s, mask), p2);
+        p3 = _mm256_fmadd_ps(p, _mm256_maskload_ps(b[3] + s, mask), p3);
+    }
+    msae__avx2_store4(c,
+                      msae__avx2_sum4(_mm256_add_ps(p0, q0), _mm256_add_ps(p1, q1),
+                                      _mm256_add_ps(p2, q2), _mm256_add_ps(p3, q3)),
+                      cols);
+}
+
 /* A 3 x 4 tile of dots: 12 accumulators, three vectors of a, one of b at a time. Rows that are not
    there are replaced by the first one, and their dots dropped. */
 static MSAE__AVX2 void msae__avx2_dots(float *c, size_t ldc, const float *a, size_t a_stride,
@@ -1720,6 +1754,11 @@ static MSAE__AVX2 void msae__avx2_dots(float *c, size_t ldc, const float *a, siz
                                        size_t depth) {
     const float *b1 = cols > 1 ? b + b_stride : b;
     const float *b2 = cols > 2 ? b + 2 * b_stride : b, *b3 = cols > 3 ? b + 3 * b_stride : b;
+    if (rows == 1) {
+        const float *const all[4] = {b, b1, b2, b3};
+        msae__avx2_dots_one(c, a, all, cols, depth);
+        return;
+    }
     for (size_t i = 0; i < rows; i += 3, c += 3 * ldc, a += 3 * a_stride) {
         const float *a1 = i + 1 < rows ? a + a_stride : a, *a2 = i + 2 < rows ? a1 + a_stride : a;
         const __m256 zero = _mm256_setzero_ps();
@@ -1789,7 +1828,7 @@ static MSAE__AVX2 void msae__avx2_pack(float *out, size_t width, const float *x,
         }
     }
     for (size_t left = i, k = 0; k < width; k++) {
-        const float *row = x + k * stride;
+        const float *row = k < rows ? x + k * stride : x;
         for (size_t s = k < left ? whole : 0; s < depth; s++) {
             out[s * width + k] = k < rows ? row[s] : 0;
         }
@@ -2146,6 +2185,35 @@ static MSAE__AVX512 __m128 msae__avx512_sum4(__m512 a, __m512 b, __m512 c, __m51
     return _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
 }
 
+/* One row of a: four rows of b stream by side by side, each into two accumulators. */
+static MSAE__AVX512 __m128 msae__avx512_dots_one(const float *a, const float *const b[4],
+                                                 size_t depth) {
+    const __m512 zero = _mm512_setzero_ps();
+    __m512 p0 = zero, p1 = zero, p2 = zero, p3 = zero, q0 = zero, q1 = zero, q2 = zero, q3 = zero;
+    size_t s = 0;
+    for (; s + 32 <= depth; s += 32) {
+        const __m512 p = _mm512_loadu_ps(a + s), q = _mm512_loadu_ps(a + s + 16);
+        p0 = _mm512_fmadd_ps(p, _mm512_loadu_ps(b[0] + s), p0);
+        q0 = _mm512_fmadd_ps(q, _mm512_loadu_ps(b[0] + s + 16), q0);
+        p1 = _mm512_fmadd_ps(p, _mm512_loadu_ps(b[1] + s), p1);
+        q1 = _mm512_fmadd_ps(q, _mm512_loadu_ps(b[1] + s + 16), q1);
+        p2 = _mm512_fmadd_ps(p, _mm512_loadu_ps(b[2] + s), p2);
+        q2 = _mm512_fmadd_ps(q, _mm512_loadu_ps(b[2] + s + 16), q2);
+        p3 = _mm512_fmadd_ps(p, _mm512_loadu_ps(b[3] + s), p3);
+        q3 = _mm512_fmadd_ps(q, _mm512_loadu_ps(b[3] + s + 16), q3);
+    }
+    for (; s < depth; s += 16) {
+        const __mmask16 mask = msae__avx512_mask(depth - s);
+        const __m512 p = _mm512_maskz_loadu_ps(mask, a + s);
+        p0 = _mm512_fmadd_ps(p, _mm512_maskz_loadu_ps(mask, b[0] + s), p0);
+        p1 = _mm512_fmadd_ps(p, _mm512_maskz_loadu_ps(mask, b[1] + s), p1);
+        p2 = _mm512_fmadd_ps(p, _mm512_maskz_loadu_ps(mask, b[2] + s), p2);
+        p3 = _mm512_fmadd_ps(p, _mm512_maskz_loadu_ps(mask, b[3] + s), p3);
+    }
+    return msae__avx512_sum4(_mm512_add_ps(p0, q0), _mm512_add_ps(p1, q1), _mm512_add_ps(p2, q2),
+                             _mm512_add_ps(p3, q3));
+}
+
 /* A 4 x 4 tile of dots: 16 accumulators, the vectors of b, one of a at a time. Rows that are not
    there are replaced by the first one, and their dots dropped. */
 static MSAE__AVX512 void msae__avx512_dots(float *c, size_t ldc, const float *a, size_t a_stride,
@@ -2154,6 +2222,11 @@ static MSAE__AVX512 void msae__avx512_dots(float *c, size_t ldc, const float *a,
     const float *b1 = cols > 1 ? b + b_stride : b, *b2 = cols > 2 ? b + 2 * b_stride : b;
     const float *b3 = cols > 3 ? b + 3 * b_stride : b;
     const __mmask8 there = (__mmask8)((1u << cols) - 1);
+    if (rows == 1) {
+        const float *const all[4] = {b, b1, b2, b3};
+        _mm_mask_storeu_ps(c, there, msae__avx512_dots_one(a, all, depth));
+        return;
+    }
     for (size_t i = 0; i < rows; i += 4, c += 4 * ldc, a += 4 * a_stride) {
         const float *a0 = a, *a1 = i + 1 < rows ? a + a_stride : a;
         const float *a2 = i + 2 < rows ? a1 + a_stride : a, *a3 = i + 3 < rows ? a2 + a_stride : a;
@@ -2517,6 +2590,10 @@ static float msae__neon_dot(const float *a, const float *b, size_t n) {
 static void msae__neon_dots(float *c, size_t ldc, const float *a, size_t a_stride, size_t rows,
                             const float *b, size_t b_stride, size_t cols, size_t depth) {
     const size_t whole = depth / 4 * 4;
+    if (rows == 1) {
+        for (size_t j = 0; j < cols; j++) c[j] = msae__neon_dot(a, b + j * b_stride, depth);
+        return;
+    }
     for (size_t first = 0; first < rows; first += 4) {
         const float *x[4], *y[4];
         float32x4_t sum[4][4];
@@ -2562,7 +2639,7 @@ static void msae__neon_pack(float *out, size_t width, const float *x, size_t str
         }
     }
     for (size_t left = i, k = 0; k < width; k++) {
-        const float *row = x + k * stride;
+        const float *row = k < rows ? x + k * stride : x;
         for (size_t s = k < left ? whole : 0; s < depth; s++) {
             out[s * width + k] = k < rows ? row[s] : 0;
         }
@@ -2929,14 +3006,8 @@ typedef struct msae__matmul {
 /* Rows of A that stay in the first-level cache while tiles of dots read B where it lies. */
 #define MSAE__DOT_ROWS 12
 
-/* The product of a few rows and `count` rows of B. A single row streams through B once. */
+/* The product of a few rows and `count` rows of B. */
 static void msae__few_rows(const msae__matmul *p, const float *b, size_t count, float *c) {
-    if (p->rows == 1) {
-        for (size_t j = 0; j < count; j++) {
-            c[j] = p->kernels->dot(p->a, b + j * p->b_stride, p->depth);
-        }
-        return;
-    }
     for (size_t first = 0; first < p->rows; first += MSAE__DOT_ROWS) {
         const size_t last = msae__min(first + MSAE__DOT_ROWS, p->rows);
         for (size_t j = 0; j < count; j += 4) {
@@ -3157,7 +3228,7 @@ static int msae__floors(const msae__cut *cuts, size_t levels, int32_t lowest, in
 }
 
 /* Of a row of pre-activations, the k largest active ones as codes, in the order of the latents.
-   keys [n], scratch [2 cut_room(n)]. Returns their number. */
+   room [n], scratch [2 cut_room(n)]. Returns their number. */
 static size_t msae__top_codes(const msae_kernels *kernels, const float *pre, size_t n, size_t k,
                               msae_activation activation, msae_code *codes, int32_t *room,
                               int32_t *scratch) {
@@ -3306,7 +3377,9 @@ MSAE_API msae_status msae_model_desc_resolve(const msae_model_desc *desc, msae_m
     if (r.n_latents == 0 || r.n_latents >= UINT32_MAX) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "the number of latents is out of range");
     }
-    if (!msae__mul(r.n_inputs, r.n_latents, &values) || values > SIZE_MAX / 16 / sizeof(float)) {
+    /* (the second line is for 32 bits: no array of a tile or of all workers can overflow) */
+    if (!msae__mul(r.n_inputs, r.n_latents, &values) || values > SIZE_MAX / 16 / sizeof(float) ||
+        r.n_inputs > SIZE_MAX / 16384 || r.n_latents > SIZE_MAX / 16384) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "inputs times latents is too large");
     }
     if ((unsigned)r.recipe >= MSAE_RECIPE_COUNT) {
@@ -4162,8 +4235,9 @@ typedef struct msae__row {
     double norm;      /* ||x|| */
     double spread;    /* ||x - m||^2, what nmse divides by */
     double squared_error[MSAE_MAX_LEVELS]; /* of each level; cosine: the loss itself */
-    double sparse;                         /* the row's sparsity term */
-    size_t l0;                             /* active latents */
+    uint64_t zero_levels; /* cosine: a bit for each level whose reconstruction is zero */
+    double sparse;        /* the row's sparsity term */
+    size_t l0;            /* active latents */
 } msae__row;
 
 /* A kept latent of a batch (batchtopk). */
@@ -4210,7 +4284,8 @@ struct msae_train_workspace {
     float *projection; /* <graddec_j, decoder_j> [n] */
     double *squares;   /* of the gradients of a block of latents [blocks] */
 
-    uint32_t *fired; /* how often each latent was active in this window [n] */
+    uint32_t *fired;     /* how often each latent was active in this window [n] .. */
+    uint32_t *fired_now; /* .. and in the batch whose gradients these are [n] */
     uint64_t window_steps, window_rows;
     size_t dead; /* dead latents of the last full window */
     int had_window;
@@ -4296,13 +4371,12 @@ static void msae__train_layout(msae_trainer *trainer, msae__arena *arena) {
     ws->levels = MSAE__TAKE(arena, float, panels *rows *levels *MSAE__PANEL);
     ws->start = MSAE__TAKE(arena, float, panels *MSAE__PANEL);
     ws->partial = MSAE__TAKE(arena, double, panels *rows *levels * 3);
-    if (model->log_threshold || model->recipe == MSAE_RECIPE_JUMPRELU) {
-        ws->theta = MSAE__TAKE(arena, float, n);
-    }
+    if (model->recipe == MSAE_RECIPE_JUMPRELU) ws->theta = MSAE__TAKE(arena, float, n);
     ws->norms = MSAE__TAKE(arena, float, n);
     ws->projection = MSAE__TAKE(arena, float, n);
     ws->squares = MSAE__TAKE(arena, double, msae__blocks(model));
     ws->fired = MSAE__TAKE(arena, uint32_t, n);
+    ws->fired_now = MSAE__TAKE(arena, uint32_t, n);
     if (batchtopk) {
         ws->kept_room = rows * n + trainer->desc.batch * trainer->desc.model.k;
         ws->kept = MSAE__TAKE(arena, msae__kept, ws->kept_room);
@@ -4481,6 +4555,21 @@ static void msae__to_panels(const struct msae_train_workspace *ws, float *panels
     }
 }
 
+/* sum x_i^2 in double; short pieces in float where that neither overflows nor vanishes. */
+static double msae__squares(const msae_kernels *kernels, const float *x, size_t n) {
+    double sum = 0;
+    for (size_t c = 0; c < n; c += MSAE__PANEL) {
+        const size_t width = msae__min(MSAE__PANEL, n - c);
+        const float piece = kernels->dot(x + c, x + c, width);
+        if (piece > 1e-30f && piece < 1e30f) {
+            sum += (double)piece;
+        } else {
+            for (size_t i = c; i < c + width; i++) sum += (double)x[i] * (double)x[i];
+        }
+    }
+    return sum;
+}
+
 /* Loads a row: target in the model's space and what the loss needs to know of it. */
 static void msae__load_row_task(void *context, size_t r, size_t worker) {
     const msae__batch *batch = (const msae__batch *)context;
@@ -4490,19 +4579,14 @@ static void msae__load_row_task(void *context, size_t r, size_t worker) {
     const size_t d = model->n_inputs;
     float *target = ws->row + worker * ws->stride, *centred = ws->centred + r * ws->stride;
     msae__row *row = ws->rows + r;
-    double norm = 0;
     memset(row, 0, sizeof *row);
     msae_data_read(batch->data, msae__batch_row(batch, r), 1, centred);
     row->bad = !msae__row_is_finite(centred, d);
     if (row->bad) memset(centred, 0, d * sizeof *centred);
     msae__to_model_space(model, centred, target);
+    row->norm = sqrt(msae__squares(model->kernels, target, d));
     model->kernels->center(centred, target, m, 1, d);
-    for (size_t c = 0; c < d; c += MSAE__PANEL) { /* in double but for short pieces */
-        const size_t width = msae__min(MSAE__PANEL, d - c);
-        norm += (double)model->kernels->dot(target + c, target + c, width);
-        row->spread += (double)model->kernels->dot(centred + c, centred + c, width);
-    }
-    row->norm = sqrt(norm);
+    row->spread = msae__squares(model->kernels, centred, d);
     memcpy(centred, target, d * sizeof *centred);
     msae__to_encoder_input(model, centred, row->moments);
     msae__to_panels(ws, ws->inputs, r, centred, d, 0);
@@ -4742,31 +4826,38 @@ static void msae__finish_panel(const msae__batch *batch, size_t panel, size_t r)
     const msae__row *row = ws->rows + r;
     const msae_loss loss = batch->trainer->desc.loss;
     const size_t levels = model->n_levels;
+    const size_t width = msae__min(MSAE__PANEL, model->n_inputs - panel * MSAE__PANEL);
     const float *target = ws->target + (panel * ws->tile_rows + r) * MSAE__PANEL;
     float *here = msae__level_panel(batch, panel, r);
     float errors[MSAE_MAX_LEVELS], factors[MSAE_MAX_LEVELS];
     double *sums = ws->partial + (panel * ws->tile_rows + r) * levels * 3;
     model->kernels->reconstruct(here, levels, ws->start + panel * MSAE__PANEL, target,
                                 row->moments[1], row->moments[0], errors);
-    if (loss == MSAE_LOSS_COSINE) {
-        const size_t width = msae__min(MSAE__PANEL, model->n_inputs - panel * MSAE__PANEL);
-        for (size_t i = 0; i < levels; i++, here += MSAE__PANEL) {
-            sums[3 * i + 1] = sums[3 * i + 2] = 0;
+    for (size_t i = 0; i < levels; i++) {
+        double *sum = sums + 3 * i;
+        sum[0] = (double)errors[i];
+        sum[1] = sum[2] = 0;
+        if (loss == MSAE_LOSS_COSINE) {
             for (size_t c = 0; c < width; c++) {
-                sums[3 * i + 1] += (double)here[c] * target[c];
-                sums[3 * i + 2] += (double)here[c] * here[c];
+                sum[1] += (double)here[i * MSAE__PANEL + c] * target[c];
+                sum[2] += (double)here[i * MSAE__PANEL + c] * here[i * MSAE__PANEL + c];
+            }
+        } else if (!(errors[i] > 1e-30f && errors[i] < 1e30f)) { /* float cannot hold the squares */
+            sum[0] = 0;
+            for (size_t c = 0; c < width; c++) {
+                const double off = (double)here[i * MSAE__PANEL + c] - target[c];
+                sum[0] += off * off;
             }
         }
-        return;
     }
+    if (loss == MSAE_LOSS_COSINE || !batch->backward) return;
     for (size_t i = 0; i < levels; i++) {
         const double divisor = loss == MSAE_LOSS_NMSE ? row->spread : (double)model->n_inputs;
-        sums[3 * i] = errors[i];
         factors[i] = msae__row_has_loss(batch, row)
                          ? (float)(2 * batch->coefficient[i] * row->moments[1] / divisor)
                          : 0;
     }
-    if (batch->backward) model->kernels->residuals(here, levels, target, factors);
+    model->kernels->residuals(here, levels, target, factors);
 }
 
 /* A panel of columns for some rows: sums of decoder rows level by level, block after block, then
@@ -4836,8 +4927,9 @@ static void msae__loss_task(void *context, size_t r, size_t worker) {
         if (loss != MSAE_LOSS_COSINE) continue;
         norms = sqrt(sums[2]) * row->norm;
         to_r = to_x = 0;
-        row->squared_error[i] = -1; /* without a loss */
-        if (!row->bad && norms > 0) {
+        row->squared_error[i] = 0;
+        if (!row->bad && norms == 0) row->zero_levels |= (uint64_t)1 << i;
+        if (!row->bad && norms != 0) {
             cosine = sums[1] / norms;
             off = 1 - cosine;
             row->squared_error[i] = off * off;
@@ -4964,7 +5056,7 @@ static void msae__bias_gradient(const msae__batch *batch, size_t latent, const f
         fired += values[e] != 0;
     }
     batch->trainer->grad.latent_bias[latent] += (sums[0] + sums[1]) + (sums[2] + sums[3]);
-    batch->ws->fired[latent] += fired;
+    batch->ws->fired_now[latent] += fired;
 }
 
 /* Gradients of a block of latents, over all rows of the tile. dz and the decoder's gradient read
@@ -4982,6 +5074,7 @@ static void msae__latent_gradients(const msae__batch *batch, size_t block, size_
         memset(trainer->grad.decoder + first * d, 0, count * d * sizeof(float));
         memset(trainer->grad.encoder + first * d, 0, count * d * sizeof(float));
         memset(trainer->grad.latent_bias + first, 0, count * sizeof(float));
+        memset(ws->fired_now + first, 0, count * sizeof *ws->fired_now);
         if (ws->relu) memset(trainer->grad.log_threshold + first, 0, count * sizeof(float));
     }
     msae__list_latents(batch, block, worker, &lists);
@@ -5242,7 +5335,10 @@ static msae_status msae__run_tiles(msae__batch *batch, size_t total, float *reco
             msae_status status = msae__load_tile(batch, NULL, error);
             if (status != MSAE_OK) return status;
         }
-        for (size_t r = 0; r < batch->rows; r++) ws->rows[r].l0 = 0;
+        for (size_t r = 0; r < batch->rows; r++) {
+            ws->rows[r].l0 = 0;
+            ws->rows[r].zero_levels = 0;
+        }
         if (model->recipe != MSAE_RECIPE_BATCHTOPK) msae__encode_tile(batch);
         msae__parallel_for(parallel, batch->rows, msae__select_task, batch);
         msae__parallel_for(parallel, panels * msae__ceil_div(batch->rows, msae__decode_rows(batch)),
@@ -5252,10 +5348,8 @@ static msae_status msae__run_tiles(msae__batch *batch, size_t total, float *reco
         for (size_t r = 0; r < batch->rows; r++) { /* in the order of the rows */
             const msae__row *row = ws->rows + r;
             for (size_t i = 0; i < levels; i++) {
-                if (row->squared_error[i] >= 0)
-                    stats->level_loss[i] += row->squared_error[i];
-                else if (msae__row_has_loss(batch, row))
-                    zero_rows[i]++;
+                stats->level_loss[i] += row->squared_error[i];
+                if (msae__row_has_loss(batch, row)) zero_rows[i] += row->zero_levels >> i & 1;
             }
             *sparse += row->sparse;
             stats->l0 += (double)row->l0;
@@ -5452,6 +5546,7 @@ static void msae__advance_window(msae_trainer *trainer) {
     const size_t n = trainer->model.n_latents;
     ws->window_steps++;
     ws->window_rows += ws->gradient_rows;
+    for (size_t j = 0; j < n; j++) ws->fired[j] += ws->fired_now[j];
     if (!ws->had_window) ws->dead = msae__count_dead(ws, n);
     if (ws->window_steps == MSAE__WINDOW_STEPS) {
         ws->dead = msae__count_dead(ws, n);

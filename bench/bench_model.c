@@ -72,6 +72,10 @@ static int bench_load(const msae_model *model, const bench_options *options) {
         msae_model loaded;
         long size;
         void *bytes;
+        if (!file) {
+            failed = bench_fail(path, "cannot be opened");
+            break;
+        }
         fseek(file, 0, SEEK_END);
         size = ftell(file);
         rewind(file);

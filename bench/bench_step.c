@@ -219,6 +219,8 @@ int main(int argc, char **argv) {
         data = random_rows(4 * options.batch, options.inputs ? options.inputs : 512);
     } else if (msae_data_load_file(&data, options.data, NULL, NULL, &error) != MSAE_OK) {
         return bench_fail(options.data, error.message);
+    } else if (options.inputs && options.inputs < data.cols) {
+        return bench_fail("--inputs", "fewer than the data has");
     } else if (options.inputs > data.cols) {
         widen(&data, options.inputs);
     }

@@ -2,7 +2,7 @@
 #include "test.h"
 
 /* More rows and latents than any tile holds, and no multiple of one. */
-enum { D = 33, N = 201, ROWS = 331, STEPS = 4, K = 9 };
+enum { D = 33, N = 201, ROWS = 523, STEPS = 4, K = 9 };
 
 /* ---------------------------------------------------------------------------------------------
    Hooks

@@ -3,7 +3,7 @@
 #include "test.h"
 
 /* More rows than a tile has; one of the last tile is the bad one where there is one. */
-enum { D = 11, N = 40, ROWS = 290, BAD_ROW = 271 };
+enum { D = 11, N = 40, ROWS = 590, BAD_ROW = 571 };
 
 static msae_train_desc desc_of(const test_recipe *recipe) {
     msae_train_desc desc = test_desc(recipe, D, N);
@@ -782,6 +782,69 @@ static void steps_allocate_nothing(void) {
     free(x);
 }
 
+/* Squares that float cannot hold, or that vanish in it, are still the loss's divisor. */
+static void rows_of_any_size_have_a_loss(void) {
+    static const float sizes[] = {1e-24f, 1e-10f, 1, 1e10f, 1e19f};
+    for (size_t i = 0; i < COUNT(sizes); i++) {
+        msae_trainer trainer;
+        msae_train_desc desc = test_desc(&test_recipes[0], 4, 8);
+        float x[8] = {1, 2, -1, 3, 0.5f, 0, 0, -1};
+        msae_data data = msae_data_view(x, 2, 4);
+        msae_step_stats stats;
+        for (size_t k = 0; k < 8; k++) x[k] *= sizes[i];
+        for (int loss = MSAE_LOSS_NMSE; loss <= MSAE_LOSS_COSINE; loss += 2) {
+            desc.loss = (msae_loss)loss;
+            if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL))) return;
+            test_note("size %g, loss %d", (double)sizes[i], loss);
+            memset(&stats, 0, sizeof stats);
+            CHECK_STATUS(MSAE_OK,
+                         msae_train_forward(&trainer, &data, NULL, 2, NULL, NULL, &stats, NULL));
+            CHECK(stats.rows == 2 && stats.rows_left_out == 0);
+            CHECK(stats.loss > 0.1 && stats.loss < 2);
+            msae_trainer_free(&trainer);
+        }
+    }
+}
+
+/* Pre-activations of Inf - Inf: the loss is no number, whatever the rows' other losses are. */
+static void a_loss_that_is_no_number_is_refused(void) {
+    for (int activation = MSAE_ACTIVATION_IDENTITY; activation <= MSAE_ACTIVATION_ABS;
+         activation++) {
+        msae_trainer trainer;
+        msae_train_desc desc = test_desc(&test_recipes[0], 2, 8);
+        const float x[4] = {4, 4, 1, 2};
+        msae_data data = msae_data_view(x, 2, 2);
+        desc.loss = MSAE_LOSS_MSE;
+        desc.model.activation = (msae_activation)activation;
+        if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL))) return;
+        for (size_t i = 0; i < 16; i++) trainer.model.encoder[i] = i % 2 ? -3e38f : 3e38f;
+        test_note("activation %d", activation);
+        CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
+                     msae_train_gradients(&trainer, &data, NULL, 2, NULL, NULL));
+        CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
+                     msae_train_forward(&trainer, &data, NULL, 2, NULL, NULL, NULL, NULL));
+        msae_trainer_free(&trainer);
+    }
+}
+
+/* Activity counts once for each step taken, however often its gradients were computed. */
+static void activity_counts_once_a_step(void) {
+    msae_trainer trainer;
+    msae_train_desc desc = test_desc(&test_recipes[0], 4, 8);
+    const float x[8] = {1, 0.5f, 0, 0, -1, 0.5f, 0, 0};
+    msae_data data = msae_data_view(x, 2, 4);
+    desc.loss = MSAE_LOSS_COSINE; /* a row without a reconstruction: tiles run twice */
+    if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL))) return;
+    for (size_t i = 0; i < 32; i++) trainer.model.encoder[i] = i == 0;
+    for (int i = 0; i < 3; i++) {
+        CHECK_STATUS(MSAE_OK, msae_train_gradients(&trainer, &data, NULL, 2, NULL, NULL));
+    }
+    CHECK_STATUS(MSAE_OK, msae_train_update(&trainer, NULL, NULL));
+    CHECK(trainer.workspace->window_rows == 2);
+    for (size_t j = 0; j < 8; j++) CHECK(trainer.workspace->fired[j] == (j == 0));
+    msae_trainer_free(&trainer);
+}
+
 int main(void) {
     RUN(two_halves_are_one_step);
     RUN(gradients_from_elsewhere);
@@ -795,6 +858,9 @@ int main(void) {
     RUN(bad_rows_are_skipped_on_request);
     RUN(batches_of_bad_rows_only);
     RUN(rows_without_a_loss_are_left_out);
+    RUN(rows_of_any_size_have_a_loss);
+    RUN(a_loss_that_is_no_number_is_refused);
+    RUN(activity_counts_once_a_step);
     RUN(dead_latents_are_counted);
     RUN(epoch_schedules);
     RUN(cosine_schedule);
