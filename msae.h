@@ -93,9 +93,9 @@
    latents that a row keeps (half of n in the first epoch of a nested model, k with topk). Divide
    the first by 0.7 of what the cores can do at most, the second by a quarter (AVX-512) or 0.4
    (AVX2) of it; ranking adds some 3 ns for each pre-activation, the update 68 n d bytes of memory
-   traffic however small the batch is, so that batches below some 256 rows are mostly update.
-   Measured on two cores with AVX-512: d = 512, n = 4096, B = 1024, 1,900 latents kept: 72 ms, of
-   which the product 12, ranking 6, decoding 16, gradients 31, update 4. Time grows with n, d and B
+   traffic however small the batch is: a fifth of a step at 256 rows, two fifths at 64. Measured on
+   two cores with AVX-512: d = 512, n = 4096, B = 1024, 1,900 latents kept: 68 ms, of which the
+   product 11, ranking 6, decoding 16, gradients 30, update 4. Time grows with n, d and B
    alike, and with the levels hardly at all: seven cost about a fifth more than one that keeps as
    many. Encoding one row reads the encoder once, 4 n d bytes at the speed of the memory or cache
    that holds it; 8 rows and more cost 2 n d operations each at some 0.7 of peak. bench/README.md
@@ -1716,37 +1716,6 @@ static MSAE__AVX2 void msae__avx2_store4(float *c, __m128 four, size_t cols) {
     for (size_t j = 0; j < cols; j++) c[j] = out[j];
 }
 
-/* One row of a: four rows of b stream by side by side, each into two accumulators. */
-static MSAE__AVX2 void msae__avx2_dots_one(float *c, const float *a, const float *const b[4],
-                                           size_t cols, size_t depth) {
-    const __m256 zero = _mm256_setzero_ps();
-    __m256 p0 = zero, p1 = zero, p2 = zero, p3 = zero, q0 = zero, q1 = zero, q2 = zero, q3 = zero;
-    size_t s = 0;
-    for (; s + 16 <= depth; s += 16) {
-        const __m256 p = _mm256_loadu_ps(a + s), q = _mm256_loadu_ps(a + s + 8);
-        p0 = _mm256_fmadd_ps(p, _mm256_loadu_ps(b[0] + s), p0);
-        q0 = _mm256_fmadd_ps(q, _mm256_loadu_ps(b[0] + s + 8), q0);
-        p1 = _mm256_fmadd_ps(p, _mm256_loadu_ps(b[1] + s), p1);
-        q1 = _mm256_fmadd_ps(q, _mm256_loadu_ps(b[1] + s + 8), q1);
-        p2 = _mm256_fmadd_ps(p, _mm256_loadu_ps(b[2] + s), p2);
-        q2 = _mm256_fmadd_ps(q, _mm256_loadu_ps(b[2] + s + 8), q2);
-        p3 = _mm256_fmadd_ps(p, _mm256_loadu_ps(b[3] + s), p3);
-        q3 = _mm256_fmadd_ps(q, _mm256_loadu_ps(b[3] + s + 8), q3);
-    }
-    for (; s < depth; s += 8) {
-        const __m256i mask = msae__avx2_mask(msae__min(depth - s, 8));
-        const __m256 p = _mm256_maskload_ps(a + s, mask);
-        p0 = _mm256_fmadd_ps(p, _mm256_maskload_ps(b[0] + s, mask), p0);
-        p1 = _mm256_fmadd_ps(p, _mm256_maskload_ps(b[1] + s, mask), p1);
-        p2 = _mm256_fmadd_ps(p, _mm256_maskload_ps(b[2] + s, mask), p2);
-        p3 = _mm256_fmadd_ps(p, _mm256_maskload_ps(b[3] + s, mask), p3);
-    }
-    msae__avx2_store4(c,
-                      msae__avx2_sum4(_mm256_add_ps(p0, q0), _mm256_add_ps(p1, q1),
-                                      _mm256_add_ps(p2, q2), _mm256_add_ps(p3, q3)),
-                      cols);
-}
-
 /* A 3 x 4 tile of dots: 12 accumulators, three vectors of a, one of b at a time. Rows that are not
    there are replaced by the first one, and their dots dropped. */
 static MSAE__AVX2 void msae__avx2_dots(float *c, size_t ldc, const float *a, size_t a_stride,
@@ -1755,8 +1724,7 @@ static MSAE__AVX2 void msae__avx2_dots(float *c, size_t ldc, const float *a, siz
     const float *b1 = cols > 1 ? b + b_stride : b;
     const float *b2 = cols > 2 ? b + 2 * b_stride : b, *b3 = cols > 3 ? b + 3 * b_stride : b;
     if (rows == 1) {
-        const float *const all[4] = {b, b1, b2, b3};
-        msae__avx2_dots_one(c, a, all, cols, depth);
+        for (size_t j = 0; j < cols; j++) c[j] = msae__avx2_dot(a, b + j * b_stride, depth);
         return;
     }
     for (size_t i = 0; i < rows; i += 3, c += 3 * ldc, a += 3 * a_stride) {
