@@ -108,11 +108,13 @@ static void halves(void) {
             const int exponent = (int)(i >> 10 & 31), fraction = (int)(i & 1023);
             const double size =
                 exponent ? ldexp(1024 + fraction, exponent - 25) : ldexp(fraction, -24);
-            if (exponent == 31)
-                wrong += fraction ? !isnan(out[i]) : out[i] != (i >> 15 ? -INFINITY : INFINITY);
+            const int is_nan = isnan(out[i]) != 0, negative = i >> 15 != 0;
+            const double want = exponent == 31 ? (double)INFINITY : size;
+            if (exponent == 31 && fraction)
+                wrong += !is_nan;
             else
-                wrong += (double)out[i] != (i >> 15 ? -size : size);
-            wrong += !isnan(out[i]) && !signbit(out[i]) != !(i >> 15);
+                wrong += (double)out[i] != (negative ? -want : want) ||
+                         (signbit(out[i]) != 0) != negative;
         }
         note_path(kernels, ALL, 0, 0);
         CHECK(wrong == 0);
