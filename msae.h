@@ -365,6 +365,13 @@ MSAE_API msae_status msae_model_init_in(msae_model *model, const msae_model_desc
 /* Gives back what the model owns and zeroes the struct; fine on a zeroed struct. */
 MSAE_API void msae_model_free(msae_model *model);
 
+/* What a model that comes from a file should use. Zero (or NULL) means default. */
+typedef struct msae_load_desc {
+    msae_simd simd;
+    msae_allocator allocator;
+    msae_parallel parallel;
+} msae_load_desc;
+
 /* ---------------------------------------------------------------------------------------------
    Inference: raw embeddings in, raw reconstructions out, no allocation
    ------------------------------------------------------------------------------------------ */
@@ -416,6 +423,37 @@ MSAE_API msae_status msae_forward(const msae_model *model, void *workspace, cons
                                   msae_error *error);
 
 /* ---------------------------------------------------------------------------------------------
+   Bytes in and out: a file, memory, or whatever the caller has
+   ------------------------------------------------------------------------------------------ */
+
+/* Where a file's bytes come from, for every *_reader function: an archive, a pack file, a database.
+   Whatever is read goes through these checks: nothing is asked for beyond `size`, and a source that
+   lies about its size is an MSAE_ERROR_IO. Reads ascend, but for a file's header. */
+typedef struct msae_reader {
+    /* Copies `bytes` bytes from byte `offset` on into buffer. 1: all are there; 0: failed. */
+    int (*read)(void *user, uint64_t offset, void *buffer, size_t bytes);
+    void *user;
+    uint64_t size; /* of the whole file, in bytes */
+} msae_reader;
+
+/* Where a file's bytes go, for every *_writer function, piece by piece from the first to the last.
+   1: taken; 0: failed, which ends the writing with MSAE_ERROR_IO. Putting a finished file in the
+   old one's place is the caller's business here (the *_file functions do it themselves). */
+typedef struct msae_writer {
+    int (*write)(void *user, const void *bytes, size_t size);
+    void *user;
+} msae_writer;
+
+/* A reader over memory, which stays the caller's. */
+MSAE_API msae_reader msae_reader_memory(const void *bytes, size_t size);
+#ifndef MSAE_NO_STDIO
+/* A reader over a file, and its end; fine on a zeroed struct. The *_file functions do this
+   themselves. */
+MSAE_API msae_status msae_reader_open(msae_reader *reader, const char *path, msae_error *error);
+MSAE_API void msae_reader_close(msae_reader *reader);
+#endif
+
+/* ---------------------------------------------------------------------------------------------
    Data: matrices of embeddings, kept in the type they came in
    ------------------------------------------------------------------------------------------ */
 
@@ -464,6 +502,10 @@ MSAE_API msae_status msae_data_from_memory(msae_data *data, const void *bytes, s
 MSAE_API msae_status msae_data_load_file(msae_data *data, const char *path, const char *tensor,
                                          const msae_allocator *allocator, msae_error *error);
 #endif
+/* The same (.npy or safetensors) from the caller's source of bytes. */
+MSAE_API msae_status msae_data_load_reader(msae_data *data, const msae_reader *reader,
+                                           const char *tensor, const msae_allocator *allocator,
+                                           msae_error *error);
 MSAE_API void msae_data_free(msae_data *data);
 
 /* Rows first .. first + rows - 1, or the rows index[0 .. rows - 1], as float32 into out [rows,
@@ -566,6 +608,20 @@ typedef struct msae_step_stats {
                              1000 steps */
 } msae_step_stats;
 
+/* Where a run through shuffled data stands: enough to find all of its later batches again. */
+typedef struct msae_position {
+    uint64_t rows, batch; /* of the data, of a step */
+    uint64_t epoch;       /* epochs finished */
+    uint64_t row;         /* rows of this epoch already given out */
+    uint64_t rng[4];      /* the generator before this epoch's shuffle */
+} msae_position;
+
+/* Means over the rows of the running epoch so far. */
+typedef struct msae_epoch_stats {
+    double loss, recon_loss, sparse_loss, l0; /* as in msae_step_stats */
+    uint64_t rows;
+} msae_epoch_stats;
+
 /* A model in training. Fields may be read; grad may be written between the two halves of a step.
    Not thread-safe: one call at a time for each trainer. */
 typedef struct msae_trainer {
@@ -576,8 +632,12 @@ typedef struct msae_trainer {
     float *loss_mean;   /* [d]: m of nmse in the model's space; zero, right for centred data */
     uint64_t step;      /* updates made */
     uint64_t rows;      /* rows seen */
+    uint64_t rows_skipped; /* with NaN or Inf (skip_bad), each time they came */
     float lr_factor;    /* the schedule's factor on lr; msae_train_schedule sets it */
     int has_statistics; /* 1 once mean and scale were set from data */
+    msae_position position; /* of the run; all zero before msae_fit. A loop of the caller's own puts
+                               sampler.at here before it saves a checkpoint */
+    msae_epoch_stats epoch; /* kept by msae_fit */
     struct msae_train_workspace *workspace; /* private */
     void *memory;
     size_t memory_bytes;
@@ -633,35 +693,72 @@ MSAE_API void msae_train_schedule(msae_trainer *trainer, size_t epoch, size_t st
 
 /* Shuffled batches: every epoch all rows once, in a new order. */
 typedef struct msae_sampler {
-    size_t rows, batch;
-    size_t epoch;    /* epochs finished */
-    size_t position; /* rows of this epoch already given out */
+    msae_position at;
     uint64_t rng[4];
-    size_t *order; /* [rows] */
+    size_t *order; /* [at.rows], of this epoch */
     msae_allocator allocator;
 } msae_sampler;
 
 MSAE_API msae_status msae_sampler_init(msae_sampler *sampler, size_t rows, size_t batch,
                                        uint64_t seed, const msae_allocator *allocator,
                                        msae_error *error);
+/* The same, going on from where another sampler stood. */
+MSAE_API msae_status msae_sampler_init_at(msae_sampler *sampler, const msae_position *at,
+                                          const msae_allocator *allocator, msae_error *error);
 /* The next batch's row numbers in *index (owned by the sampler, valid until the next call); the
    last batch of an epoch may be smaller. Returns their number, 0 once at the end of each epoch. */
 MSAE_API size_t msae_sampler_next(msae_sampler *sampler, const size_t **index);
 MSAE_API void msae_sampler_free(msae_sampler *sampler);
 
-/* Progress of msae_fit, after every step. Return 0 to go on, anything else to stop there. */
+/* Progress of msae_fit, after every step. Return 0 to go on, anything else to stop there. The
+   callback may save the trainer's model or a checkpoint. */
 typedef struct msae_progress {
     size_t epoch, epochs; /* from 0 */
     size_t step, steps;   /* in this epoch, from 0 */
     uint64_t rows;        /* seen so far */
     const msae_step_stats *stats;
+    const msae_epoch_stats *epoch_stats;
 } msae_progress;
 typedef int (*msae_progress_fn)(const msae_progress *progress, void *user);
 
-/* The whole run: statistics unless there are some, then every epoch of the descriptor.
+/* The whole run, or what is left of it: statistics unless there are some, then every epoch of the
+   descriptor from trainer->position on. So a call after one that was stopped goes on from there,
+   to the same bits as if it had never stopped, and one after the last epoch does nothing (raise
+   trainer->desc.epochs to train on; set trainer->position to zero to begin a new run).
    MSAE_ERROR_STOPPED when the callback (NULL: none) ended it. Allocates 8 bytes a row. */
 MSAE_API msae_status msae_fit(msae_trainer *trainer, const msae_data *data,
                               msae_progress_fn progress, void *user, msae_error *error);
+
+/* Checkpoints: the model's file with all that training needs to go on from here to the same bits:
+   the moments moment1.* and moment2.* (shaped as their parameters), steps, position, counters. Any
+   reader of models takes one as the model it holds.
+   Saving: the bytes that it makes; into buffer [bytes]; piece by piece into a writer; or into a
+   file, under path.tmp until it is whole and on the disk, then renamed: whatever happens at
+   whatever moment, `path` is the old file or the new one. */
+MSAE_API msae_status msae_checkpoint_bytes(const msae_trainer *trainer, size_t *bytes,
+                                           msae_error *error);
+MSAE_API msae_status msae_checkpoint_memory(const msae_trainer *trainer, void *buffer, size_t bytes,
+                                            msae_error *error);
+MSAE_API msae_status msae_checkpoint_writer(const msae_trainer *trainer, const msae_writer *writer,
+                                            msae_error *error);
+#ifndef MSAE_NO_STDIO
+MSAE_API msae_status msae_checkpoint_file(const msae_trainer *trainer, const char *path,
+                                          msae_error *error);
+#endif
+
+/* A trainer as it was when the checkpoint was saved; msae_fit on the same data goes on from there.
+   `desc` (NULL: default) gives allocator and threads, and the instruction path: AUTO takes the one
+   the run had where this machine has it, without which the bits differ from there on. What a
+   trainer needs is allocated (see msae_trainer_bytes), and only once the file holds tensors of that
+   size. On failure nothing is held and the trainer is zeroed. */
+MSAE_API msae_status msae_resume_memory(msae_trainer *trainer, const void *bytes, size_t size,
+                                        const msae_load_desc *desc, msae_error *error);
+MSAE_API msae_status msae_resume_reader(msae_trainer *trainer, const msae_reader *reader,
+                                        const msae_load_desc *desc, msae_error *error);
+#ifndef MSAE_NO_STDIO
+MSAE_API msae_status msae_resume_file(msae_trainer *trainer, const char *path,
+                                      const msae_load_desc *desc, msae_error *error);
+#endif
 #endif /* MSAE_NO_TRAIN */
 
 #ifndef MSAE_NO_ANALYSIS
@@ -743,26 +840,25 @@ MSAE_API msae_status msae_name_latents(const msae_model *model, const msae_data 
    Files
    ------------------------------------------------------------------------------------------ */
 
-/* What a loaded model should use. Zero (or NULL) means default. */
-typedef struct msae_load_desc {
-    msae_simd simd;
-    msae_allocator allocator;
-    msae_parallel parallel;
-} msae_load_desc;
-
 /* A model from a safetensors file in memory; the bytes are not needed afterwards. Every rule of
    the format and every size is checked first; on failure the model is zeroed. */
 MSAE_API msae_status msae_load_memory(msae_model *model, const void *bytes, size_t size,
                                       const msae_load_desc *desc, msae_error *error);
-/* Bytes of the file that a model makes, and the file itself into buffer [bytes]. */
+/* The same from the caller's source; beside the model it takes memory for the header and 64 n
+   bytes, and gives them back. */
+MSAE_API msae_status msae_load_reader(msae_model *model, const msae_reader *reader,
+                                      const msae_load_desc *desc, msae_error *error);
+/* Bytes of the file that a model makes, the file itself into buffer [bytes], or into a writer. */
 MSAE_API msae_status msae_save_bytes(const msae_model *model, size_t *bytes, msae_error *error);
 MSAE_API msae_status msae_save_memory(const msae_model *model, void *buffer, size_t bytes,
+                                      msae_error *error);
+MSAE_API msae_status msae_save_writer(const msae_model *model, const msae_writer *writer,
                                       msae_error *error);
 #ifndef MSAE_NO_STDIO
 MSAE_API msae_status msae_load_file(msae_model *model, const char *path, const msae_load_desc *desc,
                                     msae_error *error);
-/* Written beside the target under a temporary name and renamed: the old file stays whole if
-   anything fails. */
+/* Written as path.tmp, flushed to the disk and renamed: whatever fails at whatever moment, `path`
+   is the old file or the new one. A device is written to directly. */
 MSAE_API msae_status msae_save_file(const msae_model *model, const char *path, msae_error *error);
 
 /* The whole of a file; release with msae_release. */
@@ -778,8 +874,9 @@ typedef struct msae_tensor {
     size_t name_bytes;
     msae_dtype dtype;
     size_t rank, shape[MSAE_MAX_RANK];
-    const void *data; /* little-endian, possibly unaligned */
+    const void *data; /* little-endian, possibly unaligned; NULL when opened over a reader */
     size_t bytes;
+    uint64_t offset; /* of the data in the file it was read from */
 } msae_tensor;
 
 /* A key and a value of __metadata__; not terminated when read: both in the file's bytes, escapes
@@ -789,7 +886,7 @@ typedef struct msae_metadata {
     size_t key_bytes, value_bytes;
 } msae_metadata;
 
-/* A parsed header. Points into the bytes it was opened on. */
+/* A parsed header. Points into the bytes it was opened on, or into its own copy of the header. */
 typedef struct msae_safetensors {
     msae_tensor *tensors; /* by offset in the file */
     size_t n_tensors;
@@ -797,11 +894,17 @@ typedef struct msae_safetensors {
     size_t n_metadata;
     msae_allocator allocator;
     size_t memory_bytes;
+    void *header; /* NULL over memory */
+    size_t header_bytes;
 } msae_safetensors;
 
 /* Reads and checks a header; holds to the format's rules strictly (see FILES in the manual). */
 MSAE_API msae_status msae_safetensors_open(msae_safetensors *file, const void *bytes, size_t size,
                                            const msae_allocator *allocator, msae_error *error);
+/* The same without reading the tensors: read [tensor.offset, tensor.offset + tensor.bytes). */
+MSAE_API msae_status msae_safetensors_open_reader(msae_safetensors *file, const msae_reader *reader,
+                                                  const msae_allocator *allocator,
+                                                  msae_error *error);
 MSAE_API void msae_safetensors_close(msae_safetensors *file);
 /* The tensor or the metadata of that name, or NULL. */
 MSAE_API const msae_tensor *msae_safetensors_find(const msae_safetensors *file, const char *name);
@@ -901,9 +1004,26 @@ MSAE_API msae_status msae_write_npy(const char *path, const float *x, size_t row
 #ifdef MSAE_USE_CBLAS
 #include <cblas.h>
 #endif
-#if !defined(MSAE_NO_STDIO) && (defined(__unix__) || defined(__APPLE__))
-#define MSAE__HAS_STAT
+#ifndef MSAE_NO_STDIO
+#include <limits.h>
+#if defined(__unix__) || defined(__APPLE__)
+#define MSAE__HAS_POSIX
+#include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
+#ifndef __cplusplus
+/* Strict C99 hides these two (C++ on these systems does not). */
+int(fileno)(FILE *);
+int(fsync)(int);
+#endif
+#elif defined(_WIN32)
+#include <io.h>
+#ifdef __cplusplus
+extern "C"
+#endif
+    /* (as windows.h declares it, which is too large a guest for a header) */
+    __declspec(dllimport) int __stdcall MoveFileExA(const char *, const char *, unsigned long);
+#endif
 #endif
 #ifdef MSAE_USE_PTHREADS
 #include <pthread.h>
@@ -1047,12 +1167,12 @@ static msae_status msae__fail(msae_error *error, msae_status code, const char *w
 }
 
 /* "what name after". */
-static msae_status msae__fail_text(msae_error *error, msae_status code, const char *what,
-                                   const char *name, const char *after) {
+static msae_status msae__fail_text(msae_error *error, msae_status code, uint64_t position,
+                                   const char *what, const char *name, const char *after) {
     if (error) {
         msae__text text = msae__text_in(error->message, sizeof error->message);
         error->code = code;
-        error->position = MSAE_NO_POSITION;
+        error->position = position;
         msae__put(&text, what);
         msae__put(&text, name);
         msae__put(&text, after);
@@ -3478,44 +3598,51 @@ MSAE_API msae_status msae_model_bytes(const msae_model_desc *desc, size_t *bytes
     return MSAE_OK;
 }
 
-MSAE_API msae_status msae_model_init_in(msae_model *model, const msae_model_desc *desc,
-                                        void *memory, size_t bytes, msae_error *error) {
-    msae_model_desc resolved;
-    msae__arena arena = msae__arena_over(memory);
-    size_t needed;
-    msae_status status = msae_model_bytes(desc, &needed, error);
-    if (status == MSAE_OK && (!memory || bytes < needed)) {
-        status =
-            msae__fail(error, MSAE_ERROR_MEMORY, "the memory given for the model is too small");
+/* A model whose arrays have their places and no values yet; memory NULL: taken from the
+   descriptor's allocator. */
+static msae_status msae__model_place(msae_model *model, const msae_model_desc *desc,
+                                     msae_model_desc *resolved, void *memory, size_t bytes,
+                                     msae_error *error) {
+    msae__arena arena;
+    msae_status status = msae__model_shape(model, desc, resolved, error);
+    if (status != MSAE_OK) return status;
+    if (!memory) {
+        status = msae_model_bytes(desc, &bytes, error);
+        if (status == MSAE_OK) memory = msae__alloc(&desc->allocator, bytes);
+        if (!memory) {
+            memset(model, 0, sizeof *model);
+            return status != MSAE_OK ? status : msae__fail_memory(error);
+        }
+        model->owns_memory = 1;
     }
-    if (status == MSAE_OK) status = msae__model_shape(model, desc, &resolved, error);
-    if (status != MSAE_OK) {
-        memset(model, 0, sizeof *model);
-        return status;
-    }
+    arena = msae__arena_over(memory);
     msae__model_layout(model, &arena);
-    msae__model_weights(model, resolved.threshold, resolved.seed);
     model->memory = memory;
     model->memory_bytes = bytes;
     return MSAE_OK;
 }
 
+MSAE_API msae_status msae_model_init_in(msae_model *model, const msae_model_desc *desc,
+                                        void *memory, size_t bytes, msae_error *error) {
+    msae_model_desc resolved;
+    size_t needed;
+    msae_status status = msae_model_bytes(desc, &needed, error);
+    memset(model, 0, sizeof *model);
+    if (status == MSAE_OK && (!memory || bytes < needed)) {
+        status =
+            msae__fail(error, MSAE_ERROR_MEMORY, "the memory given for the model is too small");
+    }
+    if (status == MSAE_OK) status = msae__model_place(model, desc, &resolved, memory, bytes, error);
+    if (status == MSAE_OK) msae__model_weights(model, resolved.threshold, resolved.seed);
+    return status;
+}
+
 MSAE_API msae_status msae_model_init(msae_model *model, const msae_model_desc *desc,
                                      msae_error *error) {
-    size_t bytes;
-    void *memory;
-    msae_status status = msae_model_bytes(desc, &bytes, error);
-    memset(model, 0, sizeof *model);
-    if (status != MSAE_OK) return status;
-    memory = msae__alloc(&desc->allocator, bytes);
-    if (!memory) return msae__fail_memory(error);
-    status = msae_model_init_in(model, desc, memory, bytes, error);
-    if (status != MSAE_OK) {
-        msae__free(&desc->allocator, memory, bytes);
-        return status;
-    }
-    model->owns_memory = 1;
-    return MSAE_OK;
+    msae_model_desc resolved;
+    msae_status status = msae__model_place(model, desc, &resolved, NULL, 0, error);
+    if (status == MSAE_OK) msae__model_weights(model, resolved.threshold, resolved.seed);
+    return status;
 }
 
 MSAE_API void msae_model_free(msae_model *model) {
@@ -4267,7 +4394,7 @@ struct msae_train_workspace {
     size_t list_room;
 
     int has_gradients; /* msae_train_gradients succeeded since the last update */
-    size_t gradient_rows;
+    size_t gradient_rows, gradient_skipped;
 };
 
 static size_t msae__blocks(const msae_model *model) {
@@ -5407,6 +5534,7 @@ static msae_status msae__run_batch(msae_trainer *trainer, const msae_data *data,
         return msae__fail(error, MSAE_ERROR_NOT_FINITE, "the loss is NaN or Inf");
     }
     ws->gradient_rows = local.rows;
+    ws->gradient_skipped = local.rows_skipped;
     return MSAE_OK;
 }
 
@@ -5579,6 +5707,7 @@ MSAE_API msae_status msae_train_update(msae_trainer *trainer, msae_step_stats *s
     ws->has_gradients = 0;
     trainer->step++;
     trainer->rows += ws->gradient_rows;
+    trainer->rows_skipped += ws->gradient_skipped;
     model->history.steps = trainer->step;
     model->history.rows = trainer->rows;
     if (stats) {
@@ -5620,84 +5749,138 @@ MSAE_API void msae_train_schedule(msae_trainer *trainer, size_t epoch, size_t st
    Sampler and the whole run
    ------------------------------------------------------------------------------------------ */
 
-MSAE_API msae_status msae_sampler_init(msae_sampler *sampler, size_t rows, size_t batch,
-                                       uint64_t seed, const msae_allocator *allocator,
-                                       msae_error *error) {
+/* A new order of the rows: Fisher and Yates from the rows' own order, so that the generator's state
+   before it is all that has to be kept of an epoch. */
+static void msae__shuffle(msae_sampler *sampler) {
+    const size_t rows = (size_t)sampler->at.rows;
+    for (size_t r = 0; r < rows; r++) sampler->order[r] = r;
+    for (size_t r = rows; r-- > 1;) {
+        size_t other = msae__random_below(sampler->rng, r + 1), row = sampler->order[r];
+        sampler->order[r] = sampler->order[other];
+        sampler->order[other] = row;
+    }
+}
+
+MSAE_API msae_status msae_sampler_init_at(msae_sampler *sampler, const msae_position *at,
+                                          const msae_allocator *allocator, msae_error *error) {
+    const uint64_t *rng = at->rng;
     size_t bytes;
     memset(sampler, 0, sizeof *sampler);
-    if (rows == 0 || batch == 0) {
+    if (at->rows == 0 || at->batch == 0) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "no rows to sample from");
     }
+    /* (a generator of zeros would give nothing else for ever) */
+    if (at->row > at->rows || (rng[0] | rng[1] | rng[2] | rng[3]) == 0) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "the position is not one of a sampler");
+    }
+    if (at->rows > SIZE_MAX || !msae__mul((size_t)at->rows, sizeof *sampler->order, &bytes)) {
+        return msae__fail_memory(error);
+    }
     if (allocator) sampler->allocator = *allocator;
-    if (!msae__mul(rows, sizeof *sampler->order, &bytes)) return msae__fail_memory(error);
     sampler->order = (size_t *)msae__alloc(&sampler->allocator, bytes);
     if (!sampler->order) return msae__fail_memory(error);
-    sampler->rows = rows;
-    sampler->batch = batch;
-    msae__seed(sampler->rng, seed);
-    for (size_t r = 0; r < rows; r++) sampler->order[r] = r;
+    sampler->at = *at;
+    memcpy(sampler->rng, rng, sizeof sampler->rng);
+    if (at->row > 0) msae__shuffle(sampler);
     return MSAE_OK;
 }
 
+MSAE_API msae_status msae_sampler_init(msae_sampler *sampler, size_t rows, size_t batch,
+                                       uint64_t seed, const msae_allocator *allocator,
+                                       msae_error *error) {
+    msae_position at;
+    memset(&at, 0, sizeof at);
+    at.rows = rows;
+    at.batch = batch;
+    msae__seed(at.rng, seed);
+    return msae_sampler_init_at(sampler, &at, allocator, error);
+}
+
 MSAE_API size_t msae_sampler_next(msae_sampler *sampler, const size_t **index) {
-    size_t count = msae__min(sampler->batch, sampler->rows - sampler->position);
+    msae_position *at = &sampler->at;
+    const uint64_t left = at->rows - at->row;
+    const size_t count = (size_t)(at->batch < left ? at->batch : left);
     if (count == 0) {
-        sampler->position = 0;
-        sampler->epoch++;
+        at->row = 0;
+        at->epoch++;
+        memcpy(at->rng, sampler->rng, sizeof at->rng);
         return 0;
     }
-    if (sampler->position == 0) { /* Fisher and Yates */
-        for (size_t r = sampler->rows; r-- > 1;) {
-            size_t other = msae__random_below(sampler->rng, r + 1), row = sampler->order[r];
-            sampler->order[r] = sampler->order[other];
-            sampler->order[other] = row;
-        }
-    }
-    *index = sampler->order + sampler->position;
-    sampler->position += count;
+    if (at->row == 0) msae__shuffle(sampler);
+    *index = sampler->order + at->row;
+    at->row += count;
     return count;
 }
 
 MSAE_API void msae_sampler_free(msae_sampler *sampler) {
-    msae__free(&sampler->allocator, sampler->order, sampler->rows * sizeof *sampler->order);
+    msae__free(&sampler->allocator, sampler->order,
+               (size_t)sampler->at.rows * sizeof *sampler->order);
     memset(sampler, 0, sizeof *sampler);
+}
+
+/* Where this run begins, or what an earlier call or a checkpoint left of it. */
+static msae_status msae__begin_run(const msae_trainer *trainer, const msae_data *data,
+                                   msae_sampler *sampler, msae_error *error) {
+    const msae_train_desc *desc = &trainer->desc;
+    const msae_position *at = &trainer->position;
+    if (at->rows == 0) { /* not the stream that drew the weights */
+        return msae_sampler_init(sampler, data->rows, desc->batch, ~desc->model.seed,
+                                 &desc->model.allocator, error);
+    }
+    if (at->rows != data->rows) {
+        return msae__fail_at(error, MSAE_ERROR_SHAPE, MSAE_NO_POSITION, "the run was over", at->rows,
+                             " rows of data");
+    }
+    return msae_sampler_init_at(sampler, at, &desc->model.allocator, error);
+}
+
+static void msae__add_to_epoch(msae_epoch_stats *epoch, const msae_step_stats *stats) {
+    double share;
+    if (stats->rows == 0) return;
+    epoch->rows += stats->rows;
+    share = (double)stats->rows / (double)epoch->rows;
+    epoch->loss += (stats->loss - epoch->loss) * share;
+    epoch->recon_loss += (stats->recon_loss - epoch->recon_loss) * share;
+    epoch->sparse_loss += (stats->sparse_loss - epoch->sparse_loss) * share;
+    epoch->l0 += (stats->l0 - epoch->l0) * share;
 }
 
 MSAE_API msae_status msae_fit(msae_trainer *trainer, const msae_data *data,
                               msae_progress_fn progress, void *user, msae_error *error) {
     const msae_train_desc *desc = &trainer->desc;
     msae_sampler sampler;
-    msae_progress at;
+    msae_progress now;
     msae_step_stats stats;
     msae_status status = MSAE_OK;
     if (!trainer->has_statistics) status = msae_train_statistics(trainer, data, error);
-    if (status == MSAE_OK) {
-        /* not the stream that drew the weights */
-        status = msae_sampler_init(&sampler, data->rows, desc->batch, ~desc->model.seed,
-                                   &desc->model.allocator, error);
-    }
+    if (status == MSAE_OK) status = msae__begin_run(trainer, data, &sampler, error);
     if (status != MSAE_OK) return status;
-    memset(&at, 0, sizeof at);
-    at.epochs = desc->epochs;
-    at.steps = msae__ceil_div(data->rows, desc->batch);
-    at.stats = &stats;
-    while (at.epoch < at.epochs && status == MSAE_OK) {
+    memset(&now, 0, sizeof now);
+    now.epochs = desc->epochs;
+    now.steps = msae__ceil_div(data->rows, (size_t)sampler.at.batch);
+    now.stats = &stats;
+    now.epoch_stats = &trainer->epoch;
+    while (sampler.at.epoch < desc->epochs && status == MSAE_OK) {
         const size_t *index;
-        size_t rows = msae_sampler_next(&sampler, &index);
+        const uint64_t first = sampler.at.row;
+        const size_t rows = msae_sampler_next(&sampler, &index);
         if (rows == 0) {
-            at.epoch++;
-            at.step = 0;
+            trainer->position = sampler.at;
             continue;
         }
-        msae_train_schedule(trainer, at.epoch, at.step, at.steps);
+        now.epoch = (size_t)sampler.at.epoch;
+        now.step = (size_t)(first / sampler.at.batch);
+        if (first == 0) memset(&trainer->epoch, 0, sizeof trainer->epoch);
+        msae_train_schedule(trainer, now.epoch, now.step, now.steps);
         status = msae_train_gradients(trainer, data, index, rows, &stats, error);
         if (status == MSAE_OK) status = msae_train_update(trainer, &stats, error);
         if (status != MSAE_OK) break;
-        at.rows = trainer->rows;
-        if (progress && progress(&at, user)) {
+        trainer->position = sampler.at;
+        msae__add_to_epoch(&trainer->epoch, &stats);
+        now.rows = trainer->rows;
+        if (progress && progress(&now, user)) {
             status = msae__fail(error, MSAE_ERROR_STOPPED, "stopped by the caller");
         }
-        at.step++;
     }
     msae_sampler_free(&sampler);
     return status;
@@ -6382,8 +6565,104 @@ MSAE_API msae_status msae_name_latents(const msae_model *model, const msae_data 
 #endif /* MSAE_NO_ANALYSIS */
 
 /* ---------------------------------------------------------------------------------------------
-   Files: a strict little parser, .npy, safetensors, models, writing
+   Files: readers, a strict little parser, .npy, safetensors, writing, models, checkpoints
    ------------------------------------------------------------------------------------------ */
+
+/* Bytes offset .. offset + bytes, which lie within the reader's size. */
+static msae_status msae__read_bytes(const msae_reader *reader, uint64_t offset, void *buffer,
+                                    size_t bytes, msae_error *error) {
+    if (bytes == 0 || reader->read(reader->user, offset, buffer, bytes)) return MSAE_OK;
+    return msae__fail_at(error, MSAE_ERROR_IO, offset, "cannot be read at byte", offset, "");
+}
+
+static int msae__read_memory(void *user, uint64_t offset, void *buffer, size_t bytes) {
+    memcpy(buffer, (const unsigned char *)user + offset, bytes);
+    return 1;
+}
+
+MSAE_API msae_reader msae_reader_memory(const void *bytes, size_t size) {
+    msae_reader reader;
+    reader.read = msae__read_memory;
+    reader.user = (void *)(uintptr_t)bytes; /* only read */
+    reader.size = size;
+    return reader;
+}
+
+/* The whole of a file. */
+static msae_status msae__read_all(const msae_reader *reader, const msae_allocator *allocator,
+                                  void **bytes, size_t *size, msae_error *error) {
+    msae_status status;
+    *bytes = NULL;
+    *size = 0;
+    if (reader->size == 0) return msae__fail(error, MSAE_ERROR_FORMAT, "the file is empty");
+    if (reader->size > SIZE_MAX) return msae__fail_memory(error);
+    *bytes = msae__alloc(allocator, (size_t)reader->size);
+    if (!*bytes) return msae__fail_memory(error);
+    *size = (size_t)reader->size;
+    status = msae__read_bytes(reader, 0, *bytes, *size, error);
+    if (status != MSAE_OK) {
+        msae__free(allocator, *bytes, *size);
+        *bytes = NULL;
+        *size = 0;
+    }
+    return status;
+}
+
+#ifndef MSAE_NO_STDIO
+static int msae__is_directory(const char *path) {
+#ifdef MSAE__HAS_POSIX
+    struct stat info;
+    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+#else
+    (void)path;
+    return 0;
+#endif
+}
+
+static int msae__seek(FILE *file, uint64_t offset, int from) {
+#ifdef _WIN32
+    return _fseeki64(file, (__int64)offset, from) == 0;
+#else
+    return offset <= LONG_MAX && fseek(file, (long)offset, from) == 0;
+#endif
+}
+
+static int msae__read_stdio(void *user, uint64_t offset, void *buffer, size_t bytes) {
+    FILE *file = (FILE *)user;
+    return msae__seek(file, offset, SEEK_SET) && fread(buffer, 1, bytes, file) == bytes;
+}
+
+MSAE_API msae_status msae_reader_open(msae_reader *reader, const char *path, msae_error *error) {
+    FILE *file;
+    int64_t size = -1;
+    memset(reader, 0, sizeof *reader);
+    if (msae__is_directory(path)) return msae__fail(error, MSAE_ERROR_IO, "is a directory");
+    file = fopen(path, "rb");
+    if (!file) return msae__fail(error, MSAE_ERROR_IO, "cannot be opened");
+    if (msae__seek(file, 0, SEEK_END)) {
+#ifdef _WIN32
+        size = _ftelli64(file);
+#else
+        size = ftell(file);
+#endif
+    }
+    if (size < 0) {
+        fclose(file);
+        return msae__fail(error, MSAE_ERROR_IO, "its length cannot be told");
+    }
+    reader->read = msae__read_stdio;
+    reader->user = file;
+    reader->size = (uint64_t)size;
+    return MSAE_OK;
+}
+
+MSAE_API void msae_reader_close(msae_reader *reader) {
+    if (reader->user) fclose((FILE *)reader->user);
+    memset(reader, 0, sizeof *reader);
+}
+#endif
+
+/* ---- parsing ---- */
 
 /* A cursor over bytes that nobody vouches for. The first failure sticks. */
 typedef struct msae__parser {
@@ -6393,7 +6672,17 @@ typedef struct msae__parser {
     msae_error *error;
 } msae__parser;
 
-static int msae__parse_fail_at(msae__parser *p, size_t position, const char *what) {
+static msae__parser msae__parser_over(const void *bytes, size_t size, msae_error *error) {
+    msae__parser p;
+    p.bytes = (const unsigned char *)bytes;
+    p.at = 0;
+    p.end = size;
+    p.status = MSAE_OK;
+    p.error = error;
+    return p;
+}
+
+static int msae__parse_fail_at(msae__parser *p, uint64_t position, const char *what) {
     if (p->status == MSAE_OK) {
         p->status = msae__fail_at(p->error, MSAE_ERROR_FORMAT, position, what, 0, NULL);
         if (p->error) {
@@ -6613,16 +6902,12 @@ static int msae__is_npy(const unsigned char *bytes, size_t size) {
 
 static msae_status msae__npy_open(msae_data *data, const unsigned char *bytes, size_t size,
                                   msae_error *error) {
-    msae__parser p;
+    msae__parser p = msae__parser_over(bytes, size, error);
     uint64_t shape[2] = {1, 1};
     size_t rank = 0, length_bytes, start, values, needed;
-    p.bytes = bytes;
     p.at = 6;
-    p.end = size;
-    p.status = MSAE_OK;
-    p.error = error;
     if (size < 10 || (bytes[6] >= 2 && size < 12)) {
-        msae__parse_fail(&p, "the .npy header is cut off");
+        msae__parse_fail(&p, "the .npy header's length is cut off");
         return p.status;
     }
     if (bytes[6] < 1 || bytes[6] > 3 || bytes[7] != 0) {
@@ -6720,15 +7005,14 @@ static int msae__parse_shape(msae__parser *p, msae_tensor *tensor) {
             return msae__parse_fail(p, "a tensor has more than 8 dimensions");
         }
         if (!msae__parse_number(p, &extent)) return 0;
-        if (extent > SIZE_MAX) return msae__parse_fail(p, "a tensor is too large");
+        if (extent > SIZE_MAX) return msae__parse_fail(p, "a dimension is too large");
         tensor->shape[tensor->rank++] = (size_t)extent;
     } while (msae__parse_accept(p, ','));
     return msae__parse_expect(p, ']', "a tensor's shape does not end");
 }
 
 /* {"dtype":..,"shape":..,"data_offsets":[begin,end]}, in any order, and nothing else. */
-static int msae__parse_tensor(msae__parser *p, size_t data_start, size_t data_bytes,
-                              msae_tensor *tensor) {
+static int msae__parse_tensor(msae__parser *p, uint64_t data_bytes, msae_tensor *tensor) {
     unsigned seen = 0;
     uint64_t begin = 0, end = 0;
     size_t bytes, start = p->at;
@@ -6762,9 +7046,8 @@ static int msae__parse_tensor(msae__parser *p, size_t data_start, size_t data_by
     if (seen != 7) {
         return msae__parse_fail_at(p, start, "a tensor lacks dtype, shape or data_offsets");
     }
-    if (begin > end || end > data_bytes) {
-        return msae__parse_fail_at(p, start, "a tensor lies outside the file");
-    }
+    if (begin > end) return msae__parse_fail_at(p, start, "a tensor ends before it begins");
+    if (end > data_bytes) return msae__parse_fail_at(p, start, "a tensor lies outside the file");
     bytes = msae_dtype_bytes(tensor->dtype);
     for (size_t i = 0; i < tensor->rank; i++) {
         if (!msae__mul(bytes, tensor->shape[i], &bytes)) {
@@ -6775,13 +7058,12 @@ static int msae__parse_tensor(msae__parser *p, size_t data_start, size_t data_by
         return msae__parse_fail_at(p, start, "a tensor's shape does not match its bytes");
     }
     tensor->bytes = bytes;
-    tensor->data = p->bytes + data_start + begin;
+    tensor->offset = p->end + begin;
     return 1;
 }
 
 /* The whole header. Run twice: to count and check, then to fill the lists. */
-static int msae__parse_header(msae__parser *p, size_t data_bytes, msae__header *header) {
-    const size_t data_start = p->end;
+static int msae__parse_header(msae__parser *p, uint64_t data_bytes, msae__header *header) {
     if (p->at >= p->end || p->bytes[p->at] != '{') {
         return msae__parse_fail(p, "the header does not start with {");
     }
@@ -6799,7 +7081,7 @@ static int msae__parse_header(msae__parser *p, size_t data_bytes, msae__header *
                 memset(&tensor, 0, sizeof tensor);
                 tensor.name = name;
                 tensor.name_bytes = length;
-                if (!msae__parse_tensor(p, data_start, data_bytes, &tensor)) return 0;
+                if (!msae__parse_tensor(p, data_bytes, &tensor)) return 0;
                 if (header->tensors) header->tensors[header->n_tensors] = tensor;
                 header->n_tensors++;
             }
@@ -6828,8 +7110,7 @@ static int msae__compare_names(const void *a, const void *b) {
 
 static int msae__compare_offsets(const void *a, const void *b) {
     const msae_tensor *x = (const msae_tensor *)a, *y = (const msae_tensor *)b;
-    const uintptr_t i = (uintptr_t)x->data, j = (uintptr_t)y->data;
-    if (i != j) return i < j ? -1 : 1;
+    if (x->offset != y->offset) return x->offset < y->offset ? -1 : 1;
     return (x->bytes > y->bytes) - (x->bytes < y->bytes); /* empty ones first */
 }
 
@@ -6867,77 +7148,68 @@ static void msae__sort(void *items, size_t count, size_t size,
     }
 }
 
+static size_t msae__header_position(const msae__parser *p, const char *text) {
+    return (size_t)((const unsigned char *)text - p->bytes);
+}
+
 /* Names once each, bytes without holes or overlaps up to the end of the file. */
-static int msae__check_header(msae__parser *p, msae_safetensors *file, size_t data_start,
-                              size_t size) {
-    const unsigned char *next = p->bytes + data_start;
+static int msae__check_header(msae__parser *p, msae_safetensors *file, uint64_t size) {
+    uint64_t next = p->end;
     msae__sort(file->metadata, file->n_metadata, sizeof *file->metadata, msae__compare_keys);
     for (size_t i = 1; i < file->n_metadata; i++) {
         if (msae__compare_keys(&file->metadata[i - 1], &file->metadata[i]) == 0) {
-            return msae__parse_fail_at(
-                p, (size_t)((const unsigned char *)file->metadata[i].key - p->bytes),
-                "a key of __metadata__ is there twice");
+            return msae__parse_fail_at(p, msae__header_position(p, file->metadata[i].key),
+                                       "a key of __metadata__ is there twice");
         }
     }
     msae__sort(file->tensors, file->n_tensors, sizeof *file->tensors, msae__compare_names);
     for (size_t i = 1; i < file->n_tensors; i++) {
         if (msae__compare_names(&file->tensors[i - 1], &file->tensors[i]) == 0) {
-            return msae__parse_fail_at(
-                p, (size_t)((const unsigned char *)file->tensors[i].name - p->bytes),
-                "a tensor's name is there twice");
+            return msae__parse_fail_at(p, msae__header_position(p, file->tensors[i].name),
+                                       "a tensor's name is there twice");
         }
     }
     msae__sort(file->tensors, file->n_tensors, sizeof *file->tensors, msae__compare_offsets);
     for (size_t i = 0; i < file->n_tensors; i++) {
-        const unsigned char *begin = (const unsigned char *)file->tensors[i].data;
+        const uint64_t begin = file->tensors[i].offset;
         if (begin != next) {
-            return msae__parse_fail_at(
-                p, (size_t)((const unsigned char *)file->tensors[i].name - p->bytes),
-                begin < next ? "two tensors overlap" : "there is a hole between two tensors");
+            return msae__parse_fail_at(p, msae__header_position(p, file->tensors[i].name),
+                                       begin < next ? "two tensors overlap"
+                                                    : "there is a hole before a tensor");
         }
         next = begin + file->tensors[i].bytes;
     }
-    if (next != p->bytes + size) {
-        return msae__parse_fail_at(p, (size_t)(next - p->bytes), "something follows the tensors");
-    }
+    return next == size || msae__parse_fail_at(p, next, "something follows the tensors");
+}
+
+/* The length of the header after the first 8 bytes, of a file of `size` bytes. */
+static int msae__header_length(msae__parser *p, uint64_t size) {
+    uint64_t length;
+    if (size == 0) return msae__parse_fail(p, "the file is empty");
+    if (size < 8) return msae__parse_fail(p, "the header's length is cut off");
+    length = msae__load_le(p->bytes, 8);
+    if (length > size - 8) return msae__parse_fail(p, "the header is cut off");
+    if (length > MSAE__MAX_HEADER) return msae__parse_fail(p, "the header is longer than 100 MB");
+    p->at = 8;
+    p->end = 8 + (size_t)length;
     return 1;
 }
 
-MSAE_API msae_status msae_safetensors_open(msae_safetensors *file, const void *bytes, size_t size,
-                                           const msae_allocator *allocator, msae_error *error) {
-    msae__parser p;
+/* The header at p, from byte 8 to its end, of a file of `size` bytes. */
+static int msae__open_header(msae__parser *p, msae_safetensors *file, uint64_t size) {
     msae__header header;
-    uint64_t length = 0;
     size_t tensor_bytes, metadata_bytes;
-    memset(file, 0, sizeof *file);
-    if (allocator) file->allocator = *allocator;
     memset(&header, 0, sizeof header);
-    p.bytes = (const unsigned char *)bytes;
-    p.at = 0;
-    p.end = size;
-    p.status = MSAE_OK;
-    p.error = error;
-    if (size >= 8) length = msae__load_le(p.bytes, 8);
-    if (size < 8 || length > size - 8) {
-        msae__parse_fail(&p, size == 0 ? "the file is empty" : "the header is cut off");
-        return p.status;
-    }
-    if (length > MSAE__MAX_HEADER) {
-        msae__parse_fail(&p, "the header is longer than 100 MB");
-        return p.status;
-    }
-    p.at = 8;
-    p.end = 8 + (size_t)length;
-    if (!msae__parse_header(&p, size - p.end, &header)) return p.status;
+    if (!msae__parse_header(p, size - p->end, &header)) return 0;
 
     /* the lists are at most a few times as long as the header, which is really there */
     tensor_bytes = msae__round_up(header.n_tensors * sizeof *file->tensors, 16);
     metadata_bytes = header.n_metadata * sizeof *file->metadata;
     file->memory_bytes = tensor_bytes + metadata_bytes + 1;
-    file->tensors = (msae_tensor *)msae__alloc(allocator, file->memory_bytes);
+    file->tensors = (msae_tensor *)msae__alloc(&file->allocator, file->memory_bytes);
     if (!file->tensors) {
-        memset(file, 0, sizeof *file);
-        return msae__fail_memory(error);
+        p->status = msae__fail_memory(p->error);
+        return 0;
     }
     file->n_tensors = header.n_tensors;
     file->n_metadata = header.n_metadata;
@@ -6945,9 +7217,43 @@ MSAE_API msae_status msae_safetensors_open(msae_safetensors *file, const void *b
     memset(&header, 0, sizeof header);
     header.tensors = file->tensors;
     header.metadata = file->metadata;
-    p.at = 8;
-    if (!msae__parse_header(&p, size - p.end, &header) ||
-        !msae__check_header(&p, file, p.end, size)) {
+    p->at = 8;
+    return msae__parse_header(p, size - p->end, &header) && msae__check_header(p, file, size);
+}
+
+MSAE_API msae_status msae_safetensors_open(msae_safetensors *file, const void *bytes, size_t size,
+                                           const msae_allocator *allocator, msae_error *error) {
+    msae__parser p = msae__parser_over(bytes, size, error);
+    memset(file, 0, sizeof *file);
+    if (allocator) file->allocator = *allocator;
+    if (!msae__header_length(&p, size) || !msae__open_header(&p, file, size)) {
+        msae_safetensors_close(file);
+        return p.status;
+    }
+    for (size_t i = 0; i < file->n_tensors; i++) {
+        file->tensors[i].data = p.bytes + file->tensors[i].offset;
+    }
+    return MSAE_OK;
+}
+
+MSAE_API msae_status msae_safetensors_open_reader(msae_safetensors *file, const msae_reader *reader,
+                                                  const msae_allocator *allocator,
+                                                  msae_error *error) {
+    unsigned char start[8] = {0};
+    msae__parser p = msae__parser_over(start, sizeof start, error);
+    msae_status status;
+    memset(file, 0, sizeof *file);
+    if (allocator) file->allocator = *allocator;
+    status = msae__read_bytes(reader, 0, start, reader->size < 8 ? 0 : 8, error);
+    if (status != MSAE_OK) return status;
+    if (!msae__header_length(&p, reader->size)) return p.status;
+
+    file->header_bytes = p.end;
+    file->header = msae__alloc(&file->allocator, p.end);
+    if (!file->header) return msae__fail_memory(error);
+    p.bytes = (const unsigned char *)file->header;
+    p.status = msae__read_bytes(reader, 0, file->header, p.end, error);
+    if (p.status != MSAE_OK || !msae__open_header(&p, file, reader->size)) {
         msae_safetensors_close(file);
     }
     return p.status;
@@ -6955,6 +7261,7 @@ MSAE_API msae_status msae_safetensors_open(msae_safetensors *file, const void *b
 
 MSAE_API void msae_safetensors_close(msae_safetensors *file) {
     msae__free(&file->allocator, file->tensors, file->memory_bytes);
+    msae__free(&file->allocator, file->header, file->header_bytes);
     memset(file, 0, sizeof *file);
 }
 
@@ -6975,6 +7282,11 @@ MSAE_API const msae_metadata *msae_safetensors_metadata(const msae_safetensors *
     return NULL;
 }
 
+/* Whether it is meant as one, so that an error can say which rule was broken. */
+static int msae__is_safetensors(const unsigned char *bytes, size_t size) {
+    return size > 8 && (bytes[8] == '{' || msae__load_le(bytes, 8) <= size - 8);
+}
+
 MSAE_API msae_status msae_data_from_memory(msae_data *data, const void *bytes, size_t size,
                                            const char *tensor, msae_error *error) {
     msae_safetensors file;
@@ -6987,13 +7299,12 @@ MSAE_API msae_status msae_data_from_memory(msae_data *data, const void *bytes, s
         if (status != MSAE_OK) memset(data, 0, sizeof *data);
         return status;
     }
-    status = msae_safetensors_open(&file, bytes, size, NULL, error);
-    if (status != MSAE_OK) {
-        return status == MSAE_ERROR_MEMORY
-                   ? status
-                   : msae__fail(error, MSAE_ERROR_FORMAT,
-                                "neither a .npy nor a valid safetensors file");
+    if (!msae__is_safetensors((const unsigned char *)bytes, size)) {
+        return msae__fail_at(error, MSAE_ERROR_FORMAT, 0, "neither a .npy nor a safetensors file",
+                             0, NULL);
     }
+    status = msae_safetensors_open(&file, bytes, size, NULL, error);
+    if (status != MSAE_OK) return status;
     if (tensor) {
         found = msae_safetensors_find(&file, tensor);
         if (!found) status = msae__fail(error, MSAE_ERROR_ARGUMENT, "no tensor has that name");
@@ -7019,19 +7330,13 @@ MSAE_API msae_status msae_data_from_memory(msae_data *data, const void *bytes, s
 
 /* ---- writing ---- */
 
-/* Where bytes go: into memory or a file. write returns 0 when it failed. */
-typedef struct msae__sink {
-    int (*write)(void *user, const void *bytes, size_t size);
-    void *user;
-} msae__sink;
-
-typedef struct msae__memory_sink {
+typedef struct msae__memory_left {
     unsigned char *at;
     size_t left;
-} msae__memory_sink;
+} msae__memory_left;
 
 static int msae__write_memory(void *user, const void *bytes, size_t size) {
-    msae__memory_sink *memory = (msae__memory_sink *)user;
+    msae__memory_left *memory = (msae__memory_left *)user;
     if (size > memory->left) return 0;
     memcpy(memory->at, bytes, size);
     memory->at += size;
@@ -7046,70 +7351,70 @@ static int msae__write_nothing(void *user, const void *bytes, size_t size) {
 }
 
 /* A JSON header goes out piece by piece; run once to learn its length. */
-static int msae__write_text(const msae__sink *sink, const char *text) {
-    return sink->write(sink->user, text, strlen(text));
+static int msae__write_text(const msae_writer *to, const char *text) {
+    return to->write(to->user, text, strlen(text));
 }
 
-static int msae__write_number(const msae__sink *sink, uint64_t number) {
+static int msae__write_number(const msae_writer *to, uint64_t number) {
     char buffer[24];
     msae__text text = msae__text_in(buffer, sizeof buffer);
     msae__put_number(&text, number);
-    return msae__write_text(sink, buffer);
+    return msae__write_text(to, buffer);
 }
 
-static int msae__write_string(const msae__sink *sink, const char *text, size_t bytes) {
-    return msae__write_text(sink, "\"") && sink->write(sink->user, text, bytes) &&
-           msae__write_text(sink, "\"");
+static int msae__write_string(const msae_writer *to, const char *text, size_t bytes) {
+    return msae__write_text(to, "\"") && to->write(to->user, text, bytes) &&
+           msae__write_text(to, "\"");
 }
 
-static int msae__write_header_text(const msae__sink *sink, const msae_tensor *tensors,
+static int msae__write_header_text(const msae_writer *to, const msae_tensor *tensors,
                                    size_t n_tensors, const msae_metadata *metadata,
                                    size_t n_metadata) {
     size_t offset = 0;
-    int ok = msae__write_text(sink, "{");
+    int ok = msae__write_text(to, "{");
     if (n_metadata > 0) {
-        ok = ok && msae__write_text(sink, "\"__metadata__\":{");
+        ok = ok && msae__write_text(to, "\"__metadata__\":{");
         for (size_t i = 0; i < n_metadata; i++) {
-            ok = ok && (i == 0 || msae__write_text(sink, ",")) &&
-                 msae__write_string(sink, metadata[i].key, metadata[i].key_bytes) &&
-                 msae__write_text(sink, ":") &&
-                 msae__write_string(sink, metadata[i].value, metadata[i].value_bytes);
+            ok = ok && (i == 0 || msae__write_text(to, ",")) &&
+                 msae__write_string(to, metadata[i].key, metadata[i].key_bytes) &&
+                 msae__write_text(to, ":") &&
+                 msae__write_string(to, metadata[i].value, metadata[i].value_bytes);
         }
-        ok = ok && msae__write_text(sink, "}");
+        ok = ok && msae__write_text(to, "}");
     }
     for (size_t i = 0; i < n_tensors; i++) {
         const msae_tensor *t = &tensors[i];
-        ok = ok && (i + n_metadata == 0 || msae__write_text(sink, ",")) &&
-             msae__write_string(sink, t->name, t->name_bytes) &&
-             msae__write_text(sink, ":{\"dtype\":\"") &&
-             msae__write_text(sink, msae_dtype_name(t->dtype)) &&
-             msae__write_text(sink, "\",\"shape\":[");
+        ok = ok && (i + n_metadata == 0 || msae__write_text(to, ",")) &&
+             msae__write_string(to, t->name, t->name_bytes) &&
+             msae__write_text(to, ":{\"dtype\":\"") &&
+             msae__write_text(to, msae_dtype_name(t->dtype)) &&
+             msae__write_text(to, "\",\"shape\":[");
         for (size_t k = 0; k < t->rank; k++) {
-            ok = ok && (k == 0 || msae__write_text(sink, ",")) &&
-                 msae__write_number(sink, t->shape[k]);
+            ok = ok && (k == 0 || msae__write_text(to, ",")) &&
+                 msae__write_number(to, t->shape[k]);
         }
-        ok = ok && msae__write_text(sink, "],\"data_offsets\":[") &&
-             msae__write_number(sink, offset) && msae__write_text(sink, ",") &&
-             msae__add(offset, t->bytes, &offset) && msae__write_number(sink, offset) &&
-             msae__write_text(sink, "]}");
+        ok = ok && msae__write_text(to, "],\"data_offsets\":[") &&
+             msae__write_number(to, offset) && msae__write_text(to, ",") &&
+             msae__add(offset, t->bytes, &offset) && msae__write_number(to, offset) &&
+             msae__write_text(to, "]}");
     }
-    return ok && msae__write_text(sink, "}");
+    return ok && msae__write_text(to, "}");
 }
 
 /* Length, header, and spaces so that the tensors start on a multiple of 8. */
-static int msae__write_header(const msae__sink *sink, const msae_tensor *tensors, size_t n_tensors,
+static int msae__write_header(const msae_writer *to, const msae_tensor *tensors, size_t n_tensors,
                               const msae_metadata *metadata, size_t n_metadata) {
     size_t length = 0, padded;
     unsigned char bytes[8];
-    msae__sink counter;
+    msae_writer counter;
     counter.write = msae__write_nothing;
     counter.user = &length;
     if (!msae__write_header_text(&counter, tensors, n_tensors, metadata, n_metadata)) return 0;
     padded = msae__round_up(length, 8);
     msae__store_le(bytes, 8, padded);
-    return sink->write(sink->user, bytes, 8) &&
-           msae__write_header_text(sink, tensors, n_tensors, metadata, n_metadata) &&
-           sink->write(sink->user, "       ", padded - length);
+    return to->write(to->user, bytes, 8) &&
+           msae__write_header_text(to, tensors, n_tensors, metadata, n_metadata) &&
+           to->write(to->user, "       ", padded - length);
 }
 
 /* Text that needs no escape in JSON. */
@@ -7152,12 +7457,12 @@ static msae_status msae__check_writable(const msae_tensor *tensors, size_t n_ten
     return MSAE_OK;
 }
 
-static int msae__write_tensors(const msae__sink *sink, const void *user) {
+static int msae__write_tensors(const msae_writer *to, const void *user) {
     const msae_safetensors *file = (const msae_safetensors *)user;
     int ok =
-        msae__write_header(sink, file->tensors, file->n_tensors, file->metadata, file->n_metadata);
+        msae__write_header(to, file->tensors, file->n_tensors, file->metadata, file->n_metadata);
     for (size_t i = 0; ok && i < file->n_tensors; i++) {
-        ok = sink->write(sink->user, file->tensors[i].data, file->tensors[i].bytes);
+        ok = to->write(to->user, file->tensors[i].data, file->tensors[i].bytes);
     }
     return ok;
 }
@@ -7174,28 +7479,33 @@ static msae_safetensors msae__as_file(const msae_tensor *tensors, size_t n_tenso
     return file;
 }
 
-/* Something that writes itself to a sink; it is run to count, to fill memory, and to a file. */
-typedef int (*msae__writer)(const msae__sink *sink, const void *user);
+/* Something that writes itself; it is run to count, to fill memory, and to a file. */
+typedef int (*msae__content)(const msae_writer *to, const void *user);
 
-static msae_status msae__writer_bytes(msae__writer writer, const void *user, size_t *bytes,
-                                      msae_error *error) {
-    msae__sink sink;
+static msae_status msae__count_bytes(msae__content content, const void *user, size_t *bytes,
+                                     msae_error *error) {
+    msae_writer to;
     *bytes = 0;
-    sink.write = msae__write_nothing;
-    sink.user = bytes;
-    return writer(&sink, user) ? MSAE_OK : msae__fail_memory(error);
+    to.write = msae__write_nothing;
+    to.user = bytes;
+    return content(&to, user) ? MSAE_OK : msae__fail_memory(error);
 }
 
-static msae_status msae__writer_memory(msae__writer writer, const void *user, void *buffer,
-                                       size_t bytes, msae_error *error) {
-    msae__memory_sink memory;
-    msae__sink sink;
+static msae_status msae__fill_memory(msae__content content, const void *user, void *buffer,
+                                     size_t bytes, msae_error *error) {
+    msae__memory_left memory;
+    msae_writer to;
     memory.at = (unsigned char *)buffer;
     memory.left = bytes;
-    sink.write = msae__write_memory;
-    sink.user = &memory;
-    return writer(&sink, user) ? MSAE_OK
-                               : msae__fail(error, MSAE_ERROR_MEMORY, "the buffer is too small");
+    to.write = msae__write_memory;
+    to.user = &memory;
+    return content(&to, user) ? MSAE_OK
+                              : msae__fail(error, MSAE_ERROR_MEMORY, "the buffer is too small");
+}
+
+static msae_status msae__fill_writer(msae__content content, const void *user, const msae_writer *to,
+                                     msae_error *error) {
+    return content(to, user) ? MSAE_OK : msae__fail(error, MSAE_ERROR_IO, "could not be written");
 }
 
 MSAE_API msae_status msae_safetensors_bytes(const msae_tensor *tensors, size_t n_tensors,
@@ -7203,7 +7513,7 @@ MSAE_API msae_status msae_safetensors_bytes(const msae_tensor *tensors, size_t n
                                             size_t *bytes, msae_error *error) {
     const msae_safetensors file = msae__as_file(tensors, n_tensors, metadata, n_metadata);
     msae_status status = msae__check_writable(tensors, n_tensors, metadata, n_metadata, error);
-    return status == MSAE_OK ? msae__writer_bytes(msae__write_tensors, &file, bytes, error)
+    return status == MSAE_OK ? msae__count_bytes(msae__write_tensors, &file, bytes, error)
                              : status;
 }
 
@@ -7212,7 +7522,7 @@ MSAE_API msae_status msae_safetensors_write(const msae_tensor *tensors, size_t n
                                             void *buffer, size_t bytes, msae_error *error) {
     const msae_safetensors file = msae__as_file(tensors, n_tensors, metadata, n_metadata);
     msae_status status = msae__check_writable(tensors, n_tensors, metadata, n_metadata, error);
-    return status == MSAE_OK ? msae__writer_memory(msae__write_tensors, &file, buffer, bytes, error)
+    return status == MSAE_OK ? msae__fill_memory(msae__write_tensors, &file, buffer, bytes, error)
                              : status;
 }
 
@@ -7223,7 +7533,7 @@ static int msae__write_stdio(void *user, const void *bytes, size_t size) {
 
 /* 1 for devices and the like, which must be written to and never replaced. */
 static int msae__is_special(const char *path) {
-#ifdef MSAE__HAS_STAT
+#ifdef MSAE__HAS_POSIX
     struct stat info;
     return stat(path, &info) == 0 && !S_ISREG(info.st_mode);
 #else
@@ -7232,48 +7542,78 @@ static int msae__is_special(const char *path) {
 #endif
 }
 
-static int msae__is_directory(const char *path) {
-#ifdef MSAE__HAS_STAT
-    struct stat info;
-    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+/* Ends the writing of a file; 1 when all of it is with the disk (a device has no disk). */
+static int msae__finish_file(FILE *file, int is_device) {
+    int ok = fflush(file) == 0;
+#ifdef MSAE__HAS_POSIX
+    ok = ok && (is_device || fsync((fileno)(file)) == 0);
+#elif defined(_WIN32)
+    ok = ok && (is_device || _commit(_fileno(file)) == 0);
 #else
-    (void)path;
-    return 0;
+    (void)is_device;
+#endif
+    return fclose(file) == 0 && ok;
+}
+
+/* Puts a file in another one's place; at no moment is there neither. */
+static int msae__replace_file(const char *from, const char *to) {
+#ifdef _WIN32
+    return MoveFileExA(from, to, 1 | 8) != 0; /* replacing, written through */
+#else
+    return rename(from, to) == 0;
 #endif
 }
 
-/* Writes path.tmp and renames it: whatever fails, the old file is whole and no other is left. */
-static msae_status msae__writer_file(msae__writer writer, const void *user, const char *path,
-                                     msae_error *error) {
-    const size_t length = strlen(path), bytes = length + 5;
-    const int direct = msae__is_special(path);
-    msae__sink sink;
+/* After a power cut a new name is only there when its folder was flushed too. Not every file system
+   can do that, and the file is whole either way, so failures are passed over. */
+static void msae__flush_folder(char *path) {
+#ifdef MSAE__HAS_POSIX
+    char *slash = strrchr(path, '/');
+    int folder;
+    if (slash) slash[slash == path] = 0;
+    folder = open(slash ? path : ".", O_RDONLY);
+    if (folder >= 0) {
+        (void)fsync(folder);
+        close(folder);
+    }
+#else
+    (void)path;
+#endif
+}
+
+/* Writes path.tmp, flushes it to the disk and renames it: whatever fails at whatever moment, path
+   is the old file or the new one, and a failure leaves nothing else behind. */
+static msae_status msae__write_file(msae__content content, const void *user, const char *path,
+                                    msae_error *error) {
+    const size_t length = strlen(path);
+    const int is_device = msae__is_special(path);
+    const char *target;
+    msae_writer to;
     FILE *file;
     char *temporary;
-    const char *target;
     int ok;
     if (msae__is_directory(path)) return msae__fail(error, MSAE_ERROR_IO, "is a directory");
-    temporary = (char *)MSAE_MALLOC(bytes);
+    temporary = (char *)MSAE_MALLOC(length + 5);
     if (!temporary) return msae__fail_memory(error);
     memcpy(temporary, path, length);
     memcpy(temporary + length, ".tmp", 5);
-    target = direct ? path : temporary;
+    target = is_device ? path : temporary;
     file = fopen(target, "wb");
     if (!file) {
         MSAE_FREE(temporary);
         return msae__fail(error, MSAE_ERROR_IO, "cannot be opened for writing");
     }
-    sink.write = msae__write_stdio;
-    sink.user = file;
-    ok = writer(&sink, user);
-    ok = fflush(file) == 0 && ok;
-    ok = fclose(file) == 0 && ok;
-    if (!direct) {
-#ifdef _WIN32
-        if (ok) remove(path); /* rename does not replace there */
-#endif
-        ok = ok && rename(temporary, path) == 0;
-        if (!ok) remove(temporary);
+    to.write = msae__write_stdio;
+    to.user = file;
+    ok = content(&to, user);
+    ok = msae__finish_file(file, is_device) && ok;
+    if (!is_device) {
+        ok = ok && msae__replace_file(temporary, path);
+        if (ok) {
+            msae__flush_folder(temporary);
+        } else {
+            remove(temporary);
+        }
     }
     MSAE_FREE(temporary);
     return ok ? MSAE_OK : msae__fail(error, MSAE_ERROR_IO, "could not be written (disk full?)");
@@ -7284,28 +7624,36 @@ MSAE_API msae_status msae_safetensors_write_file(const char *path, const msae_te
                                                  size_t n_metadata, msae_error *error) {
     const msae_safetensors file = msae__as_file(tensors, n_tensors, metadata, n_metadata);
     msae_status status = msae__check_writable(tensors, n_tensors, metadata, n_metadata, error);
-    return status == MSAE_OK ? msae__writer_file(msae__write_tensors, &file, path, error) : status;
+    return status == MSAE_OK ? msae__write_file(msae__write_tensors, &file, path, error) : status;
 }
 #endif
 
-/* Floats as little-endian bytes; `step` apart in memory. */
-static int msae__write_floats(const msae__sink *sink, const float *x, size_t count, size_t step) {
-    unsigned char chunk[4 * 256];
-    if (step == 1 && msae__little_endian()) return sink->write(sink->user, x, count * sizeof *x);
+/* `count` numbers of `size` bytes each, `step` of them apart in memory, little-endian. */
+static int msae__write_numbers(const msae_writer *to, const void *values, size_t count, size_t size,
+                               size_t step) {
+    const unsigned char *from = (const unsigned char *)values;
+    const int swap = !msae__little_endian();
+    unsigned char chunk[1024];
+    if (step == 1 && !swap) return to->write(to->user, values, count * size);
     while (count > 0) {
-        const size_t now = msae__min(count, 256);
-        for (size_t i = 0; i < now; i++) {
-            msae__store_le(chunk + 4 * i, 4, msae__float_bits(x[i * step]));
+        const size_t now = msae__min(count, sizeof chunk / size);
+        for (size_t i = 0; i < now; i++, from += step * size) {
+            unsigned char *out = chunk + i * size;
+            memcpy(out, from, size);
+            for (size_t b = 0; swap && b < size / 2; b++) {
+                unsigned char byte = out[b];
+                out[b] = out[size - 1 - b];
+                out[size - 1 - b] = byte;
+            }
         }
-        if (!sink->write(sink->user, chunk, 4 * now)) return 0;
-        x += now * step;
+        if (!to->write(to->user, chunk, now * size)) return 0;
         count -= now;
     }
     return 1;
 }
 
 #ifndef MSAE_NO_STDIO
-static int msae__write_npy_data(const msae__sink *sink, const void *user) {
+static int msae__write_npy_data(const msae_writer *to, const void *user) {
     const msae_data *data = (const msae_data *)user;
     char header[128];
     msae__text text = msae__text_in(header, sizeof header);
@@ -7316,15 +7664,15 @@ static int msae__write_npy_data(const msae__sink *sink, const void *user) {
     msae__put(&text, "), }");
     while (text.at < header + 117) msae__put(&text, " ");
     msae__put(&text, "\n");
-    return sink->write(sink->user, "\x93NUMPY\x01\x00\x76\x00", 10) &&
-           sink->write(sink->user, header, 118) &&
-           msae__write_floats(sink, (const float *)data->values, data->rows * data->cols, 1);
+    return to->write(to->user, "\x93NUMPY\x01\x00\x76\x00", 10) &&
+           to->write(to->user, header, 118) &&
+           msae__write_numbers(to, data->values, data->rows * data->cols, sizeof(float), 1);
 }
 
 MSAE_API msae_status msae_write_npy(const char *path, const float *x, size_t rows, size_t cols,
                                     msae_error *error) {
     const msae_data data = msae_data_view(x, rows, cols);
-    return msae__writer_file(msae__write_npy_data, &data, path, error);
+    return msae__write_file(msae__write_npy_data, &data, path, error);
 }
 #endif
 
@@ -7409,7 +7757,7 @@ static double msae__read_float(const char **at, const char *end, int *ok) {
 }
 
 /* Metadata under construction: texts stand one after the other in `text`. */
-#define MSAE__MAX_METADATA 40
+#define MSAE__MAX_METADATA 48
 typedef struct msae__notes {
     char text[4096];
     msae__text at;
@@ -7481,37 +7829,62 @@ static void msae__checksum(const msae_tensor *tensors, size_t n_tensors,
     out[16] = 0;
 }
 
-#define MSAE__MODEL_TENSORS 8
+#define MSAE__MAX_TENSORS 24
 
-/* A model as tensors, in the order of their names, and notes. */
-typedef struct msae__model_file {
-    const msae_model *model;
-    msae_tensor tensors[MSAE__MODEL_TENSORS];
+/* A model or a checkpoint as tensors, in the order of their names, and notes. The tensors' data is
+   where they are in memory: what is saved, and where a file is loaded to. */
+typedef struct msae__file {
+    msae_tensor tensors[MSAE__MAX_TENSORS];
     size_t n_tensors;
     msae__notes notes;
     char checksum[17];
-} msae__model_file;
+} msae__file;
 
-static void msae__add_tensor(msae__model_file *file, const char *name, const float *values,
-                             size_t rank, size_t rows, size_t cols) {
+static void msae__add_tensor(msae__file *file, const char *name, msae_dtype dtype,
+                             const void *values, size_t rank, size_t rows, size_t cols) {
     msae_tensor *tensor = &file->tensors[file->n_tensors++];
     memset(tensor, 0, sizeof *tensor);
     tensor->name = name;
     tensor->name_bytes = strlen(name);
-    tensor->dtype = MSAE_F32;
+    tensor->dtype = dtype;
     tensor->rank = rank;
     tensor->shape[0] = rows;
     tensor->shape[1] = cols;
     tensor->data = values;
-    tensor->bytes = rows * (rank == 2 ? cols : 1) * sizeof(float);
+    tensor->bytes = rows * (rank == 2 ? cols : 1) * msae_dtype_bytes(dtype);
 }
 
-static void msae__describe_model(const msae_model *model, msae__model_file *file) {
+/* Weights and what is shaped like them. `names` in the order of the arrays. */
+static void msae__add_parameters(msae__file *file, const msae_model *model,
+                                 const char *const names[5], const float *encoder,
+                                 const float *decoder, const float *pre_bias,
+                                 const float *latent_bias, const float *log_threshold) {
+    const size_t n = model->n_latents, d = model->n_inputs;
+    msae__add_tensor(file, names[0], MSAE_F32, encoder, 2, d, n);
+    if (!model->tied) msae__add_tensor(file, names[1], MSAE_F32, decoder, 2, n, d);
+    msae__add_tensor(file, names[2], MSAE_F32, pre_bias, 1, d, 0);
+    msae__add_tensor(file, names[3], MSAE_F32, latent_bias, 1, n, 0);
+    if (model->recipe == MSAE_RECIPE_JUMPRELU) {
+        msae__add_tensor(file, names[4], MSAE_F32, log_threshold, 1, n, 0);
+    }
+}
+
+/* Encoders, and moments of them, are [n, d] in memory and [d, n] in files. */
+static int msae__is_transposed(const msae_tensor *tensor) {
+    static const char name[] = "encoder";
+    const size_t length = sizeof name - 1;
+    return tensor->name_bytes >= length &&
+           memcmp(tensor->name + tensor->name_bytes - length, name, length) == 0;
+}
+
+static const char *const msae__weight_names[] = {"encoder", "decoder", "pre_bias", "latent_bias",
+                                                 "log_threshold"};
+
+static void msae__describe_model(const msae_model *model, msae__file *file) {
     const size_t n = model->n_latents, d = model->n_inputs;
     const msae_history *h = &model->history;
     msae__notes *notes = &file->notes;
     memset(file, 0, sizeof *file);
-    file->model = model;
     notes->at = msae__text_in(notes->text, sizeof notes->text);
     msae__note(notes, "activation", msae__activation_names[model->activation]);
     msae__note(notes, "format", "msae");
@@ -7551,53 +7924,64 @@ static void msae__describe_model(const msae_model *model, msae__model_file *file
     msae__note_number(notes, "train_steps", h->steps);
     msae__note_float(notes, "train_weight_decay", h->weight_decay);
 
-    if (!model->tied) msae__add_tensor(file, "decoder", model->decoder, 2, n, d);
-    msae__add_tensor(file, "encoder", model->encoder, 2, d, n);
-    msae__add_tensor(file, "latent_bias", model->latent_bias, 1, n, 0);
-    if (model->log_threshold) {
-        msae__add_tensor(file, "log_threshold", model->log_threshold, 1, n, 0);
-    }
-    msae__add_tensor(file, "mean", model->mean, 1, d, 0);
-    msae__add_tensor(file, "pre_bias", model->pre_bias, 1, d, 0);
-    msae__add_tensor(file, "scale", &model->scale, 1, 1, 0);
+    msae__add_parameters(file, model, msae__weight_names, model->encoder, model->decoder,
+                         model->pre_bias, model->latent_bias, model->log_threshold);
+    msae__add_tensor(file, "mean", MSAE_F32, model->mean, 1, d, 0);
+    msae__add_tensor(file, "scale", MSAE_F32, &model->scale, 1, 1, 0);
     if (model->recipe == MSAE_RECIPE_BATCHTOPK) {
-        msae__add_tensor(file, "threshold", &model->threshold, 1, 1, 0);
+        msae__add_tensor(file, "threshold", MSAE_F32, &model->threshold, 1, 1, 0);
     }
+}
+
+/* To be called once all tensors and notes are there. */
+static void msae__finish_description(msae__file *file) {
+    msae__notes *notes = &file->notes;
     msae__sort(notes->items, notes->count, sizeof notes->items[0], msae__compare_keys);
+    msae__sort(file->tensors, file->n_tensors, sizeof file->tensors[0], msae__compare_names);
     msae__checksum(file->tensors, file->n_tensors, notes->items, notes->count, file->checksum);
     msae__note(notes, "checksum", file->checksum);
 }
 
-static int msae__write_model(const msae__sink *sink, const void *user) {
-    const msae__model_file *file = (const msae__model_file *)user;
-    const msae_model *model = file->model;
-    int ok = msae__write_header(sink, file->tensors, file->n_tensors, file->notes.items,
+static int msae__write_content(const msae_writer *to, const void *user) {
+    const msae__file *file = (const msae__file *)user;
+    int ok = msae__write_header(to, file->tensors, file->n_tensors, file->notes.items,
                                 file->notes.count);
     for (size_t i = 0; ok && i < file->n_tensors; i++) {
         const msae_tensor *tensor = &file->tensors[i];
-        const float *values = (const float *)tensor->data;
-        if (strcmp(tensor->name, "encoder") == 0) { /* [n, d] in memory, [d, n] in the file */
-            for (size_t c = 0; ok && c < model->n_inputs; c++) {
-                ok = msae__write_floats(sink, values + c, model->n_latents, model->n_inputs);
+        const size_t size = msae_dtype_bytes(tensor->dtype);
+        if (msae__is_transposed(tensor)) {
+            const float *values = (const float *)tensor->data;
+            for (size_t c = 0; ok && c < tensor->shape[0]; c++) {
+                ok = msae__write_numbers(to, values + c, tensor->shape[1], size, tensor->shape[0]);
             }
         } else {
-            ok = msae__write_floats(sink, values, tensor->bytes / sizeof(float), 1);
+            ok = msae__write_numbers(to, tensor->data, tensor->bytes / size, size, 1);
         }
     }
     return ok;
 }
 
 MSAE_API msae_status msae_save_bytes(const msae_model *model, size_t *bytes, msae_error *error) {
-    msae__model_file file;
+    msae__file file;
     msae__describe_model(model, &file);
-    return msae__writer_bytes(msae__write_model, &file, bytes, error);
+    msae__finish_description(&file);
+    return msae__count_bytes(msae__write_content, &file, bytes, error);
 }
 
 MSAE_API msae_status msae_save_memory(const msae_model *model, void *buffer, size_t bytes,
                                       msae_error *error) {
-    msae__model_file file;
+    msae__file file;
     msae__describe_model(model, &file);
-    return msae__writer_memory(msae__write_model, &file, buffer, bytes, error);
+    msae__finish_description(&file);
+    return msae__fill_memory(msae__write_content, &file, buffer, bytes, error);
+}
+
+MSAE_API msae_status msae_save_writer(const msae_model *model, const msae_writer *writer,
+                                      msae_error *error) {
+    msae__file file;
+    msae__describe_model(model, &file);
+    msae__finish_description(&file);
+    return msae__fill_writer(msae__write_content, &file, writer, error);
 }
 
 /* Reading a model's notes: each helper leaves *ok = 0 when a value is missing or malformed. */
@@ -7691,35 +8075,77 @@ static void msae__read_history(const msae_safetensors *file, msae_history *h, in
     h->weight_decay = msae__read_one_float(file, "train_weight_decay", ok);
 }
 
-/* Floats of a tensor into out, transposed from [cols, rows] when asked. */
-static void msae__read_floats(const msae_tensor *tensor, float *out, size_t rows, size_t cols,
-                              int transposed) {
-    const unsigned char *bytes = (const unsigned char *)tensor->data;
-    if (!transposed) {
-        msae__convert(MSAE_F32, bytes, rows * cols, out);
-        return;
-    }
-    for (size_t c = 0; c < cols; c++) {
-        for (size_t first = 0; first < rows; first += MSAE__CHUNK) {
-            float chunk[MSAE__CHUNK];
-            const size_t count = msae__min(MSAE__CHUNK, rows - first);
-            msae__convert(MSAE_F32, bytes + 4 * (c * rows + first), count, chunk);
-            for (size_t r = 0; r < count; r++) out[(first + r) * cols + c] = chunk[r];
+/* `count` numbers of the dtype from byte `offset` on, in the machine's byte order; floats must be
+   finite, else *finite = 0. Read in pieces, so that they are checked while in the cache. */
+static msae_status msae__read_numbers(const msae_reader *reader, uint64_t offset, size_t count,
+                                      msae_dtype dtype, void *out, int *finite,
+                                      msae_error *error) {
+    const size_t size = msae_dtype_bytes(dtype), piece = (size_t)1 << 15;
+    unsigned char *at = (unsigned char *)out;
+    while (count > 0) {
+        const size_t now = msae__min(count, piece);
+        msae_status status = msae__read_bytes(reader, offset, at, now * size, error);
+        if (status != MSAE_OK) return status;
+        for (size_t i = 0; i < now * size && !msae__little_endian(); i += size) {
+            const uint64_t bits = msae__load_le(at + i, size);
+            for (size_t b = 0; b < size; b++) {
+                at[i + b] = (unsigned char)(bits >> 8 * (size - 1 - b));
+            }
         }
+        if (dtype == MSAE_F32) *finite &= msae__row_is_finite((const float *)(void *)at, now);
+        at += now * size;
+        offset += now * size;
+        count -= now;
     }
+    return MSAE_OK;
 }
 
-static int msae__floats_are_finite(const msae_tensor *tensor) {
-    const unsigned char *bytes = (const unsigned char *)tensor->data;
-    float chunk[MSAE__CHUNK];
-    for (size_t left = tensor->bytes / 4; left > 0;) {
-        const size_t count = msae__min(MSAE__CHUNK, left);
-        msae__convert(MSAE_F32, bytes, count, chunk);
-        if (!msae__row_is_finite(chunk, count)) return 0;
-        bytes += 4 * count;
-        left -= count;
+/* Columns of a transposed tensor that are read at once: a row's part of them is a cache line. */
+#define MSAE__TRANSPOSED_COLUMNS 16
+
+/* [d, n] from a file to [n, d]. */
+static msae_status msae__read_transposed(const msae_reader *reader, const msae_tensor *tensor,
+                                         const msae_allocator *allocator, float *out, int *finite,
+                                         msae_error *error) {
+    const size_t d = tensor->shape[0], n = tensor->shape[1];
+    const size_t room = msae__min(d, MSAE__TRANSPOSED_COLUMNS) * n;
+    float *columns = (float *)msae__alloc(allocator, room * sizeof *columns);
+    msae_status status = MSAE_OK;
+    if (!columns) return msae__fail_memory(error);
+    for (size_t first = 0; first < d && status == MSAE_OK; first += MSAE__TRANSPOSED_COLUMNS) {
+        const size_t width = msae__min(MSAE__TRANSPOSED_COLUMNS, d - first);
+        status = msae__read_numbers(reader, tensor->offset + first * n * sizeof *columns,
+                                    width * n, MSAE_F32, columns, finite, error);
+        for (size_t r = 0; r < n && status == MSAE_OK; r++) {
+            for (size_t c = 0; c < width; c++) out[r * d + first + c] = columns[c * n + r];
+        }
     }
-    return 1;
+    msae__free(allocator, columns, room * sizeof *columns);
+    return status;
+}
+
+/* The tensors of `wanted` from the file to where they belong in memory. */
+static msae_status msae__read_tensors(const msae_reader *reader, const msae_safetensors *file,
+                                      const msae__file *wanted, const msae_allocator *allocator,
+                                      msae_error *error) {
+    for (size_t i = 0; i < wanted->n_tensors; i++) {
+        const char *name = wanted->tensors[i].name;
+        const msae_tensor *tensor = msae_safetensors_find(file, name);
+        void *out = (void *)(uintptr_t)wanted->tensors[i].data; /* the caller's own arrays */
+        int finite = 1;
+        msae_status status =
+            msae__is_transposed(tensor)
+                ? msae__read_transposed(reader, tensor, allocator, (float *)out, &finite, error)
+                : msae__read_numbers(reader, tensor->offset,
+                                     tensor->bytes / msae_dtype_bytes(tensor->dtype), tensor->dtype,
+                                     out, &finite, error);
+        if (status != MSAE_OK) return status;
+        if (!finite) {
+            return msae__fail_text(error, MSAE_ERROR_NOT_FINITE, tensor->offset, "tensor ", name,
+                                   " has a NaN or Inf");
+        }
+    }
+    return MSAE_OK;
 }
 
 /* What a model's header says. Leaves the file's tensors in the order of their names. */
@@ -7774,16 +8200,17 @@ static msae_status msae__read_shape(msae_safetensors *file, msae_model_desc *des
     return MSAE_OK;
 }
 
-/* Every tensor of `model` (sizes set, arrays not needed) is in the file with its shape. */
-static msae_status msae__check_tensors(const msae_safetensors *file, const msae__model_file *wanted,
+/* Every tensor that is wanted is in the file with its type and shape. */
+static msae_status msae__check_tensors(const msae_safetensors *file, const msae__file *wanted,
                                        msae_error *error) {
     for (size_t i = 0; i < wanted->n_tensors; i++) {
         const msae_tensor *want = &wanted->tensors[i];
         const msae_tensor *have = msae_safetensors_find(file, want->name);
-        int same = have && have->dtype == MSAE_F32 && have->rank == want->rank;
+        int same = have && have->dtype == want->dtype && have->rank == want->rank;
         for (size_t k = 0; same && k < want->rank; k++) same = have->shape[k] == want->shape[k];
         if (!same) {
-            return msae__fail_text(error, MSAE_ERROR_FORMAT, "tensor ", want->name,
+            return msae__fail_text(error, MSAE_ERROR_FORMAT,
+                                   have ? have->offset : MSAE_NO_POSITION, "tensor ", want->name,
                                    have ? " has another type or shape than the header says"
                                         : " is missing");
         }
@@ -7791,14 +8218,19 @@ static msae_status msae__check_tensors(const msae_safetensors *file, const msae_
     return MSAE_OK;
 }
 
+static msae_status msae__check_scale(const msae_model *model, msae_error *error) {
+    if (model->scale > 0) return MSAE_OK;
+    return msae__fail(error, MSAE_ERROR_FORMAT, "the scale is not positive");
+}
+
 static msae_status msae__load_model(msae_model *model, msae_safetensors *file,
-                                    const msae_load_desc *load, msae_error *error) {
+                                    const msae_reader *reader, const msae_load_desc *load,
+                                    msae_error *error) {
     size_t nesting[MSAE_MAX_LEVELS] = {0};
     float weights[MSAE_MAX_LEVELS] = {0};
     msae_model_desc desc, resolved;
-    msae_model shape;
     msae_history history;
-    msae__model_file wanted;
+    msae__file wanted;
     msae_status status = msae__read_shape(file, &desc, nesting, weights, &history, error);
     if (status != MSAE_OK) return status;
     if (load) {
@@ -7806,115 +8238,103 @@ static msae_status msae__load_model(msae_model *model, msae_safetensors *file,
         desc.allocator = load->allocator;
         desc.parallel = load->parallel;
     }
-    status = msae__model_shape(&shape, &desc, &resolved, error);
+    /* first without arrays: nothing is allocated before the file has shown what fills it */
+    status = msae__model_shape(model, &desc, &resolved, error);
     if (status != MSAE_OK) return status;
-    if (shape.recipe == MSAE_RECIPE_JUMPRELU) shape.log_threshold = weights; /* only whether */
-    msae__describe_model(&shape, &wanted);
+    msae__describe_model(model, &wanted);
     status = msae__check_tensors(file, &wanted, error);
-    if (status == MSAE_OK) status = msae_model_init(model, &desc, error);
-    if (status != MSAE_OK) return status;
+    if (status == MSAE_OK) status = msae__model_place(model, &desc, &resolved, NULL, 0, error);
+    if (status == MSAE_OK) {
+        msae__describe_model(model, &wanted);
+        status = msae__read_tensors(reader, file, &wanted, &model->allocator, error);
+    }
+    if (status == MSAE_OK) status = msae__check_scale(model, error);
     model->history = history;
-    for (size_t i = 0; i < wanted.n_tensors; i++) {
-        const msae_tensor *tensor = msae_safetensors_find(file, wanted.tensors[i].name);
-        const char *name = wanted.tensors[i].name;
-        const size_t n = model->n_latents, d = model->n_inputs;
-        if (!msae__floats_are_finite(tensor)) {
-            msae_model_free(model);
-            return msae__fail_text(error, MSAE_ERROR_NOT_FINITE, "tensor ", name,
-                                   " has a NaN or Inf");
-        }
-        if (strcmp(name, "encoder") == 0) {
-            msae__read_floats(tensor, model->encoder, n, d, 1);
-        } else if (strcmp(name, "decoder") == 0) {
-            msae__read_floats(tensor, model->decoder, n, d, 0);
-        } else {
-            float *out = strcmp(name, "pre_bias") == 0      ? model->pre_bias
-                         : strcmp(name, "latent_bias") == 0 ? model->latent_bias
-                         : strcmp(name, "mean") == 0        ? model->mean
-                         : strcmp(name, "scale") == 0       ? &model->scale
-                         : strcmp(name, "threshold") == 0   ? &model->threshold
-                                                            : model->log_threshold;
-            msae__read_floats(tensor, out, tensor->shape[0], 1, 0);
-        }
-    }
-    if (!(model->scale > 0)) {
-        msae_model_free(model);
-        return msae__fail(error, MSAE_ERROR_FORMAT, "the scale is not positive");
-    }
-    return MSAE_OK;
+    return status;
+}
+
+static msae_status msae__load_from(msae_model *model, msae_safetensors *file,
+                                   const msae_reader *reader, const msae_load_desc *desc,
+                                   msae_error *error) {
+    msae_status status = msae__load_model(model, file, reader, desc, error);
+    msae_safetensors_close(file);
+    if (status != MSAE_OK) msae_model_free(model);
+    return status;
 }
 
 MSAE_API msae_status msae_load_memory(msae_model *model, const void *bytes, size_t size,
                                       const msae_load_desc *desc, msae_error *error) {
+    const msae_reader reader = msae_reader_memory(bytes, size);
     msae_safetensors file;
     msae_status status;
     memset(model, 0, sizeof *model);
     status = msae_safetensors_open(&file, bytes, size, desc ? &desc->allocator : NULL, error);
+    return status == MSAE_OK ? msae__load_from(model, &file, &reader, desc, error) : status;
+}
+
+MSAE_API msae_status msae_load_reader(msae_model *model, const msae_reader *reader,
+                                      const msae_load_desc *desc, msae_error *error) {
+    msae_safetensors file;
+    msae_status status;
+    memset(model, 0, sizeof *model);
+    status = msae_safetensors_open_reader(&file, reader, desc ? &desc->allocator : NULL, error);
+    return status == MSAE_OK ? msae__load_from(model, &file, reader, desc, error) : status;
+}
+
+MSAE_API msae_status msae_data_load_reader(msae_data *data, const msae_reader *reader,
+                                           const char *tensor, const msae_allocator *allocator,
+                                           msae_error *error) {
+    void *bytes;
+    size_t size;
+    msae_status status;
+    memset(data, 0, sizeof *data);
+    status = msae__read_all(reader, allocator, &bytes, &size, error);
     if (status != MSAE_OK) return status;
-    status = msae__load_model(model, &file, desc, error);
-    msae_safetensors_close(&file);
-    return status;
+    status = msae_data_from_memory(data, bytes, size, tensor, error);
+    if (status != MSAE_OK) {
+        msae__free(allocator, bytes, size);
+        return status;
+    }
+    data->owned = bytes;
+    data->owned_bytes = size;
+    if (allocator) data->allocator = *allocator;
+    return MSAE_OK;
 }
 
 #ifndef MSAE_NO_STDIO
 MSAE_API msae_status msae_save_file(const msae_model *model, const char *path, msae_error *error) {
-    msae__model_file file;
+    msae__file file;
     msae__describe_model(model, &file);
-    return msae__writer_file(msae__write_model, &file, path, error);
+    msae__finish_description(&file);
+    return msae__write_file(msae__write_content, &file, path, error);
 }
 
 MSAE_API void msae_release(const msae_allocator *allocator, void *bytes, size_t size) {
     msae__free(allocator, bytes, size);
 }
 
-/* The length of an open file, left at its start; 0 on failure of the seeks. */
-static int msae__file_size(FILE *file, size_t *size) {
-#ifdef _WIN32
-    __int64 end = _fseeki64(file, 0, SEEK_END) == 0 ? _ftelli64(file) : -1;
-#else
-    long end = fseek(file, 0, SEEK_END) == 0 ? ftell(file) : -1;
-#endif
-    rewind(file);
-    if (end < 0 || (uint64_t)end > SIZE_MAX - 1) return 0;
-    *size = (size_t)end;
-    return 1;
-}
-
 MSAE_API msae_status msae_read_file(const char *path, const msae_allocator *allocator, void **bytes,
                                     size_t *size, msae_error *error) {
-    msae_status status = MSAE_OK;
-    FILE *file;
+    msae_reader reader;
+    msae_status status;
     *bytes = NULL;
     *size = 0;
-    if (msae__is_directory(path)) return msae__fail(error, MSAE_ERROR_IO, "is a directory");
-    file = fopen(path, "rb");
-    if (!file) return msae__fail(error, MSAE_ERROR_IO, "cannot be opened");
-    if (!msae__file_size(file, size)) {
-        status = msae__fail(error, MSAE_ERROR_IO, "its length cannot be told");
-    } else if (*size == 0) {
-        status = msae__fail(error, MSAE_ERROR_FORMAT, "the file is empty");
-    } else if (!(*bytes = msae__alloc(allocator, *size))) {
-        status = msae__fail_memory(error);
-    } else if (fread(*bytes, 1, *size, file) != *size) {
-        msae__free(allocator, *bytes, *size);
-        *bytes = NULL;
-        status = msae__fail(error, MSAE_ERROR_IO, "cannot be read");
-    }
-    fclose(file);
+    status = msae_reader_open(&reader, path, error);
+    if (status != MSAE_OK) return status;
+    status = msae__read_all(&reader, allocator, bytes, size, error);
+    msae_reader_close(&reader);
     return status;
 }
 
 MSAE_API msae_status msae_load_file(msae_model *model, const char *path, const msae_load_desc *desc,
                                     msae_error *error) {
-    const msae_allocator *allocator = desc ? &desc->allocator : NULL;
-    void *bytes;
-    size_t size;
+    msae_reader reader;
     msae_status status;
     memset(model, 0, sizeof *model);
-    status = msae_read_file(path, allocator, &bytes, &size, error);
+    status = msae_reader_open(&reader, path, error);
     if (status != MSAE_OK) return status;
-    status = msae_load_memory(model, bytes, size, desc, error);
-    msae_release(allocator, bytes, size);
+    status = msae_load_reader(model, &reader, desc, error);
+    msae_reader_close(&reader);
     return status;
 }
 
@@ -7935,41 +8355,362 @@ static int msae__number_before(const char *start, const char **end, size_t *numb
 
 /* The published code's own data format: plain float32 in a file named .._ROWS_COLS.npy, without the
    header of a .npy. The name must account for every byte. */
-static int msae__headerless(msae_data *data, const char *path, const void *bytes, size_t size) {
+static int msae__is_headerless(const char *path, const msae_reader *reader, msae_data *data) {
     const size_t length = strlen(path);
     const char *end = path + length - 4;
+    unsigned char start[6];
     size_t rows, cols, needed;
     if (length < 4 || strcmp(end, ".npy") != 0) return 0;
-    if (msae__is_npy((const unsigned char *)bytes, size)) return 0;
-    if (!msae__number_before(path, &end, &cols) || !msae__number_before(path, &end, &rows))
+    if (!msae__number_before(path, &end, &cols) || !msae__number_before(path, &end, &rows)) {
         return 0;
+    }
     if (!msae__mul(rows, cols, &needed) || !msae__mul(needed, 4, &needed)) return 0;
-    if (needed != size || size == 0) return 0;
-    *data = msae_data_view((const float *)bytes, rows, cols);
+    if (needed != reader->size || needed == 0) return 0;
+    if (needed >= sizeof start && reader->read(reader->user, 0, start, sizeof start) &&
+        msae__is_npy(start, sizeof start)) {
+        return 0;
+    }
+    *data = msae_data_view(NULL, rows, cols);
     return 1;
 }
 
 MSAE_API msae_status msae_data_load_file(msae_data *data, const char *path, const char *tensor,
                                          const msae_allocator *allocator, msae_error *error) {
-    void *bytes;
-    size_t size;
+    msae_reader reader;
     msae_status status;
     memset(data, 0, sizeof *data);
-    status = msae_read_file(path, allocator, &bytes, &size, error);
+    status = msae_reader_open(&reader, path, error);
     if (status != MSAE_OK) return status;
-    if (!msae__headerless(data, path, bytes, size)) {
-        status = msae_data_from_memory(data, bytes, size, tensor, error);
+    if (msae__is_headerless(path, &reader, data)) {
+        status = msae__read_all(&reader, allocator, &data->owned, &data->owned_bytes, error);
+        data->values = data->owned;
+        if (allocator) data->allocator = *allocator;
+        if (status != MSAE_OK) memset(data, 0, sizeof *data);
+    } else {
+        status = msae_data_load_reader(data, &reader, tensor, allocator, error);
     }
-    if (status != MSAE_OK) {
-        msae__free(allocator, bytes, size);
-        return status;
-    }
-    data->owned = bytes;
-    data->owned_bytes = size;
-    if (allocator) data->allocator = *allocator;
-    return MSAE_OK;
+    msae_reader_close(&reader);
+    return status;
 }
 #endif /* MSAE_NO_STDIO */
+
+#ifndef MSAE_NO_TRAIN
+/* ---- checkpoints: a model's file, with the state of its training beside it ---- */
+
+static const char *const msae__moment_names[2][5] = {
+    {"moment1.encoder", "moment1.decoder", "moment1.pre_bias", "moment1.latent_bias",
+     "moment1.log_threshold"},
+    {"moment2.encoder", "moment2.decoder", "moment2.pre_bias", "moment2.latent_bias",
+     "moment2.log_threshold"},
+};
+
+static void msae__note_numbers(msae__notes *notes, const char *key, const uint64_t *values,
+                               size_t count) {
+    msae__note_begin(notes, key);
+    for (size_t i = 0; i < count; i++) {
+        if (i > 0) msae__put(&notes->at, ",");
+        msae__put_number(&notes->at, values[i]);
+    }
+    msae__note_end(notes);
+}
+
+static void msae__add_moments(msae__file *file, const msae_model *model, const char *const names[5],
+                              const msae_parameters *p) {
+    msae__add_parameters(file, model, names, p->encoder, p->decoder, p->pre_bias, p->latent_bias,
+                         p->log_threshold);
+}
+
+/* The epoch's means as an array of their own, for a file to hold. */
+typedef struct msae__epoch_means {
+    double values[4];
+} msae__epoch_means;
+
+/* Everything but the model's own part. The workspace may be missing: then only shapes are told. */
+static void msae__describe_run(const msae_trainer *trainer, const msae__epoch_means *epoch,
+                               msae__file *file) {
+    const struct msae_train_workspace *ws = trainer->workspace;
+    const msae_model *model = &trainer->model;
+    const msae_position *at = &trainer->position;
+    msae__notes *notes = &file->notes;
+    msae__add_moments(file, model, msae__moment_names[0], &trainer->moment1);
+    msae__add_moments(file, model, msae__moment_names[1], &trainer->moment2);
+    msae__add_tensor(file, "run.loss_mean", MSAE_F32, trainer->loss_mean, 1, model->n_inputs, 0);
+    msae__add_tensor(file, "run.epoch", MSAE_F64, epoch->values, 1, 4, 0);
+    msae__add_tensor(file, "run.fired", MSAE_U32, ws ? ws->fired : NULL, 1, model->n_latents, 0);
+    if (ws) {
+        const uint64_t position[4] = {at->rows, at->batch, at->epoch, at->row};
+        const uint64_t window[4] = {ws->window_steps, ws->window_rows, ws->dead,
+                                    (uint64_t)ws->had_window};
+        const uint64_t flags[3] = {(uint64_t)trainer->has_statistics,
+                                   (uint64_t)trainer->desc.geometric_median,
+                                   (uint64_t)trainer->desc.skip_bad};
+        msae__note_number(notes, "run_epoch_rows", trainer->epoch.rows);
+        msae__note_numbers(notes, "run_flags", flags, 3);
+        msae__note_float(notes, "run_lr_factor", trainer->lr_factor);
+        msae__note_numbers(notes, "run_position", position, 4);
+        msae__note_numbers(notes, "run_rng", at->rng, 4);
+        msae__note_number(notes, "run_rows_skipped", trainer->rows_skipped);
+        msae__note(notes, "run_simd", msae_simd_name(model->simd));
+        msae__note_numbers(notes, "run_window", window, 4);
+    }
+}
+
+static void msae__describe_checkpoint(const msae_trainer *trainer, msae__epoch_means *epoch,
+                                      msae__file *file) {
+    epoch->values[0] = trainer->epoch.loss;
+    epoch->values[1] = trainer->epoch.recon_loss;
+    epoch->values[2] = trainer->epoch.sparse_loss;
+    epoch->values[3] = trainer->epoch.l0;
+    msae__describe_model(&trainer->model, file);
+    msae__describe_run(trainer, epoch, file);
+    msae__finish_description(file);
+}
+
+MSAE_API msae_status msae_checkpoint_bytes(const msae_trainer *trainer, size_t *bytes,
+                                           msae_error *error) {
+    msae__epoch_means epoch;
+    msae__file file;
+    msae__describe_checkpoint(trainer, &epoch, &file);
+    return msae__count_bytes(msae__write_content, &file, bytes, error);
+}
+
+MSAE_API msae_status msae_checkpoint_memory(const msae_trainer *trainer, void *buffer, size_t bytes,
+                                            msae_error *error) {
+    msae__epoch_means epoch;
+    msae__file file;
+    msae__describe_checkpoint(trainer, &epoch, &file);
+    return msae__fill_memory(msae__write_content, &file, buffer, bytes, error);
+}
+
+MSAE_API msae_status msae_checkpoint_writer(const msae_trainer *trainer, const msae_writer *writer,
+                                            msae_error *error) {
+    msae__epoch_means epoch;
+    msae__file file;
+    msae__describe_checkpoint(trainer, &epoch, &file);
+    return msae__fill_writer(msae__write_content, &file, writer, error);
+}
+
+#ifndef MSAE_NO_STDIO
+MSAE_API msae_status msae_checkpoint_file(const msae_trainer *trainer, const char *path,
+                                          msae_error *error) {
+    msae__epoch_means epoch;
+    msae__file file;
+    msae__describe_checkpoint(trainer, &epoch, &file);
+    return msae__write_file(msae__write_content, &file, path, error);
+}
+#endif
+
+static void msae__read_note_numbers(const msae_safetensors *file, const char *key, uint64_t *out,
+                                    size_t count, int *ok) {
+    const msae_metadata *note = msae__find_note(file, key, ok);
+    msae__parser p;
+    if (!note) return;
+    p = msae__parser_over(note->value, note->value_bytes, NULL);
+    for (size_t i = 0; i < count; i++) {
+        if (i > 0 && !msae__parse_accept(&p, ',')) *ok = 0;
+        if (!msae__parse_number(&p, &out[i])) *ok = 0;
+    }
+    if (p.at != p.end) *ok = 0;
+}
+
+/* The part of a run's state that is in no tensor. */
+typedef struct msae__run_notes {
+    uint64_t position[4], rng[4], window[4], flags[3], rows_skipped, epoch_rows;
+    float lr_factor;
+    msae_simd simd;
+} msae__run_notes;
+
+static void msae__read_run(const msae_safetensors *file, msae__run_notes *run, int *ok) {
+    const msae_metadata *simd = msae__find_note(file, "run_simd", ok);
+    memset(run, 0, sizeof *run);
+    msae__read_note_numbers(file, "run_position", run->position, 4, ok);
+    msae__read_note_numbers(file, "run_rng", run->rng, 4, ok);
+    msae__read_note_numbers(file, "run_window", run->window, 4, ok);
+    msae__read_note_numbers(file, "run_flags", run->flags, 3, ok);
+    msae__read_note_numbers(file, "run_rows_skipped", &run->rows_skipped, 1, ok);
+    msae__read_note_numbers(file, "run_epoch_rows", &run->epoch_rows, 1, ok);
+    run->lr_factor = msae__read_one_float(file, "run_lr_factor", ok);
+    for (int i = MSAE_SIMD_SCALAR; simd && i < MSAE_SIMD_COUNT; i++) {
+        const char *name = msae_simd_name((msae_simd)i);
+        if (msae__equals(simd->value, simd->value_bytes, name)) run->simd = (msae_simd)i;
+    }
+    /* a run that had not begun has a position of zeros */
+    if (run->position[0] > 0 && (run->position[1] == 0 || run->position[3] > run->position[0] ||
+                                 (run->rng[0] | run->rng[1] | run->rng[2] | run->rng[3]) == 0)) {
+        *ok = 0;
+    }
+    if (!(run->lr_factor >= 0) || run->window[0] >= MSAE__WINDOW_STEPS || run->flags[0] > 1 ||
+        run->flags[1] > 1 || run->flags[2] > 1 || run->window[3] > 1) {
+        *ok = 0;
+    }
+}
+
+static float msae__off_if_zero(float value) {
+    return value == 0 ? MSAE_OFF : value;
+}
+
+/* The descriptor that makes such a trainer again. */
+static msae_train_desc msae__run_desc(const msae_model_desc *model, const msae_history *h,
+                                      const msae__run_notes *run) {
+    msae_train_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.model = *model;
+    desc.model.seed = h->seed;
+    desc.batch = (size_t)msae__min(h->batch, SIZE_MAX);
+    desc.epochs = (size_t)msae__min(h->epochs, SIZE_MAX);
+    desc.lr = h->lr;
+    desc.beta1 = msae__off_if_zero(h->beta1);
+    desc.beta2 = msae__off_if_zero(h->beta2);
+    desc.eps = msae__off_if_zero(h->eps);
+    desc.weight_decay = h->weight_decay;
+    desc.clip = h->clip;
+    desc.schedule = (msae_schedule)h->schedule;
+    desc.loss = (msae_loss)h->loss;
+    desc.sparse_weight = msae__off_if_zero(h->sparse_weight);
+    desc.bandwidth = h->bandwidth;
+    desc.scaling = (msae_scaling)h->scaling;
+    desc.geometric_median = (int)run->flags[1];
+    desc.skip_bad = (int)run->flags[2];
+    return desc;
+}
+
+static void msae__take_up_run(msae_trainer *trainer, const msae_history *history,
+                              const msae__run_notes *run, const msae__epoch_means *epoch) {
+    struct msae_train_workspace *ws = trainer->workspace;
+    trainer->model.history = *history;
+    trainer->step = history->steps;
+    trainer->rows = history->rows;
+    trainer->rows_skipped = run->rows_skipped;
+    trainer->lr_factor = run->lr_factor;
+    trainer->has_statistics = (int)run->flags[0];
+    trainer->position.rows = run->position[0];
+    trainer->position.batch = run->position[1];
+    trainer->position.epoch = run->position[2];
+    trainer->position.row = run->position[3];
+    memcpy(trainer->position.rng, run->rng, sizeof run->rng);
+    trainer->epoch.loss = epoch->values[0];
+    trainer->epoch.recon_loss = epoch->values[1];
+    trainer->epoch.sparse_loss = epoch->values[2];
+    trainer->epoch.l0 = epoch->values[3];
+    trainer->epoch.rows = run->epoch_rows;
+    ws->window_steps = run->window[0];
+    ws->window_rows = run->window[1];
+    ws->dead = (size_t)run->window[2];
+    ws->had_window = (int)run->window[3];
+}
+
+/* What an update takes the square root of. */
+static int msae__moments_are_squares(const msae_trainer *trainer) {
+    const msae_model *model = &trainer->model;
+    const msae_parameters *p = &trainer->moment2;
+    const size_t n = model->n_latents, d = model->n_inputs;
+    float least = 0;
+    for (size_t i = 0; i < n * d; i++) {
+        least = p->encoder[i] < least ? p->encoder[i] : least;
+        least = p->decoder[i] < least ? p->decoder[i] : least;
+    }
+    for (size_t i = 0; i < d; i++) least = p->pre_bias[i] < least ? p->pre_bias[i] : least;
+    for (size_t j = 0; j < n; j++) {
+        least = p->latent_bias[j] < least ? p->latent_bias[j] : least;
+        if (p->log_threshold && p->log_threshold[j] < least) least = p->log_threshold[j];
+    }
+    return least >= 0;
+}
+
+static msae_status msae__resume(msae_trainer *trainer, msae_safetensors *file,
+                                const msae_reader *reader, const msae_load_desc *load,
+                                msae_error *error) {
+    size_t nesting[MSAE_MAX_LEVELS] = {0};
+    float weights[MSAE_MAX_LEVELS] = {0};
+    msae_model_desc model_desc;
+    msae_train_desc desc;
+    msae_history history;
+    msae__run_notes run;
+    msae__epoch_means epoch;
+    msae__file wanted;
+    msae_status status;
+    int ok = 1;
+    status = msae__read_shape(file, &model_desc, nesting, weights, &history, error);
+    if (status != MSAE_OK) return status;
+    if (!msae_safetensors_metadata(file, "run_position")) {
+        return msae__fail(error, MSAE_ERROR_FORMAT, "is a model without the state of its training");
+    }
+    msae__read_run(file, &run, &ok);
+    if (!ok || history.batch == 0 || history.epochs == 0 || history.clip == 0 ||
+        history.bandwidth == 0) {
+        return msae__fail(error, MSAE_ERROR_FORMAT, "the state of the training is malformed");
+    }
+    desc = msae__run_desc(&model_desc, &history, &run);
+    if (load) {
+        desc.model.simd = load->simd;
+        desc.model.allocator = load->allocator;
+        desc.model.parallel = load->parallel;
+    }
+    if (desc.model.simd == MSAE_SIMD_AUTO && msae_simd_available(run.simd)) {
+        desc.model.simd = run.simd;
+    }
+    /* as with a model: first its shape, and memory once the file has shown what fills it */
+    status = msae__train_shape(trainer, &desc, &model_desc, error);
+    if (status != MSAE_OK) return status;
+    msae__describe_model(&trainer->model, &wanted);
+    msae__describe_run(trainer, &epoch, &wanted);
+    status = msae__check_tensors(file, &wanted, error);
+    if (status == MSAE_OK) status = msae_trainer_init(trainer, &desc, error);
+    if (status == MSAE_OK) {
+        msae__describe_model(&trainer->model, &wanted);
+        msae__describe_run(trainer, &epoch, &wanted);
+        status = msae__read_tensors(reader, file, &wanted, &trainer->model.allocator, error);
+    }
+    if (status == MSAE_OK) status = msae__check_scale(&trainer->model, error);
+    if (status == MSAE_OK && !msae__moments_are_squares(trainer)) {
+        status = msae__fail(error, MSAE_ERROR_FORMAT, "a second moment is negative");
+    }
+    if (status == MSAE_OK) msae__take_up_run(trainer, &history, &run, &epoch);
+    return status;
+}
+
+static msae_status msae__resume_from(msae_trainer *trainer, msae_safetensors *file,
+                                     const msae_reader *reader, const msae_load_desc *desc,
+                                     msae_error *error) {
+    msae_status status = msae__resume(trainer, file, reader, desc, error);
+    msae_safetensors_close(file);
+    if (status != MSAE_OK) msae_trainer_free(trainer);
+    return status;
+}
+
+MSAE_API msae_status msae_resume_memory(msae_trainer *trainer, const void *bytes, size_t size,
+                                        const msae_load_desc *desc, msae_error *error) {
+    const msae_reader reader = msae_reader_memory(bytes, size);
+    msae_safetensors file;
+    msae_status status;
+    memset(trainer, 0, sizeof *trainer);
+    status = msae_safetensors_open(&file, bytes, size, desc ? &desc->allocator : NULL, error);
+    return status == MSAE_OK ? msae__resume_from(trainer, &file, &reader, desc, error) : status;
+}
+
+MSAE_API msae_status msae_resume_reader(msae_trainer *trainer, const msae_reader *reader,
+                                        const msae_load_desc *desc, msae_error *error) {
+    msae_safetensors file;
+    msae_status status;
+    memset(trainer, 0, sizeof *trainer);
+    status = msae_safetensors_open_reader(&file, reader, desc ? &desc->allocator : NULL, error);
+    return status == MSAE_OK ? msae__resume_from(trainer, &file, reader, desc, error) : status;
+}
+
+#ifndef MSAE_NO_STDIO
+MSAE_API msae_status msae_resume_file(msae_trainer *trainer, const char *path,
+                                      const msae_load_desc *desc, msae_error *error) {
+    msae_reader reader;
+    msae_status status;
+    memset(trainer, 0, sizeof *trainer);
+    status = msae_reader_open(&reader, path, error);
+    if (status != MSAE_OK) return status;
+    status = msae_resume_reader(trainer, &reader, desc, error);
+    msae_reader_close(&reader);
+    return status;
+}
+#endif
+#endif /* MSAE_NO_TRAIN */
 
 #endif /* MSAE_IMPLEMENTED */
 #endif /* MSAE_IMPLEMENTATION */

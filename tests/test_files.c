@@ -493,8 +493,8 @@ static void written_and_read_again(void) {
     static const float values[6] = {1, 2, 3, 4, 5, 6};
     static const unsigned char odd[3] = {7, 8, 9};
     msae_tensor tensors[2] = {
-        {"odd", 3, MSAE_U8, 1, {3}, odd, 3},
-        {"values", 6, MSAE_F32, 2, {2, 3}, values, sizeof values},
+        {"odd", 3, MSAE_U8, 1, {3}, odd, 3, 0},
+        {"values", 6, MSAE_F32, 2, {2, 3}, values, sizeof values, 0},
     };
     msae_metadata metadata = {"key", "value", 3, 5};
     bytes file;

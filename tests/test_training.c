@@ -450,7 +450,7 @@ static void every_row_once_an_epoch(void) {
                 }
             }
             CHECK(total == rows);
-            CHECK(sampler.epoch == epoch + 1);
+            CHECK(sampler.at.epoch == epoch + 1);
             CHECK(msae_sampler_next(&twin, &same) == 0);
             if (epoch && rows > 5) CHECK(moved > rows / 2);
         }
