@@ -160,6 +160,7 @@ int tool_output_close(tool_output *output) {
     if (output->path == NULL) return TOOL_OK; /* standard output is checked when the program ends */
     errno = 0;
     int failed = ferror(output->file);
+    failed |= fflush(output->file) || fsync(fileno(output->file));
     failed |= fclose(output->file);
     if (failed || rename(output->temporary, output->path) != 0) {
         status = tool_fail(output->path, "%s", errno != 0 ? strerror(errno) : "writing failed");
