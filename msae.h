@@ -629,12 +629,12 @@ typedef struct msae_trainer {
     msae_train_desc desc; /* resolved */
     msae_parameters grad;
     msae_parameters moment1, moment2; /* Adam's m and v */
-    float *loss_mean;   /* [d]: m of nmse in the model's space; zero, right for centred data */
-    uint64_t step;      /* updates made */
-    uint64_t rows;      /* rows seen */
-    uint64_t rows_skipped; /* with NaN or Inf (skip_bad), each time they came */
-    float lr_factor;    /* the schedule's factor on lr; msae_train_schedule sets it */
-    int has_statistics; /* 1 once mean and scale were set from data */
+    float *loss_mean;       /* [d]: m of nmse in the model's space; zero, right for centred data */
+    uint64_t step;          /* updates made */
+    uint64_t rows;          /* rows seen */
+    uint64_t rows_skipped;  /* with NaN or Inf (skip_bad), each time they came */
+    float lr_factor;        /* the schedule's factor on lr; msae_train_schedule sets it */
+    int has_statistics;     /* 1 once mean and scale were set from data */
     msae_position position; /* of the run; all zero before msae_fit. A loop of the caller's own puts
                                sampler.at here before it saves a checkpoint */
     msae_epoch_stats epoch; /* kept by msae_fit */
@@ -5828,8 +5828,8 @@ static msae_status msae__begin_run(const msae_trainer *trainer, const msae_data 
                                  &desc->model.allocator, error);
     }
     if (at->rows != data->rows) {
-        return msae__fail_at(error, MSAE_ERROR_SHAPE, MSAE_NO_POSITION, "the run was over", at->rows,
-                             " rows of data");
+        return msae__fail_at(error, MSAE_ERROR_SHAPE, MSAE_NO_POSITION, "the run was over",
+                             at->rows, " rows of data");
     }
     return msae_sampler_init_at(sampler, at, &desc->model.allocator, error);
 }
@@ -6700,6 +6700,11 @@ static int msae__parse_fail(msae__parser *p, const char *what) {
     return msae__parse_fail_at(p, p->at, what);
 }
 
+/* At a text that was read before. */
+static int msae__parse_fail_text(msae__parser *p, const char *text, const char *what) {
+    return msae__parse_fail_at(p, (uint64_t)((const unsigned char *)text - p->bytes), what);
+}
+
 static void msae__parse_space(msae__parser *p) {
     while (p->at < p->end && (p->bytes[p->at] == ' ' || p->bytes[p->at] == '\t' ||
                               p->bytes[p->at] == '\n' || p->bytes[p->at] == '\r')) {
@@ -6733,7 +6738,14 @@ static int msae__parse_number(msae__parser *p, uint64_t *number) {
         *number = *number * 10 + digit;
         p->at++;
     }
-    if (p->at == start) return msae__parse_fail(p, "a number is missing");
+    if (p->at == start) {
+        return msae__parse_fail(p, p->at < p->end && p->bytes[p->at] == '-'
+                                       ? "a number is negative"
+                                       : "a number is missing");
+    }
+    if (p->at < p->end && p->bytes[p->at] && strchr(".eE", p->bytes[p->at])) {
+        return msae__parse_fail_at(p, start, "a number is not whole");
+    }
     if (p->bytes[start] == '0' && p->at > start + 1) {
         return msae__parse_fail_at(p, start, "a number starts with zero");
     }
@@ -6760,10 +6772,12 @@ static size_t msae__utf8_length(const unsigned char *bytes, size_t left) {
     return length;
 }
 
-/* A JSON string; the bytes between the quotes, escapes as they stand where they are allowed. */
-static int msae__parse_string(msae__parser *p, int escapes, const char **text, size_t *length) {
+/* A JSON string, or the failure `missing`; the bytes between the quotes, escapes as they stand where
+   they are allowed. */
+static int msae__parse_string(msae__parser *p, const char *missing, int escapes, const char **text,
+                              size_t *length) {
     size_t start;
-    if (!msae__parse_expect(p, '"', "a string is missing")) return 0;
+    if (!msae__parse_expect(p, '"', missing)) return 0;
     start = p->at;
     while (p->at < p->end && p->bytes[p->at] != '"') {
         const unsigned char c = p->bytes[p->at];
@@ -6814,7 +6828,8 @@ static int msae__npy_string(msae__parser *p, const char **text, size_t *length) 
     unsigned char quote;
     msae__parse_space(p);
     quote = p->at < p->end ? p->bytes[p->at] : 0;
-    if (quote != '\'' && quote != '"') return msae__parse_fail(p, "the header is not a dictionary");
+    if (quote != '\'' && quote != '"')
+        return msae__parse_fail(p, "a string in the header is missing");
     *text = (const char *)p->bytes + ++p->at;
     *length = 0;
     while (p->at < p->end && p->bytes[p->at] != quote) p->at++, ++*length;
@@ -6828,6 +6843,9 @@ static int msae__npy_descr(msae__parser *p, msae_dtype *dtype) {
     size_t length, start;
     msae__parse_space(p);
     start = p->at;
+    if (p->at < p->end && p->bytes[p->at] == '[') {
+        return msae__parse_fail(p, "the values are records, expected <f2, <f4 or <f8");
+    }
     if (!msae__npy_string(p, &text, &length)) return 0;
     if (msae__equals(text, length, "<f4"))
         *dtype = MSAE_F32;
@@ -6844,6 +6862,9 @@ static int msae__npy_descr(msae__parser *p, msae_dtype *dtype) {
 }
 
 static int msae__npy_shape(msae__parser *p, uint64_t shape[2], size_t *rank) {
+    size_t start;
+    msae__parse_space(p);
+    start = p->at;
     *rank = 0;
     if (!msae__parse_expect(p, '(', "the shape is missing")) return 0;
     while (!msae__parse_accept(p, ')')) {
@@ -6854,7 +6875,10 @@ static int msae__npy_shape(msae__parser *p, uint64_t shape[2], size_t *rank) {
             break;
         }
     }
-    if (*rank == 0) return msae__parse_fail(p, "the array has no dimensions");
+    if (*rank == 0) return msae__parse_fail_at(p, start, "the array has no dimensions");
+    if (shape[0] == 0 || (*rank == 2 && shape[1] == 0)) {
+        return msae__parse_fail_at(p, start, "the array has no rows or no columns");
+    }
     return 1;
 }
 
@@ -6893,7 +6917,9 @@ static int msae__npy_dictionary(msae__parser *p, msae_dtype *dtype, uint64_t sha
             break;
         }
     }
-    return seen == 7 || msae__parse_fail(p, "the header lacks descr, fortran_order or shape");
+    if (!(seen & 1)) return msae__parse_fail(p, "the header lacks descr");
+    if (!(seen & 2)) return msae__parse_fail(p, "the header lacks fortran_order");
+    return (seen & 4) || msae__parse_fail(p, "the header lacks shape");
 }
 
 static int msae__is_npy(const unsigned char *bytes, size_t size) {
@@ -6933,13 +6959,13 @@ static msae_status msae__npy_open(msae_data *data, const unsigned char *bytes, s
         shape[1] = shape[0];
         shape[0] = 1;
     }
-    if (shape[0] == 0 || shape[1] == 0) {
-        msae__parse_fail(&p, "the array has no rows or no columns");
-        return p.status;
-    }
     if (shape[0] > SIZE_MAX || shape[1] > SIZE_MAX ||
         !msae__mul((size_t)shape[0], (size_t)shape[1], &values) ||
-        !msae__mul(values, msae_dtype_bytes(data->dtype), &needed) || needed > size - start) {
+        !msae__mul(values, msae_dtype_bytes(data->dtype), &needed)) {
+        msae__parse_fail(&p, "the shape is too large");
+        return p.status;
+    }
+    if (needed > size - start) {
         msae__parse_fail_at(&p, size, "the data is cut off");
         return p.status;
     }
@@ -6973,9 +6999,15 @@ static int msae__parse_metadata(msae__parser *p, msae__header *header) {
     if (msae__parse_accept(p, '}')) return 1;
     do {
         msae_metadata m;
-        if (!msae__parse_string(p, 1, &m.key, &m.key_bytes)) return 0;
+        if (!msae__parse_string(p, "a key of __metadata__ is not a string", 1, &m.key,
+                                &m.key_bytes)) {
+            return 0;
+        }
         if (!msae__parse_expect(p, ':', "a colon is missing in __metadata__")) return 0;
-        if (!msae__parse_string(p, 1, &m.value, &m.value_bytes)) return 0;
+        if (!msae__parse_string(p, "a value of __metadata__ is not a string", 1, &m.value,
+                                &m.value_bytes)) {
+            return 0;
+        }
         if (header->metadata) header->metadata[header->n_metadata] = m;
         header->n_metadata++;
     } while (msae__parse_accept(p, ','));
@@ -6985,7 +7017,7 @@ static int msae__parse_metadata(msae__parser *p, msae__header *header) {
 static int msae__parse_dtype(msae__parser *p, msae_dtype *dtype) {
     const char *name;
     size_t length, start = p->at;
-    if (!msae__parse_string(p, 0, &name, &length)) return 0;
+    if (!msae__parse_string(p, "a tensor's dtype is not a string", 0, &name, &length)) return 0;
     for (int i = 0; i < MSAE_DTYPE_COUNT; i++) {
         if (msae__equals(name, length, msae__dtype_names[i])) {
             *dtype = (msae_dtype)i;
@@ -7021,7 +7053,7 @@ static int msae__parse_tensor(msae__parser *p, uint64_t data_bytes, msae_tensor 
         const char *key;
         size_t length;
         unsigned bit;
-        if (!msae__parse_string(p, 0, &key, &length)) return 0;
+        if (!msae__parse_string(p, "a key of a tensor is not a string", 0, &key, &length)) return 0;
         if (!msae__parse_expect(p, ':', "a colon is missing in a tensor")) return 0;
         if (msae__equals(key, length, "dtype")) {
             bit = 1;
@@ -7037,15 +7069,15 @@ static int msae__parse_tensor(msae__parser *p, uint64_t data_bytes, msae_tensor 
             if (!msae__parse_number(p, &end)) return 0;
             if (!msae__parse_expect(p, ']', "data_offsets needs two numbers")) return 0;
         } else {
-            return msae__parse_fail(p, "a tensor has an unknown key");
+            return msae__parse_fail_text(p, key, "a tensor has an unknown key");
         }
-        if (seen & bit) return msae__parse_fail(p, "a tensor has a key twice");
+        if (seen & bit) return msae__parse_fail_text(p, key, "a tensor has a key twice");
         seen |= bit;
     } while (msae__parse_accept(p, ','));
     if (!msae__parse_expect(p, '}', "a tensor does not end")) return 0;
-    if (seen != 7) {
-        return msae__parse_fail_at(p, start, "a tensor lacks dtype, shape or data_offsets");
-    }
+    if (!(seen & 1)) return msae__parse_fail_at(p, start, "a tensor lacks its dtype");
+    if (!(seen & 2)) return msae__parse_fail_at(p, start, "a tensor lacks its shape");
+    if (!(seen & 4)) return msae__parse_fail_at(p, start, "a tensor lacks its data_offsets");
     if (begin > end) return msae__parse_fail_at(p, start, "a tensor ends before it begins");
     if (end > data_bytes) return msae__parse_fail_at(p, start, "a tensor lies outside the file");
     bytes = msae_dtype_bytes(tensor->dtype);
@@ -7064,15 +7096,15 @@ static int msae__parse_tensor(msae__parser *p, uint64_t data_bytes, msae_tensor 
 
 /* The whole header. Run twice: to count and check, then to fill the lists. */
 static int msae__parse_header(msae__parser *p, uint64_t data_bytes, msae__header *header) {
-    if (p->at >= p->end || p->bytes[p->at] != '{') {
-        return msae__parse_fail(p, "the header does not start with {");
-    }
+    if (p->at == p->end) return msae__parse_fail(p, "the header is empty");
+    if (p->bytes[p->at] != '{') return msae__parse_fail(p, "the header does not start with {");
     p->at++;
     if (!msae__parse_accept(p, '}')) {
         do {
             const char *name;
             size_t length;
-            if (!msae__parse_string(p, 0, &name, &length)) return 0;
+            if (!msae__parse_string(p, "a tensor's name is not a string", 0, &name, &length))
+                return 0;
             if (!msae__parse_expect(p, ':', "a colon is missing in the header")) return 0;
             if (msae__equals(name, length, "__metadata__")) {
                 if (!msae__parse_metadata(p, header)) return 0;
@@ -7148,34 +7180,30 @@ static void msae__sort(void *items, size_t count, size_t size,
     }
 }
 
-static size_t msae__header_position(const msae__parser *p, const char *text) {
-    return (size_t)((const unsigned char *)text - p->bytes);
-}
-
 /* Names once each, bytes without holes or overlaps up to the end of the file. */
 static int msae__check_header(msae__parser *p, msae_safetensors *file, uint64_t size) {
     uint64_t next = p->end;
     msae__sort(file->metadata, file->n_metadata, sizeof *file->metadata, msae__compare_keys);
     for (size_t i = 1; i < file->n_metadata; i++) {
         if (msae__compare_keys(&file->metadata[i - 1], &file->metadata[i]) == 0) {
-            return msae__parse_fail_at(p, msae__header_position(p, file->metadata[i].key),
-                                       "a key of __metadata__ is there twice");
+            return msae__parse_fail_text(p, file->metadata[i].key,
+                                         "a key of __metadata__ is there twice");
         }
     }
     msae__sort(file->tensors, file->n_tensors, sizeof *file->tensors, msae__compare_names);
     for (size_t i = 1; i < file->n_tensors; i++) {
         if (msae__compare_names(&file->tensors[i - 1], &file->tensors[i]) == 0) {
-            return msae__parse_fail_at(p, msae__header_position(p, file->tensors[i].name),
-                                       "a tensor's name is there twice");
+            return msae__parse_fail_text(p, file->tensors[i].name,
+                                         "a tensor's name is there twice");
         }
     }
     msae__sort(file->tensors, file->n_tensors, sizeof *file->tensors, msae__compare_offsets);
     for (size_t i = 0; i < file->n_tensors; i++) {
         const uint64_t begin = file->tensors[i].offset;
         if (begin != next) {
-            return msae__parse_fail_at(p, msae__header_position(p, file->tensors[i].name),
-                                       begin < next ? "two tensors overlap"
-                                                    : "there is a hole before a tensor");
+            return msae__parse_fail_text(p, file->tensors[i].name,
+                                         begin < next ? "two tensors overlap"
+                                                      : "there is a hole before a tensor");
         }
         next = begin + file->tensors[i].bytes;
     }
@@ -7390,13 +7418,11 @@ static int msae__write_header_text(const msae_writer *to, const msae_tensor *ten
              msae__write_text(to, msae_dtype_name(t->dtype)) &&
              msae__write_text(to, "\",\"shape\":[");
         for (size_t k = 0; k < t->rank; k++) {
-            ok = ok && (k == 0 || msae__write_text(to, ",")) &&
-                 msae__write_number(to, t->shape[k]);
+            ok = ok && (k == 0 || msae__write_text(to, ",")) && msae__write_number(to, t->shape[k]);
         }
-        ok = ok && msae__write_text(to, "],\"data_offsets\":[") &&
-             msae__write_number(to, offset) && msae__write_text(to, ",") &&
-             msae__add(offset, t->bytes, &offset) && msae__write_number(to, offset) &&
-             msae__write_text(to, "]}");
+        ok = ok && msae__write_text(to, "],\"data_offsets\":[") && msae__write_number(to, offset) &&
+             msae__write_text(to, ",") && msae__add(offset, t->bytes, &offset) &&
+             msae__write_number(to, offset) && msae__write_text(to, "]}");
     }
     return ok && msae__write_text(to, "}");
 }
@@ -7513,8 +7539,7 @@ MSAE_API msae_status msae_safetensors_bytes(const msae_tensor *tensors, size_t n
                                             size_t *bytes, msae_error *error) {
     const msae_safetensors file = msae__as_file(tensors, n_tensors, metadata, n_metadata);
     msae_status status = msae__check_writable(tensors, n_tensors, metadata, n_metadata, error);
-    return status == MSAE_OK ? msae__count_bytes(msae__write_tensors, &file, bytes, error)
-                             : status;
+    return status == MSAE_OK ? msae__count_bytes(msae__write_tensors, &file, bytes, error) : status;
 }
 
 MSAE_API msae_status msae_safetensors_write(const msae_tensor *tensors, size_t n_tensors,
@@ -8078,8 +8103,7 @@ static void msae__read_history(const msae_safetensors *file, msae_history *h, in
 /* `count` numbers of the dtype from byte `offset` on, in the machine's byte order; floats must be
    finite, else *finite = 0. Read in pieces, so that they are checked while in the cache. */
 static msae_status msae__read_numbers(const msae_reader *reader, uint64_t offset, size_t count,
-                                      msae_dtype dtype, void *out, int *finite,
-                                      msae_error *error) {
+                                      msae_dtype dtype, void *out, int *finite, msae_error *error) {
     const size_t size = msae_dtype_bytes(dtype), piece = (size_t)1 << 15;
     unsigned char *at = (unsigned char *)out;
     while (count > 0) {
@@ -8114,8 +8138,8 @@ static msae_status msae__read_transposed(const msae_reader *reader, const msae_t
     if (!columns) return msae__fail_memory(error);
     for (size_t first = 0; first < d && status == MSAE_OK; first += MSAE__TRANSPOSED_COLUMNS) {
         const size_t width = msae__min(MSAE__TRANSPOSED_COLUMNS, d - first);
-        status = msae__read_numbers(reader, tensor->offset + first * n * sizeof *columns,
-                                    width * n, MSAE_F32, columns, finite, error);
+        status = msae__read_numbers(reader, tensor->offset + first * n * sizeof *columns, width * n,
+                                    MSAE_F32, columns, finite, error);
         for (size_t r = 0; r < n && status == MSAE_OK; r++) {
             for (size_t c = 0; c < width; c++) out[r * d + first + c] = columns[c * n + r];
         }
@@ -8209,8 +8233,8 @@ static msae_status msae__check_tensors(const msae_safetensors *file, const msae_
         int same = have && have->dtype == want->dtype && have->rank == want->rank;
         for (size_t k = 0; same && k < want->rank; k++) same = have->shape[k] == want->shape[k];
         if (!same) {
-            return msae__fail_text(error, MSAE_ERROR_FORMAT,
-                                   have ? have->offset : MSAE_NO_POSITION, "tensor ", want->name,
+            return msae__fail_text(error, MSAE_ERROR_FORMAT, have ? have->offset : MSAE_NO_POSITION,
+                                   "tensor ", want->name,
                                    have ? " has another type or shape than the header says"
                                         : " is missing");
         }

@@ -190,6 +190,7 @@ static inline void test_fence_close(test_fence *fence) {
 typedef struct test_heap {
     size_t allocations; /* asked for so far */
     size_t bytes;       /* held now */
+    size_t most;        /* ever held */
     size_t fail_at;     /* this allocation, counted from 1, fails; 0: none does */
     int fail_on;        /* and so do all after it */
 } test_heap;
@@ -202,6 +203,7 @@ static inline void *test_heap_alloc(size_t bytes, void *user) {
         return NULL;
     }
     heap->bytes += bytes;
+    if (heap->bytes > heap->most) heap->most = heap->bytes;
     return test_alloc(bytes);
 }
 
