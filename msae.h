@@ -1326,12 +1326,14 @@ static size_t msae__random_below(uint64_t state[4], size_t limit) {
 
 /* What AdamW and the published decoder constraint do to one row of parameters in one pass:
        p = p * rescale;  g = (g - project * p) * clip;
-       m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2;
+       m = beta1 m + rest1 g;  v = beta2 v + rest2 g^2;
        p = p * decay - rate * m / (sqrt(v) * root + eps)
-   with rate = lr / (1 - beta1^t) and root = 1 / sqrt(1 - beta2^t). Moments too small to matter are
-   set to zero: denormal numbers would slow every later step down. */
+   with rest = 1 - beta, rate = lr / (1 - beta1^t) and root = 1 / sqrt(1 - beta2^t). The rests come
+   from memory, because -ffast-math turns beta v + (1 - beta) g into g + beta (v - g), which
+   cancels. Moments too small to matter are set to zero: denormal numbers would slow every later
+   step down. */
 typedef struct msae__adam {
-    float clip, beta1, beta2, decay, rate, root, eps;
+    float clip, beta1, beta2, rest1, rest2, decay, rate, root, eps;
 } msae__adam;
 
 #define MSAE__TINY_M 1e-30f
@@ -1490,8 +1492,8 @@ static void msae__scalar_adam(float *p, const float *g, float *m, float *v, size
     for (size_t i = 0; i < n; i++) {
         float value = p[i] * rescale;
         float gradient = (g[i] - project * value) * adam->clip;
-        float m1 = adam->beta1 * m[i] + (1 - adam->beta1) * gradient;
-        float v1 = adam->beta2 * v[i] + (1 - adam->beta2) * gradient * gradient;
+        float m1 = adam->beta1 * m[i] + adam->rest1 * gradient;
+        float v1 = adam->beta2 * v[i] + adam->rest2 * gradient * gradient;
         m[i] = fabsf(m1) < MSAE__TINY_M ? 0 : m1;
         v[i] = v1 < MSAE__TINY_V ? 0 : v1;
         p[i] = value * adam->decay - adam->rate * m[i] / (sqrtf(v[i]) * adam->root + adam->eps);
@@ -1939,8 +1941,8 @@ static MSAE__AVX2 void msae__avx2_adam(float *p, const float *g, float *m, float
     const __m256 sign = _mm256_set1_ps(-0.0f);
     const __m256 vrescale = _mm256_set1_ps(rescale), vproject = _mm256_set1_ps(project);
     const __m256 clip = _mm256_set1_ps(adam->clip), decay = _mm256_set1_ps(adam->decay);
-    const __m256 b1 = _mm256_set1_ps(adam->beta1), c1 = _mm256_set1_ps(1 - adam->beta1);
-    const __m256 b2 = _mm256_set1_ps(adam->beta2), c2 = _mm256_set1_ps(1 - adam->beta2);
+    const __m256 b1 = _mm256_set1_ps(adam->beta1), c1 = _mm256_set1_ps(adam->rest1);
+    const __m256 b2 = _mm256_set1_ps(adam->beta2), c2 = _mm256_set1_ps(adam->rest2);
     const __m256 rate = _mm256_set1_ps(adam->rate), root = _mm256_set1_ps(adam->root);
     const __m256 eps = _mm256_set1_ps(adam->eps);
     for (size_t i = 0; i < n; i += 8) {
@@ -2797,8 +2799,8 @@ static void msae__neon_adam(float *p, const float *g, float *m, float *v, size_t
         float32x4_t value = vmulq_n_f32(vld1q_f32(p + i), rescale);
         float32x4_t gradient = vfmsq_n_f32(vld1q_f32(g + i), value, project), m1, v1, step;
         gradient = vmulq_n_f32(gradient, adam->clip);
-        m1 = vfmaq_n_f32(vmulq_n_f32(gradient, 1 - adam->beta1), vld1q_f32(m + i), adam->beta1);
-        v1 = vmulq_f32(vmulq_n_f32(gradient, 1 - adam->beta2), gradient);
+        m1 = vfmaq_n_f32(vmulq_n_f32(gradient, adam->rest1), vld1q_f32(m + i), adam->beta1);
+        v1 = vmulq_f32(vmulq_n_f32(gradient, adam->rest2), gradient);
         v1 = vfmaq_n_f32(v1, vld1q_f32(v + i), adam->beta2);
         m1 = vreinterpretq_f32_u32(
             vandq_u32(vreinterpretq_u32_f32(m1), vcagtq_f32(m1, vdupq_n_f32(MSAE__TINY_M))));
@@ -5561,6 +5563,8 @@ MSAE_API msae_status msae_train_update(msae_trainer *trainer, msae_step_stats *s
     }
     update.adam.beta1 = desc->beta1;
     update.adam.beta2 = desc->beta2;
+    update.adam.rest1 = 1 - desc->beta1;
+    update.adam.rest2 = 1 - desc->beta2;
     update.adam.decay = (float)(1 - lr * desc->weight_decay);
     update.adam.rate = (float)(lr / (1 - pow(desc->beta1, t)));
     update.adam.root = (float)(1 / sqrt(1 - pow(desc->beta2, t)));

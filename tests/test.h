@@ -124,7 +124,7 @@ static inline uint64_t test_random(uint64_t *state) {
 /* Uniform in [-range, range). */
 static inline void test_fill(uint64_t *state, float *values, size_t count, float range) {
     for (size_t i = 0; i < count; i++) {
-        values[i] = range * ((float)(test_random(state) >> 40) * 0x1p-23f - 1.0f);
+        values[i] = range * ((float)(test_random(state) >> 40) / (float)(1 << 23) - 1.0f);
     }
 }
 

@@ -555,7 +555,8 @@ static void places_by_level(void) {
 
 static void check_adam(const msae_kernels *kernels, size_t n, size_t offset, float project,
                        float small) {
-    const msae__adam step = {0.5f, 0.9f, 0.999f, 0.99f, 0.01f, 31.6f, 6.25e-10f};
+    const msae__adam step = {0.5f,  0.9f,  0.999f, 1 - 0.9f, 1 - 0.999f,
+                             0.99f, 0.01f, 31.6f,  6.25e-10f};
     const double rescale = 1.25;
     float *gradients = test_random_floats(n + 1, 8 - offset + n, small),
           *g = gradients + 8 - offset;
