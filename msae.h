@@ -3365,11 +3365,15 @@ MSAE_API msae_status msae_model_desc_resolve(const msae_model_desc *desc, msae_m
         return msae__fail_at(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "k =", r.k,
                              " is more than the number of latents");
     }
-    if (!(r.soft_cap >= 0) || !msae__is_finite(r.soft_cap)) {
+    /* (first of all: under -ffast-math NaN compares as anything, equal to 0 too) */
+    if (!msae__is_finite(r.soft_cap) || !msae__is_finite(r.threshold)) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "the soft cap or threshold is NaN or Inf");
+    }
+    if (!(r.soft_cap >= 0)) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "the soft cap is negative");
     }
     if (r.threshold == 0) r.threshold = 0.001f;
-    if (!(r.threshold > 0) || !msae__is_finite(r.threshold)) {
+    if (!(r.threshold > 0)) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "the initial threshold is not positive");
     }
     if (r.parallel.workers > MSAE_MAX_WORKERS) {
@@ -4138,9 +4142,16 @@ static float msae__default_float(float given, float value) {
 MSAE_API msae_status msae_train_desc_resolve(const msae_train_desc *desc, msae_train_desc *resolved,
                                              msae_error *error) {
     msae_train_desc r = *desc;
+    const float numbers[] = {r.lr,   r.beta1,         r.beta2,    r.eps,
+                             r.clip, r.sparse_weight, r.bandwidth, r.weight_decay};
     size_t entries;
     msae_status status = msae_model_desc_resolve(&desc->model, &r.model, NULL, NULL, error);
     if (status != MSAE_OK) return status;
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) { /* before anything compares */
+        if (!msae__is_finite(numbers[i])) {
+            return msae__fail(error, MSAE_ERROR_ARGUMENT, "a number to train with is NaN or Inf");
+        }
+    }
     if (r.batch == 0) r.batch = 4096;
     if (r.epochs == 0) r.epochs = 30;
     if (r.lr == 0) {
@@ -4164,16 +4175,14 @@ MSAE_API msae_status msae_train_desc_resolve(const msae_train_desc *desc, msae_t
         (unsigned)r.scaling >= MSAE_SCALING_COUNT) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "unknown loss, schedule or scaling");
     }
-    if (!(r.lr > 0) || !msae__is_finite(r.lr)) {
+    if (!(r.lr > 0)) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "the learning rate is not positive");
     }
     if (!(r.beta1 >= 0 && r.beta1 < 1) || !(r.beta2 >= 0 && r.beta2 < 1)) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "beta1 or beta2 is not in [0, 1)");
     }
     if (!(r.eps >= 0) || !(r.weight_decay >= 0) || !(r.sparse_weight >= 0) || !(r.bandwidth > 0) ||
-        !(r.clip > 0 || r.clip == MSAE_OFF) || !msae__is_finite(r.eps) ||
-        !msae__is_finite(r.weight_decay) || !msae__is_finite(r.sparse_weight) ||
-        !msae__is_finite(r.bandwidth)) {
+        !(r.clip > 0 || r.clip == MSAE_OFF)) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT,
                           "eps, weight decay, clip, sparse weight or bandwidth is out of range");
     }
@@ -5460,8 +5469,8 @@ static void msae__measure_task(void *context, size_t task, size_t worker) {
         const double left = all - 2 * along * along + along * along * unit * unit;
         ws->norms[j] = (float)norm;
         ws->projection[j] = (float)along;
-        /* (left is 0 rather than a rounding error below it; NaN must pass) */
-        squares += left < 0 ? 0 : left;
+        /* (left is 0 rather than a rounding error below it; NaN must pass, whatever < says) */
+        squares += left < 0 && msae__is_finite_double(left) ? 0 : left;
         if (!model->tied) {
             const float *encoder = trainer->grad.encoder + j * d;
             squares += kernels->dot(encoder, encoder, d);
@@ -7409,6 +7418,7 @@ static double msae__read_float(const char **at, const char *end, int *ok) {
     }
     *at = s;
     mantissa = exponent < 0 ? mantissa / pow(10, -exponent) : mantissa * pow(10, exponent);
+    if (!msae__is_finite_double(mantissa)) *ok = 0;
     return negative ? -mantissa : mantissa;
 }
 

@@ -151,6 +151,29 @@ static inline double test_error(const float *got, const float *want, size_t coun
     return sqrt(sum) / (norm > 0 ? norm : 1);
 }
 
+/* Numbers by their bits: isnan, isinf and signbit say nothing under -ffast-math, where the compiler
+   takes it that there is no NaN, no Inf and one zero. */
+static inline uint64_t test_bits(double value) {
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+static inline int test_is_negative(double value) {
+    return test_bits(value) >> 63 != 0;
+}
+
+/* The bits of |value|: TEST_INFINITY for Inf, more for NaN. */
+#define TEST_INFINITY ((uint64_t)0x7ff << 52)
+
+static inline uint64_t test_magnitude(double value) {
+    return test_bits(value) & ~((uint64_t)1 << 63);
+}
+
+static inline int test_is_nan(double value) {
+    return test_magnitude(value) > TEST_INFINITY;
+}
+
 static inline int test_same(const float *a, const float *b, size_t count) {
     return memcmp(a, b, count * sizeof *a) == 0;
 }
