@@ -901,13 +901,18 @@ MSAE_API msae_status msae_write_npy(const char *path, const float *x, size_t row
 #ifdef MSAE_USE_CBLAS
 #include <cblas.h>
 #endif
-#if !defined(MSAE_NO_STDIO) && (defined(__unix__) || defined(__APPLE__))
+#if !defined(MSAE_NO_STDIO) && (defined(__unix__) || defined(__APPLE__) || defined(__wasi__))
 #define MSAE__HAS_STAT
 #include <sys/stat.h>
 #endif
 #ifdef MSAE_USE_PTHREADS
 #include <pthread.h>
+#ifdef _WIN32
+#define MSAE__ONLINE_CORES pthread_num_processors_np()
+#else
 #include <unistd.h>
+#define MSAE__ONLINE_CORES sysconf(_SC_NPROCESSORS_ONLN)
+#endif
 #endif
 
 /* Everything is laid out on cache lines. */
@@ -1243,7 +1248,7 @@ MSAE_API msae_status msae_pool_create(msae_pool **out, size_t workers, msae_erro
     msae_pool *pool;
     *out = NULL;
     if (workers == 0) {
-        long online = sysconf(_SC_NPROCESSORS_ONLN);
+        long online = MSAE__ONLINE_CORES;
         workers = online > 0 ? (size_t)online : 1;
     }
     workers = msae__min(workers, MSAE_MAX_WORKERS);

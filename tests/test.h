@@ -8,7 +8,9 @@
 
 #define MSAE_IMPLEMENTATION
 #define MSAE_STATIC
+#ifndef TEST_NO_THREADS /* for systems without; only test_threads needs them */
 #define MSAE_USE_PTHREADS
+#endif
 #include "msae.h"
 
 #include <math.h>
@@ -16,6 +18,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#ifdef _WIN32
+#include <direct.h>
+#define TEST_MKDIR(path) _mkdir(path)
+#define TEST_RMDIR(path) _rmdir(path)
+#else
+#include <sys/stat.h>
+#include <unistd.h>
+#define TEST_MKDIR(path) mkdir(path, 0700)
+#define TEST_RMDIR(path) rmdir(path)
+#endif
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -111,6 +124,20 @@ static inline void *test_alloc(size_t bytes) {
 
 static inline float *test_floats(size_t count) {
     return (float *)test_alloc(count * sizeof(float));
+}
+
+/* A new folder for files; TEST_RMDIR takes it away when it is empty. */
+static inline const char *test_folder(void) {
+    static char path[64];
+    int i = 0;
+    do {
+        snprintf(path, sizeof path, "/tmp/msae-test-%d", i);
+    } while (TEST_MKDIR(path) != 0 && ++i < 10000);
+    if (i == 10000) {
+        printf("no folder for files\n");
+        exit(1);
+    }
+    return path;
 }
 
 /* splitmix64: the tests' own numbers, the same everywhere. */

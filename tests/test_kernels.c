@@ -394,9 +394,9 @@ static void check_levels(const msae_kernels *kernels, size_t levels, uint64_t se
     uint8_t *index = (uint8_t *)test_alloc(B), *ends = (uint8_t *)test_alloc(levels);
     const float deviation = 1.3f, mean = 0.2f;
     size_t end = 0;
-    for (size_t i = 0; i < levels; i++) {
-        end += test_random(&seed) % (B / levels + 1);
-        ends[i] = (uint8_t)end;
+    for (uint8_t *at = ends; at < ends + levels; at++) {
+        end += (size_t)(test_random(&seed) % (B / levels + 1));
+        *at = (uint8_t)end;
     }
     for (size_t e = 0; e < B; e++) { /* the sign's bit is not part of the latent */
         index[e] = (uint8_t)(test_random(&seed) & 255);

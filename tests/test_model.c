@@ -214,7 +214,7 @@ static void inference_is_what_was_trained(void) {
 }
 
 static void check_bad_rows(subject *s) {
-    static const float bad[] = {NAN, INFINITY, -INFINITY};
+    const float bad[] = {NAN, INFINITY, -INFINITY};
     static const size_t ks[] = {3};
     msae_code codes[ROWS * 3];
     size_t counts[ROWS];
@@ -517,8 +517,8 @@ static void expect_bad_desc(const char *what, const msae_model_desc *desc) {
 
 static void descriptors_that_make_no_sense(void) {
     static const float weights[4] = {1, 0.5f, 0, 2}, negative[4] = {1, -1, 1, 1};
-    static const float zeros[4] = {0, 0, 0, 0}, not_a_number[4] = {1, NAN, 1, 1};
-    static const float infinite[4] = {1, INFINITY, 1, 1};
+    static const float zeros[4] = {0, 0, 0, 0};
+    const float not_a_number[4] = {1, NAN, 1, 1}, infinite[4] = {1, INFINITY, 1, 1};
     static const size_t list[4] = {2, 4, 8, 16}, beyond[4] = {2, 4, 8, 21};
     static const size_t falling[4] = {2, 8, 4, 16}, equal[4] = {2, 4, 4, 16};
     static const size_t from_zero[4] = {0, 4, 8, 16};
@@ -574,7 +574,7 @@ static void descriptors_that_make_no_sense(void) {
 /* Products of sizes that no memory holds are errors, not small numbers. */
 static void sizes_that_overflow(void) {
     static const size_t sizes[][2] = {
-        {SIZE_MAX, 3}, {SIZE_MAX / 2, 3}, {SIZE_MAX / 4, 1}, {(size_t)1 << 40, (size_t)1 << 31}};
+        {SIZE_MAX, 3}, {SIZE_MAX / 2, 3}, {SIZE_MAX / 4, 1}, {SIZE_MAX >> 24, (size_t)1 << 31}};
     for (size_t i = 0; i < COUNT(sizes); i++) {
         msae_model_desc desc = plain(sizes[i][0], sizes[i][1]);
         msae_model model;

@@ -142,7 +142,7 @@ static void gradients_of_parts_add_up(void) {
 }
 
 static void bad_gradients_change_nothing(void) {
-    static const float bad[] = {NAN, INFINITY, -INFINITY};
+    const float bad[] = {NAN, INFINITY, -INFINITY};
     float *x = test_random_floats(1, ROWS * D, 1);
     msae_data data = msae_data_view(x, ROWS, D);
     for (size_t i = 0; i < COUNT(bad); i++) {
