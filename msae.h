@@ -1006,7 +1006,7 @@ MSAE_API msae_status msae_write_npy(const char *path, const float *x, size_t row
 #endif
 #ifndef MSAE_NO_STDIO
 #include <limits.h>
-#if defined(__unix__) || defined(__APPLE__)
+#if defined(__unix__) || defined(__APPLE__) || defined(__wasi__)
 #define MSAE__HAS_POSIX
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -1027,7 +1027,12 @@ extern "C"
 #endif
 #ifdef MSAE_USE_PTHREADS
 #include <pthread.h>
+#ifdef _WIN32
+#define MSAE__ONLINE_CORES pthread_num_processors_np()
+#else
 #include <unistd.h>
+#define MSAE__ONLINE_CORES sysconf(_SC_NPROCESSORS_ONLN)
+#endif
 #endif
 
 /* Everything is laid out on cache lines. */
@@ -1363,7 +1368,7 @@ MSAE_API msae_status msae_pool_create(msae_pool **out, size_t workers, msae_erro
     msae_pool *pool;
     *out = NULL;
     if (workers == 0) {
-        long online = sysconf(_SC_NPROCESSORS_ONLN);
+        long online = MSAE__ONLINE_CORES;
         workers = online > 0 ? (size_t)online : 1;
     }
     workers = msae__min(workers, MSAE_MAX_WORKERS);
@@ -1446,12 +1451,14 @@ static size_t msae__random_below(uint64_t state[4], size_t limit) {
 
 /* What AdamW and the published decoder constraint do to one row of parameters in one pass:
        p = p * rescale;  g = (g - project * p) * clip;
-       m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2;
+       m = beta1 m + rest1 g;  v = beta2 v + rest2 g^2;
        p = p * decay - rate * m / (sqrt(v) * root + eps)
-   with rate = lr / (1 - beta1^t) and root = 1 / sqrt(1 - beta2^t). Moments too small to matter are
-   set to zero: denormal numbers would slow every later step down. */
+   with rest = 1 - beta, rate = lr / (1 - beta1^t) and root = 1 / sqrt(1 - beta2^t). The rests come
+   from memory, because -ffast-math turns beta v + (1 - beta) g into g + beta (v - g), which
+   cancels. Moments too small to matter are set to zero: denormal numbers would slow every later
+   step down. */
 typedef struct msae__adam {
-    float clip, beta1, beta2, decay, rate, root, eps;
+    float clip, beta1, beta2, rest1, rest2, decay, rate, root, eps;
 } msae__adam;
 
 #define MSAE__TINY_M 1e-30f
@@ -1610,8 +1617,8 @@ static void msae__scalar_adam(float *p, const float *g, float *m, float *v, size
     for (size_t i = 0; i < n; i++) {
         float value = p[i] * rescale;
         float gradient = (g[i] - project * value) * adam->clip;
-        float m1 = adam->beta1 * m[i] + (1 - adam->beta1) * gradient;
-        float v1 = adam->beta2 * v[i] + (1 - adam->beta2) * gradient * gradient;
+        float m1 = adam->beta1 * m[i] + adam->rest1 * gradient;
+        float v1 = adam->beta2 * v[i] + adam->rest2 * gradient * gradient;
         m[i] = fabsf(m1) < MSAE__TINY_M ? 0 : m1;
         v[i] = v1 < MSAE__TINY_V ? 0 : v1;
         p[i] = value * adam->decay - adam->rate * m[i] / (sqrtf(v[i]) * adam->root + adam->eps);
@@ -2059,8 +2066,8 @@ static MSAE__AVX2 void msae__avx2_adam(float *p, const float *g, float *m, float
     const __m256 sign = _mm256_set1_ps(-0.0f);
     const __m256 vrescale = _mm256_set1_ps(rescale), vproject = _mm256_set1_ps(project);
     const __m256 clip = _mm256_set1_ps(adam->clip), decay = _mm256_set1_ps(adam->decay);
-    const __m256 b1 = _mm256_set1_ps(adam->beta1), c1 = _mm256_set1_ps(1 - adam->beta1);
-    const __m256 b2 = _mm256_set1_ps(adam->beta2), c2 = _mm256_set1_ps(1 - adam->beta2);
+    const __m256 b1 = _mm256_set1_ps(adam->beta1), c1 = _mm256_set1_ps(adam->rest1);
+    const __m256 b2 = _mm256_set1_ps(adam->beta2), c2 = _mm256_set1_ps(adam->rest2);
     const __m256 rate = _mm256_set1_ps(adam->rate), root = _mm256_set1_ps(adam->root);
     const __m256 eps = _mm256_set1_ps(adam->eps);
     for (size_t i = 0; i < n; i += 8) {
@@ -2917,8 +2924,8 @@ static void msae__neon_adam(float *p, const float *g, float *m, float *v, size_t
         float32x4_t value = vmulq_n_f32(vld1q_f32(p + i), rescale);
         float32x4_t gradient = vfmsq_n_f32(vld1q_f32(g + i), value, project), m1, v1, step;
         gradient = vmulq_n_f32(gradient, adam->clip);
-        m1 = vfmaq_n_f32(vmulq_n_f32(gradient, 1 - adam->beta1), vld1q_f32(m + i), adam->beta1);
-        v1 = vmulq_f32(vmulq_n_f32(gradient, 1 - adam->beta2), gradient);
+        m1 = vfmaq_n_f32(vmulq_n_f32(gradient, adam->rest1), vld1q_f32(m + i), adam->beta1);
+        v1 = vmulq_f32(vmulq_n_f32(gradient, adam->rest2), gradient);
         v1 = vfmaq_n_f32(v1, vld1q_f32(v + i), adam->beta2);
         m1 = vreinterpretq_f32_u32(
             vandq_u32(vreinterpretq_u32_f32(m1), vcagtq_f32(m1, vdupq_n_f32(MSAE__TINY_M))));
@@ -3483,11 +3490,15 @@ MSAE_API msae_status msae_model_desc_resolve(const msae_model_desc *desc, msae_m
         return msae__fail_at(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "k =", r.k,
                              " is more than the number of latents");
     }
-    if (!(r.soft_cap >= 0) || !msae__is_finite(r.soft_cap)) {
+    /* (first of all: under -ffast-math NaN compares as anything, equal to 0 too) */
+    if (!msae__is_finite(r.soft_cap) || !msae__is_finite(r.threshold)) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "the soft cap or threshold is NaN or Inf");
+    }
+    if (!(r.soft_cap >= 0)) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "the soft cap is negative");
     }
     if (r.threshold == 0) r.threshold = 0.001f;
-    if (!(r.threshold > 0) || !msae__is_finite(r.threshold)) {
+    if (!(r.threshold > 0)) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "the initial threshold is not positive");
     }
     if (r.parallel.workers > MSAE_MAX_WORKERS) {
@@ -4263,9 +4274,16 @@ static float msae__default_float(float given, float value) {
 MSAE_API msae_status msae_train_desc_resolve(const msae_train_desc *desc, msae_train_desc *resolved,
                                              msae_error *error) {
     msae_train_desc r = *desc;
+    const float numbers[] = {r.lr,   r.beta1,         r.beta2,    r.eps,
+                             r.clip, r.sparse_weight, r.bandwidth, r.weight_decay};
     size_t entries;
     msae_status status = msae_model_desc_resolve(&desc->model, &r.model, NULL, NULL, error);
     if (status != MSAE_OK) return status;
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) { /* before anything compares */
+        if (!msae__is_finite(numbers[i])) {
+            return msae__fail(error, MSAE_ERROR_ARGUMENT, "a number to train with is NaN or Inf");
+        }
+    }
     if (r.batch == 0) r.batch = 4096;
     if (r.epochs == 0) r.epochs = 30;
     if (r.lr == 0) {
@@ -4289,16 +4307,14 @@ MSAE_API msae_status msae_train_desc_resolve(const msae_train_desc *desc, msae_t
         (unsigned)r.scaling >= MSAE_SCALING_COUNT) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "unknown loss, schedule or scaling");
     }
-    if (!(r.lr > 0) || !msae__is_finite(r.lr)) {
+    if (!(r.lr > 0)) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "the learning rate is not positive");
     }
     if (!(r.beta1 >= 0 && r.beta1 < 1) || !(r.beta2 >= 0 && r.beta2 < 1)) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "beta1 or beta2 is not in [0, 1)");
     }
     if (!(r.eps >= 0) || !(r.weight_decay >= 0) || !(r.sparse_weight >= 0) || !(r.bandwidth > 0) ||
-        !(r.clip > 0 || r.clip == MSAE_OFF) || !msae__is_finite(r.eps) ||
-        !msae__is_finite(r.weight_decay) || !msae__is_finite(r.sparse_weight) ||
-        !msae__is_finite(r.bandwidth)) {
+        !(r.clip > 0 || r.clip == MSAE_OFF)) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT,
                           "eps, weight decay, clip, sparse weight or bandwidth is out of range");
     }
@@ -5586,8 +5602,8 @@ static void msae__measure_task(void *context, size_t task, size_t worker) {
         const double left = all - 2 * along * along + along * along * unit * unit;
         ws->norms[j] = (float)norm;
         ws->projection[j] = (float)along;
-        /* (left is 0 rather than a rounding error below it; NaN must pass) */
-        squares += left < 0 ? 0 : left;
+        /* (left is 0 rather than a rounding error below it; NaN must pass, whatever < says) */
+        squares += left < 0 && msae__is_finite_double(left) ? 0 : left;
         if (!model->tied) {
             const float *encoder = trainer->grad.encoder + j * d;
             squares += kernels->dot(encoder, encoder, d);
@@ -5689,6 +5705,8 @@ MSAE_API msae_status msae_train_update(msae_trainer *trainer, msae_step_stats *s
     }
     update.adam.beta1 = desc->beta1;
     update.adam.beta2 = desc->beta2;
+    update.adam.rest1 = 1 - desc->beta1;
+    update.adam.rest2 = 1 - desc->beta2;
     update.adam.decay = (float)(1 - lr * desc->weight_decay);
     update.adam.rate = (float)(lr / (1 - pow(desc->beta1, t)));
     update.adam.root = (float)(1 / sqrt(1 - pow(desc->beta2, t)));
@@ -7778,6 +7796,7 @@ static double msae__read_float(const char **at, const char *end, int *ok) {
     }
     *at = s;
     mantissa = exponent < 0 ? mantissa / pow(10, -exponent) : mantissa * pow(10, exponent);
+    if (!msae__is_finite_double(mantissa)) *ok = 0;
     return negative ? -mantissa : mantissa;
 }
 

@@ -142,7 +142,7 @@ static void gradients_of_parts_add_up(void) {
 }
 
 static void bad_gradients_change_nothing(void) {
-    static const float bad[] = {NAN, INFINITY, -INFINITY};
+    const float bad[] = {NAN, INFINITY, -INFINITY};
     float *x = test_random_floats(1, ROWS * D, 1);
     msae_data data = msae_data_view(x, ROWS, D);
     for (size_t i = 0; i < COUNT(bad); i++) {
@@ -305,7 +305,8 @@ static void batches_of_bad_rows_only(void) {
         msae_parameters weights = test_weights(&trainer.model);
         size_t count = test_list(&trainer.model, &weights, list);
         for (size_t i = 0; i < count; i++) {
-            CHECK(isfinite(test_norm(list[i].values, list[i].rows * list[i].cols)));
+            CHECK(test_magnitude(test_norm(list[i].values, list[i].rows * list[i].cols)) <
+                  TEST_INFINITY);
         }
         msae_trainer_free(&trainer);
     }
