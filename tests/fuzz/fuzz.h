@@ -48,7 +48,7 @@ static void *fuzz_blocks[FUZZ_BLOCKS];
 static size_t fuzz_n_blocks;
 
 static inline void *fuzz_take(size_t bytes) {
-    void *block = malloc(bytes ? bytes : 1);
+    void *block = calloc(bytes ? bytes : 1, 1); /* zeros: every run of an input is the same */
     CHECK(block && fuzz_n_blocks < FUZZ_BLOCKS);
     return fuzz_blocks[fuzz_n_blocks++] = block;
 }
@@ -155,6 +155,13 @@ static inline float fuzz_finite(fuzz_input *in) {
 
 static inline int fuzz_same_floats(const float *a, const float *b, size_t count) {
     return memcmp(a, b, count * sizeof *a) == 0;
+}
+
+/* The same bits, or NaN both: which NaN it is depends on the instructions. */
+static inline int fuzz_same_numbers(const float *a, const float *b, size_t count) {
+    size_t i = 0;
+    while (i < count && (fuzz_same_floats(a + i, b + i, 1) || (isnan(a[i]) && isnan(b[i])))) i++;
+    return i == count;
 }
 
 /* The next path after `simd` that this machine can run. */

@@ -48,9 +48,9 @@ for name in "$@"; do
         }
         /^Done [0-9]+ runs in/ { total = $2; seconds = $5 }
         END {
-            printf "%-12s %12d %8d %7d %7.1f%% %9d\n", name, total,
-                total / (seconds > 0 ? seconds : 1), edges,
-                total > 0 ? 100 * (total - last) / total : 0, failed != 0
+            if (seconds == 0) seconds = 1
+            printf "%-12s %12d %8d %7d %7.1f%% %9d\n", name, total, total / seconds, edges,
+                100 * (total - last) / (total + !total), (failed != 0)
         }' "$log" >>"$table"
 done
 echo

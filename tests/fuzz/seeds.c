@@ -122,6 +122,8 @@ static const seed seeds[] = {
     SEED("model", "made_batchtopk", MADE("\x04", "\0", "\0", "\0")),
     SEED("model", "made_relu", MADE("\x05", "\0", "\x01", "\x01")),
     SEED("model", "made_jumprelu", MADE("\x06", "\0", "\0", "\0")),
+    SEED("model", "made_with_largest_lr",
+         MADE("\x01", "\x01", "\0", "\0") "\0\0\0\0\0\0\0\0\x06"),
     SEED("model", "made_and_changed",
          "M\x02\x01\x40\x01x\xf0\x05\x3f\x02\x06\x01\x01\x03\0\x01\x02\0\x02\0\0\0"),
 
