@@ -7336,7 +7336,7 @@ static void msae__put_float(msae__text *text, float value) {
     int exponent, digits = 9, point;
     uint64_t number;
     char out[24];
-    if (v < 0) {
+    if (msae__float_bits(value) >> 31) { /* -0 has one too */
         msae__put(text, "-");
         v = -v;
     }
@@ -7404,7 +7404,9 @@ static double msae__read_float(const char **at, const char *end, int *ok) {
         return 0;
     }
     *at = s;
-    mantissa = exponent < 0 ? mantissa / pow(10, -exponent) : mantissa * pow(10, exponent);
+    if (mantissa > 0) { /* 0 times an infinite power would be NaN */
+        mantissa = exponent < 0 ? mantissa / pow(10, -exponent) : mantissa * pow(10, exponent);
+    }
     return negative ? -mantissa : mantissa;
 }
 
@@ -7652,7 +7654,7 @@ static size_t msae__read_list(const msae_safetensors *file, const char *key, dou
 static float msae__read_one_float(const msae_safetensors *file, const char *key, int *ok) {
     double value = 0;
     if (msae__read_list(file, key, &value, 1, ok) != 1) *ok = 0;
-    if (!(fabs(value) < 3.4e38)) *ok = 0;
+    if (!msae__is_finite((float)value)) *ok = 0;
     return *ok ? (float)value : 0;
 }
 
