@@ -1953,8 +1953,8 @@ static MSAE__AVX2 void msae__avx2_adam(float *p, const float *g, float *m, float
         v1 = _mm256_fmadd_ps(b2, _mm256_maskload_ps(v + i, mask),
                              _mm256_mul_ps(_mm256_mul_ps(c2, gradient), gradient));
         m1 = _mm256_and_ps(m1, _mm256_cmp_ps(_mm256_andnot_ps(sign, m1),
-                                             _mm256_set1_ps(MSAE__TINY_M), _CMP_GE_OQ));
-        v1 = _mm256_and_ps(v1, _mm256_cmp_ps(v1, _mm256_set1_ps(MSAE__TINY_V), _CMP_GE_OQ));
+                                             _mm256_set1_ps(MSAE__TINY_M), _CMP_NLT_UQ));
+        v1 = _mm256_and_ps(v1, _mm256_cmp_ps(v1, _mm256_set1_ps(MSAE__TINY_V), _CMP_NLT_UQ));
         step =
             _mm256_div_ps(_mm256_mul_ps(rate, m1), _mm256_fmadd_ps(_mm256_sqrt_ps(v1), root, eps));
         _mm256_maskstore_ps(m + i, mask, m1);
@@ -2801,9 +2801,9 @@ static void msae__neon_adam(float *p, const float *g, float *m, float *v, size_t
         v1 = vmulq_f32(vmulq_n_f32(gradient, 1 - adam->beta2), gradient);
         v1 = vfmaq_n_f32(v1, vld1q_f32(v + i), adam->beta2);
         m1 = vreinterpretq_f32_u32(
-            vandq_u32(vreinterpretq_u32_f32(m1), vcagtq_f32(m1, vdupq_n_f32(MSAE__TINY_M))));
+            vbicq_u32(vreinterpretq_u32_f32(m1), vcaltq_f32(m1, vdupq_n_f32(MSAE__TINY_M))));
         v1 = vreinterpretq_f32_u32(
-            vandq_u32(vreinterpretq_u32_f32(v1), vcgtq_f32(v1, vdupq_n_f32(MSAE__TINY_V))));
+            vbicq_u32(vreinterpretq_u32_f32(v1), vcltq_f32(v1, vdupq_n_f32(MSAE__TINY_V))));
         step = vdivq_f32(vmulq_f32(rate, m1), vfmaq_n_f32(eps, vsqrtq_f32(v1), adam->root));
         vst1q_f32(m + i, m1);
         vst1q_f32(v + i, v1);

@@ -6,7 +6,8 @@
        Options: -max_len=512
    and, if it has any, the dictionaries (NAME.dict) it wants:
        Dictionaries: npy safetensors
-   Its seeds are in seeds.c. `make test` replays them with any compiler; `make fuzz` needs clang. */
+   Its seeds are in seeds.c; an input that found something becomes one, under a name that says what.
+   `make test` replays them with any compiler; `make fuzz` needs clang. */
 #ifndef FUZZ_H
 #define FUZZ_H
 

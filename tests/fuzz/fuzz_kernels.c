@@ -31,12 +31,16 @@ static exact dot_of(const float *a, size_t a_step, const float *b, size_t b_step
     return e;
 }
 
-/* Each of the terms + 2 roundings is off by 2^-24 of the magnitude at most, or by half a denormal.
-   The order may let a partial sum overflow that another avoids. */
+/* A sum that is finite, but so large that the order of terms decides whether it overflows. */
+static int may_overflow(double magnitude) {
+    return isfinite(magnitude) && magnitude > 1e38;
+}
+
+/* Each of the terms + 2 roundings is off by 2^-24 of the magnitude at most, or by half a denormal. */
 static int is_near(float got, exact want) {
     const double roundings = (double)want.terms + 2;
     if (!isfinite(want.magnitude)) return !isfinite(got);
-    if (want.magnitude > 1e38) return 1;
+    if (may_overflow(want.magnitude)) return 1;
     return fabs((double)got - want.sum) <= roundings * (want.magnitude * 0x1p-24 + 0x1p-149);
 }
 
@@ -237,24 +241,25 @@ static void check_reconstruct(fuzz_input *in) {
     const float *start = floats(in, P), *target = floats(in, P), *before = floats(in, levels * P);
     FOR_EACH_PATH(simd) {
         float *rows = copy_of(before, levels * P), *errors = floats(in, levels);
+        exact error[6] = {{0, 0, 0}};
         msae__kernels_for(simd)->reconstruct(rows, levels, start, target, deviation, mean, errors);
-        for (size_t i = 0; i < levels; i++) {
-            exact error = {0, 0, 2};
-            for (size_t c = 0; c < P; c++) {
-                exact want = {0, 0, 2};
-                double off = (double)rows[i * P + c] - (double)target[c];
-                add(&want, (double)mean);
-                add(&want, (double)start[c] * (double)deviation);
-                for (size_t k = 0; k <= i; k++) {
-                    add(&want, (double)before[k * P + c] * (double)deviation);
-                    /* the sum is rounded before it is multiplied, and may be a denormal then */
-                    want.magnitude += 0x1p-126 * fabs((double)deviation);
-                }
-                CHECK(is_near(rows[i * P + c], want) || !isfinite(rows[i * P + c]) ||
-                      fabs((double)before[i * P + c]) > 1e30);
-                add(&error, off * off);
+        for (size_t c = 0; c < P; c++) {
+            exact sum = {0, 0, 0};
+            add(&sum, (double)start[c]);
+            for (size_t i = 0; i < levels; i++) {
+                const double off = (double)rows[i * P + c] - (double)target[c];
+                exact want = {(double)mean, fabs((double)mean), levels + 4};
+                add(&sum, (double)before[i * P + c]);
+                add(&want, sum.sum * (double)deviation);
+                /* of the magnitude that was rounded, denormals too, before it was multiplied */
+                want.magnitude += (sum.magnitude + 0x1p-125) * fabs((double)deviation);
+                CHECK(may_overflow(sum.magnitude) || is_near(rows[i * P + c], want));
+                add(&error[i], off * off);
             }
-            CHECK(is_near(errors[i], error));
+        }
+        for (size_t i = 0; i < levels; i++) {
+            error[i].terms += 3; /* for the difference and its square */
+            CHECK(is_near(errors[i], error[i]));
         }
     }
 }
@@ -267,14 +272,15 @@ static void check_residuals(fuzz_input *in) {
     FOR_EACH_PATH(simd) {
         float *rows = copy_of(before, levels * P);
         msae__kernels_for(simd)->residuals(rows, levels, target, factors);
-        for (size_t i = 0; i < levels; i++) {
-            for (size_t c = 0; c < P; c++) {
-                exact want = {0, 0, 2};
-                for (size_t k = i; k < levels; k++) {
-                    add(&want, (double)factors[k] * (double)before[k * P + c]);
-                    add(&want, -(double)factors[k] * (double)target[c]);
-                }
-                CHECK(is_near(rows[i * P + c], want));
+        for (size_t c = 0; c < P; c++) {
+            exact want = {0, 0, 2};
+            int overflow = 0;
+            for (size_t i = levels; i-- > 0;) {
+                const double row = (double)before[i * P + c], factor = (double)factors[i];
+                add(&want, factor * row);
+                add(&want, -factor * (double)target[c]);
+                overflow |= may_overflow(fabs(row) + fabs((double)target[c]));
+                CHECK(overflow || is_near(rows[i * P + c], want));
             }
         }
     }

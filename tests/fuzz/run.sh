@@ -23,14 +23,13 @@ for name in "$@"; do
     found=$build/findings/$name
     corpus=$build/corpus/$name
     mkdir -p "$found" "$corpus"
-    : >"$build/$name.dict"
-    for dictionary in $(field "$name" Dictionaries); do
-        cat "tests/fuzz/$dictionary.dict" >>"$build/$name.dict"
-    done
+    dictionary=$build/$name.dict
+    echo "# those of fuzz_$name.c" >"$dictionary"
+    for part in $(field "$name" Dictionaries); do cat "tests/fuzz/$part.dict" >>"$dictionary"; done
     echo "$name: $runs executions, log in $log"
     # shellcheck disable=SC2046 # a list of options
     "$build/bin/$name" -runs="$runs" -timeout=10 -rss_limit_mb=1024 -malloc_limit_mb=64 \
-        -reload=0 -print_final_stats=1 -dict="$build/$name.dict" -artifact_prefix="$found/" \
+        -reload=0 -print_final_stats=1 -dict="$dictionary" -artifact_prefix="$found/" \
         $(field "$name" Options) "$corpus" "$build/seeds/$name" >"$log" 2>&1
     status=$?
     if [ "$status" -ne 0 ]; then

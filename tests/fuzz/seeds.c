@@ -167,6 +167,8 @@ static const seed seeds[] = {
          "--counts\n1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,"
          "1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1"),
 
+    SEED("kernels", "adam_nan_gradient", "\x0d\x01\0\0\x7a\0\x0a"),
+
     SEED("numbers", "largest", "\x7f\x7f\xff\xff"),
     SEED("numbers", "negative_zero", "\x80\0\0\0"),
     SEED("numbers", "smallest", "\0\0\0\x01"),
