@@ -2080,8 +2080,8 @@ static MSAE__AVX2 void msae__avx2_adam(float *p, const float *g, float *m, float
         v1 = _mm256_fmadd_ps(b2, _mm256_maskload_ps(v + i, mask),
                              _mm256_mul_ps(_mm256_mul_ps(c2, gradient), gradient));
         m1 = _mm256_and_ps(m1, _mm256_cmp_ps(_mm256_andnot_ps(sign, m1),
-                                             _mm256_set1_ps(MSAE__TINY_M), _CMP_GE_OQ));
-        v1 = _mm256_and_ps(v1, _mm256_cmp_ps(v1, _mm256_set1_ps(MSAE__TINY_V), _CMP_GE_OQ));
+                                             _mm256_set1_ps(MSAE__TINY_M), _CMP_NLT_UQ));
+        v1 = _mm256_and_ps(v1, _mm256_cmp_ps(v1, _mm256_set1_ps(MSAE__TINY_V), _CMP_NLT_UQ));
         step =
             _mm256_div_ps(_mm256_mul_ps(rate, m1), _mm256_fmadd_ps(_mm256_sqrt_ps(v1), root, eps));
         _mm256_maskstore_ps(m + i, mask, m1);
@@ -2928,9 +2928,9 @@ static void msae__neon_adam(float *p, const float *g, float *m, float *v, size_t
         v1 = vmulq_f32(vmulq_n_f32(gradient, adam->rest2), gradient);
         v1 = vfmaq_n_f32(v1, vld1q_f32(v + i), adam->beta2);
         m1 = vreinterpretq_f32_u32(
-            vandq_u32(vreinterpretq_u32_f32(m1), vcagtq_f32(m1, vdupq_n_f32(MSAE__TINY_M))));
+            vbicq_u32(vreinterpretq_u32_f32(m1), vcaltq_f32(m1, vdupq_n_f32(MSAE__TINY_M))));
         v1 = vreinterpretq_f32_u32(
-            vandq_u32(vreinterpretq_u32_f32(v1), vcgtq_f32(v1, vdupq_n_f32(MSAE__TINY_V))));
+            vbicq_u32(vreinterpretq_u32_f32(v1), vcltq_f32(v1, vdupq_n_f32(MSAE__TINY_V))));
         step = vdivq_f32(vmulq_f32(rate, m1), vfmaq_n_f32(eps, vsqrtq_f32(v1), adam->root));
         vst1q_f32(m + i, m1);
         vst1q_f32(v + i, v1);
@@ -7727,7 +7727,7 @@ static void msae__put_float(msae__text *text, float value) {
     int exponent, digits = 9, point;
     uint64_t number;
     char out[24];
-    if (v < 0) {
+    if (msae__float_bits(value) >> 31) { /* -0 has one too */
         msae__put(text, "-");
         v = -v;
     }
@@ -7795,7 +7795,9 @@ static double msae__read_float(const char **at, const char *end, int *ok) {
         return 0;
     }
     *at = s;
-    mantissa = exponent < 0 ? mantissa / pow(10, -exponent) : mantissa * pow(10, exponent);
+    if (mantissa > 0) { /* 0 times an infinite power would be NaN */
+        mantissa = exponent < 0 ? mantissa / pow(10, -exponent) : mantissa * pow(10, exponent);
+    }
     if (!msae__is_finite_double(mantissa)) *ok = 0;
     return negative ? -mantissa : mantissa;
 }
@@ -8080,7 +8082,7 @@ static size_t msae__read_list(const msae_safetensors *file, const char *key, dou
 static float msae__read_one_float(const msae_safetensors *file, const char *key, int *ok) {
     double value = 0;
     if (msae__read_list(file, key, &value, 1, ok) != 1) *ok = 0;
-    if (!(fabs(value) < 3.4e38)) *ok = 0;
+    if (!msae__is_finite((float)value)) *ok = 0;
     return *ok ? (float)value : 0;
 }
 
