@@ -43,7 +43,7 @@ ifneq ($(shell command -v $(firstword $(CXX)) 2>/dev/null),)
 EXAMPLES += $(BUILD)/examples/cpp
 endif
 
-.PHONY: all help demo test tests fuzz golden benches bench bench-peers install uninstall clean
+.PHONY: all help demo test tests fuzz golden coverage benches bench bench-peers install uninstall clean
 .DELETE_ON_ERROR:
 
 all: $(BUILD)/msae $(EXAMPLES) ## the tool and the examples (default)
@@ -64,6 +64,25 @@ fuzz: $(TARGETS:%=$(BUILD)/fuzz/bin/%) $(BUILD)/fuzz/seeds.made ## runs the fuzz
 
 golden: $(BUILD)/tests/test_golden ## compares with the vectors in the folder GOLDEN
 	@$(BUILD)/tests/test_golden $(GOLDEN)
+
+# Not optimised, so that every branch of the source is one of the program; counted atomically, as
+# workers count at once. MSAE_ASSERT is nothing, as a program may have it: an assertion that failed
+# would end the test, so its other branch cannot be counted. CXX is none: the C++ example is not run,
+# and a call that may throw has branches of its own under the lines of the C programs.
+COVERAGE := $(BUILD)/coverage
+COVERAGE_FLAGS := -O0 -g --coverage -fprofile-update=atomic "-DMSAE_ASSERT(condition)=((void)0)"
+
+coverage: ## lines and branches of msae.h that the tests reach (gcc, gcovr; some minutes)
+	@command -v gcovr > /dev/null || { echo "coverage needs gcovr (apt install gcovr)"; exit 1; }
+	@rm -rf $(COVERAGE)
+	@$(MAKE) -s test BUILD=$(COVERAGE) CC=gcc CXX= CFLAGS='$(COVERAGE_FLAGS)'
+	@mkdir $(COVERAGE)/html
+	@gcovr --filter msae.h --object-directory $(COVERAGE) --print-summary \
+	    --branches --txt $(COVERAGE)/branches.txt --html-details $(COVERAGE)/html/index.html \
+	    $(COVERAGE) > $(COVERAGE)/summary.txt
+	@echo
+	@sed -n '/^lines\|^branches/p' $(COVERAGE)/summary.txt
+	@echo "uncovered: $(COVERAGE)/branches.txt, $(COVERAGE)/html/index.html"
 
 benches: $(BENCHES) ## builds the benchmarks without running them
 

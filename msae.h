@@ -1193,6 +1193,12 @@ static msae_status msae__fail_row(msae_error *error, size_t row) {
     return msae__fail_at(error, MSAE_ERROR_NOT_FINITE, row, "row", row, " has a NaN or Inf");
 }
 
+/* A row of numbers that are finite, and what the model makes of them is not. */
+static msae_status msae__fail_overflow(msae_error *error, size_t row) {
+    return msae__fail_at(error, MSAE_ERROR_NOT_FINITE, row, "row", row,
+                         " gives a NaN or Inf in the model");
+}
+
 MSAE_API const char *msae_status_text(msae_status status) {
 #define MSAE_STATUS_TEXT(code, text) text,
     static const char *const texts[] = {MSAE_STATUS_LIST(MSAE_STATUS_TEXT)};
@@ -3088,6 +3094,7 @@ typedef struct msae__matmul {
     size_t ldc, c_block;
     float *packed; /* msae__packed_floats */
     float *panels; /* for each worker msae__panel_floats */
+    float *probe;  /* for each task 0, or NaN when a sum is not finite; NULL without a bias */
 } msae__matmul;
 
 /* Rows of A that stay in the first-level cache while tiles of dots read B where it lies. */
@@ -3124,8 +3131,12 @@ static void msae__matmul_task(void *context, size_t task, size_t worker) {
                       p->panels + worker * msae__panel_floats(p->kernels, p->depth));
 #endif
     }
-    for (size_t r = 0; r < p->rows && p->bias; r++) {
+    if (!p->bias) return;
+    p->probe[task] = 0;
+    for (size_t r = 0; r < p->rows; r++) { /* Inf and NaN of either sign times zero are NaN */
+        static const float zeros[MSAE__LATENT_BLOCK] = {0};
         p->kernels->axpy(c + r * p->ldc, 1, p->bias + first, count);
+        p->probe[task] += p->kernels->dot(c + r * p->ldc, zeros, count);
     }
 }
 
@@ -3155,10 +3166,14 @@ static void msae__run_matmul(const msae__matmul *p, const msae_parallel *paralle
                        (void *)(uintptr_t)p);
 }
 
-/* Pre-activations pre = (xin - pre_bias) encoder^T + latent_bias of centred rows. */
-static void msae__encode_rows_to(const msae_model *model, const float *centred, size_t stride,
-                                 size_t rows, float *packed, float *panels, float *pre, size_t ldc,
-                                 size_t c_block) {
+/* Pre-activations pre = (xin - pre_bias) encoder^T + latent_bias of centred rows; 0 when one is NaN
+   or Inf. The sign of such a NaN says nothing, so that ReLU must not be asked about it. probe: a
+   float for each block of latents. */
+static int msae__encode_rows_to(const msae_model *model, const float *centred, size_t stride,
+                                size_t rows, float *packed, float *panels, float *probe, float *pre,
+                                size_t ldc, size_t c_block) {
+    const size_t blocks = msae__ceil_div(model->n_latents, MSAE__LATENT_BLOCK);
+    int finite = 1;
     msae__matmul p;
     p.kernels = model->kernels;
     p.a = centred;
@@ -3173,7 +3188,10 @@ static void msae__encode_rows_to(const msae_model *model, const float *centred, 
     p.c_block = c_block;
     p.packed = packed;
     p.panels = panels;
+    p.probe = probe;
     msae__run_matmul(&p, &model->parallel);
+    for (size_t b = 0; b < blocks; b++) finite &= msae__is_finite(probe[b]);
+    return finite;
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -3721,6 +3739,7 @@ typedef struct msae__tile {
     float *packed;             /* packed rows for the product */
     float *pre;                /* [rows][n] */
     float *panels;             /* for each worker msae__panel_floats */
+    float *probe;              /* for each block of latents */
     msae__ranking rankings[1]; /* of worker 0; those of the others follow at ranking_stride */
     size_t ranking_stride;     /* bytes from one worker's arrays to the next's */
 } msae__tile;
@@ -3739,6 +3758,7 @@ static void msae__tile_layout(msae__tile *tile, const msae_model *model, size_t 
     tile->pre = MSAE__TAKE(arena, float, rows *n);
     tile->panels =
         MSAE__TAKE(arena, float, workers *msae__panel_floats(model->kernels, model->n_inputs));
+    tile->probe = MSAE__TAKE(arena, float, msae__ceil_div(n, MSAE__LATENT_BLOCK));
     start = arena->used;
     for (size_t w = 0; w < workers; w++) {
         msae__ranking ranking;
@@ -3771,14 +3791,16 @@ MSAE_API size_t msae_workspace_bytes(const msae_model *model, size_t rows) {
     return msae__arena_bytes(&arena, &bytes) ? bytes : SIZE_MAX;
 }
 
-/* Rows that are already in tile->centred, in the model's space, to pre-activations. */
-static void msae__tile_encode(const msae__tile *tile, size_t rows) {
+/* Rows that are already in tile->centred, in the model's space, to pre-activations; 0 when one of
+   those is NaN or Inf. */
+static int msae__tile_encode(const msae__tile *tile, size_t rows) {
     for (size_t r = 0; r < rows; r++) {
         msae__to_encoder_input(tile->model, tile->centred + r * tile->stride,
                                tile->moments + 2 * r);
     }
-    msae__encode_rows_to(tile->model, tile->centred, tile->stride, rows, tile->packed, tile->panels,
-                         tile->pre, tile->model->n_latents, MSAE__LATENT_BLOCK);
+    return msae__encode_rows_to(tile->model, tile->centred, tile->stride, rows, tile->packed,
+                                tile->panels, tile->probe, tile->pre, tile->model->n_latents,
+                                MSAE__LATENT_BLOCK);
 }
 
 /* The codes of one row of pre-activations (which are overwritten), by descending value, at
@@ -3820,7 +3842,7 @@ MSAE_API size_t msae_encode(const msae_model *model, void *workspace, const floa
     if (!msae__row_is_finite(x, model->n_inputs)) return 0;
     msae__tile_layout(&tile, model, 1, &arena);
     msae__to_model_space(model, x, tile.centred);
-    msae__tile_encode(&tile, 1);
+    if (!msae__tile_encode(&tile, 1)) return 0;
     ranking = msae__worker_ranking(&tile, 0);
     count = msae__rank_row(model, tile.pre, k, &ranking);
     memcpy(codes, ranking.codes, count * sizeof *codes);
@@ -3873,7 +3895,12 @@ static msae_status msae__encode_all(const msae_model *model, void *workspace, co
         for (size_t r = 0; r < count; r++) {
             msae__to_model_space(model, x + (first + r) * d, tile.centred + r * tile.stride);
         }
-        msae__tile_encode(&tile, count);
+        if (!msae__tile_encode(&tile, count)) {
+            const size_t n = model->n_latents;
+            size_t r = 0;
+            while (msae__row_is_finite(tile.pre + r * n, n)) r++;
+            return msae__fail_overflow(error, first + r);
+        }
         job->first = first;
         msae__parallel_for(&model->parallel, count, msae__encode_task, job);
     }
@@ -4024,7 +4051,14 @@ MSAE_API msae_status msae_forward(const msae_model *model, void *workspace, cons
     job.dense = recon;
     job.ks = ks;
     job.n_ks = n_ks;
-    return msae__encode_all(model, workspace, x, rows, &job, error);
+    status = msae__encode_all(model, workspace, x, rows, &job, error);
+    for (size_t i = 0; i < n_ks * rows && status == MSAE_OK; i++) {
+        const float *row = recon + i * model->n_inputs;
+        if (!msae__row_is_finite(row, model->n_inputs)) {
+            status = msae__fail_overflow(error, i % rows);
+        }
+    }
+    return status;
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -4179,14 +4213,18 @@ MSAE_API msae_status msae_data_statistics(const msae_data *data, msae_scaling sc
     if (status == MSAE_OK) {
         const double spread = squares / (double)used;
         double factor = 1;
-        if (scaling == MSAE_SCALING_PAPER) {
+        if (spread > 0 && scaling == MSAE_SCALING_PAPER) {
             factor = sqrt((double)d) / spread;
-        } else if (scaling != MSAE_SCALING_NONE) {
+        } else if (spread > 0 && scaling != MSAE_SCALING_NONE) {
             factor = sqrt((double)d / spread);
         }
-        *scale = (float)factor;
-        if (!(*scale > 0) || !msae__is_finite(*scale)) *scale = 1;
-        for (size_t i = 0; i < d; i++) mean[i] = (float)sums[i];
+        if (factor < 1.17549435e-38 || factor > 3.4028234e38) {
+            status = msae__fail(error, MSAE_ERROR_NOT_FINITE,
+                                "the data's spread is too small or too large to scale");
+        } else {
+            *scale = (float)factor;
+            for (size_t i = 0; i < d; i++) mean[i] = (float)sums[i];
+        }
     }
     msae__free(allocator, memory, bytes);
     return status;
@@ -4385,6 +4423,7 @@ struct msae_train_workspace {
     float *theta;      /* exp(log_threshold) [n], jumprelu */
     float *norms;      /* ||decoder_j|| + eps [n] */
     float *projection; /* <graddec_j, decoder_j> [n] */
+    float *probe;      /* of the pre-activations of a block of latents [blocks] */
     double *squares;   /* of the gradients of a block of latents [blocks] */
 
     uint32_t *fired;     /* how often each latent was active in this window [n] .. */
@@ -4477,6 +4516,7 @@ static void msae__train_layout(msae_trainer *trainer, msae__arena *arena) {
     if (model->recipe == MSAE_RECIPE_JUMPRELU) ws->theta = MSAE__TAKE(arena, float, n);
     ws->norms = MSAE__TAKE(arena, float, n);
     ws->projection = MSAE__TAKE(arena, float, n);
+    ws->probe = MSAE__TAKE(arena, float, msae__blocks(model));
     ws->squares = MSAE__TAKE(arena, double, msae__blocks(model));
     ws->fired = MSAE__TAKE(arena, uint32_t, n);
     ws->fired_now = MSAE__TAKE(arena, uint32_t, n);
@@ -4684,9 +4724,9 @@ static void msae__load_row_task(void *context, size_t r, size_t worker) {
     msae__row *row = ws->rows + r;
     memset(row, 0, sizeof *row);
     msae_data_read(batch->data, msae__batch_row(batch, r), 1, centred);
-    row->bad = !msae__row_is_finite(centred, d);
-    if (row->bad) memset(centred, 0, d * sizeof *centred);
     msae__to_model_space(model, centred, target);
+    row->bad = !msae__row_is_finite(target, d); /* here it shows NaN, Inf and what overflows */
+    if (row->bad) memset(target, 0, d * sizeof *target);
     row->norm = sqrt(msae__squares(model->kernels, target, d));
     model->kernels->center(centred, target, m, 1, d);
     row->spread = msae__squares(model->kernels, centred, d);
@@ -4933,6 +4973,22 @@ static float *msae__level_panel(const msae__batch *batch, size_t panel, size_t r
     return ws->levels + (panel * ws->tile_rows + r) * batch->trainer->model.n_levels * MSAE__PANEL;
 }
 
+/* What the residuals of level i are multiplied with for their gradient. Distances are doubles, so
+   nmse has a loss where its gradient is beyond float: Inf then has the step refused, which would
+   otherwise learn nothing from such a row and not say so. */
+static float msae__residual_factor(const msae__batch *batch, const msae__row *row, size_t i) {
+    const double deviation = row->moments[1];
+    if (!msae__row_has_loss(batch, row)) return 0;
+    if (batch->trainer->desc.loss != MSAE_LOSS_NMSE) {
+        return (float)(2 * batch->coefficient[i] * deviation /
+                       (double)batch->trainer->model.n_inputs);
+    }
+    if (deviation > row->spread * 1e38 || deviation < row->spread * 1e-33) {
+        return deviation > 0 ? msae__bits_float(0x7f800000u) : 0;
+    }
+    return (float)(2 * batch->coefficient[i] * deviation / row->spread);
+}
+
 /* From the sums of a row's levels in a panel to reconstructions, what the losses need to know of
    them and, for the squared losses, G_i with g_i = 2 a_i (r_i - x) / .. */
 static void msae__finish_panel(const msae__batch *batch, size_t panel, size_t r) {
@@ -4966,12 +5022,7 @@ static void msae__finish_panel(const msae__batch *batch, size_t panel, size_t r)
         }
     }
     if (loss == MSAE_LOSS_COSINE || !batch->backward) return;
-    for (size_t i = 0; i < levels; i++) {
-        const double divisor = loss == MSAE_LOSS_NMSE ? row->spread : (double)model->n_inputs;
-        factors[i] = msae__row_has_loss(batch, row)
-                         ? (float)(2 * batch->coefficient[i] * row->moments[1] / divisor)
-                         : 0;
-    }
+    for (size_t i = 0; i < levels; i++) factors[i] = msae__residual_factor(batch, row, i);
     model->kernels->residuals(here, levels, target, factors);
 }
 
@@ -5359,11 +5410,14 @@ static void msae__set_tile(msae__batch *batch, size_t first, size_t total) {
     batch->first_tile = first == 0;
 }
 
-static void msae__encode_tile(msae__batch *batch) {
+static msae_status msae__encode_tile(msae__batch *batch, msae_error *error) {
     const struct msae_train_workspace *ws = batch->ws;
-    msae__encode_rows_to(&batch->trainer->model, ws->centred, ws->stride, batch->rows, ws->packed,
-                         ws->panels, ws->latents, MSAE__LATENT_BLOCK,
-                         ws->tile_rows * MSAE__LATENT_BLOCK);
+    if (msae__encode_rows_to(&batch->trainer->model, ws->centred, ws->stride, batch->rows,
+                             ws->packed, ws->panels, ws->probe, ws->latents, MSAE__LATENT_BLOCK,
+                             ws->tile_rows * MSAE__LATENT_BLOCK)) {
+        return MSAE_OK;
+    }
+    return msae__fail(error, MSAE_ERROR_NOT_FINITE, "a pre-activation is NaN or Inf");
 }
 
 /* The first look at a batch: refuses bad rows, counts those that take part and, for batchtopk,
@@ -5385,7 +5439,8 @@ static msae_status msae__survey(msae__batch *batch, size_t total, msae_step_stat
                 !ws->rows[r].bad && (model->recipe == MSAE_RECIPE_JUMPRELU || ws->rows[r].norm > 0);
         }
         if (model->recipe == MSAE_RECIPE_BATCHTOPK) {
-            msae__encode_tile(batch);
+            status = msae__encode_tile(batch, error);
+            if (status != MSAE_OK) return status;
             msae__add_candidates(batch, model->nesting[0] * total);
         }
     }
@@ -5454,7 +5509,10 @@ static msae_status msae__run_tiles(msae__batch *batch, size_t total, float *reco
             ws->rows[r].l0 = 0;
             ws->rows[r].zero_levels = 0;
         }
-        if (model->recipe != MSAE_RECIPE_BATCHTOPK) msae__encode_tile(batch);
+        if (model->recipe != MSAE_RECIPE_BATCHTOPK) {
+            msae_status status = msae__encode_tile(batch, error);
+            if (status != MSAE_OK) return status;
+        }
         msae__parallel_for(parallel, msae__ceil_div(batch->rows, msae__select_rows(batch)),
                            msae__select_task, batch);
         msae__parallel_for(parallel, panels * msae__ceil_div(batch->rows, msae__decode_rows(batch)),
@@ -5496,6 +5554,9 @@ static msae_status msae__run_batch(msae_trainer *trainer, const msae_data *data,
     }
     if (model->recipe == MSAE_RECIPE_BATCHTOPK && rows > trainer->desc.batch) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "a batch is larger than the descriptor's");
+    }
+    if (model->log_threshold && !msae__row_is_finite(model->log_threshold, model->n_latents)) {
+        return msae__fail(error, MSAE_ERROR_NOT_FINITE, "a threshold is NaN or Inf");
     }
     memset(&batch, 0, sizeof batch);
     batch.trainer = trainer;
@@ -5696,12 +5757,13 @@ MSAE_API msae_status msae_train_update(msae_trainer *trainer, msae_step_stats *s
         squares += (double)grad->log_threshold[j] * grad->log_threshold[j];
     }
     norm = sqrt(squares);
-    if (!msae__is_finite_double(norm)) {
-        return msae__fail(error, MSAE_ERROR_NOT_FINITE, "the gradient is NaN or Inf");
-    }
     update.adam.clip = 1;
     if (desc->clip != MSAE_OFF && desc->clip / (norm + 1e-6) < 1) {
         update.adam.clip = (float)(desc->clip / (norm + 1e-6));
+    }
+    if (!msae__is_finite_double(norm) || norm * update.adam.clip > 1e19) {
+        return msae__fail(error, MSAE_ERROR_NOT_FINITE,
+                          "the gradient is NaN, Inf or too large to be squared");
     }
     update.adam.beta1 = desc->beta1;
     update.adam.beta2 = desc->beta2;
@@ -6407,6 +6469,9 @@ static msae_status msae__run_sweep(const msae_model *model, const msae_data *dat
         status = msae__encode_all(model, memory->workspace, memory->x, rows, &job, error);
         if (status != MSAE_OK) return status;
         for (size_t r = 0; r < rows * n_ks; r++) {
+            if (!msae__is_finite_double(sweep->out[r].error)) {
+                return msae__fail_overflow(error, first + r / n_ks);
+            }
             msae__sweep_add(&memory->lines[r % n_ks], &sweep->out[r]);
         }
     }

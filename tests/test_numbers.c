@@ -1,0 +1,510 @@
+/* Difficult numbers: what is not finite is refused and leaves no trace; what is only very large, very
+   small or all the same is right or refused, never NaN in silence. */
+#include "test.h"
+
+enum { D = 19, N = 37, ROWS = 9 };
+
+/* What every case of a recipe on a path starts from: a model that has taken two steps. */
+typedef struct subject {
+    msae_trainer trainer;
+    float x[ROWS * D];
+} subject;
+
+static msae_train_desc desc_on(const test_recipe *recipe, msae_simd simd) {
+    msae_train_desc desc = test_desc(recipe, D, N);
+    desc.batch = ROWS;
+    desc.model.simd = simd;
+    return desc;
+}
+
+static int open_subject(subject *s, const msae_train_desc *desc) {
+    uint64_t seed = 11;
+    if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&s->trainer, desc, NULL))) return 0;
+    test_fill(&seed, s->x, ROWS * D, 1);
+    for (int i = 0; i < 2; i++) {
+        CHECK_STATUS(MSAE_OK, msae_train_step(&s->trainer, s->x, ROWS, NULL, NULL));
+    }
+    return 1;
+}
+
+/* All that a step changes, one after the other. */
+typedef struct state {
+    float numbers[3 * (2 * N * D + D + 2 * N) + 1];
+    size_t count;
+    uint64_t counters[7];
+    uint32_t fired[N];
+} state;
+
+static void take_state(const msae_trainer *trainer, state *now) {
+    const msae_parameters all[] = {test_weights(&trainer->model), trainer->moment1,
+                                   trainer->moment2};
+    const struct msae_train_workspace *ws = trainer->workspace;
+    memset(now, 0, sizeof *now);
+    for (size_t p = 0; p < COUNT(all); p++) {
+        test_parameter list[TEST_MAX_PARAMETERS];
+        const size_t count = test_list(&trainer->model, &all[p], list);
+        for (size_t i = 0; i < count; i++) {
+            const size_t size = list[i].rows * list[i].cols;
+            memcpy(now->numbers + now->count, list[i].values, size * sizeof(float));
+            now->count += size;
+        }
+    }
+    now->numbers[now->count++] = trainer->model.threshold;
+    now->counters[0] = trainer->step;
+    now->counters[1] = trainer->rows;
+    now->counters[2] = trainer->model.history.steps;
+    now->counters[3] = trainer->model.history.rows;
+    now->counters[4] = ws->window_steps;
+    now->counters[5] = ws->window_rows;
+    now->counters[6] = ws->dead;
+    memcpy(now->fired, ws->fired, trainer->model.n_latents * sizeof *ws->fired);
+}
+
+static int same_state(const msae_trainer *trainer, const state *before) {
+    static state now;
+    take_state(trainer, &now);
+    return memcmp(&now, before, sizeof now) == 0;
+}
+
+static int all_finite(const msae_trainer *trainer) {
+    static state now;
+    int finite = 1;
+    take_state(trainer, &now);
+    for (size_t i = 0; i < now.count; i++) finite &= isfinite(now.numbers[i]) != 0;
+    return finite;
+}
+
+/* The status is a refusal that says so, with a line of text. */
+#define CHECK_REFUSED(call)                                     \
+    do {                                                        \
+        msae_error error;                                       \
+        memset(&error, 0, sizeof error);                        \
+        CHECK_STATUS(MSAE_ERROR_NOT_FINITE, call);              \
+        CHECK(error.code == MSAE_ERROR_NOT_FINITE);             \
+        CHECK(error.message[0] && strstr(error.message, "Inf")); \
+    } while (0)
+
+/* ---------------------------------------------------------------------------------------------
+   Steps that are refused
+   ------------------------------------------------------------------------------------------ */
+
+static float bits(uint32_t value) {
+    float number;
+    memcpy(&number, &value, sizeof number);
+    return number;
+}
+
+/* NaN and Inf of both signs. */
+static const uint32_t not_finite[] = {0x7fc00000u, 0xffc00000u, 0x7f800000u, 0xff800000u};
+
+/* Ways to spoil a model or the next batch; each is undone by copying the good bytes back. */
+typedef struct poison {
+    const char *name;
+    void (*spoil)(msae_model *model, float *x, uint32_t what);
+    int overflows; /* all numbers are finite until the step multiplies them */
+} poison;
+
+static void spoil_encoder(msae_model *model, float *x, uint32_t what) {
+    (void)x;
+    model->encoder[(N - 1) * D + 3] = bits(what);
+}
+
+static void spoil_decoder(msae_model *model, float *x, uint32_t what) {
+    (void)x;
+    model->decoder[5 * D + 2] = bits(what);
+}
+
+static void spoil_pre_bias(msae_model *model, float *x, uint32_t what) {
+    (void)x;
+    model->pre_bias[D - 1] = bits(what);
+}
+
+static void spoil_latent_bias(msae_model *model, float *x, uint32_t what) {
+    (void)x;
+    model->latent_bias[N - 1] = bits(what);
+}
+
+static void spoil_threshold(msae_model *model, float *x, uint32_t what) {
+    (void)x;
+    if (model->log_threshold)
+        model->log_threshold[7] = bits(what);
+    else
+        spoil_latent_bias(model, x, what);
+}
+
+static void spoil_row(msae_model *model, float *x, uint32_t what) {
+    (void)model;
+    x[3 * D + 4] = bits(what);
+}
+
+/* Products with a latent's first two weights that float does not hold; nothing else of the row
+   counts, not even under normalize. */
+static void overflow(msae_model *model, float *x, float first, float second) {
+    for (size_t r = 0; r < ROWS; r++) {
+        memset(x + r * D, 0, D * sizeof *x);
+        x[r * D] = 50;
+        x[r * D + 1] = -50;
+    }
+    memset(model->encoder + 9 * D, 0, D * sizeof *x);
+    model->encoder[9 * D] = first;
+    model->encoder[9 * D + 1] = second;
+}
+
+/* Inf - Inf: a NaN whose sign is the processor's choice, so that ReLU may take it for inactive. */
+static void overflow_both_ways(msae_model *model, float *x, uint32_t what) {
+    (void)what;
+    overflow(model, x, 3e38f, 3e38f);
+}
+
+static void overflow_downwards(msae_model *model, float *x, uint32_t what) {
+    (void)what;
+    overflow(model, x, -3e38f, 3e38f);
+}
+
+static void overflow_upwards(msae_model *model, float *x, uint32_t what) {
+    (void)what;
+    overflow(model, x, 3e38f, -3e38f);
+}
+
+static void overflow_decoder(msae_model *model, float *x, uint32_t what) {
+    (void)x, (void)what;
+    for (size_t i = 0; i < N * D; i++) model->decoder[i] = i % 3 ? 2e38f : -1e38f;
+    for (size_t i = 0; i < ROWS * D; i++) x[i] *= 1e3f;
+}
+
+static void overflow_when_centred(msae_model *model, float *x, uint32_t what) {
+    (void)what;
+    model->mean[6] = -3e38f;
+    x[2 * D + 6] = 3e38f;
+}
+
+static const poison poisons[] = {
+    {"encoder", spoil_encoder, 0},
+    {"decoder", spoil_decoder, 0},
+    {"pre_bias", spoil_pre_bias, 0},
+    {"latent_bias", spoil_latent_bias, 0},
+    {"log_threshold", spoil_threshold, 0},
+    {"row", spoil_row, 0},
+    {"Inf - Inf", overflow_both_ways, 1},
+    {"below -FLT_MAX", overflow_downwards, 1},
+    {"above FLT_MAX", overflow_upwards, 1},
+    {"reconstruction", overflow_decoder, 1},
+    {"row off the mean", overflow_when_centred, 1},
+};
+
+static void restore(subject *s, const subject *good, const state *before) {
+    const msae_parameters weights = test_weights(&s->trainer.model);
+    test_parameter list[TEST_MAX_PARAMETERS];
+    const size_t count = test_list(&s->trainer.model, &weights, list);
+    const float *from = before->numbers;
+    for (size_t i = 0; i < count; i++) {
+        memcpy(list[i].values, from, list[i].rows * list[i].cols * sizeof(float));
+        from += list[i].rows * list[i].cols;
+    }
+    memset(s->trainer.model.mean, 0, D * sizeof(float));
+    memcpy(s->x, good->x, sizeof s->x);
+}
+
+/* Both halves on a spoiled subject: refused, nothing changed, and after the repair the next step is
+   that of a run that never met it. */
+static void check_refused(subject *s, subject *never, const char *where) {
+    static state before, spoiled;
+    take_state(&s->trainer, &before);
+    for (size_t p = 0; p < COUNT(poisons); p++) {
+        for (size_t w = 0; w < COUNT(not_finite); w++) {
+            if (poisons[p].overflows && w > 0) continue;
+            test_note("%s, %s %08x", where, poisons[p].name, (unsigned)not_finite[w]);
+            poisons[p].spoil(&s->trainer.model, s->x, not_finite[w]);
+            take_state(&s->trainer, &spoiled);
+            CHECK_REFUSED(msae_train_step(&s->trainer, s->x, ROWS, NULL, &error));
+            CHECK(same_state(&s->trainer, &spoiled));
+            restore(s, never, &before);
+            CHECK(same_state(&s->trainer, &before));
+        }
+    }
+    test_note("%s, the next step", where);
+    CHECK_STATUS(MSAE_OK, msae_train_step(&s->trainer, s->x, ROWS, NULL, NULL));
+    CHECK_STATUS(MSAE_OK, msae_train_step(&never->trainer, never->x, ROWS, NULL, NULL));
+    take_state(&never->trainer, &before);
+    CHECK(same_state(&s->trainer, &before));
+}
+
+static void steps_that_meet_nan_change_nothing(void) {
+    FOR_EACH_PATH(simd) {
+        FOR_EACH_RECIPE(recipe) {
+            static subject s, never;
+            char where[64];
+            const msae_train_desc desc = desc_on(recipe, simd);
+            snprintf(where, sizeof where, "%s, %s", msae_simd_name(simd), recipe->name);
+            test_note("%s", where);
+            if (!open_subject(&s, &desc) || !open_subject(&never, &desc)) continue;
+            check_refused(&s, &never, where);
+            msae_trainer_free(&s.trainer);
+            msae_trainer_free(&never.trainer);
+        }
+    }
+}
+
+/* A latent of another worker's block, and a pool: the refusal does not depend on who finds it. */
+static void nan_in_any_block(void) {
+    enum { MANY = 300 };
+    msae_pool *pool;
+    float *x = test_random_floats(5, 40 * D, 1);
+    if (!CHECK_STATUS(MSAE_OK, msae_pool_create(&pool, 3, NULL))) return;
+    FOR_EACH_RECIPE(recipe) {
+        msae_train_desc desc = test_desc(recipe, D, MANY);
+        msae_trainer trainer;
+        desc.model.parallel = msae_pool_parallel(pool);
+        if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL))) continue;
+        for (size_t j = 0; j < MANY; j += 23) {
+            test_note("%s, latent %zu", recipe->name, j);
+            trainer.model.latent_bias[j] = bits(0xffc00000u);
+            CHECK_REFUSED(msae_train_step(&trainer, x, 40, NULL, &error));
+            trainer.model.latent_bias[j] = 0;
+        }
+        CHECK_STATUS(MSAE_OK, msae_train_step(&trainer, x, 40, NULL, NULL));
+        msae_trainer_free(&trainer);
+    }
+    free(x);
+    msae_pool_free(pool);
+}
+
+/* Gradients written between the halves: not finite, or finite with squares that are not. */
+static void gradients_that_cannot_be_squared(void) {
+    static const uint32_t bad[] = {0x7fc00000u, 0xffc00000u, 0x7f800000u, 0xff800000u,
+                                   0x7f7fffffu /* FLT_MAX */, 0x65000000u /* 3.8e22 */};
+    FOR_EACH_PATH(simd) {
+        FOR_EACH_RECIPE(recipe) {
+            static subject s, never;
+            static state before;
+            msae_train_desc desc = desc_on(recipe, simd);
+            test_parameter list[TEST_MAX_PARAMETERS];
+            desc.clip = MSAE_OFF; /* nothing comes between the gradient and its square */
+            if (!open_subject(&s, &desc) || !open_subject(&never, &desc)) continue;
+            msae_data data = msae_data_view(s.x, ROWS, D);
+            const size_t count = test_list(&s.trainer.model, &s.trainer.grad, list);
+            take_state(&s.trainer, &before);
+            CHECK_STATUS(MSAE_OK,
+                         msae_train_gradients(&s.trainer, &data, NULL, ROWS, NULL, NULL));
+            for (size_t i = 0; i < count; i++) {
+                for (size_t w = 0; w < COUNT(bad); w++) {
+                    float *last = list[i].values + list[i].rows * list[i].cols - 1;
+                    const float good = *last;
+                    test_note("%s, %s, %s %08x", msae_simd_name(simd), recipe->name, list[i].name,
+                              (unsigned)bad[w]);
+                    *last = bits(bad[w]);
+                    CHECK_REFUSED(msae_train_update(&s.trainer, NULL, &error));
+                    CHECK(same_state(&s.trainer, &before));
+                    *last = good;
+                }
+            }
+            test_note("%s, %s, the next step", msae_simd_name(simd), recipe->name);
+            CHECK_STATUS(MSAE_OK, msae_train_update(&s.trainer, NULL, NULL));
+            CHECK_STATUS(MSAE_OK, msae_train_step(&never.trainer, never.x, ROWS, NULL, NULL));
+            take_state(&never.trainer, &before);
+            CHECK(same_state(&s.trainer, &before));
+            msae_trainer_free(&s.trainer);
+            msae_trainer_free(&never.trainer);
+        }
+    }
+}
+
+/* The largest gradient that is taken has a second moment that float holds, without clipping; with
+   it, a bias may have any finite gradient. */
+static void largest_gradients(void) {
+    FOR_EACH_PATH(simd) {
+        for (int clipped = 0; clipped < 2; clipped++) {
+            static subject s;
+            msae_train_desc desc = desc_on(&test_recipes[0], simd);
+            const float large = clipped ? 1e37f : 8e18f;
+            msae_step_stats stats;
+            test_note("%s, clipped %d", msae_simd_name(simd), clipped);
+            desc.clip = clipped ? 1 : MSAE_OFF;
+            if (!open_subject(&s, &desc)) continue;
+            msae_data data = msae_data_view(s.x, ROWS, D);
+            memset(&stats, 0, sizeof stats);
+            CHECK_STATUS(MSAE_OK,
+                         msae_train_gradients(&s.trainer, &data, NULL, ROWS, &stats, NULL));
+            const float moment = s.trainer.moment2.latent_bias[4];
+            s.trainer.grad.latent_bias[4] = -large;
+            CHECK_STATUS(MSAE_OK, msae_train_update(&s.trainer, &stats, NULL));
+            CHECK(fabs(stats.grad_norm / (double)large - 1) <= 1e-6);
+            const double used = clipped ? 1 : (double)large;
+            const double want = 0.999 * (double)moment + (1 - (double)0.999f) * used * used;
+            CHECK(fabs((double)s.trainer.moment2.latent_bias[4] / want - 1) <= 1e-4);
+            CHECK(all_finite(&s.trainer));
+            msae_trainer_free(&s.trainer);
+        }
+    }
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Data of any scale
+   ------------------------------------------------------------------------------------------ */
+
+enum { SET = 60, EPOCHS = 2 };
+
+/* Trains on rows of size 2^exponent. */
+static msae_status train_at(msae_trainer *trainer, const msae_train_desc *desc, float *x,
+                            int exponent, msae_error *error) {
+    uint64_t seed = 3;
+    msae_data data = msae_data_view(x, SET, D);
+    test_fill(&seed, x, SET * D, 1);
+    for (size_t i = 0; i < SET * D; i++) x[i] = ldexpf(x[i] + (i % D == 2), exponent);
+    if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(trainer, desc, NULL))) return MSAE_ERROR_MEMORY;
+    return msae_fit(trainer, &data, NULL, NULL, error);
+}
+
+static int close_to(double a, double b) {
+    return fabs(a - b) <= 1e-5 * (1e-3 + fabs(b));
+}
+
+/* Codes, reconstructions and metrics of one model, trained at another scale. */
+static void check_scaled(const msae_model *one, const float *x, const msae_model *other,
+                         const float *scaled, int exponent) {
+    static const size_t ks[] = {2, 5};
+    static float want[2 * SET * D], got[2 * SET * D];
+    msae_metrics a[2], b[2];
+    msae_eval_desc eval;
+    msae_code codes_a[5], codes_b[5];
+    const msae_data data_a = msae_data_view(x, SET, D), data_b = msae_data_view(scaled, SET, D);
+    void *workspace = test_alloc(msae_workspace_bytes(one, SET));
+    size_t differ = 0;
+    memset(&eval, 0, sizeof eval);
+    eval.ks = ks;
+    eval.n_ks = 2;
+    for (size_t r = 0; r < SET; r++) {
+        const size_t count = msae_encode(one, workspace, x + r * D, 5, codes_a);
+        CHECK(msae_encode(other, workspace, scaled + r * D, 5, codes_b) == count);
+        CHECK(memcmp(codes_a, codes_b, count * sizeof *codes_a) == 0);
+    }
+    CHECK_STATUS(MSAE_OK, msae_forward(one, workspace, x, SET, ks, 2, want, NULL));
+    CHECK_STATUS(MSAE_OK, msae_forward(other, workspace, scaled, SET, ks, 2, got, NULL));
+    for (size_t i = 0; i < COUNT(want); i++) differ += got[i] != ldexpf(want[i], exponent);
+    CHECK(differ == 0);
+    CHECK_STATUS(MSAE_OK, msae_evaluate(one, &data_a, &eval, a, NULL));
+    CHECK_STATUS(MSAE_OK, msae_evaluate(other, &data_b, &eval, b, NULL));
+    for (size_t i = 0; i < 2; i++) {
+        CHECK(close_to(b[i].fvu_row, a[i].fvu_row) && close_to(b[i].fvu_set, a[i].fvu_set));
+        CHECK(close_to(b[i].nmse, a[i].nmse) && close_to(b[i].nmae, a[i].nmae));
+        CHECK(close_to(b[i].cs, a[i].cs) && b[i].l0 == a[i].l0 && b[i].ndn == a[i].ndn);
+    }
+    free(workspace);
+}
+
+/* Powers of two change no bit of what the model sees: 2^60 is 1e18, 2^100 1e30. */
+static void any_scale_trains_alike(void) {
+    static const int exponents[] = {-110, -100, -60, 60, 100, 118};
+    static float x[SET * D], scaled[SET * D];
+    FOR_EACH_PATH(simd) {
+        FOR_EACH_RECIPE(recipe) {
+            msae_train_desc desc = desc_on(recipe, simd);
+            msae_trainer one, other;
+            static state want;
+            desc.epochs = EPOCHS;
+            desc.geometric_median = recipe->tied;
+            CHECK_STATUS(MSAE_OK, train_at(&one, &desc, x, 0, NULL));
+            take_state(&one, &want);
+            for (size_t e = 0; e < COUNT(exponents); e++) {
+                test_note("%s, %s, 2^%d", msae_simd_name(simd), recipe->name, exponents[e]);
+                CHECK_STATUS(MSAE_OK, train_at(&other, &desc, scaled, exponents[e], NULL));
+                CHECK(same_state(&other, &want));
+                CHECK(other.model.scale == ldexpf(one.model.scale, -exponents[e]));
+                check_scaled(&one.model, x, &other.model, scaled, exponents[e]);
+                msae_trainer_free(&other);
+            }
+            msae_trainer_free(&one);
+        }
+    }
+}
+
+/* Denormal rows and rows at the end of float have no scale that float holds. */
+static void scales_beyond_float_are_refused(void) {
+    static const struct {
+        msae_scaling scaling;
+        int exponent;
+    } beyond[] = {
+        {MSAE_SCALING_RMS, -140},  {MSAE_SCALING_RMS, 127},  {MSAE_SCALING_PAPER, -70},
+        {MSAE_SCALING_PAPER, 100}, {MSAE_SCALING_PAPER, 66}, {MSAE_SCALING_PAPER, -66},
+    };
+    static float x[SET * D];
+    float mean[D], scale = -7;
+    for (size_t i = 0; i < D; i++) mean[i] = -5;
+    for (size_t e = 0; e < COUNT(beyond); e++) {
+        msae_train_desc desc = desc_on(&test_recipes[0], MSAE_SIMD_AUTO);
+        msae_trainer trainer;
+        msae_error error;
+        msae_data data = msae_data_view(x, SET, D);
+        test_note("scaling %d, 2^%d", beyond[e].scaling, beyond[e].exponent);
+        desc.scaling = beyond[e].scaling;
+        CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
+                     train_at(&trainer, &desc, x, beyond[e].exponent, &error));
+        CHECK(strstr(error.message, "spread") != NULL);
+        CHECK(trainer.step == 0 && !trainer.has_statistics && trainer.model.scale == 1);
+        msae_trainer_free(&trainer);
+        CHECK_STATUS(MSAE_ERROR_NOT_FINITE, msae_data_statistics(&data, beyond[e].scaling, 0, NULL,
+                                                                 mean, &scale, NULL));
+        CHECK(scale == -7 && mean[3] == -5);
+        CHECK_STATUS(MSAE_OK, msae_data_statistics(&data, MSAE_SCALING_NONE, 0, NULL, mean, &scale,
+                                                   NULL));
+        CHECK(scale == 1);
+        scale = -7;
+        for (size_t i = 0; i < D; i++) mean[i] = -5;
+    }
+}
+
+/* Without scaling, whatever comes in: a step is refused and changes nothing, or it is finite and has
+   something to learn from. */
+static void rows_as_they_come(void) {
+    static float x[SET * D];
+    FOR_EACH_PATH(simd) {
+        for (int loss = MSAE_LOSS_NMSE; loss < MSAE_LOSS_COUNT; loss++) {
+            size_t taken = 0, refused = 0;
+            for (int exponent = -145; exponent <= 127; exponent += 8) {
+                static state before;
+                msae_train_desc desc = desc_on(&test_recipes[0], simd);
+                msae_trainer trainer;
+                msae_step_stats stats;
+                uint64_t seed = 4;
+                msae_error error;
+                test_note("%s, %s, 2^%d", msae_simd_name(simd), msae_loss_name((msae_loss)loss),
+                          exponent);
+                desc.loss = (msae_loss)loss;
+                if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL))) return;
+                test_fill(&seed, x, ROWS * D, 1);
+                for (size_t i = 0; i < ROWS * D; i++) x[i] = ldexpf(x[i], exponent);
+                take_state(&trainer, &before);
+                memset(&stats, 0, sizeof stats);
+                msae_status status = msae_train_step(&trainer, x, ROWS, &stats, &error);
+                if (status == MSAE_OK) {
+                    taken++;
+                    /* a cosine may have no reconstruction; the gradient of mse is as small as x^2 */
+                    const int nothing = loss == MSAE_LOSS_COSINE && stats.rows_left_out == ROWS;
+                    CHECK(isfinite(stats.loss) && isfinite(stats.grad_norm));
+                    CHECK((stats.loss > 0) == !nothing && all_finite(&trainer));
+                    CHECK(stats.grad_norm > 0 || nothing ||
+                          (loss == MSAE_LOSS_MSE && exponent < -60));
+                } else {
+                    refused++;
+                    CHECK(status == MSAE_ERROR_NOT_FINITE && error.message[0]);
+                    CHECK(same_state(&trainer, &before));
+                }
+                if (exponent >= -17 && exponent <= 23) CHECK_STATUS(MSAE_OK, status);
+                msae_trainer_free(&trainer);
+            }
+            test_note("%s, loss %d", msae_simd_name(simd), loss);
+            CHECK(taken > 6 && refused > 0);
+        }
+    }
+}
+
+int main(void) {
+    RUN(steps_that_meet_nan_change_nothing);
+    RUN(nan_in_any_block);
+    RUN(gradients_that_cannot_be_squared);
+    RUN(largest_gradients);
+    RUN(any_scale_trains_alike);
+    RUN(scales_beyond_float_are_refused);
+    RUN(rows_as_they_come);
+    return test_finish();
+}
