@@ -107,9 +107,15 @@
    (relative L2).
 
    Numbers. NaN and Inf are found by bit patterns, so -ffast-math does no harm. A row with one is
-   refused by number, or left out and counted (skip_bad). A step whose loss or gradient is not
-   finite is refused. Moments too small to matter are zeroed, so that denormals never slow a step.
-   Rows that have no loss (equal to the mean under nmse, zero under cosine) are left out.
+   refused by number, or left out and counted (skip_bad), and so is one that float32 cannot hold
+   once the mean is off it and it is scaled. A step whose pre-activations, loss or gradient are not
+   finite is refused, also where only the square of a gradient is not: weights, moments and counters
+   stay as they were, and the next good step is the one of a run that never met it. Encoding,
+   msae_forward and evaluation refuse a row whose pre-activation or reconstruction overflows;
+   msae_decode gives Inf. Rows of any size train alike as long as their scale is a normal float32
+   (norms from some 1e-37 to 1e37, else the statistics say so); CKNNA is NaN where inner products
+   overflow. Moments too small to matter are zeroed, so that denormals never slow a step. Rows that
+   have no loss (equal to the mean under nmse, zero under cosine) are left out.
 
    Files. A model is a safetensors file any reader opens: encoder [d, n], decoder [n, d] (not when
    tied), pre_bias, latent_bias, mean, scale, log_threshold (jumprelu), threshold (batchtopk), and
@@ -390,7 +396,8 @@ MSAE_API size_t msae_workspace_bytes(const msae_model *model, size_t rows);
    codes [k]; returns how many there are, less than k when fewer are active. Active means above zero
    (jumprelu: above its threshold); a trained k or batch threshold does not bind here, k decides.
    k = 0: what the recipe itself would keep (msae its largest level, topk its k, batchtopk what
-   exceeds its threshold, the others all that is active); codes then has room for n. A row with NaN or Inf gives 0. */
+   exceeds its threshold, the others all that is active); codes then has room for n. A row with NaN
+   or Inf, or that gives one in the model, gives 0. */
 MSAE_API size_t msae_encode(const msae_model *model, void *workspace, const float *x, size_t k,
                             msae_code *codes);
 
@@ -526,7 +533,8 @@ typedef enum msae_scaling {
 } msae_scaling;
 
 /* Mean [d] and scale of the data, accumulated in double; rows with NaN or Inf are an error, or left
-   out when skip_bad is 1. A set without spread has scale 1. Allocates 8 * d bytes. */
+   out when skip_bad is 1, and a scale that is no normal float32 is an error. A set without spread
+   has scale 1. Allocates 8 * d bytes. */
 MSAE_API msae_status msae_data_statistics(const msae_data *data, msae_scaling scaling, int skip_bad,
                                           const msae_allocator *allocator, float *mean,
                                           float *scale, msae_error *error);
@@ -3858,6 +3866,7 @@ struct msae__encode_job {
     const msae_model *model;
     const msae__tile *tile;
     size_t first, k;
+    size_t origin; /* what an error calls the first row of x */
     msae__row_sink sink;
     /* for the sinks of the public functions */
     msae_code *codes;
@@ -3899,7 +3908,7 @@ static msae_status msae__encode_all(const msae_model *model, void *workspace, co
             const size_t n = model->n_latents;
             size_t r = 0;
             while (msae__row_is_finite(tile.pre + r * n, n)) r++;
-            return msae__fail_overflow(error, first + r);
+            return msae__fail_overflow(error, job->origin + first + r);
         }
         job->first = first;
         msae__parallel_for(&model->parallel, count, msae__encode_task, job);
@@ -5663,8 +5672,8 @@ static void msae__measure_task(void *context, size_t task, size_t worker) {
         const double left = all - 2 * along * along + along * along * unit * unit;
         ws->norms[j] = (float)norm;
         ws->projection[j] = (float)along;
-        /* (left is 0 rather than a rounding error below it; NaN must pass, whatever < says) */
-        squares += left < 0 && msae__is_finite_double(left) ? 0 : left;
+        /* (left is 0 rather than a rounding error below it; NaN must pass, under -ffast-math too) */
+        squares += msae__is_finite_double(left) && left < 0 ? 0 : left;
         if (!model->tied) {
             const float *encoder = trainer->grad.encoder + j * d;
             squares += kernels->dot(encoder, encoder, d);
@@ -6326,6 +6335,10 @@ MSAE_API msae_status msae_decoder_overlap(const msae_model *model, double *overl
             double row_sum = 0;
             for (size_t j = 0; j < n; j++) {
                 double value = p.c[r * n + j], norms = squares[first + r] * squares[j];
+                if (norms < 1e-60 || norms > 1e60) { /* float may not hold the product */
+                    value = 0;
+                    for (size_t i = 0; i < d; i++) value += (double)p.a[r * d + i] * p.b[j * d + i];
+                }
                 if (j != first + r && norms > 0) row_sum += value * value / norms;
             }
             sum += row_sum;
@@ -6462,6 +6475,7 @@ static msae_status msae__run_sweep(const msae_model *model, const msae_data *dat
             msae__spread_add(&memory->spread, memory->x + r * d, d);
         }
         job.k = ks[n_ks - 1];
+        job.origin = first;
         job.sink = msae__sink_sweep;
         job.ks = ks;
         job.n_ks = n_ks;
@@ -6542,11 +6556,10 @@ MSAE_API msae_status msae_evaluate(const msae_model *model, const msae_data *dat
 /* Rows to unit length; rows of zeros stay. */
 static void msae__normalize_rows(float *x, size_t rows, size_t d) {
     for (size_t r = 0; r < rows; r++) {
-        double squares = 0;
-        float inverse;
+        double squares = 0, inverse;
         for (size_t i = 0; i < d; i++) squares += (double)x[r * d + i] * x[r * d + i];
-        inverse = squares > 0 ? (float)(1 / sqrt(squares)) : 0;
-        for (size_t i = 0; i < d; i++) x[r * d + i] *= inverse;
+        inverse = squares > 0 ? 1 / sqrt(squares) : 0;
+        for (size_t i = 0; i < d; i++) x[r * d + i] = (float)(x[r * d + i] * inverse);
     }
 }
 
@@ -6617,7 +6630,10 @@ MSAE_API msae_status msae_name_latents(const msae_model *model, const msae_data 
         double mean = 0;
         for (size_t w = 0; w < words; w++) mean += memory.words[w * d + i];
         mean /= (double)words;
-        for (size_t w = 0; w < words; w++) memory.words[w * d + i] -= (float)mean;
+        for (size_t w = 0; w < words; w++) { /* half of it, which float always holds */
+            float *word = memory.words + w * d + i;
+            *word = (float)((*word - mean) * 0.5);
+        }
     }
     msae__normalize_rows(memory.words, words, d);
     memset(&p, 0, sizeof p);
@@ -6634,7 +6650,7 @@ MSAE_API msae_status msae_name_latents(const msae_model *model, const msae_data 
         p.rows = msae__min(MSAE__SIMILARITY_ROWS, n - first);
         memcpy(memory.latents, model->decoder + first * d, p.rows * d * sizeof(float));
         for (size_t i = 0; i < p.rows * d && keep_means; i++) {
-            memory.latents[i] = memory.latents[i] / model->scale + model->mean[i % d];
+            memory.latents[i] += model->mean[i % d] * model->scale; /* the same direction */
         }
         msae__normalize_rows(memory.latents, p.rows, d);
         msae__run_matmul(&p, &model->parallel);

@@ -228,8 +228,13 @@ static void check_matmul(msae_simd simd, size_t rows, size_t cols, size_t depth)
     p.c = floats_of(&c);
     p.packed = floats_of(&packed);
     p.panels = floats_of(&panels);
+    p.probe = test_floats(cols / MSAE__LATENT_BLOCK + 1);
     float *before = copy_of(p.c, count);
     msae__run_matmul(&p, &alone);
+    for (size_t first = 0; first < cols; first += MSAE__LATENT_BLOCK) {
+        CHECK(p.probe[first / MSAE__LATENT_BLOCK] == 0);
+    }
+    free(p.probe);
     note_path(kernels, rows, cols, depth);
     for (size_t at = 0; at < count; at++) {
         size_t i = at / p.ldc, j = at % p.ldc;

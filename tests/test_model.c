@@ -309,7 +309,7 @@ static void smallest_sizes(void) {
 
 static void inference_allocates_nothing(void) {
     static const size_t ks[] = {2, N};
-    test_heap heap = {0, 0, 0, 0};
+    test_heap heap = {0, 0, 0, 0, 0};
     msae_train_desc desc = test_desc(&test_recipes[0], D, N);
     msae_model model;
     float *x = test_random_floats(1, ROWS * D, 1), *recon = test_floats(2 * ROWS * D);

@@ -75,12 +75,12 @@ static int all_finite(const msae_trainer *trainer) {
 }
 
 /* The status is a refusal that says so, with a line of text. */
-#define CHECK_REFUSED(call)                                     \
-    do {                                                        \
-        msae_error error;                                       \
-        memset(&error, 0, sizeof error);                        \
-        CHECK_STATUS(MSAE_ERROR_NOT_FINITE, call);              \
-        CHECK(error.code == MSAE_ERROR_NOT_FINITE);             \
+#define CHECK_REFUSED(call)                                      \
+    do {                                                         \
+        msae_error error;                                        \
+        memset(&error, 0, sizeof error);                         \
+        CHECK_STATUS(MSAE_ERROR_NOT_FINITE, call);               \
+        CHECK(error.code == MSAE_ERROR_NOT_FINITE);              \
         CHECK(error.message[0] && strstr(error.message, "Inf")); \
     } while (0)
 
@@ -271,8 +271,9 @@ static void nan_in_any_block(void) {
 
 /* Gradients written between the halves: not finite, or finite with squares that are not. */
 static void gradients_that_cannot_be_squared(void) {
-    static const uint32_t bad[] = {0x7fc00000u, 0xffc00000u, 0x7f800000u, 0xff800000u,
-                                   0x7f7fffffu /* FLT_MAX */, 0x65000000u /* 3.8e22 */};
+    static const uint32_t bad[] = {
+        0x7fc00000u, 0xffc00000u, 0x7f800000u, 0xff800000u, 0x7f7fffffu /* FLT_MAX */,
+        0x65000000u /* 3.8e22 */};
     FOR_EACH_PATH(simd) {
         FOR_EACH_RECIPE(recipe) {
             static subject s, never;
@@ -284,8 +285,7 @@ static void gradients_that_cannot_be_squared(void) {
             msae_data data = msae_data_view(s.x, ROWS, D);
             const size_t count = test_list(&s.trainer.model, &s.trainer.grad, list);
             take_state(&s.trainer, &before);
-            CHECK_STATUS(MSAE_OK,
-                         msae_train_gradients(&s.trainer, &data, NULL, ROWS, NULL, NULL));
+            CHECK_STATUS(MSAE_OK, msae_train_gradients(&s.trainer, &data, NULL, ROWS, NULL, NULL));
             for (size_t i = 0; i < count; i++) {
                 for (size_t w = 0; w < COUNT(bad); w++) {
                     float *last = list[i].values + list[i].rows * list[i].cols - 1;
@@ -442,11 +442,11 @@ static void scales_beyond_float_are_refused(void) {
         CHECK(strstr(error.message, "spread") != NULL);
         CHECK(trainer.step == 0 && !trainer.has_statistics && trainer.model.scale == 1);
         msae_trainer_free(&trainer);
-        CHECK_STATUS(MSAE_ERROR_NOT_FINITE, msae_data_statistics(&data, beyond[e].scaling, 0, NULL,
-                                                                 mean, &scale, NULL));
+        CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
+                     msae_data_statistics(&data, beyond[e].scaling, 0, NULL, mean, &scale, NULL));
         CHECK(scale == -7 && mean[3] == -5);
-        CHECK_STATUS(MSAE_OK, msae_data_statistics(&data, MSAE_SCALING_NONE, 0, NULL, mean, &scale,
-                                                   NULL));
+        CHECK_STATUS(MSAE_OK,
+                     msae_data_statistics(&data, MSAE_SCALING_NONE, 0, NULL, mean, &scale, NULL));
         CHECK(scale == 1);
         scale = -7;
         for (size_t i = 0; i < D; i++) mean[i] = -5;
@@ -498,6 +498,382 @@ static void rows_as_they_come(void) {
     }
 }
 
+/* ---------------------------------------------------------------------------------------------
+   Inference and analysis
+   ------------------------------------------------------------------------------------------ */
+
+enum { MANY_ROWS = 70, BAD_ROW = 66 }; /* in the second tile */
+
+/* Rows and weights that are finite, and one row whose product with them is not. */
+static void codes_that_overflow(void) {
+    static float x[MANY_ROWS * D], z[MANY_ROWS * N], recon[MANY_ROWS * D];
+    static const size_t ks[] = {3};
+    static const float rows[][2] = {{3e38f, 3e38f}, {3e38f, -3e38f}, {-3e38f, 3e38f}};
+    FOR_EACH_PATH(simd) {
+        FOR_EACH_RECIPE(recipe) {
+            msae_train_desc desc = desc_on(recipe, simd);
+            msae_code codes[MANY_ROWS * 3];
+            size_t counts[MANY_ROWS];
+            msae_error error;
+            msae_model model;
+            msae_eval_desc eval;
+            msae_metrics metrics;
+            msae_data data = msae_data_view(x, MANY_ROWS, D);
+            memset(&eval, 0, sizeof eval);
+            eval.ks = ks;
+            eval.n_ks = 1;
+            if (!CHECK_STATUS(MSAE_OK, msae_model_init(&model, &desc.model, NULL))) continue;
+            void *workspace = test_alloc(msae_workspace_bytes(&model, MANY_ROWS));
+            for (size_t w = 0; w < COUNT(rows); w++) {
+                test_note("%s, %s, weights %zu", msae_simd_name(simd), recipe->name, w);
+                memset(x, 0, sizeof x);
+                x[BAD_ROW * D] = 50;
+                x[BAD_ROW * D + 1] = -50;
+                memset(model.encoder, 0, N * D * sizeof(float));
+                memset(model.decoder, 0, N * D * sizeof(float));
+                model.encoder[9 * D] = rows[w][0];
+                model.encoder[9 * D + 1] = rows[w][1];
+                CHECK(msae_encode(&model, workspace, x + BAD_ROW * D, 3, codes) == 0);
+                CHECK_STATUS(
+                    MSAE_ERROR_NOT_FINITE,
+                    msae_encode_rows(&model, workspace, x, MANY_ROWS, 3, codes, counts, &error));
+                CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
+                             msae_encode_dense(&model, workspace, x, MANY_ROWS, 3, z, &error));
+                CHECK(error.position == BAD_ROW);
+                CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
+                             msae_forward(&model, workspace, x, MANY_ROWS, ks, 1, recon, &error));
+                CHECK(error.position == BAD_ROW);
+                CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
+                             msae_evaluate(&model, &data, &eval, &metrics, &error));
+                CHECK(error.position == BAD_ROW && strstr(error.message, "row 66 gives a NaN"));
+                CHECK_STATUS(MSAE_OK, msae_encode_rows(&model, workspace, x, BAD_ROW, 3, codes,
+                                                       counts, NULL));
+            }
+            /* finite codes of a row whose reconstruction is not */
+            if (!recipe->normalize && recipe->soft_cap == 0 && !recipe->tied) {
+                test_note("%s, %s, decoder", msae_simd_name(simd), recipe->name);
+                model.encoder[9 * D] = 1;
+                model.encoder[9 * D + 1] = -1;
+                model.decoder[9 * D + 5] = 3e38f;
+                CHECK(msae_encode(&model, workspace, x + BAD_ROW * D, 1, codes) == 1);
+                CHECK(codes[0].latent == 9 && codes[0].value == 100);
+                CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
+                             msae_forward(&model, workspace, x, MANY_ROWS, ks, 1, recon, &error));
+                CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
+                             msae_evaluate(&model, &data, &eval, &metrics, &error));
+                CHECK(error.position == BAD_ROW);
+                msae_decode(&model, codes, 1, recon);
+                CHECK(isinf(recon[5]) && recon[4] == 0);
+            }
+            free(workspace);
+            msae_model_free(&model);
+        }
+    }
+}
+
+/* Overlap and names see directions alone, however long the rows are. */
+static void directions_of_any_length(void) {
+    enum { WORDS = 30 };
+    static const int exponents[] = {-120, -70, 70, 120};
+    FOR_EACH_PATH(simd) {
+        msae_train_desc desc = desc_on(&test_recipes[0], simd);
+        msae_model model;
+        msae_name want[N], names[N];
+        double overlap, other;
+        float *words = test_random_floats(6, WORDS * D, 1), *scaled = test_floats(WORDS * D);
+        float *decoder = test_floats(N * D);
+        msae_data plain = msae_data_view(words, WORDS, D), data = msae_data_view(scaled, WORDS, D);
+        if (!CHECK_STATUS(MSAE_OK, msae_model_init(&model, &desc.model, NULL))) return;
+        memcpy(decoder, model.decoder, N * D * sizeof(float));
+        CHECK_STATUS(MSAE_OK, msae_decoder_overlap(&model, &overlap, NULL));
+        CHECK_STATUS(MSAE_OK, msae_name_latents(&model, &plain, NULL, want, NULL));
+        for (size_t e = 0; e < COUNT(exponents); e++) {
+            const int up = exponents[e];
+            test_note("%s, 2^%d", msae_simd_name(simd), up);
+            for (size_t i = 0; i < N * D; i++) {
+                model.decoder[i] = ldexpf(decoder[i], i / D % 2 ? up : 0);
+            }
+            for (size_t i = 0; i < WORDS * D; i++) scaled[i] = ldexpf(words[i], up);
+            CHECK_STATUS(MSAE_OK, msae_decoder_overlap(&model, &other, NULL));
+            CHECK(close_to(other, overlap));
+            CHECK_STATUS(MSAE_OK, msae_name_latents(&model, &data, NULL, names, NULL));
+            for (size_t j = 0; j < N; j++) {
+                CHECK(names[j].word == want[j].word && close_to(names[j].score, want[j].score));
+            }
+        }
+        /* a row of zeros has no direction */
+        memcpy(model.decoder, decoder, N * D * sizeof(float));
+        memset(model.decoder + 4 * D, 0, D * sizeof(float));
+        CHECK_STATUS(MSAE_OK, msae_decoder_overlap(&model, &other, NULL));
+        CHECK(other < overlap);
+        CHECK_STATUS(MSAE_OK, msae_name_latents(&model, &plain, NULL, names, NULL));
+        CHECK(names[4].word == 0 && names[4].score == 0);
+        /* words at both ends of float, whose differences from their mean float does not hold */
+        for (size_t i = 0; i < WORDS * D; i++) scaled[i] = i / D == 3 ? -3.4e38f : 3.4e38f;
+        CHECK_STATUS(MSAE_OK, msae_name_latents(&model, &data, NULL, names, NULL));
+        for (size_t j = 0; j < N; j++) CHECK(fabsf(names[j].score) <= 1.00001f);
+        msae_model_free(&model);
+        free(words);
+        free(scaled);
+        free(decoder);
+    }
+}
+
+/* Metrics are ratios: of any size the same, to what doubles hold. */
+static void metrics_of_any_size(void) {
+    static const int exponents[] = {-126, -60, 60, 126};
+    static float x[SET * D], recon[SET * D], scaled[SET * D], scaled_recon[SET * D], z[SET * N];
+    uint64_t seed = 9;
+    msae_metrics want, got;
+    msae_model model;
+    msae_train_desc desc = desc_on(&test_recipes[0], MSAE_SIMD_AUTO);
+    double cknna = 0;
+    test_fill(&seed, x, SET * D, 0.9f);
+    test_fill(&seed, recon, SET * D, 0.9f);
+    test_fill(&seed, z, SET * N, 1);
+    for (size_t i = 0; i < SET * D; i++) { /* few bits, so that the smallest floats hold them */
+        x[i] = roundf(x[i] * 64) / 64;
+        recon[i] = roundf(recon[i] * 64) / 64;
+    }
+    CHECK_STATUS(MSAE_OK, msae_measure(x, recon, z, SET, D, N, NULL, &want, NULL));
+    for (size_t e = 0; e < COUNT(exponents); e++) {
+        test_note("2^%d", exponents[e]);
+        for (size_t i = 0; i < SET * D; i++) {
+            scaled[i] = ldexpf(x[i], exponents[e]);
+            scaled_recon[i] = ldexpf(recon[i], exponents[e]);
+        }
+        CHECK_STATUS(MSAE_OK, msae_measure(scaled, scaled_recon, z, SET, D, N, NULL, &got, NULL));
+        CHECK(close_to(got.fvu_row, want.fvu_row) && close_to(got.fvu_set, want.fvu_set));
+        CHECK(close_to(got.fvu_row_std, want.fvu_row_std) && close_to(got.cs, want.cs));
+        CHECK(close_to(got.nmse, want.nmse) && close_to(got.nmae, want.nmae));
+    }
+    if (!CHECK_STATUS(MSAE_OK, msae_model_init(&model, &desc.model, NULL))) return;
+    CHECK_STATUS(MSAE_OK, msae_cknna(&model, scaled, D, z, N, SET, &cknna, NULL));
+    CHECK(isnan(cknna)); /* 2^252 is no float */
+    msae_model_free(&model);
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Smallest sizes, and numbers that are all the same
+   ------------------------------------------------------------------------------------------ */
+
+typedef enum kind { RANDOM, EQUAL_ROWS, CONSTANT_ROWS, ZERO_ROWS, DENORMALS, KINDS } kind;
+
+static void fill_kind(float *x, size_t rows, size_t d, kind which) {
+    uint64_t seed = 21;
+    test_fill(&seed, x, rows * d, 1);
+    for (size_t i = 0; i < rows * d; i++) {
+        if (which == EQUAL_ROWS) x[i] = (float)(i % d) + 0.3f;
+        if (which == CONSTANT_ROWS) x[i] = (float)(i / d) + 0.7f;
+        if (which == ZERO_ROWS) x[i] = 0;
+        if (which == DENORMALS) x[i] = (float)(i % 7) * 1e-42f;
+    }
+}
+
+/* A whole run, then everything that can be asked of its model: all of it finite. */
+static void check_smallest(const msae_train_desc *desc, const float *x, size_t rows) {
+    const size_t d = desc->model.n_inputs, n = desc->model.n_latents, ks[] = {n};
+    msae_trainer trainer;
+    msae_error error;
+    msae_metrics metrics;
+    msae_eval_desc eval;
+    msae_data data = msae_data_view(x, rows, d);
+    float *recon = test_floats(rows * d);
+    msae_code *codes = (msae_code *)test_alloc(n * sizeof *codes);
+    memset(&eval, 0, sizeof eval);
+    eval.ks = ks;
+    eval.n_ks = 1;
+    if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, desc, NULL))) return;
+    const msae_model *model = &trainer.model;
+    void *workspace = test_alloc(msae_workspace_bytes(model, rows));
+    const msae_status status = msae_fit(&trainer, &data, NULL, NULL, &error);
+    /* denormal rows have no scale, and without one no gradient */
+    if (status != MSAE_OK) CHECK(status == MSAE_ERROR_NOT_FINITE && x[1] == 1e-42f);
+    CHECK(all_finite(&trainer) && isfinite(model->scale));
+    for (size_t r = 0; r < rows; r++) {
+        const size_t count = msae_encode(model, workspace, x + r * d, n, codes);
+        CHECK(count <= n);
+        for (size_t e = 0; e < count; e++) CHECK(isfinite(codes[e].value));
+    }
+    CHECK_STATUS(MSAE_OK, msae_forward(model, workspace, x, rows, ks, 1, recon, NULL));
+    for (size_t i = 0; i < rows * d; i++) CHECK(isfinite(recon[i]));
+    CHECK_STATUS(MSAE_OK, msae_evaluate(model, &data, &eval, &metrics, NULL));
+    CHECK(metrics.rows == rows && isfinite(metrics.l0));
+    free(workspace);
+    free(codes);
+    free(recon);
+    msae_trainer_free(&trainer);
+}
+
+static void smallest_sizes(void) {
+    static const struct {
+        size_t d, n, rows, batch;
+    } shapes[] = {{1, 1, 1, 1}, {1, 5, 3, 2}, {7, 1, 3, 1}, {7, 5, 1, 8}, {3, 130, 4, 1}};
+    static float x[64];
+    FOR_EACH_PATH(simd) {
+        FOR_EACH_RECIPE(recipe) {
+            for (size_t i = 0; i < COUNT(shapes); i++) {
+                for (int which = RANDOM; which < KINDS; which++) {
+                    msae_train_desc desc = test_desc(recipe, shapes[i].d, shapes[i].n);
+                    static const size_t every[] = {1, 2, 3, 4, 5};
+                    test_note("%s, %s, shape %zu, kind %d", msae_simd_name(simd), recipe->name, i,
+                              which);
+                    desc.model.simd = simd;
+                    desc.batch = shapes[i].batch;
+                    desc.epochs = 3;
+                    if (shapes[i].n == 5) { /* a level for each latent, most of them idle */
+                        desc.model.nesting = every;
+                        desc.model.n_levels = 5;
+                    }
+                    fill_kind(x, shapes[i].rows, shapes[i].d, (kind)which);
+                    check_smallest(&desc, x, shapes[i].rows);
+                }
+            }
+        }
+    }
+}
+
+/* What normalize takes off a constant row is all there is of it. */
+static void constant_rows_come_back(void) {
+    static const size_t ks[] = {N};
+    static const float sizes[] = {1e-42f, 1e-30f, 1, 1e18f, 3e38f};
+    FOR_EACH_PATH(simd) {
+        static float x[COUNT(sizes) * D], recon[COUNT(sizes) * D];
+        msae_train_desc desc = desc_on(&test_recipes[2], simd);
+        msae_model model;
+        test_note("%s", msae_simd_name(simd));
+        if (!CHECK_STATUS(MSAE_OK, msae_model_init(&model, &desc.model, NULL))) return;
+        CHECK(model.normalize);
+        test_randomize(&model, 5);
+        void *workspace = test_alloc(msae_workspace_bytes(&model, COUNT(sizes)));
+        for (size_t i = 0; i < COUNT(x); i++) x[i] = sizes[i / D];
+        CHECK_STATUS(MSAE_OK, msae_forward(&model, workspace, x, COUNT(sizes), ks, 1, recon, NULL));
+        CHECK(test_same(x, recon, COUNT(x)));
+        free(workspace);
+        msae_model_free(&model);
+    }
+}
+
+/* A batch of one row many times has that row's gradient. */
+static void duplicate_rows(void) {
+    enum { COPIES = 16 };
+    FOR_EACH_PATH(simd) {
+        FOR_EACH_RECIPE(recipe) {
+            msae_train_desc desc = desc_on(recipe, simd);
+            msae_trainer once, often;
+            static const size_t index[COPIES] = {0};
+            float *x = test_random_floats(31, D, 1);
+            msae_data data = msae_data_view(x, 1, D);
+            test_parameter a[TEST_MAX_PARAMETERS], b[TEST_MAX_PARAMETERS];
+            test_note("%s, %s", msae_simd_name(simd), recipe->name);
+            desc.batch = COPIES;
+            desc.model.k = recipe->recipe == MSAE_RECIPE_BATCHTOPK ? N : 5; /* cuts no ties apart */
+            if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&once, &desc, NULL))) continue;
+            if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&often, &desc, NULL))) continue;
+            CHECK_STATUS(MSAE_OK, msae_train_gradients(&once, &data, NULL, 1, NULL, NULL));
+            CHECK_STATUS(MSAE_OK, msae_train_gradients(&often, &data, index, COPIES, NULL, NULL));
+            const size_t count = test_list(&once.model, &once.grad, a);
+            test_list(&often.model, &often.grad, b);
+            for (size_t i = 0; i < count; i++) {
+                CHECK(test_error(b[i].values, a[i].values, a[i].rows * a[i].cols) <= 2e-6);
+            }
+            msae_trainer_free(&once);
+            msae_trainer_free(&often);
+            free(x);
+        }
+    }
+}
+
+/* A decoder row of any length: the step refuses it or leaves it no longer than one. */
+static void decoder_rows_of_any_length(void) {
+    static const float lengths[] = {0, 1e-42f, 1e-30f, 1e-20f, 1e-8f, 1e5f, 1e15f, 1e20f, 3e38f};
+    FOR_EACH_PATH(simd) {
+        FOR_EACH_RECIPE(recipe) {
+            for (size_t i = 0; i < COUNT(lengths); i++) {
+                static subject s;
+                static state before;
+                msae_train_desc desc = desc_on(recipe, simd);
+                test_note("%s, %s, length %g", msae_simd_name(simd), recipe->name,
+                          (double)lengths[i]);
+                if (!open_subject(&s, &desc)) continue;
+                float *row = s.trainer.model.decoder + 3 * D;
+                const double norm = test_norm(row, D);
+                for (size_t c = 0; c < D; c++) {
+                    row[c] = (float)((double)row[c] / norm * (double)lengths[i]);
+                }
+                take_state(&s.trainer, &before);
+                const msae_status status = msae_train_step(&s.trainer, s.x, ROWS, NULL, NULL);
+                if (lengths[i] <= 1) CHECK_STATUS(MSAE_OK, status);
+                if (status == MSAE_OK) {
+                    CHECK(all_finite(&s.trainer) && test_norm(row, D) <= 1.1);
+                } else {
+                    CHECK_STATUS(MSAE_ERROR_NOT_FINITE, status);
+                    CHECK(same_state(&s.trainer, &before));
+                }
+                msae_trainer_free(&s.trainer);
+            }
+        }
+    }
+}
+
+/* Weights of zero give no codes and a step that is finite. */
+static void weights_of_zero(void) {
+    FOR_EACH_PATH(simd) {
+        FOR_EACH_RECIPE(recipe) {
+            static subject s;
+            msae_code codes[N];
+            msae_train_desc desc = desc_on(recipe, simd);
+            test_note("%s, %s", msae_simd_name(simd), recipe->name);
+            if (!open_subject(&s, &desc)) continue;
+            msae_model *model = &s.trainer.model;
+            memset(model->encoder, 0, N * D * sizeof(float));
+            memset(model->decoder, 0, N * D * sizeof(float));
+            memset(model->latent_bias, 0, N * sizeof(float));
+            void *workspace = test_alloc(msae_workspace_bytes(model, 1));
+            const size_t count = msae_encode(model, workspace, s.x, N, codes);
+            for (size_t e = 0; e < count; e++) CHECK(codes[e].value == 0);
+            CHECK(count == 0 || recipe->activation == MSAE_ACTIVATION_IDENTITY);
+            CHECK_STATUS(MSAE_OK, msae_train_step(&s.trainer, s.x, ROWS, NULL, NULL));
+            CHECK(all_finite(&s.trainer));
+            free(workspace);
+            msae_trainer_free(&s.trainer);
+        }
+    }
+}
+
+/* The gradient through a soft cap, 1 - (z / c)^2, cancels where it is saturated: what is left of it
+   is wrong by no more than the rounding of one. */
+static void saturated_soft_cap(void) {
+    static const double through[] = {0.1, 1, 3, 6, 8, 9, 10, 20, 1000};
+    const double cap = 0.37f;
+    FOR_EACH_PATH(simd) {
+        for (size_t i = 0; i < COUNT(through); i++) {
+            msae_train_desc desc = test_desc(&test_recipes[5], 2, 1);
+            msae_trainer trainer;
+            const float x[2] = {1, 0.5f};
+            msae_data data = msae_data_view(x, 1, 2);
+            test_note("%s, v / c = %g", msae_simd_name(simd), through[i]);
+            desc.model.simd = simd;
+            desc.model.soft_cap = (float)cap;
+            if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL))) return;
+            msae_model *model = &trainer.model;
+            model->encoder[0] = (float)(through[i] * cap);
+            model->encoder[1] = 0;
+            model->decoder[0] = 0.8f;
+            model->decoder[1] = -0.6f;
+            const double t = tanh((double)model->encoder[0] / cap), z = cap * t;
+            const double off[2] = {z * (double)model->decoder[0] - 1,
+                                   z * (double)model->decoder[1] - 0.5};
+            const double dz =
+                2 / 1.25 *
+                (off[0] * (double)model->decoder[0] + off[1] * (double)model->decoder[1]);
+            CHECK_STATUS(MSAE_OK, msae_train_gradients(&trainer, &data, NULL, 1, NULL, NULL));
+            CHECK(fabs((double)trainer.grad.latent_bias[0] - dz * (1 - t * t)) <= 5e-7 * fabs(dz));
+            msae_trainer_free(&trainer);
+        }
+    }
+}
+
 int main(void) {
     RUN(steps_that_meet_nan_change_nothing);
     RUN(nan_in_any_block);
@@ -506,5 +882,14 @@ int main(void) {
     RUN(any_scale_trains_alike);
     RUN(scales_beyond_float_are_refused);
     RUN(rows_as_they_come);
+    RUN(codes_that_overflow);
+    RUN(directions_of_any_length);
+    RUN(metrics_of_any_size);
+    RUN(smallest_sizes);
+    RUN(constant_rows_come_back);
+    RUN(duplicate_rows);
+    RUN(decoder_rows_of_any_length);
+    RUN(weights_of_zero);
+    RUN(saturated_soft_cap);
     return test_finish();
 }

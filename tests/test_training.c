@@ -742,7 +742,7 @@ static void trainer_in_the_callers_memory(void) {
         msae_train_desc desc = desc_of(recipe);
         msae_trainer own, lent;
         size_t bytes = 0;
-        test_heap heap = {0, 0, 0, 0};
+        test_heap heap = {0, 0, 0, 0, 0};
         desc.model.allocator = test_heap_allocator(&heap);
         if (!open_trainer(&own, recipe)) continue;
         CHECK_STATUS(MSAE_OK, msae_trainer_bytes(&desc, &bytes, NULL));
@@ -766,7 +766,7 @@ static void trainer_in_the_callers_memory(void) {
 static void steps_allocate_nothing(void) {
     float *x = test_random_floats(1, ROWS * D, 1);
     FOR_EACH_RECIPE(recipe) {
-        test_heap heap = {0, 0, 0, 0};
+        test_heap heap = {0, 0, 0, 0, 0};
         msae_train_desc desc = desc_of(recipe);
         msae_trainer trainer;
         test_note("%s", recipe->name);

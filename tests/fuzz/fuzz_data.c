@@ -33,8 +33,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size) {
     const fuzz_file file = fuzz_file_of(input + start, size - start, format);
     msae_data data;
     msae_error error;
-    if (msae__headerless(&data, name, file.bytes, file.size)) {
-        CHECK(data.values == file.bytes && data.dtype == MSAE_F32);
+    const msae_reader reader = msae_reader_memory(file.bytes, file.size);
+    if (msae__is_headerless(name, &reader, &data)) {
+        CHECK(data.values == NULL && data.dtype == MSAE_F32);
+        data.values = file.bytes;
         CHECK(data.rows * data.cols * 4 == file.size);
         check_data(&data, &file);
     }

@@ -392,7 +392,8 @@ static moved move(double p, double g, double m, double v, double rescale, double
 }
 
 static void check_adam(fuzz_input *in) {
-    const msae__adam adam = {0.5f, 0.9f, 0.999f, 0.99f, 0.01f, 31.6f, 6.25e-10f};
+    const msae__adam adam = {0.5f,  0.9f,  0.999f, 1 - 0.9f,  1 - 0.999f,
+                              0.99f, 0.01f, 31.6f,  6.25e-10f};
     const size_t n = length(in);
     const float project = fuzz_byte(in) & 1 ? 0.3f : 0, rescale = 1.25f;
     float *p0 = floats(in, n), *g = floats(in, n), *m0 = floats(in, n), *v0 = floats(in, n);
