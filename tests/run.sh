@@ -1,6 +1,7 @@
 #!/bin/sh
 # Runs the tests built in a folder, those of the tool, and the fuzz targets on their seeds; prints
-# what fails, then the sum of all cases in the line "N passed, N failed". From the repository's root: sh tests/run.sh BUILD_DIR
+# what fails, then the sum of all cases in the line "N passed, N failed". From the repository's
+# root: sh tests/run.sh BUILD_DIR
 build=${1:?usage: tests/run.sh BUILD_DIR}
 passed=0
 failed=0

@@ -28,7 +28,8 @@ static const msae_model *model_of(int normalize) {
 static void decode_all(decode_job *job) {
     CHECK(job->codes.rows > 0);
     for (size_t r = 0; r < job->codes.rows; r++) {
-        const int64_t first = read_i64(job->codes.indptr, r), end = read_i64(job->codes.indptr, r + 1);
+        const int64_t first = read_i64(job->codes.indptr, r),
+                      end = read_i64(job->codes.indptr, r + 1);
         CHECK(first >= 0 && first <= end && (uint64_t)end <= job->codes.entries);
         if ((size_t)(end - first) > job->longest) job->longest = (size_t)(end - first);
     }

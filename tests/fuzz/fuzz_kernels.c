@@ -126,8 +126,9 @@ static void check_dots(fuzz_input *in) {
         msae__kernels_for(simd)->dots(c, ldc, a, a_stride, rows, b, b_stride, cols, depth);
         for (size_t at = 0; at < count; at++) {
             const size_t i = at / ldc, j = at % ldc;
-            CHECK(j < cols ? is_near(c[at], dot_of(a + i * a_stride, 1, b + j * b_stride, 1, depth, 0))
-                           : fuzz_same_floats(&c[at], &before[at], 1));
+            CHECK(j < cols
+                      ? is_near(c[at], dot_of(a + i * a_stride, 1, b + j * b_stride, 1, depth, 0))
+                      : fuzz_same_floats(&c[at], &before[at], 1));
         }
     }
 }
@@ -189,8 +190,8 @@ static void check_gather(fuzz_input *in) {
             CHECK(is_near(y[i], want) && is_near(both[i], want));
         }
         for (size_t e = 0; e < count; e++) {
-            CHECK(is_near(dots[e],
-                          dot_of(a, 1, base + index[e] * stride, 1, width, dots_before[e])));
+            CHECK(
+                is_near(dots[e], dot_of(a, 1, base + index[e] * stride, 1, width, dots_before[e])));
         }
     }
 }
@@ -225,8 +226,8 @@ static void check_decode(fuzz_input *in) {
             for (size_t c = 0; c < P; c++) {
                 exact want = {(double)before[i * P + c], fabs((double)before[i * P + c]), 1};
                 for (size_t e = first; e < ends[i]; e++) {
-                    add(&want, (double)value[e] *
-                                   (double)decoder[(index[e] & MSAE__LATENT) * P + c]);
+                    add(&want,
+                        (double)value[e] * (double)decoder[(index[e] & MSAE__LATENT) * P + c]);
                 }
                 CHECK(is_near(sums[i * P + c], want));
             }
@@ -381,9 +382,9 @@ static moved move(double p, double g, double m, double v, double rescale, double
     want.m_off = round * (fabs(beta1 * m) + (1 - beta1) * size) + 2 * (double)MSAE__TINY_M;
     want.v_off = round * (beta2 * v + (1 - beta2) * size * size) + 2 * (double)MSAE__TINY_V;
     root = sqrt(want.v) * (double)adam->root + (double)adam->eps;
-    root_off = (sqrt(want.v + want.v_off) - sqrt(fmax(want.v - want.v_off, 0))) *
-                   (double)adam->root +
-               round * root;
+    root_off =
+        (sqrt(want.v + want.v_off) - sqrt(fmax(want.v - want.v_off, 0))) * (double)adam->root +
+        round * root;
     step = (double)adam->rate / fmax(root - root_off, (double)adam->eps);
     want.p = value * (double)adam->decay - (double)adam->rate * want.m / root;
     want.p_off = round * fabs(value) + step * want.m_off +
@@ -419,12 +420,14 @@ static void check_adam(fuzz_input *in) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size) {
     static void (*const checks[])(fuzz_input *) = {
-        check_dot,  check_center, check_from_half, check_axpy,        check_dots,
-        check_pack, check_gemm,   check_gather,    check_decode,      check_reconstruct,
-        check_residuals, check_between, check_place, check_adam,
+        check_dot,       check_center,  check_from_half, check_axpy,   check_dots,
+        check_pack,      check_gemm,    check_gather,    check_decode, check_reconstruct,
+        check_residuals, check_between, check_place,     check_adam,
     };
     fuzz_input in = fuzz_input_of(input, size);
-    checks[fuzz_below(&in, COUNT(checks))](&in);
+    const size_t first = fuzz_below(&in, 256);
+    in.tame = first >= 128; /* beside a huge number a small one that is left out would not show */
+    checks[first % COUNT(checks)](&in);
     fuzz_release();
     return 0;
 }

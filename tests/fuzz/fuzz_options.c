@@ -31,10 +31,8 @@ static const tool_option options[] = {
 };
 
 static const tool_syntax syntax = {
-    "command",
-    {{"FIRST", &values.operands[0]}, {"SECOND", &values.operands[1]}},
-    "Does nothing.",
-    options,
+    "command",       {{"FIRST", &values.operands[0]}, {"SECOND", &values.operands[1]}},
+    "Does nothing.", options,
     COUNT(options),
 };
 

@@ -11,7 +11,8 @@ static int same_text(const char *a, size_t a_bytes, const char *b, size_t b_byte
 /* One after the other up to the end, names and keys once each and found under their names. */
 static void check_rules(const msae_safetensors *file, const fuzz_file *bytes) {
     const unsigned char *end = bytes->bytes + bytes->size;
-    const unsigned char *next = file->n_tensors ? (const unsigned char *)file->tensors[0].data : end;
+    const unsigned char *next =
+        file->n_tensors ? (const unsigned char *)file->tensors[0].data : end;
     size_t sum = 0;
     for (size_t i = 0; i < file->n_tensors; i++) {
         const msae_tensor *tensor = &file->tensors[i];
@@ -30,6 +31,8 @@ static void check_rules(const msae_safetensors *file, const fuzz_file *bytes) {
         const msae_metadata *entry = &file->metadata[i];
         CHECK(msae_safetensors_metadata(file, fuzz_string(entry->key, entry->key_bytes)) == entry);
     }
+    /* no name has a control character */
+    CHECK(!msae_safetensors_find(file, "\n") && !msae_safetensors_metadata(file, "\n"));
 }
 
 static int has_escapes(const msae_safetensors *file) {
@@ -46,8 +49,7 @@ static void check_copy(const msae_safetensors *file, const msae_safetensors *cop
     for (size_t i = 0; i < file->n_tensors; i++) {
         /* by name: the order of empty tensors at one place is open */
         const msae_tensor *a = &file->tensors[i];
-        const msae_tensor *b =
-            msae_safetensors_find(copy, fuzz_string(a->name, a->name_bytes));
+        const msae_tensor *b = msae_safetensors_find(copy, fuzz_string(a->name, a->name_bytes));
         CHECK(b && b->dtype == a->dtype && b->rank == a->rank);
         CHECK(memcmp(b->shape, a->shape, a->rank * sizeof *a->shape) == 0);
         CHECK(b->bytes == a->bytes && memcmp(b->data, a->data, a->bytes) == 0);

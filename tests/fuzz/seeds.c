@@ -12,7 +12,8 @@ typedef struct seed {
     size_t size;
 } seed;
 
-#define SEED(target, name, bytes) {target, name, bytes, sizeof(bytes) - 1}
+#define SEED(target, name, bytes) \
+    { target, name, bytes, sizeof(bytes) - 1 }
 
 /* A file spelled out (see fuzz_file_of in fuzz.h): the header's text, the size of the data as two
    bytes, the pattern that the data repeats. */
@@ -27,23 +28,23 @@ typedef struct seed {
 #define METADATA(entries) "{\"__metadata__\":{" entries "}"
 
 /* Two inputs and three latents; `notes` and `tensors` are what the recipe adds. */
-#define MODEL(recipe, activation, nesting, weights, notes)                                      \
-    METADATA("\"format\":\"msae\",\"n_inputs\":\"2\",\"n_latents\":\"3\",\"recipe\":\"" recipe  \
-             "\",\"activation\":\"" activation "\",\"tied\":\"0\",\"normalize\":\"0\","         \
-             "\"soft_cap\":\"0\",\"nesting\":\"" nesting "\",\"level_weights\":\"" weights "\"" \
-             notes)                                                                             \
-    "," TENSOR("decoder", "F32", "[3,2]", 0, 24) "," TENSOR(                                    \
-        "encoder", "F32", "[2,3]", 24,                                                          \
-        48) "," TENSOR("latent_bias", "F32", "[3]", 48,                                         \
-                       60) "," TENSOR("mean", "F32", "[2]", 60,                                 \
-                                      68) "," TENSOR("pre_bias", "F32", "[2]", 68,              \
+#define MODEL(recipe, activation, nesting, weights, notes)                                     \
+    METADATA("\"format\":\"msae\",\"n_inputs\":\"2\",\"n_latents\":\"3\",\"recipe\":\"" recipe \
+             "\",\"activation\":\"" activation "\",\"tied\":\"0\",\"normalize\":\"0\","        \
+             "\"soft_cap\":\"0\",\"nesting\":\"" nesting "\",\"level_weights\":\"" weights     \
+             "\"" notes)                                                                       \
+    "," TENSOR("decoder", "F32", "[3,2]", 0, 24) "," TENSOR(                                   \
+        "encoder", "F32", "[2,3]", 24,                                                         \
+        48) "," TENSOR("latent_bias", "F32", "[3]", 48,                                        \
+                       60) "," TENSOR("mean", "F32", "[2]", 60,                                \
+                                      68) "," TENSOR("pre_bias", "F32", "[2]", 68,             \
                                                      76) "," TENSOR("scale", "F32", "[1]", 76, 80)
 
 #define ONE "\0\0\x80\x3f" /* 1.0f */
 
-#define CODES(values)                                                                          \
-    TENSOR("indptr", "I64", "[2]", 0, 16) "," TENSOR("indices", "I32", "[1]", 16, 20) "," TENSOR( \
-        "values", values, "[1]", 20, 24)
+#define CODES(values)                     \
+    TENSOR("indptr", "I64", "[2]", 0, 16) \
+    "," TENSOR("indices", "I32", "[1]", 16, 20) "," TENSOR("values", values, "[1]", 20, 24)
 
 #define INDPTR_0_1 "\0\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0"
 
@@ -57,11 +58,13 @@ static const seed seeds[] = {
     SEED("npy", "f2", NPY("<f2", "(3, 5)") DATA("\x1e\0", "\0\x3c\x01\0\0\xfc")),
     SEED("npy", "f8", NPY("<f8", "(1, 2)") DATA("\x10\0", "\0\0\0\0\0\0\xf0\x3f")),
     SEED("npy", "one_row", NPY("<f4", "(4,)") DATA("\x10\0", ONE)),
-    SEED("npy", "keys_turned_round", "{\"shape\":(1,1),\"fortran_order\":False,\"descr\":\"<f4\"}"
-                                     "  \n" DATA("\x04\0", ONE)),
+    SEED("npy", "keys_turned_round",
+         "{\"shape\":(1,1),\"fortran_order\":False,\"descr\":\"<f4\"}"
+         "  \n" DATA("\x04\0", ONE)),
     SEED("npy", "fortran_order",
          "{'descr': '<f4', 'fortran_order': True, 'shape': (2, 3), }" DATA("\x18\0", ONE)),
     SEED("npy", "big_endian", NPY(">f4", "(2, 3)") DATA("\x18\0", ONE)),
+    SEED("npy", "one_byte_more", NPY("<f4", "(2, 3)") DATA("\x19\0", ONE)),
     SEED("npy", "overflow", NPY("<f4", "(4294967296, 4294967296)") DATA("\x04\0", ONE)),
     SEED("npy", "version_2",
          "\x93NUMPY\x02\0\x3a\0\0\0{'descr': '<f2', 'fortran_order': False, 'shape': (1, 1), }\n"
@@ -85,34 +88,39 @@ static const seed seeds[] = {
          "{" TENSOR("a", "I32", "[2]", 0, 8) "," TENSOR("b", "U32", "[1]", 4, 8) "}" DATA("\x08\0",
                                                                                           "x")),
     SEED("safetensors", "hole",
-         "{" TENSOR("a", "I64", "[1]", 0, 8) "," TENSOR("b", "U64", "[1]", 9, 17) "}" DATA(
-             "\x11\0", "x")),
+         "{" TENSOR("a", "I64", "[1]", 0, 8) "," TENSOR("b", "U64", "[1]", 9, 17) "}" DATA("\x11\0",
+                                                                                           "x")),
     SEED("safetensors", "overflow",
          "{" TENSOR("a", "F16", "[9223372036854775808,2]", 0, 0) "}" DATA("\0\0", "")),
     SEED("safetensors", "longer_than_it_is", "\xff\0\0\0\0\0\0\0{}"),
     SEED("safetensors", "as_it_is", "\x02\0\0\0\0\0\0\0{}"),
 
     SEED("data", "npy", "a.npy\n" NPY("<f4", "(2, 3)") DATA("\x18\0", ONE)),
-    SEED("data", "headerless", "data_2_3.npy\n\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x80\x3f"),
+    SEED("data", "headerless",
+         "data_2_3.npy\n\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x80\x3f"),
     SEED("data", "only_tensor", "\n{" TENSOR("a", "BF16", "[2,2]", 0, 8) "}" DATA("\x08\0", ONE)),
     SEED("data", "by_name",
-         "b\n{" TENSOR("a", "F32", "[1]", 0, 4) "," TENSOR("b", "F64", "[2,1]", 4, 20) "}" DATA(
-             "\x14\0", ONE)),
-    SEED("data", "no_such_name",
-         "c\n{" TENSOR("a", "F32", "[1,1]", 0, 4) "}" DATA("\x04\0", ONE)),
+         "b\n{" TENSOR("a", "F32", "[1]", 0, 4) "," TENSOR("b", "F64", "[2,1]", 4,
+                                                           20) "}" DATA("\x14\0", ONE)),
+    SEED("data", "no_such_name", "c\n{" TENSOR("a", "F32", "[1,1]", 0, 4) "}" DATA("\x04\0", ONE)),
     SEED("data", "no_matrix", "\n{" TENSOR("a", "I32", "[1,1]", 0, 4) "}" DATA("\x04\0", ONE)),
 
     SEED("model", "spelled_out",
          MODEL("msae-uw", "relu", "1,3", "1,2.5", "") "}" DATA("\x50\0", ONE)),
     SEED("model", "batchtopk",
-         MODEL("batchtopk", "relu", "2", "1",
-               "") "," TENSOR("threshold", "F32", "[1]", 80, 84) "}" DATA("\x54\0", ONE)),
+         MODEL("batchtopk", "relu", "2", "1", "") "," TENSOR("threshold", "F32", "[1]", 80,
+                                                             84) "}" DATA("\x54\0", ONE)),
     SEED("model", "jumprelu",
-         MODEL("jumprelu", "relu", "3", "1",
-               "") "," TENSOR("log_threshold", "F32", "[3]", 80, 92) "}" DATA("\x5c\0", ONE)),
+         MODEL("jumprelu", "relu", "3", "1", "") "," TENSOR("log_threshold", "F32", "[3]", 80,
+                                                            92) "}" DATA("\x5c\0", ONE)),
     SEED("model", "bad_scale", MODEL("topk", "abs", "2", "1", "") "}" DATA("\x50\0", "\0\0\0\0")),
     SEED("model", "not_finite",
          MODEL("topk", "identity", "2", "1", "") "}" DATA("\x50\0", "\0\0\xc0\x7f")),
+    SEED("model", "more_levels_than_there_can_be",
+         MODEL("msae-uw", "relu",
+               "1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,"
+               "1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1",
+               "1", "") "}" DATA("\x50\0", ONE)),
     SEED("model", "bad_checksum",
          MODEL("msae-rw", "relu", "1,2,3", "3,2,1",
                ",\"checksum\":\"0123456789abcdef\"") "}" DATA("\x50\0", ONE)),
@@ -122,8 +130,7 @@ static const seed seeds[] = {
     SEED("model", "made_batchtopk", MADE("\x04", "\0", "\0", "\0")),
     SEED("model", "made_relu", MADE("\x05", "\0", "\x01", "\x01")),
     SEED("model", "made_jumprelu", MADE("\x06", "\0", "\0", "\0")),
-    SEED("model", "made_with_largest_lr",
-         MADE("\x01", "\x01", "\0", "\0") "\0\0\0\0\0\0\0\0\x06"),
+    SEED("model", "made_with_largest_lr", MADE("\x01", "\x01", "\0", "\0") "\0\0\0\0\0\0\0\0\x06"),
     SEED("model", "made_and_changed",
          "M\x02\x01\x40\x01x\xf0\x05\x3f\x02\x06\x01\x01\x03\0\x01\x02\0\x02\0\0\0"),
 
@@ -136,14 +143,21 @@ static const seed seeds[] = {
          "0{" CODES("F32") "}" DATA("\x18\0", "\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0" ONE)),
     SEED("codes", "other_types", "0{" CODES("I32") "}" DATA("\x18\0", INDPTR_0_1)),
     SEED("codes", "normalized",
-         "1{" CODES("F32") "," TENSOR("moments", "F32", "[1,2]", 24, 32) "}" DATA(
-             "\x20\0", INDPTR_0_1 "\x04\0\0\0" ONE ONE ONE)),
+         "1{" CODES("F32") "," TENSOR("moments", "F32", "[1,2]", 24,
+                                      32) "}" DATA("\x20\0", INDPTR_0_1 "\x04\0\0\0" ONE ONE ONE)),
+    SEED("codes", "moments_of_two_rows",
+         "1{" CODES("F32") "," TENSOR("moments", "F32", "[2,2]", 24, 40) "}" DATA("\x28\0", ONE)),
+    SEED("codes", "more_values_than_indices",
+         "0{" TENSOR("indptr", "I64", "[2]", 0, 16) "," TENSOR(
+             "indices", "I32", "[1]", 16,
+             20) "," TENSOR("values", "F32", "[2]", 20,
+                            28) "}" DATA("\x1c\0", INDPTR_0_1 "\0\0\0\0" ONE ONE)),
     SEED("codes", "of_this_model",
          "0" METADATA("\"n_inputs\":\"3\",\"n_latents\":\"5\"") "," CODES("F32") "}" DATA(
              "\x18\0", INDPTR_0_1 "\x04\0\0\0" ONE)),
     SEED("codes", "of_another_model",
-         "0" METADATA("\"n_latents\":\"6\"") "," CODES("F32") "}" DATA(
-             "\x18\0", INDPTR_0_1 "\0\0\0\0" ONE)),
+         "0" METADATA("\"n_latents\":\"6\"") "," CODES("F32") "}" DATA("\x18\0",
+                                                                       INDPTR_0_1 "\0\0\0\0" ONE)),
 
     SEED("words", "plain", "cat\ndog\n"),
     SEED("words", "header_and_columns", "word\tcount\ncat\t12\r\ndog\t7"),
@@ -178,15 +192,17 @@ static const seed seeds[] = {
     SEED("numbers", "no_digits", ".e1"),
 };
 
-/* The targets whose inputs are numbers start from noise: one seed for each value of the first byte
-   below `kinds`. */
+/* The targets whose inputs are numbers start from noise: for each of so many kinds, which the first
+   byte tells, a wild one, and a tame one (see fuzz_kernels.c) whose second byte, mostly a length, is
+   large. */
 typedef struct noise {
     const char *target;
     unsigned kinds;
-    size_t size;
 } noise;
 
-static const noise noises[] = {{"kernels", 14, 48}, {"topk", 6, 96}};
+enum { NOISE_BYTES = 64, LONG = 77 };
+
+static const noise noises[] = {{"kernels", 14}, {"topk", 3}};
 
 static void write_seed(const char *folder, const char *target, const char *name, const void *bytes,
                        size_t size) {
@@ -213,15 +229,19 @@ int main(int argc, char **argv) {
     }
     for (size_t i = 0; i < sizeof noises / sizeof noises[0]; i++) {
         for (unsigned kind = 0; kind < noises[i].kinds; kind++) {
-            unsigned char bytes[128];
+            unsigned char bytes[NOISE_BYTES];
             char name[32];
             bytes[0] = (unsigned char)kind;
-            for (size_t b = 1; b < noises[i].size; b++) {
+            for (size_t b = 1; b < NOISE_BYTES; b++) {
                 state = (state * 1103515245 + 12345) & 0x7fffffff;
                 bytes[b] = (unsigned char)(state >> 16 & 255);
             }
-            snprintf(name, sizeof name, "noise_%u", kind);
-            write_seed(argv[1], noises[i].target, name, bytes, noises[i].size);
+            snprintf(name, sizeof name, "wild_%u", kind);
+            write_seed(argv[1], noises[i].target, name, bytes, NOISE_BYTES);
+            snprintf(name, sizeof name, "tame_%u", kind);
+            bytes[0] = (unsigned char)(kind + noises[i].kinds * (256 / noises[i].kinds - 1));
+            bytes[1] = LONG;
+            write_seed(argv[1], noises[i].target, name, bytes, NOISE_BYTES);
         }
     }
     return 0;
