@@ -2975,7 +2975,7 @@ typedef struct msae__matmul {
     size_t ldc, c_block;
     float *packed; /* msae__packed_floats */
     float *panels; /* for each worker msae__panel_floats */
-    float *probe;  /* for each task 0, or NaN when one of its sums with bias is not finite; or NULL */
+    float *probe;  /* for each task 0, or NaN when one of its C + bias is not finite; or NULL */
 } msae__matmul;
 
 /* Rows of A that stay in the first-level cache while tiles of dots read B where it lies. */
