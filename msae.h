@@ -3102,7 +3102,7 @@ typedef struct msae__matmul {
     size_t ldc, c_block;
     float *packed; /* msae__packed_floats */
     float *panels; /* for each worker msae__panel_floats */
-    float *probe;  /* for each task 0, or NaN when a sum is not finite; NULL without a bias */
+    float *probe;  /* for each task 0, or NaN when one of its C + bias is not finite; or NULL */
 } msae__matmul;
 
 /* Rows of A that stay in the first-level cache while tiles of dots read B where it lies. */
@@ -3139,12 +3139,12 @@ static void msae__matmul_task(void *context, size_t task, size_t worker) {
                       p->panels + worker * msae__panel_floats(p->kernels, p->depth));
 #endif
     }
-    if (!p->bias) return;
-    p->probe[task] = 0;
-    for (size_t r = 0; r < p->rows; r++) { /* Inf and NaN of either sign times zero are NaN */
+    if (p->probe) p->probe[task] = 0;
+    for (size_t r = 0; r < p->rows && p->bias; r++) {
         static const float zeros[MSAE__LATENT_BLOCK] = {0};
         p->kernels->axpy(c + r * p->ldc, 1, p->bias + first, count);
-        p->probe[task] += p->kernels->dot(c + r * p->ldc, zeros, count);
+        /* Inf and NaN of either sign times zero are NaN */
+        if (p->probe) p->probe[task] += p->kernels->dot(c + r * p->ldc, zeros, count);
     }
 }
 
@@ -5672,7 +5672,7 @@ static void msae__measure_task(void *context, size_t task, size_t worker) {
         const double left = all - 2 * along * along + along * along * unit * unit;
         ws->norms[j] = (float)norm;
         ws->projection[j] = (float)along;
-        /* (left is 0 rather than a rounding error below it; NaN must pass, under -ffast-math too) */
+        /* (left is 0 rather than a rounding error below it; NaN must pass, whatever the flags) */
         squares += msae__is_finite_double(left) && left < 0 ? 0 : left;
         if (!model->tied) {
             const float *encoder = trainer->grad.encoder + j * d;
