@@ -127,8 +127,10 @@ $(BUILD)/fuzz/replay/%: tests/fuzz/fuzz_%.c tests/fuzz/replay.c $(FUZZ_PARTS)
 FUZZ_FLAGS := -std=c99 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
     -fsanitize-coverage-ignorelist=tests/fuzz/uncounted.txt
 
-# Where the input is numbers, tracing comparisons takes half of the time and leads nowhere.
-$(BUILD)/fuzz/bin/kernels $(BUILD)/fuzz/bin/topk: FUZZ_FLAGS += -fno-sanitize-coverage=trace-cmp
+# Where the input is numbers, or makes a file, tracing comparisons takes half of the time and leads
+# nowhere.
+FUZZ_UNTRACED := $(addprefix $(BUILD)/fuzz/bin/,kernels topk model)
+$(FUZZ_UNTRACED): FUZZ_FLAGS += -fno-sanitize-coverage=trace-cmp
 
 $(BUILD)/fuzz/bin/%: tests/fuzz/fuzz_%.c $(FUZZ_PARTS) | $(BUILD)/fuzz/has-fuzzer
 	@mkdir -p $(@D)

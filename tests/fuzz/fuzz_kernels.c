@@ -56,7 +56,9 @@ static float *floats(fuzz_input *in, size_t count) {
 }
 
 static float *copy_of(const float *values, size_t count) {
-    return (float *)fuzz_copy(values, count * sizeof *values);
+    float *copy = (float *)fuzz_take((count + 1) * sizeof *copy) + 1;
+    memcpy(copy, values, count * sizeof *copy);
+    return copy;
 }
 
 static size_t length(fuzz_input *in) {
