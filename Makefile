@@ -129,7 +129,7 @@ FUZZ_FLAGS := -std=c99 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-
 
 # Where the input is numbers, or makes a file, tracing comparisons takes half of the time and leads
 # nowhere.
-FUZZ_UNTRACED := $(addprefix $(BUILD)/fuzz/bin/,kernels topk model)
+FUZZ_UNTRACED := $(addprefix $(BUILD)/fuzz/bin/,kernels topk model checkpoint)
 $(FUZZ_UNTRACED): FUZZ_FLAGS += -fno-sanitize-coverage=trace-cmp
 
 $(BUILD)/fuzz/bin/%: tests/fuzz/fuzz_%.c $(FUZZ_PARTS) | $(BUILD)/fuzz/has-fuzzer

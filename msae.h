@@ -7303,10 +7303,15 @@ static int msae__compare_keys(const void *a, const void *b) {
 }
 
 static void msae__swap_bytes(unsigned char *a, unsigned char *b, size_t size) {
-    while (size-- > 0) {
-        unsigned char byte = a[size];
-        a[size] = b[size];
-        b[size] = byte;
+    unsigned char kept[32];
+    while (size > 0) {
+        const size_t piece = msae__min(size, sizeof kept);
+        memcpy(kept, a, piece);
+        memcpy(a, b, piece);
+        memcpy(b, kept, piece);
+        a += piece;
+        b += piece;
+        size -= piece;
     }
 }
 

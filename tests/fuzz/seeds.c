@@ -53,6 +53,11 @@ typedef struct seed {
 #define MADE(recipe, activation, tied, normalize) \
     "M\0\0\x02\x06" recipe activation "\x03\0\x01\x02\0\x02" tied normalize "\0"
 
+/* For the run made of an input: no changes, with a checksum, 3 inputs, 7 latents, the recipe, tied,
+   normalize, the seed, batches of 2, the loss, the published schedule, the cut, tame numbers. */
+#define RUN(recipe, tied, normalize, loss, cut) \
+    "\0\0\x02\x06" recipe tied normalize "\x07\x01" loss "\x01" cut "\x01"
+
 static const seed seeds[] = {
     SEED("npy", "f4", NPY("<f4", "(2, 3)") DATA("\x18\0", "\0\0\x80\x3f\0\0\0\xbf")),
     SEED("npy", "f2", NPY("<f2", "(3, 5)") DATA("\x1e\0", "\0\x3c\x01\0\0\xfc")),
@@ -152,6 +157,15 @@ static const seed seeds[] = {
              "indices", "I32", "[1]", 16,
              20) "," TENSOR("values", "F32", "[2]", 20,
                             28) "}" DATA("\x1c\0", INDPTR_0_1 "\0\0\0\0" ONE ONE)),
+    SEED("checkpoint", "msae_uw", RUN("\x01", "\0", "\0", "\x01", "\x03")),
+    SEED("checkpoint", "msae_rw_tied", RUN("\x02", "\x01", "\0", "\x02", "\x04")),
+    SEED("checkpoint", "topk_normalize", RUN("\x03", "\0", "\x01", "\x03", "\x01")),
+    SEED("checkpoint", "batchtopk", RUN("\x04", "\0", "\0", "\x01", "\x05")),
+    SEED("checkpoint", "relu", RUN("\x05", "\0", "\0", "\x01", "\x02")),
+    SEED("checkpoint", "jumprelu", RUN("\x06", "\0", "\0", "\x01", "\x02")),
+    SEED("checkpoint", "before_the_first_step", RUN("\x01", "\0", "\0", "\x01", "\0")),
+    SEED("checkpoint", "rows_that_overflow", RUN("\x01", "\0", "\0", "\x01", "\x03") "\0\x06\x07"),
+
     SEED("codes", "of_this_model",
          "0" METADATA("\"n_inputs\":\"3\",\"n_latents\":\"5\"") "," CODES("F32") "}" DATA(
              "\x18\0", INDPTR_0_1 "\x04\0\0\0" ONE)),
