@@ -391,6 +391,38 @@ else
     skipped=$((skipped + 1))
 fi
 
+# A disk that is full after so many blocks of 512 bytes, from none until there is room: a line that
+# names the file, status 1, the old file in its place and no other one. (A limit on the size of
+# files stands for the disk: writes fail with it as they do without space.)
+until_it_fits() {
+    blocks=0
+    while [ $blocks -lt 1000 ]; do
+        echo old >"$out/file"
+        error=$(trap '' XFSZ && ulimit -f $blocks && exec "$msae" "$@" 2>&1 >/dev/null)
+        status=$?
+        printf '%s\n' "$error" >"$folder/stderr"
+        [ "$(cat "$out/file" 2>/dev/null)" = old ] || break
+        if [ $status -eq 1 ] && [ "$(ls "$out")" = file ] &&
+            [ "$(wc -l <"$folder/stderr")" -eq 1 ] && grep -q "^msae: $out/file: " "$folder/stderr"; then
+            pass
+        else
+            fail "msae $* with room for $blocks blocks: $(ls "$out")"
+        fi
+        blocks=$((blocks + 1))
+    done
+    expect "msae $* with room: $(ls "$out")" test "$(ls "$out")" = file
+    expect "msae $*: fits, and not from the start" test $blocks -gt 0 -a $blocks -lt 1000
+    rm -f "$out/file"
+}
+# shellcheck disable=SC2086
+{
+    until_it_fits train "$data" -o "$out/file" $small --json
+    until_it_fits train "$data" -o "$folder/m" $small --json --checkpoint "$out/file"
+}
+until_it_fits encode "$model" "$data" -o "$out/file"
+until_it_fits decode "$model" "$codes" -o "$out/file"
+until_it_fits name "$model" "$other" --words "$words" -o "$out/file"
+
 # What was there stays there when a run fails.
 cp "$model" "$folder/kept"
 # shellcheck disable=SC2086
