@@ -538,11 +538,13 @@ MSAE_API size_t msae_dtype_bytes(msae_dtype dtype);
 MSAE_API const char *msae_dtype_name(msae_dtype dtype);
 
 /* A matrix of rows. Either a view of the caller's memory or, after msae_data_load_file, the owner
-   of its bytes. Values are little-endian and need no alignment. Reading is thread-safe. */
+   of its bytes. Values are little-endian (unless native) and need no alignment. Reading is
+   thread-safe. */
 typedef struct msae_data {
     size_t rows, cols;
     msae_dtype dtype; /* F32, F16, BF16 or F64 */
     const void *values;
+    int native;  /* 1: floats in this machine's own byte order, as msae_data_view makes it */
     void *owned; /* NULL for a view */
     size_t owned_bytes;
     msae_allocator allocator;
@@ -4183,6 +4185,7 @@ MSAE_API msae_data msae_data_view(const float *x, size_t rows, size_t cols) {
     data.cols = cols;
     data.dtype = MSAE_F32;
     data.values = x;
+    data.native = 1;
     return data;
 }
 
@@ -4191,10 +4194,19 @@ MSAE_API void msae_data_free(msae_data *data) {
     memset(data, 0, sizeof *data);
 }
 
+/* `count` values from the `first` on, row after row. */
+static void msae__data_values(const msae_data *data, size_t first, size_t count, float *out) {
+    const unsigned char *bytes =
+        (const unsigned char *)data->values + first * msae_dtype_bytes(data->dtype);
+    if (data->native && data->dtype == MSAE_F32) {
+        memcpy(out, bytes, count * sizeof *out);
+    } else {
+        msae__convert(data->dtype, bytes, count, out);
+    }
+}
+
 MSAE_API void msae_data_read(const msae_data *data, size_t first, size_t rows, float *out) {
-    const size_t row_bytes = data->cols * msae_dtype_bytes(data->dtype);
-    msae__convert(data->dtype, (const unsigned char *)data->values + first * row_bytes,
-                  rows * data->cols, out);
+    msae__data_values(data, first * data->cols, rows * data->cols, out);
 }
 
 MSAE_API void msae_data_gather(const msae_data *data, const size_t *index, size_t rows,
@@ -4206,14 +4218,11 @@ MSAE_API void msae_data_gather(const msae_data *data, const size_t *index, size_
 #define MSAE__CHUNK 1024
 
 MSAE_API msae_status msae_data_check(const msae_data *data, msae_error *error) {
-    const size_t element = msae_dtype_bytes(data->dtype);
     float chunk[MSAE__CHUNK];
     for (size_t r = 0; r < data->rows; r++) {
         for (size_t c = 0; c < data->cols; c += MSAE__CHUNK) {
             size_t count = msae__min(MSAE__CHUNK, data->cols - c);
-            msae__convert(data->dtype,
-                          (const unsigned char *)data->values + (r * data->cols + c) * element,
-                          count, chunk);
+            msae__data_values(data, r * data->cols + c, count, chunk);
             if (!msae__row_is_finite(chunk, count)) return msae__fail_row(error, r);
         }
     }
@@ -8554,6 +8563,7 @@ static int msae__is_headerless(const char *path, const msae_reader *reader, msae
         return 0;
     }
     *data = msae_data_view(NULL, rows, cols);
+    data->native = 0;
     return 1;
 }
 

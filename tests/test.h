@@ -180,21 +180,19 @@ static inline double test_error(const float *got, const float *want, size_t coun
 
 /* Numbers by their bits: isnan, isinf and signbit say nothing under -ffast-math, where the compiler
    takes it that there is no NaN, no Inf and one zero. */
-static inline uint64_t test_bits(double value) {
-    uint64_t bits;
+static inline int test_is_negative(float value) {
+    uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
-    return bits;
-}
-
-static inline int test_is_negative(double value) {
-    return test_bits(value) >> 63 != 0;
+    return bits >> 31 != 0;
 }
 
 /* The bits of |value|: TEST_INFINITY for Inf, more for NaN. */
 #define TEST_INFINITY ((uint64_t)0x7ff << 52)
 
 static inline uint64_t test_magnitude(double value) {
-    return test_bits(value) & ~((uint64_t)1 << 63);
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits & ~((uint64_t)1 << 63);
 }
 
 static inline int test_is_nan(double value) {
@@ -203,6 +201,15 @@ static inline int test_is_nan(double value) {
 
 static inline int test_same(const float *a, const float *b, size_t count) {
     return memcmp(a, b, count * sizeof *a) == 0;
+}
+
+/* Copies floats between memory and the order of files, which is little-endian everywhere. */
+static inline void test_copy_le(void *to, const void *from, size_t count) {
+    const uint16_t one = 1;
+    const size_t flip = *(const unsigned char *)&one ? 0 : 3;
+    for (size_t i = 0; i < 4 * count; i++) {
+        ((unsigned char *)to)[i] = ((const unsigned char *)from)[i ^ flip];
+    }
 }
 
 /* A block with canaries before and after it. */

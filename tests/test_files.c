@@ -125,7 +125,7 @@ static void tensors_have_their_names_and_shapes(void) {
         if (CHECK(encoder && encoder->rank == 2 && encoder->shape[0] == 3 &&
                   encoder->shape[1] == 5)) {
             float value;
-            memcpy(&value, (const char *)encoder->data + sizeof value * (2 * 5 + 4), sizeof value);
+            test_copy_le(&value, (const char *)encoder->data + sizeof value * (2 * 5 + 4), 1);
             CHECK(value == trainer.model.encoder[4 * 3 + 2]);
         }
         CHECK(has(&file, "pre_bias") && has(&file, "latent_bias"));
@@ -288,7 +288,7 @@ static void weights_that_are_no_numbers(void) {
     for (size_t at = start; at < file.size; at += sizeof(float)) {
         for (size_t i = 0; i < COUNT(bad); i++) {
             bytes copy = bytes_copy(file.data, file.size);
-            memcpy(copy.data + at, &bad[i], sizeof(float));
+            test_copy_le(copy.data + at, &bad[i], 1);
             test_note("byte %zu is %g", at - start, (double)bad[i]);
             expect_refused(&copy);
             free(copy.data);
@@ -1057,7 +1057,9 @@ static void headerless_data(void) {
                                         "data.npy",     "data_4294967296_4294967296.npy"};
     const char *path = in_folder("clip_train_2_3.npy");
     msae_data data;
-    write_file(path, values, sizeof values);
+    float file[6];
+    test_copy_le(file, values, COUNT(values));
+    write_file(path, file, sizeof file);
     if (CHECK_STATUS(MSAE_OK, msae_data_load_file(&data, path, NULL, NULL, NULL))) {
         float got[6];
         CHECK(data.rows == 2 && data.cols == 3);
@@ -1069,7 +1071,7 @@ static void headerless_data(void) {
     for (size_t i = 0; i < COUNT(wrong); i++) {
         path = in_folder(wrong[i]);
         test_note("%s", wrong[i]);
-        write_file(path, values, sizeof values);
+        write_file(path, file, sizeof file);
         CHECK(msae_data_load_file(&data, path, NULL, NULL, NULL) != MSAE_OK);
         remove(path);
     }

@@ -68,7 +68,7 @@ static float *tensor_of(const golden *g, const char *name, size_t count) {
     const msae_tensor *tensor = msae_safetensors_find(&g->file, name);
     if (!tensor || tensor->dtype != MSAE_F32 || tensor->bytes != count * sizeof(float)) return NULL;
     float *values = test_floats(count);
-    memcpy(values, tensor->data, tensor->bytes);
+    test_copy_le(values, tensor->data, count);
     return values;
 }
 

@@ -470,7 +470,7 @@ static void defaults_of_a_model(void) {
 
     desc.recipe = MSAE_RECIPE_JUMPRELU;
     CHECK_STATUS(MSAE_OK, msae_model_desc_resolve(&desc, &resolved, NULL, NULL, NULL));
-    CHECK(resolved.threshold == 0.001f);
+    CHECK(resolved.threshold == (float)0.001f);
     msae_model model;
     if (!CHECK_STATUS(MSAE_OK, msae_model_init(&model, &desc, NULL))) return;
     for (size_t j = 0; j < 10; j++) CHECK(fabsf(model.log_threshold[j] - logf(0.001f)) < 1e-5f);
