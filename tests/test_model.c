@@ -644,7 +644,7 @@ static void sizes_that_overflow(void) {
 
 /* The same of data: more columns than memory has bytes, though it has no rows. */
 static void data_of_impossible_width(void) {
-    static const size_t widths[] = {SIZE_MAX / 4, SIZE_MAX / 76, SIZE_MAX};
+    static const size_t widths[] = {SIZE_MAX / 4, SIZE_MAX / 8, SIZE_MAX};
     float mean = 0, scale = 0, median = 0;
     for (size_t i = 0; i < COUNT(widths); i++) {
         msae_data data = msae_data_view(&mean, 0, widths[i]);
