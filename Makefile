@@ -11,6 +11,10 @@ BENCH_DATA ?= $(wildcard ../shared/clip/train_f16.npy)
 BENCH_FLAGS ?=
 PYTHON ?= /usr/bin/python3
 CXXFLAGS ?= $(CFLAGS)
+# What make fuzz runs (names of tests/fuzz/fuzz_NAME.c), how often each, and with which clang.
+TARGETS ?= $(FUZZ_TARGETS)
+RUNS ?= 100000
+FUZZ_CC ?= clang
 
 # The C++ compiler that goes with the C compiler, unless one is named.
 ifeq ($(origin CXX),default)
@@ -30,6 +34,8 @@ C99 = $(CC) -std=c99 -I. $(CFLAGS)
 TOOL_PARTS := $(patsubst examples/tool/%.c,$(BUILD)/tool/%.o,$(wildcard examples/tool/*.c))
 EXAMPLES := $(patsubst examples/%.c,$(BUILD)/examples/%,$(filter-out examples/msae.c,$(wildcard examples/*.c)))
 TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
+FUZZ_TARGETS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+REPLAYS := $(FUZZ_TARGETS:%=$(BUILD)/fuzz/replay/%)
 BENCHES := $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/bench_*.c))
 
 # The one C++ example is left out where there is no C++ compiler.
@@ -37,7 +43,7 @@ ifneq ($(shell command -v $(firstword $(CXX)) 2>/dev/null),)
 EXAMPLES += $(BUILD)/examples/cpp
 endif
 
-.PHONY: all help demo test tests golden coverage benches bench bench-peers install uninstall clean
+.PHONY: all help demo test tests fuzz golden coverage benches bench bench-peers install uninstall clean
 .DELETE_ON_ERROR:
 
 all: $(BUILD)/msae $(EXAMPLES) ## the tool and the examples (default)
@@ -51,7 +57,10 @@ demo: $(BUILD)/msae ## trains on word vectors and shows the concepts found, in u
 test: all tests ## builds and runs the tests
 	@sh tests/run.sh $(BUILD)
 
-tests: $(TESTS) ## builds the tests without running them
+tests: $(TESTS) $(REPLAYS) $(BUILD)/fuzz/seeds.made ## builds the tests without running them
+
+fuzz: $(TARGETS:%=$(BUILD)/fuzz/bin/%) $(BUILD)/fuzz/seeds.made ## runs the fuzz targets (TARGETS, RUNS) with clang
+	@sh tests/fuzz/run.sh $(BUILD) $(RUNS) $(TARGETS)
 
 golden: $(BUILD)/tests/test_golden ## compares with the vectors in the folder GOLDEN
 	@$(BUILD)/tests/test_golden $(GOLDEN)
@@ -106,6 +115,39 @@ $(BUILD)/tests/test_copies: tests/copies_other.c
 $(BUILD)/tests/%: tests/%.c $(wildcard tests/*.h) msae.h
 	@mkdir -p $(@D)
 	$(C99) -Itests -o $@ $(filter %.c,$^) $(LDFLAGS) $(LIBS)
+
+# Each fuzz target is built twice: with a fuzzer, and with a main that replays its seeds. Those of
+# the tool take in the tool's sources.
+FUZZ_PARTS := $(wildcard tests/fuzz/*.h tests/fuzz/*.txt examples/tool/*) msae.h
+
+$(BUILD)/fuzz/replay/%: tests/fuzz/fuzz_%.c tests/fuzz/replay.c $(FUZZ_PARTS)
+	@mkdir -p $(@D)
+	$(C99) -o $@ $< tests/fuzz/replay.c $(LDFLAGS) $(LIBS)
+
+FUZZ_FLAGS := -std=c99 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
+    -fsanitize-coverage-ignorelist=tests/fuzz/uncounted.txt
+
+# Where the input is numbers, or makes a file, tracing comparisons takes half of the time and leads
+# nowhere.
+FUZZ_UNTRACED := $(addprefix $(BUILD)/fuzz/bin/,kernels topk model)
+$(FUZZ_UNTRACED): FUZZ_FLAGS += -fno-sanitize-coverage=trace-cmp
+
+$(BUILD)/fuzz/bin/%: tests/fuzz/fuzz_%.c $(FUZZ_PARTS) | $(BUILD)/fuzz/has-fuzzer
+	@mkdir -p $(@D)
+	$(FUZZ_CC) -I. $(FUZZ_FLAGS) -o $@ $< $(LIBS)
+
+$(BUILD)/fuzz/has-fuzzer:
+	@mkdir -p $(@D)
+	@echo 'int LLVMFuzzerTestOneInput(void); int LLVMFuzzerTestOneInput(void) { return 0; }' | \
+	    $(FUZZ_CC) $(FUZZ_FLAGS) -x c -o $@ - || \
+	    { echo "make fuzz needs clang with libFuzzer and its sanitizers (FUZZ_CC is $(FUZZ_CC))"; exit 1; }
+
+$(BUILD)/fuzz/seeds.made: tests/fuzz/seeds.c
+	@mkdir -p $(@D)
+	$(C99) -o $(BUILD)/fuzz/seeds.tool $< $(LDFLAGS)
+	rm -rf $(BUILD)/fuzz/seeds
+	$(BUILD)/fuzz/seeds.tool $(BUILD)/fuzz/seeds
+	@touch $@
 
 $(BUILD)/bench/%: bench/%.c $(wildcard bench/*.h) msae.h
 	@mkdir -p $(@D)

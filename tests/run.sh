@@ -1,6 +1,7 @@
 #!/bin/sh
-# Runs the tests built in a folder, and those of the tool; prints what fails, then the sum of all
-# cases in the line "N passed, N failed". From the repository's root: sh tests/run.sh BUILD_DIR
+# Runs the tests built in a folder, those of the tool, and the fuzz targets on their seeds; prints
+# what fails, then the sum of all cases in the line "N passed, N failed". From the repository's
+# root: sh tests/run.sh BUILD_DIR
 build=${1:?usage: tests/run.sh BUILD_DIR}
 passed=0
 failed=0
@@ -33,6 +34,10 @@ for source in tests/test_*.c; do
     run "$name" "$build/tests/$name"
 done
 run tool sh tests/tool.sh "$build/msae"
+for source in tests/fuzz/fuzz_*.c; do
+    name=$(basename "$source" .c)
+    run "$name" "$build/fuzz/replay/${name#fuzz_}" "$build/fuzz/seeds/${name#fuzz_}"
+done
 
 echo
 if [ "$skipped" -gt 0 ]; then

@@ -8,7 +8,9 @@
 
 #define MSAE_IMPLEMENTATION
 #define MSAE_STATIC
+#ifndef TEST_NO_THREADS /* for systems without; only test_threads needs them */
 #define MSAE_USE_PTHREADS
+#endif
 #include "msae.h"
 
 #include <math.h>
@@ -16,6 +18,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#ifdef _WIN32
+#include <direct.h>
+#define TEST_MKDIR(path) _mkdir(path)
+#define TEST_RMDIR(path) _rmdir(path)
+#else
+#include <sys/stat.h>
+#include <unistd.h>
+#define TEST_MKDIR(path) mkdir(path, 0700)
+#define TEST_RMDIR(path) rmdir(path)
+#endif
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -113,6 +126,20 @@ static inline float *test_floats(size_t count) {
     return (float *)test_alloc(count * sizeof(float));
 }
 
+/* A new folder for files; TEST_RMDIR takes it away when it is empty. */
+static inline const char *test_folder(void) {
+    static char path[64];
+    int i = 0;
+    do {
+        snprintf(path, sizeof path, "/tmp/msae-test-%d", i);
+    } while (TEST_MKDIR(path) != 0 && ++i < 10000);
+    if (i == 10000) {
+        printf("no folder for files\n");
+        exit(1);
+    }
+    return path;
+}
+
 /* splitmix64: the tests' own numbers, the same everywhere. */
 static inline uint64_t test_random(uint64_t *state) {
     uint64_t z = *state += 0x9e3779b97f4a7c15u;
@@ -124,7 +151,7 @@ static inline uint64_t test_random(uint64_t *state) {
 /* Uniform in [-range, range). */
 static inline void test_fill(uint64_t *state, float *values, size_t count, float range) {
     for (size_t i = 0; i < count; i++) {
-        values[i] = range * ((float)(test_random(state) >> 40) * 0x1p-23f - 1.0f);
+        values[i] = range * ((float)(test_random(state) >> 40) / (float)(1 << 23) - 1.0f);
     }
 }
 
@@ -149,6 +176,29 @@ static inline double test_error(const float *got, const float *want, size_t coun
     }
     double norm = test_norm(want, count);
     return sqrt(sum) / (norm > 0 ? norm : 1);
+}
+
+/* Numbers by their bits: isnan, isinf and signbit say nothing under -ffast-math, where the compiler
+   takes it that there is no NaN, no Inf and one zero. */
+static inline uint64_t test_bits(double value) {
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+static inline int test_is_negative(double value) {
+    return test_bits(value) >> 63 != 0;
+}
+
+/* The bits of |value|: TEST_INFINITY for Inf, more for NaN. */
+#define TEST_INFINITY ((uint64_t)0x7ff << 52)
+
+static inline uint64_t test_magnitude(double value) {
+    return test_bits(value) & ~((uint64_t)1 << 63);
+}
+
+static inline int test_is_nan(double value) {
+    return test_magnitude(value) > TEST_INFINITY;
 }
 
 static inline int test_same(const float *a, const float *b, size_t count) {
@@ -190,6 +240,7 @@ static inline void test_fence_close(test_fence *fence) {
 typedef struct test_heap {
     size_t allocations; /* asked for so far */
     size_t bytes;       /* held now */
+    size_t most;        /* ever held */
     size_t fail_at;     /* this allocation, counted from 1, fails; 0: none does */
     int fail_on;        /* and so do all after it */
 } test_heap;
@@ -202,6 +253,7 @@ static inline void *test_heap_alloc(size_t bytes, void *user) {
         return NULL;
     }
     heap->bytes += bytes;
+    if (heap->bytes > heap->most) heap->most = heap->bytes;
     return test_alloc(bytes);
 }
 

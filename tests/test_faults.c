@@ -3,8 +3,6 @@
    a byte is held afterwards. */
 #include "test.h"
 
-#include <unistd.h>
-
 enum { D = 5, N = 12, ROWS = 14 };
 
 /* What the operations work on, made once. */
@@ -14,7 +12,7 @@ static struct world {
     msae_train_desc desc;
     unsigned char *file; /* a saved model */
     size_t file_bytes;
-    char model_path[64], data_path[64];
+    char model_path[128], data_path[128];
 } world;
 
 /* An operation takes all its memory from the heap, gives it back and says how it went. */
@@ -212,11 +210,7 @@ static void make_world(void) {
 #define SWEEP(operation, needed) (test_begin(#operation), sweep(operation, needed), test_end())
 
 int main(void) {
-    char folder[] = "/tmp/msae-test-XXXXXX";
-    if (!mkdtemp(folder)) {
-        printf("no folder for files\n");
-        return 1;
-    }
+    const char *folder = test_folder();
     snprintf(world.model_path, sizeof world.model_path, "%s/model.safetensors", folder);
     snprintf(world.data_path, sizeof world.data_path, "%s/data.npy", folder);
     RUN(make_world);
@@ -233,9 +227,9 @@ int main(void) {
     SWEEP(evaluate, 1);
     SWEEP(name, 1);
     SWEEP(measure, 1);
-    unlink(world.model_path);
-    unlink(world.data_path);
-    rmdir(folder);
+    remove(world.model_path);
+    remove(world.data_path);
+    TEST_RMDIR(folder);
     free(world.file);
     return test_finish();
 }

@@ -204,13 +204,13 @@ static void run_forward(const golden *g, msae_trainer *trainer, const msae_data 
 /* What Adam got is not kept, but the first moments before and after the update tell. Leaves it in
    `before`, which held the moments from before. */
 static void recover_gradient(const msae_trainer *trainer, msae_parameters *before) {
-    test_parameter old[TEST_MAX_PARAMETERS], new[TEST_MAX_PARAMETERS];
+    test_parameter old[TEST_MAX_PARAMETERS], now[TEST_MAX_PARAMETERS];
     size_t count = test_list(&trainer->model, before, old);
-    test_list(&trainer->model, &trainer->moment1, new);
+    test_list(&trainer->model, &trainer->moment1, now);
     for (size_t i = 0; i < count; i++) {
         double beta = (double)trainer->desc.beta1;
         for (size_t j = 0; j < old[i].rows * old[i].cols; j++) {
-            double m = (double)old[i].values[j], next = (double)new[i].values[j];
+            double m = (double)old[i].values[j], next = (double)now[i].values[j];
             old[i].values[j] = (float)((next - beta * m) / (1 - beta));
         }
     }

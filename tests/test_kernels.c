@@ -108,13 +108,15 @@ static void halves(void) {
             const int exponent = (int)(i >> 10 & 31), fraction = (int)(i & 1023);
             const double size =
                 exponent ? ldexp(1024 + fraction, exponent - 25) : ldexp(fraction, -24);
-            const int is_nan = isnan(out[i]) != 0, negative = i >> 15 != 0;
-            const double want = exponent == 31 ? (double)INFINITY : size;
-            if (exponent == 31 && fraction)
-                wrong += !is_nan;
-            else
-                wrong += (double)out[i] != (negative ? -want : want) ||
-                         (signbit(out[i]) != 0) != negative;
+            const int negative = i >> 15 != 0;
+            const int as_signed = test_is_negative((double)out[i]) == negative;
+            if (exponent < 31) {
+                wrong += (double)out[i] != (negative ? -size : size) || !as_signed;
+            } else if (fraction) {
+                wrong += !test_is_nan((double)out[i]);
+            } else {
+                wrong += test_magnitude((double)out[i]) != TEST_INFINITY || !as_signed;
+            }
         }
         note_path(kernels, ALL, 0, 0);
         CHECK(wrong == 0);
@@ -226,8 +228,13 @@ static void check_matmul(msae_simd simd, size_t rows, size_t cols, size_t depth)
     p.c = floats_of(&c);
     p.packed = floats_of(&packed);
     p.panels = floats_of(&panels);
+    p.probe = test_floats(cols / MSAE__LATENT_BLOCK + 1);
     float *before = copy_of(p.c, count);
     msae__run_matmul(&p, &alone);
+    for (size_t first = 0; first < cols; first += MSAE__LATENT_BLOCK) {
+        CHECK(p.probe[first / MSAE__LATENT_BLOCK] == 0);
+    }
+    free(p.probe);
     note_path(kernels, rows, cols, depth);
     for (size_t at = 0; at < count; at++) {
         size_t i = at / p.ldc, j = at % p.ldc;
@@ -392,9 +399,9 @@ static void check_levels(const msae_kernels *kernels, size_t levels, uint64_t se
     uint8_t *index = (uint8_t *)test_alloc(B), *ends = (uint8_t *)test_alloc(levels);
     const float deviation = 1.3f, mean = 0.2f;
     size_t end = 0;
-    for (size_t i = 0; i < levels; i++) {
-        end += test_random(&seed) % (B / levels + 1);
-        ends[i] = (uint8_t)end;
+    for (uint8_t *at = ends; at < ends + levels; at++) {
+        end += (size_t)(test_random(&seed) % (B / levels + 1));
+        *at = (uint8_t)end;
     }
     for (size_t e = 0; e < B; e++) { /* the sign's bit is not part of the latent */
         index[e] = (uint8_t)(test_random(&seed) & 255);
@@ -555,7 +562,8 @@ static void places_by_level(void) {
 
 static void check_adam(const msae_kernels *kernels, size_t n, size_t offset, float project,
                        float small) {
-    const msae__adam step = {0.5f, 0.9f, 0.999f, 0.99f, 0.01f, 31.6f, 6.25e-10f};
+    const msae__adam step = {0.5f,  0.9f,  0.999f, 1 - 0.9f, 1 - 0.999f,
+                             0.99f, 0.01f, 31.6f,  6.25e-10f};
     const double rescale = 1.25;
     float *gradients = test_random_floats(n + 1, 8 - offset + n, small),
           *g = gradients + 8 - offset;

@@ -879,7 +879,7 @@ static void saturated_soft_cap(void) {
 
 /* Doubles beyond float are Inf as float32, which every check then finds. */
 static void doubles_beyond_float(void) {
-    static const double bad[] = {1e39, -1e39, 3.5e38, 1e308, HUGE_VAL, -HUGE_VAL};
+    const double bad[] = {1e39, -1e39, 3.5e38, 1e308, HUGE_VAL, -HUGE_VAL};
     for (size_t i = 0; i < COUNT(bad); i++) {
         double x[6] = {1, -3.4028234e38, 1e-300, 2, 3, 4};
         float out[6], mean[2], scale;

@@ -214,6 +214,59 @@ done
     expect "another seed, other bytes" test -n "$(cmp "$folder/a" "$folder/b" 2>&1)"
 }
 
+# A run that is stopped, at once or later, and resumed ends with the bytes of one that is not; the
+# command that began it can be repeated, and what contradicts the checkpoint is refused.
+checkpoint=$folder/run
+long="--latents 64 --nesting 4 --epochs 200 --batch 8 --threads 2 --lr 0.001"
+# shellcheck disable=SC2086
+{
+    accept train "$data" -o "$folder/whole" $long
+    for signal in INT TERM; do
+        rm -f "$checkpoint" "$folder/m"
+        "$msae" train "$data" -o "$folder/m" $long --checkpoint "$checkpoint" --every 3 \
+            >"$folder/stdout" 2>"$folder/stderr" &
+        until [ -s "$checkpoint" ] || ! kill -0 $! 2>/dev/null; do sleep 0.01; done
+        kill -s $signal $!
+        wait $!
+        expect "$signal: the status of a program that it ends" \
+            test $? -eq "$(case $signal in INT) echo 130 ;; TERM) echo 143 ;; esac)"
+        expect "$signal: a line" grep -q -- "--resume $checkpoint" "$folder/stderr"
+        expect "$signal: no model" test ! -e "$folder/m"
+        accept info "$checkpoint" --json
+        expect "$signal: info of a checkpoint" lines 1 '"kind":"checkpoint"'
+        accept eval "$checkpoint" "$other"
+        accept train "$data" -o "$folder/m" $long --checkpoint "$checkpoint" --resume "$checkpoint"
+        expect "$signal: the bytes of a whole run" cmp -s "$folder/whole" "$folder/m"
+    done
+    accept train "$data" -o "$folder/m" --checkpoint "$checkpoint" --every 2 --json $small
+    expect "checkpoints: JSON" is_json
+    expect "checkpoints: every two of six steps" lines 3 '^\{"event":"checkpoint","step":[246],'
+    accept train "$data" -o "$folder/m" --checkpoint "$checkpoint" --json $small
+    expect "checkpoints: every epoch" lines 2 '^\{"event":"checkpoint","step":[36],'
+    accept train "$data" -o "$folder/m" --resume "$checkpoint" --epochs 3 --json
+    expect "a raised number of epochs" lines 1 '"event":"done",.*"steps":9,'
+}
+for differs in '--recipe topk' '--latents 31' '--expansion 2' '--nesting 5' '--nesting 4,8' \
+    '--weights 1,2,3,4' '--weights 1' '--k 5' '--activation abs' --tied --normalize \
+    '--softcap 1' '--batch 17' '--lr 0.1' '--schedule linear' '--loss mse' '--lambda 1' \
+    '--bandwidth 1' '--scale none' --geometric-median '--weight-decay 1' '--clip 0' '--seed 1' \
+    --skip-bad; do
+    # shellcheck disable=SC2086
+    refuse 1 "^msae: ${differs%% *}: the run in .* has another value" \
+        train "$data" -o "$out/m" --resume "$checkpoint" $differs
+done
+accept train "$data" -o "$folder/m" --resume "$checkpoint" --recipe msae-uw --latents 32 \
+    --nesting 4,8,16,32 --weights 1,1,1,1 --k 4 --activation relu --batch 16 --lr 1e-4 \
+    --schedule published --loss nmse --clip 1 --scale rms --seed 0
+accept train "$data" -o "$folder/m" --resume "$checkpoint" --expansion 4
+refuse 1 'other.npy: has 25 rows, the run in .* is over 40' \
+    train "$other" -o "$out/m" --resume "$checkpoint"
+refuse 1 'narrow.npy: has 7 columns where 8 are needed' \
+    train "$narrow" -o "$out/m" --resume "$checkpoint"
+refuse 1 'model.safetensors: is a model without' train "$data" -o "$out/m" --resume "$model"
+refuse 1 'missing: cannot be opened' train "$data" -o "$out/m" --resume "$folder/missing"
+refuse 2 '--every needs --checkpoint' train "$data" -o "$out/m" --every 3
+
 # A batch larger than the data is one batch; rows that are skipped are counted.
 accept train "$data" -o "$folder/a" --latents 32 --epochs 1 --batch 100000 --json
 expect "a batch larger than the data" lines 1 '"event":"done",.*"steps":1,'
@@ -322,6 +375,7 @@ refuse 2 'is missing' name "$model" "$other"
 for place in "$folder/nowhere/file" /dev/full "$folder/folder.npy" "$out/"; do
     # shellcheck disable=SC2086
     refuse 1 "$place: " train "$data" -o "$place" $small
+    refuse 1 "$place: " train "$data" -o "$out/m" $small --checkpoint "$place"
     refuse 1 "$place: " encode "$model" "$data" -o "$place"
     refuse 1 "$place: " decode "$model" "$codes" -o "$place"
     refuse 1 "$place: " name "$model" "$other" --words "$words" -o "$place"

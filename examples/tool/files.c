@@ -81,6 +81,16 @@ static int split_words(tool_words *words, size_t size) {
     return TOOL_OK;
 }
 
+/* Words from the bytes of a file. */
+static int take_words(tool_words *words, const void *bytes, size_t size, const char *path) {
+    if (size > 0 && memchr(bytes, 0, size) != NULL) return tool_fail(path, "is not a text file");
+    words->text = malloc(size + 1);
+    if (words->text == NULL) return tool_fail_memory();
+    if (size > 0) memcpy(words->text, bytes, size);
+    words->text[size] = '\0';
+    return split_words(words, size);
+}
+
 int tool_load_words(tool_words *words, const char *path, size_t rows, const char *data_path) {
     msae_error error;
     void *bytes;
@@ -88,17 +98,8 @@ int tool_load_words(tool_words *words, const char *path, size_t rows, const char
     if (msae_read_file(path, NULL, &bytes, &size, &error) != MSAE_OK) {
         return tool_fail_error(path, &error);
     }
-    int has_zero = size > 0 && memchr(bytes, 0, size) != NULL;
-    words->text = has_zero ? NULL : malloc(size + 1);
-    if (words->text != NULL) {
-        if (size > 0) memcpy(words->text, bytes, size);
-        words->text[size] = '\0';
-    }
+    int status = take_words(words, bytes, size, path);
     msae_release(NULL, bytes, size);
-    if (has_zero) return tool_fail(path, "is not a text file");
-    if (words->text == NULL) return tool_fail_memory();
-
-    int status = split_words(words, size);
     if (status == TOOL_OK && words->count != rows) {
         return tool_fail(path, "has %zu entries for the %zu rows of %s", words->count, rows,
                          data_path);
@@ -160,6 +161,7 @@ int tool_output_close(tool_output *output) {
     if (output->path == NULL) return TOOL_OK; /* standard output is checked when the program ends */
     errno = 0;
     int failed = ferror(output->file);
+    failed |= fflush(output->file) || fsync(fileno(output->file));
     failed |= fclose(output->file);
     if (failed || rename(output->temporary, output->path) != 0) {
         status = tool_fail(output->path, "%s", errno != 0 ? strerror(errno) : "writing failed");

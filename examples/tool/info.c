@@ -108,13 +108,14 @@ static void list_text(const msae_safetensors *file) {
 
 static int describe_model(const char *path, const void *bytes, size_t size,
                           const msae_safetensors *file, int as_json) {
+    const int is_checkpoint = msae_safetensors_metadata(file, "run_position") != NULL;
     msae_model model;
     msae_error error;
     if (msae_load_memory(&model, bytes, size, NULL, &error) != MSAE_OK) {
         return tool_fail_error(path, &error);
     }
     if (as_json) {
-        tool_json json = json_of_kind(path, "model");
+        tool_json json = json_of_kind(path, is_checkpoint ? "checkpoint" : "model");
         tool_json_text(&json, "recipe", msae_recipe_name(model.recipe));
         tool_json_count(&json, "n_inputs", model.n_inputs);
         tool_json_count(&json, "n_latents", model.n_latents);
@@ -125,8 +126,9 @@ static int describe_model(const char *path, const void *bytes, size_t size,
         tool_json_count(&json, "steps", model.history.steps);
         list_json(&json, file);
     } else {
-        printf("%s: %s model, %zu inputs, %zu latents%s%s, %llu steps of training\n", path,
-               msae_recipe_name(model.recipe), model.n_inputs, model.n_latents,
+        printf("%s: %s %s, %zu inputs, %zu latents%s%s, %llu steps of training\n", path,
+               msae_recipe_name(model.recipe), is_checkpoint ? "checkpoint" : "model",
+               model.n_inputs, model.n_latents,
                model.tied ? ", tied" : "", model.normalize ? ", normalizing" : "",
                (unsigned long long)model.history.steps);
         list_text(file);

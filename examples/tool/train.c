@@ -1,6 +1,7 @@
 /* msae train: data in, model out. */
 #include "tool.h"
 
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -12,10 +13,10 @@ enum { DEFAULT_EXPANSION = 8 };
 
 typedef struct train_options {
     tool_common common;
-    const char *data, *output, *validation;
+    const char *data, *output, *validation, *checkpoint, *resume;
     int recipe, activation, schedule, loss, scaling; /* places in their enums */
     int tied, normalize, geometric_median, skip_bad;
-    size_t latents, k, epochs, batch;
+    size_t latents, k, epochs, batch, every;
     tool_counts nesting;
     tool_reals weights;
     float expansion, lr, soft_cap, sparse_weight, bandwidth, weight_decay, clip;
@@ -31,29 +32,40 @@ typedef struct train_job {
     int status; /* why the callback stopped the run */
     int shows_bar;
     double start, last_drawn;
-    uint64_t rows_before; /* this epoch */
-    uint64_t rows_skipped;
-    /* sums over the epoch's rows, and their means when it is over */
-    double loss, recon_loss, sparse_loss, l0;
+    uint64_t rows_before, steps_before; /* of an earlier part of the run */
 } train_job;
+
+/* The signal that asked for an end of the run. The step under way is finished; the next one of the
+   same signal ends the program at once. */
+static volatile sig_atomic_t stop_signal;
+
+static void on_signal(int number) {
+    stop_signal = number;
+    signal(number, SIG_DFL);
+}
 
 /* ---------------------------------------------------------------------------------------------
    Progress
    ------------------------------------------------------------------------------------------ */
 
-static void draw_bar(const train_job *job, const msae_progress *progress, double rows_per_second) {
-    const double done = (double)(progress->epoch * progress->steps + progress->step + 1) /
-                        (double)(progress->epochs * progress->steps);
+static double rows_per_second(const train_job *job, double seconds) {
+    return (double)(job->trainer.rows - job->rows_before) / seconds;
+}
+
+static void draw_bar(const train_job *job, const msae_progress *progress) {
+    const double total = (double)(progress->epochs * progress->steps);
+    const double done = (double)(progress->epoch * progress->steps + progress->step + 1) / total;
+    const double done_now = done - (double)job->steps_before / total;
     const double elapsed = job->last_drawn - job->start;
-    const unsigned long left = (unsigned long)(elapsed / done - elapsed + 0.5);
+    const unsigned long left = (unsigned long)(elapsed * (1 - done) / done_now + 0.5);
     char bar[25];
     for (size_t i = 0; i < sizeof bar - 1; i++) {
         bar[i] = (double)i < done * (double)(sizeof bar - 1) ? '#' : '.';
     }
     bar[sizeof bar - 1] = '\0';
     fprintf(stderr, "\r[%s] epoch %zu/%zu  loss %.5f  %.0f rows/s  %lu:%02lu left\033[K", bar,
-            progress->epoch + 1, progress->epochs, progress->stats->loss, rows_per_second,
-            left / 60, left % 60);
+            progress->epoch + 1, progress->epochs, progress->stats->loss,
+            rows_per_second(job, elapsed), left / 60, left % 60);
     fflush(stderr);
 }
 
@@ -90,35 +102,30 @@ static void print_epoch_json(const train_job *job, const msae_progress *progress
     tool_json_count(&json, "epochs", progress->epochs);
     tool_json_count(&json, "rows", progress->rows);
     tool_json_real(&json, "seconds", seconds);
-    tool_json_real(&json, "rows_per_s", (double)progress->rows / seconds);
-    tool_json_real(&json, "loss", job->loss);
-    tool_json_real(&json, "recon_loss", job->recon_loss);
-    tool_json_real(&json, "sparse_loss", job->sparse_loss);
-    tool_json_real(&json, "l0", job->l0);
+    tool_json_real(&json, "rows_per_s", rows_per_second(job, seconds));
+    tool_json_real(&json, "loss", progress->epoch_stats->loss);
+    tool_json_real(&json, "recon_loss", progress->epoch_stats->recon_loss);
+    tool_json_real(&json, "sparse_loss", progress->epoch_stats->sparse_loss);
+    tool_json_real(&json, "l0", progress->epoch_stats->l0);
     tool_json_count(&json, "dead", progress->stats->dead_latents);
     tool_json_real(&json, "lr", progress->stats->lr);
     if (validation != NULL) tool_json_real(&json, "val_loss", *validation);
     tool_json_end(&json, '}');
+    fflush(stdout); /* who reads along should not have to wait for a full buffer */
 }
 
 static void print_epoch_line(const train_job *job, const msae_progress *progress,
                              const double *validation, double seconds) {
-    fprintf(stderr, "epoch %zu/%zu  loss %.5f", progress->epoch + 1, progress->epochs, job->loss);
+    fprintf(stderr, "epoch %zu/%zu  loss %.5f", progress->epoch + 1, progress->epochs,
+            progress->epoch_stats->loss);
     if (validation != NULL) fprintf(stderr, "  validation %.5f", *validation);
-    fprintf(stderr, "  l0 %.1f  dead %zu  %.0f rows/s\n", job->l0, progress->stats->dead_latents,
-            (double)progress->rows / seconds);
+    fprintf(stderr, "  l0 %.1f  dead %zu  %.0f rows/s\n", progress->epoch_stats->l0,
+            progress->stats->dead_latents, rows_per_second(job, seconds));
 }
 
 static int end_epoch(train_job *job, const msae_progress *progress) {
-    const double rows = (double)(progress->rows - job->rows_before);
     double validation;
     int validates = job->options.validation != NULL;
-    job->loss /= rows;
-    job->recon_loss /= rows;
-    job->sparse_loss /= rows;
-    job->l0 /= rows;
-    job->rows_before = progress->rows;
-
     clear_bar(job);
     if (validates && measure_validation(job, &validation) != TOOL_OK) return TOOL_FAILED;
     const double seconds = tool_seconds() - job->start;
@@ -130,26 +137,39 @@ static int end_epoch(train_job *job, const msae_progress *progress) {
     return TOOL_OK;
 }
 
+static int save_checkpoint(const train_job *job) {
+    const char *path = job->options.checkpoint;
+    msae_error error;
+    if (msae_checkpoint_file(&job->trainer, path, &error) != MSAE_OK) {
+        clear_bar(job);
+        return tool_fail_error(path, &error);
+    }
+    if (job->options.common.json) {
+        tool_json json = tool_json_line("checkpoint");
+        tool_json_count(&json, "step", job->trainer.step);
+        tool_json_count(&json, "rows", job->trainer.rows);
+        tool_json_text(&json, "file", path);
+        tool_json_end(&json, '}');
+        fflush(stdout);
+    }
+    return TOOL_OK;
+}
+
 static int on_progress(const msae_progress *progress, void *user) {
     train_job *job = user;
-    const msae_step_stats *stats = progress->stats;
-    const double rows = (double)stats->rows;
-    if (progress->step == 0) {
-        job->loss = job->recon_loss = job->sparse_loss = job->l0 = 0;
-    }
-    job->loss += stats->loss * rows;
-    job->recon_loss += stats->recon_loss * rows;
-    job->sparse_loss += stats->sparse_loss * rows;
-    job->l0 += stats->l0 * rows;
-    job->rows_skipped += stats->rows_skipped;
-
+    const train_options *o = &job->options;
+    const int ends_epoch = progress->step + 1 == progress->steps;
+    const int is_due = o->every > 0 ? job->trainer.step % o->every == 0 : ends_epoch;
     const double now = tool_seconds();
     if (job->shows_bar && now - job->last_drawn > 0.1) {
         job->last_drawn = now;
-        draw_bar(job, progress, (double)progress->rows / (now - job->start));
+        draw_bar(job, progress);
     }
-    if (progress->step + 1 == progress->steps) job->status = end_epoch(job, progress);
-    return job->status != TOOL_OK;
+    if (ends_epoch) job->status = end_epoch(job, progress);
+    if (job->status == TOOL_OK && o->checkpoint != NULL && (is_due || stop_signal != 0)) {
+        job->status = save_checkpoint(job);
+    }
+    return job->status != TOOL_OK || stop_signal != 0;
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -231,7 +251,9 @@ static void print_start(const train_job *job) {
         tool_json_count(&json, "batch", desc->batch);
         tool_json_real(&json, "lr", (double)desc->lr);
         tool_json_count(&json, "seed", desc->model.seed);
+        tool_json_count(&json, "step", job->trainer.step);
         tool_json_end(&json, '}');
+        fflush(stdout);
         return;
     }
     fprintf(stderr, "%s: %zu rows, %zu inputs, %zu latents", msae_recipe_name(model->recipe),
@@ -241,21 +263,24 @@ static void print_start(const train_job *job) {
     }
     fprintf(stderr, "; epochs %zu, batch %zu, learning rate %g\n", desc->epochs, desc->batch,
             (double)desc->lr);
+    if (job->options.resume != NULL) {
+        fprintf(stderr, "going on after step %llu\n", (unsigned long long)job->trainer.step);
+    }
 }
 
 static void print_done(const train_job *job, double seconds) {
     const msae_trainer *trainer = &job->trainer;
-    const double rows_per_second = (double)trainer->rows / seconds;
+    const double speed = rows_per_second(job, seconds);
     const size_t threads = msae_pool_parallel(job->pool).workers;
     const char *simd = msae_simd_name(trainer->model.simd);
     if (job->options.common.json) {
         tool_json json = tool_json_line("done");
         tool_json_count(&json, "rows", trainer->rows);
-        tool_json_count(&json, "rows_skipped", job->rows_skipped);
+        tool_json_count(&json, "rows_skipped", trainer->rows_skipped);
         tool_json_count(&json, "steps", trainer->step);
         tool_json_real(&json, "seconds", seconds);
-        tool_json_real(&json, "rows_per_s", rows_per_second);
-        tool_json_real(&json, "loss", job->loss);
+        tool_json_real(&json, "rows_per_s", speed);
+        tool_json_real(&json, "loss", trainer->epoch.loss);
         tool_json_count(&json, "threads", threads);
         tool_json_text(&json, "simd", simd);
         tool_json_text(&json, "file", job->options.output);
@@ -263,12 +288,32 @@ static void print_done(const train_job *job, double seconds) {
         return;
     }
     printf("%s: loss %.5f after %llu rows in %.1f s (%.0f rows/s, %zu threads, %s)\n",
-           job->options.output, job->loss, (unsigned long long)trainer->rows, seconds,
-           rows_per_second, threads, simd);
-    if (job->rows_skipped > 0) {
+           job->options.output, trainer->epoch.loss, (unsigned long long)trainer->rows, seconds,
+           speed, threads, simd);
+    if (trainer->rows_skipped > 0) {
         printf("%llu times a row with NaN or Inf was left out\n",
-               (unsigned long long)job->rows_skipped);
+               (unsigned long long)trainer->rows_skipped);
     }
+}
+
+/* A run that a signal ended: exit status as the shell gives it to a program killed by one. */
+static int print_stopped(const train_job *job) {
+    const char *checkpoint = job->options.checkpoint;
+    const unsigned long long step = job->trainer.step;
+    if (job->options.common.json) {
+        tool_json json = tool_json_line("stopped");
+        tool_json_count(&json, "step", job->trainer.step);
+        tool_json_count(&json, "rows", job->trainer.rows);
+        tool_json_count(&json, "signal", (uint64_t)stop_signal);
+        if (checkpoint != NULL) tool_json_text(&json, "file", checkpoint);
+        tool_json_end(&json, '}');
+    } else if (checkpoint != NULL) {
+        fprintf(stderr, "stopped after step %llu; --resume %s goes on from there\n", step,
+                checkpoint);
+    } else {
+        fprintf(stderr, "stopped after step %llu; without --checkpoint nothing is kept\n", step);
+    }
+    return 128 + stop_signal;
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -283,8 +328,7 @@ static int load(train_job *job) {
     return tool_load_data(&job->validation, o->validation, tensor, job->data.cols, o->skip_bad);
 }
 
-static int train(train_job *job) {
-    const train_options *o = &job->options;
+static int begin(train_job *job) {
     msae_error error;
     msae_train_desc desc;
     int status = describe(job, &desc);
@@ -292,16 +336,109 @@ static int train(train_job *job) {
     if (msae_trainer_init(&job->trainer, &desc, &error) != MSAE_OK) {
         return tool_fail_error("train", &error);
     }
-    job->shows_bar = isatty(STDERR_FILENO);
-    job->start = job->last_drawn = tool_seconds();
     /* Ahead of the first line, so that an error of the data is all that is said. */
     if (msae_train_statistics(&job->trainer, &job->data, &error) != MSAE_OK) {
-        return tool_fail_error(o->data, &error);
+        return tool_fail_error(job->options.data, &error);
     }
+    return TOOL_OK;
+}
+
+static int same_counts(const tool_counts *given, const size_t *values, size_t count) {
+    if (given->count == 1 && count > 0) return given->values[0] == values[0];
+    return given->count == count && memcmp(given->values, values, count * sizeof *values) == 0;
+}
+
+static int same_reals(const tool_reals *given, const float *values, size_t count) {
+    int same = given->count == count;
+    for (size_t i = 0; same && i < count; i++) same = given->values[i] == values[i];
+    return same;
+}
+
+/* Options that are given beside --resume must be what the run was begun with, so that the command
+   that began it can simply be repeated; only the number of epochs may change. */
+static int check_agreement(const train_job *job) {
+    const train_options *o = &job->options;
+    const msae_train_desc *desc = &job->trainer.desc;
+    const msae_model *model = &job->trainer.model;
+    const float lambda = o->sparse_weight, clip = or_off(o->clip);
+    size_t latents = 0;
+    if (o->expansion > 0 && expanded(o, model->n_inputs, &latents) != TOOL_OK) return TOOL_FAILED;
+    const struct {
+        const char *name;
+        int differs;
+    } options[] = {
+        {"--recipe", o->recipe != 0 && o->recipe != (int)model->recipe},
+        {"--latents", o->latents != 0 && o->latents != model->n_latents},
+        {"--expansion", latents != 0 && latents != model->n_latents},
+        {"--nesting",
+         o->nesting.count != 0 && !same_counts(&o->nesting, model->nesting, model->n_levels)},
+        {"--weights", o->weights.count != 0 &&
+                          !same_reals(&o->weights, model->level_weights, model->n_levels)},
+        {"--k", o->k != 0 && o->k != model->nesting[0]},
+        {"--activation", o->activation != 0 && o->activation != (int)model->activation},
+        {"--tied", o->tied && !model->tied},
+        {"--normalize", o->normalize && !model->normalize},
+        {"--softcap", o->soft_cap > 0 && o->soft_cap != model->soft_cap},
+        {"--batch", o->batch != 0 && o->batch != desc->batch},
+        {"--lr", o->lr > 0 && o->lr != desc->lr},
+        {"--schedule", o->schedule != 0 && o->schedule != (int)desc->schedule},
+        {"--loss", o->loss != 0 && o->loss != (int)desc->loss},
+        {"--lambda", lambda > NOT_GIVEN && lambda != desc->sparse_weight},
+        {"--bandwidth", o->bandwidth > 0 && o->bandwidth != desc->bandwidth},
+        {"--scale", o->scaling != 0 && o->scaling != (int)desc->scaling},
+        {"--geometric-median", o->geometric_median && !desc->geometric_median},
+        {"--weight-decay", o->weight_decay > 0 && o->weight_decay != desc->weight_decay},
+        {"--clip", clip != 0 && clip != desc->clip},
+        {"--seed", o->seed != 0 && o->seed != desc->model.seed},
+        {"--skip-bad", o->skip_bad && !desc->skip_bad},
+    };
+    for (size_t i = 0; i < sizeof options / sizeof options[0]; i++) {
+        if (options[i].differs) {
+            return tool_fail(options[i].name, "the run in %s has another value", o->resume);
+        }
+    }
+    return TOOL_OK;
+}
+
+static int resume(train_job *job) {
+    const train_options *o = &job->options;
+    msae_trainer *trainer = &job->trainer;
+    msae_error error;
+    msae_load_desc desc = {0};
+    desc.simd = (msae_simd)o->common.simd;
+    desc.parallel = msae_pool_parallel(job->pool);
+    if (msae_resume_file(trainer, o->resume, &desc, &error) != MSAE_OK) {
+        return tool_fail_error(o->resume, &error);
+    }
+    if (trainer->model.n_inputs != job->data.cols) {
+        return tool_fail(o->data, "has %zu columns where %zu are needed", job->data.cols,
+                         trainer->model.n_inputs);
+    }
+    if (trainer->position.rows != 0 && trainer->position.rows != job->data.rows) {
+        return tool_fail(o->data, "has %zu rows, the run in %s is over %llu", job->data.rows,
+                         o->resume, (unsigned long long)trainer->position.rows);
+    }
+    if (o->epochs != 0) trainer->desc.epochs = trainer->model.history.epochs = o->epochs;
+    job->rows_before = trainer->rows;
+    job->steps_before = trainer->step;
+    return check_agreement(job);
+}
+
+static int train(train_job *job) {
+    const train_options *o = &job->options;
+    msae_error error;
+    job->shows_bar = isatty(STDERR_FILENO);
+    job->start = job->last_drawn = tool_seconds();
+    int status = o->resume != NULL ? resume(job) : begin(job);
+    if (status != TOOL_OK) return status;
     print_start(job);
-    if (msae_fit(&job->trainer, &job->data, on_progress, job, &error) != MSAE_OK) {
+    signal(SIGINT, on_signal);
+    signal(SIGTERM, on_signal);
+    msae_status fitted = msae_fit(&job->trainer, &job->data, on_progress, job, &error);
+    if (fitted != MSAE_OK) {
         clear_bar(job);
-        return job->status != TOOL_OK ? job->status : tool_fail_error(o->data, &error);
+        if (job->status != TOOL_OK) return job->status;
+        return fitted == MSAE_ERROR_STOPPED ? print_stopped(job) : tool_fail_error(o->data, &error);
     }
     const double seconds = tool_seconds() - job->start;
     if (msae_save_file(&job->trainer.model, o->output, &error) != MSAE_OK) {
@@ -316,7 +453,13 @@ static int run(train_job *job) {
     if (o->latents > 0 && o->expansion > 0) {
         return tool_usage("train", "--latents and --expansion exclude each other");
     }
+    if (o->every > 0 && o->checkpoint == NULL) {
+        return tool_usage("train", "--every needs --checkpoint");
+    }
     int status = tool_check_output("train", o->output);
+    if (status == TOOL_OK && o->checkpoint != NULL) {
+        status = tool_check_output("train", o->checkpoint);
+    }
     if (status == TOOL_OK) status = tool_start_threads(&o->common, &job->pool);
     if (status == TOOL_OK) status = load(job);
     if (status == TOOL_OK) status = train(job);
@@ -368,6 +511,11 @@ int tool_train(int argc, char **argv) {
         {"--skip-bad", NULL, TOOL_FLAG, &o->skip_bad,
          "leave out rows with NaN or Inf instead of failing"},
         {"--val", "FILE", TOOL_TEXT, &o->validation, "report the loss on these rows every epoch"},
+        {"--checkpoint", "FILE", TOOL_TEXT, &o->checkpoint,
+         "keep the state of the run here, every epoch and at Ctrl-C"},
+        {"--every", "STEPS", TOOL_COUNT, &o->every, ".. and every so many steps instead of epochs"},
+        {"--resume", "FILE", TOOL_TEXT, &o->resume,
+         "go on from a checkpoint, with its options; --epochs may be raised"},
         TOOL_OPTION_TENSOR(o->common),
         TOOL_OPTION_THREADS(o->common),
         TOOL_OPTION_SIMD(o->common),

@@ -1,0 +1,248 @@
+/* Writes the fuzz targets' seeds: seeds FOLDER makes FOLDER/TARGET/NAME for all in the table. Each
+   is there because it takes a way through the code of its own. */
+#define _POSIX_C_SOURCE 200809L
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+typedef struct seed {
+    const char *target, *name, *bytes;
+    size_t size;
+} seed;
+
+#define SEED(target, name, bytes) \
+    { target, name, bytes, sizeof(bytes) - 1 }
+
+/* A file spelled out (see fuzz_file_of in fuzz.h): the header's text, the size of the data as two
+   bytes, the pattern that the data repeats. */
+#define DATA(size_bytes, pattern) "\0" size_bytes pattern
+
+#define NPY(descr, shape) "{'descr': '" descr "', 'fortran_order': False, 'shape': " shape ", }"
+
+#define TENSOR(name, dtype, shape, begin, end)                                                     \
+    "\"" name "\":{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":[" #begin "," #end \
+    "]}"
+
+#define METADATA(entries) "{\"__metadata__\":{" entries "}"
+
+/* Two inputs and three latents; `notes` and `tensors` are what the recipe adds. */
+#define MODEL(recipe, activation, nesting, weights, notes)                                     \
+    METADATA("\"format\":\"msae\",\"n_inputs\":\"2\",\"n_latents\":\"3\",\"recipe\":\"" recipe \
+             "\",\"activation\":\"" activation "\",\"tied\":\"0\",\"normalize\":\"0\","        \
+             "\"soft_cap\":\"0\",\"nesting\":\"" nesting "\",\"level_weights\":\"" weights     \
+             "\"" notes)                                                                       \
+    "," TENSOR("decoder", "F32", "[3,2]", 0, 24) "," TENSOR(                                   \
+        "encoder", "F32", "[2,3]", 24,                                                         \
+        48) "," TENSOR("latent_bias", "F32", "[3]", 48,                                        \
+                       60) "," TENSOR("mean", "F32", "[2]", 60,                                \
+                                      68) "," TENSOR("pre_bias", "F32", "[2]", 68,             \
+                                                     76) "," TENSOR("scale", "F32", "[1]", 76, 80)
+
+#define ONE "\0\0\x80\x3f" /* 1.0f */
+
+#define CODES(values)                     \
+    TENSOR("indptr", "I64", "[2]", 0, 16) \
+    "," TENSOR("indices", "I32", "[1]", 16, 20) "," TENSOR("values", values, "[1]", 20, 24)
+
+#define INDPTR_0_1 "\0\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0"
+
+/* For the model made of an input: no changes, with a checksum, 3 inputs, 7 latents, the recipe, the
+   activation, three levels, no weights, k, tied, normalize, no soft cap. */
+#define MADE(recipe, activation, tied, normalize) \
+    "M\0\0\x02\x06" recipe activation "\x03\0\x01\x02\0\x02" tied normalize "\0"
+
+static const seed seeds[] = {
+    SEED("npy", "f4", NPY("<f4", "(2, 3)") DATA("\x18\0", "\0\0\x80\x3f\0\0\0\xbf")),
+    SEED("npy", "f2", NPY("<f2", "(3, 5)") DATA("\x1e\0", "\0\x3c\x01\0\0\xfc")),
+    SEED("npy", "f8", NPY("<f8", "(1, 2)") DATA("\x10\0", "\0\0\0\0\0\0\xf0\x3f")),
+    SEED("npy", "one_row", NPY("<f4", "(4,)") DATA("\x10\0", ONE)),
+    SEED("npy", "keys_turned_round",
+         "{\"shape\":(1,1),\"fortran_order\":False,\"descr\":\"<f4\"}"
+         "  \n" DATA("\x04\0", ONE)),
+    SEED("npy", "fortran_order",
+         "{'descr': '<f4', 'fortran_order': True, 'shape': (2, 3), }" DATA("\x18\0", ONE)),
+    SEED("npy", "big_endian", NPY(">f4", "(2, 3)") DATA("\x18\0", ONE)),
+    SEED("npy", "one_byte_more", NPY("<f4", "(2, 3)") DATA("\x19\0", ONE)),
+    SEED("npy", "overflow", NPY("<f4", "(4294967296, 4294967296)") DATA("\x04\0", ONE)),
+    SEED("npy", "version_2",
+         "\x93NUMPY\x02\0\x3a\0\0\0{'descr': '<f2', 'fortran_order': False, 'shape': (1, 1), }\n"
+         "\0\x3c"),
+    SEED("npy", "version_3_cut", "\x93NUMPY\x03\0\xff\xff\xff\xff{'descr'"),
+
+    SEED("safetensors", "empty", "{}"),
+    SEED("safetensors", "one", "{" TENSOR("a", "F32", "[2,2]", 0, 16) "}" DATA("\x10\0", ONE)),
+    SEED("safetensors", "padded", "{" TENSOR("a", "U8", "[]", 0, 1) "}   " DATA("\x01\0", "x")),
+    SEED("safetensors", "out_of_order",
+         "{" TENSOR("b", "I16", "[2]", 4, 8) "," TENSOR("a", "BF16", "[2]", 0, 4) "," TENSOR(
+             "empty", "BOOL", "[0,9]", 4, 4) "}" DATA("\x08\0", "\x80\x3f")),
+    SEED("safetensors", "metadata",
+         METADATA("\"key\":\"value\",\"\xc3\xa9\":\"\xf0\x9f\x98\x80\"") "," TENSOR(
+             "a", "F64", "[1,1,1,1,1,1,1,1]", 0, 8) "}" DATA("\x08\0", "")),
+    SEED("safetensors", "escapes", METADATA("\"a\\n\\u00e9\":\"\\\"\\\\\\/\"") "}"),
+    SEED("safetensors", "same_names",
+         "{" TENSOR("a", "I8", "[1]", 0, 1) "," TENSOR("a", "I8", "[1]", 1, 2) "}" DATA("\x02\0",
+                                                                                        "x")),
+    SEED("safetensors", "overlap",
+         "{" TENSOR("a", "I32", "[2]", 0, 8) "," TENSOR("b", "U32", "[1]", 4, 8) "}" DATA("\x08\0",
+                                                                                          "x")),
+    SEED("safetensors", "hole",
+         "{" TENSOR("a", "I64", "[1]", 0, 8) "," TENSOR("b", "U64", "[1]", 9, 17) "}" DATA("\x11\0",
+                                                                                           "x")),
+    SEED("safetensors", "overflow",
+         "{" TENSOR("a", "F16", "[9223372036854775808,2]", 0, 0) "}" DATA("\0\0", "")),
+    SEED("safetensors", "longer_than_it_is", "\xff\0\0\0\0\0\0\0{}"),
+    SEED("safetensors", "as_it_is", "\x02\0\0\0\0\0\0\0{}"),
+
+    SEED("data", "npy", "a.npy\n" NPY("<f4", "(2, 3)") DATA("\x18\0", ONE)),
+    SEED("data", "headerless",
+         "data_2_3.npy\n\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x80\x3f"),
+    SEED("data", "only_tensor", "\n{" TENSOR("a", "BF16", "[2,2]", 0, 8) "}" DATA("\x08\0", ONE)),
+    SEED("data", "by_name",
+         "b\n{" TENSOR("a", "F32", "[1]", 0, 4) "," TENSOR("b", "F64", "[2,1]", 4,
+                                                           20) "}" DATA("\x14\0", ONE)),
+    SEED("data", "no_such_name", "c\n{" TENSOR("a", "F32", "[1,1]", 0, 4) "}" DATA("\x04\0", ONE)),
+    SEED("data", "no_matrix", "\n{" TENSOR("a", "I32", "[1,1]", 0, 4) "}" DATA("\x04\0", ONE)),
+
+    SEED("model", "spelled_out",
+         MODEL("msae-uw", "relu", "1,3", "1,2.5", "") "}" DATA("\x50\0", ONE)),
+    SEED("model", "batchtopk",
+         MODEL("batchtopk", "relu", "2", "1", "") "," TENSOR("threshold", "F32", "[1]", 80,
+                                                             84) "}" DATA("\x54\0", ONE)),
+    SEED("model", "jumprelu",
+         MODEL("jumprelu", "relu", "3", "1", "") "," TENSOR("log_threshold", "F32", "[3]", 80,
+                                                            92) "}" DATA("\x5c\0", ONE)),
+    SEED("model", "bad_scale", MODEL("topk", "abs", "2", "1", "") "}" DATA("\x50\0", "\0\0\0\0")),
+    SEED("model", "not_finite",
+         MODEL("topk", "identity", "2", "1", "") "}" DATA("\x50\0", "\0\0\xc0\x7f")),
+    SEED("model", "more_levels_than_there_can_be",
+         MODEL("msae-uw", "relu",
+               "1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,"
+               "1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1",
+               "1", "") "}" DATA("\x50\0", ONE)),
+    SEED("model", "bad_checksum",
+         MODEL("msae-rw", "relu", "1,2,3", "3,2,1",
+               ",\"checksum\":\"0123456789abcdef\"") "}" DATA("\x50\0", ONE)),
+    SEED("model", "made_msae_uw", MADE("\x01", "\x01", "\0", "\0")),
+    SEED("model", "made_msae_rw", MADE("\x02", "\x03", "\0", "\x01")),
+    SEED("model", "made_topk", MADE("\x03", "\x02", "\x01", "\0")),
+    SEED("model", "made_batchtopk", MADE("\x04", "\0", "\0", "\0")),
+    SEED("model", "made_relu", MADE("\x05", "\0", "\x01", "\x01")),
+    SEED("model", "made_jumprelu", MADE("\x06", "\0", "\0", "\0")),
+    SEED("model", "made_with_largest_lr", MADE("\x01", "\x01", "\0", "\0") "\0\0\0\0\0\0\0\0\x06"),
+    SEED("model", "made_and_changed",
+         "M\x02\x01\x40\x01x\xf0\x05\x3f\x02\x06\x01\x01\x03\0\x01\x02\0\x02\0\0\0"),
+
+    SEED("codes", "one_row", "0{" CODES("F32") "}" DATA("\x18\0", INDPTR_0_1 "\0\0\0\0" ONE)),
+    SEED("codes", "no_such_latent",
+         "0{" CODES("F32") "}" DATA("\x18\0", INDPTR_0_1 "\x05\0\0\0" ONE)),
+    SEED("codes", "not_finite",
+         "0{" CODES("F32") "}" DATA("\x18\0", INDPTR_0_1 "\0\0\0\0\0\0\x80\x7f")),
+    SEED("codes", "descends",
+         "0{" CODES("F32") "}" DATA("\x18\0", "\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0" ONE)),
+    SEED("codes", "other_types", "0{" CODES("I32") "}" DATA("\x18\0", INDPTR_0_1)),
+    SEED("codes", "normalized",
+         "1{" CODES("F32") "," TENSOR("moments", "F32", "[1,2]", 24,
+                                      32) "}" DATA("\x20\0", INDPTR_0_1 "\x04\0\0\0" ONE ONE ONE)),
+    SEED("codes", "moments_of_two_rows",
+         "1{" CODES("F32") "," TENSOR("moments", "F32", "[2,2]", 24, 40) "}" DATA("\x28\0", ONE)),
+    SEED("codes", "more_values_than_indices",
+         "0{" TENSOR("indptr", "I64", "[2]", 0, 16) "," TENSOR(
+             "indices", "I32", "[1]", 16,
+             20) "," TENSOR("values", "F32", "[2]", 20,
+                            28) "}" DATA("\x1c\0", INDPTR_0_1 "\0\0\0\0" ONE ONE)),
+    SEED("codes", "of_this_model",
+         "0" METADATA("\"n_inputs\":\"3\",\"n_latents\":\"5\"") "," CODES("F32") "}" DATA(
+             "\x18\0", INDPTR_0_1 "\x04\0\0\0" ONE)),
+    SEED("codes", "of_another_model",
+         "0" METADATA("\"n_latents\":\"6\"") "," CODES("F32") "}" DATA("\x18\0",
+                                                                       INDPTR_0_1 "\0\0\0\0" ONE)),
+
+    SEED("words", "plain", "cat\ndog\n"),
+    SEED("words", "header_and_columns", "word\tcount\ncat\t12\r\ndog\t7"),
+    SEED("words", "header_alone", "word\t"),
+    SEED("words", "empty_lines", "\n\r\n\t\n"),
+    SEED("words", "zero_byte", "cat\0dog"),
+
+    SEED("options", "every_kind",
+         "--flag\n-o\nfile\n--choice=second\n--count\n12\n--number=18446744073709551615\n"
+         "--real\n0\n--positive=1.5e-3\n--counts\n16,32,64\n--reals=0,.5,1e9\none\ntwo"),
+    SEED("options", "help", "one\n--help"),
+    SEED("options", "unknown", "--nothing"),
+    SEED("options", "no_value", "one\ntwo\n--count"),
+    SEED("options", "flag_with_value", "--flag=1"),
+    SEED("options", "one_too_many", "one\ntwo\nthree"),
+    SEED("options", "bad_count", "--count\n0"),
+    SEED("options", "bad_number", "--number\n18446744073709551616"),
+    SEED("options", "bad_real", "--real\ninf"),
+    SEED("options", "bad_choice", "--choice=fourth"),
+    SEED("options", "list_too_long",
+         "--counts\n1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,"
+         "1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1"),
+
+    SEED("kernels", "adam_nan_gradient", "\x0d\x01\0\0\x7a\0\x0a"),
+
+    SEED("numbers", "largest", "\x7f\x7f\xff\xff"),
+    SEED("numbers", "negative_zero", "\x80\0\0\0"),
+    SEED("numbers", "smallest", "\0\0\0\x01"),
+    SEED("numbers", "decimal", "-12.50e-3,"),
+    SEED("numbers", "large_exponent", "0e999"),
+    SEED("numbers", "forty_digits", "1234567890123456789012345678901234567890"),
+    SEED("numbers", "no_digits", ".e1"),
+};
+
+/* The targets whose inputs are numbers start from noise: for each of so many kinds, which the first
+   byte tells, a wild one, and a tame one (see fuzz_kernels.c) whose second byte, mostly a length, is
+   large. */
+typedef struct noise {
+    const char *target;
+    unsigned kinds;
+} noise;
+
+enum { NOISE_BYTES = 64, LONG = 77 };
+
+static const noise noises[] = {{"kernels", 14}, {"topk", 3}};
+
+static void write_seed(const char *folder, const char *target, const char *name, const void *bytes,
+                       size_t size) {
+    char path[4096];
+    snprintf(path, sizeof path, "%s/%s", folder, target);
+    mkdir(path, 0777); /* most of the time it is there */
+    snprintf(path, sizeof path, "%s/%s/%s", folder, target, name);
+    FILE *file = fopen(path, "wb");
+    if (file == NULL || fwrite(bytes, 1, size, file) != size || fclose(file) != 0) {
+        perror(path);
+        exit(1);
+    }
+}
+
+int main(int argc, char **argv) {
+    unsigned long state = 1;
+    if (argc != 2) {
+        fputs("usage: seeds FOLDER\n", stderr);
+        return 2;
+    }
+    mkdir(argv[1], 0777);
+    for (size_t i = 0; i < sizeof seeds / sizeof seeds[0]; i++) {
+        write_seed(argv[1], seeds[i].target, seeds[i].name, seeds[i].bytes, seeds[i].size);
+    }
+    for (size_t i = 0; i < sizeof noises / sizeof noises[0]; i++) {
+        for (unsigned kind = 0; kind < noises[i].kinds; kind++) {
+            unsigned char bytes[NOISE_BYTES];
+            char name[32];
+            bytes[0] = (unsigned char)kind;
+            for (size_t b = 1; b < NOISE_BYTES; b++) {
+                state = (state * 1103515245 + 12345) & 0x7fffffff;
+                bytes[b] = (unsigned char)(state >> 16 & 255);
+            }
+            snprintf(name, sizeof name, "wild_%u", kind);
+            write_seed(argv[1], noises[i].target, name, bytes, NOISE_BYTES);
+            snprintf(name, sizeof name, "tame_%u", kind);
+            bytes[0] = (unsigned char)(kind + noises[i].kinds * (256 / noises[i].kinds - 1));
+            bytes[1] = LONG;
+            write_seed(argv[1], noises[i].target, name, bytes, NOISE_BYTES);
+        }
+    }
+    return 0;
+}

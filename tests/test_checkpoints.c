@@ -1,0 +1,568 @@
+/* Checkpoints: a run that is cut and resumed, anywhere and any number of times, ends with the bytes
+   of one that never stopped; and a checkpoint that is not one is refused. */
+#include "test.h"
+
+#include <unistd.h>
+
+enum { D = 5, N = 12, ROWS = 22, BATCH = 4, EPOCHS = 3, STEPS = EPOCHS * 6 };
+
+typedef struct bytes {
+    unsigned char *data;
+    size_t size;
+} bytes;
+
+static int same(const bytes *a, const bytes *b) {
+    return a->size == b->size && memcmp(a->data, b->data, a->size) == 0;
+}
+
+static bytes checkpoint(const msae_trainer *trainer) {
+    bytes file = {NULL, 0};
+    CHECK_STATUS(MSAE_OK, msae_checkpoint_bytes(trainer, &file.size, NULL));
+    file.data = (unsigned char *)test_alloc(file.size);
+    CHECK_STATUS(MSAE_OK, msae_checkpoint_memory(trainer, file.data, file.size, NULL));
+    return file;
+}
+
+static msae_train_desc run_desc(const test_recipe *recipe) {
+    msae_train_desc desc = test_desc(recipe, D, N);
+    desc.batch = BATCH;
+    desc.epochs = EPOCHS;
+    desc.weight_decay = 0.01f;
+    desc.schedule = MSAE_SCHEDULE_COSINE; /* another factor at every step */
+    return desc;
+}
+
+static float *run_rows(void) {
+    return test_random_floats(3, ROWS * D, 2);
+}
+
+/* Stops after so many steps in all. */
+static int stop_at(const msae_progress *progress, void *user) {
+    const size_t done = progress->epoch * progress->steps + progress->step + 1;
+    return done == *(const size_t *)user;
+}
+
+/* A fresh run over x up to step `until`. */
+static void start(msae_trainer *trainer, const test_recipe *recipe, const msae_data *data,
+                  size_t until) {
+    msae_train_desc desc = run_desc(recipe);
+    CHECK_STATUS(MSAE_OK, msae_trainer_init(trainer, &desc, NULL));
+    if (until == 0) return;
+    CHECK_STATUS(until <= STEPS ? MSAE_ERROR_STOPPED : MSAE_OK,
+                 msae_fit(trainer, data, stop_at, &until, NULL));
+}
+
+static bytes whole_run(const test_recipe *recipe, const msae_data *data) {
+    msae_trainer trainer;
+    start(&trainer, recipe, data, STEPS + 1);
+    CHECK(trainer.step == STEPS && trainer.rows == ROWS * EPOCHS);
+    bytes end = checkpoint(&trainer);
+    msae_trainer_free(&trainer);
+    return end;
+}
+
+static void cut_at_every_step(void) {
+    float *x = run_rows();
+    const msae_data data = msae_data_view(x, ROWS, D);
+    FOR_EACH_RECIPE(recipe) {
+        bytes want = whole_run(recipe, &data);
+        for (size_t cut = 0; cut <= STEPS; cut++) {
+            msae_trainer trainer, again;
+            test_note("%s, cut after %zu steps", recipe->name, cut);
+            start(&trainer, recipe, &data, cut);
+            bytes file = checkpoint(&trainer);
+            msae_trainer_free(&trainer);
+            if (!CHECK_STATUS(MSAE_OK,
+                              msae_resume_memory(&again, file.data, file.size, NULL, NULL))) {
+                continue;
+            }
+            bytes copy = checkpoint(&again);
+            CHECK(same(&copy, &file));
+            CHECK_STATUS(MSAE_OK, msae_fit(&again, &data, NULL, NULL, NULL));
+            bytes end = checkpoint(&again);
+            CHECK(same(&end, &want));
+            msae_trainer_free(&again);
+            free(end.data);
+            free(copy.data);
+            free(file.data);
+        }
+        free(want.data);
+    }
+    free(x);
+}
+
+/* A checkpoint, and a new trainer from it, after each single step. */
+static void cut_after_each_step(void) {
+    float *x = run_rows();
+    const msae_data data = msae_data_view(x, ROWS, D);
+    FOR_EACH_RECIPE(recipe) {
+        bytes want = whole_run(recipe, &data);
+        msae_trainer trainer;
+        start(&trainer, recipe, &data, 1);
+        for (size_t until = 2; until <= STEPS + 1; until++) {
+            bytes file = checkpoint(&trainer);
+            msae_trainer_free(&trainer);
+            test_note("%s, step %zu", recipe->name, until);
+            CHECK_STATUS(MSAE_OK, msae_resume_memory(&trainer, file.data, file.size, NULL, NULL));
+            CHECK_STATUS(until <= STEPS ? MSAE_ERROR_STOPPED : MSAE_OK,
+                         msae_fit(&trainer, &data, stop_at, &until, NULL));
+            free(file.data);
+        }
+        bytes end = checkpoint(&trainer);
+        CHECK(same(&end, &want));
+        msae_trainer_free(&trainer);
+        free(end.data);
+        free(want.data);
+    }
+    free(x);
+}
+
+/* Without a file between: stopped, and called again. */
+static void stopped_and_called_again(void) {
+    float *x = run_rows();
+    const msae_data data = msae_data_view(x, ROWS, D), fewer = msae_data_view(x, ROWS - 1, D);
+    bytes want = whole_run(&test_recipes[0], &data);
+    for (size_t cut = 1; cut <= STEPS; cut++) {
+        msae_trainer trainer;
+        msae_error error;
+        test_note("%zu", cut);
+        start(&trainer, &test_recipes[0], &data, cut);
+        CHECK_STATUS(MSAE_ERROR_SHAPE, msae_fit(&trainer, &fewer, NULL, NULL, &error));
+        CHECK(strcmp(error.message, "the run was over 22 rows of data") == 0);
+        CHECK_STATUS(MSAE_OK, msae_fit(&trainer, &data, NULL, NULL, NULL));
+        CHECK_STATUS(MSAE_OK, msae_fit(&trainer, &data, NULL, NULL, NULL)); /* nothing left */
+        bytes end = checkpoint(&trainer);
+        CHECK(same(&end, &want));
+        free(end.data);
+        msae_trainer_free(&trainer);
+    }
+    free(want.data);
+    free(x);
+}
+
+static void more_epochs_and_a_new_run(void) {
+    float *x = run_rows();
+    const msae_data data = msae_data_view(x, ROWS, D);
+    msae_trainer trainer;
+    start(&trainer, &test_recipes[0], &data, STEPS + 1);
+    trainer.desc.epochs++;
+    CHECK_STATUS(MSAE_OK, msae_fit(&trainer, &data, NULL, NULL, NULL));
+    CHECK(trainer.step == STEPS + STEPS / EPOCHS && trainer.epoch.rows == ROWS);
+    memset(&trainer.position, 0, sizeof trainer.position);
+    CHECK_STATUS(MSAE_OK, msae_fit(&trainer, &data, NULL, NULL, NULL));
+    CHECK(trainer.step == 2 * (STEPS + STEPS / EPOCHS));
+    msae_trainer_free(&trainer);
+    free(x);
+}
+
+/* One epoch in a loop of the caller's own. */
+static void own_epoch(msae_trainer *trainer, msae_sampler *sampler, const msae_data *data,
+                      size_t steps) {
+    const size_t *index;
+    size_t rows;
+    while (steps-- > 0) {
+        if ((rows = msae_sampler_next(sampler, &index)) == 0) {
+            rows = msae_sampler_next(sampler, &index);
+        }
+        CHECK_STATUS(MSAE_OK, msae_train_gradients(trainer, data, index, rows, NULL, NULL));
+        CHECK_STATUS(MSAE_OK, msae_train_update(trainer, NULL, NULL));
+    }
+    trainer->position = sampler->at;
+}
+
+static void own_loop(void) {
+    float *x = run_rows();
+    const msae_data data = msae_data_view(x, ROWS, D);
+    msae_train_desc desc = run_desc(&test_recipes[0]);
+    for (size_t cut = 0; cut <= 15; cut++) {
+        bytes ends[2];
+        for (int cuts = 0; cuts < 2; cuts++) {
+            msae_trainer trainer;
+            msae_sampler sampler;
+            test_note("cut after %zu", cut);
+            CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL));
+            CHECK_STATUS(MSAE_OK, msae_sampler_init(&sampler, ROWS, BATCH, 9, NULL, NULL));
+            own_epoch(&trainer, &sampler, &data, cut);
+            if (cuts) {
+                bytes file = checkpoint(&trainer);
+                msae_trainer_free(&trainer);
+                msae_sampler_free(&sampler);
+                CHECK_STATUS(MSAE_OK,
+                             msae_resume_memory(&trainer, file.data, file.size, NULL, NULL));
+                CHECK_STATUS(MSAE_OK,
+                             msae_sampler_init_at(&sampler, &trainer.position, NULL, NULL));
+                free(file.data);
+            }
+            own_epoch(&trainer, &sampler, &data, 15 - cut);
+            ends[cuts] = checkpoint(&trainer);
+            msae_sampler_free(&sampler);
+            msae_trainer_free(&trainer);
+        }
+        CHECK(same(&ends[0], &ends[1]));
+        free(ends[0].data);
+        free(ends[1].data);
+    }
+    free(x);
+}
+
+/* With rows that are left out, counted on across the cut, and on every path. */
+static void counters_and_paths(void) {
+    float *x = run_rows();
+    const msae_data data = msae_data_view(x, ROWS, D);
+    x[7 * D] = NAN;
+    FOR_EACH_PATH(simd) {
+        msae_train_desc desc = run_desc(&test_recipes[0]);
+        msae_trainer trainer, again;
+        size_t cut = 10;
+        test_note("%s", msae_simd_name(simd));
+        desc.skip_bad = 1;
+        desc.model.simd = simd;
+        CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL));
+        CHECK_STATUS(MSAE_ERROR_STOPPED, msae_fit(&trainer, &data, stop_at, &cut, NULL));
+        bytes file = checkpoint(&trainer);
+        CHECK_STATUS(MSAE_OK, msae_resume_memory(&again, file.data, file.size, NULL, NULL));
+        CHECK(again.model.simd == simd && again.desc.skip_bad);
+        CHECK_STATUS(MSAE_OK, msae_fit(&trainer, &data, NULL, NULL, NULL));
+        CHECK_STATUS(MSAE_OK, msae_fit(&again, &data, NULL, NULL, NULL));
+        CHECK(again.rows_skipped == EPOCHS && trainer.rows_skipped == EPOCHS);
+        CHECK(again.rows == (ROWS - 1) * EPOCHS && again.epoch.rows == ROWS - 1);
+        CHECK(memcmp(&again.epoch, &trainer.epoch, sizeof again.epoch) == 0);
+        msae_trainer_free(&again);
+        msae_load_desc load;
+        memset(&load, 0, sizeof load);
+        load.simd = MSAE_SIMD_SCALAR;
+        CHECK_STATUS(MSAE_OK, msae_resume_memory(&again, file.data, file.size, &load, NULL));
+        CHECK(again.model.simd == MSAE_SIMD_SCALAR);
+        msae_trainer_free(&again);
+        msae_trainer_free(&trainer);
+        free(file.data);
+    }
+    free(x);
+}
+
+/* What the descriptor says comes back, zeros too. */
+static void descriptor_comes_back(void) {
+    msae_train_desc desc = run_desc(&test_recipes[9]);
+    msae_trainer trainer, again;
+    desc.model.seed = UINT64_MAX;
+    desc.beta1 = desc.eps = desc.clip = desc.sparse_weight = MSAE_OFF;
+    desc.beta2 = 0.9f;
+    desc.loss = MSAE_LOSS_MSE;
+    desc.scaling = MSAE_SCALING_PAPER;
+    desc.geometric_median = 1;
+    CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL));
+    trainer.lr_factor = 0.1f;
+    bytes file = checkpoint(&trainer);
+    if (CHECK_STATUS(MSAE_OK, msae_resume_memory(&again, file.data, file.size, NULL, NULL))) {
+        const msae_train_desc *a = &trainer.desc, *b = &again.desc;
+        CHECK(a->model.seed == b->model.seed && a->batch == b->batch && a->epochs == b->epochs);
+        CHECK(test_same(&a->lr, &b->lr, 1) && test_same(&a->beta1, &b->beta1, 1));
+        CHECK(test_same(&a->beta2, &b->beta2, 1) && test_same(&a->eps, &b->eps, 1));
+        CHECK(test_same(&a->weight_decay, &b->weight_decay, 1) && test_same(&a->clip, &b->clip, 1));
+        CHECK(test_same(&a->sparse_weight, &b->sparse_weight, 1));
+        CHECK(test_same(&a->bandwidth, &b->bandwidth, 1));
+        CHECK(a->loss == b->loss && a->schedule == b->schedule && a->scaling == b->scaling);
+        CHECK(a->geometric_median == b->geometric_median && a->skip_bad == b->skip_bad);
+        CHECK(test_same(&trainer.lr_factor, &again.lr_factor, 1) && !again.has_statistics);
+        msae_trainer_free(&again);
+    }
+    free(file.data);
+    msae_trainer_free(&trainer);
+}
+
+/* Any reader of models takes a checkpoint as one. */
+static void also_a_model(void) {
+    float *x = run_rows();
+    const msae_data data = msae_data_view(x, ROWS, D);
+    FOR_EACH_RECIPE(recipe) {
+        msae_trainer trainer;
+        msae_model model;
+        test_note("%s", recipe->name);
+        start(&trainer, recipe, &data, 7);
+        bytes file = checkpoint(&trainer);
+        if (CHECK_STATUS(MSAE_OK, msae_load_memory(&model, file.data, file.size, NULL, NULL))) {
+            CHECK(test_same(model.encoder, trainer.model.encoder, N * D));
+            CHECK(test_same(model.decoder, trainer.model.decoder, N * D));
+            CHECK(model.history.steps == 7);
+            msae_model_free(&model);
+        }
+        free(file.data);
+        msae_trainer_free(&trainer);
+    }
+    free(x);
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Files that are no checkpoints
+   ------------------------------------------------------------------------------------------ */
+
+static void expect_refused(const bytes *file, const char *message) {
+    msae_trainer trainer;
+    msae_error error;
+    memset(&error, 0, sizeof error);
+    memset(&trainer, 0xff, sizeof trainer);
+    msae_status status = msae_resume_memory(&trainer, file->data, file->size, NULL, &error);
+    CHECK(status != MSAE_OK && status == error.code);
+    CHECK(error.message[0] && !strchr(error.message, '\n'));
+    if (message && !CHECK(strcmp(error.message, message) == 0)) printf("%s\n", error.message);
+    CHECK(trainer.memory == NULL && trainer.workspace == NULL && trainer.model.encoder == NULL);
+    msae_trainer_free(&trainer);
+}
+
+static bytes some_checkpoint(void) {
+    float *x = run_rows();
+    const msae_data data = msae_data_view(x, ROWS, D);
+    msae_trainer trainer;
+    start(&trainer, &test_recipes[9], &data, 8);
+    bytes file = checkpoint(&trainer);
+    msae_trainer_free(&trainer);
+    free(x);
+    return file;
+}
+
+static size_t header_size(const bytes *file) {
+    size_t size = 0;
+    for (size_t i = 8; i-- > 0;) size = size << 8 | file->data[i];
+    return size;
+}
+
+static void cut_and_changed(void) {
+    bytes file = some_checkpoint();
+    for (size_t size = 0; size < file.size; size++) {
+        bytes cut = {(unsigned char *)test_alloc(size), size};
+        memcpy(cut.data, file.data, size);
+        test_note("%zu of %zu bytes", size, file.size);
+        expect_refused(&cut, NULL);
+        free(cut.data);
+    }
+    for (size_t at = 0; at < 8 + header_size(&file); at++) {
+        for (int bit = 0; bit < 8; bit++) {
+            file.data[at] ^= (unsigned char)(1 << bit);
+            test_note("byte %zu, bit %d", at, bit);
+            expect_refused(&file, NULL);
+            file.data[at] ^= (unsigned char)(1 << bit);
+        }
+    }
+    free(file.data);
+}
+
+static void a_model_is_no_checkpoint(void) {
+    msae_train_desc desc = run_desc(&test_recipes[0]);
+    msae_model model;
+    bytes file;
+    CHECK_STATUS(MSAE_OK, msae_model_init(&model, &desc.model, NULL));
+    CHECK_STATUS(MSAE_OK, msae_save_bytes(&model, &file.size, NULL));
+    file.data = (unsigned char *)test_alloc(file.size);
+    CHECK_STATUS(MSAE_OK, msae_save_memory(&model, file.data, file.size, NULL));
+    expect_refused(&file, "is a model without the state of its training");
+    free(file.data);
+    msae_model_free(&model);
+}
+
+/* The checkpoint as another program might write it, without version and checksum: with `value` for
+   the note `key`, or without the tensor of that name. */
+static bytes rewritten(const msae_safetensors *file, const char *key, const char *value) {
+    msae_tensor tensors[32];
+    msae_metadata notes[64];
+    size_t n_tensors = 0, n_notes = 0;
+    bytes copy = {NULL, 0};
+    for (size_t i = 0; i < file->n_tensors; i++) {
+        if (!value && msae_safetensors_find(file, key) == &file->tensors[i]) continue;
+        tensors[n_tensors++] = file->tensors[i];
+    }
+    for (size_t i = 0; i < file->n_metadata; i++) {
+        const msae_metadata *note = &file->metadata[i];
+        if (note == msae_safetensors_metadata(file, "checksum") ||
+            note == msae_safetensors_metadata(file, "msae_version")) {
+            continue;
+        }
+        notes[n_notes] = *note;
+        if (note == msae_safetensors_metadata(file, key) && value) {
+            notes[n_notes].value = value;
+            notes[n_notes].value_bytes = strlen(value);
+        }
+        n_notes++;
+    }
+    CHECK_STATUS(MSAE_OK,
+                 msae_safetensors_bytes(tensors, n_tensors, notes, n_notes, &copy.size, NULL));
+    copy.data = (unsigned char *)test_alloc(copy.size);
+    CHECK_STATUS(MSAE_OK, msae_safetensors_write(tensors, n_tensors, notes, n_notes, copy.data,
+                                                 copy.size, NULL));
+    return copy;
+}
+
+static void state_that_cannot_be(void) {
+    static const struct {
+        const char *key, *values[6];
+    } wrong[] = {
+        {"run_position", {"", "22,4,1", "22,0,1,8", "22,4,1,23", "22,4,1,-1", "22,4,1,8,0"}},
+        {"run_rng", {"", "0,0,0,0", "1,2,3", "1,2,3,18446744073709551616"}},
+        {"run_window", {"", "1000,0,0,0", "0,0,0,2", "0,0,0"}},
+        {"run_flags", {"", "2,0,0", "0,2,0", "0,0,2"}},
+        {"run_lr_factor", {"", "-1", "nan"}},
+        {"run_rows_skipped", {"", "-1", "x"}},
+        {"run_epoch_rows", {"", "-1"}},
+        {"train_batch", {"", "0", "18446744073709551615"}},
+        {"train_epochs", {"", "0"}},
+        {"train_clip", {"", "0", "-2"}},
+        {"train_bandwidth", {"", "0", "-1"}},
+        {"train_beta1", {"", "1", "-0.5"}},
+        {"train_lr", {"", "-1"}},
+        {"train_loss", {"", "9"}},
+    };
+    bytes file = some_checkpoint();
+    msae_safetensors parsed;
+    msae_trainer trainer;
+    CHECK_STATUS(MSAE_OK, msae_safetensors_open(&parsed, file.data, file.size, NULL, NULL));
+    bytes copy = rewritten(&parsed, "nothing", NULL);
+    CHECK_STATUS(MSAE_OK, msae_resume_memory(&trainer, copy.data, copy.size, NULL, NULL));
+    msae_trainer_free(&trainer);
+    free(copy.data);
+    for (size_t i = 0; i < COUNT(wrong); i++) {
+        for (size_t v = 0; v < COUNT(wrong[i].values) && wrong[i].values[v]; v++) {
+            test_note("%s \"%s\"", wrong[i].key, wrong[i].values[v]);
+            copy = rewritten(&parsed, wrong[i].key, wrong[i].values[v]);
+            expect_refused(&copy, NULL);
+            free(copy.data);
+        }
+    }
+    for (size_t i = 0; i < parsed.n_tensors; i++) {
+        char name[32];
+        memcpy(name, parsed.tensors[i].name, parsed.tensors[i].name_bytes);
+        name[parsed.tensors[i].name_bytes] = 0;
+        test_note("no %s", name);
+        copy = rewritten(&parsed, name, NULL);
+        expect_refused(&copy, NULL);
+        free(copy.data);
+    }
+    msae_safetensors_close(&parsed);
+    free(file.data);
+}
+
+/* Numbers no optimiser leaves behind: the first of every tensor of floats. */
+static void moments_that_cannot_be(void) {
+    bytes file = some_checkpoint();
+    msae_safetensors parsed;
+    CHECK_STATUS(MSAE_OK, msae_safetensors_open(&parsed, file.data, file.size, NULL, NULL));
+    for (size_t i = 0; i < parsed.n_tensors; i++) {
+        const msae_tensor *tensor = &parsed.tensors[i];
+        unsigned char *at = file.data + tensor->offset, kept[4];
+        if (tensor->dtype != MSAE_F32) continue;
+        memcpy(kept, at, 4);
+        test_note("%.*s", (int)tensor->name_bytes, tensor->name);
+        memcpy(at, "\x00\x00\xc0\x7f", 4); /* NaN */
+        expect_refused(&file, NULL);
+        if (strncmp(tensor->name, "moment2.", 8) == 0) {
+            memcpy(at, "\x00\x00\x80\xbf", 4); /* -1 */
+            expect_refused(&file, "a second moment is negative");
+        }
+        memcpy(at, kept, 4);
+    }
+    msae_safetensors_close(&parsed);
+    free(file.data);
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Through callbacks and files
+   ------------------------------------------------------------------------------------------ */
+
+/* A store of bytes of which one access fails. */
+typedef struct store {
+    bytes file;
+    size_t accesses, fail_at;
+} store;
+
+static int store_write(void *user, const void *data, size_t size) {
+    store *s = (store *)user;
+    if (++s->accesses == s->fail_at) return 0;
+    s->file.data = (unsigned char *)realloc(s->file.data, s->file.size + size + 1);
+    memcpy(s->file.data + s->file.size, data, size);
+    s->file.size += size;
+    return 1;
+}
+
+static int store_read(void *user, uint64_t offset, void *buffer, size_t size) {
+    store *s = (store *)user;
+    CHECK(size > 0 && offset <= s->file.size && size <= s->file.size - offset);
+    if (++s->accesses == s->fail_at) return 0;
+    memcpy(buffer, s->file.data + offset, size);
+    return 1;
+}
+
+static void through_callbacks(void) {
+    bytes file = some_checkpoint();
+    msae_trainer trainer;
+    CHECK_STATUS(MSAE_OK, msae_resume_memory(&trainer, file.data, file.size, NULL, NULL));
+    for (size_t at = 1;; at++) {
+        store to = {{NULL, 0}, 0, at};
+        const msae_writer writer = {store_write, &to};
+        msae_status status = msae_checkpoint_writer(&trainer, &writer, NULL);
+        test_note("write %zu", at);
+        const int through = to.accesses < at;
+        CHECK_STATUS(through ? MSAE_OK : MSAE_ERROR_IO, status);
+        CHECK(!through || same(&to.file, &file));
+        free(to.file.data);
+        if (through) break;
+    }
+    for (size_t at = 1;; at++) {
+        store from = {file, 0, at};
+        const msae_reader reader = {store_read, &from, file.size};
+        msae_trainer again;
+        msae_error error;
+        msae_status status = msae_resume_reader(&again, &reader, NULL, &error);
+        test_note("read %zu", at);
+        if (from.accesses < at) {
+            CHECK_STATUS(MSAE_OK, status);
+            bytes copy = checkpoint(&again);
+            CHECK(same(&copy, &file));
+            free(copy.data);
+            msae_trainer_free(&again);
+            break;
+        }
+        CHECK_STATUS(MSAE_ERROR_IO, status);
+        CHECK(strncmp(error.message, "cannot be read at byte ", 23) == 0);
+        CHECK(error.position < file.size && again.memory == NULL);
+    }
+    msae_trainer_free(&trainer);
+    free(file.data);
+}
+
+static void through_files(void) {
+    char folder[] = "/tmp/msae-test-XXXXXX", path[64];
+    bytes file = some_checkpoint();
+    msae_trainer trainer, again;
+    CHECK_STATUS(MSAE_OK, msae_resume_memory(&trainer, file.data, file.size, NULL, NULL));
+    if (!CHECK(mkdtemp(folder) != NULL)) return;
+    snprintf(path, sizeof path, "%s/run", folder);
+    CHECK_STATUS(MSAE_ERROR_IO, msae_resume_file(&again, path, NULL, NULL));
+    CHECK_STATUS(MSAE_OK, msae_checkpoint_file(&trainer, path, NULL));
+    CHECK_STATUS(MSAE_OK, msae_checkpoint_file(&trainer, path, NULL));
+    if (CHECK_STATUS(MSAE_OK, msae_resume_file(&again, path, NULL, NULL))) {
+        bytes copy = checkpoint(&again);
+        CHECK(same(&copy, &file));
+        free(copy.data);
+        msae_trainer_free(&again);
+    }
+    CHECK(unlink(path) == 0 && rmdir(folder) == 0); /* nothing else is left */
+    CHECK_STATUS(MSAE_ERROR_IO, msae_checkpoint_file(&trainer, path, NULL));
+    msae_trainer_free(&trainer);
+    free(file.data);
+}
+
+int main(void) {
+    RUN(cut_at_every_step);
+    RUN(cut_after_each_step);
+    RUN(stopped_and_called_again);
+    RUN(more_epochs_and_a_new_run);
+    RUN(own_loop);
+    RUN(counters_and_paths);
+    RUN(descriptor_comes_back);
+    RUN(also_a_model);
+    RUN(cut_and_changed);
+    RUN(a_model_is_no_checkpoint);
+    RUN(state_that_cannot_be);
+    RUN(moments_that_cannot_be);
+    RUN(through_callbacks);
+    RUN(through_files);
+    return test_finish();
+}
