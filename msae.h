@@ -3260,15 +3260,12 @@ static int msae__encode_rows_to(const msae_model *model, const float *centred, s
    Selection: the thresholds of all nesting levels of a row from one ranking
    ------------------------------------------------------------------------------------------ */
 
-/* Keys in the order of the pre-activations; those above msae__lowest can be active. Under ReLU a
-   float's own bits will do. */
+/* Keys in the order of the pre-activations or, under abs, of their magnitudes; those above
+   msae__lowest can be active. Under ReLU a float's own bits will do. */
 static int32_t msae__key(float pre, msae_activation activation) {
     const uint32_t bits = msae__float_bits(pre), magnitude = bits & 0x7fffffffu;
     if (activation == MSAE_ACTIVATION_ABS) return (int32_t)magnitude;
-    if (activation == MSAE_ACTIVATION_IDENTITY) { /* -0 and +0 tie */
-        return bits >> 31 ? -(int32_t)magnitude : (int32_t)magnitude;
-    }
-    return (int32_t)bits;
+    return bits >> 31 ? -(int32_t)magnitude : (int32_t)magnitude; /* -0 and +0 tie */
 }
 
 static int32_t msae__lowest(msae_activation activation) {
@@ -3351,7 +3348,7 @@ static void msae__cuts(const msae_kernels *kernels, const int32_t *keys, size_t 
                        msae__cut *cuts, int32_t *scratch) {
     uint32_t counts[MSAE__BINS] = {0};
     size_t before = 0, bin = 0, gathered = MSAE__BINS;
-    if (levels > 0 && ks[0] < count) {
+    if (ks[0] < count) {
         for (size_t e = 0; e < count; e++) {
             const uint32_t off = ((uint32_t)largest - (uint32_t)keys[e]) >> MSAE__BIN_SHIFT;
             counts[off < MSAE__BINS ? off : MSAE__BINS - 1]++;
@@ -3525,11 +3522,12 @@ static size_t msae__resolve_levels(const msae_model_desc *desc, size_t *levels, 
         }
         return desc->n_levels;
     }
-    for (size_t k = desc->nesting_start; k <= n; k *= 2) {
-        levels[count++] = k;
-        if (k > n / 2) break;
+    levels[count++] = desc->nesting_start; /* at most n */
+    while (levels[count - 1] <= n / 2) {
+        levels[count] = 2 * levels[count - 1];
+        count++;
     }
-    if (count == 0 || levels[count - 1] != n) levels[count++] = n;
+    if (levels[count - 1] != n) levels[count++] = n;
     return count;
 }
 
@@ -4859,9 +4857,8 @@ static void msae__select_jumprelu(const msae__batch *batch, size_t r) {
                 ws->index[slot + active] = (uint8_t)j;
                 ws->level[slot + active] = 0;
                 ws->relu[slot + active++] = value;
-            } else if (msae__in_window(value - theta[j], bandwidth) ||
-                       msae__in_window(-theta[j], bandwidth)) {
-                window[near++] = (uint8_t)j;
+            } else if (msae__in_window(value - theta[j], bandwidth)) {
+                window[near++] = (uint8_t)j; /* (so it is if the latent's 0 lies in the window) */
             }
         }
         ends[0] = (uint8_t)active;

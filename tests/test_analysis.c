@@ -96,13 +96,46 @@ static void sweep_of_chosen_ks_without_cknna(void) {
     CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_evaluate(&model, &data, &desc, results, NULL));
     desc.ks = zero;
     CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_evaluate(&model, &data, &desc, results, NULL));
-    msae_data none = msae_data_view(x, 0, D);
+    msae_data none = msae_data_view(x, 0, D), few = msae_data_view(x, 11, D);
     msae_error error;
     desc.ks = ks;
+    desc.cknna = 1;
+    CHECK_STATUS(MSAE_OK, msae_evaluate(&model, &few, &desc, results, NULL));
+    CHECK(isnan(results[0].cknna) && isfinite(results[0].fvu_row));
+    desc.cknna = 0;
+    const float scales[] = {0, -1, INFINITY, NAN};
+    desc.mean = model.mean;
+    for (size_t i = 0; i < COUNT(scales); i++) {
+        desc.scale = scales[i];
+        CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_evaluate(&model, &data, &desc, results, NULL));
+    }
+    desc.mean = NULL;
     CHECK(msae_evaluate(&model, &none, &desc, results, NULL) != MSAE_OK);
     x[BAD_ROW * D] = NAN;
     CHECK_STATUS(MSAE_ERROR_NOT_FINITE, msae_evaluate(&model, &data, &desc, results, &error));
     CHECK(error.position == BAD_ROW);
+    msae_model_free(&model);
+    free(x);
+}
+
+/* Without a descriptor: the default list of k, no CKNNA. */
+static void sweep_by_default(void) {
+    float *x = raw_rows();
+    msae_data data = msae_data_view(x, ROWS, D);
+    msae_model model;
+    msae_metrics results[MSAE_MAX_LEVELS], want[MSAE_MAX_LEVELS];
+    msae_eval_desc desc;
+    size_t ks[MSAE_MAX_LEVELS];
+    memset(&desc, 0, sizeof desc);
+    if (!open_model(&model, &test_recipes[0], MSAE_SIMD_AUTO, x)) return;
+    desc.ks = ks;
+    desc.n_ks = msae_default_ks(N, ks);
+    CHECK_STATUS(MSAE_OK, msae_evaluate(&model, &data, NULL, results, NULL));
+    CHECK_STATUS(MSAE_OK, msae_evaluate(&model, &data, &desc, want, NULL));
+    for (size_t i = 0; i < desc.n_ks; i++) {
+        CHECK(results[i].k == ks[i] && isnan(results[i].cknna));
+        check_metrics(&results[i], &want[i]);
+    }
     msae_model_free(&model);
     free(x);
 }
@@ -149,6 +182,7 @@ static void default_list_of_ks(void) {
         CHECK(msae_default_ks(lists[i].n, ks) == lists[i].count);
         CHECK(memcmp(ks, lists[i].ks, lists[i].count * sizeof *ks) == 0);
     }
+    CHECK(msae_default_ks(SIZE_MAX, NULL) == sizeof(size_t) * 8 - 4 + 1); /* 2^4 .. 2^63, n */
 }
 
 /* Row r is reconstructed r / 10 too long and has r active latents: means and deviations (n - 1) are
@@ -189,6 +223,14 @@ static void metrics_without_a_value(void) {
     x[6] = x[7];
     CHECK_STATUS(MSAE_OK, msae_measure(x, recon, z, FEW, 2, 3, NULL, &m, NULL));
     CHECK(test_magnitude(m.fvu_row) < TEST_INFINITY && m.ndn == 3 && m.rows == FEW);
+
+    memset(x, 0, sizeof x); /* nothing to compare with, then nothing but zeros */
+    CHECK_STATUS(MSAE_OK, msae_measure(x, recon, z, FEW, 2, 3, NULL, &m, NULL));
+    CHECK(isnan(m.nmse) && isnan(m.nmae) && isnan(m.cs) && isnan(m.fvu_set) && isnan(m.fvu_row));
+    memset(recon, 0, sizeof recon);
+    x[0] = 2;
+    CHECK_STATUS(MSAE_OK, msae_measure(x, recon, z, FEW, 2, 3, NULL, &m, NULL));
+    CHECK(m.nmse == 1 && m.nmae == 1 && isnan(m.cs) && isnan(m.cs_std) && isfinite(m.fvu_set));
 
     msae_model model;
     float *data = raw_rows();
@@ -295,6 +337,7 @@ static void vocabularies_that_cannot_serve(void) {
 int main(void) {
     RUN(sweep_is_its_parts);
     RUN(sweep_of_chosen_ks_without_cknna);
+    RUN(sweep_by_default);
     RUN(another_mean_and_scale);
     RUN(default_list_of_ks);
     RUN(means_and_deviations);

@@ -270,8 +270,34 @@ static void levels_that_do_not_exist(void) {
         CHECK_STATUS(MSAE_ERROR_ARGUMENT,
                      msae_forward(&s.model, s.workspace, s.x, ROWS, wrong[i], 2, recon, NULL));
     }
+    CHECK_STATUS(MSAE_ERROR_ARGUMENT,
+                 msae_forward(&s.model, s.workspace, s.x, ROWS, wrong[0], 0, recon, NULL));
     close_subject(&s);
     free(recon);
+}
+
+/* More codes than are gathered at once, in any order and with repeats, are their sum. */
+static void many_codes(void) {
+    enum { MANY = 700 };
+    msae_code codes[MANY];
+    double want[D];
+    float out[D];
+    subject s;
+    if (!open_subject(&s, &test_recipes[0], MSAE_SIMD_AUTO)) return;
+    for (size_t i = 0; i < D; i++) want[i] = (double)s.model.pre_bias[i];
+    for (size_t e = 0; e < MANY; e++) {
+        codes[e].latent = (uint32_t)(e * 7 % (N + 1)); /* N is none */
+        codes[e].value = (float)(e % 11) * 0.1f;
+        for (size_t i = 0; i < D && codes[e].latent < N; i++) {
+            want[i] += (double)codes[e].value * (double)s.model.decoder[codes[e].latent * D + i];
+        }
+    }
+    msae_decode(&s.model, codes, MANY, out);
+    for (size_t i = 0; i < D; i++) {
+        const double raw = want[i] / (double)s.model.scale + (double)s.model.mean[i];
+        CHECK(fabs((double)out[i] - raw) <= 1e-4);
+    }
+    close_subject(&s);
 }
 
 /* One input, one latent, one row. */
@@ -345,6 +371,12 @@ static void model_in_the_callers_memory(void) {
         CHECK_STATUS(MSAE_OK, msae_model_bytes(&desc.model, &bytes, NULL));
         test_fence memory = test_fence_open(bytes, 1);
         CHECK(msae_model_init_in(&model, &desc.model, memory.memory, bytes - 1, NULL) != MSAE_OK);
+        CHECK(msae_model_init_in(&model, &desc.model, NULL, bytes, NULL) != MSAE_OK);
+        desc.model.nesting_start = N + 1;
+        CHECK_STATUS(MSAE_ERROR_ARGUMENT,
+                     msae_model_init_in(&model, &desc.model, memory.memory, bytes, NULL));
+        CHECK(model.encoder == NULL && model.n_latents == 0);
+        desc.model.nesting_start = 0;
         if (CHECK_STATUS(MSAE_OK,
                          msae_model_init_in(&model, &desc.model, memory.memory, bytes, NULL)) &&
             CHECK_STATUS(MSAE_OK, msae_model_init(&other, &desc.model, NULL))) {
@@ -355,6 +387,22 @@ static void model_in_the_callers_memory(void) {
         }
         test_fence_close(&memory);
     }
+}
+
+/* An allocator without a free, as an arena has it: nothing is given back, to nobody. */
+static void memory_that_is_never_freed(void) {
+    test_heap heap = {0, 0, 0, 0, 0};
+    msae_model_desc desc = test_desc(&test_recipes[0], D, N).model;
+    msae_model model;
+    desc.allocator = test_heap_allocator(&heap);
+    desc.allocator.free = NULL;
+    if (!CHECK_STATUS(MSAE_OK, msae_model_init(&model, &desc, NULL))) return;
+    void *memory = model.memory;
+    const size_t bytes = heap.bytes;
+    CHECK(heap.allocations == 1 && bytes > 0);
+    msae_model_free(&model);
+    CHECK(heap.bytes == bytes && model.memory == NULL);
+    free(memory);
 }
 
 static void workspace_is_as_large_as_it_says(void) {
@@ -452,6 +500,10 @@ static void defaults_of_a_model(void) {
     CHECK_STATUS(MSAE_OK, msae_model_desc_resolve(&desc, &resolved, levels, weights, NULL));
     CHECK(resolved.recipe == MSAE_RECIPE_MSAE_UW && resolved.activation == MSAE_ACTIVATION_RELU);
     CHECK(levels[0] == 64 && resolved.n_levels == 5 && levels[4] == 1000);
+    desc.nesting = levels; /* no list without a length */
+    CHECK_STATUS(MSAE_OK, msae_model_desc_resolve(&desc, &resolved, NULL, NULL, NULL));
+    CHECK(resolved.n_levels == 5);
+    desc.nesting = NULL;
 
     desc.recipe = MSAE_RECIPE_MSAE_RW;
     CHECK_STATUS(MSAE_OK, msae_model_desc_resolve(&desc, &resolved, levels, weights, NULL));
@@ -517,7 +569,7 @@ static void expect_bad_desc(const char *what, const msae_model_desc *desc) {
 
 static void descriptors_that_make_no_sense(void) {
     static const float weights[4] = {1, 0.5f, 0, 2}, negative[4] = {1, -1, 1, 1};
-    static const float zeros[4] = {0, 0, 0, 0};
+    static const float zeros[4] = {0, 0, 0, 0}, too_large[4] = {3e38f, 3e38f, 1, 1};
     const float not_a_number[4] = {1, NAN, 1, 1}, infinite[4] = {1, INFINITY, 1, 1};
     static const size_t list[4] = {2, 4, 8, 16}, beyond[4] = {2, 4, 8, 21};
     static const size_t falling[4] = {2, 8, 4, 16}, equal[4] = {2, 4, 4, 16};
@@ -550,7 +602,9 @@ static void descriptors_that_make_no_sense(void) {
     BAD(good, desc.nesting_start = 21);
     BAD(good, desc.soft_cap = -1);
     BAD(good, desc.soft_cap = NAN);
+    BAD(good, desc.soft_cap = INFINITY);
     BAD(good, desc.threshold = NAN);
+    BAD(good, desc.threshold = INFINITY);
     BAD(good, desc.parallel.workers = MSAE_MAX_WORKERS + 1);
     BAD(good, desc.level_weights = weights);
     BAD(nested, desc.nesting = beyond);
@@ -564,6 +618,7 @@ static void descriptors_that_make_no_sense(void) {
     BAD(nested, desc.level_weights = zeros);
     BAD(nested, desc.level_weights = not_a_number);
     BAD(nested, desc.level_weights = infinite);
+    BAD(nested, desc.level_weights = too_large);
     BAD(good, (desc.recipe = MSAE_RECIPE_TOPK, desc.k = 21));
     BAD(good, (desc.recipe = MSAE_RECIPE_BATCHTOPK, desc.k = 21));
     BAD(good, (desc.recipe = MSAE_RECIPE_RELU, desc.activation = MSAE_ACTIVATION_ABS));
@@ -574,13 +629,46 @@ static void descriptors_that_make_no_sense(void) {
 /* Products of sizes that no memory holds are errors, not small numbers. */
 static void sizes_that_overflow(void) {
     static const size_t sizes[][2] = {
-        {SIZE_MAX, 3}, {SIZE_MAX / 2, 3}, {SIZE_MAX / 4, 1}, {SIZE_MAX >> 24, (size_t)1 << 31}};
+        {SIZE_MAX, 3},
+        {SIZE_MAX / 2, 3},
+        {SIZE_MAX / 4, 1},
+        {SIZE_MAX >> 24, (size_t)1 << 31},
+        {UINT32_MAX, UINT32_MAX - 1},
+    };
     for (size_t i = 0; i < COUNT(sizes); i++) {
         msae_model_desc desc = plain(sizes[i][0], sizes[i][1]);
         msae_model model;
         test_note("d %zu, n %zu", sizes[i][0], sizes[i][1]);
         CHECK(msae_model_init(&model, &desc, NULL) != MSAE_OK);
     }
+}
+
+/* The same of data: more columns than memory has bytes, though it has no rows. */
+static void data_of_impossible_width(void) {
+    static const size_t widths[] = {SIZE_MAX / 4, SIZE_MAX / 8, SIZE_MAX};
+    float mean = 0, scale = 0, median = 0;
+    for (size_t i = 0; i < COUNT(widths); i++) {
+        msae_data data = msae_data_view(&mean, 0, widths[i]);
+        msae_metrics metrics;
+        test_note("%zu columns", widths[i]);
+        CHECK_STATUS(MSAE_ERROR_MEMORY,
+                     msae_data_statistics(&data, MSAE_SCALING_RMS, 0, NULL, &mean, &scale, NULL));
+        CHECK_STATUS(MSAE_ERROR_MEMORY,
+                     msae_data_geometric_median(&data, NULL, 1, 0, NULL, &median, NULL));
+        CHECK_STATUS(MSAE_ERROR_MEMORY,
+                     msae_measure(&mean, &mean, &mean, 0, widths[i], 1, NULL, &metrics, NULL));
+    }
+}
+
+/* A message that is too long for its place ends within it. */
+static void texts_are_cut(void) {
+    char place[8];
+    msae__text text = msae__text_in(place, 6);
+    memset(place + 6, 'x', 2);
+    msae__put(&text, "abc");
+    msae__put_number(&text, 12345);
+    msae__put(&text, "d");
+    CHECK(strcmp(place, "abc12") == 0 && place[6] == 'x');
 }
 
 static void every_status_and_name(void) {
@@ -594,6 +682,22 @@ static void every_status_and_name(void) {
     CHECK(msae_recipe_from_name("msae") == MSAE_RECIPE_COUNT);
     CHECK(msae_recipe_from_name("") == MSAE_RECIPE_COUNT);
     CHECK(strcmp(msae_simd_name(MSAE_SIMD_AVX2), "avx2") == 0);
+    for (int dtype = 0; dtype < MSAE_DTYPE_COUNT; dtype++) {
+        CHECK(msae_dtype_bytes((msae_dtype)dtype) > 0);
+        CHECK(strcmp(msae_dtype_name((msae_dtype)dtype), "unknown") != 0);
+    }
+    CHECK(msae_dtype_bytes(MSAE_DTYPE_COUNT) == 0);
+    CHECK(strcmp(msae_loss_name(MSAE_LOSS_COSINE), "cosine") == 0);
+    CHECK(strcmp(msae_schedule_name(MSAE_SCHEDULE_CONSTANT), "constant") == 0);
+    CHECK(strcmp(msae_scaling_name(MSAE_SCALING_PAPER), "paper") == 0);
+    static const char *unknown[6];
+    unknown[0] = msae_simd_name(MSAE_SIMD_COUNT);
+    unknown[1] = msae_recipe_name(MSAE_RECIPE_COUNT);
+    unknown[2] = msae_dtype_name(MSAE_DTYPE_COUNT);
+    unknown[3] = msae_loss_name(MSAE_LOSS_COUNT);
+    unknown[4] = msae_schedule_name(MSAE_SCHEDULE_COUNT);
+    unknown[5] = msae_scaling_name(MSAE_SCALING_COUNT);
+    for (size_t i = 0; i < COUNT(unknown); i++) CHECK(strcmp(unknown[i], "unknown") == 0);
     CHECK(msae_simd_available(MSAE_SIMD_SCALAR));
     CHECK(!msae_simd_available(MSAE_SIMD_COUNT));
 }
@@ -626,9 +730,11 @@ int main(void) {
     RUN(nan_and_infinity_are_refused);
     RUN(edited_and_foreign_codes);
     RUN(levels_that_do_not_exist);
+    RUN(many_codes);
     RUN(smallest_sizes);
     RUN(inference_allocates_nothing);
     RUN(model_in_the_callers_memory);
+    RUN(memory_that_is_never_freed);
     RUN(workspace_is_as_large_as_it_says);
     RUN(workspace_stops_growing);
     RUN(freed_models_are_zero);
@@ -637,6 +743,8 @@ int main(void) {
     RUN(initial_weights);
     RUN(descriptors_that_make_no_sense);
     RUN(sizes_that_overflow);
+    RUN(data_of_impossible_width);
+    RUN(texts_are_cut);
     RUN(every_status_and_name);
     RUN(forced_paths);
     return test_finish();

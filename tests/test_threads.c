@@ -1,4 +1,43 @@
-/* The same bits for every number of workers and every order of the tasks. */
+/* The same bits for every number of workers and every order of the tasks; and a pool that cannot be
+   made. */
+#define _POSIX_C_SOURCE 200809L
+
+#include <pthread.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+/* What a pool asks the system for, with failures on request. */
+static size_t threads_left = SIZE_MAX, blocks_held;
+static int heap_fails, cores_unknown;
+
+static inline int limited_create(pthread_t *thread, const pthread_attr_t *attributes,
+                                 void *(*start)(void *), void *argument) {
+    if (threads_left == 0) return 11; /* as a system does that has no more */
+    threads_left--;
+    return pthread_create(thread, attributes, start, argument);
+}
+
+static inline void *limited_malloc(size_t bytes) {
+    void *memory = heap_fails ? NULL : malloc(bytes);
+    blocks_held += memory != NULL;
+    return memory;
+}
+
+static inline void counted_free(void *memory) {
+    blocks_held -= memory != NULL;
+    free(memory);
+}
+
+static inline long counted_cores(int name) {
+    return cores_unknown ? -1 : sysconf(name);
+}
+
+#define pthread_create limited_create
+#define sysconf counted_cores
+#define MSAE_MALLOC(bytes) limited_malloc(bytes)
+#define MSAE_REALLOC(memory, bytes) realloc(memory, bytes)
+#define MSAE_FREE(memory) counted_free(memory)
 #include "test.h"
 
 /* More rows and latents than any tile holds, and no multiple of one. */
@@ -203,11 +242,66 @@ static void pool_of_every_core(void) {
     CHECK(workers >= 1 && workers <= MSAE_MAX_WORKERS);
     msae_pool_free(pool);
     msae_pool_free(NULL);
+    cores_unknown = 1; /* then the caller works alone */
+    CHECK_STATUS(MSAE_OK, msae_pool_create(&pool, 0, NULL));
+    cores_unknown = 0;
+    CHECK(msae_pool_parallel(pool).workers == 1);
+    msae_pool_free(pool);
+}
+
+/* Without memory or threads there is no pool; threads that did start have ended, and their memory
+   is given back. */
+static void pools_that_cannot_be_made(void) {
+    const size_t before = blocks_held;
+    msae_pool *pool = (msae_pool *)&pool;
+    msae_error error;
+    heap_fails = 1;
+    CHECK_STATUS(MSAE_ERROR_MEMORY, msae_pool_create(&pool, 4, &error));
+    heap_fails = 0;
+    CHECK(pool == NULL && error.code == MSAE_ERROR_MEMORY);
+    for (size_t started = 0; started < 4; started++) {
+        test_note("%zu threads", started);
+        threads_left = started;
+        pool = (msae_pool *)&pool;
+        memset(&error, 0, sizeof error);
+        CHECK_STATUS(MSAE_ERROR_MEMORY, msae_pool_create(&pool, 5, &error));
+        CHECK(pool == NULL && threads_left == 0 && strstr(error.message, "thread"));
+        CHECK(blocks_held == before);
+    }
+    threads_left = SIZE_MAX;
+    CHECK_STATUS(MSAE_OK, msae_pool_create(&pool, 5, NULL));
+    CHECK(blocks_held == before + 1);
+    msae_pool_free(pool);
+    CHECK(blocks_held == before);
+}
+
+/* A hook that does not say how many workers it has counts as one. */
+static void hook_without_workers(void) {
+    size_t one = 1;
+    msae_model_desc desc;
+    msae_model model;
+    memset(&desc, 0, sizeof desc);
+    desc.n_inputs = 3;
+    desc.n_latents = 300;
+    CHECK_STATUS(MSAE_OK, msae_model_init(&model, &desc, NULL));
+    const size_t alone = msae_workspace_bytes(&model, 8);
+    msae_model_free(&model);
+    desc.parallel.parallel_for = run_backwards;
+    desc.parallel.user = &one;
+    CHECK_STATUS(MSAE_OK, msae_model_init(&model, &desc, NULL));
+    CHECK(msae_workspace_bytes(&model, 8) == alone);
+    msae_model_free(&model);
+    desc.parallel.workers = 2;
+    CHECK_STATUS(MSAE_OK, msae_model_init(&model, &desc, NULL));
+    CHECK(msae_workspace_bytes(&model, 8) > alone);
+    msae_model_free(&model);
 }
 
 int main(void) {
     RUN(pool_runs_every_task_once);
     RUN(pool_of_every_core);
+    RUN(pools_that_cannot_be_made);
+    RUN(hook_without_workers);
     RUN(every_recipe_on_the_best_path);
     RUN(every_recipe_on_the_scalar_path);
     return test_finish();

@@ -73,6 +73,66 @@ static void two_halves_are_one_step(void) {
     free(x);
 }
 
+/* There is nothing to step along before the first half, after the second, and after a failure. */
+static void updates_without_gradients(void) {
+    float *x = test_random_floats(1, ROWS * D, 1);
+    msae_data data = msae_data_view(x, ROWS, D);
+    msae_trainer trainer, before;
+    if (!open_trainer(&trainer, &test_recipes[0]) || !open_trainer(&before, &test_recipes[0])) {
+        return;
+    }
+    CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_train_update(&trainer, NULL, NULL));
+    CHECK_STATUS(MSAE_OK, msae_train_gradients(&trainer, &data, NULL, ROWS, NULL, NULL));
+    CHECK(msae_train_gradients(&trainer, &data, NULL, ROWS + 1, NULL, NULL) != MSAE_OK);
+    CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_train_update(&trainer, NULL, NULL));
+    CHECK(same_trainers(&trainer, &before));
+    CHECK_STATUS(MSAE_OK, msae_train_step(&trainer, x, ROWS, NULL, NULL));
+    CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_train_update(&trainer, NULL, NULL));
+    CHECK(trainer.step == 1);
+    msae_trainer_free(&trainer);
+    msae_trainer_free(&before);
+    free(x);
+}
+
+/* Decoder rows stay unit, so a gradient along them is no gradient at all, to rounding. */
+static void gradients_along_the_decoder(void) {
+    float *x = test_random_floats(1, ROWS * D, 1);
+    msae_data data = msae_data_view(x, ROWS, D);
+    FOR_EACH_PATH(simd) {
+        msae_trainer trainer;
+        msae_step_stats stats;
+        msae_train_desc desc = desc_of(&test_recipes[0]);
+        desc.model.simd = simd;
+        test_note("%s", msae_simd_name(simd));
+        if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL))) break;
+        CHECK_STATUS(MSAE_OK, msae_train_step(&trainer, x, ROWS, NULL, NULL));
+        CHECK_STATUS(MSAE_OK, msae_train_gradients(&trainer, &data, NULL, ROWS, &stats, NULL));
+        memset(trainer.grad.encoder, 0, N * D * sizeof(float));
+        memset(trainer.grad.pre_bias, 0, D * sizeof(float));
+        memset(trainer.grad.latent_bias, 0, N * sizeof(float));
+        for (size_t i = 0; i < N * D; i++) trainer.grad.decoder[i] = 7 * trainer.model.decoder[i];
+        CHECK_STATUS(MSAE_OK, msae_train_update(&trainer, &stats, NULL));
+        CHECK(stats.grad_norm <= 0.05); /* of 7 sqrt(N) */
+        msae_trainer_free(&trainer);
+    }
+    free(x);
+}
+
+/* Under cosine a row whose reconstruction is zero has no loss, forward alone as well. */
+static void zero_reconstructions_without_backward(void) {
+    float *x = test_random_floats(1, ROWS * D, 1);
+    msae_data data = msae_data_view(x, ROWS, D);
+    msae_trainer trainer;
+    msae_step_stats stats;
+    if (!open_trainer(&trainer, &test_recipes[3])) return;
+    for (size_t j = 0; j < N; j++) trainer.model.latent_bias[j] = -1e3f;
+    CHECK_STATUS(MSAE_OK,
+                 msae_train_forward(&trainer, &data, NULL, ROWS, NULL, NULL, &stats, NULL));
+    CHECK(stats.rows_left_out == ROWS && stats.loss == 0 && stats.l0 == 0);
+    msae_trainer_free(&trainer);
+    free(x);
+}
+
 /* What a caller adds to the gradient between the halves goes into the update. */
 static void gradients_from_elsewhere(void) {
     float *x = test_random_floats(1, ROWS * D, 1);
@@ -197,6 +257,11 @@ static void threshold_of_batchtopk(void) {
             if (step > 1) want = 0.99 * want + 0.01 * (double)smallest;
             CHECK(fabs((double)trainer.model.threshold - want) <= 1e-6);
         }
+        /* a batch that keeps nothing says nothing of the threshold */
+        for (size_t j = 0; j < N; j++) trainer.model.latent_bias[j] = -1e3f;
+        const float threshold = trainer.model.threshold;
+        CHECK_STATUS(MSAE_OK, msae_train_step(&trainer, x, ROWS, NULL, NULL));
+        CHECK(trainer.model.threshold == threshold);
         msae_trainer_free(&trainer);
     }
     free(x);
@@ -356,6 +421,27 @@ static void dead_latents_are_counted(void) {
     free(x);
 }
 
+/* Counts of a full window stand until the next one is full. */
+static void dead_latents_of_full_windows(void) {
+    msae_trainer trainer;
+    msae_step_stats stats;
+    msae_train_desc desc = test_desc(&test_recipes[8], 2, 3);
+    const float x[2] = {1, 0.5f};
+    desc.lr = 1e-12f;
+    if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL))) return;
+    for (size_t j = 0; j < 3; j++) trainer.model.latent_bias[j] = j == 1 ? -100.0f : 100.0f;
+    for (size_t step = 1; step <= 2002; step++) {
+        test_note("step %zu", step);
+        CHECK_STATUS(MSAE_OK, msae_train_step(&trainer, x, 1, &stats, NULL));
+        CHECK(stats.dead_latents == (step < 2000 ? 1 : 2));
+        if (step == 1000) { /* the next window has one alive */
+            trainer.model.latent_bias[0] = trainer.model.latent_bias[2] = -100;
+            trainer.model.latent_bias[1] = 100;
+        }
+    }
+    msae_trainer_free(&trainer);
+}
+
 /* ---------------------------------------------------------------------------------------------
    Schedules, batches, whole runs
    ------------------------------------------------------------------------------------------ */
@@ -409,6 +495,23 @@ static void cosine_schedule(void) {
         }
     }
     msae_trainer_free(&trainer);
+}
+
+/* Where a run goes on beyond its epochs or has but one, factors stay within the schedule's. */
+static void beyond_the_last_epoch(void) {
+    for (int schedule = MSAE_SCHEDULE_PUBLISHED; schedule < MSAE_SCHEDULE_COUNT; schedule++) {
+        for (size_t epochs = 1; epochs < 4; epochs++) {
+            msae_trainer trainer;
+            test_note("%s, %zu epochs", msae_schedule_name((msae_schedule)schedule), epochs);
+            open_run(&trainer, (msae_schedule)schedule, epochs);
+            msae_train_schedule(&trainer, epochs + 2, 0, 0);
+            const double want = schedule == MSAE_SCHEDULE_COSINE     ? 0.1
+                                : schedule == MSAE_SCHEDULE_CONSTANT ? 1
+                                                                     : 0;
+            CHECK(fabs((double)trainer.lr_factor - want) <= 1e-6);
+            msae_trainer_free(&trainer);
+        }
+    }
 }
 
 static void the_factor_scales_the_learning_rate(void) {
@@ -593,6 +696,9 @@ static void data_without_rows(void) {
     CHECK(msae_data_geometric_median(&bad, NULL, 1, 1, NULL, mean, NULL) != MSAE_OK);
     if (!open_trainer(&trainer, &test_recipes[0])) return;
     CHECK(msae_fit(&trainer, &none, NULL, NULL, NULL) != MSAE_OK);
+    none.cols = D - 1;
+    CHECK_STATUS(MSAE_ERROR_SHAPE, msae_train_statistics(&trainer, &none, NULL));
+    CHECK(!trainer.has_statistics);
     msae_trainer_free(&trainer);
 }
 
@@ -621,6 +727,20 @@ static void geometric_median(void) {
                                                      0, NULL, median, NULL));
     CHECK(test_same(trainer.model.pre_bias, median, 2) && median[0] < -0.1f);
     msae_trainer_free(&trainer);
+
+    /* a row right where the iteration stands does not pull, and only such rows end it */
+    const float around[3 * 2] = {-1, -1, 0, 0, 1, 1}, same[2 * 2] = {3, 4, 3, 4};
+    data = msae_data_view(around, 3, 2);
+    CHECK_STATUS(MSAE_OK, msae_data_geometric_median(&data, NULL, 1, 0, NULL, median, NULL));
+    CHECK(median[0] == 0 && median[1] == 0);
+    data = msae_data_view(same, 2, 2);
+    CHECK_STATUS(MSAE_OK, msae_data_geometric_median(&data, NULL, 1, 0, NULL, median, NULL));
+    CHECK(median[0] == 3 && median[1] == 4);
+    /* a corner of 120 degrees is its own median, which the iteration nears ever more slowly */
+    const float corner[3 * 2] = {0, 0, 1e4f, 0, -5e3f, 8660.254f};
+    data = msae_data_view(corner, 3, 2);
+    CHECK_STATUS(MSAE_OK, msae_data_geometric_median(&data, NULL, 1, 0, NULL, median, NULL));
+    CHECK(hypot((double)median[0], (double)median[1]) < 100 && median[1] > 0);
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -710,12 +830,25 @@ static void descriptors_that_make_no_sense(void) {
     BAD(desc.lr = NAN);
     BAD(desc.lr = INFINITY);
     BAD(desc.beta1 = 1);
+    BAD(desc.beta1 = -0.5f);
     BAD(desc.beta2 = 1.5f);
+    BAD(desc.beta2 = -0.5f);
     BAD(desc.eps = -2);
+    BAD(desc.eps = INFINITY);
     BAD(desc.weight_decay = -0.5f);
+    BAD(desc.weight_decay = INFINITY);
     BAD(desc.clip = NAN);
+    BAD(desc.clip = -0.5f);
     BAD(desc.sparse_weight = NAN);
+    BAD(desc.sparse_weight = INFINITY);
+    BAD(desc.sparse_weight = 0.1f); /* topk has none */
     BAD(desc.bandwidth = -1);
+    BAD(desc.bandwidth = INFINITY);
+    BAD(desc.batch = SIZE_MAX / 3);
+    BAD(desc.batch = SIZE_MAX / 256);
+#if SIZE_MAX > UINT32_MAX
+    BAD((desc.batch = (size_t)UINT32_MAX + 1, desc.model.k = 1));
+#endif
     BAD(desc.loss = MSAE_LOSS_COUNT);
     BAD(desc.schedule = MSAE_SCHEDULE_COUNT);
     BAD(desc.scaling = MSAE_SCALING_COUNT);
@@ -750,6 +883,12 @@ static void trainer_in_the_callers_memory(void) {
         CHECK_STATUS(MSAE_OK, msae_trainer_bytes(&desc, &bytes, NULL));
         unsigned char *block = (unsigned char *)test_alloc(bytes + 1);
         CHECK(msae_trainer_init_in(&lent, &desc, block + 1, bytes - 1, NULL) != MSAE_OK);
+        CHECK(msae_trainer_init_in(&lent, &desc, NULL, bytes, NULL) != MSAE_OK);
+        desc.lr = -1;
+        CHECK_STATUS(MSAE_ERROR_ARGUMENT,
+                     msae_trainer_init_in(&lent, &desc, block + 1, bytes, NULL));
+        CHECK(lent.memory == NULL && lent.model.encoder == NULL);
+        desc.lr = 0.01f;
         if (CHECK_STATUS(MSAE_OK, msae_trainer_init_in(&lent, &desc, block + 1, bytes, NULL))) {
             for (int i = 0; i < 2; i++) {
                 CHECK_STATUS(MSAE_OK, msae_train_step(&own, x, ROWS, NULL, NULL));
@@ -865,8 +1004,13 @@ int main(void) {
     RUN(a_loss_that_is_no_number_is_refused);
     RUN(activity_counts_once_a_step);
     RUN(dead_latents_are_counted);
+    RUN(dead_latents_of_full_windows);
+    RUN(updates_without_gradients);
+    RUN(gradients_along_the_decoder);
+    RUN(zero_reconstructions_without_backward);
     RUN(epoch_schedules);
     RUN(cosine_schedule);
+    RUN(beyond_the_last_epoch);
     RUN(the_factor_scales_the_learning_rate);
     RUN(every_row_once_an_epoch);
     RUN(every_order_is_as_likely);
