@@ -54,7 +54,11 @@ help: ## this list
 demo: $(BUILD)/msae ## trains on word vectors and shows the concepts found, in under a minute
 	@sh examples/demo.sh $(BUILD)/msae $(BUILD)
 
-test: all tests ## builds and runs the tests
+# Compiling is most of the tests' time, so that it takes all cores unless -j says how many.
+JOBS := $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1))
+
+test: ## builds and runs the tests
+	@$(MAKE) --no-print-directory $(JOBS) all tests
 	@sh tests/run.sh $(BUILD)
 
 tests: $(TESTS) $(REPLAYS) $(BUILD)/fuzz/seeds.made ## builds the tests without running them
@@ -122,7 +126,7 @@ FUZZ_PARTS := $(wildcard tests/fuzz/*.h tests/fuzz/*.txt examples/tool/*) msae.h
 
 $(BUILD)/fuzz/replay/%: tests/fuzz/fuzz_%.c tests/fuzz/replay.c $(FUZZ_PARTS)
 	@mkdir -p $(@D)
-	$(C99) -o $@ $< tests/fuzz/replay.c $(LDFLAGS) $(LIBS)
+	$(C99) -O0 -o $@ $< tests/fuzz/replay.c $(LDFLAGS) $(LIBS) # compiling is most of a replay
 
 FUZZ_FLAGS := -std=c99 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
     -fsanitize-coverage-ignorelist=tests/fuzz/uncounted.txt
