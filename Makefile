@@ -10,6 +10,8 @@ CFLAGS ?= -O2 -Wall -Wextra
 BENCH_DATA ?= $(wildcard ../shared/clip/train_f16.npy)
 BENCH_FLAGS ?=
 PYTHON ?= /usr/bin/python3
+# For portability: full or quick (one of each kind).
+LEVEL ?= full
 CXXFLAGS ?= $(CFLAGS)
 
 # The C++ compiler that goes with the C compiler, unless one is named.
@@ -37,7 +39,7 @@ ifneq ($(shell command -v $(firstword $(CXX)) 2>/dev/null),)
 EXAMPLES += $(BUILD)/examples/cpp
 endif
 
-.PHONY: all help demo test tests golden benches bench bench-peers install uninstall clean
+.PHONY: all help demo test tests golden portability benches bench bench-peers install uninstall clean
 .DELETE_ON_ERROR:
 
 all: $(BUILD)/msae $(EXAMPLES) ## the tool and the examples (default)
@@ -55,6 +57,9 @@ tests: $(TESTS) ## builds the tests without running them
 
 golden: $(BUILD)/tests/test_golden ## compares with the vectors in the folder GOLDEN
 	@$(BUILD)/tests/test_golden $(GOLDEN)
+
+portability: ## every compiler, option, processor and system that can be had here; LEVEL=quick for some
+	@BUILD=$(BUILD) bash tests/portability.sh $(LEVEL)
 
 benches: $(BENCHES) ## builds the benchmarks without running them
 
