@@ -109,7 +109,7 @@ target() {
 }
 
 # check "TEST .." "RUNNER .." COMPILER ..: builds the tests, two at once, and runs them one by one.
-# What comes after -- is put behind the source, where libraries belong.
+# What comes after -- is put behind the source, where libraries belong. (.exe is for Windows.)
 check() {
     local tests=$1 runner=$2 test arguments
     local compile=() libraries=(-lm)
@@ -119,13 +119,13 @@ check() {
         shift
     done
     [ $# -gt 0 ] && shift && libraries+=("$@")
-    printf '%s\n' $tests | xargs -P 2 -I @ "${compile[@]}" -I. tests/test_@.c -o "$dir/@" \
+    printf '%s\n' $tests | xargs -P 2 -I @ "${compile[@]}" -I. tests/test_@.c -o "$dir/@.exe" \
         "${libraries[@]}" || return 1
     for test in $tests; do
         arguments=()
         [ "$test" = golden ] && arguments=("${golden[@]}")
         echo "== $test"
-        $runner "$dir/$test" "${arguments[@]}" || return 1
+        $runner "$dir/$test.exe" "${arguments[@]}" || return 1
     done
 }
 
@@ -134,7 +134,7 @@ check_models() {
     mkdir -p "$dir/here" "$dir/there"
     gcc -std=c99 -O2 -I. tests/test_locale.c -o "$dir/native" -lm -lpthread || return 1
     "$dir/native" "$dir/here" || return 1
-    $1 "$dir/locale" "$dir/there" && diff -r "$dir/here" "$dir/there"
+    $1 "$dir/locale.exe" "$dir/there" && diff -r "$dir/here" "$dir/there"
 }
 
 # check_foreign "TEST .." "RUNNER .." COMPILER ..: check, and the files it writes.
