@@ -10,6 +10,10 @@ CFLAGS ?= -O2 -Wall -Wextra
 BENCH_DATA ?= $(wildcard ../shared/clip/train_f16.npy)
 BENCH_FLAGS ?=
 PYTHON ?= /usr/bin/python3
+# For portability: full or quick (one of each kind).
+LEVEL ?= full
+# How often make kills ends a training run.
+KILLS ?= 20
 CXXFLAGS ?= $(CFLAGS)
 # What make fuzz runs (names of tests/fuzz/fuzz_NAME.c), how often each, and with which clang.
 TARGETS ?= $(FUZZ_TARGETS)
@@ -43,7 +47,8 @@ ifneq ($(shell command -v $(firstword $(CXX)) 2>/dev/null),)
 EXAMPLES += $(BUILD)/examples/cpp
 endif
 
-.PHONY: all help demo test tests fuzz golden coverage benches bench bench-peers install uninstall clean
+.PHONY: all help demo test tests fuzz kills golden portability coverage trust
+.PHONY: benches bench bench-peers install uninstall clean
 .DELETE_ON_ERROR:
 
 all: $(BUILD)/msae $(EXAMPLES) ## the tool and the examples (default)
@@ -87,6 +92,20 @@ coverage: ## lines and branches of msae.h that the tests reach (gcc, gcovr; some
 	@echo
 	@sed -n '/^lines\|^branches/p' $(COVERAGE)/summary.txt
 	@echo "uncovered: $(COVERAGE)/branches.txt, $(COVERAGE)/html/index.html"
+
+portability: ## every compiler, option, processor and system that can be had here; LEVEL=quick for some
+	@BUILD=$(BUILD) bash tests/portability.sh $(LEVEL)
+
+kills: $(BUILD)/msae ## kills training KILLS times while it writes checkpoints, and resumes it
+	@sh tests/kill.sh $(BUILD)/msae $(KILLS)
+
+# About three hours on two cores; its parts can be run one by one.
+trust: ## all that is measured of what can be trusted: test, portability, coverage, kills, fuzz
+	@$(MAKE) --no-print-directory test
+	@$(MAKE) --no-print-directory portability LEVEL=full
+	@$(MAKE) --no-print-directory coverage
+	@$(MAKE) --no-print-directory kills KILLS=500
+	@$(MAKE) --no-print-directory fuzz RUNS=20000000
 
 benches: $(BENCHES) ## builds the benchmarks without running them
 
