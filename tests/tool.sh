@@ -5,7 +5,7 @@
 #     sh tests/tool.sh build/msae
 msae=${1:?usage: tests/tool.sh MSAE}
 folder=$(mktemp -d) || exit 1
-trap 'rm -rf "$folder"' EXIT
+trap 'umount "$folder/out" 2>/dev/null; rm -rf "$folder"' EXIT
 out=$folder/out # where outputs would go; empty unless a case is about them
 mkdir "$out"
 passed=0
@@ -422,6 +422,28 @@ until_it_fits() {
 until_it_fits encode "$model" "$data" -o "$out/file"
 until_it_fits decode "$model" "$codes" -o "$out/file"
 until_it_fits name "$model" "$other" --words "$words" -o "$out/file"
+
+# A disk that is really full: a file system of so many pages, where one may be mounted.
+if mount -t tmpfs -o size=4k tmpfs "$out" 2>/dev/null; then
+    pages=1
+    while [ $pages -lt 100 ]; do
+        mount -o remount,size=$((4 * pages))k "$out"
+        echo old >"$out/file"
+        # shellcheck disable=SC2086
+        tool train "$data" -o "$folder/m" $small --json --checkpoint "$out/file"
+        [ $status -ne 0 ] || break
+        expect "a disk of $pages pages: status $status, $(ls "$out")" \
+            test $status -eq 1 -a "$(ls "$out")" = file
+        expect "a disk of $pages pages: a line" grep -q "^msae: $out/file: " "$folder/stderr"
+        # the old file, or the last checkpoint that there was room for
+        [ "$(head -c 3 "$out/file")" = old ] || accept info "$out/file"
+        pages=$((pages + 1))
+    done
+    expect "a disk of $pages pages is enough, one is not" test $status -eq 0 -a $pages -gt 1
+    umount "$out"
+else
+    skipped=$((skipped + 1))
+fi
 
 # What was there stays there when a run fails.
 cp "$model" "$folder/kept"
