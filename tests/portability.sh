@@ -310,8 +310,10 @@ fi
 target "uninitialised memory (clang)" "clang sanitizers" \
     check "$some" "" clang -std=c99 -O1 $warnings -DMSAE_NO_SIMD -fsanitize=memory $halt -- \
     -lpthread
-target "data races (clang)" "clang sanitizers" \
-    check threads "" clang -std=c99 -O1 $warnings -fsanitize=thread $halt -- -lpthread
+if is_full; then # minutes
+    target "data races (clang)" "clang sanitizers" \
+        check threads "" clang -std=c99 -O1 $warnings -fsanitize=thread $halt -- -lpthread
+fi
 target "valgrind" "gcc valgrind" \
     check "golden files" "valgrind -q --error-exitcode=9 --leak-check=full" \
     gcc -std=c99 -O1 -g $warnings -- -lpthread
