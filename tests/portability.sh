@@ -4,8 +4,8 @@
 #     tests/portability.sh [quick|full]     quick takes one of each kind
 #     tests/portability.sh --packages       the Debian packages that all of it needs
 # A line for each target: passed, FAILED (with the end of its output) or what it lacks; the last one
-# counts them. From the repository's root; BUILD is the output folder, ONLY a part of the names of the
-# targets to run.
+# counts them. From the repository's root; BUILD is the output folder, ONLY a part of the names of
+# the targets to run.
 # shellcheck disable=SC2086 # lists of options, of tests and of needs are split where they are used
 set -uo pipefail
 
