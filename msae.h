@@ -67,6 +67,7 @@
        MSAE_NO_ANALYSIS      no metrics and no naming
        MSAE_NO_SIMD          scalar kernels only, several times slower
        MSAE_USE_PTHREADS     brings msae_pool, a small thread pool for the parallel hook
+                             (gcc and clang, for their atomics)
        MSAE_USE_CBLAS        matrix products through cblas_sgemm (a single-threaded one is best)
        MSAE_FORCE_AVX2       AVX2 under MinGW GCC too, whose stack is not aligned for it
        MSAE_ASSERT           instead of assert, which guards against misuse by the program
@@ -4380,7 +4381,7 @@ static float msae__default_float(float given, float value) {
 MSAE_API msae_status msae_train_desc_resolve(const msae_train_desc *desc, msae_train_desc *resolved,
                                              msae_error *error) {
     msae_train_desc r = *desc;
-    const float numbers[] = {r.lr,   r.beta1,         r.beta2,    r.eps,
+    const float numbers[] = {r.lr,   r.beta1,         r.beta2,     r.eps,
                              r.clip, r.sparse_weight, r.bandwidth, r.weight_decay};
     size_t entries;
     msae_status status = msae_model_desc_resolve(&desc->model, &r.model, NULL, NULL, error);

@@ -5,6 +5,10 @@
 
 #include <float.h>
 
+#ifndef FLT_EVAL_METHOD /* tcc does not say it */
+#define FLT_EVAL_METHOD 0
+#endif
+
 enum { TAIL = 70 };
 
 /* ---------------------------------------------------------------------------------------------
