@@ -1081,6 +1081,7 @@ int(fsync)(int);
 #endif
 #elif defined(_WIN32)
 #include <io.h>
+#include <sys/stat.h>
 #ifdef __cplusplus
 extern "C"
 #endif
@@ -6767,13 +6768,23 @@ static msae_status msae__read_all(const msae_reader *reader, const msae_allocato
 }
 
 #ifndef MSAE_NO_STDIO
-static int msae__is_directory(const char *path) {
+typedef enum msae__place { MSAE__NOTHING, MSAE__FILE, MSAE__FOLDER, MSAE__DEVICE } msae__place;
+
+/* What is there; nothing where no such question can be asked. */
+static msae__place msae__place_at(const char *path) {
 #ifdef MSAE__HAS_POSIX
     struct stat info;
-    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+    if (stat(path, &info) != 0) return MSAE__NOTHING;
+    return S_ISREG(info.st_mode) ? MSAE__FILE : S_ISDIR(info.st_mode) ? MSAE__FOLDER : MSAE__DEVICE;
+#elif defined(_WIN32)
+    struct _stat64 info;
+    if (_stat64(path, &info) != 0) return MSAE__NOTHING;
+    return info.st_mode & _S_IFREG   ? MSAE__FILE
+           : info.st_mode & _S_IFDIR ? MSAE__FOLDER
+                                     : MSAE__DEVICE;
 #else
     (void)path;
-    return 0;
+    return MSAE__NOTHING;
 #endif
 }
 
@@ -6794,7 +6805,9 @@ MSAE_API msae_status msae_reader_open(msae_reader *reader, const char *path, msa
     FILE *file;
     int64_t size = -1;
     memset(reader, 0, sizeof *reader);
-    if (msae__is_directory(path)) return msae__fail(error, MSAE_ERROR_IO, "is a directory");
+    if (msae__place_at(path) == MSAE__FOLDER) {
+        return msae__fail(error, MSAE_ERROR_IO, "is a directory");
+    }
     file = fopen(path, "rb");
     if (!file) return msae__fail(error, MSAE_ERROR_IO, "cannot be opened");
     if (msae__seek(file, 0, SEEK_END)) {
@@ -7719,17 +7732,6 @@ static int msae__write_stdio(void *user, const void *bytes, size_t size) {
     return fwrite(bytes, 1, size, (FILE *)user) == size;
 }
 
-/* 1 for devices and the like, which must be written to and never replaced. */
-static int msae__is_special(const char *path) {
-#ifdef MSAE__HAS_POSIX
-    struct stat info;
-    return stat(path, &info) == 0 && !S_ISREG(info.st_mode);
-#else
-    (void)path;
-    return 0;
-#endif
-}
-
 /* Ends the writing of a file; 1 when all of it is with the disk (a device has no disk). */
 static int msae__finish_file(FILE *file, int is_device) {
     int ok = fflush(file) == 0;
@@ -7770,17 +7772,19 @@ static void msae__flush_folder(char *path) {
 }
 
 /* Writes path.tmp, flushes it to the disk and renames it: whatever fails at whatever moment, path
-   is the old file or the new one, and a failure leaves nothing else behind. */
+   is the old file or the new one, and a failure leaves nothing else behind. Devices and the like are
+   written to and never replaced. */
 static msae_status msae__write_file(msae__content content, const void *user, const char *path,
                                     msae_error *error) {
     const size_t length = strlen(path);
-    const int is_device = msae__is_special(path);
+    const msae__place place = msae__place_at(path);
+    const int is_device = place == MSAE__DEVICE;
     const char *target;
     msae_writer to;
     FILE *file;
     char *temporary;
     int ok;
-    if (msae__is_directory(path)) return msae__fail(error, MSAE_ERROR_IO, "is a directory");
+    if (place == MSAE__FOLDER) return msae__fail(error, MSAE_ERROR_IO, "is a directory");
     temporary = (char *)MSAE_MALLOC(length + 5);
     if (!temporary) return msae__fail_memory(error);
     memcpy(temporary, path, length);
