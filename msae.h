@@ -163,9 +163,9 @@
      directly; a symbolic link is replaced by the file.
 
    Not promised:
-   - That a model means anything. Its numbers can be nonsense, huge or chosen to deceive; activations
-     may overflow, which calls report or pass on as Inf (see Numbers). The checksum tells accidents
-     in the header, not intent, and does not cover the weights.
+   - That a model means anything. Its numbers can be nonsense, huge or chosen to deceive; what
+     overflows is refused, or passed on as Inf by msae_decode (see Numbers). The checksum tells
+     accidents in the header, not intent, and does not cover the weights.
    - Anything about data races: training, loading or writing to a model while another thread reads
      it is undefined. Two processes that save to one path at once may lose one of the two files.
    - Anything about wrong arguments of the program itself (sizes, pointers, workspace too small):
@@ -176,14 +176,15 @@
    tensor, 100 MB of header, files within the address space (data) or 2^63 bytes (models, readers).
    Codes number latents with 32 bits.
 
-   Stack, measured with -O2 on x86-64: 12 KB for encoding and decoding, 16 KB for training, 20 KB for
-   evaluation and naming, 24 KB for files; twice that suffices without optimisation. A worker's
+   Stack, measured with -O2 on x86-64: 12 KB for encoding and decoding, 16 KB for training, 20 KB
+   for evaluation and naming, 24 KB for files; twice that suffices without optimisation. A worker's
    thread needs no more.
 
    Changelog
-       0.2.0  checkpoints; readers and writers over callbacks; msae_fit goes on where it stopped, and
-              shuffles each epoch anew from the rows' own order (other orders than 0.1.0 from the
-              second epoch on); files reach the disk before they are renamed
+       0.2.0  checkpoints; readers and writers over callbacks; msae_fit goes on where it stopped,
+              and shuffles each epoch anew from the rows' own order (other orders than 0.1.0 from
+              the second epoch on); files reach the disk before they are renamed; what overflows
+              is refused by name
        0.1.0  first version
 */
 
@@ -1584,8 +1585,8 @@ struct msae_kernels {
                         float deviation, float mean, float *errors);
     /* Reconstructions to G_i = sum_{l >= i} factor_l (r_l - target), in place */
     void (*residuals)(float *levels, size_t count, const float *target, const float *factors);
-    /* Keys are the bits of floats, or integers in the same order. Those with low < key <= high go to
-       out [n + 16], which may be keys, in their order; returns their number and raises *largest to
+    /* Keys are the bits of floats, or integers in the same order. Those with low < key <= high go
+       to out [n + 16], which may be keys, in their order; returns their number and raises *largest to
        the largest of them. */
     size_t (*between)(int32_t *out, const void *keys, size_t n, int32_t low, int32_t high,
                       int32_t *largest);
@@ -3095,7 +3096,7 @@ MSAE_API const char *msae_simd_name(msae_simd simd) {
    ------------------------------------------------------------------------------------------ */
 
 /* The product's blocks. KC: depth of a panel of B that stays in the first-level cache; KC_PANELS of
-   them are packed at a time, so that a block of MC rows of C is finished while it is in the cache. */
+   them are packed at a time, so that a block of MC rows of C is finished while in the cache. */
 #define MSAE__KC 256
 #define MSAE__KC_PANELS 4
 #define MSAE__MC 96
@@ -3147,8 +3148,8 @@ static void msae__product(const msae_kernels *kernels, const float *packed, size
 #endif
 
 /* C = A B^T + bias over the workers. A task computes MSAE__LATENT_BLOCK columns; its first one lies
-   at c + task * c_block. Row-major C has that as MSAE__LATENT_BLOCK and ldc as its columns; training
-   has each block's rows side by side instead. */
+   at c + task * c_block. Row-major C has that as MSAE__LATENT_BLOCK and ldc as its columns;
+   training has each block's rows side by side instead. */
 typedef struct msae__matmul {
     const msae_kernels *kernels;
     const float *a, *b, *bias; /* bias [cols] or NULL */
@@ -3342,9 +3343,9 @@ static size_t msae__cut_room(size_t n) {
     return n + 16;
 }
 
-/* cuts[i] for the k = ks[i] largest of keys [count], all above `lowest`; ks ascending. One histogram
-   finds the bins of all cuts; then only the keys in a cut's own bin are looked into. Where all are
-   kept, the cut is `lowest`. scratch [cut_room(count)]. */
+/* cuts[i] for the k = ks[i] largest of keys [count], all above `lowest`; ks ascending. One
+   histogram finds the bins of all cuts; then only the keys in a cut's own bin are looked into.
+   Where all are kept, the cut is `lowest`. scratch [cut_room(count)]. */
 static void msae__cuts(const msae_kernels *kernels, const int32_t *keys, size_t count,
                        int32_t largest, int32_t lowest, const size_t *ks, size_t levels,
                        msae__cut *cuts, int32_t *scratch) {
@@ -5182,8 +5183,8 @@ static void msae__loss_task(void *context, size_t r, size_t worker) {
     }
 }
 
-/* d loss / d pre-activation of one listed latent, given dz, the part of d loss / d latent that comes
-   through the decoder. z is the latent, relu jumprelu's relu(pre). */
+/* d loss / d pre-activation of one listed latent, given dz, the part of d loss / d latent that
+   comes through the decoder. z is the latent, relu jumprelu's relu(pre). */
 static float msae__activation_gradient(const msae__batch *batch, size_t r, size_t latent, float z,
                                        float relu, float dz, double *threshold_gradient) {
     const struct msae_train_workspace *ws = batch->ws;
@@ -6943,8 +6944,8 @@ static size_t msae__utf8_length(const unsigned char *bytes, size_t left) {
     return length;
 }
 
-/* A JSON string, or the failure `missing`; the bytes between the quotes, escapes as they stand where
-   they are allowed. */
+/* A JSON string, or the failure `missing`; the bytes between the quotes, escapes as they stand
+   where they are allowed. */
 static int msae__parse_string(msae__parser *p, const char *missing, int escapes, const char **text,
                               size_t *length) {
     size_t start;
@@ -7772,8 +7773,8 @@ static void msae__flush_folder(char *path) {
 }
 
 /* Writes path.tmp, flushes it to the disk and renames it: whatever fails at whatever moment, path
-   is the old file or the new one, and a failure leaves nothing else behind. Devices and the like are
-   written to and never replaced. */
+   is the old file or the new one, and a failure leaves nothing else behind. Devices and the like
+   are written to and never replaced. */
 static msae_status msae__write_file(msae__content content, const void *user, const char *path,
                                     msae_error *error) {
     const size_t length = strlen(path);
@@ -7939,15 +7940,14 @@ static double msae__read_float(const char **at, const char *end, int *ok) {
         exponent += down ? -power : power;
         if (power_digits == 0) digits = 0;
     }
-    if (digits == 0 || digits >= 40) {
+    if (mantissa > 0) { /* 0 times an infinite power would be NaN */
+        mantissa = exponent < 0 ? mantissa / pow(10, -exponent) : mantissa * pow(10, exponent);
+    }
+    if (digits == 0 || digits >= 40 || !msae__is_finite_double(mantissa)) {
         *ok = 0;
         return 0;
     }
     *at = s;
-    if (mantissa > 0) { /* 0 times an infinite power would be NaN */
-        mantissa = exponent < 0 ? mantissa / pow(10, -exponent) : mantissa * pow(10, exponent);
-    }
-    if (!msae__is_finite_double(mantissa)) *ok = 0;
     return negative ? -mantissa : mantissa;
 }
 

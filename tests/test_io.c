@@ -1,7 +1,7 @@
 /* A system that fails: every allocation, read, write, seek, flush, close and rename of every
    operation, each in its turn, alone and with all that follow, and short instead of failing. Each
-   time there is a status, nothing is held, no half-written file is left, and the file that was there
-   before is there still (or the new one, whole).
+   time there is a status, nothing is held, no half-written file is left, and the file that was
+   there before is there still (or the new one, whole).
 
    The library's calls are led here by macros around the header. */
 #define _POSIX_C_SOURCE 200809L
@@ -72,7 +72,7 @@ static int sys_fflush(FILE *file) {
     return fails() ? EOF : fflush(file);
 }
 
-/* (What is really on the disk is nothing that a test could see, and waiting for it takes minutes.) */
+/* (What is really on the disk is nothing that a test could see, and to wait for it takes minutes.) */
 static int sys_fsync(int descriptor) {
     return fails() || descriptor < 0 ? -1 : 0;
 }

@@ -1,5 +1,5 @@
-/* Difficult numbers: what is not finite is refused and leaves no trace; what is only very large, very
-   small or all the same is right or refused, never NaN in silence. */
+/* Difficult numbers: what is not finite is refused and leaves no trace; what is only very large,
+   very small or all the same is right or refused, never NaN in silence. */
 #include "test.h"
 
 #include <float.h>
@@ -459,8 +459,8 @@ static void scales_beyond_float_are_refused(void) {
     }
 }
 
-/* Without scaling, whatever comes in: a step is refused and changes nothing, or it is finite and has
-   something to learn from. */
+/* Without scaling, whatever comes in: a step is refused and changes nothing, or it is finite and
+   has something to learn from. */
 static void rows_as_they_come(void) {
     static float x[SET * D];
     FOR_EACH_PATH(simd) {
@@ -484,7 +484,7 @@ static void rows_as_they_come(void) {
                 msae_status status = msae_train_step(&trainer, x, ROWS, &stats, &error);
                 if (status == MSAE_OK) {
                     taken++;
-                    /* a cosine may have no reconstruction; the gradient of mse is as small as x^2 */
+                    /* a cosine may have no reconstruction; mse's gradient is as small as x^2 */
                     const int nothing = loss == MSAE_LOSS_COSINE && stats.rows_left_out == ROWS;
                     CHECK(isfinite(stats.loss) && isfinite(stats.grad_norm));
                     CHECK((stats.loss > 0) == !nothing && all_finite(&trainer));

@@ -193,8 +193,8 @@ int tool_output_close(tool_output *output);
    Sparse codes, and compressed sparse rows of them in a file (codes.c)
    ------------------------------------------------------------------------------------------ */
 
-/* A block of encoded rows: row first + r has the raw embedding x + r * n_inputs and counts[r] codes,
-   by descending value, from codes + r * stride on. */
+/* A block of encoded rows: row first + r has the raw embedding x + r * n_inputs and counts[r]
+   codes, by descending value, from codes + r * stride on. */
 typedef struct tool_encoded {
     size_t first, rows, stride;
     const float *x;
@@ -203,8 +203,8 @@ typedef struct tool_encoded {
 } tool_encoded;
 typedef int (*tool_encoded_fn)(void *user, const tool_encoded *block);
 
-/* Encodes all rows of finite data, k latents each (0: as the recipe does), and hands them on block by block until
-   the callback returns something else than TOOL_OK. */
+/* Encodes all rows of finite data, k latents each (0: as the recipe does), and hands them on block
+   by block until the callback returns something else than TOOL_OK. */
 int tool_encode_data(const msae_model *model, const msae_data *data, const char *path, size_t k,
                      tool_encoded_fn on_block, void *user);
 

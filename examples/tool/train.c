@@ -182,7 +182,8 @@ static float or_off(float given) {
     return given > 0 ? given : MSAE_OFF;
 }
 
-/* n_latents of a float factor: at most what a code's index can hold, so that the product is safe. */
+/* n_latents of a float factor: at most what a code's index can hold, so that the product is
+   safe. */
 static int expanded(const train_options *options, size_t n_inputs, size_t *n_latents) {
     const double factor = options->expansion > 0 ? options->expansion : DEFAULT_EXPANSION;
     const double product = factor * (double)n_inputs;

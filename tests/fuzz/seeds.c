@@ -202,6 +202,7 @@ static const seed seeds[] = {
     SEED("numbers", "smallest", "\0\0\0\x01"),
     SEED("numbers", "decimal", "-12.50e-3,"),
     SEED("numbers", "large_exponent", "0e999"),
+    SEED("numbers", "beyond_double", "12.0e9995"),
     SEED("numbers", "forty_digits", "1234567890123456789012345678901234567890"),
     SEED("numbers", "no_digits", ".e1"),
 };
