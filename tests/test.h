@@ -195,6 +195,10 @@ static inline uint64_t test_magnitude(double value) {
     return bits & ~((uint64_t)1 << 63);
 }
 
+static inline int test_is_finite(double value) {
+    return test_magnitude(value) < TEST_INFINITY;
+}
+
 static inline int test_is_nan(double value) {
     return test_magnitude(value) > TEST_INFINITY;
 }

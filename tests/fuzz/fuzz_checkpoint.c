@@ -81,14 +81,6 @@ static int is_same(const fuzz_file *a, const fuzz_file *b) {
     return a->size == b->size && memcmp(a->bytes, b->bytes, a->size) == 0;
 }
 
-/* Spoils a key of the header, whatever stands behind it: the same length, no longer known. */
-static void rename_key(fuzz_file *file, const char *key) {
-    const size_t length = strlen(key), header = 8 + (size_t)msae__load_le(file->bytes, 8);
-    for (size_t at = 8; at + length <= header; at++) {
-        if (memcmp(file->bytes + at, key, length) == 0) file->bytes[at] = '_';
-    }
-}
-
 /* What is saved once more must resume to the same. */
 static void check_saved_twice(const msae_trainer *trainer, const msae_load_desc *desc) {
     const fuzz_file saved = save(trainer);
@@ -143,8 +135,8 @@ static void cut_and_resumed(fuzz_input *in) {
     if (n_changes == 0) want = finish(&trainer, &r.data, &status);
     msae_trainer_free(&trainer);
     if (without_checksum) {
-        rename_key(&file, "checksum");
-        rename_key(&file, "msae_version");
+        fuzz_rename_key(&file, "checksum");
+        fuzz_rename_key(&file, "msae_version");
     }
     for (size_t i = 0; i < n_changes; i++) {
         const size_t at = fuzz_below(&changes, 65536);

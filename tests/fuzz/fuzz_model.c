@@ -72,14 +72,6 @@ static void fill_model(fuzz_input *in, msae_model *model) {
     model->scale = fabsf(fuzz_finite(in));
 }
 
-/* Spoils a key of the header, whatever stands behind it: the same length, no longer known. */
-static void rename_key(fuzz_file *file, const char *key) {
-    const size_t length = strlen(key), header = 8 + (size_t)msae__load_le(file->bytes, 8);
-    for (size_t at = 8; at + length <= header; at++) {
-        if (memcmp(file->bytes + at, key, length) == 0) file->bytes[at] = '_';
-    }
-}
-
 /* The file of a model that the input describes, with some of its bytes changed; none when there is
    no such model. */
 static fuzz_file made_file(const uint8_t *input, size_t size, int *is_whole) {
@@ -96,8 +88,8 @@ static fuzz_file made_file(const uint8_t *input, size_t size, int *is_whole) {
     file = save(&model);
     msae_model_free(&model);
     if (without_checksum) {
-        rename_key(&file, "checksum");
-        rename_key(&file, "msae_version");
+        fuzz_rename_key(&file, "checksum");
+        fuzz_rename_key(&file, "msae_version");
     }
     for (size_t i = 0; i < n_changes; i++) {
         const size_t at = fuzz_below(&changes, 65536);
