@@ -204,7 +204,7 @@ cat >"$work/own_memory.h" <<'END'
 #define MSAE_ASSERT(condition) ((condition) ? (void)0 : abort())
 END
 
-tests="golden kernels topk files"
+tests="golden kernels topk files checkpoints"
 few="golden kernels"
 
 # --- standards, levels, word size ---------------------------------------------------------------
@@ -272,7 +272,7 @@ target "x86-64 with AVX2, without AVX-512 (qemu, max)" "gcc qemu-x86_64" \
 
 # emulated NAME PREFIX EMULATOR OPTION ..: topk takes half a minute under an emulator.
 emulated() {
-    local some="golden kernels files"
+    local some="golden kernels files checkpoints"
     is_full && some=$tests
     target "$1" "gcc $2-gcc $3" check_foreign "$some" "$3" "$2-gcc" -static $optimised \
         "${@:4}" -- -lpthread
@@ -286,7 +286,7 @@ emulated "s390x, big-endian" s390x-linux-gnu qemu-s390x
 # --- other systems ------------------------------------------------------------------------------
 export WINEPREFIX=$work/wine WINEDEBUG=-all
 mingw=x86_64-w64-mingw32-gcc-posix
-some="golden kernels topk files model training"
+some="$tests model training"
 is_full && some="$some gradients analysis faults"
 target "Windows, MinGW-w64 (wine)" "gcc $mingw wine" \
     check_foreign "$some" wine $mingw -static $optimised -- -lpthread

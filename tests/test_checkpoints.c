@@ -2,8 +2,6 @@
    of one that never stopped; and a checkpoint that is not one is refused. */
 #include "test.h"
 
-#include <unistd.h>
-
 enum { D = 5, N = 12, ROWS = 22, BATCH = 4, EPOCHS = 3, STEPS = EPOCHS * 6 };
 
 typedef struct bytes {
@@ -528,11 +526,11 @@ static void through_callbacks(void) {
 }
 
 static void through_files(void) {
-    char folder[] = "/tmp/msae-test-XXXXXX", path[64];
+    const char *folder = test_folder();
+    char path[256];
     bytes file = some_checkpoint();
     msae_trainer trainer, again;
     CHECK_STATUS(MSAE_OK, msae_resume_memory(&trainer, file.data, file.size, NULL, NULL));
-    if (!CHECK(mkdtemp(folder) != NULL)) return;
     snprintf(path, sizeof path, "%s/run", folder);
     CHECK_STATUS(MSAE_ERROR_IO, msae_resume_file(&again, path, NULL, NULL));
     CHECK_STATUS(MSAE_OK, msae_checkpoint_file(&trainer, path, NULL));
@@ -543,7 +541,7 @@ static void through_files(void) {
         free(copy.data);
         msae_trainer_free(&again);
     }
-    CHECK(unlink(path) == 0 && rmdir(folder) == 0); /* nothing else is left */
+    CHECK(remove(path) == 0 && TEST_RMDIR(folder) == 0); /* nothing else is left */
     CHECK_STATUS(MSAE_ERROR_IO, msae_checkpoint_file(&trainer, path, NULL));
     msae_trainer_free(&trainer);
     free(file.data);
