@@ -8751,8 +8751,8 @@ static msae_train_desc msae__run_desc(const msae_model_desc *model, const msae_h
     memset(&desc, 0, sizeof desc);
     desc.model = *model;
     desc.model.seed = h->seed;
-    desc.batch = (size_t)msae__min(h->batch, SIZE_MAX);
-    desc.epochs = (size_t)msae__min(h->epochs, SIZE_MAX);
+    desc.batch = (size_t)h->batch;
+    desc.epochs = (size_t)h->epochs;
     desc.lr = h->lr;
     desc.beta1 = msae__off_if_zero(h->beta1);
     desc.beta2 = msae__off_if_zero(h->beta2);
@@ -8831,8 +8831,8 @@ static msae_status msae__resume(msae_trainer *trainer, msae_safetensors *file,
         return msae__fail(error, MSAE_ERROR_FORMAT, "is a model without the state of its training");
     }
     msae__read_run(file, &run, &ok);
-    if (!ok || history.batch == 0 || history.epochs == 0 || history.clip == 0 ||
-        history.bandwidth == 0) {
+    if (!ok || history.batch == 0 || history.batch > SIZE_MAX || history.epochs == 0 ||
+        history.epochs > SIZE_MAX || history.clip == 0 || history.bandwidth == 0) {
         return msae__fail(error, MSAE_ERROR_FORMAT, "the state of the training is malformed");
     }
     desc = msae__run_desc(&model_desc, &history, &run);
