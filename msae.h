@@ -74,7 +74,8 @@
        MSAE_MALLOC, MSAE_REALLOC, MSAE_FREE   instead of malloc, realloc, free: all or none
 
    Memory. Each object takes one block from its descriptor's allocator (zero: MSAE_MALLOC) when it
-   is made, or works in the caller's (*_bytes and *_init_in). Encode, decode and training steps
+   is made, or works in the caller's (*_bytes and *_init_in); the name of a temporary file and the
+   pool come from MSAE_MALLOC. Encode, decode and training steps
    allocate nothing; evaluation and naming take a block and give it back. A model is
    8 n d bytes (tied: 4 n d) and a little; training 4 times that and a workspace of 5 to 25 MB (33
    with batchtopk and n = 65,536), and about 1 MB for each worker after the first. It does not grow
@@ -127,9 +128,9 @@
            if (trainer->step % 1000 != 0) return 0;
            return msae_checkpoint_file(trainer, "run.safetensors", NULL) != MSAE_OK;
        }
-       if (msae_resume_file(&trainer, "run.safetensors", NULL, NULL) != MSAE_OK)
-           msae_trainer_init(&trainer, &desc, &error);
-       msae_fit(&trainer, &data, save, &trainer, &error);
+       if (goes_on) status = msae_resume_file(&trainer, "run.safetensors", NULL, &error);
+       else status = msae_trainer_init(&trainer, &desc, &error);
+       if (status == MSAE_OK) status = msae_fit(&trainer, &data, save, &trainer, &error);
    A checkpoint is three times as long as its model.
 
    Files. A model is a safetensors file any reader opens: encoder [d, n], decoder [n, d] (not when
@@ -144,36 +145,39 @@
 
    Promised, of any bytes in a file, a block of memory or behind a reader:
    - Nothing is read outside the bytes given, nor believed before it is checked: header length
-     within the file and 100 MB, JSON of the one shape the format allows, UTF-8, names once each,
-     known dtypes, shape times size equal to the bytes, no overlap, no hole, nothing behind, only
-     spaces as padding; a .npy likewise. Sizes are multiplied with checks. No rule is bent, and
-     each has a message of its own with the byte where it is broken.
+     within the file and 100 MB, JSON of the one shape the format allows, UTF-8, names once each (as
+     they are spelled: escapes are not undone), known dtypes, shape times size equal to the bytes,
+     no overlap, no hole, nothing behind, only spaces as padding; a .npy likewise. Sizes are
+     multiplied with checks. Each rule has a message of its own with the byte where it is broken.
    - Memory follows from the bytes that are there: at most 8 times the file (a header of many tiny
-     entries; a model: less than 3 times), whatever sizes the file claims. Resuming takes what its
-     trainer needs (see Memory), once the file holds all tensors of that size. A reader that claims
+     entries; a model of ours: less than 3 times), whatever sizes the file claims. Resuming takes
+     what its trainer needs (see Memory), once the file holds all tensors of that size; a batch of
+     batchtopk, of which it holds none, may take 64 MB and 16 times the file. A reader that claims
      more than it has can make the caller allocate that header (100 MB at most).
    - Time is linear in the file, n log n in the number of names. Nothing recurses, no file decides
      how deep the stack goes, nothing is executed.
    - Weights, moments and statistics with NaN or Inf, a negative second moment or a scale that is
      not positive are refused. So a loaded model is one that calls can be made with.
    - A failure at any allocation, read, write, flush or rename is a status; nothing leaks, and no
-     half-written file is left under its name. A *_file function writes path.tmp, flushes it to the
-     disk, renames it and flushes the folder, so that a kill or a power cut leaves the old file or
-     the new one whole (a path.tmp may stay; the next save writes over it). Devices are written to
-     directly; a symbolic link is replaced by the file.
+     half-written file is left under its name. A *_file function writes path.PID.tmp, a name that
+     must be new, flushes it to the disk, renames it and flushes the folder, so that a kill or a
+     power cut leaves the old file or the new one whole (and may leave a path.PID.tmp, which may be
+     deleted). Devices are written to directly; a symbolic link is replaced by the file.
 
    Not promised:
    - That a model means anything. Its numbers can be nonsense, huge or chosen to deceive; what
      overflows is refused, or passed on as Inf by msae_decode (see Numbers). The checksum tells
      accidents in the header, not intent, and does not cover the weights.
    - Anything about data races: training, loading or writing to a model while another thread reads
-     it is undefined. Two processes that save to one path at once may lose one of the two files.
+     it is undefined. Two processes that save to one path at once leave the file of one of them;
+     two threads of one process must not.
    - Anything about wrong arguments of the program itself (sizes, pointers, workspace too small):
      MSAE_ASSERT guards some of it.
 
-   Maximum sizes: n and d below 2^32 with 4 n d bytes within the address space (on 32 bits also n
-   and d below 2^18), 64 nesting levels, 256 workers, batches below 2^32 rows, 8 dimensions of a
-   tensor, 100 MB of header, files within the address space (data) or 2^63 bytes (models, readers).
+   Maximum sizes: n and d below 2^32 - 1 with 64 n d bytes within the address space (on 32 bits
+   also n and d below 2^18), 64 nesting levels, 256 workers, batches below 2^32 rows, 8 dimensions
+   of a tensor, 100 MB of header, files within the address space (data) or 2^63 bytes (models; through
+   stdio on 32 bits 2^31).
    Codes number latents with 32 bits.
 
    Stack, measured with -O2 on x86-64: 12 KB for encoding and decoding, 16 KB for training, 20 KB
@@ -489,7 +493,7 @@ MSAE_API msae_status msae_forward(const msae_model *model, void *workspace, cons
 
 /* Where a file's bytes come from, for every *_reader function: an archive, a pack file, a database.
    Whatever is read goes through these checks: nothing is asked for beyond `size`, and a source that
-   lies about its size is an MSAE_ERROR_IO. Reads ascend, but for a file's header. */
+   lies about its size is an MSAE_ERROR_IO. Reads ascend, but that the first 8 bytes come twice. */
 typedef struct msae_reader {
     /* Copies `bytes` bytes from byte `offset` on into buffer. 1: all are there; 0: failed. */
     int (*read)(void *user, uint64_t offset, void *buffer, size_t bytes);
@@ -797,7 +801,7 @@ MSAE_API msae_status msae_fit(msae_trainer *trainer, const msae_data *data,
    the moments moment1.* and moment2.* (shaped as their parameters), steps, position, counters. Any
    reader of models takes one as the model it holds.
    Saving: the bytes that it makes; into buffer [bytes]; piece by piece into a writer; or into a
-   file, under path.tmp until it is whole and on the disk, then renamed: whatever happens at
+   file, under path.PID.tmp until it is whole and on the disk, then renamed: whatever happens at
    whatever moment, `path` is the old file or the new one. */
 MSAE_API msae_status msae_checkpoint_bytes(const msae_trainer *trainer, size_t *bytes,
                                            msae_error *error);
@@ -905,11 +909,11 @@ MSAE_API msae_status msae_name_latents(const msae_model *model, const msae_data 
    ------------------------------------------------------------------------------------------ */
 
 /* A model from a safetensors file in memory; the bytes are not needed afterwards. Every rule of
-   the format and every size is checked first; on failure the model is zeroed. */
+   the format and every size is checked first; on failure the model is zeroed. Takes some 64 n bytes
+   beside the model for a while. */
 MSAE_API msae_status msae_load_memory(msae_model *model, const void *bytes, size_t size,
                                       const msae_load_desc *desc, msae_error *error);
-/* The same from the caller's source; beside the model it takes memory for the header and 64 n
-   bytes, and gives them back. */
+/* The same from the caller's source; the header is held in memory for a while too. */
 MSAE_API msae_status msae_load_reader(msae_model *model, const msae_reader *reader,
                                       const msae_load_desc *desc, msae_error *error);
 /* Bytes of the file that a model makes, the file itself into buffer [bytes], or into a writer. */
@@ -921,8 +925,8 @@ MSAE_API msae_status msae_save_writer(const msae_model *model, const msae_writer
 #ifndef MSAE_NO_STDIO
 MSAE_API msae_status msae_load_file(msae_model *model, const char *path, const msae_load_desc *desc,
                                     msae_error *error);
-/* Written as path.tmp, flushed to the disk and renamed: whatever fails at whatever moment, `path`
-   is the old file or the new one. A device is written to directly. */
+/* Written as path.PID.tmp, flushed to the disk and renamed: whatever fails at whatever moment,
+   `path` is the old file or the new one. A device is written to directly. */
 MSAE_API msae_status msae_save_file(const msae_model *model, const char *path, msae_error *error);
 
 /* The whole of a file; release with msae_release. */
@@ -962,7 +966,8 @@ typedef struct msae_safetensors {
     size_t header_bytes;
 } msae_safetensors;
 
-/* Reads and checks a header; holds to the format's rules strictly (see FILES in the manual). */
+/* Reads and checks a header; holds to the format's rules strictly (see SECURITY AND LIMITS in the
+   manual). A dtype beyond the list above or an escape in a tensor's name is MSAE_ERROR_FORMAT. */
 MSAE_API msae_status msae_safetensors_open(msae_safetensors *file, const void *bytes, size_t size,
                                            const msae_allocator *allocator, msae_error *error);
 /* The same without reading the tensors: read [tensor.offset, tensor.offset + tensor.bytes). */
@@ -1080,14 +1085,22 @@ MSAE_API msae_status msae_write_npy(const char *path, const float *x, size_t row
 int(fileno)(FILE *);
 int(fsync)(int);
 #endif
+#define MSAE__PROCESS getpid()
+#define MSAE__EXCLUSIVE "wbx"
 #elif defined(_WIN32)
 #include <io.h>
+#include <process.h>
 #include <sys/stat.h>
 #ifdef __cplusplus
 extern "C"
 #endif
     /* (as windows.h declares it, which is too large a guest for a header) */
     __declspec(dllimport) int __stdcall MoveFileExA(const char *, const char *, unsigned long);
+#define MSAE__PROCESS _getpid()
+#define MSAE__EXCLUSIVE "wb" /* (its older libraries do not know x) */
+#else
+#define MSAE__PROCESS 0
+#define MSAE__EXCLUSIVE "wbx"
 #endif
 #endif
 #ifdef MSAE_USE_PTHREADS
@@ -1586,8 +1599,8 @@ struct msae_kernels {
     /* Reconstructions to G_i = sum_{l >= i} factor_l (r_l - target), in place */
     void (*residuals)(float *levels, size_t count, const float *target, const float *factors);
     /* Keys are the bits of floats, or integers in the same order. Those with low < key <= high go
-       to out [n + 16], which may be keys, in their order; returns their number and raises *largest to
-       the largest of them. */
+       to out [n + 16], which may be keys, in their order; returns their number and raises *largest
+       to the largest of them. */
     size_t (*between)(int32_t *out, const void *keys, size_t n, int32_t low, int32_t high,
                       int32_t *largest);
     /* Sorts the latents of a block by the level at which they enter, key >= floors[level] first,
@@ -4731,7 +4744,7 @@ MSAE_API msae_status msae_train_statistics(msae_trainer *trainer, const msae_dat
         status = msae_data_geometric_median(data, model->mean, model->scale, trainer->desc.skip_bad,
                                             &model->allocator, model->pre_bias, error);
     }
-    trainer->has_statistics = status == MSAE_OK;
+    if (status == MSAE_OK) trainer->has_statistics = 1;
     return status;
 }
 
@@ -5843,6 +5856,9 @@ MSAE_API msae_status msae_train_update(msae_trainer *trainer, msae_step_stats *s
     update.adam.rate = (float)(lr / (1 - pow(desc->beta1, t)));
     update.adam.root = (float)(1 / sqrt(1 - pow(desc->beta2, t)));
     update.adam.eps = desc->eps;
+    if (!msae__is_finite(update.adam.rate)) {
+        return msae__fail(error, MSAE_ERROR_NOT_FINITE, "the learning rate is too large to step");
+    }
     msae__parallel_for(&model->parallel, msae__blocks(model), msae__adam_task, &update);
     model->kernels->adam(model->pre_bias, grad->pre_bias, trainer->moment1.pre_bias,
                          trainer->moment2.pre_bias, d, 1, 0, &update.adam);
@@ -5913,25 +5929,27 @@ static void msae__shuffle(msae_sampler *sampler) {
 
 MSAE_API msae_status msae_sampler_init_at(msae_sampler *sampler, const msae_position *at,
                                           const msae_allocator *allocator, msae_error *error) {
-    const uint64_t *rng = at->rng;
+    const msae_position start = *at; /* which may be the sampler's own */
+    const uint64_t *rng = start.rng;
     size_t bytes;
     memset(sampler, 0, sizeof *sampler);
-    if (at->rows == 0 || at->batch == 0) {
+    if (start.rows == 0 || start.batch == 0) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "no rows to sample from");
     }
     /* (a generator of zeros would give nothing else for ever) */
-    if (at->row > at->rows || (rng[0] | rng[1] | rng[2] | rng[3]) == 0) {
+    if (start.row > start.rows || start.batch > SIZE_MAX ||
+        (rng[0] | rng[1] | rng[2] | rng[3]) == 0) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "the position is not one of a sampler");
     }
-    if (at->rows > SIZE_MAX || !msae__mul((size_t)at->rows, sizeof *sampler->order, &bytes)) {
+    if (start.rows > SIZE_MAX || !msae__mul((size_t)start.rows, sizeof *sampler->order, &bytes)) {
         return msae__fail_memory(error);
     }
     if (allocator) sampler->allocator = *allocator;
     sampler->order = (size_t *)msae__alloc(&sampler->allocator, bytes);
     if (!sampler->order) return msae__fail_memory(error);
-    sampler->at = *at;
+    sampler->at = start;
     memcpy(sampler->rng, rng, sizeof sampler->rng);
-    if (at->row > 0) msae__shuffle(sampler);
+    if (start.row > 0) msae__shuffle(sampler);
     return MSAE_OK;
 }
 
@@ -6005,6 +6023,7 @@ MSAE_API msae_status msae_fit(msae_trainer *trainer, const msae_data *data,
     if (!trainer->has_statistics) status = msae_train_statistics(trainer, data, error);
     if (status == MSAE_OK) status = msae__begin_run(trainer, data, &sampler, error);
     if (status != MSAE_OK) return status;
+    trainer->model.history.epochs = desc->epochs; /* may have been raised */
     memset(&now, 0, sizeof now);
     now.epochs = desc->epochs;
     now.steps = msae__ceil_div(data->rows, (size_t)sampler.at.batch);
@@ -7035,6 +7054,7 @@ static int msae__npy_descr(msae__parser *p, msae_dtype *dtype) {
 
 static int msae__npy_shape(msae__parser *p, uint64_t shape[2], size_t *rank) {
     size_t start;
+    int comma = 0;
     msae__parse_space(p);
     start = p->at;
     *rank = 0;
@@ -7042,12 +7062,14 @@ static int msae__npy_shape(msae__parser *p, uint64_t shape[2], size_t *rank) {
     while (!msae__parse_accept(p, ')')) {
         if (*rank == 2) return msae__parse_fail(p, "the array has more than two dimensions");
         if (!msae__parse_number(p, &shape[(*rank)++])) return 0;
-        if (!msae__parse_accept(p, ',')) {
+        comma = msae__parse_accept(p, ',');
+        if (!comma) {
             if (!msae__parse_expect(p, ')', "the shape does not end")) return 0;
             break;
         }
     }
     if (*rank == 0) return msae__parse_fail_at(p, start, "the array has no dimensions");
+    if (*rank == 1 && !comma) return msae__parse_fail_at(p, start, "the shape is not a tuple");
     if (shape[0] == 0 || (*rank == 2 && shape[1] == 0)) {
         return msae__parse_fail_at(p, start, "the array has no rows or no columns");
     }
@@ -7125,6 +7147,10 @@ static msae_status msae__npy_open(msae_data *data, const unsigned char *bytes, s
     msae__parse_space(&p);
     if (p.at != p.end) {
         msae__parse_fail(&p, "something follows the header's dictionary");
+        return p.status;
+    }
+    if (bytes[start - 1] != '\n') {
+        msae__parse_fail_at(&p, start - 1, "the header does not end with a newline");
         return p.status;
     }
     if (rank == 1) { /* a single row */
@@ -7492,8 +7518,9 @@ static int msae__is_safetensors(const unsigned char *bytes, size_t size) {
     return size > 8 && (bytes[8] == '{' || msae__load_le(bytes, 8) <= size - 8);
 }
 
-MSAE_API msae_status msae_data_from_memory(msae_data *data, const void *bytes, size_t size,
-                                           const char *tensor, msae_error *error) {
+static msae_status msae__data_over(msae_data *data, const void *bytes, size_t size,
+                                   const char *tensor, const msae_allocator *allocator,
+                                   msae_error *error) {
     msae_safetensors file;
     const msae_tensor *found = NULL;
     msae_status status;
@@ -7508,7 +7535,7 @@ MSAE_API msae_status msae_data_from_memory(msae_data *data, const void *bytes, s
         return msae__fail_at(error, MSAE_ERROR_FORMAT, 0, "neither a .npy nor a safetensors file",
                              0, NULL);
     }
-    status = msae_safetensors_open(&file, bytes, size, NULL, error);
+    status = msae_safetensors_open(&file, bytes, size, allocator, error);
     if (status != MSAE_OK) return status;
     if (tensor) {
         found = msae_safetensors_find(&file, tensor);
@@ -7531,6 +7558,11 @@ MSAE_API msae_status msae_data_from_memory(msae_data *data, const void *bytes, s
     }
     msae_safetensors_close(&file);
     return status;
+}
+
+MSAE_API msae_status msae_data_from_memory(msae_data *data, const void *bytes, size_t size,
+                                           const char *tensor, msae_error *error) {
+    return msae__data_over(data, bytes, size, tensor, NULL, error);
 }
 
 /* ---- writing ---- */
@@ -7772,26 +7804,44 @@ static void msae__flush_folder(char *path) {
 #endif
 }
 
-/* Writes path.tmp, flushes it to the disk and renames it: whatever fails at whatever moment, path
-   is the old file or the new one, and a failure leaves nothing else behind. Devices and the like
-   are written to and never replaced. */
+/* path.PID.tmp, in memory of its own; NULL when there is none. Other processes have other names. */
+static char *msae__temporary_name(const char *path) {
+    const size_t bytes = strlen(path) + 32;
+    char *name = (char *)MSAE_MALLOC(bytes);
+    msae__text text;
+    if (!name) return NULL;
+    text = msae__text_in(name, bytes);
+    msae__put(&text, path);
+    msae__put(&text, ".");
+    msae__put_number(&text, (uint64_t)MSAE__PROCESS);
+    msae__put(&text, ".tmp");
+    return name;
+}
+
+/* A file that was not there before: neither another program's nor a link is written through. One of
+   that name was left by a process of the same number that was killed. */
+static FILE *msae__create_file(const char *path) {
+    FILE *file = fopen(path, MSAE__EXCLUSIVE);
+    if (file) return file;
+    if (msae__place_at(path) == MSAE__FOLDER || remove(path) != 0) return NULL;
+    return fopen(path, MSAE__EXCLUSIVE);
+}
+
+/* Writes a temporary file, flushes it to the disk and renames it: whatever fails at whatever
+   moment, path is the old file or the new one, and a failure leaves nothing else behind. Devices
+   and the like are written to and never replaced. */
 static msae_status msae__write_file(msae__content content, const void *user, const char *path,
                                     msae_error *error) {
-    const size_t length = strlen(path);
     const msae__place place = msae__place_at(path);
     const int is_device = place == MSAE__DEVICE;
-    const char *target;
     msae_writer to;
     FILE *file;
     char *temporary;
     int ok;
     if (place == MSAE__FOLDER) return msae__fail(error, MSAE_ERROR_IO, "is a directory");
-    temporary = (char *)MSAE_MALLOC(length + 5);
+    temporary = msae__temporary_name(path);
     if (!temporary) return msae__fail_memory(error);
-    memcpy(temporary, path, length);
-    memcpy(temporary + length, ".tmp", 5);
-    target = is_device ? path : temporary;
-    file = fopen(target, "wb");
+    file = is_device ? fopen(path, "wb") : msae__create_file(temporary);
     if (!file) {
         MSAE_FREE(temporary);
         return msae__fail(error, MSAE_ERROR_IO, "cannot be opened for writing");
@@ -8251,6 +8301,13 @@ static int msae__read_flag(const msae_safetensors *file, const char *key, int *o
     return value == 1;
 }
 
+/* A place in an enum, which another version may have made longer. */
+static int msae__read_small(const msae_safetensors *file, const char *key, int *ok) {
+    const uint64_t value = msae__read_number(file, key, ok);
+    if (value > 255) *ok = 0;
+    return (int)(value & 255);
+}
+
 static void msae__read_history(const msae_safetensors *file, msae_history *h, int *ok) {
     h->batch = msae__read_number(file, "train_batch", ok);
     h->bandwidth = msae__read_one_float(file, "train_bandwidth", ok);
@@ -8259,11 +8316,11 @@ static void msae__read_history(const msae_safetensors *file, msae_history *h, in
     h->clip = msae__read_one_float(file, "train_clip", ok);
     h->epochs = msae__read_number(file, "train_epochs", ok);
     h->eps = msae__read_one_float(file, "train_eps", ok);
-    h->loss = (int)(msae__read_number(file, "train_loss", ok) & 0xff);
+    h->loss = msae__read_small(file, "train_loss", ok);
     h->lr = msae__read_one_float(file, "train_lr", ok);
     h->rows = msae__read_number(file, "train_rows", ok);
-    h->scaling = (int)(msae__read_number(file, "train_scaling", ok) & 0xff);
-    h->schedule = (int)(msae__read_number(file, "train_schedule", ok) & 0xff);
+    h->scaling = msae__read_small(file, "train_scaling", ok);
+    h->schedule = msae__read_small(file, "train_schedule", ok);
     h->seed = msae__read_number(file, "train_seed", ok);
     h->sparse_weight = msae__read_one_float(file, "train_sparse_weight", ok);
     h->steps = msae__read_number(file, "train_steps", ok);
@@ -8287,6 +8344,11 @@ static msae_status msae__read_numbers(const msae_reader *reader, uint64_t offset
             }
         }
         if (dtype == MSAE_F32) *finite &= msae__row_is_finite((const float *)(void *)at, now);
+        for (size_t i = 0; i < now && dtype == MSAE_F64; i++) {
+            double value;
+            memcpy(&value, at + i * size, sizeof value);
+            *finite &= msae__is_finite_double(value);
+        }
         at += now * size;
         offset += now * size;
         count -= now;
@@ -8318,16 +8380,25 @@ static msae_status msae__read_transposed(const msae_reader *reader, const msae_t
     return status;
 }
 
-/* The tensors of `wanted` from the file to where they belong in memory. */
-static msae_status msae__read_tensors(const msae_reader *reader, const msae_safetensors *file,
+/* The tensors of `wanted` to where they belong in memory, in the order of the file; others that it
+   has are passed over. Leaves the file's tensors in that order. */
+static msae_status msae__read_tensors(const msae_reader *reader, msae_safetensors *file,
                                       const msae__file *wanted, const msae_allocator *allocator,
                                       msae_error *error) {
-    for (size_t i = 0; i < wanted->n_tensors; i++) {
-        const char *name = wanted->tensors[i].name;
-        const msae_tensor *tensor = msae_safetensors_find(file, name);
-        void *out = (void *)(uintptr_t)wanted->tensors[i].data; /* the caller's own arrays */
+    msae__sort(file->tensors, file->n_tensors, sizeof *file->tensors, msae__compare_offsets);
+    for (size_t i = 0; i < file->n_tensors; i++) {
+        const msae_tensor *tensor = &file->tensors[i];
+        const char *name = NULL;
+        void *out = NULL;
         int finite = 1;
-        msae_status status =
+        msae_status status;
+        for (size_t w = 0; w < wanted->n_tensors && !name; w++) {
+            if (msae__compare_names(&wanted->tensors[w], tensor) != 0) continue;
+            name = wanted->tensors[w].name;
+            out = (void *)(uintptr_t)wanted->tensors[w].data; /* an array of the model's own */
+        }
+        if (!name) continue;
+        status =
             msae__is_transposed(tensor)
                 ? msae__read_transposed(reader, tensor, allocator, (float *)out, &finite, error)
                 : msae__read_numbers(reader, tensor->offset,
@@ -8484,7 +8555,7 @@ MSAE_API msae_status msae_data_load_reader(msae_data *data, const msae_reader *r
     memset(data, 0, sizeof *data);
     status = msae__read_all(reader, allocator, &bytes, &size, error);
     if (status != MSAE_OK) return status;
-    status = msae_data_from_memory(data, bytes, size, tensor, error);
+    status = msae__data_over(data, bytes, size, tensor, allocator, error);
     if (status != MSAE_OK) {
         msae__free(allocator, bytes, size);
         return status;
@@ -8730,7 +8801,8 @@ static void msae__read_run(const msae_safetensors *file, msae__run_notes *run, i
         if (msae__equals(simd->value, simd->value_bytes, name)) run->simd = (msae_simd)i;
     }
     /* a run that had not begun has a position of zeros */
-    if (run->position[0] > 0 && (run->position[1] == 0 || run->position[3] > run->position[0] ||
+    if (run->position[0] > 0 && (run->position[1] == 0 || run->position[1] > SIZE_MAX ||
+                                 run->position[3] > run->position[0] ||
                                  (run->rng[0] | run->rng[1] | run->rng[2] | run->rng[3]) == 0)) {
         *ok = 0;
     }
@@ -8812,6 +8884,16 @@ static int msae__moments_are_squares(const msae_trainer *trainer) {
     return least >= 0;
 }
 
+/* The one array that no tensor vouches for: batchtopk's kept latents, of whatever batch the file
+   claims. */
+static msae_status msae__check_kept(const msae_trainer *trainer, uint64_t file_bytes,
+                                    msae_error *error) {
+    const double bytes = 20.0 * (double)trainer->desc.batch * (double)trainer->desc.model.k;
+    if (bytes <= 16.0 * (double)file_bytes + 67108864.0) return MSAE_OK;
+    return msae__fail(error, MSAE_ERROR_UNSUPPORTED,
+                      "the batch needs far more memory than the file");
+}
+
 static msae_status msae__resume(msae_trainer *trainer, msae_safetensors *file,
                                 const msae_reader *reader, const msae_load_desc *load,
                                 msae_error *error) {
@@ -8850,6 +8932,9 @@ static msae_status msae__resume(msae_trainer *trainer, msae_safetensors *file,
     msae__describe_model(&trainer->model, &wanted);
     msae__describe_run(trainer, &epoch, &wanted);
     status = msae__check_tensors(file, &wanted, error);
+    if (status == MSAE_OK && desc.model.recipe == MSAE_RECIPE_BATCHTOPK) {
+        status = msae__check_kept(trainer, reader->size, error);
+    }
     if (status == MSAE_OK) status = msae_trainer_init(trainer, &desc, error);
     if (status == MSAE_OK) {
         msae__describe_model(&trainer->model, &wanted);

@@ -144,8 +144,22 @@ static void more_epochs_and_a_new_run(void) {
     msae_trainer trainer;
     start(&trainer, &test_recipes[0], &data, STEPS + 1);
     trainer.desc.epochs++;
-    CHECK_STATUS(MSAE_OK, msae_fit(&trainer, &data, NULL, NULL, NULL));
-    CHECK(trainer.step == STEPS + STEPS / EPOCHS && trainer.epoch.rows == ROWS);
+    size_t cut = STEPS + 2;
+    CHECK_STATUS(MSAE_ERROR_STOPPED, msae_fit(&trainer, &data, stop_at, &cut, NULL));
+    bytes file = checkpoint(&trainer), ends[2];
+    for (int resumed = 0; resumed < 2; resumed++) {
+        CHECK_STATUS(MSAE_OK, msae_fit(&trainer, &data, NULL, NULL, NULL));
+        CHECK(trainer.step == STEPS + STEPS / EPOCHS && trainer.epoch.rows == ROWS);
+        ends[resumed] = checkpoint(&trainer);
+        if (resumed) break;
+        msae_trainer_free(&trainer);
+        CHECK_STATUS(MSAE_OK, msae_resume_memory(&trainer, file.data, file.size, NULL, NULL));
+        CHECK(trainer.desc.epochs == EPOCHS + 1);
+    }
+    CHECK(same(&ends[0], &ends[1]));
+    free(file.data);
+    free(ends[0].data);
+    free(ends[1].data);
     memset(&trainer.position, 0, sizeof trainer.position);
     CHECK_STATUS(MSAE_OK, msae_fit(&trainer, &data, NULL, NULL, NULL));
     CHECK(trainer.step == 2 * (STEPS + STEPS / EPOCHS));
@@ -235,6 +249,59 @@ static void counters_and_paths(void) {
         msae_trainer_free(&trainer);
         free(file.data);
     }
+    free(x);
+}
+
+/* Latents are counted in windows of a thousand steps: before, at and behind the end of one. */
+static void cut_around_a_window(void) {
+    float *x = run_rows();
+    const msae_data data = msae_data_view(x, ROWS, D);
+    msae_train_desc desc = run_desc(&test_recipes[5]);
+    const size_t cuts[] = {999, 1000, 1001, 1010};
+    desc.batch = 1;
+    desc.epochs = 1100 / ROWS;
+    for (size_t i = 0; i < COUNT(cuts); i++) {
+        msae_trainer trainer, again;
+        size_t cut = cuts[i];
+        test_note("%zu", cut);
+        CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL));
+        trainer.model.latent_bias[3] = -1e6f; /* is never active */
+        CHECK_STATUS(MSAE_ERROR_STOPPED, msae_fit(&trainer, &data, stop_at, &cut, NULL));
+        bytes file = checkpoint(&trainer);
+        CHECK_STATUS(MSAE_OK, msae_resume_memory(&again, file.data, file.size, NULL, NULL));
+        CHECK_STATUS(MSAE_OK, msae_fit(&trainer, &data, NULL, NULL, NULL));
+        CHECK_STATUS(MSAE_OK, msae_fit(&again, &data, NULL, NULL, NULL));
+        bytes a = checkpoint(&trainer), b = checkpoint(&again);
+        CHECK(same(&a, &b));
+        msae_step_stats stats[2];
+        CHECK_STATUS(MSAE_OK, msae_train_step(&trainer, x, 1, &stats[0], NULL));
+        CHECK_STATUS(MSAE_OK, msae_train_step(&again, x, 1, &stats[1], NULL));
+        CHECK(stats[0].dead_latents == stats[1].dead_latents && stats[0].dead_latents > 0);
+        free(a.data);
+        free(b.data);
+        free(file.data);
+        msae_trainer_free(&trainer);
+        msae_trainer_free(&again);
+    }
+    free(x);
+}
+
+/* A step whose very rate overflows would leave weights that no file may hold. */
+static void rates_that_overflow(void) {
+    float *x = run_rows();
+    msae_train_desc desc = run_desc(&test_recipes[0]);
+    msae_trainer trainer;
+    msae_error error;
+    desc.lr = 3e38f;
+    CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL));
+    bytes before = checkpoint(&trainer);
+    CHECK_STATUS(MSAE_ERROR_NOT_FINITE, msae_train_step(&trainer, x, ROWS, NULL, &error));
+    CHECK(strcmp(error.message, "the learning rate is too large to step") == 0);
+    bytes after = checkpoint(&trainer);
+    CHECK(same(&before, &after));
+    free(before.data);
+    free(after.data);
+    msae_trainer_free(&trainer);
     free(x);
 }
 
@@ -437,6 +504,27 @@ static void state_that_cannot_be(void) {
     free(file.data);
 }
 
+/* The only memory that no tensor vouches for. */
+static void batches_beyond_all_memory(void) {
+    msae_train_desc desc = run_desc(&test_recipes[7]);
+    msae_trainer trainer;
+    msae_safetensors parsed;
+    msae_error error;
+    test_heap heap;
+    memset(&heap, 0, sizeof heap);
+    const msae_load_desc load = {MSAE_SIMD_AUTO, test_heap_allocator(&heap), {NULL, NULL, 0}};
+    CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL));
+    bytes file = checkpoint(&trainer);
+    msae_trainer_free(&trainer);
+    CHECK_STATUS(MSAE_OK, msae_safetensors_open(&parsed, file.data, file.size, NULL, NULL));
+    bytes copy = rewritten(&parsed, "train_batch", "4000000000");
+    CHECK(msae_resume_memory(&trainer, copy.data, copy.size, &load, &error) != MSAE_OK);
+    CHECK(heap.most < 8 * copy.size && heap.bytes == 0 && error.message[0]);
+    free(copy.data);
+    msae_safetensors_close(&parsed);
+    free(file.data);
+}
+
 /* Numbers no optimiser leaves behind: the first of every tensor of floats. */
 static void moments_that_cannot_be(void) {
     bytes file = some_checkpoint();
@@ -445,10 +533,11 @@ static void moments_that_cannot_be(void) {
     for (size_t i = 0; i < parsed.n_tensors; i++) {
         const msae_tensor *tensor = &parsed.tensors[i];
         unsigned char *at = file.data + tensor->offset, kept[4];
-        if (tensor->dtype != MSAE_F32) continue;
+        if (tensor->dtype != MSAE_F32 && tensor->dtype != MSAE_F64) continue;
+        if (tensor->dtype == MSAE_F64) at += 4; /* of the first number, where its exponent is */
         memcpy(kept, at, 4);
         test_note("%.*s", (int)tensor->name_bytes, tensor->name);
-        memcpy(at, "\x00\x00\xc0\x7f", 4); /* NaN */
+        memcpy(at, "\x00\x00\xff\x7f", 4); /* NaN */
         expect_refused(&file, NULL);
         if (strncmp(tensor->name, "moment2.", 8) == 0) {
             memcpy(at, "\x00\x00\x80\xbf", 4); /* -1 */
@@ -468,6 +557,7 @@ static void moments_that_cannot_be(void) {
 typedef struct store {
     bytes file;
     size_t accesses, fail_at;
+    uint64_t end; /* of the last read */
 } store;
 
 static int store_write(void *user, const void *data, size_t size) {
@@ -482,6 +572,8 @@ static int store_write(void *user, const void *data, size_t size) {
 static int store_read(void *user, uint64_t offset, void *buffer, size_t size) {
     store *s = (store *)user;
     CHECK(size > 0 && offset <= s->file.size && size <= s->file.size - offset);
+    CHECK(offset >= s->end || (offset == 0 && s->end == 8)); /* reads ascend */
+    s->end = offset + size;
     if (++s->accesses == s->fail_at) return 0;
     memcpy(buffer, s->file.data + offset, size);
     return 1;
@@ -492,7 +584,7 @@ static void through_callbacks(void) {
     msae_trainer trainer;
     CHECK_STATUS(MSAE_OK, msae_resume_memory(&trainer, file.data, file.size, NULL, NULL));
     for (size_t at = 1;; at++) {
-        store to = {{NULL, 0}, 0, at};
+        store to = {{NULL, 0}, 0, at, 0};
         const msae_writer writer = {store_write, &to};
         msae_status status = msae_checkpoint_writer(&trainer, &writer, NULL);
         test_note("write %zu", at);
@@ -503,7 +595,7 @@ static void through_callbacks(void) {
         if (through) break;
     }
     for (size_t at = 1;; at++) {
-        store from = {file, 0, at};
+        store from = {file, 0, at, 0};
         const msae_reader reader = {store_read, &from, file.size};
         msae_trainer again;
         msae_error error;
@@ -554,11 +646,14 @@ int main(void) {
     RUN(more_epochs_and_a_new_run);
     RUN(own_loop);
     RUN(counters_and_paths);
+    RUN(cut_around_a_window);
+    RUN(rates_that_overflow);
     RUN(descriptor_comes_back);
     RUN(also_a_model);
     RUN(cut_and_changed);
     RUN(a_model_is_no_checkpoint);
     RUN(state_that_cannot_be);
+    RUN(batches_beyond_all_memory);
     RUN(moments_that_cannot_be);
     RUN(through_callbacks);
     RUN(through_files);

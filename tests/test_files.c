@@ -281,6 +281,62 @@ static void models_that_contradict_themselves(void) {
     free(model.data);
 }
 
+static void expect_message_of(const bytes *file, const char *message) {
+    msae_model model;
+    msae_error error;
+    test_note("%s", message);
+    CHECK(msae_load_memory(&model, file->data, file->size, NULL, &error) != MSAE_OK);
+    test_check(strcmp(error.message, message) == 0, error.message, __FILE__, __LINE__);
+}
+
+/* Each of a model's own rules in its own words. */
+static void what_is_said_of_models(void) {
+    bytes file = saved_model(&test_recipes[0], 2, 9), copy;
+    msae_safetensors parsed;
+    CHECK_STATUS(MSAE_OK, msae_safetensors_open(&parsed, file.data, file.size, NULL, NULL));
+    const msae_metadata *notes = parsed.metadata;
+    const size_t format = (size_t)(msae_safetensors_metadata(&parsed, "format") - notes);
+    const size_t tied = (size_t)(msae_safetensors_metadata(&parsed, "tied") - notes);
+    const size_t loss = (size_t)(msae_safetensors_metadata(&parsed, "train_loss") - notes);
+    const size_t scale = (size_t)(msae_safetensors_find(&parsed, "scale") - parsed.tensors);
+    const float negative = -1;
+
+    copy = rewritten(&parsed, NOTE, format, "other");
+    expect_message_of(&copy, "is not a model of msae.h");
+    free(copy.data);
+    copy = rewritten(&parsed, NOTE, tied, "2");
+    expect_message_of(&copy, "a hyper-parameter is missing or malformed");
+    free(copy.data);
+    copy = rewritten(&parsed, NOTE, loss, "259");
+    expect_message_of(&copy, "a hyper-parameter is missing or malformed");
+    free(copy.data);
+    copy = rewritten(&parsed, DROPPED, scale, NULL);
+    expect_message_of(&copy, "tensor scale is missing");
+    free(copy.data);
+    copy = rewritten(&parsed, RESHAPED, scale, NULL);
+    expect_message_of(&copy, "tensor scale has another type or shape than the header says");
+    free(copy.data);
+
+    copy = bytes_copy(file.data, file.size);
+    unsigned char *at = copy.data + parsed.tensors[scale].offset;
+    put_little_endian(at, msae__float_bits(negative), 4);
+    expect_message_of(&copy, "the scale is not positive");
+    put_little_endian(at, 0, 4);
+    expect_message_of(&copy, "the scale is not positive");
+    put_little_endian(at, 0x7fc00000, 4);
+    expect_message_of(&copy, "tensor scale has a NaN or Inf");
+    memcpy(copy.data, file.data, file.size);
+    copy.data[(size_t)((const unsigned char *)notes[tied].value - file.data)] ^= 1;
+    expect_message_of(&copy, "the header does not match its checksum");
+    memcpy(copy.data, file.data, file.size);
+    const msae_metadata *sum = msae_safetensors_metadata(&parsed, "checksum");
+    copy.data[(size_t)((const unsigned char *)sum->key - file.data)] = 'C';
+    expect_message_of(&copy, "the header's checksum is missing");
+    free(copy.data);
+    msae_safetensors_close(&parsed);
+    free(file.data);
+}
+
 static void weights_that_are_no_numbers(void) {
     const float bad[] = {INFINITY, -INFINITY, NAN};
     bytes file = saved_model(&test_recipes[0], 2, 3);
@@ -829,6 +885,8 @@ static void npy_that_cannot_serve(void) {
         {"an unknown key", "the header has an unknown key (byte 11)", "{'order': 'C'}", 0},
         {"a shape that is a number", "the shape is missing (byte 20)", "{'shape': 3}", 0},
         {"a shape that does not end", "the shape does not end (byte 22)", "{'shape': (3]}", 0},
+        {"a shape in brackets that is no tuple", "the shape is not a tuple (byte 60)",
+         "{'descr': '<f4', 'fortran_order': False, 'shape': (3), }", 12},
         {"a shape with a fraction", "a number is not whole (byte 21)", "{'shape': (3.0,)}", 0},
         {"something after the dictionary", "something follows the header's dictionary (byte 68)",
          "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3)} x", 24},
@@ -858,6 +916,8 @@ static void npy_preambles(void) {
         {"\x93NUMPY\x00\x00\x02\x00{}", "this version of .npy is unknown (byte 6)", 12},
         {"\x93NUMPY\x04\x00\x02\x00\x00\x00{}", "this version of .npy is unknown (byte 6)", 14},
         {"\x93NUMPY\x01\x01\x02\x00{}", "this version of .npy is unknown (byte 6)", 12},
+        {"\x93NUMPY\x01\x00\x39\x00{'descr':'<f4','fortran_order':False,'shape':(1,1),}      1234",
+         "the header does not end with a newline (byte 66)", 71},
     };
     for (size_t i = 0; i < COUNT(files); i++) {
         bytes file = bytes_copy(files[i].bytes, files[i].size);
@@ -1084,6 +1144,7 @@ int main(void) {
     RUN(cut_at_every_byte);
     RUN(every_header_byte_changed);
     RUN(models_that_contradict_themselves);
+    RUN(what_is_said_of_models);
     RUN(weights_that_are_no_numbers);
     RUN(rules_of_the_format);
     RUN(header_sizes_that_lie);

@@ -18,6 +18,7 @@ static struct {
     size_t calls, at; /* calls so far; the one that fails, from 1 (0: none) */
     fault fault;
     size_t blocks, streams; /* held now */
+    size_t syncs;           /* of files and folders */
 } sys;
 
 /* 1 when this call is to fail. */
@@ -74,6 +75,7 @@ static int sys_fflush(FILE *file) {
 
 /* (What is really on the disk is nothing that a test could see, and to wait for it takes minutes.) */
 static int sys_fsync(int descriptor) {
+    sys.syncs++;
     return fails() || descriptor < 0 ? -1 : 0;
 }
 
@@ -240,6 +242,7 @@ static void sweep(operation *run, size_t needed, int writes) {
     CHECK_STATUS(MSAE_OK, run());
     read_out(&fresh);
     CHECK(writes == (fresh.size > 0));
+    CHECK(sys.syncs == (run == train ? 2 * 3 : 2 * (size_t)writes)); /* each file, and its folder */
     for (int kind = 0; kind < FAULTS; kind++) {
         for (size_t at = 1;; at++) {
             unlink(out_path);

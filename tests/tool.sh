@@ -247,7 +247,7 @@ long="--latents 64 --nesting 4 --epochs 200 --batch 8 --threads 2 --lr 0.001"
     expect "a raised number of epochs" lines 1 '"event":"done",.*"steps":9,'
 }
 for differs in '--recipe topk' '--latents 31' '--expansion 2' '--nesting 5' '--nesting 4,8' \
-    '--weights 1,2,3,4' '--weights 1' '--k 5' '--activation abs' --tied --normalize \
+    '--weights 1,2,3,4' '--weights 1' '--activation abs' --tied --normalize \
     '--softcap 1' '--batch 17' '--lr 0.1' '--schedule linear' '--loss mse' '--lambda 1' \
     '--bandwidth 1' '--scale none' --geometric-median '--weight-decay 1' '--clip 0' '--seed 1' \
     --skip-bad; do
@@ -258,7 +258,27 @@ done
 accept train "$data" -o "$folder/m" --resume "$checkpoint" --recipe msae-uw --latents 32 \
     --nesting 4,8,16,32 --weights 1,1,1,1 --k 4 --activation relu --batch 16 --lr 1e-4 \
     --schedule published --loss nmse --clip 1 --scale rms --seed 0
-accept train "$data" -o "$folder/m" --resume "$checkpoint" --expansion 4
+accept train "$data" -o "$folder/m" --resume "$checkpoint" --expansion 4 --k 5
+refuse 1 '^msae: --epochs: the run in .* has 2, which may only be raised' \
+    train "$data" -o "$out/m" --resume "$checkpoint" --epochs 1
+# shellcheck disable=SC2086
+{
+    accept train "$data" -o "$folder/m" $small --recipe topk --k 7 --softcap 2 \
+        --checkpoint "$folder/topk"
+    refuse 1 '^msae: --k: ' train "$data" -o "$out/m" --resume "$folder/topk" --k 8
+    refuse 1 '^msae: --softcap: ' train "$data" -o "$out/m" --resume "$folder/topk" --softcap 0
+
+    # Outputs that would take the place of inputs, or of each other, also by another name.
+    cp "$data" "$folder/precious.npy"
+    ln -s precious.npy "$folder/alias.npy"
+    refuse 1 '^msae: -o: ' train "$folder/precious.npy" -o "$folder/alias.npy" $small
+    refuse 1 '^msae: -o: ' train "$data" --val "$folder/precious.npy" -o "$folder/precious.npy" $small
+    refuse 1 '^msae: -o: ' train "$data" -o "$out/m" --checkpoint "$out/m" $small
+    refuse 1 '^msae: -o: ' train "$data" -o "$checkpoint" --resume "$checkpoint" $small
+    refuse 1 '^msae: --checkpoint: ' train "$folder/precious.npy" -o "$out/m" \
+        --checkpoint "$folder/precious.npy" $small
+    expect "the data is there still" cmp -s "$data" "$folder/precious.npy"
+}
 refuse 1 'other.npy: has 25 rows, the run in .* is over 40' \
     train "$other" -o "$out/m" --resume "$checkpoint"
 refuse 1 'narrow.npy: has 7 columns where 8 are needed' \

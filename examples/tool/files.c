@@ -135,6 +135,13 @@ int tool_check_output(const char *command, const char *path) {
     return TOOL_OK;
 }
 
+int tool_same_file(const char *a, const char *b) {
+    struct stat x, y;
+    if (a == NULL || b == NULL) return 0;
+    if (strcmp(a, b) == 0) return 1;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
 int tool_output_open(tool_output *output, const char *path) {
     struct stat info;
     output->path = path;

@@ -177,6 +177,8 @@ void tool_free_words(tool_words *words);
 /* Fails when a command got no -o (path NULL) or no file could be written there: no such folder, a
    directory, not permitted. Leaves nothing behind. To be called before long work starts. */
 int tool_check_output(const char *command, const char *path);
+/* 1 when both paths lead to one file, or are spelled alike; NULL leads nowhere. */
+int tool_same_file(const char *a, const char *b);
 
 /* Text output to a file, by temporary name and rename, or to standard output when path is NULL. */
 typedef struct tool_output {

@@ -35,13 +35,22 @@ typedef struct train_job {
     uint64_t rows_before, steps_before; /* of an earlier part of the run */
 } train_job;
 
-/* The signal that asked for an end of the run. The step under way is finished; the next one of the
-   same signal ends the program at once. */
+/* The signal that asked for an end of the run. The step under way is finished, and so are writes to
+   files; the next one of the same signal ends the program at once. */
 static volatile sig_atomic_t stop_signal;
 
 static void on_signal(int number) {
     stop_signal = number;
-    signal(number, SIG_DFL);
+}
+
+static void catch_signals(void) {
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = on_signal;
+    action.sa_flags = SA_RESTART | (int)SA_RESETHAND;
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -57,7 +66,8 @@ static void draw_bar(const train_job *job, const msae_progress *progress) {
     const double done = (double)(progress->epoch * progress->steps + progress->step + 1) / total;
     const double done_now = done - (double)job->steps_before / total;
     const double elapsed = job->last_drawn - job->start;
-    const unsigned long left = (unsigned long)(elapsed * (1 - done) / done_now + 0.5);
+    const double seconds = done_now > 0 ? elapsed * (1 - done) / done_now : 0;
+    const unsigned long left = (unsigned long)(seconds + 0.5);
     char bar[25];
     for (size_t i = 0; i < sizeof bar - 1; i++) {
         bar[i] = (double)i < done * (double)(sizeof bar - 1) ? '#' : '.';
@@ -159,6 +169,7 @@ static int on_progress(const msae_progress *progress, void *user) {
     train_job *job = user;
     const train_options *o = &job->options;
     const int ends_epoch = progress->step + 1 == progress->steps;
+    const int ends_run = ends_epoch && progress->epoch + 1 == progress->epochs;
     const int is_due = o->every > 0 ? job->trainer.step % o->every == 0 : ends_epoch;
     const double now = tool_seconds();
     if (job->shows_bar && now - job->last_drawn > 0.1) {
@@ -169,7 +180,7 @@ static int on_progress(const msae_progress *progress, void *user) {
     if (job->status == TOOL_OK && o->checkpoint != NULL && (is_due || stop_signal != 0)) {
         job->status = save_checkpoint(job);
     }
-    return job->status != TOOL_OK || stop_signal != 0;
+    return job->status != TOOL_OK || (stop_signal != 0 && !ends_run); /* the model is ready then */
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -180,6 +191,10 @@ static int on_progress(const msae_progress *progress, void *user) {
 static float or_off(float given) {
     if (given <= NOT_GIVEN) return 0;
     return given > 0 ? given : MSAE_OFF;
+}
+
+static float or_zero(float given) {
+    return given > 0 ? given : 0;
 }
 
 /* n_latents of a float factor: at most what a code's index can hold, so that the product is
@@ -219,14 +234,14 @@ static int describe(train_job *job, msae_train_desc *desc) {
     desc->model.k = o->k;
     desc->model.tied = o->tied;
     desc->model.normalize = o->normalize;
-    desc->model.soft_cap = o->soft_cap;
+    desc->model.soft_cap = or_zero(o->soft_cap);
     desc->model.seed = o->seed;
     desc->model.simd = (msae_simd)o->common.simd;
     desc->model.parallel = msae_pool_parallel(job->pool);
     desc->batch = o->batch;
     desc->epochs = o->epochs;
     desc->lr = o->lr;
-    desc->weight_decay = o->weight_decay;
+    desc->weight_decay = or_zero(o->weight_decay);
     desc->clip = or_off(o->clip);
     desc->schedule = (msae_schedule)o->schedule;
     desc->loss = (msae_loss)o->loss;
@@ -362,6 +377,8 @@ static int check_agreement(const train_job *job) {
     const msae_train_desc *desc = &job->trainer.desc;
     const msae_model *model = &job->trainer.model;
     const float lambda = o->sparse_weight, clip = or_off(o->clip);
+    const int nested = model->recipe == MSAE_RECIPE_MSAE_UW || model->recipe == MSAE_RECIPE_MSAE_RW;
+    const int has_k = model->recipe == MSAE_RECIPE_TOPK || model->recipe == MSAE_RECIPE_BATCHTOPK;
     size_t latents = 0;
     if (o->expansion > 0 && expanded(o, model->n_inputs, &latents) != TOOL_OK) return TOOL_FAILED;
     const struct {
@@ -371,15 +388,15 @@ static int check_agreement(const train_job *job) {
         {"--recipe", o->recipe != 0 && o->recipe != (int)model->recipe},
         {"--latents", o->latents != 0 && o->latents != model->n_latents},
         {"--expansion", latents != 0 && latents != model->n_latents},
-        {"--nesting",
-         o->nesting.count != 0 && !same_counts(&o->nesting, model->nesting, model->n_levels)},
-        {"--weights", o->weights.count != 0 &&
-                          !same_reals(&o->weights, model->level_weights, model->n_levels)},
-        {"--k", o->k != 0 && o->k != model->nesting[0]},
+        {"--nesting", nested && o->nesting.count != 0 &&
+                          !same_counts(&o->nesting, model->nesting, model->n_levels)},
+        {"--weights",
+         o->weights.count != 0 && !same_reals(&o->weights, model->level_weights, model->n_levels)},
+        {"--k", has_k && o->k != 0 && o->k != model->nesting[0]},
         {"--activation", o->activation != 0 && o->activation != (int)model->activation},
         {"--tied", o->tied && !model->tied},
         {"--normalize", o->normalize && !model->normalize},
-        {"--softcap", o->soft_cap > 0 && o->soft_cap != model->soft_cap},
+        {"--softcap", o->soft_cap > NOT_GIVEN && o->soft_cap != model->soft_cap},
         {"--batch", o->batch != 0 && o->batch != desc->batch},
         {"--lr", o->lr > 0 && o->lr != desc->lr},
         {"--schedule", o->schedule != 0 && o->schedule != (int)desc->schedule},
@@ -388,7 +405,7 @@ static int check_agreement(const train_job *job) {
         {"--bandwidth", o->bandwidth > 0 && o->bandwidth != desc->bandwidth},
         {"--scale", o->scaling != 0 && o->scaling != (int)desc->scaling},
         {"--geometric-median", o->geometric_median && !desc->geometric_median},
-        {"--weight-decay", o->weight_decay > 0 && o->weight_decay != desc->weight_decay},
+        {"--weight-decay", o->weight_decay > NOT_GIVEN && o->weight_decay != desc->weight_decay},
         {"--clip", clip != 0 && clip != desc->clip},
         {"--seed", o->seed != 0 && o->seed != desc->model.seed},
         {"--skip-bad", o->skip_bad && !desc->skip_bad},
@@ -419,7 +436,11 @@ static int resume(train_job *job) {
         return tool_fail(o->data, "has %zu rows, the run in %s is over %llu", job->data.rows,
                          o->resume, (unsigned long long)trainer->position.rows);
     }
-    if (o->epochs != 0) trainer->desc.epochs = trainer->model.history.epochs = o->epochs;
+    if (o->epochs != 0 && o->epochs < trainer->desc.epochs) {
+        return tool_fail("--epochs", "the run in %s has %zu, which may only be raised", o->resume,
+                         trainer->desc.epochs);
+    }
+    if (o->epochs != 0) trainer->desc.epochs = o->epochs;
     job->rows_before = trainer->rows;
     job->steps_before = trainer->step;
     return check_agreement(job);
@@ -433,8 +454,7 @@ static int train(train_job *job) {
     int status = o->resume != NULL ? resume(job) : begin(job);
     if (status != TOOL_OK) return status;
     print_start(job);
-    signal(SIGINT, on_signal);
-    signal(SIGTERM, on_signal);
+    catch_signals();
     msae_status fitted = msae_fit(&job->trainer, &job->data, on_progress, job, &error);
     if (fitted != MSAE_OK) {
         clear_bar(job);
@@ -449,6 +469,27 @@ static int train(train_job *job) {
     return TOOL_OK;
 }
 
+/* Neither output may take the place of an input or of the other one. */
+static int check_places(const train_options *o) {
+    const struct {
+        const char *option, *output, *other, *what;
+    } pairs[] = {
+        {"-o", o->output, o->data, "DATA"},
+        {"-o", o->output, o->validation, "--val"},
+        {"-o", o->output, o->checkpoint, "--checkpoint"},
+        {"-o", o->output, o->resume, "--resume"},
+        {"--checkpoint", o->checkpoint, o->data, "DATA"},
+        {"--checkpoint", o->checkpoint, o->validation, "--val"},
+    };
+    for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
+        if (tool_same_file(pairs[i].output, pairs[i].other)) {
+            return tool_fail(pairs[i].option, "%s is the file of %s too", pairs[i].output,
+                             pairs[i].what);
+        }
+    }
+    return TOOL_OK;
+}
+
 static int run(train_job *job) {
     const train_options *o = &job->options;
     if (o->latents > 0 && o->expansion > 0) {
@@ -457,7 +498,8 @@ static int run(train_job *job) {
     if (o->every > 0 && o->checkpoint == NULL) {
         return tool_usage("train", "--every needs --checkpoint");
     }
-    int status = tool_check_output("train", o->output);
+    int status = check_places(o);
+    if (status == TOOL_OK) status = tool_check_output("train", o->output);
     if (status == TOOL_OK && o->checkpoint != NULL) {
         status = tool_check_output("train", o->checkpoint);
     }
@@ -471,7 +513,7 @@ int tool_train(int argc, char **argv) {
     train_job job;
     memset(&job, 0, sizeof job);
     train_options *o = &job.options;
-    o->clip = o->sparse_weight = NOT_GIVEN;
+    o->clip = o->sparse_weight = o->soft_cap = o->weight_decay = NOT_GIVEN;
     const tool_option options[] = {
         {"-o", "MODEL", TOOL_TEXT, &o->output, "file to write, a safetensors (required)"},
         {"--recipe", "msae-uw|msae-rw|topk|batchtopk|relu|jumprelu", TOOL_CHOICE, &o->recipe,
