@@ -7231,11 +7231,14 @@ static int msae__parse_shape(msae__parser *p, msae_tensor *tensor) {
     if (msae__parse_accept(p, ']')) return 1;
     do {
         uint64_t extent;
+        size_t start;
         if (tensor->rank == MSAE_MAX_RANK) {
             return msae__parse_fail(p, "a tensor has more than 8 dimensions");
         }
+        msae__parse_space(p);
+        start = p->at;
         if (!msae__parse_number(p, &extent)) return 0;
-        if (extent > SIZE_MAX) return msae__parse_fail(p, "a dimension is too large");
+        if (extent > SIZE_MAX) return msae__parse_fail_at(p, start, "a dimension is too large");
         tensor->shape[tensor->rank++] = (size_t)extent;
     } while (msae__parse_accept(p, ','));
     return msae__parse_expect(p, ']', "a tensor's shape does not end");
