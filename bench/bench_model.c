@@ -1,6 +1,6 @@
 /* A model in use: latency of encoding 1, 8, 64 and 1024 rows, time to load it from a file, and the
-   memory that training takes. Options: --latents N, --inputs D, --threads T, --rounds R, --simd PATH,
-   --json. */
+   memory that training takes. Options: --latents N, --inputs D, --threads T, --rounds R, --simd
+   PATH, --json. */
 #include "bench.h"
 
 #include <sys/resource.h>
@@ -9,8 +9,8 @@
 
 enum { K = 64 };
 
-/* One row: its floor is to read the encoder once, as fast as this machine reads as many bytes in the
-   same round. More rows: the product's arithmetic at peak. */
+/* One row: its floor is to read the encoder once, as fast as this machine reads as many bytes in
+   the same round. More rows: the product's arithmetic at peak. */
 static int bench_rows(const msae_model *model, size_t rows, const bench_options *options,
                       const msae_parallel *parallel, double peak) {
     static double times[BENCH_MAX_ROUNDS], floors[BENCH_MAX_ROUNDS], shares[BENCH_MAX_ROUNDS];

@@ -1,5 +1,5 @@
-/* Selection: one TopK of a row, and all levels of the nesting list at once, in one thread. The floor
-   is the time to read the row at the speed that the machine reads from its caches. Options:
+/* Selection: one TopK of a row, and all levels of the nesting list at once, in one thread. The
+   floor is the time to read the row at the speed that the machine reads from its caches. Options:
    --latents N, --rounds R, --simd PATH, --json. */
 #include "bench.h"
 

@@ -1,6 +1,6 @@
 /* A model inside a program without files: its bytes in memory, all memory from the program's own
-   block, and no allocation once the model is there - as in a game or on a phone. MSAE_NO_STDIO keeps
-   the library free of files; printing is this program's own affair. */
+   block, and no allocation once the model is there - as in a game or on a phone. MSAE_NO_STDIO
+   keeps the library free of files; printing is this program's own affair. */
 #define MSAE_IMPLEMENTATION
 #define MSAE_NO_STDIO
 #include "../msae.h"
@@ -10,8 +10,8 @@
 
 enum { INPUTS = 16, LATENTS = 64, ROWS = 256, STEPS = 300, KEEP = 4 };
 
-/* An allocator over one block, as a game engine has it: memory is handed out in order, and all of it
-   given back at once by setting `used` to zero. */
+/* An allocator over one block, as a game engine has it: memory is handed out in order, and all
+   of it given back at once by setting `used` to zero. */
 typedef struct arena {
     unsigned char *block;
     size_t used, size, calls;

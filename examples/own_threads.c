@@ -1,6 +1,6 @@
-/* The library starts no threads; it hands its loops to a hook. Here the hook is a plain fork and join
-   over the program's own threads (an engine would put its job system there), and the model comes out
-   the same to the bit for every number of them. */
+/* The library starts no threads; it hands its loops to a hook. Here the hook is a plain fork and
+   join over the program's own threads (an engine would put its job system there), and the model
+   comes out the same to the bit for every number of them. */
 #define MSAE_IMPLEMENTATION
 #include "../msae.h"
 

@@ -73,7 +73,7 @@ static int sys_fflush(FILE *file) {
     return fails() ? EOF : fflush(file);
 }
 
-/* (What is really on the disk is nothing that a test could see, and to wait for it takes minutes.) */
+/* (What is really on the disk is nothing that a test could see, and waiting takes minutes.) */
 static int sys_fsync(int descriptor) {
     sys.syncs++;
     return fails() || descriptor < 0 ? -1 : 0;

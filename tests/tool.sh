@@ -272,7 +272,8 @@ refuse 1 '^msae: --epochs: the run in .* has 2, which may only be raised' \
     cp "$data" "$folder/precious.npy"
     ln -s precious.npy "$folder/alias.npy"
     refuse 1 '^msae: -o: ' train "$folder/precious.npy" -o "$folder/alias.npy" $small
-    refuse 1 '^msae: -o: ' train "$data" --val "$folder/precious.npy" -o "$folder/precious.npy" $small
+    refuse 1 '^msae: -o: ' train "$data" --val "$folder/precious.npy" -o "$folder/precious.npy" \
+        $small
     refuse 1 '^msae: -o: ' train "$data" -o "$out/m" --checkpoint "$out/m" $small
     refuse 1 '^msae: -o: ' train "$data" -o "$checkpoint" --resume "$checkpoint" $small
     refuse 1 '^msae: --checkpoint: ' train "$folder/precious.npy" -o "$out/m" \
@@ -425,7 +426,8 @@ until_it_fits() {
         printf '%s\n' "$error" >"$folder/stderr"
         [ "$(cat "$out/file" 2>/dev/null)" = old ] || break
         if [ $status -eq 1 ] && [ "$(ls "$out")" = file ] &&
-            [ "$(wc -l <"$folder/stderr")" -eq 1 ] && grep -q "^msae: $out/file: " "$folder/stderr"; then
+            [ "$(wc -l <"$folder/stderr")" -eq 1 ] &&
+            grep -q "^msae: $out/file: " "$folder/stderr"; then
             pass
         else
             fail "msae $* with room for $blocks blocks: $(ls "$out")"

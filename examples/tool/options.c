@@ -133,7 +133,8 @@ static void print_help(const tool_syntax *syntax) {
     printf("  %-*s%s\n", column - 2, "--help", "this text");
 }
 
-/* The option that `argument` names, as "--name" or "--name=value"; *value is the latter's, or NULL. */
+/* The option that `argument` names, as "--name" or "--name=value"; *value is the latter's, or
+   NULL. */
 static const tool_option *find_option(const tool_syntax *syntax, const char *argument,
                                       const char **value) {
     const char *equals = strncmp(argument, "--", 2) == 0 ? strchr(argument, '=') : NULL;

@@ -36,7 +36,7 @@ static int may_overflow(double magnitude) {
     return isfinite(magnitude) && magnitude > 1e38;
 }
 
-/* Each of the terms + 2 roundings is off by 2^-24 of the magnitude at most, or by half a denormal. */
+/* Each of the terms + 2 roundings is off by 2^-24 of the magnitude at most, or half a denormal. */
 static int is_near(float got, exact want) {
     const double roundings = (double)want.terms + 2;
     if (!isfinite(want.magnitude)) return !isfinite(got);

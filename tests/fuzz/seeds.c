@@ -208,8 +208,8 @@ static const seed seeds[] = {
 };
 
 /* The targets whose inputs are numbers start from noise: for each of so many kinds, which the first
-   byte tells, a wild one, and a tame one (see fuzz_kernels.c) whose second byte, mostly a length, is
-   large. */
+   byte tells, a wild one, and a tame one (see fuzz_kernels.c) whose second byte, mostly a length,
+   is large. */
 typedef struct noise {
     const char *target;
     unsigned kinds;
