@@ -1085,7 +1085,11 @@ MSAE_API msae_status msae_write_npy(const char *path, const float *x, size_t row
 int(fileno)(FILE *);
 int(fsync)(int);
 #endif
+#ifdef __wasi__
+#define MSAE__PROCESS 0 /* there is only this one */
+#else
 #define MSAE__PROCESS getpid()
+#endif
 #define MSAE__EXCLUSIVE "wbx"
 #elif defined(_WIN32)
 #include <io.h>
