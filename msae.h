@@ -176,8 +176,8 @@
 
    Maximum sizes: n and d below 2^32 - 1 with 64 n d bytes within the address space (on 32 bits
    also n and d below 2^18), 64 nesting levels, 256 workers, batches below 2^32 rows, 8 dimensions
-   of a tensor, 100 MB of header, files within the address space (data) or 2^63 bytes (models; through
-   stdio on 32 bits 2^31).
+   of a tensor, 100 MB of header, files within the address space (data) or 2^63 bytes (models;
+   through stdio on 32 bits 2^31).
    Codes number latents with 32 bits.
 
    Stack, measured with -O2 on x86-64: 12 KB for encoding and decoding, 16 KB for training, 20 KB
@@ -910,10 +910,10 @@ MSAE_API msae_status msae_name_latents(const msae_model *model, const msae_data 
 
 /* A model from a safetensors file in memory; the bytes are not needed afterwards. Every rule of
    the format and every size is checked first; on failure the model is zeroed. Takes some 64 n bytes
-   beside the model for a while. */
+   and a copy of the header beside the model for a while. */
 MSAE_API msae_status msae_load_memory(msae_model *model, const void *bytes, size_t size,
                                       const msae_load_desc *desc, msae_error *error);
-/* The same from the caller's source; the header is held in memory for a while too. */
+/* The same from the caller's source. */
 MSAE_API msae_status msae_load_reader(msae_model *model, const msae_reader *reader,
                                       const msae_load_desc *desc, msae_error *error);
 /* Bytes of the file that a model makes, the file itself into buffer [bytes], or into a writer. */
@@ -2352,7 +2352,8 @@ static const msae_kernels msae__avx2_kernels = {
 
 /* Lanes below `count` set. */
 static MSAE__AVX512 __mmask16 msae__avx512_mask(size_t count) {
-    return count >= 16 ? (__mmask16)0xffff : (__mmask16)((1u << count) - 1);
+    const unsigned mask = count >= 16 ? 0xffffu : (1u << count) - 1;
+    return (__mmask16)mask;
 }
 
 /* [sum a, sum b, sum c, sum d] */
@@ -8525,11 +8526,15 @@ static msae_status msae__load_model(msae_model *model, msae_safetensors *file,
     return status;
 }
 
-static msae_status msae__load_from(msae_model *model, msae_safetensors *file,
-                                   const msae_reader *reader, const msae_load_desc *desc,
-                                   msae_error *error) {
-    msae_status status = msae__load_model(model, file, reader, desc, error);
-    msae_safetensors_close(file);
+MSAE_API msae_status msae_load_reader(msae_model *model, const msae_reader *reader,
+                                      const msae_load_desc *desc, msae_error *error) {
+    msae_safetensors file;
+    msae_status status;
+    memset(model, 0, sizeof *model);
+    status = msae_safetensors_open_reader(&file, reader, desc ? &desc->allocator : NULL, error);
+    if (status != MSAE_OK) return status;
+    status = msae__load_model(model, &file, reader, desc, error);
+    msae_safetensors_close(&file);
     if (status != MSAE_OK) msae_model_free(model);
     return status;
 }
@@ -8537,20 +8542,7 @@ static msae_status msae__load_from(msae_model *model, msae_safetensors *file,
 MSAE_API msae_status msae_load_memory(msae_model *model, const void *bytes, size_t size,
                                       const msae_load_desc *desc, msae_error *error) {
     const msae_reader reader = msae_reader_memory(bytes, size);
-    msae_safetensors file;
-    msae_status status;
-    memset(model, 0, sizeof *model);
-    status = msae_safetensors_open(&file, bytes, size, desc ? &desc->allocator : NULL, error);
-    return status == MSAE_OK ? msae__load_from(model, &file, &reader, desc, error) : status;
-}
-
-MSAE_API msae_status msae_load_reader(msae_model *model, const msae_reader *reader,
-                                      const msae_load_desc *desc, msae_error *error) {
-    msae_safetensors file;
-    msae_status status;
-    memset(model, 0, sizeof *model);
-    status = msae_safetensors_open_reader(&file, reader, desc ? &desc->allocator : NULL, error);
-    return status == MSAE_OK ? msae__load_from(model, &file, reader, desc, error) : status;
+    return msae_load_reader(model, &reader, desc, error);
 }
 
 MSAE_API msae_status msae_data_load_reader(msae_data *data, const msae_reader *reader,
@@ -8956,11 +8948,15 @@ static msae_status msae__resume(msae_trainer *trainer, msae_safetensors *file,
     return status;
 }
 
-static msae_status msae__resume_from(msae_trainer *trainer, msae_safetensors *file,
-                                     const msae_reader *reader, const msae_load_desc *desc,
-                                     msae_error *error) {
-    msae_status status = msae__resume(trainer, file, reader, desc, error);
-    msae_safetensors_close(file);
+MSAE_API msae_status msae_resume_reader(msae_trainer *trainer, const msae_reader *reader,
+                                        const msae_load_desc *desc, msae_error *error) {
+    msae_safetensors file;
+    msae_status status;
+    memset(trainer, 0, sizeof *trainer);
+    status = msae_safetensors_open_reader(&file, reader, desc ? &desc->allocator : NULL, error);
+    if (status != MSAE_OK) return status;
+    status = msae__resume(trainer, &file, reader, desc, error);
+    msae_safetensors_close(&file);
     if (status != MSAE_OK) msae_trainer_free(trainer);
     return status;
 }
@@ -8968,20 +8964,7 @@ static msae_status msae__resume_from(msae_trainer *trainer, msae_safetensors *fi
 MSAE_API msae_status msae_resume_memory(msae_trainer *trainer, const void *bytes, size_t size,
                                         const msae_load_desc *desc, msae_error *error) {
     const msae_reader reader = msae_reader_memory(bytes, size);
-    msae_safetensors file;
-    msae_status status;
-    memset(trainer, 0, sizeof *trainer);
-    status = msae_safetensors_open(&file, bytes, size, desc ? &desc->allocator : NULL, error);
-    return status == MSAE_OK ? msae__resume_from(trainer, &file, &reader, desc, error) : status;
-}
-
-MSAE_API msae_status msae_resume_reader(msae_trainer *trainer, const msae_reader *reader,
-                                        const msae_load_desc *desc, msae_error *error) {
-    msae_safetensors file;
-    msae_status status;
-    memset(trainer, 0, sizeof *trainer);
-    status = msae_safetensors_open_reader(&file, reader, desc ? &desc->allocator : NULL, error);
-    return status == MSAE_OK ? msae__resume_from(trainer, &file, reader, desc, error) : status;
+    return msae_resume_reader(trainer, &reader, desc, error);
 }
 
 #ifndef MSAE_NO_STDIO
