@@ -8621,10 +8621,10 @@ static int msae__number_before(const char *start, const char **end, size_t *numb
    header of a .npy. The name must account for every byte. */
 static int msae__is_headerless(const char *path, const msae_reader *reader, msae_data *data) {
     const size_t length = strlen(path);
-    const char *end = path + length - 4;
+    const char *end = path + (length < 4 ? 0 : length - 4);
     unsigned char start[6];
     size_t rows, cols, needed;
-    if (length < 4 || strcmp(end, ".npy") != 0) return 0;
+    if (strcmp(end, ".npy") != 0) return 0;
     if (!msae__number_before(path, &end, &cols) || !msae__number_before(path, &end, &rows)) {
         return 0;
     }

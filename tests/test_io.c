@@ -106,7 +106,7 @@ static int sys_rename(const char *from, const char *to) {
 enum { D = 5, N = 12, ROWS = 14 };
 
 static char folder[] = "/tmp/msae-test-XXXXXX";
-static char model_path[64], run_path[64], data_path[64], out_path[64];
+static char model_path[64], run_path[64], data_path[64], bare_path[64], out_path[64];
 
 static struct world {
     float x[ROWS * D];
@@ -188,6 +188,15 @@ static msae_status load_data_and_evaluate(void) {
     msae_data data;
     msae_status status = msae_data_load_file(&data, data_path, NULL, NULL, NULL);
     if (status == MSAE_OK) status = msae_evaluate(&world.model, &data, NULL, results, NULL);
+    msae_data_free(&data);
+    return status;
+}
+
+/* Floats without a header, told by the file's name. */
+static msae_status load_bare_data(void) {
+    msae_data data;
+    msae_status status = msae_data_load_file(&data, bare_path, NULL, NULL, NULL);
+    CHECK(status != MSAE_OK || (data.rows == ROWS && data.cols == D));
     msae_data_free(&data);
     return status;
 }
@@ -296,6 +305,8 @@ static void make_world(void) {
     CHECK_STATUS(MSAE_OK, msae_model_init(&world.model, &world.desc.model, NULL));
     CHECK_STATUS(MSAE_OK, msae_save_file(&world.model, model_path, NULL));
     CHECK_STATUS(MSAE_OK, msae_write_npy(data_path, world.x, ROWS, D, NULL));
+    const int bare = (open)(bare_path, O_WRONLY | O_CREAT, 0600);
+    CHECK(write(bare, world.x, sizeof world.x) == (ssize_t)sizeof world.x && close(bare) == 0);
 }
 
 #define SWEEP(operation, needed, writes) \
@@ -309,6 +320,7 @@ int main(void) {
     snprintf(model_path, sizeof model_path, "%s/model", folder);
     snprintf(run_path, sizeof run_path, "%s/run", folder);
     snprintf(data_path, sizeof data_path, "%s/data", folder);
+    snprintf(bare_path, sizeof bare_path, "%s/x_%d_%d.npy", folder, ROWS, D);
     snprintf(out_path, sizeof out_path, "%s/out", folder);
     RUN(make_world);
     SWEEP(create, 1, 0);
@@ -319,12 +331,14 @@ int main(void) {
     SWEEP(resume_and_checkpoint, 50, 1);
     SWEEP(load_and_encode, 10, 0);
     SWEEP(load_data_and_evaluate, 6, 0);
+    SWEEP(load_bare_data, 5, 0);
     SWEEP(name, 2, 0);
     memset(&sys, 0, sizeof sys);
     msae_model_free(&world.model);
     unlink(model_path);
     unlink(run_path);
     unlink(data_path);
+    unlink(bare_path);
     unlink(out_path);
     CHECK(rmdir(folder) == 0);
     return test_finish();
