@@ -333,6 +333,8 @@ int tool_encode(int argc, char **argv) {
         "[rows, 2], each row's mean and deviation.",
         options,
         sizeof options / sizeof options[0],
+        NULL,
+        NULL,
     };
     int status = tool_parse(&syntax, argc, argv);
     if (status != TOOL_GO) return status;
@@ -458,6 +460,8 @@ int tool_decode(int argc, char **argv) {
         "Writes the embeddings that the codes of msae encode stand for, edited or not.",
         options,
         sizeof options / sizeof options[0],
+        NULL,
+        NULL,
     };
     int status = tool_parse(&syntax, argc, argv);
     if (status != TOOL_GO) return status;

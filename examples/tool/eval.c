@@ -127,6 +127,8 @@ int tool_eval(int argc, char **argv) {
         "the model alone: do, how far the latents' directions overlap.",
         options,
         sizeof options / sizeof options[0],
+        NULL,
+        NULL,
     };
     int status = tool_parse(&syntax, argc, argv);
     if (status != TOOL_GO) return status;

@@ -60,59 +60,6 @@ void tool_close_inputs(tool_inputs *inputs) {
 }
 
 /* ---------------------------------------------------------------------------------------------
-   Words
-   ------------------------------------------------------------------------------------------ */
-
-/* Splits words->text, `size` bytes and a terminator, in place. */
-static int split_words(tool_words *words, size_t size) {
-    char *line = words->text, *end = words->text + size;
-    size_t lines = 1;
-    for (size_t i = 0; i < size; i++) lines += words->text[i] == '\n';
-    words->words = tool_alloc(lines, sizeof *words->words);
-    if (words->words == NULL) return tool_fail_memory();
-
-    if (strncmp(line, "word\t", 5) == 0) line += strcspn(line, "\n") + 1;
-    while (line < end) {
-        char *next = line + strcspn(line, "\n") + 1;
-        line[strcspn(line, "\t\r\n")] = '\0';
-        words->words[words->count++] = line;
-        line = next;
-    }
-    return TOOL_OK;
-}
-
-/* Words from the bytes of a file. */
-static int take_words(tool_words *words, const void *bytes, size_t size, const char *path) {
-    if (size > 0 && memchr(bytes, 0, size) != NULL) return tool_fail(path, "is not a text file");
-    words->text = malloc(size + 1);
-    if (words->text == NULL) return tool_fail_memory();
-    if (size > 0) memcpy(words->text, bytes, size);
-    words->text[size] = '\0';
-    return split_words(words, size);
-}
-
-int tool_load_words(tool_words *words, const char *path, size_t rows, const char *data_path) {
-    msae_error error;
-    void *bytes;
-    size_t size;
-    if (msae_read_file(path, NULL, &bytes, &size, &error) != MSAE_OK) {
-        return tool_fail_error(path, &error);
-    }
-    int status = take_words(words, bytes, size, path);
-    msae_release(NULL, bytes, size);
-    if (status == TOOL_OK && words->count != rows) {
-        return tool_fail(path, "has %zu entries for the %zu rows of %s", words->count, rows,
-                         data_path);
-    }
-    return status;
-}
-
-void tool_free_words(tool_words *words) {
-    free(words->text);
-    free(words->words);
-}
-
-/* ---------------------------------------------------------------------------------------------
    Outputs
    ------------------------------------------------------------------------------------------ */
 

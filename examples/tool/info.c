@@ -128,9 +128,8 @@ static int describe_model(const char *path, const void *bytes, size_t size,
     } else {
         printf("%s: %s %s, %zu inputs, %zu latents%s%s, %llu steps of training\n", path,
                msae_recipe_name(model.recipe), is_checkpoint ? "checkpoint" : "model",
-               model.n_inputs, model.n_latents,
-               model.tied ? ", tied" : "", model.normalize ? ", normalizing" : "",
-               (unsigned long long)model.history.steps);
+               model.n_inputs, model.n_latents, model.tied ? ", tied" : "",
+               model.normalize ? ", normalizing" : "", (unsigned long long)model.history.steps);
         list_text(file);
     }
     msae_model_free(&model);
@@ -199,6 +198,8 @@ int tool_info(int argc, char **argv) {
         "Says what a model, a file of codes, any other safetensors file or a .npy holds.",
         options,
         sizeof options / sizeof options[0],
+        NULL,
+        NULL,
     };
     void *bytes;
     size_t size;

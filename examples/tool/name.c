@@ -334,6 +334,8 @@ int tool_name(int argc, char **argv) {
         "number of rows on which the latent is active, and top, its strongest rows.",
         options,
         sizeof options / sizeof options[0],
+        NULL,
+        NULL,
     };
     int status = tool_parse(&syntax, argc, argv);
     if (status != TOOL_GO) return status;

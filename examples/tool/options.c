@@ -75,6 +75,12 @@ static int read_list(const char *text, tool_counts *counts, tool_reals *reals) {
     return 1;
 }
 
+static int add_text(tool_texts *texts, const char *text) {
+    if (texts->count == TOOL_MAX_TEXTS) return 0;
+    texts->values[texts->count++] = text;
+    return 1;
+}
+
 /* Reads the value of an option; NULL when it was fine, otherwise what would have been. */
 static const char *read_value(const tool_option *option, const char *text) {
     size_t length = strlen(text);
@@ -105,6 +111,9 @@ static const char *read_value(const tool_option *option, const char *text) {
         return read_list(text, NULL, option->target)
                    ? NULL
                    : "a list of at most 64 numbers of zero or above";
+    case TOOL_TEXTS:
+        if (length == 0) return "a name";
+        return add_text(option->target, text) ? NULL : "needed: 16 are the most";
     }
     return NULL;
 }
@@ -119,6 +128,7 @@ static void print_help(const tool_syntax *syntax) {
     for (size_t i = 0; i < TOOL_MAX_OPERANDS && syntax->operands[i].name != NULL; i++) {
         printf(" %s", syntax->operands[i].name);
     }
+    if (syntax->rest_name != NULL) printf(" [%s ..]", syntax->rest_name);
     printf(" [OPTION ..]\n\n%s\n\n", syntax->summary);
     for (size_t i = 0; i < syntax->n_options; i++) {
         const tool_option *option = &syntax->options[i];
@@ -190,7 +200,7 @@ int tool_parse(const tool_syntax *syntax, int argc, char **argv) {
             if (status != TOOL_GO) return status;
         } else if (n_operands < wanted) {
             *syntax->operands[n_operands++].target = argv[i];
-        } else {
+        } else if (syntax->rest_name == NULL || !add_text(syntax->rest, argv[i])) {
             return tool_usage(syntax->command, "'%s' is one argument too many", argv[i]);
         }
     }

@@ -80,7 +80,8 @@ typedef enum tool_kind {
     TOOL_REAL,     /* float, zero or above */
     TOOL_POSITIVE, /* float, above zero */
     TOOL_COUNTS,   /* tool_counts */
-    TOOL_REALS     /* tool_reals */
+    TOOL_REALS,    /* tool_reals */
+    TOOL_TEXTS     /* tool_texts: may be given several times */
 } tool_kind;
 
 /* Lists of numbers, "16,32,64". */
@@ -91,6 +92,13 @@ typedef struct tool_reals {
     float values[MSAE_MAX_LEVELS];
     size_t count;
 } tool_reals;
+
+/* Texts, one for each time an option was given, or each operand beyond the named ones. */
+#define TOOL_MAX_TEXTS 16
+typedef struct tool_texts {
+    const char *values[TOOL_MAX_TEXTS];
+    size_t count;
+} tool_texts;
 
 typedef struct tool_option {
     const char *name;     /* "--latents", "-o" */
@@ -111,6 +119,8 @@ typedef struct tool_syntax {
     const char *summary;
     const tool_option *options;
     size_t n_options;
+    const char *rest_name; /* what the help calls further operands, all optional; NULL: none */
+    tool_texts *rest;
 } tool_syntax;
 
 /* Reads a command's arguments into the targets of options and operands. Returns TOOL_GO when the
@@ -162,18 +172,6 @@ void tool_close_inputs(tool_inputs *inputs);
 int tool_load_data(msae_data *data, const char *path, const char *tensor, size_t cols,
                    int bad_rows);
 
-/* The first column of a text file, one entry a line; a first line that starts with "word" and a
-   tab is a header and left out. */
-typedef struct tool_words {
-    char *text; /* owns the characters */
-    const char **words;
-    size_t count;
-} tool_words;
-
-/* Loads words that must be `rows` in number, to go with the rows of data_path. */
-int tool_load_words(tool_words *words, const char *path, size_t rows, const char *data_path);
-void tool_free_words(tool_words *words);
-
 /* Fails when a command got no -o (path NULL) or no file could be written there: no such folder, a
    directory, not permitted. Leaves nothing behind. To be called before long work starts. */
 int tool_check_output(const char *command, const char *path);
@@ -190,6 +188,100 @@ typedef struct tool_output {
 int tool_output_open(tool_output *output, const char *path);
 /* Ends the output; only then is there a file. */
 int tool_output_close(tool_output *output);
+
+/* ---------------------------------------------------------------------------------------------
+   Text tables: columns by tabs, a header, a row for each row of some data (table.c)
+   ------------------------------------------------------------------------------------------ */
+
+typedef struct tool_table {
+    const char *path;
+    char *text;          /* owns the characters */
+    const char **header; /* [columns]; NULL for a plain list, one entry a line */
+    const char **cells;  /* [rows, columns] */
+    size_t rows, columns;
+} tool_table;
+
+/* Loads a table with a header; every line must have as many columns. Whether this fails or not,
+   release with tool_free_table. So with the other tables below. */
+int tool_load_table(tool_table *table, const char *path);
+void tool_free_table(tool_table *table);
+/* The place of a column, table->columns when there is none of that name .. */
+size_t tool_find_column(const tool_table *table, const char *name);
+/* .. which fails here, with a list of those there are; name NULL: --column was not given. */
+int tool_need_column(const tool_table *table, const char *name, size_t *column);
+
+/* Words: the column `word` of a table, or the first of each line of a text file without one. */
+typedef struct tool_words {
+    tool_table table;
+    const char **words;
+    size_t count;
+} tool_words;
+
+/* Loads words that must be `rows` in number, to go with the rows of data_path. */
+int tool_load_words(tool_words *words, const char *path, size_t rows, const char *data_path);
+void tool_free_words(tool_words *words);
+
+#define TOOL_NO_LABEL UINT32_MAX
+
+/* A class for each row; an empty label is none. */
+typedef struct tool_labels {
+    tool_table table;
+    size_t rows, unlabelled;
+    const char **label;   /* [rows], as in the file */
+    uint32_t *of_row;     /* [rows]: number of the class, or TOOL_NO_LABEL */
+    size_t n_classes;     /* numbered in the order of their names' bytes */
+    const char **classes; /* [n_classes] names */
+    size_t *counts;       /* [n_classes] rows of each */
+    size_t *first;        /* [n_classes] the first row of each */
+} tool_labels;
+
+/* Loads the labels of a column (NULL: a list, one a line, read as words are) for the `rows` rows of
+   data_path. At least one row has a label. */
+int tool_load_labels(tool_labels *labels, const char *path, const char *column, size_t rows,
+                     const char *data_path);
+void tool_free_labels(tool_labels *labels);
+
+/* ---------------------------------------------------------------------------------------------
+   Concepts: latents by number or by name (concepts.c)
+   ------------------------------------------------------------------------------------------ */
+
+/* What `msae name` wrote: names by latent. */
+typedef struct tool_names {
+    tool_table table;
+    size_t n_latents;
+    const char **name; /* [n_latents], NULL for a latent without; NULL when there is no file */
+    double *score;     /* [n_latents] */
+    int *valid;        /* [n_latents] */
+} tool_names;
+
+/* Loads the columns latent, name, and score and valid where they are there. path NULL: no names. */
+int tool_load_names(tool_names *names, const char *path, size_t n_latents);
+void tool_free_names(tool_names *names);
+/* The name, or "" where there is none. */
+const char *tool_name_of(const tool_names *names, size_t latent);
+
+/* The latent of that number or name (case of ASCII letters aside; a synonym between commas counts).
+   Of several with one name it is a valid one before others, then that of the best score. Fails with
+   the nearest name. `subject` is what the error starts with, an option. */
+int tool_find_concept(const char *subject, const tool_names *names, const char *text,
+                      uint32_t *latent);
+
+/* One of a list "dog=2,cat=+0.5,12,grass=0:1". */
+typedef struct tool_concept {
+    uint32_t latent;
+    int has_value, is_relative, has_range; /* "=2"; "=+2" and "=-2"; "=0:1" */
+    double value, high;                    /* high with has_range, value <= high */
+} tool_concept;
+
+#define TOOL_MAX_CONCEPTS 256
+typedef struct tool_concepts {
+    tool_concept items[TOOL_MAX_CONCEPTS];
+    size_t count;
+} tool_concepts;
+
+/* Reads a list; a latent may be in it once. */
+int tool_read_concepts(const char *subject, const char *text, const tool_names *names,
+                       tool_concepts *concepts);
 
 /* ---------------------------------------------------------------------------------------------
    Sparse codes, and compressed sparse rows of them in a file (codes.c)

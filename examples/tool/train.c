@@ -570,6 +570,8 @@ int tool_train(int argc, char **argv) {
         "Trains a model on the rows of DATA (.npy or safetensors) and writes it to MODEL.",
         options,
         sizeof options / sizeof options[0],
+        NULL,
+        NULL,
     };
     int status = tool_parse(&syntax, argc, argv);
     if (status != TOOL_GO) return status;

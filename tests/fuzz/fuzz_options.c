@@ -16,6 +16,7 @@ static struct {
     float real, positive;
     tool_counts counts;
     tool_reals reals;
+    tool_texts texts, rest;
 } values;
 
 static const tool_option options[] = {
@@ -28,12 +29,14 @@ static const tool_option options[] = {
     {"--positive", "X", TOOL_POSITIVE, &values.positive, "above zero"},
     {"--counts", "A,B,..", TOOL_COUNTS, &values.counts, "a list"},
     {"--reals", "A,B,..", TOOL_REALS, &values.reals, "a list"},
+    {"--text", "FILE", TOOL_TEXTS, &values.texts, "several names"},
 };
 
 static const tool_syntax syntax = {
     "command",       {{"FIRST", &values.operands[0]}, {"SECOND", &values.operands[1]}},
     "Does nothing.", options,
-    COUNT(options),
+    COUNT(options),  "MORE",
+    &values.rest,
 };
 
 static int is_argument(const char *text, int argc, char **argv) {
@@ -54,6 +57,13 @@ static void check_values(int argc, char **argv) {
     for (size_t i = 0; i < values.counts.count; i++) CHECK(values.counts.values[i] > 0);
     for (size_t i = 0; i < values.reals.count; i++) {
         CHECK(isfinite(values.reals.values[i]) && values.reals.values[i] >= 0);
+    }
+    CHECK(values.texts.count <= TOOL_MAX_TEXTS && values.rest.count <= TOOL_MAX_TEXTS);
+    for (size_t i = 0; i < values.texts.count; i++) {
+        CHECK(*values.texts.values[i] && is_argument(values.texts.values[i], argc, argv));
+    }
+    for (size_t i = 0; i < values.rest.count; i++) {
+        CHECK(is_argument(values.rest.values[i], argc, argv));
     }
     for (size_t i = 0; i < TOOL_MAX_OPERANDS; i++) {
         CHECK(values.operands[i] && is_argument(values.operands[i], argc, argv));

@@ -1,35 +1,77 @@
-/* The tool's word lists: one word for each line, taken from the line's first column.
+/* The tool's text tables: word lists, and columns by tabs under a header. The input's first byte
+   chooses.
    Options: -max_len=256
    Dictionaries: words */
 #include "fuzz.h"
 #include "quiet.h"
-#include "../../examples/tool/files.c"
+#include "../../examples/tool/table.c"
 
 /* The lines as a reader that knows nothing but the rule would count them. */
 static size_t count_lines(const char *text, size_t size) {
-    size_t lines = 0, start = 0;
-    while (start < size) {
-        const char *end = (const char *)memchr(text + start, '\n', size - start);
-        const size_t next = end ? (size_t)(end - text) + 1 : size;
-        if (!(start == 0 && size >= 5 && memcmp(text, "word\t", 5) == 0)) lines++;
-        start = next;
+    size_t lines = 0;
+    if (size >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) {
+        text += 3;
+        size -= 3;
     }
+    for (size_t i = 0; i < size; i++) lines += text[i] == '\n' || i == size - 1;
     return lines;
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size) {
-    const char *text = (const char *)fuzz_copy(input, size);
-    tool_words words = {NULL, NULL, 0};
-    const int status = take_words(&words, text, size, "words.txt");
-    if (size > 0 && memchr(text, 0, size)) {
-        CHECK(status == TOOL_FAILED);
-    } else {
-        CHECK(status == TOOL_OK && words.count == count_lines(text, size));
+static void check_table(const tool_table *table, size_t size) {
+    for (size_t i = 0; i < table->rows * table->columns; i++) {
+        const char *cell = table->cells[i];
+        CHECK(cell >= table->text && cell + strlen(cell) <= table->text + size);
+        CHECK(strpbrk(cell, "\t\n") == NULL);
     }
-    for (size_t i = 0; i < words.count; i++) {
-        const char *word = words.words[i];
-        CHECK(word >= words.text && word + strlen(word) <= words.text + size);
-        CHECK(strpbrk(word, "\t\r\n") == NULL);
+}
+
+/* Every row has the class whose name its label is, and each class the rows it counts. */
+static void check_labels(const tool_labels *labels) {
+    size_t labelled = 0;
+    for (size_t r = 0; r < labels->rows; r++) {
+        const uint32_t class_of = labels->of_row[r];
+        CHECK((class_of == TOOL_NO_LABEL) == (labels->label[r][0] == '\0'));
+        if (class_of == TOOL_NO_LABEL) continue;
+        CHECK(class_of < labels->n_classes && labels->first[class_of] <= r);
+        CHECK(strcmp(labels->classes[class_of], labels->label[r]) == 0);
+    }
+    for (size_t c = 0; c < labels->n_classes; c++) {
+        CHECK(labels->counts[c] > 0);
+        CHECK(c == 0 || strcmp(labels->classes[c - 1], labels->classes[c]) < 0);
+        labelled += labels->counts[c];
+    }
+    CHECK(labelled + labels->unlabelled == labels->rows);
+}
+
+static void check_columns(tool_table *table) {
+    tool_labels labels;
+    for (size_t column = 0; column < table->columns; column++) {
+        memset(&labels, 0, sizeof labels);
+        labels.table = *table;
+        if (take_labels(&labels, column) == TOOL_OK) check_labels(&labels);
+        memset(&labels.table, 0, sizeof labels.table);
+        tool_free_labels(&labels);
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size) {
+    tool_words words;
+    if (size == 0) return 0;
+    const int has_header = input[0] & 1;
+    const char *text = (const char *)fuzz_copy(input + 1, --size);
+    memset(&words, 0, sizeof words);
+    words.table.path = input[0] & 2 ? "words.tsv" : "words.txt";
+    const int status = take_table(&words.table, text, size, has_header, "word");
+    if (size > 0 && memchr(text, 0, size)) CHECK(status == TOOL_FAILED);
+    if (status == TOOL_OK) {
+        const size_t header = words.table.header != NULL;
+        CHECK(header == 1 || !has_header);
+        CHECK(words.table.rows + header == count_lines(text, size));
+        check_table(&words.table, size);
+        check_columns(&words.table);
+        if (!has_header) {
+            CHECK(point_at_words(&words) == TOOL_OK && words.count == words.table.rows);
+        }
     }
     tool_free_words(&words);
     fuzz_release();

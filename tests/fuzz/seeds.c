@@ -173,11 +173,28 @@ static const seed seeds[] = {
          "0" METADATA("\"n_latents\":\"6\"") "," CODES("F32") "}" DATA("\x18\0",
                                                                        INDPTR_0_1 "\0\0\0\0" ONE)),
 
-    SEED("words", "plain", "cat\ndog\n"),
-    SEED("words", "header_and_columns", "word\tcount\ncat\t12\r\ndog\t7"),
-    SEED("words", "header_alone", "word\t"),
-    SEED("words", "empty_lines", "\n\r\n\t\n"),
-    SEED("words", "zero_byte", "cat\0dog"),
+    SEED("words", "plain", "\0cat\ndog\n"),
+    SEED("words", "column_of_words", "\0count\tword\n12\tcat\r\n7\tdog"),
+    SEED("words", "tsv_header_alone", "\2word\n"),
+    SEED("words", "tsv_of_one_column", "\2word\ncat\n"),
+    SEED("words", "byte_order_mark",
+         "\0\xef\xbb\xbf"
+         "cat\n"),
+    SEED("words", "empty_lines", "\0\n\r\n\t\n"),
+    SEED("words", "zero_byte", "\0cat\0dog"),
+    SEED("words", "table", "\1class\tspecies\ntabby\tcat\nrose\t\npug\tdog\n"),
+    SEED("words", "table_without_rows", "\1class\tspecies"),
+    SEED("words", "table_row_too_short", "\1class\tspecies\ntabby\n"),
+    SEED("concepts", "list",
+         "latent\tname\tscore\tvalid\n0\tcat\t0.5\t1\n3\tlynx, catamount\t.3\t0\n\f"
+         "cat=2,lynx=-0.5, lynx,2=0:1"),
+    SEED("concepts", "joined",
+         "latent\tname\n1\tlynx, catamount\n\f"
+         "lynx, catamount=+2,0"),
+    SEED("concepts", "nearest", "latent\tname\n1\tdog\n\fdgo"),
+    SEED("concepts", "twice", "latent\tname\n1\tdog\n1\tdog\n\f1"),
+    SEED("concepts", "number_too_high", "latent\tname\n9\tdog\n\f9"),
+    SEED("concepts", "no_names", "\f1=1,2=2"),
 
     SEED("options", "every_kind",
          "--flag\n-o\nfile\n--choice=second\n--count\n12\n--number=18446744073709551615\n"
