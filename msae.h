@@ -950,6 +950,76 @@ MSAE_API msae_status msae_name_latents(const msae_model *model, const msae_data 
 MSAE_API msae_status msae_name_words(const msae_model *model, const msae_data *vocabulary,
                                      const msae_name_desc *desc, size_t top, msae_hit *words,
                                      msae_error *error);
+
+/* ---------------------------------------------------------------------------------------------
+   Interpretation: a linear probe
+   ------------------------------------------------------------------------------------------ */
+
+#define MSAE_NO_CLASS UINT32_MAX
+
+/* Multinomial logistic regression on unit-length raw embeddings: the probabilities of a row x are
+   softmax(weights x / ||x|| + bias). Only read once fitted; const functions may run at once (with a
+   hook that can be entered twice, or none). */
+typedef struct msae_probe {
+    size_t n_inputs, n_classes;
+    float *weights; /* [n_classes, n_inputs] */
+    float *bias;    /* [n_classes] */
+    size_t iterations;
+    double loss; /* of the rows it was fitted on, with the penalty */
+    const msae_kernels *kernels;
+    msae_allocator allocator;
+    msae_parallel parallel;
+    void *memory; /* the block behind both arrays */
+    size_t memory_bytes;
+} msae_probe;
+
+/* Zero means default. */
+typedef struct msae_probe_desc {
+    float l2;              /* penalty l2 / 2 ||weights||^2 beside the mean loss; 0: 1e-6 */
+    float tolerance;       /* ends when the gradient is this share of the first; 0: 1e-3 */
+    size_t max_iterations; /* 0: 200 */
+    msae_simd simd;
+    msae_allocator allocator;
+    msae_parallel parallel;
+} msae_probe_desc;
+
+/* Fits a probe to the rows of `data` whose label (labels [rows]) is below n_classes; those with
+   MSAE_NO_CLASS are left out. L-BFGS over all rows at once, to the same bits for any number of
+   workers. Takes 8 bytes for each input of each row and 130 for each weight for a while. Fails on a
+   row with NaN or Inf and on one without length (a row of zeros). */
+MSAE_API msae_status msae_probe_fit(msae_probe *probe, const msae_data *data,
+                                    const uint32_t *labels, size_t n_classes,
+                                    const msae_probe_desc *desc, msae_error *error);
+MSAE_API void msae_probe_free(msae_probe *probe); /* fine on a zeroed struct */
+
+/* Probabilities p [rows, n_classes] of raw rows x [rows, n_inputs]. A row of zeros gets those of
+   the bias. Allocates nothing. */
+MSAE_API void msae_probe_predict(const msae_probe *probe, const float *x, size_t rows, float *p);
+
+/* How well a probe does on labelled rows. */
+typedef struct msae_probe_score {
+    size_t rows; /* with a label */
+    double accuracy;
+    double macro_f1; /* mean over the classes that occur, among labels or answers */
+    double log_loss; /* mean of -ln p of the label, p at least 1e-38 */
+} msae_probe_score;
+
+MSAE_API msae_status msae_probe_measure(const msae_probe *probe, const msae_data *data,
+                                        const uint32_t *labels, msae_probe_score *score,
+                                        msae_error *error);
+
+/* What a probe makes of reconstructions r_k against the embeddings x (paper, section 4): the mean
+   over rows of KL(probe(x) || probe(r_k)) in nats with its deviation, and the share of rows of
+   which both have the same most probable class. */
+typedef struct msae_agreement {
+    size_t k;
+    double kl, kl_std, agreement;
+} msae_agreement;
+
+/* At every k of ks [n_ks] (ascending, each 1 .. n): results [n_ks]. */
+MSAE_API msae_status msae_probe_agreement(const msae_probe *probe, const msae_model *model,
+                                          const msae_data *data, const size_t *ks, size_t n_ks,
+                                          msae_agreement *results, msae_error *error);
 #endif /* MSAE_NO_ANALYSIS */
 
 /* ---------------------------------------------------------------------------------------------
@@ -7351,6 +7421,636 @@ MSAE_API msae_status msae_name_words(const msae_model *model, const msae_data *v
                                      const msae_name_desc *desc, size_t top, msae_hit *words,
                                      msae_error *error) {
     return msae__name(model, vocabulary, desc, top, words, NULL, error);
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Interpretation: a linear probe
+   ------------------------------------------------------------------------------------------ */
+
+#define MSAE__PROBE_L2 1e-6f
+#define MSAE__PROBE_TOLERANCE 1e-3f
+#define MSAE__PROBE_ITERATIONS 200
+#define MSAE__PROBE_ROWS 512 /* of a block */
+#define MSAE__PROBE_PAIRS 10 /* steps that L-BFGS remembers */
+
+/* A fit in progress. Parameters are all weights [classes][d], then all biases [classes]; rows are
+   of unit length less their mean, which the bias takes up in the end. */
+typedef struct msae__fit {
+    const msae_kernels *kernels;
+    msae_parallel parallel;
+    size_t d, classes, rows, parameters;
+    double l2;
+    float *x;         /* [rows][d] */
+    float *xt;        /* the same for each block [d][R] */
+    uint32_t *labels; /* [rows] */
+    double *mean;     /* [d] */
+
+    float *weights;                      /* [classes][d], of the parameters being tried */
+    float *p, *pt;                       /* of a block [R][classes], [classes][R] */
+    float *product;                      /* [classes][d] */
+    double *losses;                      /* [R] */
+    float *packed, *panels;              /* for the products */
+    double *at, *gradient;               /* [parameters] */
+    double *trial, *trial_gradient;      /* [parameters] */
+    double *direction;                   /* [parameters] */
+    float *steps, *changes;              /* [pairs][parameters] of both */
+    double curvature[MSAE__PROBE_PAIRS]; /* 1 / <step, change> */
+
+    const double *evaluated; /* parameters of the evaluation under way .. */
+    size_t first, count;     /* .. and its block of rows */
+} msae__fit;
+
+static void msae__fit_layout(msae__fit *f, msae__arena *arena) {
+    const size_t d = f->d, classes = f->classes, rows = MSAE__PROBE_ROWS;
+    const size_t deep = msae__max(d, rows), wide = msae__max(rows, classes);
+    const size_t padded = msae__round_up(f->rows, rows);
+    if (f->rows > SIZE_MAX / sizeof(float) / d - rows ||
+        f->parameters > SIZE_MAX / sizeof(float) / MSAE__PROBE_PAIRS) {
+        arena->ok = 0;
+        return;
+    }
+    f->x = MSAE__TAKE(arena, float, f->rows *d);
+    f->labels = MSAE__TAKE(arena, uint32_t, f->rows);
+    f->mean = MSAE__TAKE(arena, double, d);
+    f->weights = MSAE__TAKE(arena, float, classes *d);
+    f->p = MSAE__TAKE(arena, float, rows *classes);
+    f->pt = MSAE__TAKE(arena, float, classes *rows);
+    f->xt = MSAE__TAKE(arena, float, padded *d);
+    f->product = MSAE__TAKE(arena, float, classes *d);
+    f->losses = MSAE__TAKE(arena, double, rows);
+    f->packed = MSAE__TAKE(arena, float, msae__packed_floats(f->kernels, wide, deep));
+    f->panels = MSAE__TAKE(arena, float,
+                           msae__workers(&f->parallel) * msae__panel_floats(f->kernels, deep));
+    f->at = MSAE__TAKE(arena, double, f->parameters);
+    f->gradient = MSAE__TAKE(arena, double, f->parameters);
+    f->trial = MSAE__TAKE(arena, double, f->parameters);
+    f->trial_gradient = MSAE__TAKE(arena, double, f->parameters);
+    f->direction = MSAE__TAKE(arena, double, f->parameters);
+    f->steps = MSAE__TAKE(arena, float, MSAE__PROBE_PAIRS * f->parameters);
+    f->changes = MSAE__TAKE(arena, float, MSAE__PROBE_PAIRS * f->parameters);
+}
+
+/* The labelled rows, of unit length less their mean. */
+static msae_status msae__fit_rows(msae__fit *f, const msae_data *data, const uint32_t *labels,
+                                  msae_error *error) {
+    const size_t d = f->d;
+    size_t row = 0;
+    memset(f->mean, 0, d * sizeof *f->mean);
+    for (size_t r = 0; r < data->rows; r++) {
+        float *x = f->x + row * d;
+        double squares = 0;
+        if (labels[r] == MSAE_NO_CLASS) continue;
+        msae_data_read(data, r, 1, x);
+        if (!msae__row_is_finite(x, d)) return msae__fail_row(error, r);
+        for (size_t i = 0; i < d; i++) squares += (double)x[i] * x[i];
+        if (!(squares > 0)) {
+            return msae__fail_at(error, MSAE_ERROR_ARGUMENT, r, "row", r, " has no length");
+        }
+        for (size_t i = 0; i < d; i++) {
+            x[i] = (float)(x[i] / sqrt(squares));
+            f->mean[i] += x[i];
+        }
+        f->labels[row++] = labels[r];
+    }
+    for (size_t i = 0; i < d; i++) f->mean[i] /= (double)f->rows;
+    for (size_t r = 0; r < f->rows; r++) {
+        for (size_t i = 0; i < d; i++) f->x[r * d + i] = (float)(f->x[r * d + i] - f->mean[i]);
+    }
+    return MSAE_OK;
+}
+
+/* Logits to probabilities in place; ln of their sum, which is the loss of a logit of zero. */
+static double msae__softmax(float *p, size_t classes) {
+    double sum = 0;
+    float most = p[0];
+    for (size_t c = 1; c < classes; c++) {
+        if (p[c] > most) most = p[c];
+    }
+    for (size_t c = 0; c < classes; c++) {
+        const double e = exp((double)p[c] - most);
+        p[c] = (float)e;
+        sum += e;
+    }
+    for (size_t c = 0; c < classes; c++) p[c] = (float)(p[c] / sum);
+    return most + log(sum);
+}
+
+/* A row's loss, and p - y in the place of its logits. */
+static void msae__fit_row_task(void *context, size_t task, size_t worker) {
+    const msae__fit *f = (const msae__fit *)context;
+    const double *bias = f->evaluated + f->classes * f->d;
+    const uint32_t label = f->labels[f->first + task];
+    float *p = f->p + task * f->classes;
+    double own;
+    (void)worker;
+    for (size_t c = 0; c < f->classes; c++) p[c] = (float)(p[c] + bias[c]);
+    own = p[label];
+    f->losses[task] = msae__softmax(p, f->classes) - own;
+    p[label] -= 1;
+}
+
+/* to [cols][MSAE__PROBE_ROWS] = from [count][cols] transposed. */
+static void msae__transpose_block(const float *from, size_t count, size_t cols, size_t begin,
+                                  size_t end, float *to) {
+    for (size_t r = 0; r < count; r++) {
+        for (size_t c = begin; c < end; c++) to[c * MSAE__PROBE_ROWS + r] = from[r * cols + c];
+    }
+}
+
+/* A block of rows. */
+static void msae__fit_transpose_task(void *context, size_t task, size_t worker) {
+    const msae__fit *f = (const msae__fit *)context;
+    const size_t first = task * MSAE__PROBE_ROWS, d = f->d;
+    const size_t count = msae__min(MSAE__PROBE_ROWS, f->rows - first);
+    (void)worker;
+    for (size_t c = 0; c < d; c += 16) { /* few lines at a time */
+        msae__transpose_block(f->x + first * d, count, d, c, msae__min(c + 16, d),
+                              f->xt + first * d);
+    }
+}
+
+/* A group of 16 classes of the block of rows under way. */
+static void msae__fit_answers_task(void *context, size_t task, size_t worker) {
+    const msae__fit *f = (const msae__fit *)context;
+    (void)worker;
+    msae__transpose_block(f->p, f->count, f->classes, task * 16,
+                          msae__min(task * 16 + 16, f->classes), f->pt);
+}
+
+static void msae__fit_product(msae__fit *f, const float *a, size_t a_stride, size_t rows,
+                              const float *b, size_t b_stride, size_t cols, size_t depth,
+                              float *c) {
+    msae__matmul p;
+    memset(&p, 0, sizeof p);
+    p.kernels = f->kernels;
+    p.a = a;
+    p.b = b;
+    p.a_stride = a_stride;
+    p.b_stride = b_stride;
+    p.rows = rows;
+    p.cols = p.ldc = cols;
+    p.depth = depth;
+    p.c = c;
+    p.c_block = MSAE__LATENT_BLOCK;
+    p.packed = f->packed;
+    p.panels = f->panels;
+    msae__run_matmul(&p, &f->parallel);
+}
+
+/* The objective at `at` [parameters], and its gradient. */
+static double msae__fit_evaluate(msae__fit *f, const double *at, double *gradient) {
+    const size_t d = f->d, classes = f->classes, weights = classes * d;
+    double loss = 0, penalty = 0;
+    for (size_t i = 0; i < weights; i++) f->weights[i] = (float)at[i];
+    memset(gradient, 0, f->parameters * sizeof *gradient);
+    f->evaluated = at;
+    for (f->first = 0; f->first < f->rows; f->first += MSAE__PROBE_ROWS) {
+        const float *x = f->x + f->first * d;
+        f->count = msae__min(MSAE__PROBE_ROWS, f->rows - f->first);
+        msae__fit_product(f, x, d, f->count, f->weights, d, classes, d, f->p);
+        msae__parallel_for(&f->parallel, f->count, msae__fit_row_task, f);
+        for (size_t r = 0; r < f->count; r++) {
+            loss += f->losses[r];
+            for (size_t c = 0; c < classes; c++) gradient[weights + c] += f->p[r * classes + c];
+        }
+        msae__parallel_for(&f->parallel, msae__ceil_div(classes, 16), msae__fit_answers_task, f);
+        msae__fit_product(f, f->pt, MSAE__PROBE_ROWS, classes, f->xt, MSAE__PROBE_ROWS, d, f->count,
+                          f->product);
+        for (size_t i = 0; i < weights; i++) gradient[i] += f->product[i];
+    }
+    for (size_t i = 0; i < f->parameters; i++) gradient[i] /= (double)f->rows;
+    for (size_t i = 0; i < weights; i++) {
+        penalty += at[i] * at[i];
+        gradient[i] += f->l2 * at[i];
+    }
+    return loss / (double)f->rows + 0.5 * f->l2 * penalty;
+}
+
+static double msae__dot_double(const double *a, const double *b, size_t count) {
+    double sum = 0;
+    for (size_t i = 0; i < count; i++) sum += a[i] * b[i];
+    return sum;
+}
+
+static double msae__dot_mixed(const float *a, const double *b, size_t count) {
+    double sum = 0;
+    for (size_t i = 0; i < count; i++) sum += a[i] * b[i];
+    return sum;
+}
+
+static void msae__add_mixed(double *to, double factor, const float *from, size_t count) {
+    for (size_t i = 0; i < count; i++) to[i] += factor * from[i];
+}
+
+/* direction = - H gradient by the two-loop recursion (Nocedal and Wright, algorithm 7.4); pairs
+   kept are the last `kept` before number `next`. */
+static void msae__fit_direction(msae__fit *f, size_t kept, size_t next) {
+    const size_t count = f->parameters;
+    double factor[MSAE__PROBE_PAIRS];
+    for (size_t i = 0; i < count; i++) f->direction[i] = -f->gradient[i];
+    for (size_t i = 1; i <= kept; i++) {
+        const size_t pair = (next - i) % MSAE__PROBE_PAIRS;
+        factor[pair] =
+            f->curvature[pair] * msae__dot_mixed(f->steps + pair * count, f->direction, count);
+        msae__add_mixed(f->direction, -factor[pair], f->changes + pair * count, count);
+    }
+    if (kept > 0) {
+        const size_t pair = (next - 1) % MSAE__PROBE_PAIRS;
+        const float *change = f->changes + pair * count;
+        double squares = 0;
+        for (size_t i = 0; i < count; i++) squares += (double)change[i] * change[i];
+        for (size_t i = 0; i < count; i++) f->direction[i] /= f->curvature[pair] * squares;
+    }
+    for (size_t i = kept; i > 0; i--) {
+        const size_t pair = (next - i) % MSAE__PROBE_PAIRS;
+        const double other =
+            f->curvature[pair] * msae__dot_mixed(f->changes + pair * count, f->direction, count);
+        msae__add_mixed(f->direction, factor[pair] - other, f->steps + pair * count, count);
+    }
+}
+
+/* Moves along the direction until the objective has fallen enough (Armijo). 0 when it does not. */
+static int msae__fit_search(msae__fit *f, double step, double *objective) {
+    const double slope = msae__dot_double(f->direction, f->gradient, f->parameters);
+    for (int halvings = 0; halvings < 40 && slope < 0; halvings++, step *= 0.5) {
+        double value;
+        for (size_t i = 0; i < f->parameters; i++) {
+            f->trial[i] = f->at[i] + step * f->direction[i];
+        }
+        value = msae__fit_evaluate(f, f->trial, f->trial_gradient);
+        if (msae__is_finite_double(value) && value <= *objective + 1e-4 * step * slope) {
+            *objective = value;
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* Remembers the last step as pair number `next` when it tells something of the curvature. */
+static int msae__fit_remember(msae__fit *f, size_t next) {
+    const size_t pair = next % MSAE__PROBE_PAIRS, count = f->parameters;
+    float *step = f->steps + pair * count, *change = f->changes + pair * count;
+    double curvature = 0, squares = 0;
+    for (size_t i = 0; i < count; i++) {
+        step[i] = (float)(f->trial[i] - f->at[i]);
+        change[i] = (float)(f->trial_gradient[i] - f->gradient[i]);
+        curvature += (double)step[i] * change[i];
+        squares += (double)change[i] * change[i];
+    }
+    f->curvature[pair] = curvature > 0 ? 1 / curvature : 0;
+    return curvature > 1e-10 * squares && curvature > 0;
+}
+
+static void msae__fit_run(msae__fit *f, double tolerance, size_t max_iterations,
+                          msae_probe *probe) {
+    const size_t count = f->parameters;
+    size_t next = 0, kept = 0;
+    double first_norm;
+    msae__parallel_for(&f->parallel, msae__ceil_div(f->rows, MSAE__PROBE_ROWS),
+                       msae__fit_transpose_task, f);
+    memset(f->at, 0, count * sizeof *f->at);
+    probe->loss = msae__fit_evaluate(f, f->at, f->gradient);
+    first_norm = sqrt(msae__dot_double(f->gradient, f->gradient, count));
+    for (probe->iterations = 0; probe->iterations < max_iterations; probe->iterations++) {
+        const double norm = sqrt(msae__dot_double(f->gradient, f->gradient, count));
+        double *spare;
+        if (norm <= tolerance * first_norm || norm == 0) break;
+        msae__fit_direction(f, kept, next);
+        if (!msae__fit_search(f, kept > 0 ? 1 : 1 / norm, &probe->loss)) {
+            if (kept == 0) break; /* nothing but rounding is left */
+            kept = 0;
+            continue;
+        }
+        if (msae__fit_remember(f, next)) {
+            next++;
+            if (kept < MSAE__PROBE_PAIRS) kept++;
+        }
+        spare = f->at;
+        f->at = f->trial;
+        f->trial = spare;
+        spare = f->gradient;
+        f->gradient = f->trial_gradient;
+        f->trial_gradient = spare;
+    }
+}
+
+static msae_status msae__probe_init(msae_probe *probe, size_t d, size_t classes,
+                                    const msae_probe_desc *desc, msae_error *error) {
+    msae__arena arena = msae__arena_over(NULL);
+    memset(probe, 0, sizeof *probe);
+    probe->kernels = msae__kernels_for(desc->simd);
+    if (!probe->kernels) {
+        return msae__fail(error, MSAE_ERROR_UNSUPPORTED, "no such instruction path here");
+    }
+    if (classes > SIZE_MAX / sizeof(float) / d) return msae__fail_memory(error);
+    MSAE__TAKE(&arena, float, classes *d);
+    MSAE__TAKE(&arena, float, classes);
+    if (!msae__arena_bytes(&arena, &probe->memory_bytes)) return msae__fail_memory(error);
+    probe->memory = msae__alloc(&desc->allocator, probe->memory_bytes);
+    if (!probe->memory) return msae__fail_memory(error);
+    arena = msae__arena_over(probe->memory);
+    probe->weights = MSAE__TAKE(&arena, float, classes *d);
+    probe->bias = MSAE__TAKE(&arena, float, classes);
+    probe->n_inputs = d;
+    probe->n_classes = classes;
+    probe->allocator = desc->allocator;
+    probe->parallel = desc->parallel;
+    return MSAE_OK;
+}
+
+static msae_status msae__probe_run(msae_probe *probe, const msae_data *data, const uint32_t *labels,
+                                   size_t rows, const msae_probe_desc *desc, msae_error *error) {
+    const size_t d = probe->n_inputs, classes = probe->n_classes;
+    msae__fit fit;
+    msae__arena arena = msae__arena_over(NULL);
+    msae_status status;
+    size_t bytes;
+    void *block;
+    memset(&fit, 0, sizeof fit);
+    fit.kernels = probe->kernels;
+    fit.parallel = probe->parallel;
+    fit.d = d;
+    fit.classes = classes;
+    fit.rows = rows;
+    fit.parameters = classes * (d + 1);
+    fit.l2 = desc->l2 == MSAE_OFF ? 0 : (double)(desc->l2 > 0 ? desc->l2 : MSAE__PROBE_L2);
+    msae__fit_layout(&fit, &arena);
+    if (!msae__arena_bytes(&arena, &bytes)) return msae__fail_memory(error);
+    block = msae__alloc(&desc->allocator, bytes);
+    if (!block) return msae__fail_memory(error);
+    arena = msae__arena_over(block);
+    msae__fit_layout(&fit, &arena);
+    status = msae__fit_rows(&fit, data, labels, error);
+    if (status == MSAE_OK) {
+        msae__fit_run(&fit, (double)(desc->tolerance > 0 ? desc->tolerance : MSAE__PROBE_TOLERANCE),
+                      desc->max_iterations ? desc->max_iterations : MSAE__PROBE_ITERATIONS, probe);
+        for (size_t c = 0; c < classes; c++) { /* on rows that keep their mean */
+            const double *row = fit.at + c * d;
+            const double shift = msae__dot_double(row, fit.mean, d);
+            for (size_t i = 0; i < d; i++) probe->weights[c * d + i] = (float)row[i];
+            probe->bias[c] = (float)(fit.at[classes * d + c] - shift);
+        }
+    }
+    msae__free(&desc->allocator, block, bytes);
+    return status;
+}
+
+/* Rows with a label, or what is wrong with one. */
+static msae_status msae__count_labels(const msae_data *data, const uint32_t *labels,
+                                      size_t n_classes, size_t *rows, msae_error *error) {
+    *rows = 0;
+    for (size_t r = 0; r < data->rows; r++) {
+        if (labels[r] == MSAE_NO_CLASS) continue;
+        if (labels[r] >= n_classes) {
+            return msae__fail_at(error, MSAE_ERROR_ARGUMENT, r, "row", r, " has no such class");
+        }
+        ++*rows;
+    }
+    if (*rows == 0) return msae__fail(error, MSAE_ERROR_ARGUMENT, "no row has a label");
+    return MSAE_OK;
+}
+
+MSAE_API msae_status msae_probe_fit(msae_probe *probe, const msae_data *data,
+                                    const uint32_t *labels, size_t n_classes,
+                                    const msae_probe_desc *desc, msae_error *error) {
+    msae_probe_desc plain;
+    msae_status status;
+    size_t rows;
+    memset(&plain, 0, sizeof plain);
+    memset(probe, 0, sizeof *probe);
+    if (!desc) desc = &plain;
+    if (data->cols == 0 || n_classes == 0 || n_classes >= MSAE_NO_CLASS) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "no inputs or no classes");
+    }
+    status = msae__count_labels(data, labels, n_classes, &rows, error);
+    if (status == MSAE_OK) status = msae__probe_init(probe, data->cols, n_classes, desc, error);
+    if (status == MSAE_OK) status = msae__probe_run(probe, data, labels, rows, desc, error);
+    if (status != MSAE_OK) msae_probe_free(probe);
+    return status;
+}
+
+MSAE_API void msae_probe_free(msae_probe *probe) {
+    const msae_allocator allocator = probe->allocator;
+    if (probe->memory) msae__free(&allocator, probe->memory, probe->memory_bytes);
+    memset(probe, 0, sizeof *probe);
+}
+
+typedef struct msae__probe_job {
+    const msae_probe *probe;
+    const float *x;
+    float *p;
+} msae__probe_job;
+
+static void msae__predict_task(void *context, size_t row, size_t worker) {
+    enum { CHUNK = 256 };
+    const msae__probe_job *job = (const msae__probe_job *)context;
+    const msae_probe *probe = job->probe;
+    const size_t d = probe->n_inputs, classes = probe->n_classes;
+    const float *x = job->x + row * d;
+    float unit[CHUNK], *p = job->p + row * classes;
+    double squares = 0, inverse;
+    (void)worker;
+    for (size_t i = 0; i < d; i++) squares += (double)x[i] * x[i];
+    inverse = squares > 0 ? 1 / sqrt(squares) : 0;
+    memcpy(p, probe->bias, classes * sizeof *p);
+    for (size_t first = 0; first < d; first += CHUNK) {
+        const size_t count = msae__min(CHUNK, d - first);
+        for (size_t i = 0; i < count; i++) unit[i] = (float)(x[first + i] * inverse);
+        for (size_t c = 0; c < classes; c++) {
+            p[c] += probe->kernels->dot(unit, probe->weights + c * d + first, count);
+        }
+    }
+    msae__softmax(p, classes);
+}
+
+MSAE_API void msae_probe_predict(const msae_probe *probe, const float *x, size_t rows, float *p) {
+    msae__probe_job job;
+    job.probe = probe;
+    job.x = x;
+    job.p = p;
+    msae__parallel_for(&probe->parallel, rows, msae__predict_task, &job);
+}
+
+/* The most probable class; ties: the lower. */
+static size_t msae__argmax(const float *p, size_t classes) {
+    size_t best = 0;
+    for (size_t c = 1; c < classes; c++) {
+        if (p[c] > p[best]) best = c;
+    }
+    return best;
+}
+
+static double msae__safe_log(float p) {
+    return log(p > 1e-38f ? (double)p : 1e-38);
+}
+
+/* What measuring works in. */
+typedef struct msae__probe_memory {
+    float *x, *p;   /* [MSAE__PROBE_ROWS][d], [MSAE__PROBE_ROWS][classes] */
+    size_t *counts; /* [3][classes]: right, answered, labelled */
+} msae__probe_memory;
+
+static void msae__probe_layout(const msae_probe *probe, msae__arena *arena,
+                               msae__probe_memory *memory) {
+    if (probe->n_classes > SIZE_MAX / sizeof(size_t) / MSAE__PROBE_ROWS) {
+        arena->ok = 0;
+        return;
+    }
+    memory->x = MSAE__TAKE(arena, float, MSAE__PROBE_ROWS * probe->n_inputs);
+    memory->p = MSAE__TAKE(arena, float, MSAE__PROBE_ROWS * probe->n_classes);
+    memory->counts = MSAE__TAKE(arena, size_t, 3 * probe->n_classes);
+}
+
+static msae_status msae__probe_score(const msae_probe *probe, const msae_data *data,
+                                     const uint32_t *labels, const msae__probe_memory *memory,
+                                     msae_probe_score *score, msae_error *error) {
+    const size_t classes = probe->n_classes;
+    size_t *right = memory->counts, *answered = right + classes, *labelled = answered + classes;
+    size_t occurring = 0, hits = 0;
+    memset(memory->counts, 0, 3 * classes * sizeof *right);
+    for (size_t first = 0, rows; first < data->rows; first += rows) {
+        rows = msae__min(MSAE__PROBE_ROWS, data->rows - first);
+        msae_data_read(data, first, rows, memory->x);
+        for (size_t r = 0; r < rows; r++) {
+            const float *x = memory->x + r * probe->n_inputs;
+            if (!msae__row_is_finite(x, probe->n_inputs)) return msae__fail_row(error, first + r);
+        }
+        msae_probe_predict(probe, memory->x, rows, memory->p);
+        for (size_t r = 0; r < rows; r++) {
+            const uint32_t label = labels[first + r];
+            const float *p = memory->p + r * classes;
+            if (label == MSAE_NO_CLASS) continue;
+            const size_t answer = msae__argmax(p, classes);
+            right[label] += answer == label;
+            hits += answer == label;
+            answered[answer]++;
+            labelled[label]++;
+            score->log_loss -= msae__safe_log(p[label]);
+        }
+    }
+    for (size_t c = 0; c < classes; c++) {
+        if (answered[c] + labelled[c] == 0) continue;
+        occurring++;
+        score->macro_f1 += 2 * (double)right[c] / (double)(answered[c] + labelled[c]);
+    }
+    score->accuracy = (double)hits / (double)score->rows;
+    score->log_loss /= (double)score->rows;
+    score->macro_f1 /= (double)occurring;
+    return MSAE_OK;
+}
+
+MSAE_API msae_status msae_probe_measure(const msae_probe *probe, const msae_data *data,
+                                        const uint32_t *labels, msae_probe_score *score,
+                                        msae_error *error) {
+    msae__arena arena = msae__arena_over(NULL);
+    msae__probe_memory memory;
+    msae_status status;
+    size_t bytes;
+    void *block;
+    memset(score, 0, sizeof *score);
+    if (data->cols != probe->n_inputs) {
+        return msae__fail(error, MSAE_ERROR_SHAPE, "data and probe differ in width");
+    }
+    status = msae__count_labels(data, labels, probe->n_classes, &score->rows, error);
+    if (status != MSAE_OK) return status;
+    msae__probe_layout(probe, &arena, &memory);
+    if (!msae__arena_bytes(&arena, &bytes)) return msae__fail_memory(error);
+    block = msae__alloc(&probe->allocator, bytes);
+    if (!block) return msae__fail_memory(error);
+    arena = msae__arena_over(block);
+    msae__probe_layout(probe, &arena, &memory);
+    status = msae__probe_score(probe, data, labels, &memory, score, error);
+    msae__free(&probe->allocator, block, bytes);
+    return status;
+}
+
+/* What comparing works in: a tile of rows and its reconstructions. */
+typedef struct msae__agreement_memory {
+    void *workspace;
+    float *x, *recon, *p, *q;
+    msae__tally *kl; /* [n_ks] */
+    size_t *equal;   /* [n_ks] */
+} msae__agreement_memory;
+
+static void msae__agreement_layout(const msae_probe *probe, const msae_model *model, size_t n_ks,
+                                   msae__arena *arena, msae__agreement_memory *memory) {
+    const size_t rows = MSAE__INFERENCE_ROWS;
+    if (n_ks > SIZE_MAX / sizeof(float) / rows / model->n_inputs ||
+        probe->n_classes > SIZE_MAX / sizeof(float) / rows) {
+        arena->ok = 0;
+        return;
+    }
+    memory->workspace = msae__take(arena, msae_workspace_bytes(model, rows), 1);
+    memory->x = MSAE__TAKE(arena, float, rows * model->n_inputs);
+    memory->recon = MSAE__TAKE(arena, float, n_ks *rows * model->n_inputs);
+    memory->p = MSAE__TAKE(arena, float, rows * probe->n_classes);
+    memory->q = MSAE__TAKE(arena, float, rows * probe->n_classes);
+    memory->kl = MSAE__TAKE(arena, msae__tally, n_ks);
+    memory->equal = MSAE__TAKE(arena, size_t, n_ks);
+}
+
+static msae_status msae__probe_compare(const msae_probe *probe, const msae_model *model,
+                                       const msae_data *data, const size_t *ks, size_t n_ks,
+                                       const msae__agreement_memory *memory, msae_error *error) {
+    const size_t d = model->n_inputs, classes = probe->n_classes;
+    memset(memory->kl, 0, n_ks * sizeof *memory->kl);
+    memset(memory->equal, 0, n_ks * sizeof *memory->equal);
+    for (size_t first = 0, rows; first < data->rows; first += rows) {
+        msae_status status;
+        rows = msae__min(MSAE__INFERENCE_ROWS, data->rows - first);
+        msae_data_read(data, first, rows, memory->x);
+        for (size_t r = 0; r < rows; r++) {
+            if (!msae__row_is_finite(memory->x + r * d, d)) return msae__fail_row(error, first + r);
+        }
+        status =
+            msae_forward(model, memory->workspace, memory->x, rows, ks, n_ks, memory->recon, error);
+        if (status != MSAE_OK) return status;
+        msae_probe_predict(probe, memory->x, rows, memory->p);
+        for (size_t i = 0; i < n_ks; i++) {
+            msae_probe_predict(probe, memory->recon + i * rows * d, rows, memory->q);
+            for (size_t r = 0; r < rows; r++) {
+                const float *p = memory->p + r * classes, *q = memory->q + r * classes;
+                double kl = 0;
+                for (size_t c = 0; c < classes; c++) {
+                    kl += p[c] * (msae__safe_log(p[c]) - msae__safe_log(q[c]));
+                }
+                msae__tally_add(&memory->kl[i], kl);
+                memory->equal[i] += msae__argmax(p, classes) == msae__argmax(q, classes);
+            }
+        }
+    }
+    return MSAE_OK;
+}
+
+MSAE_API msae_status msae_probe_agreement(const msae_probe *probe, const msae_model *model,
+                                          const msae_data *data, const size_t *ks, size_t n_ks,
+                                          msae_agreement *results, msae_error *error) {
+    msae__arena arena = msae__arena_over(NULL);
+    msae__agreement_memory memory;
+    msae_status status;
+    size_t bytes;
+    void *block;
+    if (data->cols != probe->n_inputs || data->cols != model->n_inputs) {
+        return msae__fail(error, MSAE_ERROR_SHAPE, "data, probe and model differ in width");
+    }
+    if (data->rows == 0) return msae__fail(error, MSAE_ERROR_SHAPE, "the data has no rows");
+    status = msae__check_ks(model, ks, n_ks, error);
+    if (status != MSAE_OK) return status;
+    msae__agreement_layout(probe, model, n_ks, &arena, &memory);
+    if (!msae__arena_bytes(&arena, &bytes)) return msae__fail_memory(error);
+    block = msae__alloc(&model->allocator, bytes);
+    if (!block) return msae__fail_memory(error);
+    arena = msae__arena_over(block);
+    msae__agreement_layout(probe, model, n_ks, &arena, &memory);
+    status = msae__probe_compare(probe, model, data, ks, n_ks, &memory, error);
+    for (size_t i = 0; i < n_ks && status == MSAE_OK; i++) {
+        results[i].k = ks[i];
+        results[i].kl = msae__tally_mean(&memory.kl[i]);
+        results[i].kl_std = msae__tally_deviation(&memory.kl[i]);
+        results[i].agreement = (double)memory.equal[i] / (double)data->rows;
+    }
+    msae__free(&model->allocator, block, bytes);
+    return status;
 }
 #endif /* MSAE_NO_ANALYSIS */
 

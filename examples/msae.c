@@ -16,6 +16,7 @@ static const struct {
     {"decode", "turns sparse codes back into embeddings", tool_decode},
     {"info", "says what a file holds", tool_info},
     {"name", "names a model's latents with words", tool_name},
+    {"probe", "tells classes apart, and what reconstructions keep of them", tool_probe},
 };
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
 

@@ -335,5 +335,6 @@ int tool_encode(int argc, char **argv);
 int tool_decode(int argc, char **argv);
 int tool_info(int argc, char **argv);
 int tool_name(int argc, char **argv);
+int tool_probe(int argc, char **argv);
 
 #endif /* MSAE_TOOL_H */
