@@ -7614,8 +7614,8 @@ static double msae__fit_evaluate(msae__fit *f, const double *at, double *gradien
             for (size_t c = 0; c < classes; c++) gradient[weights + c] += f->p[r * classes + c];
         }
         msae__parallel_for(&f->parallel, msae__ceil_div(classes, 16), msae__fit_answers_task, f);
-        msae__fit_product(f, f->pt, MSAE__PROBE_ROWS, classes, f->xt, MSAE__PROBE_ROWS, d, f->count,
-                          f->product);
+        msae__fit_product(f, f->pt, MSAE__PROBE_ROWS, classes, f->xt + f->first * d,
+                          MSAE__PROBE_ROWS, d, f->count, f->product);
         for (size_t i = 0; i < weights; i++) gradient[i] += f->product[i];
     }
     for (size_t i = 0; i < f->parameters; i++) gradient[i] /= (double)f->rows;
