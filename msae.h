@@ -1020,6 +1020,59 @@ typedef struct msae_agreement {
 MSAE_API msae_status msae_probe_agreement(const msae_probe *probe, const msae_model *model,
                                           const msae_data *data, const size_t *ks, size_t n_ks,
                                           msae_agreement *results, msae_error *error);
+
+/* ---------------------------------------------------------------------------------------------
+   Interpretation: attributes, for audits of bias (paper, section 5.3)
+   ------------------------------------------------------------------------------------------ */
+
+/* How a latent goes with an attribute that rows have (group 1) or lack (group 0). NaN throughout
+   for a latent whose value is the same on all rows. */
+typedef struct msae_correlation {
+    uint32_t latent;
+    double r;         /* point-biserial: Pearson's of the latent's values with 0 and 1 */
+    double low, high; /* confidence interval (Fisher's transformation) */
+    double p;         /* two-sided, of r = 0 (Student's t); may be too small for a double: */
+    double log10_p;
+    double q;         /* p corrected for the number of latents that vary (Benjamini, Hochberg) */
+    double mean[2];   /* value in either group */
+    double active[2]; /* share of either group's rows on which the latent is not zero */
+} msae_correlation;
+
+/* Every latent against an attribute [rows] of 0 and 1 (rows with any other value are left out):
+   results [n], by latent. On the k strongest latents of a row (0: 64, or all when there are fewer).
+   `confidence` of the interval, 0: 0.95. One pass over the data; fails when a group has no row or
+   both have less than three. Takes 56 n bytes and 4 n a row of a tile for a while. */
+MSAE_API msae_status msae_correlate(const msae_model *model, const msae_data *data,
+                                    const uint8_t *attribute, size_t k, double confidence,
+                                    msae_correlation *results, msae_error *error);
+
+/* A step of a sweep: the mean probability of a class when the latent has that value in every row,
+   over all rows and over those of either group (NaN for a group without rows). */
+typedef struct msae_sweep_point {
+    float value;
+    double probability, of_group[2];
+} msae_sweep_point;
+
+/* Sets one latent to each of values [steps] in the codes (k as above) of every row, decodes, and
+   asks the probe: points [steps]. attribute [rows] as above, or NULL. */
+MSAE_API msae_status msae_sweep_latent(const msae_probe *probe, const msae_model *model,
+                                       const msae_data *data, const uint8_t *attribute, size_t k,
+                                       uint32_t latent, size_t class_index, const float *values,
+                                       size_t steps, msae_sweep_point *points, msae_error *error);
+
+/* What the probe decides about reconstructions without a latent. */
+typedef struct msae_ablation {
+    uint32_t latent;
+    size_t active;       /* rows on which it is: no other can change */
+    size_t flips;        /* rows of which the most probable class changes .. */
+    size_t gained, lost; /* .. to class_index, and away from it */
+} msae_ablation;
+
+/* For each of latents [n_latents], alone: results [n_latents]. */
+MSAE_API msae_status msae_ablate(const msae_probe *probe, const msae_model *model,
+                                 const msae_data *data, size_t k, size_t class_index,
+                                 const uint32_t *latents, size_t n_latents, msae_ablation *results,
+                                 msae_error *error);
 #endif /* MSAE_NO_ANALYSIS */
 
 /* ---------------------------------------------------------------------------------------------
@@ -8051,6 +8104,466 @@ MSAE_API msae_status msae_probe_agreement(const msae_probe *probe, const msae_mo
     }
     msae__free(&model->allocator, block, bytes);
     return status;
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Interpretation: attributes
+   ------------------------------------------------------------------------------------------ */
+
+/* ln Gamma(x) for x > 0 (Stirling's series from 10 on); lgamma would write to a global. */
+static double msae__log_gamma(double x) {
+    double product = 1, inverse;
+    for (; x < 10; x += 1) product *= x;
+    inverse = 1 / (x * x);
+    return (x - 0.5) * log(x) - x + 0.91893853320467274178 +
+           (1.0 / 12 - inverse * (1.0 / 360 - inverse * (1.0 / 1260 - inverse / 1680))) / x -
+           log(product);
+}
+
+/* The continued fraction of the incomplete beta function (Lentz; DLMF 8.17.22). */
+static double msae__beta_fraction(double a, double b, double x) {
+    const double tiny = 1e-300;
+    double c = 1, d = 1 - (a + b) * x / (a + 1), f;
+    if (fabs(d) < tiny) d = tiny;
+    f = d = 1 / d;
+    for (int m = 1; m < 10000; m++) {
+        const double odd = a + 2 * m;
+        for (int half = 0; half < 2; half++) {
+            const double term = half ? -(a + m) * (a + b + m) * x / (odd * (odd + 1))
+                                     : m * (b - m) * x / ((odd - 1) * odd);
+            d = 1 + term * d;
+            c = 1 + term / c;
+            if (fabs(d) < tiny) d = tiny;
+            if (fabs(c) < tiny) c = tiny;
+            d = 1 / d;
+            f *= c * d;
+        }
+        if (fabs(c * d - 1) < 1e-15) break;
+    }
+    return f;
+}
+
+/* ln I_x(a, b), regularised; `rest` is 1 - x, told apart so that neither is lost in the other. */
+static double msae__log_beta(double a, double b, double x, double rest) {
+    const double front = msae__log_gamma(a + b) - msae__log_gamma(a) - msae__log_gamma(b);
+    if (x <= 0) return -HUGE_VAL;
+    if (rest <= 0) return 0;
+    if (x < (a + 1) / (a + b + 2)) {
+        return front + a * log(x) + b * log(rest) - log(a) + log(msae__beta_fraction(a, b, x));
+    }
+    return log1p(-exp(front + a * log(x) + b * log(rest) - log(b)) *
+                 msae__beta_fraction(b, a, rest));
+}
+
+/* The z of which a normal variable stays within +-z with that probability. */
+static double msae__normal_bound(double confidence) {
+    double low = 0, high = 40;
+    for (int i = 0; i < 100; i++) {
+        const double z = 0.5 * (low + high);
+        if (erfc(z / 1.41421356237309504880) > 1 - confidence) {
+            low = z;
+        } else {
+            high = z;
+        }
+    }
+    return low;
+}
+
+/* Sums over rows of a latent's values less its first one. */
+typedef struct msae__group_sums {
+    double shift, sum[2], squares;
+    size_t active[2];
+} msae__group_sums;
+
+typedef struct msae__correlate_job {
+    const float *z; /* [rows][n], a tile's codes */
+    const uint8_t *attribute;
+    size_t first, rows, n;
+    int is_first; /* no row has been counted yet */
+    msae__group_sums *sums;
+} msae__correlate_job;
+
+/* A block of latents over the rows of a tile. */
+static void msae__correlate_task(void *context, size_t task, size_t worker) {
+    const msae__correlate_job *job = (const msae__correlate_job *)context;
+    const size_t begin = task * MSAE__LATENT_BLOCK;
+    const size_t end = msae__min(begin + MSAE__LATENT_BLOCK, job->n);
+    int is_first = job->is_first;
+    (void)worker;
+    for (size_t r = 0; r < job->rows; r++) {
+        const uint8_t group = job->attribute[job->first + r];
+        const float *z = job->z + r * job->n;
+        if (group > 1) continue;
+        for (size_t j = begin; j < end; j++) {
+            msae__group_sums *sums = &job->sums[j];
+            double value;
+            if (is_first) sums->shift = z[j];
+            value = z[j] - sums->shift;
+            sums->sum[group] += value;
+            sums->squares += value * value;
+            sums->active[group] += z[j] != 0;
+        }
+        is_first = 0;
+    }
+}
+
+static msae_correlation msae__correlation(const msae__group_sums *sums, uint32_t latent,
+                                          const size_t rows[2], double bound) {
+    const double n0 = (double)rows[0], n1 = (double)rows[1], n = n0 + n1;
+    const double total = sums->sum[0] + sums->sum[1];
+    const double spread = sums->squares - total * total / n;
+    msae_correlation c;
+    c.latent = latent;
+    for (int g = 0; g < 2; g++) {
+        c.mean[g] = sums->shift + sums->sum[g] / (double)rows[g];
+        c.active[g] = (double)sums->active[g] / (double)rows[g];
+    }
+    c.r = c.low = c.high = c.p = c.log10_p = c.q = msae__nan();
+    if (!(spread > 0)) return c;
+    c.r = (sums->sum[1] / n1 - sums->sum[0] / n0) * sqrt(n0 * n1 / n / spread);
+    if (c.r > 1) c.r = 1;
+    if (c.r < -1) c.r = -1;
+    c.log10_p = msae__log_beta(0.5 * (n - 2), 0.5, (1 - c.r) * (1 + c.r), c.r * c.r) /
+                2.30258509299404568402;
+    c.p = pow(10, c.log10_p);
+    if (n > 3 && fabs(c.r) < 1) {
+        const double z = atanh(c.r), off = bound / sqrt(n - 3);
+        c.low = tanh(z - off);
+        c.high = tanh(z + off);
+    } else if (n > 3) {
+        c.low = c.high = c.r;
+    }
+    return c;
+}
+
+/* Moves a latent down a heap of which the top has the largest p. */
+static void msae__sift_p(uint32_t *heap, size_t count, size_t at, const msae_correlation *of) {
+    for (;;) {
+        size_t child = 2 * at + 1;
+        uint32_t swap;
+        if (child >= count) return;
+        if (child + 1 < count && of[heap[child + 1]].log10_p > of[heap[child]].log10_p) child++;
+        if (!(of[heap[child]].log10_p > of[heap[at]].log10_p)) return;
+        swap = heap[at];
+        heap[at] = heap[child];
+        heap[child] = swap;
+        at = child;
+    }
+}
+
+/* q of the latents with a p: from the largest down, the least of p m / rank so far. */
+static void msae__correct_p(msae_correlation *results, size_t n, uint32_t *heap) {
+    size_t count = 0;
+    double least = 1;
+    for (size_t j = 0; j < n; j++) {
+        if (msae__is_finite_double(results[j].r)) heap[count++] = (uint32_t)j;
+    }
+    for (size_t at = count / 2; at-- > 0;) msae__sift_p(heap, count, at, results);
+    for (size_t left = count; left > 0; left--) {
+        msae_correlation *c = &results[heap[0]];
+        const double q = c->p * (double)count / (double)left;
+        if (q < least) least = q;
+        c->q = least;
+        heap[0] = heap[left - 1];
+        msae__sift_p(heap, left - 1, 0, results);
+    }
+}
+
+typedef struct msae__correlate_memory {
+    msae__pass pass;
+    float *z;
+    msae__group_sums *sums;
+    uint32_t *heap;
+} msae__correlate_memory;
+
+static void msae__correlate_layout(const msae_model *model, msae__arena *arena,
+                                   msae__correlate_memory *memory) {
+    msae__top_layout(model, arena, &memory->pass, &memory->z);
+    memory->sums = MSAE__TAKE(arena, msae__group_sums, model->n_latents);
+    memory->heap = MSAE__TAKE(arena, uint32_t, model->n_latents);
+}
+
+/* 64, or all latents when there are fewer. */
+static size_t msae__default_k(const msae_model *model, size_t k) {
+    return k ? k : msae__min(MSAE__NAME_K, model->n_latents);
+}
+
+static msae_status msae__run_correlate(const msae_model *model, const msae_data *data,
+                                       const uint8_t *attribute, size_t k,
+                                       msae__correlate_memory *memory, msae_error *error) {
+    msae__correlate_job sums_job;
+    msae__encode_job job;
+    memset(memory->sums, 0, model->n_latents * sizeof *memory->sums);
+    memset(&job, 0, sizeof job);
+    job.k = k;
+    job.sink = msae__sink_dense;
+    job.dense = memory->z;
+    sums_job.z = memory->z;
+    sums_job.attribute = attribute;
+    sums_job.n = model->n_latents;
+    sums_job.is_first = 1;
+    sums_job.sums = memory->sums;
+    for (size_t first = 0; first < data->rows; first += MSAE__INFERENCE_ROWS) {
+        msae_status status;
+        sums_job.first = first;
+        sums_job.rows = msae__min(MSAE__INFERENCE_ROWS, data->rows - first);
+        status = msae__pass_tile(model, data, first, sums_job.rows, &memory->pass, &job, error);
+        if (status != MSAE_OK) return status;
+        msae__parallel_for(&model->parallel, msae__ceil_div(model->n_latents, MSAE__LATENT_BLOCK),
+                           msae__correlate_task, &sums_job);
+        for (size_t r = 0; r < sums_job.rows; r++) {
+            if (attribute[first + r] <= 1) sums_job.is_first = 0;
+        }
+    }
+    return MSAE_OK;
+}
+
+MSAE_API msae_status msae_correlate(const msae_model *model, const msae_data *data,
+                                    const uint8_t *attribute, size_t k, double confidence,
+                                    msae_correlation *results, msae_error *error) {
+    const size_t n = model->n_latents;
+    msae__arena arena = msae__arena_over(NULL);
+    msae__correlate_memory memory;
+    msae_status status = msae__check_pass(model, data, k, error);
+    size_t rows[2] = {0, 0}, bytes;
+    double bound;
+    void *block;
+    if (status != MSAE_OK) return status;
+    if (confidence < 0 || confidence >= 1) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "the confidence is not below 1");
+    }
+    for (size_t r = 0; r < data->rows; r++) {
+        if (attribute[r] <= 1) rows[attribute[r]]++;
+    }
+    if (rows[0] == 0 || rows[1] == 0 || rows[0] + rows[1] < 3) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "the attribute is the same on all rows");
+    }
+    msae__correlate_layout(model, &arena, &memory);
+    if (!msae__arena_bytes(&arena, &bytes)) return msae__fail_memory(error);
+    block = msae__alloc(&model->allocator, bytes);
+    if (!block) return msae__fail_memory(error);
+    arena = msae__arena_over(block);
+    msae__correlate_layout(model, &arena, &memory);
+    status = msae__run_correlate(model, data, attribute, msae__default_k(model, k), &memory, error);
+    if (status == MSAE_OK) {
+        bound = msae__normal_bound(confidence > 0 ? confidence : 0.95);
+        for (size_t j = 0; j < n; j++) {
+            results[j] = msae__correlation(&memory.sums[j], (uint32_t)j, rows, bound);
+        }
+        msae__correct_p(results, n, memory.heap);
+    }
+    msae__free(&model->allocator, block, bytes);
+    return status;
+}
+
+/* Sweeps and ablations decode a row again and again with one latent changed. */
+typedef struct msae__effects {
+    const msae_probe *probe;
+    size_t class_index;
+    msae__pass pass;
+    float *scratch; /* for each worker [3][d]: sum, changed sum, raw row; and [classes] */
+    const uint32_t *latents;
+    size_t n_latents;
+    const float *values; /* of a sweep of latents[0]; NULL: ablation */
+    size_t steps;
+    float *probability; /* [MSAE__INFERENCE_ROWS][steps] */
+    uint8_t *change;    /* [MSAE__INFERENCE_ROWS][n_latents], bits: */
+} msae__effects;
+
+enum { MSAE__ACTIVE = 1, MSAE__FLIPPED = 2, MSAE__GAINED = 4, MSAE__LOST = 8 };
+
+/* The probe's probabilities of the row that a sum of decoder rows stands for. */
+static const float *msae__ask_probe(const msae__effects *effects, const msae__encode_job *job,
+                                    size_t tile_row, const float *sum, float *raw) {
+    msae__probe_job ask;
+    ask.probe = effects->probe;
+    ask.x = raw;
+    ask.p = raw + job->model->n_inputs;
+    msae__to_raw(job->model, sum, job->tile->moments + 2 * tile_row, raw);
+    msae__predict_task(&ask, 0, 0);
+    return ask.p;
+}
+
+static void msae__sink_effects(const msae__encode_job *job, size_t row, size_t tile_row,
+                               const msae_code *codes, size_t count, size_t worker) {
+    const msae__effects *effects = (const msae__effects *)job->user;
+    const msae_model *model = job->model;
+    const size_t d = model->n_inputs, classes = effects->probe->n_classes;
+    float *sum = effects->scratch + worker * (3 * d + classes), *changed = sum + d;
+    float *raw = changed + d;
+    memset(sum, 0, d * sizeof *sum);
+    if (effects->values) {
+        const float *direction = model->decoder + effects->latents[0] * d;
+        size_t at = 0;
+        while (at < count && codes[at].latent != effects->latents[0]) at++;
+        msae__add_codes(model, codes, at, sum);
+        if (at < count) msae__add_codes(model, codes + at + 1, count - at - 1, sum);
+        for (size_t s = 0; s < effects->steps; s++) {
+            memcpy(changed, sum, d * sizeof *sum);
+            model->kernels->axpy(changed, effects->values[s], direction, d);
+            effects->probability[row * effects->steps + s] =
+                msae__ask_probe(effects, job, tile_row, changed, raw)[effects->class_index];
+        }
+        return;
+    }
+    msae__add_codes(model, codes, count, sum);
+    const size_t before = msae__argmax(msae__ask_probe(effects, job, tile_row, sum, raw), classes);
+    for (size_t i = 0; i < effects->n_latents; i++) {
+        uint8_t *change = &effects->change[row * effects->n_latents + i];
+        size_t at = 0, after;
+        *change = 0;
+        while (at < count && codes[at].latent != effects->latents[i]) at++;
+        if (at == count || codes[at].value == 0) continue;
+        memcpy(changed, sum, d * sizeof *sum);
+        model->kernels->axpy(changed, -codes[at].value, model->decoder + effects->latents[i] * d,
+                             d);
+        after = msae__argmax(msae__ask_probe(effects, job, tile_row, changed, raw), classes);
+        *change = MSAE__ACTIVE;
+        if (after == before) continue;
+        *change |= MSAE__FLIPPED;
+        if (after == effects->class_index) *change |= MSAE__GAINED;
+        if (before == effects->class_index) *change |= MSAE__LOST;
+    }
+}
+
+static void msae__effects_layout(const msae_model *model, msae__arena *arena,
+                                 msae__effects *effects) {
+    const size_t scratch = 3 * model->n_inputs + effects->probe->n_classes;
+    msae__pass_layout(model, arena, &effects->pass);
+    effects->scratch = MSAE__TAKE(arena, float, msae__workers(&model->parallel) * scratch);
+    if (effects->steps > SIZE_MAX / sizeof(float) / MSAE__INFERENCE_ROWS ||
+        effects->n_latents > SIZE_MAX / MSAE__INFERENCE_ROWS) {
+        arena->ok = 0;
+        return;
+    }
+    effects->probability = MSAE__TAKE(arena, float, MSAE__INFERENCE_ROWS * effects->steps);
+    effects->change = MSAE__TAKE(arena, uint8_t, MSAE__INFERENCE_ROWS * effects->n_latents);
+}
+
+/* Takes a tile's effects, rows first .. first + rows - 1, into results. */
+typedef void (*msae__effects_sum)(const msae__effects *effects, size_t first, size_t rows,
+                                  void *results);
+
+static msae_status msae__run_effects(msae__effects *effects, const msae_model *model,
+                                     const msae_data *data, size_t k, msae__effects_sum add,
+                                     void *results, msae_error *error) {
+    msae__arena arena = msae__arena_over(NULL);
+    msae__encode_job job;
+    msae_status status = msae__check_pass(model, data, k, error);
+    size_t bytes;
+    void *block;
+    if (status != MSAE_OK) return status;
+    if (effects->probe->n_inputs != model->n_inputs) {
+        return msae__fail(error, MSAE_ERROR_SHAPE, "probe and model differ in width");
+    }
+    if (effects->class_index >= effects->probe->n_classes) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "the probe has no such class");
+    }
+    for (size_t i = 0; i < effects->n_latents; i++) {
+        if (effects->latents[i] >= model->n_latents) {
+            return msae__fail_at(error, MSAE_ERROR_ARGUMENT, i, "the model has no latent",
+                                 effects->latents[i], "");
+        }
+    }
+    msae__effects_layout(model, &arena, effects);
+    if (!msae__arena_bytes(&arena, &bytes)) return msae__fail_memory(error);
+    block = msae__alloc(&model->allocator, bytes);
+    if (!block) return msae__fail_memory(error);
+    arena = msae__arena_over(block);
+    msae__effects_layout(model, &arena, effects);
+    memset(&job, 0, sizeof job);
+    job.k = msae__default_k(model, k);
+    job.sink = msae__sink_effects;
+    job.user = effects;
+    for (size_t first = 0; first < data->rows && status == MSAE_OK; first += MSAE__INFERENCE_ROWS) {
+        const size_t rows = msae__min(MSAE__INFERENCE_ROWS, data->rows - first);
+        status = msae__pass_tile(model, data, first, rows, &effects->pass, &job, error);
+        if (status == MSAE_OK) add(effects, first, rows, results);
+    }
+    msae__free(&model->allocator, block, bytes);
+    return status;
+}
+
+typedef struct msae__sweep_sums {
+    const uint8_t *attribute;
+    size_t rows[2];
+    size_t all;
+    msae_sweep_point *points;
+} msae__sweep_sums;
+
+static void msae__add_sweep(const msae__effects *effects, size_t first, size_t rows,
+                            void *results) {
+    msae__sweep_sums *sums = (msae__sweep_sums *)results;
+    for (size_t r = 0; r < rows; r++) {
+        const unsigned group = sums->attribute ? sums->attribute[first + r] : 2;
+        sums->all++;
+        if (group <= 1) sums->rows[group]++;
+        for (size_t s = 0; s < effects->steps; s++) {
+            const double probability = effects->probability[r * effects->steps + s];
+            sums->points[s].probability += probability;
+            if (group <= 1) sums->points[s].of_group[group] += probability;
+        }
+    }
+}
+
+MSAE_API msae_status msae_sweep_latent(const msae_probe *probe, const msae_model *model,
+                                       const msae_data *data, const uint8_t *attribute, size_t k,
+                                       uint32_t latent, size_t class_index, const float *values,
+                                       size_t steps, msae_sweep_point *points, msae_error *error) {
+    msae__effects effects;
+    msae__sweep_sums sums;
+    msae_status status;
+    memset(&effects, 0, sizeof effects);
+    memset(&sums, 0, sizeof sums);
+    memset(points, 0, steps * sizeof *points);
+    effects.probe = probe;
+    effects.class_index = class_index;
+    effects.latents = &latent;
+    effects.n_latents = 1;
+    effects.values = values;
+    effects.steps = steps;
+    sums.attribute = attribute;
+    sums.points = points;
+    status = msae__run_effects(&effects, model, data, k, msae__add_sweep, &sums, error);
+    for (size_t s = 0; s < steps && status == MSAE_OK; s++) {
+        points[s].value = values[s];
+        points[s].probability /= (double)sums.all;
+        for (int g = 0; g < 2; g++) {
+            points[s].of_group[g] =
+                sums.rows[g] ? points[s].of_group[g] / (double)sums.rows[g] : msae__nan();
+        }
+    }
+    return status;
+}
+
+static void msae__add_ablation(const msae__effects *effects, size_t first, size_t rows,
+                               void *results) {
+    msae_ablation *ablations = (msae_ablation *)results;
+    (void)first;
+    for (size_t r = 0; r < rows; r++) {
+        for (size_t i = 0; i < effects->n_latents; i++) {
+            const unsigned change = effects->change[r * effects->n_latents + i];
+            ablations[i].active += (change & MSAE__ACTIVE) != 0;
+            ablations[i].flips += (change & MSAE__FLIPPED) != 0;
+            ablations[i].gained += (change & MSAE__GAINED) != 0;
+            ablations[i].lost += (change & MSAE__LOST) != 0;
+        }
+    }
+}
+
+MSAE_API msae_status msae_ablate(const msae_probe *probe, const msae_model *model,
+                                 const msae_data *data, size_t k, size_t class_index,
+                                 const uint32_t *latents, size_t n_latents, msae_ablation *results,
+                                 msae_error *error) {
+    msae__effects effects;
+    memset(&effects, 0, sizeof effects);
+    memset(results, 0, n_latents * sizeof *results);
+    for (size_t i = 0; i < n_latents; i++) results[i].latent = latents[i];
+    effects.probe = probe;
+    effects.class_index = class_index;
+    effects.latents = latents;
+    effects.n_latents = n_latents;
+    return msae__run_effects(&effects, model, data, k, msae__add_ablation, results, error);
 }
 #endif /* MSAE_NO_ANALYSIS */
 

@@ -17,6 +17,7 @@ static const struct {
     {"info", "says what a file holds", tool_info},
     {"name", "names a model's latents with words", tool_name},
     {"probe", "tells classes apart, and what reconstructions keep of them", tool_probe},
+    {"bias", "finds the latents that go with an attribute", tool_bias},
 };
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
 

@@ -336,5 +336,6 @@ int tool_decode(int argc, char **argv);
 int tool_info(int argc, char **argv);
 int tool_name(int argc, char **argv);
 int tool_probe(int argc, char **argv);
+int tool_bias(int argc, char **argv);
 
 #endif /* MSAE_TOOL_H */

@@ -1,0 +1,483 @@
+/* msae bias: which latents go with an attribute, and what depends on them. */
+#include "tool.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    SHOWN = 20,
+    STEPS = 11,
+    SWEPT_ROWS = 1000,    /* rows of a sweep, evenly spaced among those with a label */
+    ABLATED_ROWS = 10000, /* and of ablations */
+    LISTED_VALUES = 5     /* of an attribute with too many, in an error */
+};
+
+typedef struct bias_job {
+    tool_common common;
+    const char *model_path, *data_path, *labels_path, *column, *positive, *names_path, *output;
+    const char *sweep; /* the latent to sweep, by number or name */
+    size_t top, k, steps;
+    tool_inputs inputs;
+    tool_labels labels;
+    tool_names names;
+    uint32_t positive_class;
+    const char *value[2]; /* what the groups are called */
+    uint8_t *attribute;   /* [rows]: 0, 1, 2 for rows without a label */
+    size_t rows_of[2];
+    msae_correlation *all; /* [n], strongest first */
+    msae_probe probe;
+} bias_job;
+
+/* ---------------------------------------------------------------------------------------------
+   The attribute
+   ------------------------------------------------------------------------------------------ */
+
+static int choose_positive(bias_job *job) {
+    const tool_labels *labels = &job->labels;
+    char list[256] = "";
+    if (labels->n_classes == 1) {
+        return tool_fail(job->labels_path, "the attribute is constant: every label is '%s'",
+                         labels->classes[0]);
+    }
+    if (job->positive == NULL && labels->n_classes == 2) {
+        job->positive_class = 1;
+        return TOOL_OK;
+    }
+    for (size_t c = 0; job->positive != NULL && c < labels->n_classes; c++) {
+        if (strcmp(labels->classes[c], job->positive) != 0) continue;
+        job->positive_class = (uint32_t)c;
+        return TOOL_OK;
+    }
+    for (size_t c = 0, at = 0; c < labels->n_classes && c < LISTED_VALUES && at < sizeof list;
+         c++) {
+        at += (size_t)snprintf(list + at, sizeof list - at, "%s%s", c == 0 ? "" : ", ",
+                               labels->classes[c]);
+    }
+    if (labels->n_classes > LISTED_VALUES) {
+        list[sizeof list - 5] = '\0';
+        strcat(list, " ..");
+    }
+    if (job->positive != NULL) {
+        return tool_fail("--positive", "no label is '%s', but %s", job->positive, list);
+    }
+    return tool_fail(job->labels_path,
+                     "has %zu values (%s); --positive says which of them to set "
+                     "against the rest",
+                     labels->n_classes, list);
+}
+
+static int split_groups(bias_job *job) {
+    const tool_labels *labels = &job->labels;
+    job->attribute = tool_alloc(labels->rows, sizeof *job->attribute);
+    if (job->attribute == NULL) return tool_fail_memory();
+    for (size_t r = 0; r < labels->rows; r++) {
+        job->attribute[r] = 2;
+        if (labels->of_row[r] == TOOL_NO_LABEL) continue;
+        job->attribute[r] = labels->of_row[r] == job->positive_class;
+        job->rows_of[job->attribute[r]]++;
+    }
+    job->value[1] = labels->classes[job->positive_class];
+    job->value[0] = labels->n_classes == 2 ? labels->classes[1 - job->positive_class] : "others";
+    for (int g = 0; g < 2; g++) {
+        if (job->rows_of[g] > 1) continue;
+        return tool_fail(job->labels_path, "only one row is '%s' (row %zu): too few to compare",
+                         job->value[g],
+                         labels->first[g == 1 || labels->n_classes != 2 ? job->positive_class
+                                                                        : 1 - job->positive_class]);
+    }
+    return TOOL_OK;
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Correlations
+   ------------------------------------------------------------------------------------------ */
+
+/* Latents without a correlation come last. */
+static int by_strength(const void *a, const void *b) {
+    const msae_correlation *x = a, *y = b;
+    const double p = isfinite(x->r) ? fabs(x->r) : -1, q = isfinite(y->r) ? fabs(y->r) : -1;
+    if (p != q) return p < q ? 1 : -1;
+    return x->latent < y->latent ? -1 : 1;
+}
+
+static int correlate(bias_job *job) {
+    const msae_model *model = &job->inputs.model;
+    msae_error error;
+    job->all = tool_alloc(model->n_latents, sizeof *job->all);
+    if (job->all == NULL) return tool_fail_memory();
+    if (msae_correlate(model, &job->inputs.data, job->attribute, job->k, 0, job->all, &error) !=
+        MSAE_OK) {
+        return tool_fail_error(job->data_path, &error);
+    }
+    qsort(job->all, model->n_latents, sizeof *job->all, by_strength);
+    if (!isfinite(job->all[0].r)) {
+        return tool_fail(job->data_path, "no latent varies over these rows");
+    }
+    return TOOL_OK;
+}
+
+static size_t count_significant(const bias_job *job) {
+    size_t count = 0;
+    for (size_t j = 0; j < job->inputs.model.n_latents; j++) count += job->all[j].q < 0.05;
+    return count;
+}
+
+static void print_correlation_json(const bias_job *job, const msae_correlation *c) {
+    tool_json json = tool_json_line("correlation");
+    tool_json_count(&json, "latent", c->latent);
+    tool_json_text(&json, "name", tool_name_of(&job->names, c->latent));
+    tool_json_real(&json, "r", c->r);
+    tool_json_real(&json, "low", c->low);
+    tool_json_real(&json, "high", c->high);
+    tool_json_real(&json, "p", c->p);
+    tool_json_real(&json, "log10_p", c->log10_p);
+    tool_json_real(&json, "q", c->q);
+    tool_json_real(&json, "mean_negative", c->mean[0]);
+    tool_json_real(&json, "mean_positive", c->mean[1]);
+    tool_json_real(&json, "active_negative", c->active[0]);
+    tool_json_real(&json, "active_positive", c->active[1]);
+    tool_json_end(&json, '}');
+}
+
+static void print_correlations(const bias_job *job) {
+    if (!job->common.json) {
+        printf("%s: %zu rows are '%s', %zu are '%s', %zu have no label; latents of the %zu "
+               "strongest of a row\n",
+               job->column != NULL ? job->column : job->labels_path, job->rows_of[1], job->value[1],
+               job->rows_of[0], job->value[0], job->labels.unlabelled, job->k);
+        printf("%zu of %zu latents go with it (q below 0.05); the strongest:\n",
+               count_significant(job), job->inputs.model.n_latents);
+        printf("%7s  %-24s %7s  %-18s %9s  %-20s %s\n", "latent", "name", "r", "95 % interval", "q",
+               "mean value, - and +", "active on, - and +");
+    }
+    for (size_t i = 0; i < job->top && isfinite(job->all[i].r); i++) {
+        const msae_correlation *c = &job->all[i];
+        if (job->common.json) {
+            print_correlation_json(job, c);
+        } else {
+            printf("%7lu  %-24.24s %+7.3f  %+.3f .. %+.3f  %9.2g  %8.4f %8.4f    %6.2f%% %6.2f%%\n",
+                   (unsigned long)c->latent, tool_name_of(&job->names, c->latent), c->r, c->low,
+                   c->high, c->q, c->mean[0], c->mean[1], 100 * c->active[0], 100 * c->active[1]);
+        }
+    }
+}
+
+static void put_number(FILE *file, double value) {
+    if (isfinite(value)) {
+        fprintf(file, "\t%.7g", value);
+    } else {
+        fputs("\t", file);
+    }
+}
+
+static int write_table(const bias_job *job) {
+    tool_output output;
+    int status = tool_output_open(&output, job->output);
+    if (status != TOOL_OK) return status;
+    fputs("latent\tname\tr\tlow\thigh\tp\tlog10_p\tq\tmean_negative\tmean_positive\t"
+          "active_negative\tactive_positive\n",
+          output.file);
+    for (size_t j = 0; j < job->inputs.model.n_latents; j++) {
+        const msae_correlation *c = &job->all[j];
+        const double numbers[] = {c->r, c->low,     c->high,    c->p,         c->log10_p,
+                                  c->q, c->mean[0], c->mean[1], c->active[0], c->active[1]};
+        fprintf(output.file, "%lu\t%s", (unsigned long)c->latent,
+                tool_name_of(&job->names, c->latent));
+        for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+            put_number(output.file, numbers[i]);
+        }
+        fputc('\n', output.file);
+    }
+    return tool_output_close(&output);
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Sweep and ablations
+   ------------------------------------------------------------------------------------------ */
+
+static int fit_probe(bias_job *job, msae_probe_score *score) {
+    const size_t rows = job->labels.rows;
+    msae_probe_desc desc = {0};
+    msae_error error;
+    uint32_t *classes = tool_alloc(rows, sizeof *classes);
+    if (classes == NULL) return tool_fail_memory();
+    for (size_t r = 0; r < rows; r++) {
+        classes[r] = job->attribute[r] <= 1 ? job->attribute[r] : MSAE_NO_CLASS;
+    }
+    desc.simd = (msae_simd)job->common.simd;
+    desc.parallel = msae_pool_parallel(job->inputs.pool);
+    int status = TOOL_OK;
+    if (msae_probe_fit(&job->probe, &job->inputs.data, classes, 2, &desc, &error) != MSAE_OK ||
+        msae_probe_measure(&job->probe, &job->inputs.data, classes, score, &error) != MSAE_OK) {
+        status = tool_fail_error(job->data_path, &error);
+    }
+    free(classes);
+    return status;
+}
+
+/* At most `limit` of the labelled rows, evenly spaced, with their groups. */
+static int sample_rows(const bias_job *job, size_t limit, msae_data *rows, float **values,
+                       uint8_t **groups) {
+    const size_t labelled = job->rows_of[0] + job->rows_of[1];
+    const size_t count = labelled < limit ? labelled : limit;
+    size_t *index = tool_alloc(count, sizeof *index), seen = 0, taken = 0;
+    *values = tool_alloc(count, job->inputs.data.cols * sizeof **values);
+    *groups = tool_alloc(count, sizeof **groups);
+    if (index == NULL || *values == NULL || *groups == NULL) {
+        free(index);
+        return tool_fail_memory();
+    }
+    for (size_t r = 0; r < job->labels.rows && taken < count; r++) {
+        if (job->attribute[r] > 1) continue;
+        if (seen++ != taken * labelled / count) continue;
+        (*groups)[taken] = job->attribute[r];
+        index[taken++] = r;
+    }
+    msae_data_gather(&job->inputs.data, index, count, *values);
+    free(index);
+    *rows = msae_data_view(*values, count, job->inputs.data.cols);
+    return TOOL_OK;
+}
+
+static void print_sweep(const bias_job *job, uint32_t latent, const msae_sweep_point *points,
+                        size_t rows) {
+    const char *name = tool_name_of(&job->names, latent);
+    if (job->common.json) {
+        tool_json json = tool_json_line("sweep");
+        tool_json_count(&json, "latent", latent);
+        tool_json_text(&json, "name", name);
+        tool_json_text(&json, "class", job->value[1]);
+        tool_json_count(&json, "rows", rows);
+        tool_json_begin(&json, "points", '[');
+        for (size_t s = 0; s < job->steps; s++) {
+            tool_json_begin(&json, NULL, '{');
+            tool_json_real(&json, "value", (double)points[s].value);
+            tool_json_real(&json, "probability", points[s].probability);
+            tool_json_real(&json, "of_negative", points[s].of_group[0]);
+            tool_json_real(&json, "of_positive", points[s].of_group[1]);
+            tool_json_end(&json, '}');
+        }
+        tool_json_end(&json, ']');
+        tool_json_end(&json, '}');
+        return;
+    }
+    printf("\nlatent %lu %s over its range, the rest of %zu rows as it is: probability of '%s'\n",
+           (unsigned long)latent, name, rows, job->value[1]);
+    printf("%10s  %8s  %8s  %8s\n", "value", "all", job->value[0], job->value[1]);
+    for (size_t s = 0; s < job->steps; s++) {
+        const msae_sweep_point *point = &points[s];
+        printf("%10.4f  %8.4f  %8.4f  %8.4f  ", (double)point->value, point->probability,
+               point->of_group[0], point->of_group[1]);
+        for (int i = 0; i < (int)(point->probability * 30 + 0.5); i++) putchar('*');
+        putchar('\n');
+    }
+}
+
+/* From 0 to the latent's largest value in the data. */
+static int sweep(const bias_job *job, uint32_t latent) {
+    msae_error error;
+    msae_hit strongest;
+    msae_data rows;
+    float *values = NULL;
+    uint8_t *groups = NULL;
+    size_t active;
+    if (msae_top_rows(&job->inputs.model, &job->inputs.data, job->k, &latent, 1, 1, &strongest,
+                      &active, &error) != MSAE_OK) {
+        return tool_fail_error(job->data_path, &error);
+    }
+    if (active == 0) {
+        return tool_fail("--sweep", "latent %lu is active on no row of %s", (unsigned long)latent,
+                         job->data_path);
+    }
+    float *steps = tool_alloc(job->steps, sizeof *steps);
+    msae_sweep_point *points = tool_alloc(job->steps, sizeof *points);
+    int status = steps != NULL && points != NULL
+                     ? sample_rows(job, SWEPT_ROWS, &rows, &values, &groups)
+                     : tool_fail_memory();
+    if (status == TOOL_OK) {
+        for (size_t s = 0; s < job->steps; s++) {
+            steps[s] = strongest.value * (float)s / (float)(job->steps - 1);
+        }
+        if (msae_sweep_latent(&job->probe, &job->inputs.model, &rows, groups, job->k, latent, 1,
+                              steps, job->steps, points, &error) != MSAE_OK) {
+            status = tool_fail_error(job->data_path, &error);
+        } else {
+            print_sweep(job, latent, points, rows.rows);
+        }
+    }
+    free(steps);
+    free(points);
+    free(values);
+    free(groups);
+    return status;
+}
+
+static void print_ablations(const bias_job *job, const msae_ablation *ablations, size_t count,
+                            size_t rows) {
+    if (!job->common.json) {
+        printf("\ndecisions of %zu that change without a latent\n", rows);
+        printf("%7s  %-24s %8s %8s  %s\n", "latent", "name", "active", "changed",
+               "to and from the class");
+    }
+    for (size_t i = 0; i < count; i++) {
+        const msae_ablation *a = &ablations[i];
+        const char *name = tool_name_of(&job->names, a->latent);
+        if (job->common.json) {
+            tool_json json = tool_json_line("ablation");
+            tool_json_count(&json, "latent", a->latent);
+            tool_json_text(&json, "name", name);
+            tool_json_count(&json, "rows", rows);
+            tool_json_count(&json, "active", a->active);
+            tool_json_count(&json, "flips", a->flips);
+            tool_json_count(&json, "to_positive", a->gained);
+            tool_json_count(&json, "from_positive", a->lost);
+            tool_json_end(&json, '}');
+        } else {
+            printf("%7lu  %-24.24s %8zu %8zu  +%zu -%zu\n", (unsigned long)a->latent, name,
+                   a->active, a->flips, a->gained, a->lost);
+        }
+    }
+}
+
+static int ablate(const bias_job *job) {
+    msae_error error;
+    msae_data rows;
+    float *values = NULL;
+    uint8_t *groups = NULL;
+    size_t count = 0;
+    while (count < job->top && isfinite(job->all[count].r)) count++;
+    uint32_t *latents = tool_alloc(count, sizeof *latents);
+    msae_ablation *ablations = tool_alloc(count, sizeof *ablations);
+    int status = latents != NULL && ablations != NULL
+                     ? sample_rows(job, ABLATED_ROWS, &rows, &values, &groups)
+                     : tool_fail_memory();
+    if (status == TOOL_OK) {
+        for (size_t i = 0; i < count; i++) latents[i] = job->all[i].latent;
+        if (msae_ablate(&job->probe, &job->inputs.model, &rows, job->k, 1, latents, count,
+                        ablations, &error) != MSAE_OK) {
+            status = tool_fail_error(job->data_path, &error);
+        } else {
+            print_ablations(job, ablations, count, rows.rows);
+        }
+    }
+    free(latents);
+    free(ablations);
+    free(values);
+    free(groups);
+    return status;
+}
+
+/* ---------------------------------------------------------------------------------------------
+   The run
+   ------------------------------------------------------------------------------------------ */
+
+static void print_done(const bias_job *job, const msae_probe_score *score) {
+    if (!job->common.json) {
+        printf("\nthe probe is right on %.2f%% of the %zu labelled rows, on which it was fitted\n",
+               100 * score->accuracy, score->rows);
+        return;
+    }
+    tool_json json = tool_json_line("done");
+    tool_json_text(&json, "positive", job->value[1]);
+    tool_json_text(&json, "negative", job->value[0]);
+    tool_json_count(&json, "rows_positive", job->rows_of[1]);
+    tool_json_count(&json, "rows_negative", job->rows_of[0]);
+    tool_json_count(&json, "without_label", job->labels.unlabelled);
+    tool_json_count(&json, "k", job->k);
+    tool_json_count(&json, "significant", count_significant(job));
+    tool_json_real(&json, "probe_accuracy", score->accuracy);
+    tool_json_end(&json, '}');
+}
+
+static int load(bias_job *job) {
+    int status = tool_open_inputs(&job->inputs, &job->common, job->model_path, job->data_path);
+    if (status != TOOL_OK) return status;
+    const size_t n = job->inputs.model.n_latents;
+    if (job->k == 0) job->k = n < 64 ? n : 64;
+    if (job->top > n) job->top = n;
+    if (job->k > n) {
+        return tool_fail("--k", "%zu is more than the %zu latents of %s", job->k, n,
+                         job->model_path);
+    }
+    status = tool_load_labels(&job->labels, job->labels_path, job->column, job->inputs.data.rows,
+                              job->data_path);
+    if (status == TOOL_OK) status = tool_load_names(&job->names, job->names_path, n);
+    if (status == TOOL_OK) status = choose_positive(job);
+    return status == TOOL_OK ? split_groups(job) : status;
+}
+
+static int run(bias_job *job) {
+    const char *inputs[] = {job->model_path, job->data_path, job->labels_path, job->names_path};
+    msae_probe_score score;
+    uint32_t swept = 0;
+    if (job->labels_path == NULL) return tool_usage("bias", "--labels FILE is missing");
+    if (job->steps < 2) return tool_fail("--steps", "a sweep has at least 2");
+    for (size_t i = 0; i < sizeof inputs / sizeof inputs[0]; i++) {
+        if (tool_same_file(job->output, inputs[i])) {
+            return tool_fail(job->output, "is read and would be replaced");
+        }
+    }
+    int status = job->output != NULL ? tool_check_output("bias", job->output) : TOOL_OK;
+    if (status == TOOL_OK) status = load(job);
+    if (status == TOOL_OK && job->sweep != NULL) {
+        status = tool_find_concept("--sweep", &job->names, job->sweep, &swept);
+    }
+    if (status == TOOL_OK) status = correlate(job);
+    if (status == TOOL_OK && job->output != NULL) status = write_table(job);
+    if (status == TOOL_OK) status = fit_probe(job, &score);
+    if (status != TOOL_OK) return status;
+    print_correlations(job);
+    status = sweep(job, job->sweep != NULL ? swept : job->all[0].latent);
+    if (status == TOOL_OK) status = ablate(job);
+    if (status == TOOL_OK) print_done(job, &score);
+    return status;
+}
+
+int tool_bias(int argc, char **argv) {
+    bias_job job;
+    memset(&job, 0, sizeof job);
+    job.top = SHOWN;
+    job.steps = STEPS;
+    const tool_option options[] = {
+        {"--labels", "L.tsv", TOOL_TEXT, &job.labels_path, "a label for each row (required)"},
+        {"--column", "C", TOOL_TEXT, &job.column, "the labels' column: the attribute"},
+        {"--positive", "VALUE", TOOL_TEXT, &job.positive,
+         "the value to set against the rest (default: the second of two)"},
+        {"--names", "NAMES.tsv", TOOL_TEXT, &job.names_path, "names of the latents (msae name)"},
+        {"--top", "N", TOOL_COUNT, &job.top, "latents to show and ablate (default: 20)"},
+        {"--k", "K", TOOL_COUNT, &job.k, "latents of a row that count as active (default: 64)"},
+        {"--sweep", "LATENT", TOOL_TEXT, &job.sweep,
+         "the latent to sweep, by number or name (default: the strongest)"},
+        {"--steps", "N", TOOL_COUNT, &job.steps, "values of the sweep (default: 11)"},
+        {"-o", "TABLE.tsv", TOOL_TEXT, &job.output, "also write a table of all latents"},
+        TOOL_OPTION_TENSOR(job.common),
+        TOOL_OPTION_THREADS(job.common),
+        TOOL_OPTION_SIMD(job.common),
+        TOOL_OPTION_JSON(job.common),
+    };
+    const tool_syntax syntax = {
+        "bias",
+        {{"MODEL", &job.model_path}, {"DATA", &job.data_path}},
+        "Finds the latents that go with an attribute of the rows: the point-biserial correlation\n"
+        "of each with the attribute, its confidence interval and q, its p value corrected for\n"
+        "the number of latents (Benjamini-Hochberg). Then fits a linear probe to the attribute\n"
+        "and shows its probability along the range of one latent (on at most 1,000 rows), and\n"
+        "how many of its decisions (of at most 10,000) change without each of the strongest.\n"
+        "Rows with an empty label are left out.",
+        options,
+        sizeof options / sizeof options[0],
+        NULL,
+        NULL,
+    };
+    int status = tool_parse(&syntax, argc, argv);
+    if (status != TOOL_GO) return status;
+    status = run(&job);
+    free(job.attribute);
+    free(job.all);
+    tool_free_labels(&job.labels);
+    tool_free_names(&job.names);
+    msae_probe_free(&job.probe);
+    tool_close_inputs(&job.inputs);
+    return status;
+}
