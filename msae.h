@@ -902,6 +902,26 @@ typedef struct msae_name_desc {
 MSAE_API msae_status msae_name_latents(const msae_model *model, const msae_data *vocabulary,
                                        const msae_name_desc *desc, msae_name *names,
                                        msae_error *error);
+
+/* ---------------------------------------------------------------------------------------------
+   Interpretation: strongest rows
+   ------------------------------------------------------------------------------------------ */
+
+/* A row of a set and what ranks it: a latent's value there, or a similarity. */
+typedef struct msae_hit {
+    size_t row;
+    float value;
+} msae_hit;
+
+/* The rows of `data` that activate latents most, in one pass over it. `latents` [n_latents] names
+   them; NULL: all of the model's, n_latents is then not looked at. Latent i of the list has its
+   strongest rows at hits + i * top, by descending value (ties: the lower row), and counts[i] says
+   on how many rows it is active: min(counts[i], top) hits are there, the rest is {0, 0}. The k
+   strongest latents of a row are active (0: as the recipe does, see msae_encode). Takes a workspace
+   of some 4 n bytes a row of a tile from the model's allocator and gives it back. */
+MSAE_API msae_status msae_top_rows(const msae_model *model, const msae_data *data, size_t k,
+                                   const uint32_t *latents, size_t n_latents, size_t top,
+                                   msae_hit *hits, size_t *counts, msae_error *error);
 #endif /* MSAE_NO_ANALYSIS */
 
 /* ---------------------------------------------------------------------------------------------
@@ -6745,6 +6765,180 @@ MSAE_API msae_status msae_name_latents(const msae_model *model, const msae_data 
     }
     msae__free(&model->allocator, block, bytes);
     return MSAE_OK;
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Interpretation: strongest rows
+   ------------------------------------------------------------------------------------------ */
+
+/* 1 when a comes before b: the higher value, of equal ones the lower row. */
+static int msae__hit_before(msae_hit a, msae_hit b) {
+    return a.value > b.value || (a.value == b.value && a.row < b.row);
+}
+
+/* Moves the hit at `at` to where it belongs in a heap [count] whose first is the last of all. */
+static void msae__sift_hit(msae_hit *heap, size_t count, size_t at) {
+    const msae_hit hit = heap[at];
+    for (size_t child; (child = 2 * at + 1) < count; at = child) {
+        if (child + 1 < count && msae__hit_before(heap[child], heap[child + 1])) child++;
+        if (msae__hit_before(heap[child], hit)) break;
+        heap[at] = heap[child];
+    }
+    heap[at] = hit;
+}
+
+/* Keeps the `top` first of all hits that are offered in heap [*count], *count <= top. */
+static void msae__offer_hit(msae_hit *heap, size_t *count, size_t top, size_t row, float value) {
+    msae_hit hit;
+    hit.row = row;
+    hit.value = value;
+    if (*count == top) {
+        if (!msae__hit_before(hit, heap[0])) return;
+        heap[0] = hit;
+        msae__sift_hit(heap, top, 0);
+        return;
+    }
+    heap[(*count)++] = hit;
+    if (*count < top) return;
+    for (size_t at = top / 2; at-- > 0;) msae__sift_hit(heap, top, at);
+}
+
+/* What was kept, in order. */
+static void msae__sort_hits(msae_hit *heap, size_t count) {
+    for (size_t at = count / 2; at-- > 0;) msae__sift_hit(heap, count, at);
+    for (size_t end = count; end-- > 1;) {
+        const msae_hit last = heap[0];
+        heap[0] = heap[end];
+        heap[end] = last;
+        msae__sift_hit(heap, end, 0);
+    }
+}
+
+/* What a pass over a set works in: a tile of raw rows and the encoder's workspace. */
+typedef struct msae__pass {
+    float *x; /* [MSAE__INFERENCE_ROWS][d] */
+    void *workspace;
+} msae__pass;
+
+static void msae__pass_layout(const msae_model *model, msae__arena *arena, msae__pass *pass) {
+    pass->x = MSAE__TAKE(arena, float, MSAE__INFERENCE_ROWS * model->n_inputs);
+    pass->workspace = msae__take(arena, msae_workspace_bytes(model, SIZE_MAX), 1);
+}
+
+/* Rows first .. first + rows - 1 (at most a tile) to pass->x and through the encoder to job->sink,
+   which counts them from 0. */
+static msae_status msae__pass_tile(const msae_model *model, const msae_data *data, size_t first,
+                                   size_t rows, const msae__pass *pass, msae__encode_job *job,
+                                   msae_error *error) {
+    const size_t d = model->n_inputs;
+    msae_data_read(data, first, rows, pass->x);
+    for (size_t r = 0; r < rows; r++) {
+        if (!msae__row_is_finite(pass->x + r * d, d)) return msae__fail_row(error, first + r);
+    }
+    job->origin = first;
+    return msae__encode_all(model, pass->workspace, pass->x, rows, job, error);
+}
+
+/* What every pass asks of its arguments. */
+static msae_status msae__check_pass(const msae_model *model, const msae_data *data, size_t k,
+                                    msae_error *error) {
+    if (data->cols != model->n_inputs) {
+        return msae__fail(error, MSAE_ERROR_SHAPE, "data and model differ in width");
+    }
+    if (data->rows == 0) return msae__fail(error, MSAE_ERROR_SHAPE, "the data has no rows");
+    if (k > model->n_latents) {
+        return msae__fail_at(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "k =", k,
+                             " is more than the number of latents");
+    }
+    return MSAE_OK;
+}
+
+typedef struct msae__top_job {
+    const float *z; /* [rows][n], a tile's codes */
+    size_t first, rows, n;
+    const uint32_t *latents; /* or NULL for all */
+    size_t n_latents, top;
+    msae_hit *hits;
+    size_t *counts;
+} msae__top_job;
+
+/* A block of the list of latents over all rows of a tile. */
+static void msae__top_task(void *context, size_t task, size_t worker) {
+    const msae__top_job *job = (const msae__top_job *)context;
+    const size_t begin = task * MSAE__LATENT_BLOCK;
+    const size_t end = msae__min(begin + MSAE__LATENT_BLOCK, job->n_latents);
+    (void)worker;
+    for (size_t r = 0; r < job->rows; r++) {
+        const float *z = job->z + r * job->n;
+        for (size_t i = begin; i < end; i++) {
+            const float value = z[job->latents ? job->latents[i] : i];
+            size_t kept;
+            if (value == 0) continue;
+            kept = msae__min(job->counts[i]++, job->top);
+            msae__offer_hit(job->hits + i * job->top, &kept, job->top, job->first + r, value);
+        }
+    }
+}
+
+static void msae__top_layout(const msae_model *model, msae__arena *arena, msae__pass *pass,
+                             float **z) {
+    msae__pass_layout(model, arena, pass);
+    *z = MSAE__TAKE(arena, float, MSAE__INFERENCE_ROWS * model->n_latents);
+}
+
+MSAE_API msae_status msae_top_rows(const msae_model *model, const msae_data *data, size_t k,
+                                   const uint32_t *latents, size_t n_latents, size_t top,
+                                   msae_hit *hits, size_t *counts, msae_error *error) {
+    msae__top_job top_job;
+    msae__encode_job job;
+    msae__pass pass;
+    msae__arena arena = msae__arena_over(NULL);
+    msae_status status = msae__check_pass(model, data, k, error);
+    float *z;
+    size_t bytes;
+    void *block;
+    if (status != MSAE_OK) return status;
+    if (top == 0) return msae__fail(error, MSAE_ERROR_ARGUMENT, "top is 0");
+    if (!latents) n_latents = model->n_latents;
+    for (size_t i = 0; latents && i < n_latents; i++) {
+        if (latents[i] >= model->n_latents) {
+            return msae__fail_at(error, MSAE_ERROR_ARGUMENT, i, "the model has no latent",
+                                 latents[i], "");
+        }
+    }
+    msae__top_layout(model, &arena, &pass, &z);
+    if (!msae__arena_bytes(&arena, &bytes)) return msae__fail_memory(error);
+    block = msae__alloc(&model->allocator, bytes);
+    if (!block) return msae__fail_memory(error);
+    arena = msae__arena_over(block);
+    msae__top_layout(model, &arena, &pass, &z);
+
+    memset(hits, 0, n_latents * top * sizeof *hits);
+    memset(counts, 0, n_latents * sizeof *counts);
+    memset(&job, 0, sizeof job);
+    job.k = k;
+    job.sink = msae__sink_dense;
+    job.dense = z;
+    top_job.z = z;
+    top_job.n = model->n_latents;
+    top_job.latents = latents;
+    top_job.n_latents = n_latents;
+    top_job.top = top;
+    top_job.hits = hits;
+    top_job.counts = counts;
+    for (size_t first = 0; first < data->rows && status == MSAE_OK; first += MSAE__INFERENCE_ROWS) {
+        top_job.first = first;
+        top_job.rows = msae__min(MSAE__INFERENCE_ROWS, data->rows - first);
+        status = msae__pass_tile(model, data, first, top_job.rows, &pass, &job, error);
+        if (status != MSAE_OK) break;
+        msae__parallel_for(&model->parallel, msae__ceil_div(n_latents, MSAE__LATENT_BLOCK),
+                           msae__top_task, &top_job);
+    }
+    for (size_t i = 0; i < n_latents; i++) {
+        msae__sort_hits(hits + i * top, msae__min(counts[i], top));
+    }
+    msae__free(&model->allocator, block, bytes);
+    return status;
 }
 #endif /* MSAE_NO_ANALYSIS */
 
