@@ -9508,18 +9508,17 @@ static msae_status msae__read_tensors(const msae_reader *reader, msae_safetensor
     return MSAE_OK;
 }
 
-/* What a model's header says. Leaves the file's tensors in the order of their names. */
-static msae_status msae__read_shape(msae_safetensors *file, msae_model_desc *desc, size_t *nesting,
-                                    float *weights, msae_history *history, msae_error *error) {
-    double values[MSAE_MAX_LEVELS];
+/* Whether a file is of the kind that its notes must name, with a header that nobody has changed: one
+   that msae.h wrote says its version and has a checksum; others may leave out both. Leaves the
+   file's tensors in the order of their names. */
+static msae_status msae__check_kind(msae_safetensors *file, const char *kind, const char *wrong,
+                                    msae_error *error) {
     char checksum[17];
-    int ok = 1;
     const msae_metadata *format = msae_safetensors_metadata(file, "format");
     const msae_metadata *sum = msae_safetensors_metadata(file, "checksum");
-    if (!format || !msae__equals(format->value, format->value_bytes, "msae")) {
-        return msae__fail(error, MSAE_ERROR_FORMAT, "is not a model of msae.h");
+    if (!format || !msae__equals(format->value, format->value_bytes, kind)) {
+        return msae__fail(error, MSAE_ERROR_FORMAT, wrong);
     }
-    /* a model that msae.h wrote says its version and has a checksum; others may leave out both */
     if (sum) {
         msae__sort(file->tensors, file->n_tensors, sizeof *file->tensors, msae__compare_names);
         msae__checksum(file->tensors, file->n_tensors, file->metadata, file->n_metadata, checksum);
@@ -9529,6 +9528,16 @@ static msae_status msae__read_shape(msae_safetensors *file, msae_model_desc *des
     } else if (msae_safetensors_metadata(file, "msae_version")) {
         return msae__fail(error, MSAE_ERROR_FORMAT, "the header's checksum is missing");
     }
+    return MSAE_OK;
+}
+
+/* What a model's header says. Leaves the file's tensors in the order of their names. */
+static msae_status msae__read_shape(msae_safetensors *file, msae_model_desc *desc, size_t *nesting,
+                                    float *weights, msae_history *history, msae_error *error) {
+    double values[MSAE_MAX_LEVELS];
+    int ok = 1;
+    msae_status status = msae__check_kind(file, "msae", "is not a model of msae.h", error);
+    if (status != MSAE_OK) return status;
     memset(desc, 0, sizeof *desc);
     desc->n_inputs = msae__read_size(file, "n_inputs", &ok);
     desc->n_latents = msae__read_size(file, "n_latents", &ok);
@@ -9803,21 +9812,11 @@ static size_t msae__index_extent(const msae_safetensors *file, const char *name,
 /* What the header says; the sizes are those of tensors that are really there. */
 static msae_status msae__index_header(msae_index *index, msae_safetensors *file,
                                       msae_error *error) {
-    const msae_metadata *format = msae_safetensors_metadata(file, "format");
-    const msae_metadata *sum = msae_safetensors_metadata(file, "checksum");
-    msae_status status = MSAE_OK;
+    msae_status status = msae__check_kind(file, "msae-index", "is not an index of msae.h", error);
     msae__file wanted;
-    char checksum[17];
     size_t starts;
     int ok = 1;
-    if (!format || !msae__equals(format->value, format->value_bytes, "msae-index")) {
-        return msae__fail(error, MSAE_ERROR_FORMAT, "is not an index of msae.h");
-    }
-    msae__sort(file->tensors, file->n_tensors, sizeof *file->tensors, msae__compare_names);
-    msae__checksum(file->tensors, file->n_tensors, file->metadata, file->n_metadata, checksum);
-    if (!sum || !msae__equals(sum->value, sum->value_bytes, checksum)) {
-        return msae__fail(error, MSAE_ERROR_FORMAT, "the header does not match its checksum");
-    }
+    if (status != MSAE_OK) return status;
     index->k = msae__read_size(file, "k", &ok);
     index->model = msae__read_number(file, "model", &ok);
     index->data = msae__read_number(file, "data", &ok);
