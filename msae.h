@@ -7462,6 +7462,7 @@ MSAE_API msae_status msae_index_query(const msae_index *index, void *workspace,
 #define MSAE__NEAREST_CHUNK 64
 
 typedef struct msae__nearest {
+    const msae_kernels *kernels;
     const msae_data *data;
     size_t first, rows;
     float *x;       /* [MSAE__NEAREST_ROWS][d] unit rows */
@@ -7480,6 +7481,22 @@ static void msae__nearest_layout(const msae_model *model, size_t d, msae__arena 
     msae__similarity_layout(model, MSAE__NEAREST_ROWS, d, arena, &nearest->similarity);
 }
 
+/* A row to unit length in place; what it was: 1 has a cosine, 0 is zero, 2 is not finite. Where
+   float32 holds the square of its length, it is at hand faster, and says that all is finite. */
+static uint8_t msae__nearest_unit(const msae_kernels *kernels, float *x, size_t d) {
+    const float squares = kernels->dot(x, x, d);
+    uint32_t bits = 0;
+    if (msae__is_finite(squares) && squares > 1e-20f && squares < 1e30f) {
+        const float inverse = (float)(1 / sqrt((double)squares));
+        for (size_t i = 0; i < d; i++) x[i] *= inverse;
+        return 1;
+    }
+    for (size_t i = 0; i < d; i++) bits |= msae__float_bits(x[i]) & 0x7fffffffu;
+    if (!msae__row_is_finite(x, d)) return 2;
+    msae__normalize_rows(x, 1, d);
+    return bits != 0;
+}
+
 /* A chunk of rows read, checked and brought to unit length. */
 static void msae__nearest_read_task(void *context, size_t task, size_t worker) {
     const msae__nearest *nearest = (const msae__nearest *)context;
@@ -7488,12 +7505,8 @@ static void msae__nearest_read_task(void *context, size_t task, size_t worker) {
     (void)worker;
     msae_data_read(nearest->data, nearest->first + begin, end - begin, nearest->x + begin * d);
     for (size_t r = begin; r < end; r++) {
-        const float *x = nearest->x + r * d;
-        uint32_t bits = 0;
-        for (size_t i = 0; i < d; i++) bits |= msae__float_bits(x[i]) & 0x7fffffffu;
-        nearest->state[r] = (uint8_t)(msae__row_is_finite(x, d) ? bits != 0 : 2);
+        nearest->state[r] = msae__nearest_unit(nearest->kernels, nearest->x + r * d, d);
     }
-    msae__normalize_rows(nearest->x + begin * d, end - begin, d);
 }
 
 static void msae__nearest_select_task(void *context, size_t task, size_t worker) {
@@ -7562,6 +7575,7 @@ MSAE_API msae_status msae_nearest_rows(const msae_model *model, const msae_data 
     if (!block) return msae__fail_memory(error);
     arena = msae__arena_over(block);
     msae__nearest_layout(model, d, &arena, &nearest);
+    nearest.kernels = model->kernels;
     nearest.data = data;
     nearest.top = top;
     memset(counts, 0, n_queries * sizeof *counts);

@@ -10,7 +10,7 @@ enum {
     DEFAULT_K = 256, /* latents of a row, by the precision on held-out CLIP rows */
     SHOWN_CONCEPTS = 5,
     RAW_QUERIES = 960, /* queries whose hits are held at once */
-    MAX_CLASS_LATENTS = 16
+    MAX_CLASS_LATENTS = 64
 };
 
 typedef struct search_options {
@@ -874,7 +874,7 @@ int tool_search(int argc, char **argv) {
     search_options *o = &job.options;
     o->row = TOOL_NO_ROW;
     o->top = 10;
-    o->ablate = 1;
+    o->ablate = 16;
     const tool_option options[] = {
         {"--row", "R", TOOL_NUMBER, &o->row, "rows like row R of DATA; with --query, R of QUERY"},
         {"--query", "QUERY", TOOL_TEXT, &o->query_path, "rows like each row of a data file"},
@@ -901,7 +901,7 @@ int tool_search(int argc, char **argv) {
         {"--evaluate", "N", TOOL_COUNT, &o->evaluate,
          "instead: how often N rows find rows of their class, by both ways and by chance"},
         {"--ablate", "M", TOOL_COUNT, &o->ablate,
-         ".. and without the M latents that tell their class best (default: 1)"},
+         ".. and without the M latents that tell their class best (default: 16)"},
         {"--seed", "S", TOOL_NUMBER, &o->seed, ".. of the choice of rows (default: 0)"},
         TOOL_OPTION_TENSOR(o->common),
         TOOL_OPTION_THREADS(o->common),
