@@ -883,27 +883,6 @@ MSAE_API msae_status msae_decoder_overlap(const msae_model *model, double *overl
                                           msae_error *error);
 
 /* ---------------------------------------------------------------------------------------------
-   Interpretation
-   ------------------------------------------------------------------------------------------ */
-
-/* The two best words of a latent. */
-typedef struct msae_name {
-    size_t word, runner_up; /* rows of the vocabulary */
-    float score, runner_up_score;
-} msae_name;
-
-typedef struct msae_name_desc {
-    int keep_means; /* 1: compare decoder / scale + mean with the words as they are (the published
-                       way); 0: compare directions, each side without its own mean */
-} msae_name_desc;
-
-/* Names every latent by the cosine of its decoder row with a vocabulary [words, d] of embeddings:
-   names [n]. A vocabulary of one word has runner_up = 0 and runner_up_score = -1. */
-MSAE_API msae_status msae_name_latents(const msae_model *model, const msae_data *vocabulary,
-                                       const msae_name_desc *desc, msae_name *names,
-                                       msae_error *error);
-
-/* ---------------------------------------------------------------------------------------------
    Interpretation: strongest rows
    ------------------------------------------------------------------------------------------ */
 
@@ -922,6 +901,56 @@ typedef struct msae_hit {
 MSAE_API msae_status msae_top_rows(const msae_model *model, const msae_data *data, size_t k,
                                    const uint32_t *latents, size_t n_latents, size_t top,
                                    msae_hit *hits, size_t *counts, msae_error *error);
+
+/* ---------------------------------------------------------------------------------------------
+   Interpretation: names
+   ------------------------------------------------------------------------------------------ */
+
+#define MSAE_NO_WORD SIZE_MAX
+
+/* The best word of a latent and the best that says something else. */
+typedef struct msae_name {
+    size_t word, runner_up; /* rows of the vocabulary, or MSAE_NO_WORD */
+    float score, runner_up_score;
+    size_t rows; /* strongest rows that the name rests on; 0 for a name by the decoder */
+} msae_name;
+
+/* How latents are named. Zero means default. */
+typedef struct msae_name_desc {
+    /* Embeddings [rows, d] to find each latent's strongest rows in. A word's score is then the mean
+       cosine of those rows with it, weighted by the squares of the latent's values there. NULL: the
+       published way, the cosine of the latent's decoder row with the word (paper, section 5.1). By
+       rows is right far more often where, as in CLIP, text and images lie apart. */
+    const msae_data *data;
+    size_t rows; /* strongest rows that count; 0: 20 */
+    size_t k;    /* latents of a row that count as active; 0: 64, or all when there are fewer */
+
+    /* Some words are near everything. Ranked is a word's score less `hubs` times its mean over the
+       twentieth of the latents that it is nearest to (CSLS: Conneau et al. 2018, here one-sided).
+       0: 0.5 with data, none without; MSAE_OFF: none. */
+    float hubs;
+
+    /* The runner-up is no near-duplicate of the best word: no word with this cosine to it or more
+       (0: 0.8; MSAE_OFF: any word may be), and none that has the same number in synonyms [words]. */
+    float synonym;
+    const uint32_t *synonyms;
+
+    int keep_means; /* 1, without data: decoder / scale + mean with the words as they are; 0: each
+                       side without its own mean, the words' and the data's */
+} msae_name_desc;
+
+/* Names every latent with a word of a vocabulary [words, d] of embeddings from the same source as
+   the model's data (text embeddings of the same CLIP): names [n]. A latent that no row of the data
+   activates, or whose decoder row is zero, has no word and the score 0; where there is no runner-up
+   its score is -1. Takes 4 (n + words) d bytes and a little from the model's allocator. */
+MSAE_API msae_status msae_name_latents(const msae_model *model, const msae_data *vocabulary,
+                                       const msae_name_desc *desc, msae_name *names,
+                                       msae_error *error);
+/* The same with the `top` best words of each latent, best first, with their scores: words
+   [n, top], where `row` is a word; MSAE_NO_WORD from where there are none. */
+MSAE_API msae_status msae_name_words(const msae_model *model, const msae_data *vocabulary,
+                                     const msae_name_desc *desc, size_t top, msae_hit *words,
+                                     msae_error *error);
 
 /* ---------------------------------------------------------------------------------------------
    Interpretation: search, by concepts and by embeddings
@@ -6807,105 +6836,6 @@ static void msae__normalize_rows(float *x, size_t rows, size_t d) {
     }
 }
 
-/* What naming works in. */
-typedef struct msae__name_memory {
-    float *words, *latents; /* unit rows [words][d], [MSAE__SIMILARITY_ROWS][d] */
-    msae__similarity_memory similarity;
-} msae__name_memory;
-
-static void msae__name_layout(const msae_model *model, size_t words, msae__arena *arena,
-                              msae__name_memory *memory) {
-    const size_t d = model->n_inputs;
-    if (words > SIZE_MAX / sizeof(float) / d) {
-        arena->ok = 0;
-        return;
-    }
-    memory->words = MSAE__TAKE(arena, float, words *d);
-    memory->latents = MSAE__TAKE(arena, float, MSAE__SIMILARITY_ROWS *d);
-    msae__similarity_layout(model, words, d, arena, &memory->similarity);
-}
-
-static msae_name msae__best_words(const float *scores, size_t words) {
-    msae_name name;
-    name.word = name.runner_up = 0;
-    name.score = scores[0];
-    name.runner_up_score = -1;
-    for (size_t w = 1; w < words; w++) {
-        if (scores[w] > name.score) {
-            name.runner_up = name.word;
-            name.runner_up_score = name.score;
-            name.word = w;
-            name.score = scores[w];
-        } else if (scores[w] > name.runner_up_score) {
-            name.runner_up = w;
-            name.runner_up_score = scores[w];
-        }
-    }
-    return name;
-}
-
-MSAE_API msae_status msae_name_latents(const msae_model *model, const msae_data *vocabulary,
-                                       const msae_name_desc *desc, msae_name *names,
-                                       msae_error *error) {
-    const size_t n = model->n_latents, d = model->n_inputs, words = vocabulary->rows;
-    const int keep_means = desc && desc->keep_means;
-    msae__name_memory memory;
-    msae__arena arena = msae__arena_over(NULL);
-    msae_status status;
-    msae__matmul p;
-    size_t bytes;
-    void *block;
-    if (vocabulary->cols != d) {
-        return msae__fail(error, MSAE_ERROR_SHAPE, "vocabulary and model differ in width");
-    }
-    if (words == 0) return msae__fail(error, MSAE_ERROR_SHAPE, "the vocabulary is empty");
-    status = msae_data_check(vocabulary, error);
-    if (status != MSAE_OK) return status;
-    memset(&memory, 0, sizeof memory);
-    msae__name_layout(model, words, &arena, &memory);
-    if (!msae__arena_bytes(&arena, &bytes)) return msae__fail_memory(error);
-    block = msae__alloc(&model->allocator, bytes);
-    if (!block) return msae__fail_memory(error);
-    arena = msae__arena_over(block);
-    msae__name_layout(model, words, &arena, &memory);
-
-    msae_data_read(vocabulary, 0, words, memory.words);
-    for (size_t i = 0; i < d && !keep_means; i++) {
-        double mean = 0;
-        for (size_t w = 0; w < words; w++) mean += memory.words[w * d + i];
-        mean /= (double)words;
-        for (size_t w = 0; w < words; w++) { /* half of it, which float always holds */
-            float *word = memory.words + w * d + i;
-            *word = (float)((*word - mean) * 0.5);
-        }
-    }
-    msae__normalize_rows(memory.words, words, d);
-    memset(&p, 0, sizeof p);
-    p.kernels = model->kernels;
-    p.a = memory.latents;
-    p.b = memory.words;
-    p.a_stride = p.b_stride = p.depth = d;
-    p.cols = p.ldc = words;
-    p.c_block = MSAE__LATENT_BLOCK;
-    p.c = memory.similarity.block;
-    p.packed = memory.similarity.packed;
-    p.panels = memory.similarity.panels;
-    for (size_t first = 0; first < n; first += MSAE__SIMILARITY_ROWS) {
-        p.rows = msae__min(MSAE__SIMILARITY_ROWS, n - first);
-        memcpy(memory.latents, model->decoder + first * d, p.rows * d * sizeof(float));
-        for (size_t i = 0; i < p.rows * d && keep_means; i++) {
-            memory.latents[i] += model->mean[i % d] * model->scale; /* the same direction */
-        }
-        msae__normalize_rows(memory.latents, p.rows, d);
-        msae__run_matmul(&p, &model->parallel);
-        for (size_t r = 0; r < p.rows; r++) {
-            names[first + r] = msae__best_words(p.c + r * words, words);
-        }
-    }
-    msae__free(&model->allocator, block, bytes);
-    return MSAE_OK;
-}
-
 /* ---------------------------------------------------------------------------------------------
    Interpretation: strongest rows
    ------------------------------------------------------------------------------------------ */
@@ -7078,6 +7008,302 @@ MSAE_API msae_status msae_top_rows(const msae_model *model, const msae_data *dat
     }
     msae__free(&model->allocator, block, bytes);
     return status;
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Interpretation: names
+   ------------------------------------------------------------------------------------------ */
+
+#define MSAE__NAME_ROWS 20
+#define MSAE__NAME_K 64
+#define MSAE__NAME_HUBS 0.5f
+#define MSAE__NAME_SYNONYM 0.8f
+#define MSAE__HUB_SHARE 20 /* a word's nearness is taken over one in so many latents */
+
+/* What naming works in. */
+typedef struct msae__namer {
+    const msae_model *model;
+    const msae_data *data;
+    size_t words, rows, hub_latents;
+    float hubs, synonym;
+    const uint32_t *synonyms;
+
+    float *word;       /* [words][d] unit rows */
+    float *direction;  /* [n][d] unit rows, zero for a latent without */
+    float *coherence;  /* [n]: score = coherence * <direction, word> */
+    float *hub;        /* [words]: what is taken off a word's cosine in ranking */
+    msae_hit *top;     /* [n][rows] strongest rows, with data */
+    size_t *counts;    /* [n] */
+    float *mean;       /* [d] of the data */
+    float *x;          /* for each worker [d] */
+    double *sum;       /* for each worker [d] */
+    msae_hit *nearest; /* for each worker [hub_latents] */
+    msae__similarity_memory similarity;
+
+    /* of a block of the matrix products */
+    size_t first;
+    size_t n_best;   /* words to list for a latent .. */
+    msae_hit *best;  /* [n][n_best], or NULL .. */
+    msae_name *name; /* .. for names [n] */
+} msae__namer;
+
+static void msae__name_layout(msae__namer *m, msae__arena *arena) {
+    const size_t d = m->model->n_inputs, n = m->model->n_latents;
+    const size_t workers = msae__workers(&m->model->parallel);
+    if (m->words > SIZE_MAX / sizeof(float) / d ||
+        (m->data && m->rows > SIZE_MAX / sizeof(msae_hit) / n)) {
+        arena->ok = 0;
+        return;
+    }
+    m->word = MSAE__TAKE(arena, float, m->words *d);
+    m->direction = MSAE__TAKE(arena, float, n *d);
+    m->coherence = MSAE__TAKE(arena, float, n);
+    m->hub = MSAE__TAKE(arena, float, m->words);
+    m->sum = MSAE__TAKE(arena, double, workers *d);
+    m->nearest = MSAE__TAKE(arena, msae_hit, workers * m->hub_latents);
+    if (m->data) {
+        m->top = MSAE__TAKE(arena, msae_hit, n * m->rows);
+        m->counts = MSAE__TAKE(arena, size_t, n);
+        m->mean = MSAE__TAKE(arena, float, d);
+        m->x = MSAE__TAKE(arena, float, workers *d);
+    }
+    msae__similarity_layout(m->model, msae__max(m->words, n), d, arena, &m->similarity);
+}
+
+/* The mean direction of a latent's strongest rows, each centred and of unit length. The mean's own
+   length is how far they agree. */
+static void msae__rows_direction_task(void *context, size_t latent, size_t worker) {
+    const msae__namer *m = (const msae__namer *)context;
+    const size_t d = m->model->n_inputs, count = msae__min(m->counts[latent], m->rows);
+    float *x = m->x + worker * d, *direction = m->direction + latent * d;
+    double *sum = m->sum + worker * d, weights = 0, squares = 0;
+    memset(sum, 0, d * sizeof *sum);
+    for (size_t i = 0; i < count; i++) {
+        const msae_hit *hit = m->top + latent * m->rows + i;
+        const double weight = (double)hit->value * hit->value;
+        msae_data_read(m->data, hit->row, 1, x);
+        for (size_t c = 0; c < d; c++) x[c] = (float)(((double)x[c] - m->mean[c]) * 0.5);
+        msae__normalize_rows(x, 1, d);
+        for (size_t c = 0; c < d; c++) sum[c] += weight * x[c];
+        weights += weight;
+    }
+    for (size_t c = 0; c < d; c++) squares += sum[c] * sum[c];
+    m->coherence[latent] = weights > 0 ? (float)(sqrt(squares) / weights) : 0;
+    for (size_t c = 0; c < d; c++) {
+        direction[c] = squares > 0 ? (float)(sum[c] / sqrt(squares)) : 0;
+    }
+}
+
+static msae_status msae__rows_directions(msae__namer *m, size_t k, msae_error *error) {
+    float scale;
+    msae_status status = msae_data_statistics(m->data, MSAE_SCALING_NONE, 0, &m->model->allocator,
+                                              m->mean, &scale, error);
+    if (status != MSAE_OK) return status;
+    status = msae_top_rows(m->model, m->data, k, NULL, 0, m->rows, m->top, m->counts, error);
+    if (status != MSAE_OK) return status;
+    msae__parallel_for(&m->model->parallel, m->model->n_latents, msae__rows_direction_task, m);
+    return MSAE_OK;
+}
+
+static void msae__decoder_directions(msae__namer *m, int keep_means) {
+    const msae_model *model = m->model;
+    const size_t d = model->n_inputs, n = model->n_latents;
+    memcpy(m->direction, model->decoder, n * d * sizeof(float));
+    for (size_t i = 0; i < n * d && keep_means; i++) {
+        m->direction[i] += model->mean[i % d] * model->scale; /* the same direction */
+    }
+    msae__normalize_rows(m->direction, n, d);
+    for (size_t j = 0; j < n; j++) {
+        m->coherence[j] = 0;
+        for (size_t c = 0; c < d; c++) {
+            if (m->direction[j * d + c] != 0) m->coherence[j] = 1;
+        }
+    }
+}
+
+/* Rows of zero mean and unit length. */
+static void msae__centre_words(float *words, size_t count, size_t d, int keep_means) {
+    for (size_t i = 0; i < d && !keep_means; i++) {
+        double mean = 0;
+        for (size_t w = 0; w < count; w++) mean += words[w * d + i];
+        mean /= (double)count;
+        for (size_t w = 0; w < count; w++) { /* half of it, which float always holds */
+            float *word = words + w * d + i;
+            *word = (float)((*word - mean) * 0.5);
+        }
+    }
+    msae__normalize_rows(words, count, d);
+}
+
+/* Runs task(i) for all rows of a [rows][d], in blocks of their products with b [cols][d]. */
+static void msae__name_product(msae__namer *m, const float *a, size_t rows, const float *b,
+                               size_t cols, msae_task task) {
+    const size_t d = m->model->n_inputs;
+    msae__matmul p;
+    memset(&p, 0, sizeof p);
+    p.kernels = m->model->kernels;
+    p.a_stride = p.b_stride = p.depth = d;
+    p.b = b;
+    p.cols = p.ldc = cols;
+    p.c_block = MSAE__LATENT_BLOCK;
+    p.c = m->similarity.block;
+    p.packed = m->similarity.packed;
+    p.panels = m->similarity.panels;
+    for (m->first = 0; m->first < rows; m->first += MSAE__SIMILARITY_ROWS) {
+        p.a = a + m->first * d;
+        p.rows = msae__min(MSAE__SIMILARITY_ROWS, rows - m->first);
+        msae__run_matmul(&p, &m->model->parallel);
+        msae__parallel_for(&m->model->parallel, p.rows, task, m);
+    }
+}
+
+/* How near a word is to the latents that it is nearest to. */
+static void msae__hub_task(void *context, size_t task, size_t worker) {
+    const msae__namer *m = (const msae__namer *)context;
+    const float *cosine = m->similarity.block + task * m->model->n_latents;
+    msae_hit *nearest = m->nearest + worker * m->hub_latents;
+    size_t count = 0;
+    double sum = 0;
+    for (size_t j = 0; j < m->model->n_latents; j++) {
+        if (m->coherence[j] == 0) continue;
+        msae__offer_hit(nearest, &count, m->hub_latents, j, cosine[j]);
+    }
+    for (size_t i = 0; i < count; i++) sum += nearest[i].value;
+    m->hub[m->first + task] = count ? (float)(m->hubs * sum / (double)count) : 0;
+}
+
+static int msae__are_synonyms(const msae__namer *m, size_t a, size_t b) {
+    const size_t d = m->model->n_inputs;
+    double cosine = 0;
+    if (m->synonyms && m->synonyms[a] == m->synonyms[b]) return 1;
+    for (size_t i = 0; i < d; i++) cosine += (double)m->word[a * d + i] * m->word[b * d + i];
+    return cosine >= m->synonym;
+}
+
+/* The word that ranks next behind `after` (MSAE_NO_WORD: the first of all; ties: the lower word
+   first), or MSAE_NO_WORD. */
+static size_t msae__next_word(const msae__namer *m, const float *cosine, size_t after) {
+    size_t best = MSAE_NO_WORD;
+    float best_rank = 0, limit = 0;
+    if (after != MSAE_NO_WORD) limit = cosine[after] - m->hub[after];
+    for (size_t w = 0; w < m->words; w++) {
+        const float rank = cosine[w] - m->hub[w];
+        if (after != MSAE_NO_WORD && (rank > limit || (rank == limit && w <= after))) continue;
+        if (best != MSAE_NO_WORD && rank <= best_rank) continue;
+        best = w;
+        best_rank = rank;
+    }
+    return best;
+}
+
+static void msae__name_task(void *context, size_t task, size_t worker) {
+    const msae__namer *m = (const msae__namer *)context;
+    const size_t latent = m->first + task;
+    const float *cosine = m->similarity.block + task * m->words;
+    const float coherence = m->coherence[latent];
+    size_t word = coherence > 0 ? msae__next_word(m, cosine, MSAE_NO_WORD) : MSAE_NO_WORD;
+    (void)worker;
+    if (m->name) {
+        msae_name *name = &m->name[latent];
+        size_t other = word;
+        while (other != MSAE_NO_WORD) {
+            other = msae__next_word(m, cosine, other);
+            if (other == MSAE_NO_WORD || !msae__are_synonyms(m, word, other)) break;
+        }
+        name->word = word;
+        name->score = word != MSAE_NO_WORD ? coherence * cosine[word] : 0;
+        name->runner_up = other;
+        name->runner_up_score = other != MSAE_NO_WORD ? coherence * cosine[other] : -1;
+        name->rows = m->data ? msae__min(m->counts[latent], m->rows) : 0;
+    }
+    for (size_t i = 0; m->best && i < m->n_best; i++) {
+        msae_hit *hit = &m->best[latent * m->n_best + i];
+        hit->row = word;
+        hit->value = word != MSAE_NO_WORD ? coherence * cosine[word] : 0;
+        if (word != MSAE_NO_WORD) word = msae__next_word(m, cosine, word);
+    }
+}
+
+static msae_status msae__run_names(msae__namer *m, const msae_data *vocabulary, size_t k,
+                                   int keep_means, msae_error *error) {
+    const size_t n = m->model->n_latents;
+    msae_data_read(vocabulary, 0, m->words, m->word);
+    msae__centre_words(m->word, m->words, m->model->n_inputs, keep_means);
+    if (m->data) {
+        msae_status status = msae__rows_directions(m, k, error);
+        if (status != MSAE_OK) return status;
+    } else {
+        msae__decoder_directions(m, keep_means);
+    }
+    memset(m->hub, 0, m->words * sizeof *m->hub);
+    if (m->hubs > 0) msae__name_product(m, m->word, m->words, m->direction, n, msae__hub_task);
+    msae__name_product(m, m->direction, n, m->word, m->words, msae__name_task);
+    return MSAE_OK;
+}
+
+static msae_status msae__name(const msae_model *model, const msae_data *vocabulary,
+                              const msae_name_desc *desc, size_t top, msae_hit *best,
+                              msae_name *names, msae_error *error) {
+    const size_t n = model->n_latents, d = model->n_inputs;
+    msae_name_desc plain;
+    msae__namer m;
+    msae__arena arena = msae__arena_over(NULL);
+    msae_status status;
+    size_t bytes, k;
+    void *block;
+    memset(&plain, 0, sizeof plain);
+    if (!desc) desc = &plain;
+    if (vocabulary->cols != d) {
+        return msae__fail(error, MSAE_ERROR_SHAPE, "vocabulary and model differ in width");
+    }
+    if (vocabulary->rows == 0) {
+        return msae__fail(error, MSAE_ERROR_SHAPE, "the vocabulary is empty");
+    }
+    if (desc->data && desc->keep_means) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "keep_means is of names without data");
+    }
+    status = msae_data_check(vocabulary, error);
+    if (status != MSAE_OK) return status;
+    k = desc->k ? desc->k : msae__min(MSAE__NAME_K, n);
+    if (desc->data) {
+        status = msae__check_pass(model, desc->data, k, error);
+        if (status != MSAE_OK) return status;
+    }
+    memset(&m, 0, sizeof m);
+    m.model = model;
+    m.data = desc->data;
+    m.words = vocabulary->rows;
+    m.rows = desc->rows ? desc->rows : MSAE__NAME_ROWS;
+    if (m.data) m.rows = msae__min(m.rows, m.data->rows);
+    m.hub_latents = msae__ceil_div(n, MSAE__HUB_SHARE);
+    m.hubs = desc->hubs != 0 ? desc->hubs : desc->data ? MSAE__NAME_HUBS : 0;
+    m.synonym = desc->synonym != 0 ? desc->synonym : MSAE__NAME_SYNONYM;
+    if (m.synonym < 0) m.synonym = 2; /* a cosine that no pair has */
+    m.synonyms = desc->synonyms;
+    m.n_best = top;
+    m.best = best;
+    m.name = names;
+    msae__name_layout(&m, &arena);
+    if (!msae__arena_bytes(&arena, &bytes)) return msae__fail_memory(error);
+    block = msae__alloc(&model->allocator, bytes);
+    if (!block) return msae__fail_memory(error);
+    arena = msae__arena_over(block);
+    msae__name_layout(&m, &arena);
+    status = msae__run_names(&m, vocabulary, k, desc->keep_means, error);
+    msae__free(&model->allocator, block, bytes);
+    return status;
+}
+
+MSAE_API msae_status msae_name_latents(const msae_model *model, const msae_data *vocabulary,
+                                       const msae_name_desc *desc, msae_name *names,
+                                       msae_error *error) {
+    return msae__name(model, vocabulary, desc, 0, NULL, names, error);
+}
+
+MSAE_API msae_status msae_name_words(const msae_model *model, const msae_data *vocabulary,
+                                     const msae_name_desc *desc, size_t top, msae_hit *words,
+                                     msae_error *error) {
+    return msae__name(model, vocabulary, desc, top, words, NULL, error);
 }
 
 /* ---------------------------------------------------------------------------------------------

@@ -99,11 +99,12 @@ const char *tool_name_of(const tool_names *names, size_t latent) {
    Looking a concept up
    ------------------------------------------------------------------------------------------ */
 
+/* Letters are compared without case, and "polar_bear" is a "Polar bear". */
 static char lower(char c) {
-    return (char)tolower((unsigned char)c);
+    return c == '_' || c == '-' ? ' ' : (char)tolower((unsigned char)c);
 }
 
-/* 1 when both are equal but for the case of ASCII letters. */
+/* 1 when both are equal letter by letter. */
 static int same_letters(const char *a, size_t a_bytes, const char *b, size_t b_bytes) {
     size_t i = 0;
     if (a_bytes != b_bytes) return 0;
@@ -123,9 +124,78 @@ static int is_name(const char *name, const char *text, size_t bytes) {
     return 0;
 }
 
+int tool_is_named(const char *name, const char *text) {
+    if (same_letters(name, strlen(name), text, strlen(text))) return 1;
+    while (*text != '\0') {
+        const size_t width = strcspn(text, ",");
+        if (is_name(name, text, width)) return 1;
+        text += width;
+        text += strspn(text, ", ");
+    }
+    return 0;
+}
+
+/* A synonym of a word. */
+typedef struct synonym {
+    const char *text;
+    size_t bytes, word;
+} synonym;
+
+static int by_letters(const void *a, const void *b) {
+    const synonym *x = a, *y = b;
+    for (size_t i = 0; i < x->bytes && i < y->bytes; i++) {
+        const int order = (unsigned char)lower(x->text[i]) - (unsigned char)lower(y->text[i]);
+        if (order != 0) return order;
+    }
+    if (x->bytes != y->bytes) return x->bytes < y->bytes ? -1 : 1;
+    return x->word < y->word ? -1 : x->word > y->word;
+}
+
+/* The group's number, which is its lowest word; the way there is made shorter. */
+static uint32_t group_of(uint32_t *groups, uint32_t word) {
+    while (groups[word] != word) word = groups[word] = groups[groups[word]];
+    return word;
+}
+
+int tool_group_synonyms(const tool_words *words, uint32_t *groups) {
+    size_t count = 0;
+    for (size_t w = 0; w < words->count; w++) {
+        for (const char *c = words->words[w]; *c != '\0'; c++) count += *c == ',';
+        count++;
+    }
+    synonym *synonyms = tool_alloc(count, sizeof *synonyms);
+    if (synonyms == NULL) return tool_fail_memory();
+    count = 0;
+    for (size_t w = 0; w < words->count; w++) {
+        const char *text = words->words[w];
+        groups[w] = (uint32_t)w;
+        while (*text != '\0') {
+            const size_t width = strcspn(text, ",");
+            synonyms[count].text = text;
+            synonyms[count].bytes = width;
+            synonyms[count].word = w;
+            count += width > 0;
+            text += width;
+            text += strspn(text, ", ");
+        }
+    }
+    qsort(synonyms, count, sizeof *synonyms, by_letters);
+    for (size_t i = 1; i < count; i++) {
+        const synonym *a = &synonyms[i - 1], *b = &synonyms[i];
+        if (!same_letters(a->text, a->bytes, b->text, b->bytes)) continue;
+        const uint32_t x = group_of(groups, (uint32_t)a->word);
+        const uint32_t y = group_of(groups, (uint32_t)b->word);
+        groups[x > y ? x : y] = x > y ? y : x;
+    }
+    for (size_t w = 0; w < words->count; w++) groups[w] = group_of(groups, (uint32_t)w);
+    free(synonyms);
+    return TOOL_OK;
+}
+
 /* The best latent of that name: valid ones first, then by score; n_latents when there is none. */
 static size_t find_name(const tool_names *names, const char *text, size_t bytes) {
     size_t best = names->n_latents;
+    if (bytes == 0) return best;
     for (size_t j = 0; j < names->n_latents && names->name != NULL; j++) {
         if (names->name[j] == NULL || !is_name(names->name[j], text, bytes)) continue;
         if (best == names->n_latents || names->valid[j] > names->valid[best] ||

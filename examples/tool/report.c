@@ -171,6 +171,11 @@ void tool_json_bool(tool_json *json, const char *key, int value) {
     fputs(value ? "true" : "false", json->file);
 }
 
+void tool_json_null(tool_json *json, const char *key) {
+    json_key(json, key);
+    fputs("null", json->file);
+}
+
 void tool_json_counts(tool_json *json, const char *key, const size_t *values, size_t count) {
     tool_json_begin(json, key, '[');
     for (size_t i = 0; i < count; i++) tool_json_count(json, NULL, values[i]);

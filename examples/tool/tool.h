@@ -65,6 +65,7 @@ void tool_json_escaped(tool_json *json, const char *key, size_t key_bytes, const
 void tool_json_count(tool_json *json, const char *key, uint64_t value);
 void tool_json_real(tool_json *json, const char *key, double value); /* NaN, Inf: null */
 void tool_json_bool(tool_json *json, const char *key, int value);
+void tool_json_null(tool_json *json, const char *key);
 void tool_json_counts(tool_json *json, const char *key, const size_t *values, size_t count);
 
 /* ---------------------------------------------------------------------------------------------
@@ -260,7 +261,14 @@ void tool_free_names(tool_names *names);
 /* The name, or "" where there is none. */
 const char *tool_name_of(const tool_names *names, size_t latent);
 
-/* The latent of that number or name (case of ASCII letters aside; a synonym between commas counts).
+/* 1 when text says `name`: both are alike, or a synonym of the one ("lynx, catamount") is the other
+   or a synonym of it. The case of ASCII letters, '_', '-' and ' ' make no difference. */
+int tool_is_named(const char *name, const char *text);
+/* Groups words that share a synonym: groups [words->count], of which the lowest word is the number.
+   At most UINT32_MAX words. */
+int tool_group_synonyms(const tool_words *words, uint32_t *groups);
+
+/* The latent of that number or name (or synonym, see tool_is_named).
    Of several with one name it is a valid one before others, then that of the best score. Fails with
    the nearest name. `subject` is what the error starts with, an option. */
 int tool_find_concept(const char *subject, const tool_names *names, const char *text,
