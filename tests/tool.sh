@@ -573,6 +573,8 @@ expect "search: a row finds itself" \
     lines 1 '"by_concepts":\[\{"row":3,"cosine":1\}\],"by_embedding":\[\{"row":3,"cosine":(1|0\.999999[0-9]*)\}\]'
 accept search "$model" "$data" --concepts "dog=2, tabby" --names "$names"
 expect "search: concepts" lines 1 "^the list of concepts: 2 latents, $dog \\(dog\\)=2 $cat \\(cat, tabby\\)=1"
+accept search "$model" "$data" --concepts "cat, tabby,dog=2" --names "$names"
+expect "search: a name with a comma" lines 1 "^the list of concepts: 2 latents, $cat "
 accept search "$model" "$data" --concepts "dog,cat" --typical --names "$names" --json
 expect "search: concepts, typical values" lines 1 "\"name\":\"dog\",\"value\":0*[.1-9]"
 accept search "$model" "$data" --evaluate 12 --labels "$labels" --column class --ablate 2

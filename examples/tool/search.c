@@ -181,45 +181,51 @@ static void scale_edits(search_job *job) {
     }
 }
 
-/* Puts what the edited codes of query i decode to in its embedding's place; x NULL where there was
-   none. */
-static void decode_query(search_job *job, size_t i, float *base) {
-    search_queries *q = &job->queries;
-    const msae_model *model = &job->query_model;
-    const size_t d = model->n_inputs;
-    float *x = q->x + i * d, moments[2] = {0, 1};
-    if (job->options.concepts == NULL) msae_row_moments(model, x, moments);
-    if (base == NULL) {
-        msae_decode_with(model, q->codes + i * q->room, q->counts[i], moments, x);
-        return;
-    }
-    float *edited = base + d;
-    msae_decode_with(model, q->codes + i * q->room, q->counts[i], moments, edited);
-    for (size_t c = 0; c < d; c++) x[c] += edited[c] - base[c];
-}
-
-/* Edits the codes of query i, and its embedding with them. */
+/* Edits the codes of query i. Its embedding becomes what they decode to or, with --keep-rest, takes
+   on what the edits change of that. */
 static int edit_query(search_job *job, size_t i, const msae_edit *edits, size_t n_edits) {
     search_queries *q = &job->queries;
     const msae_model *model = &job->query_model;
+    const size_t d = model->n_inputs;
     msae_code *codes = q->codes + i * q->room;
-    float *base = NULL;
+    float *x = q->x + i * d, moments[2];
+    float *base = tool_alloc(2 * d, sizeof *base), *edited = base + d;
     msae_error error;
-    if (job->options.keep_rest && job->options.concepts == NULL) {
-        float moments[2];
-        base = tool_alloc(2, model->n_inputs * sizeof *base);
-        if (base == NULL) return tool_fail_memory();
-        msae_row_moments(model, q->x + i * model->n_inputs, moments);
-        msae_decode_with(model, codes, q->counts[i], moments, base);
-    }
     int status = TOOL_OK;
+    if (base == NULL) return tool_fail_memory();
+    msae_row_moments(model, x, moments);
+    msae_decode_with(model, codes, q->counts[i], moments, base);
     if (msae_edit_codes(model, edits, n_edits, codes, &q->counts[i], &error) != MSAE_OK) {
         status = tool_fail_error("--edit", &error);
     } else {
-        decode_query(job, i, base);
+        msae_decode_with(model, codes, q->counts[i], moments, edited);
+        for (size_t c = 0; c < d; c++) {
+            x[c] = job->options.keep_rest ? x[c] + (edited[c] - base[c]) : edited[c];
+        }
     }
     free(base);
     return status;
+}
+
+/* The embedding of a list of concepts, of whose values only the ratios matter: they decode at the
+   length that a row's codes have on average. */
+static int decode_concepts(search_job *job) {
+    search_queries *q = &job->queries;
+    const msae_index *index = &job->index;
+    double norm = 0, mean = 0;
+    msae_code *codes = tool_alloc(q->counts[0], sizeof *codes);
+    if (codes == NULL) return tool_fail_memory();
+    for (size_t r = 0; r < index->rows; r++) mean += index->norms[r] / (double)index->rows;
+    for (size_t e = 0; e < q->counts[0]; e++) {
+        norm += (double)q->codes[e].value * (double)q->codes[e].value;
+    }
+    for (size_t e = 0; e < q->counts[0]; e++) {
+        codes[e].latent = q->codes[e].latent;
+        codes[e].value = (float)((double)q->codes[e].value * (mean / sqrt(norm)));
+    }
+    msae_decode(&job->query_model, codes, q->counts[0], q->x);
+    free(codes);
+    return TOOL_OK;
 }
 
 /* The list of --concepts as the one query. */
@@ -240,7 +246,6 @@ static int take_concepts(search_job *job) {
         q->codes[q->counts[0]].latent = concept->latent;
         q->codes[q->counts[0]++].value = value;
     }
-    if (status == TOOL_OK) decode_query(job, 0, NULL);
     return status;
 }
 
@@ -284,6 +289,7 @@ static int make_queries(search_job *job) {
                                job->edits.count > 0 ? " after the edits" : "");
         }
     }
+    if (status == TOOL_OK && o->concepts != NULL) status = decode_concepts(job);
     return status;
 }
 
