@@ -295,6 +295,34 @@ static void queries_of_many_rows(void) {
     free(x);
 }
 
+/* Values of 0 are no codes, and a cosine that is 0 as a float is no hit. A model that gives back its
+   two inputs, of either sign. */
+static void values_and_cosines_of_zero(void) {
+    float x[] = {0, 0, 2, 0, 0, -3, 4, 3}, identity[] = {1, 0, 0, 1};
+    const msae_data data = msae_data_view(x, 4, 2);
+    const msae_code codes[] = {{0, 1e-30f}, {1, -1e30f}};
+    msae_model_desc desc;
+    msae_model model;
+    msae_index index;
+    msae_hit hits[4];
+    size_t n_hits;
+    memset(&desc, 0, sizeof desc);
+    desc.n_inputs = desc.n_latents = 2;
+    desc.activation = MSAE_ACTIVATION_IDENTITY;
+    CHECK_STATUS(MSAE_OK, msae_model_init(&model, &desc, NULL));
+    memcpy(model.encoder, identity, sizeof identity);
+    CHECK_STATUS(MSAE_OK, msae_index_build(&index, &model, &data, 2, NULL));
+    CHECK(index.entries == 4 && index.counts[0] == 0 && index.counts[3] == 2);
+    CHECK(index.starts[1] == 2 && index.entry_row[0] == 1 && index.entry_value[2] == -3);
+    void *workspace = test_alloc(msae_index_workspace_bytes(&index, 4));
+    CHECK_STATUS(MSAE_OK, msae_index_query(&index, workspace, codes, 2, 4, hits, &n_hits, NULL));
+    CHECK(n_hits == 2 && hits[0].row == 2 && hits[0].value == 1);
+    CHECK(hits[1].row == 3 && hits[1].value == -0.6f);
+    free(workspace);
+    msae_index_free(&index);
+    msae_model_free(&model);
+}
+
 static void queries_that_cannot_be(void) {
     float *x = raw_rows();
     msae_data data = msae_data_view(x, ROWS, D), narrow = msae_data_view(x, ROWS, D - 1);
@@ -942,6 +970,7 @@ int main(void) {
     RUN(strongest_rows_of_chosen_latents_and_any_workers);
     RUN(queries_are_cosines_of_dense_codes);
     RUN(queries_of_many_rows);
+    RUN(values_and_cosines_of_zero);
     RUN(queries_that_cannot_be);
     RUN(indices_survive_files);
     RUN(malformed_indices_are_refused);
