@@ -577,6 +577,12 @@ accept search "$model" "$data" --concepts "cat, tabby,dog=2" --names "$names"
 expect "search: a name with a comma" lines 1 "^the list of concepts: 2 latents, $cat "
 accept search "$model" "$data" --concepts "dog,cat" --typical --names "$names" --json
 expect "search: concepts, typical values" lines 1 "\"name\":\"dog\",\"value\":0*[.1-9]"
+accept search "$model" "$data" --row 3 --without c3 --ablate 2 --labels "$labels" --column class --json
+expect "search: without a class" lines 1 '"label":"c3",.*"compared":"decoded"'
+refuse 1 "without: no row has the label 'c4'" \
+    search "$model" "$data" --row 3 --without c4 --labels "$labels" --column class
+refuse 2 'without needs' search "$model" "$data" --row 3 --without c3
+refuse 1 'ablate: 257 is more' search "$model" "$data" --row 3 --ablate 257
 accept search "$model" "$data" --evaluate 12 --labels "$labels" --column class --ablate 2
 expect "search: evaluated" lines 2 '^by (concepts|embedding) '
 accept search "$model" "$data" --evaluate 100 --labels "$labels" --column class --json

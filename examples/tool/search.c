@@ -10,13 +10,13 @@ enum {
     DEFAULT_K = 256, /* latents of a row, by the precision on held-out CLIP rows */
     SHOWN_CONCEPTS = 5,
     RAW_QUERIES = 960, /* queries whose hits are held at once */
-    MAX_CLASS_LATENTS = 64
+    MAX_CLASS_LATENTS = 256
 };
 
 typedef struct search_options {
     tool_common common;
     const char *model_path, *data_path, *labels_path, *column, *names_path;
-    const char *query_path, *concepts, *edit, *index_path, *save_path;
+    const char *query_path, *concepts, *edit, *without, *index_path, *save_path;
     uint64_t row, seed;
     size_t top, k, evaluate, ablate;
     int own_statistics, keep_rest, typical;
@@ -41,8 +41,9 @@ typedef struct search_job {
     msae_index index;
     msae_model query_model; /* the model's arrays; may see them with another mean and scale */
     float *query_mean;
-    double *typical; /* [n] mean value where active, with --typical */
-    void *workspace; /* of the encoder */
+    double *typical;          /* [n] mean value where active, with --typical */
+    msae_code *class_latents; /* [classes, ablate]: those that tell each class best, and how well */
+    void *workspace;          /* of the encoder */
     void *query_workspace;
     search_queries queries;
     msae_hit *by_concepts, *by_embedding; /* [top + 1], [RAW_QUERIES or fewer, top + 1] */
@@ -108,6 +109,78 @@ static int find_typical_values(search_job *job) {
         job->typical[j] = end > first ? job->typical[j] / (double)(end - first) : 1;
     }
     return TOOL_OK;
+}
+
+/* ---------------------------------------------------------------------------------------------
+   The latents that tell a class
+   ------------------------------------------------------------------------------------------ */
+
+/* Puts a latent into a class's list, by descending correlation. */
+static void insert_latent(msae_code *list, size_t room, uint32_t latent, float correlation) {
+    size_t place = room;
+    while (place > 0 && list[place - 1].value < correlation) place--;
+    if (place == room) return;
+    memmove(list + place + 1, list + place, (room - place - 1) * sizeof *list);
+    list[place].latent = latent;
+    list[place].value = correlation;
+}
+
+/* For each class the latents whose values correlate most with being of it (point-biserial), over
+   all rows of the index: job->class_latents. */
+static int find_class_latents(search_job *job) {
+    const msae_index *index = &job->index;
+    const tool_labels *labels = &job->labels;
+    const double rows = (double)index->rows;
+    const size_t room = job->options.ablate;
+    job->class_latents = tool_alloc(labels->n_classes, room * sizeof *job->class_latents);
+    double *sums = tool_alloc(labels->n_classes, sizeof *sums);
+    if (job->class_latents == NULL || sums == NULL) {
+        free(sums);
+        return tool_fail_memory();
+    }
+    for (size_t j = 0; j < index->n_latents; j++) {
+        double sum = 0, squares = 0;
+        memset(sums, 0, labels->n_classes * sizeof *sums);
+        for (size_t at = (size_t)index->starts[j]; at < index->starts[j + 1]; at++) {
+            const double value = (double)index->entry_value[at];
+            const uint32_t class = labels->of_row[index->entry_row[at]];
+            sum += value;
+            squares += value * value;
+            if (class != TOOL_NO_LABEL) sums[class] += value;
+        }
+        const double deviation = sqrt(fmax(squares / rows - sum / rows * (sum / rows), 0));
+        for (size_t c = 0; c < labels->n_classes && deviation > 0; c++) {
+            const double in = (double)labels->counts[c], out = rows - in;
+            if (sums[c] == 0 || out == 0) continue;
+            const double difference = sums[c] / in - (sum - sums[c]) / out;
+            insert_latent(job->class_latents + c * room, room, (uint32_t)j,
+                          (float)(difference / deviation * sqrt(in * out) / rows));
+        }
+    }
+    free(sums);
+    return TOOL_OK;
+}
+
+/* Edits that take them out of a query. */
+static int edit_out_class(search_job *job) {
+    const search_options *o = &job->options;
+    const tool_labels *labels = &job->labels;
+    size_t class = 0;
+    if (o->without == NULL) return TOOL_OK;
+    while (class < labels->n_classes && strcmp(labels->classes[class], o->without) != 0) class ++;
+    if (class == labels->n_classes) {
+        return tool_fail("--without", "no row has the label '%s' in %s", o->without,
+                         o->labels_path);
+    }
+    int status = find_class_latents(job);
+    for (size_t i = 0; i < o->ablate && status == TOOL_OK; i++) {
+        const msae_code *code = &job->class_latents[class * o->ablate + i];
+        if (!(code->value > 0)) break;
+        msae_edit *edit = &job->edits.items[job->edits.count++];
+        edit->latent = code->latent;
+        edit->operation = MSAE_EDIT_ABLATE;
+    }
+    return status;
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -520,7 +593,6 @@ enum { PLAIN, ABLATED, CONTROL, STATES };
 typedef struct search_evaluation {
     size_t *rows; /* [queries] */
     size_t count, eligible;
-    msae_code *typical; /* [classes, ablate]: latents that tell a class best, and how well */
     search_score concepts[STATES], embedding[STATES];
     uint8_t *own; /* [queries][2]: mostly of the own class, by concepts and by embedding */
     double chance;
@@ -554,52 +626,6 @@ static int draw_rows(search_job *job, search_evaluation *e) {
         e->rows[i] = e->rows[other];
         e->rows[other] = row;
     }
-    return TOOL_OK;
-}
-
-/* Puts a latent into a class's list, by descending correlation. */
-static void insert_latent(msae_code *list, size_t room, uint32_t latent, float correlation) {
-    size_t place = room;
-    while (place > 0 && list[place - 1].value < correlation) place--;
-    if (place == room) return;
-    memmove(list + place + 1, list + place, (room - place - 1) * sizeof *list);
-    list[place].latent = latent;
-    list[place].value = correlation;
-}
-
-/* For each class the latents whose values correlate most with being of it (point-biserial), over
-   all rows of the index. */
-static int find_class_latents(search_job *job, search_evaluation *e) {
-    const msae_index *index = &job->index;
-    const tool_labels *labels = &job->labels;
-    const double rows = (double)index->rows;
-    const size_t room = job->options.ablate;
-    e->typical = tool_alloc(labels->n_classes, room * sizeof *e->typical);
-    double *sums = tool_alloc(labels->n_classes, sizeof *sums);
-    if (e->typical == NULL || sums == NULL) {
-        free(sums);
-        return tool_fail_memory();
-    }
-    for (size_t j = 0; j < index->n_latents; j++) {
-        double sum = 0, squares = 0;
-        memset(sums, 0, labels->n_classes * sizeof *sums);
-        for (size_t at = (size_t)index->starts[j]; at < index->starts[j + 1]; at++) {
-            const double value = (double)index->entry_value[at];
-            const uint32_t class = labels->of_row[index->entry_row[at]];
-            sum += value;
-            squares += value * value;
-            if (class != TOOL_NO_LABEL) sums[class] += value;
-        }
-        const double deviation = sqrt(fmax(squares / rows - sum / rows * (sum / rows), 0));
-        for (size_t c = 0; c < labels->n_classes && deviation > 0; c++) {
-            const double in = (double)labels->counts[c], out = rows - in;
-            if (sums[c] == 0 || out == 0) continue;
-            const double difference = sums[c] / in - (sum - sums[c]) / out;
-            insert_latent(e->typical + c * room, room, (uint32_t)j,
-                          (float)(difference / deviation * sqrt(in * out) / rows));
-        }
-    }
-    free(sums);
     return TOOL_OK;
 }
 
@@ -648,10 +674,9 @@ static int score_queries(search_job *job, search_evaluation *e, size_t first, in
     return status;
 }
 
-static int is_class_latent(const search_job *job, const search_evaluation *e, uint32_t class,
-                           uint32_t latent) {
+static int is_class_latent(const search_job *job, uint32_t class, uint32_t latent) {
     const size_t room = job->options.ablate;
-    const msae_code *list = e->typical + class * room;
+    const msae_code *list = job->class_latents + class * room;
     size_t i = 0;
     while (i < room && !(list[i].latent == latent && list[i].value > 0)) i++;
     return i < room;
@@ -666,7 +691,7 @@ static int ablate_query(search_job *job, search_evaluation *e, size_t i, int sta
     size_t own = 0, others = 0;
     memset(edits, 0, sizeof edits);
     for (size_t c = 0; c < q->counts[i]; c++) {
-        const int is_own = is_class_latent(job, e, class, codes[c].latent);
+        const int is_own = is_class_latent(job, class, codes[c].latent);
         size_t *count = is_own ? &own : &others;
         if (*count == job->options.ablate) continue;
         edits[is_own][*count].latent = codes[c].latent;
@@ -756,7 +781,7 @@ static void print_evaluation_text(const search_job *job, const search_evaluation
 
 static int evaluate_rows(search_job *job, search_evaluation *e) {
     int status = draw_rows(job, e);
-    if (status == TOOL_OK) status = find_class_latents(job, e);
+    if (status == TOOL_OK) status = find_class_latents(job);
     if (status == TOOL_OK) {
         status = make_room(job, e->count < RAW_QUERIES ? e->count : RAW_QUERIES);
     }
@@ -783,7 +808,6 @@ static int evaluate(search_job *job) {
     memset(&e, 0, sizeof e);
     int status = evaluate_rows(job, &e);
     free(e.rows);
-    free(e.typical);
     free(e.own);
     return status;
 }
@@ -807,8 +831,11 @@ static int check_options(const search_options *o) {
     if (o->evaluate > 0 && o->labels_path == NULL) {
         return tool_usage("search", "--evaluate needs --labels");
     }
-    if (o->evaluate > 0 && o->edit != NULL) {
-        return tool_usage("search", "--edit and --evaluate exclude each other");
+    if (o->without != NULL && o->labels_path == NULL) {
+        return tool_usage("search", "--without needs --labels");
+    }
+    if (o->evaluate > 0 && (o->edit != NULL || o->without != NULL)) {
+        return tool_usage("search", "--evaluate goes without --edit and --without");
     }
     if (o->index_path != NULL && o->save_path != NULL) {
         return tool_usage("search", "--index and --save-index exclude each other");
@@ -870,6 +897,7 @@ static int run(search_job *job) {
     if (o->top >= job->inputs.data.rows) o->top = job->inputs.data.rows;
     status = o->index_path != NULL ? load_index(job) : build_index(job);
     if (status == TOOL_OK && o->typical) status = find_typical_values(job);
+    if (status == TOOL_OK) status = edit_out_class(job);
     if (status != TOOL_OK) return status;
     return o->evaluate > 0 ? evaluate(job) : show_queries(job);
 }
@@ -880,7 +908,7 @@ int tool_search(int argc, char **argv) {
     search_options *o = &job.options;
     o->row = TOOL_NO_ROW;
     o->top = 10;
-    o->ablate = 16;
+    o->ablate = 64;
     const tool_option options[] = {
         {"--row", "R", TOOL_NUMBER, &o->row, "rows like row R of DATA; with --query, R of QUERY"},
         {"--query", "QUERY", TOOL_TEXT, &o->query_path, "rows like each row of a data file"},
@@ -890,6 +918,8 @@ int tool_search(int argc, char **argv) {
          "rows with these concepts; without a value: 1"},
         {"--edit", "C=V,..", TOOL_TEXT, &o->edit,
          "changes the query: dog=0 sets, cat=+2 adds, cat=-1 takes off, fur=0:1 clamps"},
+        {"--without", "LABEL", TOOL_TEXT, &o->without,
+         "takes the latents that tell rows of this label best out of the query (see --ablate)"},
         {"--typical", NULL, TOOL_FLAG, &o->typical,
          "values of --concepts and --edit in units of what each latent is where it is active"},
         {"--keep-rest", NULL, TOOL_FLAG, &o->keep_rest,
@@ -906,9 +936,9 @@ int tool_search(int argc, char **argv) {
         {"--index", "FILE", TOOL_TEXT, &o->index_path, ".. and use it again"},
         {"--evaluate", "N", TOOL_COUNT, &o->evaluate,
          "instead: how often N rows find rows of their class, by both ways and by chance"},
-        {"--ablate", "M", TOOL_COUNT, &o->ablate,
-         ".. and without the M latents that tell their class best (default: 16)"},
         {"--seed", "S", TOOL_NUMBER, &o->seed, ".. of the choice of rows (default: 0)"},
+        {"--ablate", "M", TOOL_COUNT, &o->ablate,
+         "latents of a class that --without and --evaluate take out (default: 64)"},
         TOOL_OPTION_TENSOR(o->common),
         TOOL_OPTION_THREADS(o->common),
         TOOL_OPTION_SIMD(o->common),
@@ -940,6 +970,7 @@ int tool_search(int argc, char **argv) {
     free(job.by_embedding);
     free(job.raw_counts);
     free(job.typical);
+    free(job.class_latents);
     free(job.query_mean);
     msae_index_free(&job.index);
     msae_data_free(&job.query_data);
