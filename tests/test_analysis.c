@@ -1,4 +1,4 @@
-/* Metrics and names against plain computations; the values themselves are in the golden vectors. */
+/* Metrics against plain computations; the values themselves are in the golden vectors. */
 #include "test.h"
 
 /* More rows than two tiles have; where there is a bad one, it is in the last. */
@@ -250,88 +250,125 @@ static void metrics_without_a_value(void) {
    Names
    ------------------------------------------------------------------------------------------ */
 
-static double cosine(const double *a, const double *b) {
-    double ab = 0, aa = 0, bb = 0;
-    for (size_t i = 0; i < D; i++) {
-        ab += a[i] * b[i];
-        aa += a[i] * a[i];
-        bb += b[i] * b[i];
-    }
-    return ab / sqrt(aa * bb);
+/* CKNNA as spec.md has it, with whole matrices: z [rows, n] against x [rows, d]. */
+static double naive_similarity(const float *a, size_t d, size_t i, size_t j) {
+    double sum = 0;
+    for (size_t c = 0; c < d; c++) sum += (double)a[i * d + c] * (double)a[j * d + c];
+    return sum;
 }
 
-/* The two best words of latent j, the slow way. */
-static msae_name name_of(const msae_model *model, size_t j, const float *words, size_t n_words,
-                         int keep_means) {
-    double concept[D], word[D], mean[D] = {0}, best = -2, second = -2;
-    msae_name name = {0, 0, 0, 0};
-    for (size_t i = 0; i < n_words * D; i++) mean[i % D] += (double)words[i] / (double)n_words;
-    for (size_t i = 0; i < D; i++) {
-        concept[i] = (double)model->decoder[j * D + i] / (double)model->scale;
-        if (keep_means) concept[i] += (double)model->mean[i];
-    }
-    for (size_t w = 0; w < n_words; w++) {
-        for (size_t i = 0; i < D; i++) {
-            word[i] = (double)words[w * D + i] - (keep_means ? 0 : mean[i]);
-        }
-        double score = cosine(concept, word);
-        if (score > best) {
-            second = best;
-            name.runner_up = name.word;
-            best = score;
-            name.word = w;
-        } else if (score > second) {
-            second = score;
-            name.runner_up = w;
-        }
-    }
-    name.score = (float)best;
-    name.runner_up_score = (float)second;
-    return name;
-}
-
-static void names_are_the_nearest_words(void) {
-    enum { WORDS = 300 };
-    float *x = raw_rows(), *words = test_random_floats(14, WORDS * D, 1);
-    for (size_t i = 0; i < WORDS * D; i++) words[i] += 0.3f;
-    msae_data vocabulary = msae_data_view(words, WORDS, D);
-    FOR_EACH_PATH(simd) {
-        for (int keep_means = 0; keep_means < 2; keep_means++) {
-            msae_model model;
-            msae_name names[N];
-            msae_name_desc desc = {keep_means};
-            if (!open_model(&model, &test_recipes[0], simd, x)) continue;
-            CHECK_STATUS(MSAE_OK, msae_name_latents(&model, &vocabulary, &desc, names, NULL));
-            for (size_t j = 0; j < N; j++) {
-                msae_name want = name_of(&model, j, words, WORDS, keep_means);
-                test_note("latent %zu, keep_means %d, %s", j, keep_means, msae_simd_name(simd));
-                CHECK(names[j].word == want.word && names[j].runner_up == want.runner_up);
-                CHECK(fabsf(names[j].score - want.score) < 1e-5f);
-                CHECK(fabsf(names[j].runner_up_score - want.runner_up_score) < 1e-5f);
+/* mask [rows, rows]: each row's ten nearest without itself, ties to the lower row. */
+static void naive_nearest(const double *similarity, size_t rows, double *mask) {
+    for (size_t i = 0; i < rows; i++) {
+        for (size_t j = 0; j < rows; j++) {
+            size_t nearer = 0;
+            for (size_t o = 0; o < rows; o++) {
+                const double other = similarity[i * rows + o], own = similarity[i * rows + j];
+                nearer += o != i && (other > own || (other == own && o < j));
             }
-            msae_model_free(&model);
+            mask[i * rows + j] = i != j && nearer < 10;
         }
+    }
+}
+
+static double naive_hsic(const double *s, const double *t, size_t rows) {
+    const double m = (double)rows;
+    double trace = 0, sum_s = 0, sum_t = 0, product = 0;
+    for (size_t i = 0; i < rows; i++) {
+        double column = 0, row = 0;
+        for (size_t j = 0; j < rows; j++) {
+            trace += s[i * rows + j] * t[j * rows + i];
+            column += s[j * rows + i];
+            row += t[i * rows + j];
+        }
+        sum_s += column;
+        sum_t += row;
+        product += column * row;
+    }
+    return (trace + sum_s * sum_t / ((m - 1) * (m - 2)) - 2 * product / (m - 2)) / (m * (m - 3));
+}
+
+static double naive_cknna(const float *x, size_t d, const float *z, size_t n, size_t rows) {
+    enum { K, P, MK, MP, BOTH_K, BOTH_P, MATRICES };
+    double *m[MATRICES], value;
+    for (int i = 0; i < MATRICES; i++) m[i] = test_alloc(rows * rows * sizeof(double));
+    for (size_t i = 0; i < rows * rows; i++) {
+        m[K][i] = naive_similarity(x, d, i / rows, i % rows);
+        m[P][i] = naive_similarity(z, n, i / rows, i % rows);
+    }
+    naive_nearest(m[K], rows, m[MK]);
+    naive_nearest(m[P], rows, m[MP]);
+    for (size_t i = 0; i < rows * rows; i++) {
+        m[BOTH_K][i] = m[MK][i] * m[MP][i] * m[K][i];
+        m[BOTH_P][i] = m[MK][i] * m[MP][i] * m[P][i];
+        m[K][i] *= m[MK][i];
+        m[P][i] *= m[MP][i];
+    }
+    value = naive_hsic(m[BOTH_K], m[BOTH_P], rows) /
+            (sqrt(naive_hsic(m[K], m[K], rows) * naive_hsic(m[P], m[P], rows)) + 1e-6);
+    for (int i = 0; i < MATRICES; i++) free(m[i]);
+    return value;
+}
+
+/* Several blocks of rows, codes sparse enough for shared latents and dense ones, rows that are
+   equal, rows without codes. */
+static void neighbours_by_the_definition(void) {
+    enum { MANY = 420, WIDE = 96, DEEP = 8 };
+    static const size_t ks[] = {1, 3, 24, WIDE};
+    const test_recipe *recipe = &test_recipes[0];
+    float *x = test_random_floats(5, MANY * DEEP, 1), *z = test_floats(MANY * WIDE);
+    for (size_t r = 0; r < 40; r++) {
+        memcpy(x + (MANY - 1 - r) * DEEP, x + 3 * r * DEEP, DEEP * sizeof *x);
+    }
+    memset(x + 7 * DEEP, 0, DEEP * sizeof *x);
+    msae_data data = msae_data_view(x, MANY, DEEP);
+    msae_train_desc train = test_desc(recipe, DEEP, WIDE);
+    FOR_EACH_PATH(simd) {
+        msae_model model;
+        msae_metrics results[COUNT(ks)];
+        msae_eval_desc desc;
+        train.model.simd = simd;
+        if (!CHECK_STATUS(MSAE_OK, msae_model_init(&model, &train.model, NULL))) return;
+        for (size_t j = 0; j < WIDE; j++) model.latent_bias[j] = j % 3 == 0 ? -0.01f : 0.001f;
+        memset(&desc, 0, sizeof desc);
+        desc.ks = ks;
+        desc.n_ks = COUNT(ks);
+        desc.cknna = 1;
+        CHECK_STATUS(MSAE_OK, msae_evaluate(&model, &data, &desc, results, NULL));
+        void *workspace = test_alloc(msae_workspace_bytes(&model, MANY));
+        for (size_t i = 0; i < COUNT(ks); i++) {
+            CHECK_STATUS(MSAE_OK, msae_encode_dense(&model, workspace, x, MANY, ks[i], z, NULL));
+            test_note("k %zu, %s", ks[i], msae_simd_name(simd));
+            CHECK(fabs(results[i].cknna - naive_cknna(x, DEEP, z, WIDE, MANY)) < 1e-3);
+        }
+        free(workspace);
+        msae_model_free(&model);
     }
     free(x);
-    free(words);
+    free(z);
 }
 
-static void vocabularies_that_cannot_serve(void) {
-    float *x = raw_rows();
+/* CKNNA is of full batches of 10,000 rows; the others are of all. */
+static void rows_beyond_the_last_batch(void) {
+    enum { BATCH = 10000, MORE = 200, NARROW = 3, FEW = 16 };
+    static const size_t k = 4;
+    float *x = test_random_floats(6, (BATCH + MORE) * NARROW, 1);
+    msae_data all = msae_data_view(x, BATCH + MORE, NARROW);
+    msae_data first = msae_data_view(x, BATCH, NARROW);
+    msae_train_desc train = test_desc(&test_recipes[0], NARROW, FEW);
+    msae_eval_desc desc;
+    msae_metrics of_all, of_first;
     msae_model model;
-    msae_name names[N];
-    msae_error error;
-    msae_data one = msae_data_view(x, 1, D), narrow = msae_data_view(x, ROWS, D - 1);
-    msae_data none = msae_data_view(x, 0, D), bad = msae_data_view(x, ROWS, D);
-    if (!open_model(&model, &test_recipes[0], MSAE_SIMD_AUTO, x)) return;
-    msae_name_desc keep = {1};
-    CHECK_STATUS(MSAE_OK, msae_name_latents(&model, &one, &keep, names, NULL));
-    CHECK(names[0].word == 0 && names[0].runner_up == 0 && names[0].runner_up_score == -1);
-    CHECK_STATUS(MSAE_ERROR_SHAPE, msae_name_latents(&model, &narrow, NULL, names, NULL));
-    CHECK(msae_name_latents(&model, &none, NULL, names, NULL) != MSAE_OK);
-    x[BAD_ROW * D + 1] = INFINITY;
-    CHECK_STATUS(MSAE_ERROR_NOT_FINITE, msae_name_latents(&model, &bad, NULL, names, &error));
-    CHECK(error.position == BAD_ROW);
+    memset(&desc, 0, sizeof desc);
+    desc.ks = &k;
+    desc.n_ks = 1;
+    desc.cknna = 1;
+    if (!CHECK_STATUS(MSAE_OK, msae_model_init(&model, &train.model, NULL))) return;
+    CHECK_STATUS(MSAE_OK, msae_evaluate(&model, &all, &desc, &of_all, NULL));
+    CHECK_STATUS(MSAE_OK, msae_evaluate(&model, &first, &desc, &of_first, NULL));
+    CHECK(of_all.rows == BATCH + MORE && of_first.rows == BATCH);
+    CHECK(of_all.cknna == of_first.cknna && of_all.cknna > 0.1);
+    CHECK(of_all.nmse != of_first.nmse);
     msae_model_free(&model);
     free(x);
 }
@@ -344,7 +381,7 @@ int main(void) {
     RUN(default_list_of_ks);
     RUN(means_and_deviations);
     RUN(metrics_without_a_value);
-    RUN(names_are_the_nearest_words);
-    RUN(vocabularies_that_cannot_serve);
+    RUN(neighbours_by_the_definition);
+    RUN(rows_beyond_the_last_batch);
     return test_finish();
 }

@@ -613,7 +613,7 @@ static void directions_of_any_length(void) {
         CHECK_STATUS(MSAE_OK, msae_decoder_overlap(&model, &other, NULL));
         CHECK(other < overlap);
         CHECK_STATUS(MSAE_OK, msae_name_latents(&model, &plain, NULL, names, NULL));
-        CHECK(names[4].word == 0 && names[4].score == 0);
+        CHECK(names[4].word == MSAE_NO_WORD && names[4].score == 0);
         /* words at both ends of float, whose differences from their mean float does not hold */
         for (size_t i = 0; i < WORDS * D; i++) scaled[i] = i / D == 3 ? -3.4e38f : 3.4e38f;
         CHECK_STATUS(MSAE_OK, msae_name_latents(&model, &data, NULL, names, NULL));

@@ -186,11 +186,50 @@ expect "decode: JSON" is_json
 accept info "$folder/decoded.npy" --json
 expect "decode: shape" lines 1 '"rows":40,"cols":8,"dtype":"F32"'
 
-accept name "$model" "$other" --words "$words" --json --top 3
+accept name "$model" --vocab "$other" --words "$words" --json --top 3
 expect "name: JSON" is_json
 expect "name: every latent" lines 32 '"name":"word[0-9]*","score":'
-accept name "$model" "$other" --words "$words" -o "$folder/names.tsv"
+accept name "$model" --vocab "$other" --words "$words" -o "$folder/names.tsv"
 expect "name: a table" test "$(wc -l <"$folder/names.tsv")" -eq 33
+expect "name: its header" test "$(head -n 1 "$folder/names.tsv")" = \
+    "$(printf 'latent\tname\tscore\trunner_up\trunner_up_score\tvalid')"
+
+# Names by the strongest rows, and how often they are right.
+words_of_other=$(wc -l <"$words" | tr -d ' ')
+accept name "$model" --vocab "$other" --words "$words" --data "$data" --json
+expect "name by rows: JSON" is_json
+expect "name by rows: every latent" lines 32 '^."latent":'
+expect "name by rows: ten words" lines 1 '^."latent":0,.*"words":."[^]]*".'
+expect "name by rows: the count" lines 1 '"event":"done","latents":32,'
+awk -v rows="$words_of_other" 'BEGIN {
+    print "row\tkind"
+    for (r = 0; r < rows; r++) print r "\t" (r % 3 ? "word1" : "other")
+}' >"$folder/kinds.tsv"
+accept name "$model" --vocab "$other" --words "$words" --data "$other" --labels "$folder/kinds.tsv" \
+    --column kind --test "$other" --test-labels "$folder/kinds.tsv" --json
+expect "name: two checks" lines 2 '"event":"check",.*"right_within_ten":'
+refuse 1 "no column 'kid', but row, kind" name "$model" --vocab "$other" --words "$words" \
+    --data "$other" --labels "$folder/kinds.tsv" --column kid
+head -n 7 "$folder/kinds.tsv" >"$folder/few.tsv"
+refuse 1 'few.tsv: has 6 entries for the' name "$model" --vocab "$other" --words "$words" \
+    --data "$other" --labels "$folder/few.tsv" --column kind
+sed '5s/$/\tx/' "$folder/kinds.tsv" >"$folder/wide.tsv"
+refuse 1 'wide.tsv: line 5: 3 columns where the header has 2' name "$model" --vocab "$other" \
+    --words "$words" --data "$other" --labels "$folder/wide.tsv" --column kind
+sed 's/\t[a-z].*/\t/' "$folder/kinds.tsv" | sed '1s/.*/row\tkind/' >"$folder/blank.tsv"
+refuse 1 'no row has a label' name "$model" --vocab "$other" --words "$words" --data "$other" \
+    --labels "$folder/blank.tsv" --column kind
+refuse 2 'needs --data' name "$model" --vocab "$other" --words "$words" --by rows
+refuse 1 'is read and would be replaced' name "$model" --vocab "$other" --words "$words" -o "$words"
+{ printf 'kind\tword\n'; sed 's/^/x\t/' "$words"; } >"$folder/column.tsv"
+accept name "$model" --vocab "$other" --words "$folder/column.tsv" -o "$folder/names2.tsv"
+expect "words of a column are the same" cmp -s "$folder/names.tsv" "$folder/names2.tsv"
+
+# An evaluation set with its own mean and scale.
+accept eval "$model" "$other" --own-statistics --json
+expect "eval of another modality: JSON" is_json
+accept eval "$model" "$other"
+expect "eval: a table with deviations" lines 1 '^ *16 .*±'
 
 for recipe in msae-uw msae-rw topk batchtopk relu jumprelu; do
     for option in '' --tied --normalize; do
@@ -321,7 +360,7 @@ for bad in missing folder empty text fortran big integers three rowless cut long
     }
     refuse 1 "$bad.npy: " eval "$model" "$file"
     refuse 1 "$bad.npy: " encode "$model" "$file" -o "$out/c"
-    refuse 1 "$bad.npy: " name "$model" "$file" --words "$words"
+    refuse 1 "$bad.npy: " name "$model" --vocab "$file" --words "$words"
     refuse 1 "$bad.npy: " info "$file"
     # No model and no codes either.
     refuse 1 "$bad.npy: " eval "$file" "$data"
@@ -336,7 +375,7 @@ done
 }
 refuse 1 'narrow.npy: ' eval "$model" "$narrow"
 refuse 1 'narrow.npy: ' encode "$model" "$narrow" -o "$out/c"
-refuse 1 'narrow.npy: ' name "$model" "$narrow" --words "$words"
+refuse 1 'narrow.npy: ' name "$model" --vocab "$narrow" --words "$words"
 refuse 1 'codes.safetensors: ' decode "$folder/narrow" "$codes" -o "$out/d.npy"
 
 # NaN and infinity, and where.
@@ -350,7 +389,7 @@ for bad in 'nan row 17' 'inf row 3'; do
     }
     refuse 1 "$row" eval "$model" "$file"
     refuse 1 "$row" encode "$model" "$file" -o "$out/c"
-    refuse 1 "$row" name "$model" "$file" --words "$words"
+    refuse 1 "$row" name "$model" --vocab "$file" --words "$words"
 done
 
 # Numbers that make no model.
@@ -390,7 +429,8 @@ refuse 2 'one argument too many' eval "$model" "$data" "$data"
 refuse 2 'is missing' eval "$model"
 refuse 2 'is missing' train "$data" --latents 32
 refuse 2 'needs a value' train "$data" -o "$out/m" --latents
-refuse 2 'is missing' name "$model" "$other"
+refuse 2 '--words .* is missing' name "$model" --vocab "$other"
+refuse 2 '--vocab .* is missing' name "$model" --words "$words"
 
 # Places that cannot be written.
 for place in "$folder/nowhere/file" /dev/full "$folder/folder.npy" "$out/"; do
@@ -399,7 +439,7 @@ for place in "$folder/nowhere/file" /dev/full "$folder/folder.npy" "$out/"; do
     refuse 1 "$place: " train "$data" -o "$out/m" $small --checkpoint "$place"
     refuse 1 "$place: " encode "$model" "$data" -o "$place"
     refuse 1 "$place: " decode "$model" "$codes" -o "$place"
-    refuse 1 "$place: " name "$model" "$other" --words "$words" -o "$place"
+    refuse 1 "$place: " name "$model" --vocab "$other" --words "$words" -o "$place"
 done
 if [ -c /dev/full ]; then
     for command in "eval $model $data" "info $model" "eval --help" "eval $model $data --json"; do
@@ -445,7 +485,7 @@ until_it_fits() {
 }
 until_it_fits encode "$model" "$data" -o "$out/file"
 until_it_fits decode "$model" "$codes" -o "$out/file"
-until_it_fits name "$model" "$other" --words "$words" -o "$out/file"
+until_it_fits name "$model" --vocab "$other" --words "$words" -o "$out/file"
 
 # A disk that is really full: a file system of so many pages, where one may be mounted.
 if mount -t tmpfs -o size=4k tmpfs "$out" 2>/dev/null; then
@@ -478,9 +518,9 @@ expect "a failed run leaves the old file" cmp -s "$model" "$folder/kept"
 # Words that do not go with the vocabulary.
 head -n 24 "$words" >"$folder/few.txt"
 printf 'a\000b\n' >"$folder/binary.txt"
-refuse 1 'few.txt: ' name "$model" "$other" --words "$folder/few.txt"
-refuse 1 'binary.txt: ' name "$model" "$other" --words "$folder/binary.txt"
-refuse 1 'missing.txt: ' name "$model" "$other" --words "$folder/missing.txt"
+refuse 1 'few.txt: ' name "$model" --vocab "$other" --words "$folder/few.txt"
+refuse 1 'binary.txt: ' name "$model" --vocab "$other" --words "$folder/binary.txt"
+refuse 1 'missing.txt: ' name "$model" --vocab "$other" --words "$folder/missing.txt"
 
 # A model file cut, or with a byte of its header changed; every byte is tried in test_files.
 size=$(wc -c <"$model")

@@ -8,9 +8,10 @@ typedef struct eval_job {
     tool_common common;
     const char *model_path, *data_path;
     tool_counts ks;
-    int no_cknna;
+    int no_cknna, own_statistics;
     tool_inputs inputs;
-    double overlap; /* of the decoder, the same at every k */
+    float *mean, scale; /* of the data, with --own-statistics */
+    double overlap;     /* of the decoder, the same at every k */
 } eval_job;
 
 static void print_json(const msae_metrics *m, double overlap) {
@@ -43,23 +44,34 @@ static void print_cell(double value, int width, int decimals) {
     }
 }
 
+/* A mean and the deviation over the rows. */
+static void print_pair(double mean, double deviation, int width, int decimals) {
+    print_cell(mean, width, decimals);
+    if (isfinite(mean) && isfinite(deviation)) {
+        printf(" \302\261%-*.*f", width - 1, decimals, deviation); /* plus-minus, two bytes */
+    } else {
+        printf(" %*s", width, "");
+    }
+}
+
 static void print_table(const msae_metrics *results, size_t count, double overlap) {
-    printf("%7s %9s %9s %9s %9s %9s %9s %9s %9s %7s\n", "k", "fvu_row", "fvu_set", "nmse", "nmae",
-           "cs", "sparsity", "l0", "cknna", "ndn");
+    printf("%7s %8s%9s %8s %8s%9s %8s%9s %8s%9s %8s %8s%9s %8s %7s\n", "k", "fvu_row", "",
+           "fvu_set", "nmse", "", "nmae", "", "cs", "", "sparsity", "l0", "", "cknna", "ndn");
     for (size_t i = 0; i < count; i++) {
         const msae_metrics *m = &results[i];
         printf("%7zu", m->k);
-        print_cell(m->fvu_row, 9, 5);
-        print_cell(m->fvu_set, 9, 5);
-        print_cell(m->nmse, 9, 5);
-        print_cell(m->nmae, 9, 5);
-        print_cell(m->cs, 9, 5);
-        print_cell(m->sparsity, 9, 5);
-        print_cell(m->l0, 9, 1);
-        print_cell(m->cknna, 9, 4);
+        print_pair(m->fvu_row, m->fvu_row_std, 8, 5);
+        print_cell(m->fvu_set, 8, 5);
+        print_pair(m->nmse, m->nmse_std, 8, 5);
+        print_pair(m->nmae, m->nmae_std, 8, 5);
+        print_pair(m->cs, m->cs_std, 8, 5);
+        print_cell(m->sparsity, 8, 5);
+        print_pair(m->l0, m->l0_std, 8, 1);
+        print_cell(m->cknna, 8, 4);
         printf(" %7zu\n", m->ndn);
     }
-    printf("decoder overlap (do): %.6g\n", overlap);
+    printf("%zu rows, mean \302\261 standard deviation over them; decoder overlap (do): %.6g\n",
+           results[0].rows, overlap);
 }
 
 /* Measures at job->ks and prints. */
@@ -73,6 +85,8 @@ static int evaluate(eval_job *job) {
     desc.ks = job->ks.values;
     desc.n_ks = job->ks.count;
     desc.cknna = !job->no_cknna;
+    desc.mean = job->mean;
+    desc.scale = job->scale;
     if (msae_evaluate(&job->inputs.model, &job->inputs.data, &desc, results, &error) != MSAE_OK) {
         status = tool_fail_error(job->data_path, &error);
     } else if (job->common.json) {
@@ -82,6 +96,19 @@ static int evaluate(eval_job *job) {
     }
     free(results);
     return status;
+}
+
+/* Mean and scale of the data, scaled in the way the model's own data was. */
+static int find_statistics(eval_job *job) {
+    const msae_model *model = &job->inputs.model;
+    msae_error error;
+    job->mean = tool_alloc(model->n_inputs, sizeof *job->mean);
+    if (job->mean == NULL) return tool_fail_memory();
+    if (msae_data_statistics(&job->inputs.data, (msae_scaling)model->history.scaling, 0, NULL,
+                             job->mean, &job->scale, &error) != MSAE_OK) {
+        return tool_fail_error(job->data_path, &error);
+    }
+    return TOOL_OK;
 }
 
 static int run(eval_job *job) {
@@ -102,7 +129,8 @@ static int run(eval_job *job) {
     if (msae_decoder_overlap(&job->inputs.model, &job->overlap, &error) != MSAE_OK) {
         return tool_fail_error(job->model_path, &error);
     }
-    return evaluate(job);
+    if (job->own_statistics) status = find_statistics(job);
+    return status == TOOL_OK ? evaluate(job) : status;
 }
 
 int tool_eval(int argc, char **argv) {
@@ -110,6 +138,9 @@ int tool_eval(int argc, char **argv) {
     const tool_option options[] = {
         {"--k", "K,K,..", TOOL_COUNTS, &job.ks,
          "latents to keep, ascending (default: 16, 32, 64 .. all)"},
+        {"--own-statistics", NULL, TOOL_FLAG, &job.own_statistics,
+         "centre and scale DATA by its own mean and spread: for another modality (text for "
+         "images)"},
         {"--no-cknna", NULL, TOOL_FLAG, &job.no_cknna, "leave out cknna, the slowest metric"},
         TOOL_OPTION_TENSOR(job.common),
         TOOL_OPTION_THREADS(job.common),
@@ -133,6 +164,7 @@ int tool_eval(int argc, char **argv) {
     int status = tool_parse(&syntax, argc, argv);
     if (status != TOOL_GO) return status;
     status = run(&job);
+    free(job.mean);
     tool_close_inputs(&job.inputs);
     return status;
 }

@@ -358,5 +358,6 @@ int tool_name(int argc, char **argv);
 int tool_top(int argc, char **argv);
 int tool_search(int argc, char **argv);
 int tool_steer(int argc, char **argv);
+int tool_probe(int argc, char **argv);
 
 #endif /* MSAE_TOOL_H */

@@ -1,0 +1,327 @@
+/* msae probe: a linear probe on embeddings, and what it makes of a model's reconstructions. */
+#include "tool.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define DEFAULT_HOLDOUT 0.2f
+
+typedef struct probe_job {
+    tool_common common;
+    const char *data_path, *labels_path, *column, *model_path, *test_path, *test_labels_path;
+    tool_counts ks;
+    float holdout, l2;
+    uint64_t seed;
+    size_t min_rows;
+    tool_inputs inputs; /* the model, if given, and the data */
+    msae_data test;     /* of --test */
+    tool_labels labels, test_labels;
+    uint32_t *train_of, *test_of; /* classes of the rows of either set, MSAE_NO_CLASS for others */
+    size_t left_out;              /* rows of classes that are too small */
+    msae_probe probe;
+} probe_job;
+
+/* The rows that the probe is tested on. */
+static const msae_data *tested(const probe_job *job) {
+    return job->test_path != NULL ? &job->test : &job->inputs.data;
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Classes, and which rows are held out
+   ------------------------------------------------------------------------------------------ */
+
+static int check_classes(probe_job *job) {
+    const tool_labels *labels = &job->labels;
+    size_t kept = 0;
+    for (size_t c = 0; c < labels->n_classes; c++) {
+        if (labels->counts[c] < job->min_rows) {
+            job->left_out += labels->counts[c];
+        } else if (labels->counts[c] == 1 && job->test_path == NULL) {
+            return tool_fail(job->labels_path,
+                             "class '%s' has one row (row %zu), and none could be held out; leave "
+                             "such classes out with --min-rows 2",
+                             labels->classes[c], labels->first[c]);
+        } else {
+            kept++;
+        }
+    }
+    if (kept == 0) return tool_fail(job->labels_path, "no class has %zu rows", job->min_rows);
+    if (kept == 1 && labels->n_classes == 1) {
+        return tool_fail(job->labels_path, "every label is '%s': nothing to tell apart",
+                         labels->classes[0]);
+    }
+    if (kept == 1) return tool_fail(job->labels_path, "only one class has %zu rows", job->min_rows);
+    return TOOL_OK;
+}
+
+/* A number below `below` from a stream of numbers (splitmix64). */
+static size_t draw(uint64_t *state, size_t below) {
+    uint64_t z = *state += 0x9e3779b97f4a7c15u;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return (size_t)((z ^ (z >> 31)) % below);
+}
+
+/* Holds the share out of every class: at least one row, and at least one stays. */
+static int hold_out(probe_job *job) {
+    const tool_labels *labels = &job->labels;
+    size_t *left = tool_alloc(labels->n_classes, sizeof *left);     /* rows not looked at yet .. */
+    size_t *wanted = tool_alloc(labels->n_classes, sizeof *wanted); /* .. and still to hold out */
+    uint64_t state = job->seed;
+    job->train_of = tool_alloc(labels->rows, sizeof *job->train_of);
+    job->test_of = tool_alloc(labels->rows, sizeof *job->test_of);
+    if (left == NULL || wanted == NULL || job->train_of == NULL || job->test_of == NULL) {
+        free(left);
+        free(wanted);
+        return tool_fail_memory();
+    }
+    for (size_t c = 0; c < labels->n_classes; c++) {
+        const size_t count = labels->counts[c];
+        left[c] = count;
+        wanted[c] = (size_t)(job->holdout * (float)count + 0.5f);
+        if (wanted[c] == 0) wanted[c] = 1;
+        if (wanted[c] >= count) wanted[c] = count - 1;
+        if (job->test_path != NULL) wanted[c] = 0;
+    }
+    for (size_t r = 0; r < labels->rows; r++) {
+        const uint32_t c = labels->of_row[r];
+        job->train_of[r] = job->test_of[r] = MSAE_NO_CLASS;
+        if (c == TOOL_NO_LABEL || labels->counts[c] < job->min_rows) continue;
+        if (wanted[c] > 0 && draw(&state, left[c]) < wanted[c]) {
+            job->test_of[r] = c;
+            wanted[c]--;
+        } else {
+            job->train_of[r] = c;
+        }
+        left[c]--;
+    }
+    free(left);
+    free(wanted);
+    return TOOL_OK;
+}
+
+/* Gives the test rows the numbers of the classes of the training rows. */
+static int match_test_classes(probe_job *job) {
+    const tool_labels *labels = &job->labels, *test = &job->test_labels;
+    uint32_t *classes = tool_alloc(test->n_classes, sizeof *classes);
+    int status = TOOL_OK;
+    free(job->test_of);
+    job->test_of = tool_alloc(test->rows, sizeof *job->test_of);
+    if (classes == NULL || job->test_of == NULL) status = tool_fail_memory();
+    for (size_t t = 0, c = 0; t < test->n_classes && status == TOOL_OK; t++) { /* both are sorted */
+        while (c < labels->n_classes && strcmp(labels->classes[c], test->classes[t]) < 0) c++;
+        if (c == labels->n_classes || strcmp(labels->classes[c], test->classes[t]) != 0) {
+            status = tool_fail(job->test_labels_path, "row %zu: no training row is '%s'",
+                               test->first[t], test->classes[t]);
+        } else {
+            classes[t] = labels->counts[c] < job->min_rows ? MSAE_NO_CLASS : (uint32_t)c;
+        }
+    }
+    for (size_t r = 0; r < test->rows && status == TOOL_OK; r++) {
+        const uint32_t t = test->of_row[r];
+        job->test_of[r] = t == TOOL_NO_LABEL ? MSAE_NO_CLASS : classes[t];
+    }
+    free(classes);
+    return status;
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Results
+   ------------------------------------------------------------------------------------------ */
+
+static void json_score(tool_json *json, const char *key, const msae_probe_score *score) {
+    tool_json_begin(json, key, '{');
+    tool_json_count(json, "rows", score->rows);
+    tool_json_real(json, "accuracy", score->accuracy);
+    tool_json_real(json, "macro_f1", score->macro_f1);
+    tool_json_real(json, "log_loss", score->log_loss);
+    tool_json_end(json, '}');
+}
+
+static void print_scores(const probe_job *job, const msae_probe_score *train,
+                         const msae_probe_score *test, double seconds) {
+    if (job->common.json) {
+        tool_json json = tool_json_line("probe");
+        tool_json_count(&json, "classes", job->labels.n_classes);
+        tool_json_count(&json, "without_label", job->labels.unlabelled);
+        tool_json_count(&json, "of_small_classes", job->left_out);
+        json_score(&json, "train", train);
+        json_score(&json, "test", test);
+        tool_json_count(&json, "iterations", job->probe.iterations);
+        tool_json_real(&json, "seconds", seconds);
+        tool_json_end(&json, '}');
+        return;
+    }
+    printf("%zu classes; %zu rows without a label, %zu of classes that are too small; %zu steps of "
+           "L-BFGS in %.1f s\n",
+           job->labels.n_classes, job->labels.unlabelled, job->left_out, job->probe.iterations,
+           seconds);
+    printf("%-8s %8s %10s %10s %10s\n", "rows", "", "accuracy", "macro F1", "log loss");
+    printf("%-8s %8zu %9.2f%% %10.4f %10.4f\n", "train", train->rows, 100 * train->accuracy,
+           train->macro_f1, train->log_loss);
+    printf("%-8s %8zu %9.2f%% %10.4f %10.4f\n", "test", test->rows, 100 * test->accuracy,
+           test->macro_f1, test->log_loss);
+}
+
+static void print_agreement(const probe_job *job, const msae_agreement *results) {
+    if (!job->common.json) {
+        printf("\nwhat the probe makes of the reconstructions of the test rows by %s\n",
+               job->model_path);
+        printf("%7s  %10s  %10s  %s\n", "k", "KL (nats)", "deviation", "same class");
+    }
+    for (size_t i = 0; i < job->ks.count; i++) {
+        const msae_agreement *a = &results[i];
+        if (job->common.json) {
+            tool_json json = tool_json_line("agreement");
+            tool_json_count(&json, "k", a->k);
+            tool_json_real(&json, "kl", a->kl);
+            tool_json_real(&json, "kl_std", a->kl_std);
+            tool_json_real(&json, "agreement", a->agreement);
+            tool_json_end(&json, '}');
+        } else {
+            printf("%7zu  %10.5f  %10.5f  %9.2f%%\n", a->k, a->kl, a->kl_std, 100 * a->agreement);
+        }
+    }
+}
+
+/* The rows of the test that have a class. */
+static int gather_test(const probe_job *job, msae_data *rows, float **values) {
+    const msae_data *data = tested(job);
+    size_t *index = tool_alloc(data->rows, sizeof *index), count = 0;
+    if (index == NULL) return tool_fail_memory();
+    for (size_t r = 0; r < data->rows; r++) {
+        if (job->test_of[r] != MSAE_NO_CLASS) index[count++] = r;
+    }
+    *values = tool_alloc(count, data->cols * sizeof **values);
+    if (*values != NULL) msae_data_gather(data, index, count, *values);
+    free(index);
+    if (*values == NULL) return tool_fail_memory();
+    *rows = msae_data_view(*values, count, data->cols);
+    return TOOL_OK;
+}
+
+static int compare(probe_job *job) {
+    const size_t n = job->inputs.model.n_latents;
+    msae_error error;
+    msae_data rows;
+    float *values;
+    if (job->ks.count == 0) job->ks.count = msae_default_ks(n, job->ks.values);
+    int status = gather_test(job, &rows, &values);
+    if (status != TOOL_OK) return status;
+    msae_agreement *results = tool_alloc(job->ks.count, sizeof *results);
+    if (results == NULL) {
+        status = tool_fail_memory();
+    } else if (msae_probe_agreement(&job->probe, &job->inputs.model, &rows, job->ks.values,
+                                    job->ks.count, results, &error) != MSAE_OK) {
+        status =
+            tool_fail_error(error.code == MSAE_ERROR_ARGUMENT ? "--k" : job->data_path, &error);
+    } else {
+        print_agreement(job, results);
+    }
+    free(results);
+    free(values);
+    return status;
+}
+
+/* ---------------------------------------------------------------------------------------------
+   The run
+   ------------------------------------------------------------------------------------------ */
+
+static int load(probe_job *job) {
+    int status = job->model_path != NULL
+                     ? tool_open_inputs(&job->inputs, &job->common, job->model_path, job->data_path)
+                     : tool_start_threads(&job->common, &job->inputs.pool);
+    if (status == TOOL_OK && job->model_path == NULL) {
+        status = tool_load_data(&job->inputs.data, job->data_path, job->common.tensor, 0, 0);
+    }
+    const msae_data *data = &job->inputs.data;
+    if (status == TOOL_OK) {
+        status = tool_load_labels(&job->labels, job->labels_path, job->column, data->rows,
+                                  job->data_path);
+    }
+    if (status == TOOL_OK) status = check_classes(job);
+    if (status == TOOL_OK) status = hold_out(job);
+    if (status != TOOL_OK || job->test_path == NULL) return status;
+    status = tool_load_data(&job->test, job->test_path, job->common.tensor, data->cols, 0);
+    if (status == TOOL_OK) {
+        status = tool_load_labels(&job->test_labels, job->test_labels_path, job->column,
+                                  job->test.rows, job->test_path);
+    }
+    return status == TOOL_OK ? match_test_classes(job) : status;
+}
+
+static int run(probe_job *job) {
+    msae_probe_desc desc = {0};
+    msae_probe_score train, test;
+    msae_error error;
+    if (job->labels_path == NULL) return tool_usage("probe", "--labels FILE is missing");
+    if ((job->test_path == NULL) != (job->test_labels_path == NULL)) {
+        return tool_usage("probe", "--test and --test-labels go together");
+    }
+    if (job->holdout >= 1) return tool_fail("--holdout", "%g is not below 1", (double)job->holdout);
+    int status = load(job);
+    if (status != TOOL_OK) return status;
+    const double start = tool_seconds();
+    desc.simd = (msae_simd)job->common.simd;
+    desc.parallel = msae_pool_parallel(job->inputs.pool);
+    desc.l2 = job->l2;
+    if (msae_probe_fit(&job->probe, &job->inputs.data, job->train_of, job->labels.n_classes, &desc,
+                       &error) != MSAE_OK ||
+        msae_probe_measure(&job->probe, &job->inputs.data, job->train_of, &train, &error) !=
+            MSAE_OK) {
+        return tool_fail_error(job->data_path, &error);
+    }
+    const double seconds = tool_seconds() - start;
+    if (msae_probe_measure(&job->probe, tested(job), job->test_of, &test, &error) != MSAE_OK) {
+        return tool_fail_error(job->test_path != NULL ? job->test_path : job->data_path, &error);
+    }
+    print_scores(job, &train, &test, seconds);
+    return job->model_path != NULL ? compare(job) : TOOL_OK;
+}
+
+int tool_probe(int argc, char **argv) {
+    probe_job job;
+    memset(&job, 0, sizeof job);
+    job.holdout = DEFAULT_HOLDOUT;
+    const tool_option options[] = {
+        {"--labels", "L.tsv", TOOL_TEXT, &job.labels_path, "a label for each row (required)"},
+        {"--column", "C", TOOL_TEXT, &job.column, "the labels' column"},
+        {"--model", "MODEL", TOOL_TEXT, &job.model_path,
+         "also compare the probe's answers on embeddings and reconstructions"},
+        {"--k", "K,K,..", TOOL_COUNTS, &job.ks, "at these k (default: 16, 32, 64 .. all)"},
+        {"--test", "Y.npy", TOOL_TEXT, &job.test_path, "rows to test on, instead of held-out ones"},
+        {"--test-labels", "M.tsv", TOOL_TEXT, &job.test_labels_path, "their labels"},
+        {"--holdout", "SHARE", TOOL_POSITIVE, &job.holdout,
+         "share of each class's rows to hold out (default: 0.2)"},
+        {"--seed", "S", TOOL_NUMBER, &job.seed, "which rows are held out (default: 0)"},
+        {"--min-rows", "N", TOOL_COUNT, &job.min_rows, "leave out classes of fewer rows"},
+        {"--l2", "W", TOOL_POSITIVE, &job.l2, "weight of the penalty (default: 1e-6)"},
+        TOOL_OPTION_TENSOR(job.common),
+        TOOL_OPTION_THREADS(job.common),
+        TOOL_OPTION_SIMD(job.common),
+        TOOL_OPTION_JSON(job.common),
+    };
+    const tool_syntax syntax = {
+        "probe",
+        {{"DATA", &job.data_path}},
+        "Fits a linear probe (multinomial logistic regression on embeddings of unit length) to\n"
+        "labels and tests it on rows that it did not see. With a model: how far its answers on\n"
+        "reconstructions at every k agree with those on the embeddings, as KL divergence and as\n"
+        "the share of rows with the same answer. Rows with an empty label are left out.",
+        options,
+        sizeof options / sizeof options[0],
+        NULL,
+        NULL,
+    };
+    int status = tool_parse(&syntax, argc, argv);
+    if (status != TOOL_GO) return status;
+    status = run(&job);
+    free(job.train_of);
+    free(job.test_of);
+    tool_free_labels(&job.labels);
+    tool_free_labels(&job.test_labels);
+    msae_probe_free(&job.probe);
+    msae_data_free(&job.test);
+    tool_close_inputs(&job.inputs);
+    return status;
+}
