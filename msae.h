@@ -901,6 +901,7 @@ typedef struct msae_hit {
 MSAE_API msae_status msae_top_rows(const msae_model *model, const msae_data *data, size_t k,
                                    const uint32_t *latents, size_t n_latents, size_t top,
                                    msae_hit *hits, size_t *counts, msae_error *error);
+
 /* ---------------------------------------------------------------------------------------------
    Interpretation: names
    ------------------------------------------------------------------------------------------ */
@@ -950,6 +951,122 @@ MSAE_API msae_status msae_name_latents(const msae_model *model, const msae_data 
 MSAE_API msae_status msae_name_words(const msae_model *model, const msae_data *vocabulary,
                                      const msae_name_desc *desc, size_t top, msae_hit *words,
                                      msae_error *error);
+
+/* ---------------------------------------------------------------------------------------------
+   Interpretation: search, by concepts and by embeddings
+   ------------------------------------------------------------------------------------------ */
+
+/* An inverted index: for each latent the rows on which it is active, with its values. Made by
+   msae_index_build or one of the loaders, and only read after that: queries may run at once, each
+   with a workspace of its own (and a hook that can be entered twice, or none). */
+typedef struct msae_index {
+    size_t rows, n_latents;
+    size_t k;             /* of msae_index_build */
+    uint64_t model, data; /* fingerprints of what it was made from, see msae_index_check */
+    size_t entries;
+    uint64_t *starts;    /* [n_latents + 1]: latent j has the entries starts[j] .. starts[j + 1] - 1
+                            of the next two */
+    uint32_t *entry_row; /* [entries], ascending for each latent */
+    float *entry_value;  /* [entries] */
+    uint32_t *counts;    /* [rows]: active latents of each row */
+    double *norms;       /* [rows]: length of each row's codes */
+    msae_allocator allocator;
+    msae_parallel parallel;
+    void *memory;
+    size_t memory_bytes;
+} msae_index;
+
+/* An index over the k strongest latents of each row (0: as the recipe does, see msae_encode), at
+   most 2^32 - 1 rows. Allocator and threads are those of the model, which is not needed afterwards.
+   Takes 8 bytes a code and 12 a row, and as much again for a while. On failure the index is zeroed.
+   */
+MSAE_API msae_status msae_index_build(msae_index *index, const msae_model *model,
+                                      const msae_data *data, size_t k, msae_error *error);
+MSAE_API void msae_index_free(msae_index *index); /* fine on a zeroed struct */
+
+/* MSAE_ERROR_ARGUMENT when the index was made with another model (its encoder or statistics differ)
+   or from other rows. data NULL: not compared. Reads all weights and rows. Thread-safe. */
+MSAE_API msae_status msae_index_check(const msae_index *index, const msae_model *model,
+                                      const msae_data *data, msae_error *error);
+
+/* Bytes of workspace for queries of up to `top` hits. Any alignment. Thread-safe. */
+MSAE_API size_t msae_index_workspace_bytes(const msae_index *index, size_t top);
+
+/* The `top` rows whose codes have the highest cosine with the codes of a query, exactly: hits [top]
+   by descending cosine (ties: the lower row), *n_hits of them. Rows that share nothing with the
+   query (cosine 0) are no hits, so that there may be fewer, or none. The query's codes come in any
+   order, each latent once, of any sign. Sums in double; allocates nothing. */
+MSAE_API msae_status msae_index_query(const msae_index *index, void *workspace,
+                                      const msae_code *codes, size_t count, size_t top,
+                                      msae_hit *hits, size_t *n_hits, msae_error *error);
+
+/* The `top` rows of `data` with the highest cosine with each of queries [n_queries, data->cols],
+   all of them compared: those of query q at hits + q * top, by descending cosine (ties: the lower
+   row), counts[q] of them. Rows of zeros have no cosine and are no hits; a query of zeros has none.
+   Unit rows are multiplied in float32, so that cosines within some 1e-6 of each other may change
+   places. Kernels, threads and allocator are the model's; takes some 4 MB for d = 512. */
+MSAE_API msae_status msae_nearest_rows(const msae_model *model, const msae_data *data,
+                                       const float *queries, size_t n_queries, size_t top,
+                                       msae_hit *hits, size_t *counts, msae_error *error);
+
+/* ---------------------------------------------------------------------------------------------
+   Interpretation: edits and steering
+   ------------------------------------------------------------------------------------------ */
+
+typedef enum msae_operation {
+    MSAE_EDIT_SET = 0, /* to value */
+    MSAE_EDIT_ADD,     /* value more, or less when it is negative */
+    MSAE_EDIT_SCALE,   /* value times as much */
+    MSAE_EDIT_CLAMP,   /* at least value, at most high */
+    MSAE_EDIT_ABLATE,  /* to 0 */
+    MSAE_EDIT_COUNT
+} msae_operation;
+
+/* A change of one latent of a row's codes. A latent that is not active has the value 0. What comes
+   out is taken as it is: also below 0 for a model whose own codes never are. */
+typedef struct msae_edit {
+    uint32_t latent;
+    msae_operation operation;
+    float value, high; /* high: clamp only, value <= high */
+} msae_edit;
+
+/* Applies edits one after the other to codes [*count + n_edits], of which the first *count are
+   there, and updates *count: a latent that becomes 0 is taken out, one that was not there comes
+   last, the others stay in their order. Edits with unknown latents or operations, NaN or Inf are
+   refused with their place before anything is done; codes that overflow are MSAE_ERROR_NOT_FINITE,
+   and are then edited in part. Thread-safe. */
+MSAE_API msae_status msae_edit_codes(const msae_model *model, const msae_edit *edits,
+                                     size_t n_edits, msae_code *codes, size_t *count,
+                                     msae_error *error);
+
+typedef struct msae_steer_desc {
+    const msae_edit *edits;
+    size_t n_edits;
+    size_t k;      /* latents of a row, 0: as the recipe does */
+    int keep_rest; /* 1: what the codes miss of a row is kept, x + decode(edited) - decode(codes);
+                      0: decode(edited) */
+} msae_steer_desc;
+
+/* How far a row moved. NaN for the cosine of a row of zeros. */
+typedef struct msae_steered {
+    double cosine, distance;             /* of x and the steered row */
+    double recon_cosine, recon_distance; /* of decode(codes) and decode(edited) */
+} msae_steered;
+
+/* What a latent did between the rows without the edits and those with them, both encoded anew:
+   means over all rows. */
+typedef struct msae_change {
+    double before, after; /* its value */
+    double change;        /* |after - before| */
+} msae_change;
+
+/* Encodes each row, applies the edits and decodes: out [rows, d] raw. A model with `normalize` gives
+   back the row's own mean and deviation. `steered` [rows] and `changes` [n] may be NULL; the latter
+   takes two more encodings, of `out` and of what `out` would be without edits. Takes workspace
+   from the model's allocator and gives it back. */
+MSAE_API msae_status msae_steer(const msae_model *model, const msae_data *data,
+                                const msae_steer_desc *desc, float *out, msae_steered *steered,
+                                msae_change *changes, msae_error *error);
 
 /* ---------------------------------------------------------------------------------------------
    Interpretation: a linear probe
@@ -1105,6 +1222,29 @@ MSAE_API msae_status msae_read_file(const char *path, const msae_allocator *allo
                                     size_t *size, msae_error *error);
 MSAE_API void msae_release(const msae_allocator *allocator, void *bytes, size_t size);
 #endif
+
+#ifndef MSAE_NO_ANALYSIS
+/* An index as a safetensors file: starts [n + 1], rows and values [entries], counts [rows], and the
+   sizes and fingerprints in __metadata__. Saved and loaded as models are; whatever a file holds,
+   what is loaded can be queried. `desc`: allocator and threads, NULL for the default. On failure
+   the index is zeroed. */
+MSAE_API msae_status msae_index_save_bytes(const msae_index *index, size_t *bytes,
+                                           msae_error *error);
+MSAE_API msae_status msae_index_save_memory(const msae_index *index, void *buffer, size_t bytes,
+                                            msae_error *error);
+MSAE_API msae_status msae_index_save_writer(const msae_index *index, const msae_writer *writer,
+                                            msae_error *error);
+MSAE_API msae_status msae_index_load_memory(msae_index *index, const void *bytes, size_t size,
+                                            const msae_load_desc *desc, msae_error *error);
+MSAE_API msae_status msae_index_load_reader(msae_index *index, const msae_reader *reader,
+                                            const msae_load_desc *desc, msae_error *error);
+#ifndef MSAE_NO_STDIO
+MSAE_API msae_status msae_index_save_file(const msae_index *index, const char *path,
+                                          msae_error *error);
+MSAE_API msae_status msae_index_load_file(msae_index *index, const char *path,
+                                          const msae_load_desc *desc, msae_error *error);
+#endif
+#endif /* MSAE_NO_ANALYSIS */
 
 /* One tensor of a safetensors file. */
 #define MSAE_MAX_RANK 8
@@ -7179,6 +7319,7 @@ MSAE_API msae_status msae_top_rows(const msae_model *model, const msae_data *dat
     msae__free(&model->allocator, block, bytes);
     return status;
 }
+
 /* ---------------------------------------------------------------------------------------------
    Interpretation: names
    ------------------------------------------------------------------------------------------ */
@@ -7474,6 +7615,775 @@ MSAE_API msae_status msae_name_words(const msae_model *model, const msae_data *v
                                      const msae_name_desc *desc, size_t top, msae_hit *words,
                                      msae_error *error) {
     return msae__name(model, vocabulary, desc, top, words, NULL, error);
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Interpretation: search, by concepts and by embeddings
+   ------------------------------------------------------------------------------------------ */
+
+/* A hash over the bits of floats, the same on every machine. */
+static uint64_t msae__hash_floats(uint64_t hash, const float *values, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        hash = (hash ^ msae__float_bits(values[i])) * 0x9e3779b97f4a7c15u;
+        hash ^= hash >> 29;
+    }
+    return hash;
+}
+
+/* Over all that decides a row's codes. */
+static uint64_t msae__model_fingerprint(const msae_model *model) {
+    const size_t n = model->n_latents, d = model->n_inputs;
+    const float shape[] = {(float)d,
+                           (float)n,
+                           (float)model->recipe,
+                           (float)model->activation,
+                           (float)model->nesting[model->n_levels - 1],
+                           (float)model->normalize,
+                           model->soft_cap,
+                           model->threshold,
+                           model->scale};
+    uint64_t hash = msae__hash_floats(1, shape, sizeof shape / sizeof *shape);
+    hash = msae__hash_floats(hash, model->mean, d);
+    hash = msae__hash_floats(hash, model->pre_bias, d);
+    hash = msae__hash_floats(hash, model->latent_bias, n);
+    if (model->log_threshold) hash = msae__hash_floats(hash, model->log_threshold, n);
+    return msae__hash_floats(hash, model->encoder, n * d);
+}
+
+/* The same over rows, whatever type they have in memory. */
+static uint64_t msae__data_fingerprint(const msae_data *data) {
+    float chunk[MSAE__CHUNK];
+    uint64_t hash = 1;
+    for (size_t r = 0; r < data->rows; r++) {
+        for (size_t c = 0; c < data->cols; c += MSAE__CHUNK) {
+            const size_t count = msae__min(MSAE__CHUNK, data->cols - c);
+            msae__data_values(data, r * data->cols + c, count, chunk);
+            hash = msae__hash_floats(hash, chunk, count);
+        }
+    }
+    return hash;
+}
+
+MSAE_API msae_status msae_index_check(const msae_index *index, const msae_model *model,
+                                      const msae_data *data, msae_error *error) {
+    if (index->n_latents != model->n_latents) {
+        return msae__fail_at(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION,
+                             "was made with another model, of", index->n_latents, " latents");
+    }
+    if (index->model != msae__model_fingerprint(model)) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "was made with another model");
+    }
+    if (data && index->rows != data->rows) {
+        return msae__fail_at(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "was made from",
+                             index->rows, " other rows");
+    }
+    if (data && index->data != msae__data_fingerprint(data)) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "was made from other rows");
+    }
+    return MSAE_OK;
+}
+
+/* The arrays of an index whose sizes are set. */
+static void msae__index_layout(msae_index *index, msae__arena *arena) {
+    index->starts = MSAE__TAKE(arena, uint64_t, index->n_latents + 1);
+    index->entry_row = MSAE__TAKE(arena, uint32_t, index->entries);
+    index->entry_value = MSAE__TAKE(arena, float, index->entries);
+    index->counts = MSAE__TAKE(arena, uint32_t, index->rows);
+    index->norms = MSAE__TAKE(arena, double, index->rows);
+}
+
+static msae_status msae__index_place(msae_index *index, msae_error *error) {
+    msae__arena arena = msae__arena_over(NULL);
+    msae__index_layout(index, &arena);
+    if (!msae__arena_bytes(&arena, &index->memory_bytes)) return msae__fail_memory(error);
+    index->memory = msae__alloc(&index->allocator, index->memory_bytes);
+    if (!index->memory) return msae__fail_memory(error);
+    arena = msae__arena_over(index->memory);
+    msae__index_layout(index, &arena);
+    return MSAE_OK;
+}
+
+/* Always in the order of the latents, so that a loaded index has the bits of the one saved. */
+static void msae__index_norms(msae_index *index) {
+    memset(index->norms, 0, index->rows * sizeof *index->norms);
+    for (size_t e = 0; e < index->entries; e++) {
+        const double value = index->entry_value[e];
+        index->norms[index->entry_row[e]] += value * value;
+    }
+    for (size_t r = 0; r < index->rows; r++) index->norms[r] = sqrt(index->norms[r]);
+}
+
+MSAE_API void msae_index_free(msae_index *index) {
+    msae__free(&index->allocator, index->memory, index->memory_bytes);
+    memset(index, 0, sizeof *index);
+}
+
+/* Codes of row after row while their number is not known. */
+#define MSAE__BLOCK_CODES 8192
+
+typedef struct msae__code_block msae__code_block;
+struct msae__code_block {
+    msae__code_block *next;
+    size_t used;
+    msae_code codes[MSAE__BLOCK_CODES];
+};
+
+typedef struct msae__index_builder {
+    msae__pass pass;
+    msae_code *codes; /* a tile's */
+    size_t *tile_counts;
+    uint32_t *counts; /* [rows] */
+    size_t entries;
+    msae__code_block *first, *last;
+} msae__index_builder;
+
+static void msae__builder_layout(const msae_model *model, size_t rows, size_t room,
+                                 msae__arena *arena, msae__index_builder *builder) {
+    msae__pass_layout(model, arena, &builder->pass);
+    builder->codes = MSAE__TAKE(arena, msae_code, MSAE__INFERENCE_ROWS * room);
+    builder->tile_counts = MSAE__TAKE(arena, size_t, MSAE__INFERENCE_ROWS);
+    builder->counts = MSAE__TAKE(arena, uint32_t, rows);
+}
+
+/* Adds the codes of a row that are not 0; 0 when there is no memory. */
+static int msae__builder_add(msae__index_builder *builder, const msae_allocator *allocator,
+                             const msae_code *codes, size_t count, size_t row) {
+    builder->counts[row] = 0;
+    for (size_t e = 0; e < count; e++) {
+        msae__code_block *block = builder->last;
+        if (codes[e].value == 0) continue;
+        if (!block || block->used == MSAE__BLOCK_CODES) {
+            block = (msae__code_block *)msae__alloc(allocator, sizeof *block);
+            if (!block) return 0;
+            block->next = NULL;
+            block->used = 0;
+            if (builder->last) {
+                builder->last->next = block;
+            } else {
+                builder->first = block;
+            }
+            builder->last = block;
+        }
+        block->codes[block->used++] = codes[e];
+        builder->counts[row]++;
+        builder->entries++;
+    }
+    return 1;
+}
+
+/* Row after row to latent after latent: a counting sort, which keeps the rows' order. */
+static void msae__index_fill(msae_index *index, const msae__index_builder *builder) {
+    size_t row = 0, left = builder->counts[0];
+    memset(index->starts, 0, (index->n_latents + 1) * sizeof *index->starts);
+    for (const msae__code_block *block = builder->first; block; block = block->next) {
+        for (size_t e = 0; e < block->used; e++) index->starts[block->codes[e].latent + 1]++;
+    }
+    for (size_t j = 0; j < index->n_latents; j++) index->starts[j + 1] += index->starts[j];
+    for (const msae__code_block *block = builder->first; block; block = block->next) {
+        for (size_t e = 0; e < block->used; e++) {
+            const size_t at = (size_t)index->starts[block->codes[e].latent]++;
+            while (left == 0) left = builder->counts[++row];
+            left--;
+            index->entry_row[at] = (uint32_t)row;
+            index->entry_value[at] = block->codes[e].value;
+        }
+    }
+    for (size_t j = index->n_latents; j > 0; j--) index->starts[j] = index->starts[j - 1];
+    index->starts[0] = 0;
+    memcpy(index->counts, builder->counts, index->rows * sizeof *index->counts);
+    msae__index_norms(index);
+}
+
+static msae_status msae__index_encode(const msae_model *model, const msae_data *data, size_t k,
+                                      size_t room, msae__index_builder *builder,
+                                      msae_error *error) {
+    msae__encode_job job;
+    memset(&job, 0, sizeof job);
+    job.k = k;
+    job.sink = msae__sink_codes;
+    job.codes = builder->codes;
+    job.counts = builder->tile_counts;
+    for (size_t first = 0; first < data->rows; first += MSAE__INFERENCE_ROWS) {
+        const size_t rows = msae__min(MSAE__INFERENCE_ROWS, data->rows - first);
+        msae_status status = msae__pass_tile(model, data, first, rows, &builder->pass, &job, error);
+        if (status != MSAE_OK) return status;
+        for (size_t r = 0; r < rows; r++) {
+            if (!msae__builder_add(builder, &model->allocator, builder->codes + r * room,
+                                   builder->tile_counts[r], first + r)) {
+                return msae__fail_memory(error);
+            }
+        }
+    }
+    return MSAE_OK;
+}
+
+MSAE_API msae_status msae_index_build(msae_index *index, const msae_model *model,
+                                      const msae_data *data, size_t k, msae_error *error) {
+    const size_t room = k ? k : model->n_latents;
+    msae__index_builder builder;
+    msae__arena arena = msae__arena_over(NULL);
+    msae_status status = msae__check_pass(model, data, k, error);
+    size_t bytes;
+    void *block;
+    memset(index, 0, sizeof *index);
+    if (status != MSAE_OK) return status;
+    if (data->rows >= UINT32_MAX) {
+        return msae__fail(error, MSAE_ERROR_SHAPE,
+                          "the data has more rows than an index can number");
+    }
+    memset(&builder, 0, sizeof builder);
+    msae__builder_layout(model, data->rows, room, &arena, &builder);
+    if (!msae__arena_bytes(&arena, &bytes)) return msae__fail_memory(error);
+    block = msae__alloc(&model->allocator, bytes);
+    if (!block) return msae__fail_memory(error);
+    arena = msae__arena_over(block);
+    msae__builder_layout(model, data->rows, room, &arena, &builder);
+
+    status = msae__index_encode(model, data, k, room, &builder, error);
+    if (status == MSAE_OK) {
+        index->rows = data->rows;
+        index->n_latents = model->n_latents;
+        index->k = k;
+        index->entries = builder.entries;
+        index->allocator = model->allocator;
+        index->parallel = model->parallel;
+        status = msae__index_place(index, error);
+    }
+    if (status == MSAE_OK) {
+        index->model = msae__model_fingerprint(model);
+        index->data = msae__data_fingerprint(data);
+        msae__index_fill(index, &builder);
+    } else {
+        memset(index, 0, sizeof *index);
+    }
+    while (builder.first) {
+        msae__code_block *next = builder.first->next;
+        msae__free(&model->allocator, builder.first, sizeof *builder.first);
+        builder.first = next;
+    }
+    msae__free(&model->allocator, block, bytes);
+    return status;
+}
+
+/* Rows whose sums are in the cache at once; also what a worker takes of a query. */
+#define MSAE__QUERY_ROWS 8192
+
+typedef struct msae__query {
+    const msae_index *index;
+    const msae_code *codes;
+    size_t count, top;
+    double norm;
+    uint8_t *seen;  /* a bit for each latent */
+    double *sums;   /* for each worker [MSAE__QUERY_ROWS] */
+    msae_hit *hits; /* for each block of rows [room] */
+    size_t room, *found;
+} msae__query;
+
+static void msae__query_layout(const msae_index *index, size_t top, msae__arena *arena,
+                               msae__query *query) {
+    const size_t blocks = msae__ceil_div(index->rows, MSAE__QUERY_ROWS);
+    const size_t rows = msae__min(index->rows, MSAE__QUERY_ROWS);
+    query->room = msae__min(top, rows);
+    query->seen = MSAE__TAKE(arena, uint8_t, index->n_latents / 8 + 1);
+    query->sums = MSAE__TAKE(arena, double, msae__workers(&index->parallel) * rows);
+    query->hits = MSAE__TAKE(arena, msae_hit, blocks * query->room);
+    query->found = MSAE__TAKE(arena, size_t, blocks);
+}
+
+MSAE_API size_t msae_index_workspace_bytes(const msae_index *index, size_t top) {
+    msae__query query;
+    msae__arena arena = msae__arena_over(NULL);
+    size_t bytes;
+    msae__query_layout(index, top, &arena, &query);
+    return msae__arena_bytes(&arena, &bytes) ? bytes : SIZE_MAX;
+}
+
+/* The first entry of a latent at or beyond a row. */
+static size_t msae__first_entry(const msae_index *index, size_t latent, size_t row) {
+    size_t low = (size_t)index->starts[latent], high = (size_t)index->starts[latent + 1];
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (index->entry_row[middle] < row) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+static void msae__query_task(void *context, size_t task, size_t worker) {
+    const msae__query *query = (const msae__query *)context;
+    const msae_index *index = query->index;
+    const size_t first = task * MSAE__QUERY_ROWS;
+    const size_t rows = msae__min(MSAE__QUERY_ROWS, index->rows - first);
+    double *sums = query->sums + worker * msae__min(index->rows, MSAE__QUERY_ROWS);
+    msae_hit *hits = query->hits + task * query->room;
+    size_t found = 0;
+    memset(sums, 0, rows * sizeof *sums);
+    for (size_t i = 0; i < query->count; i++) {
+        const size_t latent = query->codes[i].latent, end = (size_t)index->starts[latent + 1];
+        const double value = query->codes[i].value;
+        for (size_t e = msae__first_entry(index, latent, first); e < end; e++) {
+            const size_t row = index->entry_row[e] - first;
+            if (row >= rows) break;
+            sums[row] += value * index->entry_value[e];
+        }
+    }
+    for (size_t r = 0; r < rows; r++) {
+        float value;
+        if (sums[r] == 0) continue;
+        value = (float)(sums[r] / (query->norm * index->norms[first + r]));
+        if (value != 0) msae__offer_hit(hits, &found, query->room, first + r, value);
+    }
+    query->found[task] = found;
+}
+
+/* Latents that exist, once each, with finite values; their length. */
+static msae_status msae__query_check(msae__query *query, msae_error *error) {
+    const size_t n = query->index->n_latents;
+    double squares = 0;
+    memset(query->seen, 0, n / 8 + 1);
+    for (size_t i = 0; i < query->count; i++) {
+        const uint32_t latent = query->codes[i].latent;
+        const double value = query->codes[i].value;
+        if (latent >= n) {
+            return msae__fail_at(error, MSAE_ERROR_ARGUMENT, i, "the index has no latent", latent,
+                                 "");
+        }
+        if (query->seen[latent / 8] >> latent % 8 & 1) {
+            return msae__fail_at(error, MSAE_ERROR_ARGUMENT, i, "latent", latent,
+                                 " is twice in the query");
+        }
+        query->seen[latent / 8] = (uint8_t)(query->seen[latent / 8] | 1u << latent % 8);
+        if (!msae__is_finite(query->codes[i].value)) {
+            return msae__fail_at(error, MSAE_ERROR_NOT_FINITE, i, "latent", latent,
+                                 " is NaN or Inf in the query");
+        }
+        squares += value * value;
+    }
+    query->norm = sqrt(squares);
+    return MSAE_OK;
+}
+
+MSAE_API msae_status msae_index_query(const msae_index *index, void *workspace,
+                                      const msae_code *codes, size_t count, size_t top,
+                                      msae_hit *hits, size_t *n_hits, msae_error *error) {
+    const size_t blocks = msae__ceil_div(index->rows, MSAE__QUERY_ROWS);
+    msae__query query;
+    msae__arena arena = msae__arena_over(workspace);
+    msae_status status;
+    MSAE_ASSERT(index->starts && workspace && hits && n_hits);
+    *n_hits = 0;
+    if (top == 0) return msae__fail(error, MSAE_ERROR_ARGUMENT, "top is 0");
+    query.index = index;
+    query.codes = codes;
+    query.count = count;
+    msae__query_layout(index, top, &arena, &query);
+    status = msae__query_check(&query, error);
+    if (status != MSAE_OK || query.norm == 0) return status;
+    msae__parallel_for(&index->parallel, blocks, msae__query_task, &query);
+    for (size_t b = 0; b < blocks; b++) {
+        for (size_t e = 0; e < query.found[b]; e++) {
+            const msae_hit hit = query.hits[b * query.room + e];
+            msae__offer_hit(hits, n_hits, top, hit.row, hit.value);
+        }
+    }
+    msae__sort_hits(hits, *n_hits);
+    return MSAE_OK;
+}
+
+/* Rows of a set that are compared at once, and those of them that a worker takes to make them
+   ready. */
+#define MSAE__NEAREST_ROWS 1024
+#define MSAE__NEAREST_CHUNK 64
+
+typedef struct msae__nearest {
+    const msae_kernels *kernels;
+    const msae_data *data;
+    size_t first, rows;
+    float *x;       /* [MSAE__NEAREST_ROWS][d] unit rows */
+    uint8_t *state; /* [MSAE__NEAREST_ROWS]: 1 has a cosine, 0 is zero, 2 is not finite */
+    float *queries; /* [MSAE__SIMILARITY_ROWS][d] unit rows */
+    msae__similarity_memory similarity;
+    msae_hit *hits; /* of the first query of the group */
+    size_t *counts, top;
+} msae__nearest;
+
+static void msae__nearest_layout(const msae_model *model, size_t d, msae__arena *arena,
+                                 msae__nearest *nearest) {
+    nearest->x = MSAE__TAKE(arena, float, MSAE__NEAREST_ROWS *d);
+    nearest->state = MSAE__TAKE(arena, uint8_t, MSAE__NEAREST_ROWS);
+    nearest->queries = MSAE__TAKE(arena, float, MSAE__SIMILARITY_ROWS *d);
+    msae__similarity_layout(model, MSAE__SIMILARITY_ROWS, MSAE__NEAREST_ROWS, d, arena,
+                            &nearest->similarity);
+}
+
+/* A row to unit length in place; what it was: 1 has a cosine, 0 is zero, 2 is not finite. Where
+   float32 holds the square of its length, it is at hand faster, and says that all is finite. */
+static uint8_t msae__nearest_unit(const msae_kernels *kernels, float *x, size_t d) {
+    const float squares = kernels->dot(x, x, d);
+    uint32_t bits = 0;
+    if (msae__is_finite(squares) && squares > 1e-20f && squares < 1e30f) {
+        const float inverse = (float)(1 / sqrt((double)squares));
+        for (size_t i = 0; i < d; i++) x[i] *= inverse;
+        return 1;
+    }
+    for (size_t i = 0; i < d; i++) bits |= msae__float_bits(x[i]) & 0x7fffffffu;
+    if (!msae__row_is_finite(x, d)) return 2;
+    msae__normalize_rows(x, 1, d);
+    return bits != 0;
+}
+
+/* A chunk of rows read, checked and brought to unit length. */
+static void msae__nearest_read_task(void *context, size_t task, size_t worker) {
+    const msae__nearest *nearest = (const msae__nearest *)context;
+    const size_t d = nearest->data->cols, begin = task * MSAE__NEAREST_CHUNK;
+    const size_t end = msae__min(begin + MSAE__NEAREST_CHUNK, nearest->rows);
+    (void)worker;
+    msae_data_read(nearest->data, nearest->first + begin, end - begin, nearest->x + begin * d);
+    for (size_t r = begin; r < end; r++) {
+        nearest->state[r] = msae__nearest_unit(nearest->kernels, nearest->x + r * d, d);
+    }
+}
+
+static void msae__nearest_select_task(void *context, size_t task, size_t worker) {
+    const msae__nearest *nearest = (const msae__nearest *)context;
+    const float *similar = nearest->similarity.block + task * nearest->rows;
+    msae_hit *hits = nearest->hits + task * nearest->top;
+    (void)worker;
+    for (size_t r = 0; r < nearest->rows; r++) {
+        if (!nearest->state[r]) continue;
+        msae__offer_hit(hits, &nearest->counts[task], nearest->top, nearest->first + r, similar[r]);
+    }
+}
+
+/* A group of at most MSAE__SIMILARITY_ROWS queries over all rows. */
+static msae_status msae__nearest_group(const msae_model *model, msae__nearest *nearest,
+                                       size_t queries, msae_error *error) {
+    const size_t d = nearest->data->cols;
+    msae__matmul p;
+    memset(&p, 0, sizeof p);
+    p.kernels = model->kernels;
+    p.a = nearest->queries;
+    p.b = nearest->x;
+    p.a_stride = p.b_stride = p.depth = d;
+    p.rows = queries;
+    p.c_block = MSAE__LATENT_BLOCK;
+    p.c = nearest->similarity.block;
+    p.packed = nearest->similarity.packed;
+    p.panels = nearest->similarity.panels;
+    for (size_t first = 0; first < nearest->data->rows; first += MSAE__NEAREST_ROWS) {
+        nearest->first = first;
+        nearest->rows = msae__min(MSAE__NEAREST_ROWS, nearest->data->rows - first);
+        msae__parallel_for(&model->parallel, msae__ceil_div(nearest->rows, MSAE__NEAREST_CHUNK),
+                           msae__nearest_read_task, nearest);
+        for (size_t r = 0; r < nearest->rows; r++) {
+            if (nearest->state[r] == 2) return msae__fail_row(error, first + r);
+        }
+        p.cols = p.ldc = nearest->rows;
+        msae__run_matmul(&p, &model->parallel);
+        msae__parallel_for(&model->parallel, queries, msae__nearest_select_task, nearest);
+    }
+    return MSAE_OK;
+}
+
+MSAE_API msae_status msae_nearest_rows(const msae_model *model, const msae_data *data,
+                                       const float *queries, size_t n_queries, size_t top,
+                                       msae_hit *hits, size_t *counts, msae_error *error) {
+    const size_t d = data->cols;
+    msae__nearest nearest;
+    msae__arena arena = msae__arena_over(NULL);
+    msae_status status = MSAE_OK;
+    size_t bytes;
+    void *block;
+    if (top == 0) return msae__fail(error, MSAE_ERROR_ARGUMENT, "top is 0");
+    if (data->rows == 0 || d == 0) {
+        return msae__fail(error, MSAE_ERROR_SHAPE, "the data has no rows");
+    }
+    for (size_t q = 0; q < n_queries; q++) {
+        if (!msae__row_is_finite(queries + q * d, d)) {
+            return msae__fail_at(error, MSAE_ERROR_NOT_FINITE, q, "query", q, " has a NaN or Inf");
+        }
+    }
+    memset(&nearest, 0, sizeof nearest);
+    msae__nearest_layout(model, d, &arena, &nearest);
+    if (!msae__arena_bytes(&arena, &bytes)) return msae__fail_memory(error);
+    block = msae__alloc(&model->allocator, bytes);
+    if (!block) return msae__fail_memory(error);
+    arena = msae__arena_over(block);
+    msae__nearest_layout(model, d, &arena, &nearest);
+    nearest.kernels = model->kernels;
+    nearest.data = data;
+    nearest.top = top;
+    memset(counts, 0, n_queries * sizeof *counts);
+    for (size_t q = 0; q < n_queries && status == MSAE_OK; q += MSAE__SIMILARITY_ROWS) {
+        const size_t group = msae__min(MSAE__SIMILARITY_ROWS, n_queries - q);
+        memcpy(nearest.queries, queries + q * d, group * d * sizeof *queries);
+        msae__normalize_rows(nearest.queries, group, d);
+        nearest.hits = hits + q * top;
+        nearest.counts = counts + q;
+        status = msae__nearest_group(model, &nearest, group, error);
+    }
+    for (size_t q = 0; q < n_queries && status == MSAE_OK; q++) {
+        const float *query = queries + q * d;
+        size_t i = 0;
+        while (i < d && query[i] == 0) i++;
+        if (i == d) counts[q] = 0;
+        msae__sort_hits(hits + q * top, counts[q]);
+    }
+    msae__free(&model->allocator, block, bytes);
+    return status;
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Interpretation: edits and steering
+   ------------------------------------------------------------------------------------------ */
+
+static msae_status msae__check_edits(const msae_model *model, const msae_edit *edits,
+                                     size_t n_edits, msae_error *error) {
+    for (size_t i = 0; i < n_edits; i++) {
+        const msae_edit *edit = &edits[i];
+        const int is_clamp = edit->operation == MSAE_EDIT_CLAMP;
+        if (edit->latent >= model->n_latents) {
+            return msae__fail_at(error, MSAE_ERROR_ARGUMENT, i, "the model has no latent",
+                                 edit->latent, "");
+        }
+        if ((unsigned)edit->operation >= MSAE_EDIT_COUNT) {
+            return msae__fail_at(error, MSAE_ERROR_ARGUMENT, i, "edit", i, " is of no known kind");
+        }
+        if ((edit->operation != MSAE_EDIT_ABLATE && !msae__is_finite(edit->value)) ||
+            (is_clamp && !msae__is_finite(edit->high))) {
+            return msae__fail_at(error, MSAE_ERROR_NOT_FINITE, i, "edit", i, " has a NaN or Inf");
+        }
+        if (is_clamp && edit->value > edit->high) {
+            return msae__fail_at(error, MSAE_ERROR_ARGUMENT, i, "edit", i,
+                                 " clamps to an empty range");
+        }
+    }
+    return MSAE_OK;
+}
+
+static float msae__edited(const msae_edit *edit, float value) {
+    switch (edit->operation) {
+    case MSAE_EDIT_SET:
+        return edit->value;
+    case MSAE_EDIT_ADD:
+        return value + edit->value;
+    case MSAE_EDIT_SCALE:
+        return value * edit->value;
+    case MSAE_EDIT_CLAMP:
+        return value < edit->value ? edit->value : value > edit->high ? edit->high : value;
+    default:
+        return 0;
+    }
+}
+
+/* Edits that were checked; returns the new number of codes. */
+static size_t msae__apply_edits(const msae_edit *edits, size_t n_edits, msae_code *codes,
+                                size_t count) {
+    for (size_t i = 0; i < n_edits; i++) {
+        size_t at = 0;
+        float value;
+        while (at < count && codes[at].latent != edits[i].latent) at++;
+        value = msae__edited(&edits[i], at < count ? codes[at].value : 0);
+        if (value != 0 || !msae__is_finite(value)) { /* (NaN compares as anything) */
+            codes[at].latent = edits[i].latent;
+            codes[at].value = value;
+            count += at == count;
+        } else if (at < count) {
+            count--;
+            memmove(codes + at, codes + at + 1, (count - at) * sizeof *codes);
+        }
+    }
+    return count;
+}
+
+MSAE_API msae_status msae_edit_codes(const msae_model *model, const msae_edit *edits,
+                                     size_t n_edits, msae_code *codes, size_t *count,
+                                     msae_error *error) {
+    msae_status status = msae__check_edits(model, edits, n_edits, error);
+    if (status != MSAE_OK) return status;
+    *count = msae__apply_edits(edits, n_edits, codes, *count);
+    for (size_t e = 0; e < *count; e++) {
+        if (!msae__is_finite(codes[e].value)) {
+            return msae__fail_at(error, MSAE_ERROR_NOT_FINITE, e, "latent", codes[e].latent,
+                                 " becomes NaN or Inf");
+        }
+    }
+    return MSAE_OK;
+}
+
+static double msae__pair_cosine(const float *a, const float *b, size_t d) {
+    double aa = 0, bb = 0, ab = 0;
+    for (size_t i = 0; i < d; i++) {
+        aa += (double)a[i] * a[i];
+        bb += (double)b[i] * b[i];
+        ab += (double)a[i] * b[i];
+    }
+    return aa > 0 && bb > 0 ? ab / (sqrt(aa) * sqrt(bb)) : msae__nan();
+}
+
+static double msae__pair_distance(const float *a, const float *b, size_t d) {
+    double squares = 0;
+    for (size_t i = 0; i < d; i++) squares += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
+    return sqrt(squares);
+}
+
+typedef struct msae__steering {
+    const msae_steer_desc *desc;
+    msae__pass pass;
+    float *base;           /* [MSAE__INFERENCE_ROWS][d]: decode(codes) */
+    float *edited;         /* the same: decode(edited) */
+    msae_code *codes;      /* for each worker [n + n_edits] */
+    float *before, *after; /* [MSAE__INFERENCE_ROWS][n] */
+    float *out;            /* of the tile's first row */
+    msae_steered *steered; /* the same, or NULL */
+    msae_change *changes;  /* sums until the end, or NULL */
+    size_t rows, n;
+} msae__steering;
+
+static void msae__steer_layout(const msae_model *model, const msae_steer_desc *desc, int changes,
+                               msae__arena *arena, msae__steering *steering) {
+    const size_t n = model->n_latents, d = model->n_inputs;
+    size_t room = 0;
+    if (!msae__add(n, desc->n_edits, &room) ||
+        !msae__mul(room, msae__workers(&model->parallel), &room)) {
+        arena->ok = 0;
+        return;
+    }
+    msae__pass_layout(model, arena, &steering->pass);
+    steering->base = MSAE__TAKE(arena, float, MSAE__INFERENCE_ROWS *d);
+    steering->edited = MSAE__TAKE(arena, float, MSAE__INFERENCE_ROWS *d);
+    steering->codes = MSAE__TAKE(arena, msae_code, room);
+    if (!changes) return;
+    steering->before = MSAE__TAKE(arena, float, MSAE__INFERENCE_ROWS *n);
+    steering->after = MSAE__TAKE(arena, float, MSAE__INFERENCE_ROWS *n);
+}
+
+static void msae__sink_steer(const msae__encode_job *job, size_t row, size_t tile_row,
+                             const msae_code *codes, size_t count, size_t worker) {
+    const msae__steering *steering = (const msae__steering *)job->user;
+    const msae_steer_desc *desc = steering->desc;
+    const msae_model *model = job->model;
+    const size_t d = model->n_inputs;
+    const float *moments = job->tile->moments + 2 * tile_row, *x = steering->pass.x + row * d;
+    float *base = steering->base + row * d, *edited = steering->edited + row * d;
+    float *out = steering->out + row * d;
+    msae_code *room = steering->codes + worker * (model->n_latents + desc->n_edits);
+    memcpy(room, codes, count * sizeof *codes);
+    msae_decode_with(model, room, count, moments, base);
+    count = msae__apply_edits(desc->edits, desc->n_edits, room, count);
+    msae_decode_with(model, room, count, moments, edited);
+    for (size_t i = 0; i < d; i++) {
+        out[i] = desc->keep_rest ? x[i] + (edited[i] - base[i]) : edited[i];
+    }
+    if (steering->steered) {
+        msae_steered *steered = steering->steered + row;
+        steered->cosine = msae__pair_cosine(x, out, d);
+        steered->distance = msae__pair_distance(x, out, d);
+        steered->recon_cosine = msae__pair_cosine(base, edited, d);
+        steered->recon_distance = msae__pair_distance(base, edited, d);
+    }
+}
+
+/* A block of latents over the rows of a tile, in their order. */
+static void msae__change_task(void *context, size_t task, size_t worker) {
+    const msae__steering *steering = (const msae__steering *)context;
+    const size_t begin = task * MSAE__LATENT_BLOCK;
+    const size_t end = msae__min(begin + MSAE__LATENT_BLOCK, steering->n);
+    (void)worker;
+    for (size_t r = 0; r < steering->rows; r++) {
+        const float *before = steering->before + r * steering->n;
+        const float *after = steering->after + r * steering->n;
+        for (size_t j = begin; j < end; j++) {
+            msae_change *change = &steering->changes[j];
+            change->before += before[j];
+            change->after += after[j];
+            change->change += fabs((double)after[j] - before[j]);
+        }
+    }
+}
+
+/* Encodes what would be there without the edits, and what is there with them. */
+static msae_status msae__steer_changes(const msae_model *model, msae__steering *steering,
+                                       size_t first, msae_error *error) {
+    msae__encode_job job;
+    msae_status status;
+    memset(&job, 0, sizeof job);
+    job.k = steering->desc->k;
+    job.origin = first;
+    job.sink = msae__sink_dense;
+    job.dense = steering->before;
+    status = msae__encode_all(model, steering->pass.workspace,
+                              steering->desc->keep_rest ? steering->pass.x : steering->base,
+                              steering->rows, &job, error);
+    job.dense = steering->after;
+    if (status == MSAE_OK) {
+        status = msae__encode_all(model, steering->pass.workspace, steering->out, steering->rows,
+                                  &job, error);
+    }
+    if (status != MSAE_OK) return status;
+    msae__parallel_for(&model->parallel, msae__ceil_div(steering->n, MSAE__LATENT_BLOCK),
+                       msae__change_task, steering);
+    return MSAE_OK;
+}
+
+static msae_status msae__steer_tile(const msae_model *model, const msae_data *data, size_t first,
+                                    msae__steering *steering, msae_error *error) {
+    const size_t d = model->n_inputs;
+    msae__encode_job job;
+    msae_status status;
+    memset(&job, 0, sizeof job);
+    job.k = steering->desc->k;
+    job.sink = msae__sink_steer;
+    job.user = steering;
+    status = msae__pass_tile(model, data, first, steering->rows, &steering->pass, &job, error);
+    if (status != MSAE_OK) return status;
+    for (size_t r = 0; r < steering->rows; r++) {
+        if (!msae__row_is_finite(steering->base + r * d, d) ||
+            !msae__row_is_finite(steering->edited + r * d, d) ||
+            !msae__row_is_finite(steering->out + r * d, d)) {
+            return msae__fail_overflow(error, first + r);
+        }
+    }
+    return steering->changes ? msae__steer_changes(model, steering, first, error) : MSAE_OK;
+}
+
+MSAE_API msae_status msae_steer(const msae_model *model, const msae_data *data,
+                                const msae_steer_desc *desc, float *out, msae_steered *steered,
+                                msae_change *changes, msae_error *error) {
+    msae__steering steering;
+    msae__arena arena = msae__arena_over(NULL);
+    msae_status status = msae__check_pass(model, data, desc->k, error);
+    size_t bytes;
+    void *block;
+    if (status == MSAE_OK) status = msae__check_edits(model, desc->edits, desc->n_edits, error);
+    if (status != MSAE_OK) return status;
+    memset(&steering, 0, sizeof steering);
+    msae__steer_layout(model, desc, changes != NULL, &arena, &steering);
+    if (!msae__arena_bytes(&arena, &bytes)) return msae__fail_memory(error);
+    block = msae__alloc(&model->allocator, bytes);
+    if (!block) return msae__fail_memory(error);
+    arena = msae__arena_over(block);
+    msae__steer_layout(model, desc, changes != NULL, &arena, &steering);
+    steering.desc = desc;
+    steering.n = model->n_latents;
+    steering.changes = changes;
+    if (changes) memset(changes, 0, model->n_latents * sizeof *changes);
+    for (size_t first = 0; first < data->rows && status == MSAE_OK; first += MSAE__INFERENCE_ROWS) {
+        steering.rows = msae__min(MSAE__INFERENCE_ROWS, data->rows - first);
+        steering.out = out + first * model->n_inputs;
+        steering.steered = steered ? steered + first : NULL;
+        status = msae__steer_tile(model, data, first, &steering, error);
+    }
+    for (size_t j = 0; changes && j < model->n_latents; j++) {
+        changes[j].before /= (double)data->rows;
+        changes[j].after /= (double)data->rows;
+        changes[j].change /= (double)data->rows;
+    }
+    msae__free(&model->allocator, block, bytes);
+    return status;
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -10240,18 +11150,17 @@ static msae_status msae__read_tensors(const msae_reader *reader, msae_safetensor
     return MSAE_OK;
 }
 
-/* What a model's header says. Leaves the file's tensors in the order of their names. */
-static msae_status msae__read_shape(msae_safetensors *file, msae_model_desc *desc, size_t *nesting,
-                                    float *weights, msae_history *history, msae_error *error) {
-    double values[MSAE_MAX_LEVELS];
+/* Whether a file is of the kind that its notes must name, with a header that nobody has changed: one
+   that msae.h wrote says its version and has a checksum; others may leave out both. Leaves the
+   file's tensors in the order of their names. */
+static msae_status msae__check_kind(msae_safetensors *file, const char *kind, const char *wrong,
+                                    msae_error *error) {
     char checksum[17];
-    int ok = 1;
     const msae_metadata *format = msae_safetensors_metadata(file, "format");
     const msae_metadata *sum = msae_safetensors_metadata(file, "checksum");
-    if (!format || !msae__equals(format->value, format->value_bytes, "msae")) {
-        return msae__fail(error, MSAE_ERROR_FORMAT, "is not a model of msae.h");
+    if (!format || !msae__equals(format->value, format->value_bytes, kind)) {
+        return msae__fail(error, MSAE_ERROR_FORMAT, wrong);
     }
-    /* a model that msae.h wrote says its version and has a checksum; others may leave out both */
     if (sum) {
         msae__sort(file->tensors, file->n_tensors, sizeof *file->tensors, msae__compare_names);
         msae__checksum(file->tensors, file->n_tensors, file->metadata, file->n_metadata, checksum);
@@ -10261,6 +11170,16 @@ static msae_status msae__read_shape(msae_safetensors *file, msae_model_desc *des
     } else if (msae_safetensors_metadata(file, "msae_version")) {
         return msae__fail(error, MSAE_ERROR_FORMAT, "the header's checksum is missing");
     }
+    return MSAE_OK;
+}
+
+/* What a model's header says. Leaves the file's tensors in the order of their names. */
+static msae_status msae__read_shape(msae_safetensors *file, msae_model_desc *desc, size_t *nesting,
+                                    float *weights, msae_history *history, msae_error *error) {
+    double values[MSAE_MAX_LEVELS];
+    int ok = 1;
+    msae_status status = msae__check_kind(file, "msae", "is not a model of msae.h", error);
+    if (status != MSAE_OK) return status;
     memset(desc, 0, sizeof *desc);
     desc->n_inputs = msae__read_size(file, "n_inputs", &ok);
     desc->n_latents = msae__read_size(file, "n_latents", &ok);
@@ -10477,6 +11396,191 @@ MSAE_API msae_status msae_data_load_file(msae_data *data, const char *path, cons
     return status;
 }
 #endif /* MSAE_NO_STDIO */
+
+#ifndef MSAE_NO_ANALYSIS
+/* ---- indices ---- */
+
+static void msae__add_index_tensors(msae__file *file, const msae_index *index) {
+    msae__add_tensor(file, "starts", MSAE_U64, index->starts, 1, index->n_latents + 1, 0);
+    msae__add_tensor(file, "rows", MSAE_U32, index->entry_row, 1, index->entries, 0);
+    msae__add_tensor(file, "values", MSAE_F32, index->entry_value, 1, index->entries, 0);
+    msae__add_tensor(file, "counts", MSAE_U32, index->counts, 1, index->rows, 0);
+}
+
+static void msae__describe_index(const msae_index *index, msae__file *file) {
+    msae__notes *notes = &file->notes;
+    memset(file, 0, sizeof *file);
+    notes->at = msae__text_in(notes->text, sizeof notes->text);
+    msae__note_number(notes, "data", index->data);
+    msae__note(notes, "format", "msae-index");
+    msae__note_number(notes, "k", index->k);
+    msae__note_number(notes, "model", index->model);
+    msae__note(notes, "msae_version", MSAE_VERSION);
+    msae__add_index_tensors(file, index);
+    msae__finish_description(file);
+}
+
+MSAE_API msae_status msae_index_save_bytes(const msae_index *index, size_t *bytes,
+                                           msae_error *error) {
+    msae__file file;
+    msae__describe_index(index, &file);
+    return msae__count_bytes(msae__write_content, &file, bytes, error);
+}
+
+MSAE_API msae_status msae_index_save_memory(const msae_index *index, void *buffer, size_t bytes,
+                                            msae_error *error) {
+    msae__file file;
+    msae__describe_index(index, &file);
+    return msae__fill_memory(msae__write_content, &file, buffer, bytes, error);
+}
+
+MSAE_API msae_status msae_index_save_writer(const msae_index *index, const msae_writer *writer,
+                                            msae_error *error) {
+    msae__file file;
+    msae__describe_index(index, &file);
+    return msae__fill_writer(msae__write_content, &file, writer, error);
+}
+
+/* The length of a list, or 0 with an error in *status. */
+static size_t msae__index_extent(const msae_safetensors *file, const char *name,
+                                 msae_status *status, msae_error *error) {
+    const msae_tensor *tensor = msae_safetensors_find(file, name);
+    if (tensor && tensor->rank == 1) return tensor->shape[0];
+    *status = msae__fail_text(error, MSAE_ERROR_FORMAT, tensor ? tensor->offset : MSAE_NO_POSITION,
+                              "tensor ", name, tensor ? " is not a list" : " is missing");
+    return 0;
+}
+
+/* What the header says; the sizes are those of tensors that are really there. */
+static msae_status msae__index_header(msae_index *index, msae_safetensors *file,
+                                      msae_error *error) {
+    msae_status status = msae__check_kind(file, "msae-index", "is not an index of msae.h", error);
+    msae__file wanted;
+    size_t starts;
+    int ok = 1;
+    if (status != MSAE_OK) return status;
+    index->k = msae__read_size(file, "k", &ok);
+    index->model = msae__read_number(file, "model", &ok);
+    index->data = msae__read_number(file, "data", &ok);
+    if (!ok) {
+        return msae__fail(error, MSAE_ERROR_FORMAT,
+                          "a number in __metadata__ is missing or malformed");
+    }
+    starts = msae__index_extent(file, "starts", &status, error);
+    if (status == MSAE_OK) index->entries = msae__index_extent(file, "rows", &status, error);
+    if (status == MSAE_OK) index->rows = msae__index_extent(file, "counts", &status, error);
+    if (status != MSAE_OK) return status;
+    if (starts < 2 || starts - 1 >= UINT32_MAX || index->rows == 0 || index->rows >= UINT32_MAX) {
+        return msae__fail(error, MSAE_ERROR_FORMAT,
+                          "the number of latents or rows is out of range");
+    }
+    index->n_latents = starts - 1;
+    if (index->k > index->n_latents) {
+        return msae__fail(error, MSAE_ERROR_FORMAT, "k is more than the number of latents");
+    }
+    memset(&wanted, 0, sizeof wanted);
+    msae__add_index_tensors(&wanted, index);
+    return msae__check_tensors(file, &wanted, error);
+}
+
+/* Whether what was read is an index: `left` [rows] starts as the rows' counts and must come out 0.
+   Uses index->norms for that, which are not there yet. */
+static msae_status msae__index_verify(const msae_index *index, uint32_t *left, msae_error *error) {
+    if (index->starts[0] != 0) {
+        return msae__fail(error, MSAE_ERROR_FORMAT, "the lists do not start at 0");
+    }
+    for (size_t j = 0; j < index->n_latents; j++) {
+        if (index->starts[j + 1] < index->starts[j] || index->starts[j + 1] > index->entries) {
+            return msae__fail_at(error, MSAE_ERROR_FORMAT, MSAE_NO_POSITION, "the list of latent",
+                                 j, " ends before it starts or behind all entries");
+        }
+        for (size_t e = (size_t)index->starts[j]; e < index->starts[j + 1]; e++) {
+            const uint32_t row = index->entry_row[e];
+            if (row >= index->rows || (e > index->starts[j] && row <= index->entry_row[e - 1])) {
+                return msae__fail_at(error, MSAE_ERROR_FORMAT, MSAE_NO_POSITION,
+                                     "the rows of latent", j, " do not ascend within the index");
+            }
+            if (index->entry_value[e] == 0) {
+                return msae__fail_at(error, MSAE_ERROR_FORMAT, MSAE_NO_POSITION, "latent", j,
+                                     " has an entry of 0");
+            }
+            left[row]--;
+        }
+    }
+    if (index->starts[index->n_latents] != index->entries) {
+        return msae__fail(error, MSAE_ERROR_FORMAT, "the lists do not end with the entries");
+    }
+    for (size_t r = 0; r < index->rows; r++) {
+        if (left[r] != 0) {
+            return msae__fail_at(error, MSAE_ERROR_FORMAT, r, "row", r,
+                                 " has another number of entries than its count says");
+        }
+    }
+    return MSAE_OK;
+}
+
+static msae_status msae__load_index(msae_index *index, msae_safetensors *file,
+                                    const msae_reader *reader, msae_error *error) {
+    msae__file wanted;
+    msae_status status = msae__index_header(index, file, error);
+    if (status == MSAE_OK) status = msae__index_place(index, error);
+    if (status != MSAE_OK) return status;
+    memset(&wanted, 0, sizeof wanted);
+    msae__add_index_tensors(&wanted, index);
+    status = msae__read_tensors(reader, file, &wanted, &index->allocator, error);
+    if (status == MSAE_OK) {
+        uint32_t *left = (uint32_t *)(void *)index->norms;
+        memcpy(left, index->counts, index->rows * sizeof *left);
+        status = msae__index_verify(index, left, error);
+    }
+    if (status == MSAE_OK) msae__index_norms(index);
+    return status;
+}
+
+MSAE_API msae_status msae_index_load_reader(msae_index *index, const msae_reader *reader,
+                                            const msae_load_desc *desc, msae_error *error) {
+    msae_safetensors file;
+    msae_status status;
+    memset(index, 0, sizeof *index);
+    status = msae_safetensors_open_reader(&file, reader, desc ? &desc->allocator : NULL, error);
+    if (status != MSAE_OK) return status;
+    if (desc) {
+        index->allocator = desc->allocator;
+        index->parallel = desc->parallel;
+    }
+    status = msae__load_index(index, &file, reader, error);
+    msae_safetensors_close(&file);
+    if (status != MSAE_OK) msae_index_free(index);
+    return status;
+}
+
+MSAE_API msae_status msae_index_load_memory(msae_index *index, const void *bytes, size_t size,
+                                            const msae_load_desc *desc, msae_error *error) {
+    const msae_reader reader = msae_reader_memory(bytes, size);
+    return msae_index_load_reader(index, &reader, desc, error);
+}
+
+#ifndef MSAE_NO_STDIO
+MSAE_API msae_status msae_index_save_file(const msae_index *index, const char *path,
+                                          msae_error *error) {
+    msae__file file;
+    msae__describe_index(index, &file);
+    return msae__write_file(msae__write_content, &file, path, error);
+}
+
+MSAE_API msae_status msae_index_load_file(msae_index *index, const char *path,
+                                          const msae_load_desc *desc, msae_error *error) {
+    msae_reader reader;
+    msae_status status;
+    memset(index, 0, sizeof *index);
+    status = msae_reader_open(&reader, path, error);
+    if (status != MSAE_OK) return status;
+    status = msae_index_load_reader(index, &reader, desc, error);
+    msae_reader_close(&reader);
+    return status;
+}
+#endif
+#endif /* MSAE_NO_ANALYSIS */
 
 #ifndef MSAE_NO_TRAIN
 /* ---- checkpoints: a model's file, with the state of its training beside it ---- */

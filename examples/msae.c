@@ -16,6 +16,9 @@ static const struct {
     {"decode", "turns sparse codes back into embeddings", tool_decode},
     {"info", "says what a file holds", tool_info},
     {"name", "names a model's latents with words", tool_name},
+    {"top", "shows a latent's strongest rows, or a row's strongest concepts", tool_top},
+    {"search", "finds rows by their concepts and by their embeddings", tool_search},
+    {"steer", "edits concepts of embeddings", tool_steer},
     {"probe", "tells classes apart, and what reconstructions keep of them", tool_probe},
     {"bias", "finds the latents that go with an attribute", tool_bias},
 };

@@ -151,6 +151,58 @@ static msae_status measure_model(msae_model *model) {
     return status;
 }
 
+static msae_status find_top_rows(msae_model *model) {
+    msae_hit hits[N * 2];
+    size_t counts[N];
+    return msae_top_rows(model, &world.data, 3, NULL, 0, 2, hits, counts, NULL);
+}
+
+static msae_status find_nearest_rows(msae_model *model) {
+    msae_hit hits[2];
+    size_t counts[1];
+    return msae_nearest_rows(model, &world.data, world.x, 1, 2, hits, counts, NULL);
+}
+
+static msae_status steer_model(msae_model *model) {
+    const msae_edit edit = {3, MSAE_EDIT_SET, 1, 0};
+    const msae_steer_desc desc = {&edit, 1, 3, 0};
+    msae_change changes[N];
+    float out[ROWS * D];
+    return msae_steer(model, &world.data, &desc, out, NULL, changes, NULL);
+}
+
+static msae_status index_model(msae_model *model) {
+    msae_load_desc desc = {MSAE_SIMD_AUTO, model->allocator, {NULL, NULL, 0}};
+    msae_index index, loaded;
+    size_t bytes;
+    msae_status status = msae_index_build(&index, model, &world.data, 3, NULL);
+    if (status != MSAE_OK) return status;
+    CHECK_STATUS(MSAE_OK, msae_index_save_bytes(&index, &bytes, NULL));
+    void *file = test_alloc(bytes);
+    CHECK_STATUS(MSAE_OK, msae_index_save_memory(&index, file, bytes, NULL));
+    msae_index_free(&index);
+    status = msae_index_load_memory(&loaded, file, bytes, &desc, NULL);
+    free(file);
+    msae_index_free(&loaded);
+    return status;
+}
+
+static msae_status top(test_heap *heap) {
+    return with_model(heap, find_top_rows);
+}
+
+static msae_status nearest(test_heap *heap) {
+    return with_model(heap, find_nearest_rows);
+}
+
+static msae_status steer(test_heap *heap) {
+    return with_model(heap, steer_model);
+}
+
+static msae_status index_rows(test_heap *heap) {
+    return with_model(heap, index_model);
+}
+
 static msae_status save(test_heap *heap) {
     return with_model(heap, save_model);
 }
@@ -227,6 +279,10 @@ int main(void) {
     SWEEP(evaluate, 1);
     SWEEP(name, 1);
     SWEEP(measure, 1);
+    SWEEP(top, 1);
+    SWEEP(nearest, 1);
+    SWEEP(steer, 1);
+    SWEEP(index_rows, 5);
     remove(world.model_path);
     remove(world.data_path);
     TEST_RMDIR(folder);

@@ -140,7 +140,7 @@ lines() {
 # What it does
 # ------------------------------------------------------------------------------------------------
 
-for command in '' train eval encode decode info name; do
+for command in '' train eval encode decode info name top search steer; do
     # shellcheck disable=SC2086
     accept $command --help
     expect "help of '$command' has no text" test -s "$folder/stdout"
@@ -545,6 +545,191 @@ for at in 8 100 $((size - 1)); do
     head -c "$at" "$codes" >"$folder/cut.safetensors"
     refuse 1 'cut.safetensors: ' decode "$model" "$folder/cut.safetensors" -o "$out/d.npy"
 done
+
+# ------------------------------------------------------------------------------------------------
+# Concepts: top, search, steer
+# ------------------------------------------------------------------------------------------------
+
+labels=$folder/labels.tsv
+names=$folder/concepts.tsv
+awk 'BEGIN { print "class\tnumber"; for (i = 0; i < 40; i++) print "c" i % 4 "\t" i }' >"$labels"
+
+# The two strongest latents of row 3, which are called dog and cat from here on.
+accept top "$model" "$data" --row 3 --top 2 --k 5 --json
+expect "top of a row: JSON" is_json
+expect "top of a row: content" lines 1 '^\{"row":3,"active":5,"concepts":\[\{"latent":[0-9]+,"value":'
+dog=$(sed 's/.*"concepts":.{"latent":\([0-9]*\).*/\1/' "$folder/stdout")
+cat=$(sed 's/.*"latent":\([0-9]*\).*/\1/' "$folder/stdout")
+printf 'latent\tname\tscore\trunner_up\trunner_up_score\tvalid\n' >"$names"
+printf '%s\tdog\t0.5\tpuppy\t0.2\t1\n%s\tcat, tabby\t0.4\tkitten\t0.3\t0\n' "$dog" "$cat" >>"$names"
+
+accept top "$model" "$data" --row 3 --labels "$labels" --column class --names "$names"
+expect "top of a row: label" lines 1 '^row 3 c3: '
+expect "top of a row: name" lines 1 ' dog$'
+accept top "$model" "$data" --latent dog --labels "$labels" --column class --names "$names" --json
+expect "top of a latent: JSON" is_json
+expect "top of a latent: content" lines 1 "^\\{\"latent\":$dog,\"name\":\"dog\",\"rows\":40,"
+expect "top of a latent: labels" lines 1 '"row":3,"value":[0-9.]+,"label":"c3"'
+accept top "$model" "$data" --latent "$dog" --top 100 --threads 3 --json
+cp "$folder/stdout" "$folder/threads"
+accept top "$model" "$data" --latent "$dog" --top 100 --threads 1 --json
+expect "top of a latent: the same for any threads" cmp -s "$folder/stdout" "$folder/threads"
+refuse 1 "latent: no concept is named 'dig' in .*; did you mean 'dog'" \
+    top "$model" "$data" --latent dig --names "$names"
+refuse 1 'without --names' top "$model" "$data" --latent dog
+refuse 1 'latent 32 of a model with 32' top "$model" "$data" --latent 32
+refuse 1 'row: 40 is beyond the 40 rows' top "$model" "$data" --row 40
+refuse 1 'k: 33 is more than the 32 latents' top "$model" "$data" --row 3 --k 33
+refuse 1 'words.txt: has 25 entries for the 40 rows' \
+    top "$model" "$data" --row 3 --labels "$words"
+refuse 1 "labels.tsv: has no column 'kind'" \
+    top "$model" "$data" --row 3 --labels "$labels" --column kind
+refuse 2 'one of --latent and --row' top "$model" "$data"
+refuse 2 'one of --latent and --row' top "$model" "$data" --row 3 --latent 4
+refuse 2 'column needs' top "$model" "$data" --row 3 --column class
+
+index=$folder/index.safetensors
+accept search "$model" "$data" --row 3 --labels "$labels" --column class --k 5 --save-index "$index"
+cp "$folder/stdout" "$folder/built"
+expect "search: precision" lines 1 '^of the same class: '
+accept search "$model" "$data" --row 3 --labels "$labels" --column class --index "$index"
+expect "search: the same from a saved index" cmp -s "$folder/stdout" "$folder/built"
+accept info "$index"
+accept search "$model" "$data" --row 3 --top 100 --json
+expect "search: JSON" is_json
+expect "search: the row itself is no hit" lines 0 '"row":3,"cosine"'
+expect "search: every other row by embedding" \
+    test "$(grep -o '"by_embedding".*' "$folder/stdout" | grep -o '"row"' | wc -l)" -eq 39
+accept search "$model" "$data" --row 3 --edit "dog=0,cat=+2" --names "$names" --json
+expect "search: edited" lines 1 '"compared":"decoded"'
+accept search "$model" "$data" --row 3 --edit "$dog=0" --keep-rest --json
+expect "search: edited, with the rest" lines 1 '"compared":"edited"'
+accept search "$model" "$data" --query "$other" --json
+expect "search: every row of a file" lines 25 '^\{"query":[0-9]+,"row":'
+accept search "$model" "$data" --query "$other" --row 7 --own-statistics --json
+expect "search: one row of a file" lines 1 '^\{"query":0,"row":7,'
+accept search "$model" "$data" --query "$data" --row 3 --top 1 --json
+expect "search: a row finds itself by its concepts" \
+    lines 1 '"by_concepts":\[\{"row":3,"cosine":1\}\]'
+expect "search: a row finds itself by its embedding" \
+    lines 1 '"by_embedding":\[\{"row":3,"cosine":(1|0\.999999[0-9]*)\}\]'
+accept search "$model" "$data" --concepts "dog=2, tabby" --names "$names"
+expect "search: concepts" \
+    lines 1 "^the list of concepts: 2 latents, $dog \\(dog\\)=2 $cat \\(cat, tabby\\)=1"
+accept search "$model" "$data" --concepts "cat, tabby,dog=2" --names "$names"
+expect "search: a name with a comma" lines 1 "^the list of concepts: 2 latents, $cat "
+accept search "$model" "$data" --concepts "dog,cat" --typical --names "$names" --json
+expect "search: concepts, typical values" lines 1 "\"name\":\"dog\",\"value\":0*[.1-9]"
+accept search "$model" "$data" --row 3 --without c3 --ablate 2 --labels "$labels" --column class --json
+expect "search: without a class" lines 1 '"label":"c3",.*"compared":"decoded"'
+refuse 1 "without: no row has the label 'c4'" \
+    search "$model" "$data" --row 3 --without c4 --labels "$labels" --column class
+refuse 2 'without needs' search "$model" "$data" --row 3 --without c3
+refuse 1 'ablate: 257 is more' search "$model" "$data" --row 3 --ablate 257
+accept search "$model" "$data" --evaluate 12 --labels "$labels" --column class --ablate 2
+expect "search: evaluated" lines 2 '^by (concepts|embedding) '
+accept search "$model" "$data" --evaluate 100 --labels "$labels" --column class --json
+expect "search: evaluated, JSON" is_json
+expect "search: evaluated, content" lines 1 '^\{"queries":40,"eligible":40,"top":10,.*"chance":0.2307'
+
+cp "$index" "$folder/broken.index"
+printf 'x' >>"$folder/broken.index"
+refuse 1 'broken.index: something follows' search "$model" "$data" --row 3 --index "$folder/broken.index"
+refuse 1 'model.safetensors: is not an index' search "$model" "$data" --row 3 --index "$model"
+refuse 1 'index.safetensors: was made from 40 other rows' \
+    search "$model" "$other" --row 3 --index "$index"
+matrix 40 8 9 >"$folder/third.npy"
+refuse 1 'index.safetensors: was made from other rows' \
+    search "$model" "$folder/third.npy" --row 3 --index "$index"
+# shellcheck disable=SC2086
+accept train "$data" -o "$folder/second" $small --seed 5
+refuse 1 'index.safetensors: was made with another model' \
+    search "$folder/second" "$data" --row 3 --index "$index"
+refuse 1 'k: .*index.safetensors was made with 5' \
+    search "$model" "$data" --row 3 --index "$index" --k 6
+refuse 1 'save-index: .*data.npy is read too' \
+    search "$model" "$data" --row 3 --save-index "$data"
+refuse 1 'row: 40 is beyond' search "$model" "$data" --row 40
+refuse 1 'row: 25 is beyond' search "$model" "$data" --query "$other" --row 25
+refuse 1 'k: 33 is more than' search "$model" "$data" --row 3 --k 33
+refuse 1 'narrow.npy: has 7 columns' search "$model" "$data" --query "$narrow"
+matrix 1 8 4 >"$folder/one.npy"
+refuse 1 'own-statistics: .*one.npy has one row' \
+    search "$model" "$data" --query "$folder/one.npy" --own-statistics
+refuse 1 "concepts: no concept is named 'dgo' in .*; did you mean 'dog'" \
+    search "$model" "$data" --concepts dgo=2 --names "$names"
+refuse 1 'concepts: latent .* needs a value' search "$model" "$data" --concepts 3=0:1
+refuse 1 'edit: latent 3 needs a value' search "$model" "$data" --row 3 --edit 3
+refuse 1 'edit: latent 99 of a model with 32' search "$model" "$data" --row 3 --edit 99=0
+refuse 1 'the list of concepts has no active latent' search "$model" "$data" --concepts "$dog=0"
+refuse 1 'row 3 of .* has no active latent after the edits' \
+    search "$model" "$data" --row 3 --k 1 --edit "$dog=0"
+awk 'BEGIN { for (i = 0; i < 40; i++) print "word" i }' >"$folder/forty.txt"
+refuse 1 'forty.txt: no two rows have the same label' \
+    search "$model" "$data" --evaluate 5 --labels "$folder/forty.txt"
+refuse 1 'words.txt: has 25 entries' search "$model" "$data" --row 3 --labels "$words"
+refuse 1 'column' search "$model" "$data" --row 3 --labels "$labels" --column kind
+refuse 2 'one of --row' search "$model" "$data"
+refuse 2 'one of --row' search "$model" "$data" --row 3 --concepts 4
+refuse 2 'own-statistics needs' search "$model" "$data" --row 3 --own-statistics
+refuse 2 'evaluate needs' search "$model" "$data" --evaluate 5
+refuse 2 'exclude each other' search "$model" "$data" --row 3 --index a --save-index b
+
+steered=$folder/steered.npy
+accept steer "$model" "$data" --set "dog=3" --scale "cat=2" --names "$names" -o "$steered"
+expect "steer: the edited and others" lines 1 "^set +$dog .* dog\$"
+accept info "$steered" --json
+expect "steer: shape" lines 1 '"rows":40,"cols":8,"dtype":"F32"'
+accept steer "$model" "$data" --set 1=3 --add 2=-1 --scale 3=2 --clamp 4=0:1 --ablate 5,6 \
+    -o "$steered" --json --top 3
+expect "steer: JSON" is_json
+expect "steer: edits" lines 1 '"operation":"set","value":3,"latent":1,.*"latent":6,.*"others":'
+expect "steer: a range" lines 1 '"operation":"clamp","value":0,"high":1,"latent":4,'
+cp "$steered" "$folder/again.npy"
+accept steer "$model" "$data" --set 1=3 --add 2=-1 --scale 3=2 --clamp 4=0:1 --ablate 5,6 \
+    -o "$steered" --threads 3
+expect "steer: the same for any threads" cmp -s "$steered" "$folder/again.npy"
+accept steer "$model" "$data" --scale "$dog=1" --keep-rest --row 3 -o "$steered" --json
+expect "steer: an edit that changes nothing" lines 1 '"rows":1,.*"distance":0,.*"others":\[\]'
+accept steer "$model" "$data" --scale "$dog=1" -o "$steered" --k 5
+accept encode "$model" "$data" -o "$folder/c" --k 5
+accept decode "$model" "$folder/c" -o "$folder/again.npy"
+expect "steer: without a change it is encode and decode" cmp -s "$steered" "$folder/again.npy"
+refuse 2 'is missing' steer "$model" "$data" --set 1=3
+refuse 2 'one of --set' steer "$model" "$data" -o "$out/y.npy"
+refuse 1 'set: latent 1 needs a value' steer "$model" "$data" --set 1 -o "$out/y.npy"
+refuse 1 'set: latent 1 needs a value' steer "$model" "$data" --set 1=0:1 -o "$out/y.npy"
+refuse 1 'clamp: latent 1 needs a range' steer "$model" "$data" --clamp 1=2 -o "$out/y.npy"
+refuse 1 'ablate: latent 1 needs no value' steer "$model" "$data" --ablate 1=2 -o "$out/y.npy"
+refuse 1 'scale: the value of latent 1 is too large' \
+    steer "$model" "$data" --scale 1=1e300 -o "$out/y.npy"
+refuse 1 'data.npy: row 0 gives a NaN or Inf' \
+    steer "$model" "$data" --set 1=3e38,2=3e38 -o "$out/y.npy"
+refuse 1 'o: .*data.npy is read too' steer "$model" "$data" --set 1=3 -o "$data"
+refuse 1 'row: 40 is beyond' steer "$model" "$data" --set 1=3 --row 40 -o "$out/y.npy"
+refuse 1 "set: no concept is named 'dgo'" \
+    steer "$model" "$data" --set dgo=3 --names "$names" -o "$out/y.npy"
+# Real embeddings: concepts find rows of the same class a hundred times as often as chance does, and
+# no longer where the class's own are taken out, which others in their place do not do.
+clip=../shared/clip
+if [ -f "$clip/train_f16.npy" ] && [ -f "$clip/train_meta.tsv" ]; then
+    accept train "$clip/train_f16.npy" -o "$folder/clip" --recipe msae-rw --latents 512 \
+        --epochs 1 --batch 1024 --lr 0.001 --scale paper
+    accept search "$folder/clip" "$clip/train_f16.npy" --labels "$clip/train_meta.tsv" \
+        --column classname --evaluate 200 --k 64 --json
+    # chance; mean, error, own_class, changed by concepts, each plain, ablated and in the control
+    sed -e 's/.*"chance":\([0-9.e-]*\).*"concepts":{/\1 /' -e 's/"embedding".*//' \
+        -e 's/"[a-z_]*"://g' -e 's/[{},]/ /g' \
+        "$folder/stdout" >"$folder/figures"
+    expect "search on CLIP: precision, chance, changed without the class, and in the control" \
+        awk '{ exit !(NF == 13 && $2 > 0.25 && $2 > 100 * $1 && $9 > 20 && $9 > 4 * $13) }' \
+        "$folder/figures"
+else
+    skipped=$((skipped + 1))
+fi
+
+until_it_fits steer "$model" "$data" --set 1=3 -o "$out/file"
+until_it_fits search "$model" "$data" --row 3 --save-index "$out/file"
 
 if [ "$skipped" -gt 0 ]; then
     echo "$passed passed, $failed failed, $skipped skipped"

@@ -337,16 +337,19 @@ static int read_concept_value(const char *subject, const char *text, size_t byte
                      (int)(bytes < 64 ? bytes : 64), text);
 }
 
-/* The end of the item that starts at text: its first comma, or a later one when only with what
-   lies between it is a name ("lynx, catamount"). */
+/* The end of the item that starts at text: its first comma or, when what lies before a later one is a
+   name too, the last of those ("lynx, catamount" is one concept, also where "lynx" names it). */
 static size_t item_bytes(const tool_names *names, const char *text) {
-    const size_t first = strcspn(text, ",");
-    for (size_t end = first;; end += 1 + strcspn(text + end + 1, ",")) {
+    enum { MOST_COMMAS = 8 }; /* in a name */
+    size_t item = strcspn(text, ","), end = item;
+    for (int commas = 0; commas <= MOST_COMMAS; commas++) {
         const char *equals = memchr(text, '=', end);
         const size_t bytes = equals != NULL ? (size_t)(equals - text) : end;
-        if (look_up(names, text, bytes) < names->n_latents) return end;
-        if (text[end] == '\0' || equals != NULL) return first;
+        if (look_up(names, text, bytes) < names->n_latents) item = end;
+        if (text[end] == '\0' || equals != NULL) break;
+        end += 1 + strcspn(text + end + 1, ",");
     }
+    return item;
 }
 
 static int read_concept(const char *subject, const tool_names *names, const char *text,

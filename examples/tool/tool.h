@@ -291,6 +291,26 @@ typedef struct tool_concepts {
 int tool_read_concepts(const char *subject, const char *text, const tool_names *names,
                        tool_concepts *concepts);
 
+/* Edits from lists of concepts, one after the other. Zero-initialise. */
+typedef struct tool_edits {
+    msae_edit items[6 * TOOL_MAX_CONCEPTS];
+    size_t count;
+} tool_edits;
+
+/* Adds an edit for each of a list (text NULL: none). Set, add and scale want "dog=2", clamp
+   "dog=0:1", ablate "dog". With MSAE_EDIT_COUNT the values say what is meant: "dog=2" sets, "dog=+2"
+   and "dog=-2" add, "dog=0:1" clamps. */
+int tool_add_edits(const char *option, const char *text, const tool_names *names,
+                   msae_operation operation, tool_edits *edits);
+/* "set", "add", "scale", "clamp", "ablate". */
+const char *tool_operation_name(msae_operation operation);
+
+#define TOOL_NO_ROW UINT64_MAX
+/* Fails when there is no such row in the data of that path. */
+int tool_check_row(const char *option, uint64_t row, const msae_data *data, const char *path);
+/* Fails when the option's file, to be written, is one that is read (NULL: none). */
+int tool_check_apart(const char *option, const char *output, const char *input);
+
 /* ---------------------------------------------------------------------------------------------
    Sparse codes, and compressed sparse rows of them in a file (codes.c)
    ------------------------------------------------------------------------------------------ */
@@ -335,6 +355,9 @@ int tool_encode(int argc, char **argv);
 int tool_decode(int argc, char **argv);
 int tool_info(int argc, char **argv);
 int tool_name(int argc, char **argv);
+int tool_top(int argc, char **argv);
+int tool_search(int argc, char **argv);
+int tool_steer(int argc, char **argv);
 int tool_probe(int argc, char **argv);
 int tool_bias(int argc, char **argv);
 

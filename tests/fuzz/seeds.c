@@ -58,6 +58,17 @@ typedef struct seed {
 #define RUN(recipe, tied, normalize, loss, cut) \
     "\0\0\x02\x06" recipe tied normalize "\x07\x01" loss "\x01" cut "\x01"
 
+/* Two latents over two rows, of which the first has the first latent and both have the second. */
+#define INDEX(k, counts)                                                                           \
+    METADATA("\"format\":\"msae-index\",\"k\":\"" k "\",\"model\":\"1\",\"data\":\"2\"")           \
+    "," TENSOR("starts", "U64", "[3]", 0, 24) "," TENSOR("rows", "U32", "[3]", 24, 36) "," TENSOR( \
+        "values", "F32", "[3]", 36, 48) "," TENSOR("counts", "U32", "[" counts "]", 48, 56) "}"
+
+#define STARTS_0_1_3 "\0\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0"
+#define U32_0 "\0\0\0\0"
+#define U32_1 "\x01\0\0\0"
+#define U32_2 "\x02\0\0\0"
+
 static const seed seeds[] = {
     SEED("npy", "f4", NPY("<f4", "(2, 3)") DATA("\x18\0", "\0\0\x80\x3f\0\0\0\xbf")),
     SEED("npy", "f2", NPY("<f2", "(3, 5)") DATA("\x1e\0", "\0\x3c\x01\0\0\xfc")),
@@ -172,6 +183,22 @@ static const seed seeds[] = {
     SEED("codes", "of_another_model",
          "0" METADATA("\"n_latents\":\"6\"") "," CODES("F32") "}" DATA("\x18\0",
                                                                        INDPTR_0_1 "\0\0\0\0" ONE)),
+
+    SEED("index", "spelled_out",
+         INDEX("2", "2") DATA("\x38\0", STARTS_0_1_3 U32_0 U32_0 U32_1 ONE ONE ONE U32_2 U32_1)),
+    SEED("index", "rows_descend",
+         INDEX("2", "2") DATA("\x38\0", STARTS_0_1_3 U32_0 U32_1 U32_0 ONE ONE ONE U32_2 U32_1)),
+    SEED("index", "no_such_row",
+         INDEX("2", "2") DATA("\x38\0", STARTS_0_1_3 U32_0 U32_0 U32_2 ONE ONE ONE U32_2 U32_1)),
+    SEED("index", "wrong_count",
+         INDEX("2", "2") DATA("\x38\0", STARTS_0_1_3 U32_0 U32_0 U32_1 ONE ONE ONE U32_1 U32_1)),
+    SEED("index", "entry_of_zero",
+         INDEX("2", "2") DATA("\x38\0", STARTS_0_1_3 U32_0 U32_0 U32_1 ONE U32_0 ONE U32_2 U32_1)),
+    SEED("index", "k_too_large", INDEX("3", "2") DATA("\x38\0", STARTS_0_1_3)),
+    SEED("index", "bytes_for_other_rows", INDEX("2", "3") DATA("\x38\0", STARTS_0_1_3)),
+    SEED("index", "made", "I\0\x05\0\x02\x06\x01\x03"),
+    SEED("index", "made_identity", "I\0\x08\0\x01\x08\x02\0"),
+    SEED("index", "made_and_changed", "I\x01\x05\x01\x90\x02\x01\x02\x06\x01\x03"),
 
     SEED("words", "plain", "\0cat\ndog\n"),
     SEED("words", "column_of_words", "\0count\tword\n12\tcat\r\n7\tdog"),

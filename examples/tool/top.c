@@ -1,0 +1,208 @@
+/* msae top: a latent's strongest rows, a row's strongest concepts. */
+#include "tool.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct top_job {
+    tool_common common;
+    const char *model_path, *data_path, *labels_path, *column, *names_path, *latent;
+    uint64_t row;
+    size_t top, k;
+    tool_inputs inputs;
+    tool_labels labels;
+    tool_names names;
+} top_job;
+
+/* The label, or NULL where there are none. */
+static const char *label_of(const top_job *job, size_t row) {
+    return job->labels_path != NULL ? job->labels.label[row] : NULL;
+}
+
+static void json_concept(const top_job *job, tool_json *json, size_t latent) {
+    tool_json_count(json, "latent", latent);
+    if (job->names_path != NULL) tool_json_text(json, "name", tool_name_of(&job->names, latent));
+}
+
+/* ---------------------------------------------------------------------------------------------
+   A latent's rows
+   ------------------------------------------------------------------------------------------ */
+
+static void print_rows(const top_job *job, uint32_t latent, const msae_hit *hits, size_t active) {
+    const size_t rows = job->inputs.data.rows, listed = active < job->top ? active : job->top;
+    if (job->common.json) {
+        tool_json json = tool_json_line(NULL);
+        json_concept(job, &json, latent);
+        tool_json_count(&json, "rows", rows);
+        tool_json_count(&json, "active", active);
+        tool_json_begin(&json, "top", '[');
+        for (size_t i = 0; i < listed; i++) {
+            tool_json_begin(&json, NULL, '{');
+            tool_json_count(&json, "row", hits[i].row);
+            tool_json_real(&json, "value", (double)hits[i].value);
+            if (label_of(job, hits[i].row)) {
+                tool_json_text(&json, "label", label_of(job, hits[i].row));
+            }
+            tool_json_end(&json, '}');
+        }
+        tool_json_end(&json, ']');
+        tool_json_end(&json, '}');
+        return;
+    }
+    const char *name = tool_name_of(&job->names, latent);
+    printf("latent %lu%s%s: active on %zu of %zu rows (%.2f%%)\n", (unsigned long)latent,
+           *name ? " " : "", name, active, rows, 100 * (double)active / (double)rows);
+    printf("%8s %9s  %s\n", "row", "value", job->labels_path != NULL ? "label" : "");
+    for (size_t i = 0; i < listed; i++) {
+        const char *label = label_of(job, hits[i].row);
+        printf("%8zu %9.4f  %s\n", hits[i].row, (double)hits[i].value, label ? label : "");
+    }
+}
+
+static int show_latent(top_job *job) {
+    const msae_model *model = &job->inputs.model;
+    const msae_data *data = &job->inputs.data;
+    msae_error error;
+    uint32_t latent;
+    size_t active;
+    int status = tool_find_concept("--latent", &job->names, job->latent, &latent);
+    if (status != TOOL_OK) return status;
+    if (job->top > data->rows) job->top = data->rows;
+    msae_hit *hits = tool_alloc(job->top, sizeof *hits);
+    if (hits == NULL) return tool_fail_memory();
+    if (msae_top_rows(model, data, job->k, &latent, 1, job->top, hits, &active, &error) !=
+        MSAE_OK) {
+        status = tool_fail_error(job->data_path, &error);
+    } else if (active == 0) {
+        status = tool_fail("--latent", "latent %lu is active on no row of %s",
+                           (unsigned long)latent, job->data_path);
+    } else {
+        print_rows(job, latent, hits, active);
+    }
+    free(hits);
+    return status;
+}
+
+/* ---------------------------------------------------------------------------------------------
+   A row's concepts
+   ------------------------------------------------------------------------------------------ */
+
+static void print_concepts(const top_job *job, const msae_code *codes, size_t active) {
+    const size_t listed = active < job->top ? active : job->top;
+    const char *label = label_of(job, (size_t)job->row);
+    if (job->common.json) {
+        tool_json json = tool_json_line(NULL);
+        tool_json_count(&json, "row", job->row);
+        if (label) tool_json_text(&json, "label", label);
+        tool_json_count(&json, "active", active);
+        tool_json_begin(&json, "concepts", '[');
+        for (size_t i = 0; i < listed; i++) {
+            tool_json_begin(&json, NULL, '{');
+            json_concept(job, &json, codes[i].latent);
+            tool_json_real(&json, "value", (double)codes[i].value);
+            tool_json_end(&json, '}');
+        }
+        tool_json_end(&json, ']');
+        tool_json_end(&json, '}');
+        return;
+    }
+    printf("row %llu%s%s: %zu active latents\n", (unsigned long long)job->row,
+           label && *label ? " " : "", label ? label : "", active);
+    printf("%8s %9s  %s\n", "latent", "value", job->names_path != NULL ? "name" : "");
+    for (size_t i = 0; i < listed; i++) {
+        printf("%8lu %9.4f  %s\n", (unsigned long)codes[i].latent, (double)codes[i].value,
+               tool_name_of(&job->names, codes[i].latent));
+    }
+}
+
+static int show_row(top_job *job) {
+    const msae_model *model = &job->inputs.model;
+    msae_error error;
+    size_t active = 0;
+    int status = tool_check_row("--row", job->row, &job->inputs.data, job->data_path);
+    if (status != TOOL_OK) return status;
+    float *x = tool_alloc(model->n_inputs, sizeof *x);
+    void *workspace = tool_alloc(msae_workspace_bytes(model, 1), 1);
+    msae_code *codes = tool_alloc(model->n_latents, sizeof *codes);
+    if (x == NULL || workspace == NULL || codes == NULL) {
+        status = tool_fail_memory();
+    } else {
+        msae_data_read(&job->inputs.data, (size_t)job->row, 1, x);
+        if (msae_encode_rows(model, workspace, x, 1, job->k, codes, &active, &error) != MSAE_OK) {
+            status = tool_fail_error(job->data_path, &error);
+        } else if (active == 0) {
+            status = tool_fail("--row", "row %llu of %s has no active latent",
+                               (unsigned long long)job->row, job->data_path);
+        } else {
+            print_concepts(job, codes, active);
+        }
+    }
+    free(x);
+    free(workspace);
+    free(codes);
+    return status;
+}
+
+static int run(top_job *job) {
+    if ((job->latent == NULL) == (job->row == TOOL_NO_ROW)) {
+        return tool_usage("top", "one of --latent and --row is needed");
+    }
+    if (job->labels_path == NULL && job->column != NULL) {
+        return tool_usage("top", "--column needs --labels");
+    }
+    int status = tool_open_inputs(&job->inputs, &job->common, job->model_path, job->data_path);
+    if (status != TOOL_OK) return status;
+    const size_t n = job->inputs.model.n_latents;
+    if (job->k > n) {
+        return tool_fail("--k", "%zu is more than the %zu latents of %s", job->k, n,
+                         job->model_path);
+    }
+    status = tool_load_names(&job->names, job->names_path, n);
+    if (status == TOOL_OK && job->labels_path != NULL) {
+        status = tool_load_labels(&job->labels, job->labels_path, job->column,
+                                  job->inputs.data.rows, job->data_path);
+    }
+    if (status != TOOL_OK) return status;
+    return job->latent != NULL ? show_latent(job) : show_row(job);
+}
+
+int tool_top(int argc, char **argv) {
+    top_job job;
+    memset(&job, 0, sizeof job);
+    job.row = TOOL_NO_ROW;
+    job.top = 10;
+    const tool_option options[] = {
+        {"--latent", "J|NAME", TOOL_TEXT, &job.latent, "the latent whose strongest rows to list"},
+        {"--row", "R", TOOL_NUMBER, &job.row, ".. or the row whose strongest concepts to list"},
+        {"--top", "N", TOOL_COUNT, &job.top, "how many (default: 10)"},
+        {"--labels", "FILE", TOOL_TEXT, &job.labels_path,
+         "what the rows are, a .tsv with a header or a list, one a line"},
+        {"--column", "NAME", TOOL_TEXT, &job.column, ".. the column of the .tsv"},
+        {"--names", "NAMES.tsv", TOOL_TEXT, &job.names_path,
+         "the latents' names, as msae name writes them"},
+        {"--k", "K", TOOL_COUNT, &job.k,
+         "latents of a row that count as active, the strongest (default: as the recipe does)"},
+        TOOL_OPTION_TENSOR(job.common),
+        TOOL_OPTION_THREADS(job.common),
+        TOOL_OPTION_SIMD(job.common),
+        TOOL_OPTION_JSON(job.common),
+    };
+    const tool_syntax syntax = {
+        "top",
+        {{"MODEL", &job.model_path}, {"DATA", &job.data_path}},
+        "Lists the rows of DATA that activate a latent most, or the latents that are strongest\n"
+        "on a row. A latent is given by number or, with --names, by name; of several with one\n"
+        "name it is a valid one before others, then that of the best score.",
+        options,
+        sizeof options / sizeof options[0],
+        NULL,
+        NULL,
+    };
+    int status = tool_parse(&syntax, argc, argv);
+    if (status != TOOL_GO) return status;
+    status = run(&job);
+    tool_free_labels(&job.labels);
+    tool_free_names(&job.names);
+    tool_close_inputs(&job.inputs);
+    return status;
+}
