@@ -1190,6 +1190,39 @@ MSAE_API msae_status msae_ablate(const msae_probe *probe, const msae_model *mode
                                  const msae_data *data, size_t k, size_t class_index,
                                  const uint32_t *latents, size_t n_latents, msae_ablation *results,
                                  msae_error *error);
+
+/* ---------------------------------------------------------------------------------------------
+   Interpretation: alignment of two models
+   ------------------------------------------------------------------------------------------ */
+
+/* Zero means default. */
+typedef struct msae_align_desc {
+    msae_simd simd;
+    msae_allocator allocator;
+    msae_parallel parallel;
+} msae_align_desc;
+
+#define MSAE_NO_MATCH SIZE_MAX
+
+typedef struct msae_alignment {
+    size_t matched; /* pairs: the rows of the smaller side */
+    double mean;    /* of the pairs' cosines */
+    double above_50, above_70,
+        above_90; /* share of the pairs whose cosine is above 0.5, 0.7, 0.9 */
+} msae_alignment;
+
+/* The one-to-one matching of the rows of a [rows_a, d] and b [rows_b, d] (decoders or encoders of
+   two models: their concepts) whose cosines have the largest sum. columns [rows_a] receives the row
+   of b for each of a, or MSAE_NO_MATCH where a has more rows; cosines [rows_a] (may be NULL) the
+   pairs' cosines, 0 without a pair. A row of zeros has the cosine 0 with all. The matching is
+   exactly optimal for cosines computed in float32 and rounded to 2^-30 (shortest augmenting paths:
+   Jonker and Volgenant 1987); of several that are, it is always the same one on one instruction
+   path. A row with NaN or Inf is refused by its number. Takes 4 rows_a rows_b bytes, and for the
+   rows of both sides together 4 d and, for those of the smaller, 800 bytes each, from the allocator
+   and gives them back. desc may be NULL. Thread-safe. */
+MSAE_API msae_status msae_align(const float *a, size_t rows_a, const float *b, size_t rows_b,
+                                size_t d, const msae_align_desc *desc, size_t *columns,
+                                float *cosines, msae_alignment *out, msae_error *error);
 #endif /* MSAE_NO_ANALYSIS */
 
 /* ---------------------------------------------------------------------------------------------
@@ -9474,6 +9507,426 @@ MSAE_API msae_status msae_ablate(const msae_probe *probe, const msae_model *mode
     effects.latents = latents;
     effects.n_latents = n_latents;
     return msae__run_effects(&effects, model, data, k, msae__add_ablation, results, error);
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Interpretation: alignment of two models
+
+   An assignment problem: rows i of the smaller side, columns j of the larger, costs c_ij = -cosine
+   as whole numbers of 2^-30, so that all sums are exact and the order of a minimum is never in
+   doubt. v_j <= 0 are the columns' prices; c_ij - v_j is what column j costs row i. Prices only
+   fall, and what a row pays for others only rises: so each row keeps a list of the columns that
+   were cheapest for it at some time and the `bound` that all others have cost since, and hardly
+   ever looks at its whole row of the matrix. Columns without a row keep the price 0, which makes
+   the matching optimal where there are more columns than rows too.
+   ------------------------------------------------------------------------------------------ */
+
+#define MSAE__ALIGN_LIST 64
+#define MSAE__ALIGN_STEPS 64 /* steps of bidding for each row, before paths are searched */
+#define MSAE__FAR INT64_MAX
+#define MSAE__FREE UINT32_MAX
+
+/* What a column costs a row: an entry of the row's list. */
+typedef struct msae__offer {
+    int64_t price; /* only while the list is made */
+    int32_t cost;
+    uint32_t column;
+} msae__offer;
+
+typedef struct msae__aligner {
+    const msae_kernels *kernels;
+    const msae_parallel *parallel;
+    size_t rows, cols, d, list; /* rows <= cols; entries of a list */
+    float *a, *b;               /* [rows][d], [cols][d] unit rows */
+    int32_t *cost;              /* [rows][cols] */
+    msae__offer *offers;        /* [rows][list] */
+    int64_t *bound;             /* [rows]: c_ij - v_j of all columns outside the list, or more */
+    int64_t *v;                 /* [cols] */
+    uint32_t *col_of, *row_of;  /* [rows], [cols]: the matching, or MSAE__FREE */
+    uint32_t *queue;            /* [rows]: without a column */
+
+    /* A search for a path. Its items are the columns and, from `cols` on, the rows: when a row's
+       turn comes, columns outside its list may be the next. */
+    int64_t *key;    /* [cols + rows]: distance, MSAE__FAR when not reached */
+    uint32_t *heap;  /* [cols + rows]: items, the nearest first */
+    uint32_t *place; /* [cols + rows]: in the heap */
+    size_t items;
+    int64_t *offset; /* [rows]: a row's distances are c_ij - v_j - offset */
+    uint32_t *from;  /* [cols]: the row that reached it */
+    uint32_t *done;  /* [cols]: columns in the order they were reached */
+    int64_t nearest; /* distance of the nearest column that is free .. */
+    uint32_t target; /* .. and which it is */
+
+    float *packed, *panels, *block; /* of the products */
+    size_t first;
+} msae__aligner;
+
+static void msae__align_layout(msae__aligner *m, msae__arena *arena) {
+    const size_t rows = m->rows, cols = m->cols, d = m->d;
+    const size_t workers = msae__workers(m->parallel);
+    size_t values;
+    /* more than any product below */
+    if (!msae__mul(msae__max(cols, 2 * MSAE__SIMILARITY_ROWS),
+                   msae__max(d, msae__max(rows, 2 * MSAE__SIMILARITY_ROWS)), &values) ||
+        cols >= MSAE__FREE - rows) {
+        arena->ok = 0;
+        return;
+    }
+    m->a = MSAE__TAKE(arena, float, rows *d);
+    m->b = MSAE__TAKE(arena, float, cols *d);
+    m->cost = MSAE__TAKE(arena, int32_t, rows * cols);
+    m->offers = MSAE__TAKE(arena, msae__offer, rows * m->list);
+    m->bound = MSAE__TAKE(arena, int64_t, rows);
+    m->v = MSAE__TAKE(arena, int64_t, cols);
+    m->col_of = MSAE__TAKE(arena, uint32_t, rows);
+    m->row_of = MSAE__TAKE(arena, uint32_t, cols);
+    m->queue = MSAE__TAKE(arena, uint32_t, rows);
+    m->key = MSAE__TAKE(arena, int64_t, cols + rows);
+    m->heap = MSAE__TAKE(arena, uint32_t, cols + rows);
+    m->place = MSAE__TAKE(arena, uint32_t, cols + rows);
+    m->offset = MSAE__TAKE(arena, int64_t, rows);
+    m->from = MSAE__TAKE(arena, uint32_t, cols);
+    m->done = MSAE__TAKE(arena, uint32_t, cols);
+    m->packed = MSAE__TAKE(arena, float, msae__packed_floats(m->kernels, MSAE__SIMILARITY_ROWS, d));
+    m->panels = MSAE__TAKE(arena, float, workers *msae__panel_floats(m->kernels, d));
+    m->block = MSAE__TAKE(arena, float, MSAE__SIMILARITY_ROWS *cols);
+}
+
+/* 1 when a comes behind b: the higher price, of equal ones the higher column. */
+static int msae__offer_behind(const msae__offer *a, const msae__offer *b) {
+    return a->price > b->price || (a->price == b->price && a->column > b->column);
+}
+
+/* Puts an offer into a heap of `count` places whose first is the last of all, from place `at`
+   down. */
+static void msae__sift_offer(msae__offer *heap, size_t count, size_t at, msae__offer offer) {
+    for (size_t child; (child = 2 * at + 1) < count; at = child) {
+        if (child + 1 < count && msae__offer_behind(&heap[child + 1], &heap[child])) child++;
+        if (!msae__offer_behind(&heap[child], &offer)) break;
+        heap[at] = heap[child];
+    }
+    heap[at] = offer;
+}
+
+/* Makes a row's list anew: the columns that cost it least at the prices of now. */
+static void msae__list_offers(msae__aligner *m, size_t row) {
+    const int32_t *cost = m->cost + row * m->cols;
+    const int64_t *v = m->v;
+    msae__offer *offers = m->offers + row * m->list, offer;
+    for (size_t j = 0; j < m->list; j++) {
+        offers[j].price = cost[j] - v[j];
+        offers[j].cost = cost[j];
+        offers[j].column = (uint32_t)j;
+    }
+    for (size_t at = m->list / 2; at-- > 0;) {
+        offer = offers[at];
+        msae__sift_offer(offers, m->list, at, offer);
+    }
+    for (size_t j = m->list; j < m->cols; j++) {
+        offer.price = cost[j] - v[j];
+        if (offer.price >= offers[0].price) continue;
+        offer.cost = cost[j];
+        offer.column = (uint32_t)j;
+        msae__sift_offer(offers, m->list, 0, offer);
+    }
+    m->bound[row] = m->list < m->cols ? offers[0].price : MSAE__FAR;
+}
+
+/* Products to costs, and the row's first list: all prices are 0. */
+static void msae__cost_task(void *context, size_t task, size_t worker) {
+    msae__aligner *m = (msae__aligner *)context;
+    const float *cosine = m->block + task * m->cols;
+    int32_t *cost = m->cost + (m->first + task) * m->cols;
+    (void)worker;
+    for (size_t j = 0; j < m->cols; j++) cost[j] = (int32_t)(cosine[j] * -1073741824.0f);
+    msae__list_offers(m, m->first + task);
+}
+
+static void msae__fill_costs(msae__aligner *m) {
+    msae__matmul p;
+    memset(&p, 0, sizeof p);
+    p.kernels = m->kernels;
+    p.a_stride = p.b_stride = p.depth = m->d;
+    p.b = m->b;
+    p.cols = p.ldc = m->cols;
+    p.c_block = MSAE__LATENT_BLOCK;
+    p.c = m->block;
+    p.packed = m->packed;
+    p.panels = m->panels;
+    for (m->first = 0; m->first < m->rows; m->first += MSAE__SIMILARITY_ROWS) {
+        p.a = m->a + m->first * m->d;
+        p.rows = msae__min(MSAE__SIMILARITY_ROWS, m->rows - m->first);
+        msae__run_matmul(&p, m->parallel);
+        msae__parallel_for(m->parallel, p.rows, msae__cost_task, m);
+    }
+}
+
+/* The two cheapest columns of a row's list. */
+static void msae__two_cheapest(const msae__aligner *m, size_t row, uint32_t column[2],
+                               int64_t price[2]) {
+    const msae__offer *offers = m->offers + row * m->list;
+    column[0] = column[1] = MSAE__FREE;
+    price[0] = price[1] = MSAE__FAR;
+    for (size_t i = 0; i < m->list; i++) {
+        const int64_t at = offers[i].cost - m->v[offers[i].column];
+        const int second = at >= price[0];
+        if (at >= price[1]) continue;
+        if (!second) {
+            price[1] = price[0];
+            column[1] = column[0];
+        }
+        price[second] = at;
+        column[second] = offers[i].column;
+    }
+}
+
+/* Augmenting row reduction: each row without a column takes the cheapest, from whoever has it, and
+   lowers that column's price by what it would lose with the second. Returns how many rows are left
+   over, in m->queue. */
+static size_t msae__bid(msae__aligner *m) {
+    size_t waiting = m->rows, left = 0;
+    uint64_t steps = (uint64_t)m->rows * MSAE__ALIGN_STEPS;
+    for (size_t i = 0; i < m->rows; i++) m->queue[m->rows - 1 - i] = (uint32_t)i;
+    while (waiting > 0) {
+        const uint32_t row = m->queue[waiting - 1];
+        uint32_t column[2], other;
+        int64_t price[2];
+        if (steps-- == 0) break;
+        waiting--;
+        msae__two_cheapest(m, row, column, price);
+        if (price[1] > m->bound[row]) {
+            msae__list_offers(m, row);
+            msae__two_cheapest(m, row, column, price);
+        }
+        other = m->row_of[column[0]];
+        if (column[1] != MSAE__FREE && price[0] < price[1]) {
+            m->v[column[0]] -= price[1] - price[0];
+        } else if (other != MSAE__FREE && column[1] != MSAE__FREE) {
+            if (m->row_of[column[1]] != MSAE__FREE) { /* nothing to win: a path will tell */
+                m->queue[m->rows - 1 - left++] = row;
+                continue;
+            }
+            column[0] = column[1];
+            other = MSAE__FREE;
+        }
+        m->row_of[column[0]] = row;
+        m->col_of[row] = column[0];
+        if (other == MSAE__FREE) continue;
+        m->col_of[other] = MSAE__FREE;
+        m->queue[waiting++] = other;
+    }
+    /* those that waited in vain, then those that were put aside */
+    memmove(m->queue + waiting, m->queue + m->rows - left, left * sizeof *m->queue);
+    return waiting + left;
+}
+
+/* Moves an item to where its key belongs, from place `at` up or down. */
+static void msae__sift_item(msae__aligner *m, size_t at) {
+    const uint32_t item = m->heap[at];
+    const int64_t key = m->key[item];
+    for (size_t parent; at > 0 && key < m->key[m->heap[parent = (at - 1) / 2]]; at = parent) {
+        m->heap[at] = m->heap[parent];
+        m->place[m->heap[at]] = (uint32_t)at;
+    }
+    for (size_t child; (child = 2 * at + 1) < m->items; at = child) {
+        if (child + 1 < m->items && m->key[m->heap[child + 1]] < m->key[m->heap[child]]) child++;
+        if (key <= m->key[m->heap[child]]) break;
+        m->heap[at] = m->heap[child];
+        m->place[m->heap[at]] = (uint32_t)at;
+    }
+    m->heap[at] = item;
+    m->place[item] = (uint32_t)at;
+}
+
+/* An item is `key` away, or nearer. */
+static void msae__reach(msae__aligner *m, uint32_t item, int64_t key) {
+    if (key >= m->nearest) return; /* no path that counts leads there */
+    if (m->key[item] == MSAE__FAR) {
+        m->heap[m->items] = item;
+        m->place[item] = (uint32_t)m->items++;
+    }
+    m->key[item] = key;
+    msae__sift_item(m, m->place[item]);
+}
+
+static uint32_t msae__take_nearest(msae__aligner *m) {
+    const uint32_t item = m->heap[0];
+    if (--m->items > 0) {
+        m->heap[0] = m->heap[m->items];
+        msae__sift_item(m, 0);
+    }
+    return item;
+}
+
+/* What a row that was reached reaches by one of its columns. */
+static void msae__relax(msae__aligner *m, uint32_t row, uint32_t column, int32_t cost) {
+    const int64_t key = cost - m->v[column] - m->offset[row];
+    if (key >= m->nearest || key >= m->key[column]) return;
+    m->from[column] = row;
+    if (m->row_of[column] != MSAE__FREE) {
+        msae__reach(m, column, key);
+    } else {
+        m->nearest = key;
+        m->target = column;
+    }
+}
+
+/* .. by those of its list; all others come when the row's turn does. */
+static void msae__relax_list(msae__aligner *m, uint32_t row) {
+    const msae__offer *offers = m->offers + row * m->list;
+    for (size_t i = 0; i < m->list; i++) {
+        msae__relax(m, row, offers[i].column, offers[i].cost);
+    }
+    if (m->bound[row] == MSAE__FAR) return;
+    msae__reach(m, (uint32_t)m->cols + row, m->bound[row] - m->offset[row]);
+}
+
+/* .. by all. */
+static void msae__relax_row(msae__aligner *m, uint32_t row) {
+    const int32_t *cost = m->cost + row * m->cols;
+    for (size_t j = 0; j < m->cols; j++) {
+        if (cost[j] - m->v[j] < m->nearest + m->offset[row]) {
+            msae__relax(m, row, (uint32_t)j, cost[j]);
+        }
+    }
+}
+
+/* Gives `row` a column along the shortest path to a free one (Dijkstra), and lowers the prices of
+   the columns on the way so that every row still has its cheapest. */
+static void msae__augment(msae__aligner *m, uint32_t row) {
+    const uint32_t cols = (uint32_t)m->cols;
+    size_t done = 0;
+    uint32_t column, reached;
+    for (size_t i = 0; i < m->cols + m->rows; i++) m->key[i] = MSAE__FAR;
+    m->items = 0;
+    m->nearest = MSAE__FAR / 2;
+    m->offset[row] = 0;
+    msae__relax_list(m, row);
+    while (m->items > 0 && m->key[m->heap[0]] < m->nearest) {
+        const uint32_t item = msae__take_nearest(m);
+        if (item < cols) {
+            m->done[done++] = item;
+            reached = m->row_of[item];
+            m->offset[reached] = m->cost[reached * m->cols + item] - m->v[item] - m->key[item];
+            msae__relax_list(m, reached);
+        } else {
+            const int64_t bound = m->bound[item - cols];
+            m->key[item] = MSAE__FAR;
+            msae__list_offers(m, item - cols);
+            if (m->bound[item - cols] > bound) {
+                msae__relax_list(m, item - cols);
+            } else {
+                msae__relax_row(m, item - cols);
+            }
+        }
+    }
+    for (size_t i = 0; i < done; i++) m->v[m->done[i]] += m->key[m->done[i]] - m->nearest;
+    for (column = m->target; column != MSAE__FREE;) {
+        uint32_t next;
+        reached = m->from[column];
+        next = m->col_of[reached];
+        m->row_of[column] = reached;
+        m->col_of[reached] = column;
+        column = next;
+    }
+}
+
+static double msae__row_cosine(const float *a, const float *b, size_t d) {
+    double aa = 0, bb = 0, ab = 0;
+    for (size_t i = 0; i < d; i++) {
+        aa += (double)a[i] * a[i];
+        bb += (double)b[i] * b[i];
+        ab += (double)a[i] * b[i];
+    }
+    return aa > 0 && bb > 0 ? ab / (sqrt(aa) * sqrt(bb)) : 0;
+}
+
+static msae_status msae__check_aligned(const float *x, size_t rows, size_t d, const char *after,
+                                       msae_error *error) {
+    for (size_t r = 0; r < rows; r++) {
+        if (msae__row_is_finite(x + r * d, d)) continue;
+        return msae__fail_at(error, MSAE_ERROR_NOT_FINITE, r, "row", r, after);
+    }
+    return MSAE_OK;
+}
+
+static void msae__run_align(msae__aligner *m, const float *rows, const float *cols) {
+    size_t left;
+    memcpy(m->a, rows, m->rows * m->d * sizeof *m->a);
+    memcpy(m->b, cols, m->cols * m->d * sizeof *m->b);
+    msae__normalize_rows(m->a, m->rows, m->d);
+    msae__normalize_rows(m->b, m->cols, m->d);
+    for (size_t j = 0; j < m->cols; j++) {
+        m->v[j] = 0;
+        m->row_of[j] = MSAE__FREE;
+    }
+    for (size_t i = 0; i < m->rows; i++) m->col_of[i] = MSAE__FREE;
+    msae__fill_costs(m);
+    left = msae__bid(m);
+    for (size_t i = 0; i < left; i++) msae__augment(m, m->queue[i]);
+}
+
+MSAE_API msae_status msae_align(const float *a, size_t rows_a, const float *b, size_t rows_b,
+                                size_t d, const msae_align_desc *desc, size_t *columns,
+                                float *cosines, msae_alignment *out, msae_error *error) {
+    const int swapped = rows_a > rows_b;
+    msae_align_desc plain;
+    msae__aligner m;
+    msae__arena arena = msae__arena_over(NULL);
+    msae_status status;
+    size_t bytes;
+    void *block;
+    memset(&plain, 0, sizeof plain);
+    if (!desc) desc = &plain;
+    if (rows_a == 0 || rows_b == 0 || d == 0) {
+        return msae__fail(error, MSAE_ERROR_SHAPE, "a side of the alignment is empty");
+    }
+    memset(&m, 0, sizeof m);
+    m.kernels = msae__kernels_for(desc->simd);
+    if (!m.kernels) {
+        return msae__fail(error, MSAE_ERROR_UNSUPPORTED,
+                          "this instruction path is not available here");
+    }
+    status = msae__check_aligned(a, rows_a, d, " of the first side has a NaN or Inf", error);
+    if (status != MSAE_OK) return status;
+    status = msae__check_aligned(b, rows_b, d, " of the second side has a NaN or Inf", error);
+    if (status != MSAE_OK) return status;
+    m.parallel = &desc->parallel;
+    m.rows = swapped ? rows_b : rows_a;
+    m.cols = swapped ? rows_a : rows_b;
+    m.d = d;
+    m.list = msae__min(MSAE__ALIGN_LIST, m.cols);
+    msae__align_layout(&m, &arena);
+    if (!msae__arena_bytes(&arena, &bytes)) return msae__fail_memory(error);
+    block = msae__alloc(&desc->allocator, bytes);
+    if (!block) return msae__fail_memory(error);
+    arena = msae__arena_over(block);
+    msae__align_layout(&m, &arena);
+    msae__run_align(&m, swapped ? b : a, swapped ? a : b);
+
+    memset(out, 0, sizeof *out);
+    for (size_t i = 0; i < rows_a; i++) {
+        const uint32_t column = swapped ? m.row_of[i] : m.col_of[i];
+        float cosine = 0;
+        columns[i] = MSAE_NO_MATCH;
+        if (column != MSAE__FREE) {
+            const double exact = msae__row_cosine(a + i * d, b + column * d, d);
+            columns[i] = column;
+            cosine = (float)exact;
+            out->matched++;
+            out->mean += exact;
+            out->above_50 += cosine > 0.5f;
+            out->above_70 += cosine > 0.7f;
+            out->above_90 += cosine > 0.9f;
+        }
+        if (cosines) cosines[i] = cosine;
+    }
+    out->mean /= (double)out->matched;
+    out->above_50 /= (double)out->matched;
+    out->above_70 /= (double)out->matched;
+    out->above_90 /= (double)out->matched;
+    msae__free(&desc->allocator, block, bytes);
+    return MSAE_OK;
 }
 #endif /* MSAE_NO_ANALYSIS */
 

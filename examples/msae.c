@@ -19,6 +19,7 @@ static const struct {
     {"top", "shows a latent's strongest rows, or a row's strongest concepts", tool_top},
     {"search", "finds rows by their concepts and by their embeddings", tool_search},
     {"steer", "edits concepts of embeddings", tool_steer},
+    {"align", "matches the latents of two models", tool_align},
     {"probe", "tells classes apart, and what reconstructions keep of them", tool_probe},
     {"bias", "finds the latents that go with an attribute", tool_bias},
 };

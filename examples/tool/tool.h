@@ -358,6 +358,7 @@ int tool_name(int argc, char **argv);
 int tool_top(int argc, char **argv);
 int tool_search(int argc, char **argv);
 int tool_steer(int argc, char **argv);
+int tool_align(int argc, char **argv);
 int tool_probe(int argc, char **argv);
 int tool_bias(int argc, char **argv);
 
