@@ -373,6 +373,119 @@ static void rows_beyond_the_last_batch(void) {
     free(x);
 }
 
+/* The sum of cosines of the best matching of rows from `i` on with the columns not taken. */
+static double best_matching(const double *cosine, size_t rows, size_t cols, size_t i,
+                            unsigned taken) {
+    double best = -1e9;
+    if (i == rows) return 0;
+    for (size_t j = 0; j < cols; j++) {
+        if (taken >> j & 1) continue;
+        const double sum =
+            cosine[i * cols + j] + best_matching(cosine, rows, cols, i + 1, taken | 1u << j);
+        if (sum > best) best = sum;
+    }
+    return best;
+}
+
+static double row_cosine(const float *a, const float *b, size_t d) {
+    double ab = 0, aa = 0, bb = 0;
+    for (size_t i = 0; i < d; i++) {
+        ab += (double)a[i] * (double)b[i];
+        aa += (double)a[i] * (double)a[i];
+        bb += (double)b[i] * (double)b[i];
+    }
+    return aa > 0 && bb > 0 ? ab / sqrt(aa * bb) : 0;
+}
+
+/* Every pair of sizes up to seven, against all permutations; with equal rows and rows of zeros. */
+static void matchings_are_the_best(void) {
+    enum { MOST = 7, DEEP = 3 };
+    uint64_t seed = 5;
+    for (size_t round = 0; round < 4 * MOST * MOST; round++) {
+        const size_t rows = 1 + round % MOST, cols = 1 + round / MOST % MOST;
+        const size_t least = rows < cols ? rows : cols;
+        float a[MOST * DEEP], b[MOST * DEEP], cosines[MOST];
+        double cosine[MOST * MOST], flipped[MOST * MOST], sum = 0, want;
+        size_t columns[MOST], matched = 0, above = 0;
+        unsigned taken = 0;
+        msae_alignment out;
+        test_fill(&seed, a, rows * DEEP, 1);
+        test_fill(&seed, b, cols * DEEP, 1);
+        if (round % 3 == 1) memcpy(b, a, least * DEEP * sizeof *a);
+        if (round % 3 == 2) memset(a, 0, DEEP * sizeof *a);
+        if (round % 2 == 1 && cols > 1) memcpy(b + DEEP, b, DEEP * sizeof *b);
+        CHECK_STATUS(MSAE_OK,
+                     msae_align(a, rows, b, cols, DEEP, NULL, columns, cosines, &out, NULL));
+        for (size_t i = 0; i < rows; i++) {
+            for (size_t j = 0; j < cols; j++) {
+                cosine[i * cols + j] = row_cosine(a + i * DEEP, b + j * DEEP, DEEP);
+                flipped[j * rows + i] = cosine[i * cols + j];
+            }
+            if (columns[i] == MSAE_NO_MATCH) continue;
+            CHECK(columns[i] < cols && !(taken >> columns[i] & 1));
+            taken |= 1u << columns[i];
+            matched++;
+            CHECK(fabs((double)cosines[i] - cosine[i * cols + columns[i]]) < 1e-6);
+            sum += cosine[i * cols + columns[i]];
+            above += cosines[i] > 0.7f;
+        }
+        want = rows <= cols ? best_matching(cosine, rows, cols, 0, 0)
+                            : best_matching(flipped, cols, rows, 0, 0);
+        test_note("%zu rows, %zu columns", rows, cols);
+        CHECK(matched == least && out.matched == least);
+        CHECK(fabs(sum - want) < 1e-6);
+        CHECK(fabs(out.mean - sum / (double)least) < 1e-6);
+        CHECK(fabs(out.above_70 - (double)above / (double)least) < 1e-9);
+    }
+}
+
+/* A permutation with noise is found again, on every path and with threads. */
+static void a_hidden_permutation(void) {
+    enum { MANY = 300, DEEP = 24 };
+    float *a = test_random_floats(3, MANY * DEEP, 1), *b = test_random_floats(4, MANY * DEEP, 0.3f);
+    size_t *columns = test_alloc(MANY * sizeof *columns);
+    msae_pool *pool;
+    msae_error error;
+    for (size_t i = 0; i < MANY; i++) {
+        const size_t to = (i * 77 + 5) % MANY;
+        for (size_t c = 0; c < DEEP; c++) b[to * DEEP + c] += a[i * DEEP + c];
+    }
+    if (!CHECK_STATUS(MSAE_OK, msae_pool_create(&pool, 3, NULL))) return;
+    FOR_EACH_PATH(simd) {
+        msae_align_desc desc;
+        msae_alignment out;
+        memset(&desc, 0, sizeof desc);
+        desc.simd = simd;
+        desc.parallel = msae_pool_parallel(pool);
+        CHECK_STATUS(MSAE_OK, msae_align(a, MANY, b, MANY, DEEP, &desc, columns, NULL, &out, NULL));
+        for (size_t i = 0; i < MANY; i++) CHECK(columns[i] == (i * 77 + 5) % MANY);
+        CHECK(out.mean > 0.9);
+    }
+    b[17 * DEEP + 3] = NAN;
+    msae_alignment out;
+    CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
+                 msae_align(a, MANY, b, MANY, DEEP, NULL, columns, NULL, &out, &error));
+    CHECK(error.position == 17);
+    b[17 * DEEP + 3] = 0;
+    for (size_t fail_at = 1;; fail_at++) {
+        msae_align_desc desc;
+        test_heap heap;
+        memset(&desc, 0, sizeof desc);
+        memset(&heap, 0, sizeof heap);
+        heap.fail_at = fail_at;
+        desc.allocator = test_heap_allocator(&heap);
+        const msae_status status =
+            msae_align(a, MANY, b, MANY, DEEP, &desc, columns, NULL, &out, NULL);
+        CHECK(heap.bytes == 0);
+        if (status == MSAE_OK) break;
+        CHECK(status == MSAE_ERROR_MEMORY && fail_at < 5);
+    }
+    msae_pool_free(pool);
+    free(a);
+    free(b);
+    free(columns);
+}
+
 int main(void) {
     RUN(sweep_is_its_parts);
     RUN(sweep_of_chosen_ks_without_cknna);
@@ -383,5 +496,7 @@ int main(void) {
     RUN(metrics_without_a_value);
     RUN(neighbours_by_the_definition);
     RUN(rows_beyond_the_last_batch);
+    RUN(matchings_are_the_best);
+    RUN(a_hidden_permutation);
     return test_finish();
 }

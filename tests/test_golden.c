@@ -311,6 +311,25 @@ static int shape_of(const golden *g, const char *name, size_t *rows, size_t *col
     return 1;
 }
 
+/* The matching of two decoders, column by column. */
+static void compare_alignment(const golden *g, const float *decoder, size_t n, size_t d) {
+    float *other = tensor_of(g, "decoder2", n * d), *want = tensor_of(g, "alignment_columns", n);
+    size_t *columns = test_alloc(n * sizeof *columns);
+    msae_alignment alignment;
+    msae_align_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.simd = g->simd;
+    if (CHECK(other && want) &&
+        CHECK_STATUS(MSAE_OK,
+                     msae_align(decoder, n, other, n, d, &desc, columns, NULL, &alignment, NULL))) {
+        for (size_t j = 0; j < n; j++) CHECK((float)columns[j] == want[j]);
+        compare_number(g, METRIC, "alignment", alignment.mean);
+    }
+    free(other);
+    free(want);
+    free(columns);
+}
+
 static void run_metrics(const golden *g) {
     size_t rows, d, n;
     if (!CHECK(shape_of(g, "x", &rows, &d) && shape_of(g, "latents", &rows, &n))) return;
@@ -342,6 +361,7 @@ static void run_metrics(const golden *g) {
         for (size_t i = 0; i < COUNT(values); i++) {
             compare_number(g, METRIC, values[i].name, values[i].value);
         }
+        compare_alignment(g, decoder, n, d);
         float *median = test_floats(d);
         msae_data data = msae_data_view(x, rows, d);
         CHECK_STATUS(MSAE_OK, msae_data_geometric_median(&data, NULL, 1, 0, NULL, median, NULL));

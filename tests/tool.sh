@@ -225,6 +225,17 @@ refuse 1 'is read and would be replaced' name "$model" --vocab "$other" --words 
 accept name "$model" --vocab "$other" --words "$folder/column.tsv" -o "$folder/names2.tsv"
 expect "words of a column are the same" cmp -s "$folder/names.tsv" "$folder/names2.tsv"
 
+# Two models' latents one to one.
+accept align "$model" "$model" --json -o "$folder/pairs.tsv"
+expect "align: JSON" is_json
+expect "align: a model is like itself" lines 1 '"matched":32,"mean":1,"above_50":1,'
+expect "align: pairs" test "$(wc -l <"$folder/pairs.tsv")" -eq 33
+accept align "$model" "$model" "$model" --encoder
+expect "align: all pairs and their mean" lines 1 '^3 models, 3 pairs: mean cosine 1.0000'
+refuse 2 'B is missing' align "$model"
+refuse 2 'pairs of two models' align "$model" "$model" "$model" -o "$out/pairs.tsv"
+refuse 1 'is read and would be replaced' align "$model" "$model" -o "$model"
+
 # An evaluation set with its own mean and scale.
 accept eval "$model" "$other" --own-statistics --json
 expect "eval of another modality: JSON" is_json
