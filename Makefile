@@ -121,7 +121,7 @@ bench-peers: $(BENCHES) ## the same training in plain PyTorch, in turns with our
 $(BUILD)/msae: examples/msae.c $(TOOL_PARTS) examples/tool/tool.h msae.h
 	$(C99) -o $@ examples/msae.c $(TOOL_PARTS) $(LDFLAGS) $(LIBS)
 
-$(BUILD)/tool/%.o: examples/tool/%.c examples/tool/tool.h msae.h
+$(BUILD)/tool/%.o: examples/tool/%.c $(wildcard examples/tool/*.h) msae.h
 	@mkdir -p $(@D)
 	$(C99) -c -o $@ $<
 

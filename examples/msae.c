@@ -22,6 +22,7 @@ static const struct {
     {"align", "matches the latents of two models", tool_align},
     {"probe", "tells classes apart, and what reconstructions keep of them", tool_probe},
     {"bias", "finds the latents that go with an attribute", tool_bias},
+    {"report", "writes a page about a model", tool_report},
 };
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
 

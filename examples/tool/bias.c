@@ -15,38 +15,32 @@ enum {
 
 typedef struct bias_job {
     tool_common common;
-    const char *model_path, *data_path, *labels_path, *column, *positive, *names_path, *output;
-    const char *sweep; /* the latent to sweep, by number or name */
-    size_t top, k, steps;
+    const char *model_path, *names_path, *output;
+    const char *swept; /* the latent to sweep, by number or name */
+    size_t top, steps;
     tool_inputs inputs;
-    tool_labels labels;
     tool_names names;
-    uint32_t positive_class;
-    const char *value[2]; /* what the groups are called */
-    uint8_t *attribute;   /* [rows]: 0, 1, 2 for rows without a label */
-    size_t rows_of[2];
-    msae_correlation *all; /* [n], strongest first */
-    msae_probe probe;
+    tool_study study;
 } bias_job;
 
 /* ---------------------------------------------------------------------------------------------
    The attribute
    ------------------------------------------------------------------------------------------ */
 
-static int choose_positive(bias_job *job) {
-    const tool_labels *labels = &job->labels;
+static int choose_positive(tool_study *study) {
+    const tool_labels *labels = &study->labels;
     char list[256] = "";
     if (labels->n_classes == 1) {
-        return tool_fail(job->labels_path, "the attribute is constant: every label is '%s'",
+        return tool_fail(study->labels_path, "the attribute is constant: every label is '%s'",
                          labels->classes[0]);
     }
-    if (job->positive == NULL && labels->n_classes == 2) {
-        job->positive_class = 1;
+    if (study->positive == NULL && labels->n_classes == 2) {
+        study->positive_class = 1;
         return TOOL_OK;
     }
-    for (size_t c = 0; job->positive != NULL && c < labels->n_classes; c++) {
-        if (strcmp(labels->classes[c], job->positive) != 0) continue;
-        job->positive_class = (uint32_t)c;
+    for (size_t c = 0; study->positive != NULL && c < labels->n_classes; c++) {
+        if (strcmp(labels->classes[c], study->positive) != 0) continue;
+        study->positive_class = (uint32_t)c;
         return TOOL_OK;
     }
     for (size_t c = 0, at = 0; c < labels->n_classes && c < LISTED_VALUES && at < sizeof list;
@@ -58,39 +52,41 @@ static int choose_positive(bias_job *job) {
         list[sizeof list - 5] = '\0';
         strcat(list, " ..");
     }
-    if (job->positive != NULL) {
-        return tool_fail("--positive", "no label is '%s', but %s", job->positive, list);
+    if (study->positive != NULL) {
+        return tool_fail("--positive", "no label is '%s', but %s", study->positive, list);
     }
-    return tool_fail(job->labels_path,
+    return tool_fail(study->labels_path,
                      "has %zu values (%s); --positive says which of them to set "
                      "against the rest",
                      labels->n_classes, list);
 }
 
-static int split_groups(bias_job *job) {
-    const tool_labels *labels = &job->labels;
-    job->attribute = tool_alloc(labels->rows, sizeof *job->attribute);
-    if (job->attribute == NULL) return tool_fail_memory();
+static int split_groups(tool_study *study) {
+    const tool_labels *labels = &study->labels;
+    study->attribute = tool_alloc(labels->rows, sizeof *study->attribute);
+    if (study->attribute == NULL) return tool_fail_memory();
     for (size_t r = 0; r < labels->rows; r++) {
-        job->attribute[r] = 2;
+        study->attribute[r] = 2;
         if (labels->of_row[r] == TOOL_NO_LABEL) continue;
-        job->attribute[r] = labels->of_row[r] == job->positive_class;
-        job->rows_of[job->attribute[r]]++;
+        study->attribute[r] = labels->of_row[r] == study->positive_class;
+        study->rows_of[study->attribute[r]]++;
     }
-    job->value[1] = labels->classes[job->positive_class];
-    job->value[0] = labels->n_classes == 2 ? labels->classes[1 - job->positive_class] : "others";
+    study->value[1] = labels->classes[study->positive_class];
+    study->value[0] =
+        labels->n_classes == 2 ? labels->classes[1 - study->positive_class] : "others";
     for (int g = 0; g < 2; g++) {
-        if (job->rows_of[g] > 1) continue;
-        return tool_fail(job->labels_path, "only one row is '%s' (row %zu): too few to compare",
-                         job->value[g],
-                         labels->first[g == 1 || labels->n_classes != 2 ? job->positive_class
-                                                                        : 1 - job->positive_class]);
+        if (study->rows_of[g] > 1) continue;
+        return tool_fail(
+            study->labels_path, "only one row is '%s' (row %zu): too few to compare",
+            study->value[g],
+            labels->first[g == 1 || labels->n_classes != 2 ? study->positive_class
+                                                           : 1 - study->positive_class]);
     }
     return TOOL_OK;
 }
 
 /* ---------------------------------------------------------------------------------------------
-   Correlations
+   Correlations, the probe, samples of rows
    ------------------------------------------------------------------------------------------ */
 
 /* Latents without a correlation come last. */
@@ -101,25 +97,125 @@ static int by_strength(const void *a, const void *b) {
     return x->latent < y->latent ? -1 : 1;
 }
 
-static int correlate(bias_job *job) {
-    const msae_model *model = &job->inputs.model;
+static int correlate(tool_study *study) {
+    const msae_model *model = study->model;
     msae_error error;
-    job->all = tool_alloc(model->n_latents, sizeof *job->all);
-    if (job->all == NULL) return tool_fail_memory();
-    if (msae_correlate(model, &job->inputs.data, job->attribute, job->k, 0, job->all, &error) !=
+    study->all = tool_alloc(model->n_latents, sizeof *study->all);
+    if (study->all == NULL) return tool_fail_memory();
+    if (msae_correlate(model, study->data, study->attribute, study->k, 0, study->all, &error) !=
         MSAE_OK) {
-        return tool_fail_error(job->data_path, &error);
+        return tool_fail_error(study->data_path, &error);
     }
-    qsort(job->all, model->n_latents, sizeof *job->all, by_strength);
-    if (!isfinite(job->all[0].r)) {
-        return tool_fail(job->data_path, "no latent varies over these rows");
+    qsort(study->all, model->n_latents, sizeof *study->all, by_strength);
+    if (!isfinite(study->all[0].r)) {
+        return tool_fail(study->data_path, "no latent varies over these rows");
     }
     return TOOL_OK;
 }
 
+static int fit_probe(tool_study *study) {
+    const size_t rows = study->labels.rows;
+    msae_probe_desc desc = {0};
+    msae_error error;
+    uint32_t *classes = tool_alloc(rows, sizeof *classes);
+    if (classes == NULL) return tool_fail_memory();
+    for (size_t r = 0; r < rows; r++) {
+        classes[r] = study->attribute[r] <= 1 ? study->attribute[r] : MSAE_NO_CLASS;
+    }
+    desc.simd = study->model->simd;
+    desc.parallel = study->model->parallel;
+    int status = TOOL_OK;
+    if (msae_probe_fit(&study->probe, study->data, classes, 2, &desc, &error) != MSAE_OK ||
+        msae_probe_measure(&study->probe, study->data, classes, &study->score, &error) != MSAE_OK) {
+        status = tool_fail_error(study->data_path, &error);
+    }
+    free(classes);
+    return status;
+}
+
+/* At most `limit` of the labelled rows, evenly spaced, with their groups. */
+static int sample_rows(const tool_study *study, size_t limit, msae_data *rows, float **values,
+                       uint8_t **groups) {
+    const size_t labelled = study->rows_of[0] + study->rows_of[1];
+    const size_t count = labelled < limit ? labelled : limit;
+    size_t *index = tool_alloc(count, sizeof *index), seen = 0, taken = 0;
+    *values = tool_alloc(count, study->data->cols * sizeof **values);
+    *groups = tool_alloc(count, sizeof **groups);
+    if (index == NULL || *values == NULL || *groups == NULL) {
+        free(index);
+        return tool_fail_memory();
+    }
+    for (size_t r = 0; r < study->labels.rows && taken < count; r++) {
+        if (study->attribute[r] > 1) continue;
+        if (seen++ != taken * labelled / count) continue;
+        (*groups)[taken] = study->attribute[r];
+        index[taken++] = r;
+    }
+    msae_data_gather(study->data, index, count, *values);
+    free(index);
+    *rows = msae_data_view(*values, count, study->data->cols);
+    return TOOL_OK;
+}
+
+int tool_study_open(tool_study *study) {
+    int status = tool_load_labels(&study->labels, study->labels_path, study->column,
+                                  study->data->rows, study->data_path);
+    if (status == TOOL_OK) status = choose_positive(study);
+    if (status == TOOL_OK) status = split_groups(study);
+    if (status == TOOL_OK) status = correlate(study);
+    return status == TOOL_OK ? fit_probe(study) : status;
+}
+
+void tool_study_close(tool_study *study) {
+    free(study->attribute);
+    free(study->all);
+    tool_free_labels(&study->labels);
+    msae_probe_free(&study->probe);
+}
+
+/* From 0 to the latent's largest value in the data. */
+int tool_study_sweep(const tool_study *study, uint32_t latent, msae_sweep_point *points,
+                     size_t steps, size_t *n_rows) {
+    msae_error error;
+    msae_hit strongest;
+    msae_data rows;
+    float *x = NULL;
+    uint8_t *groups = NULL;
+    size_t active;
+    if (msae_top_rows(study->model, study->data, study->k, &latent, 1, 1, &strongest, &active,
+                      &error) != MSAE_OK) {
+        return tool_fail_error(study->data_path, &error);
+    }
+    if (active == 0) {
+        return tool_fail("--sweep", "latent %lu is active on no row of %s", (unsigned long)latent,
+                         study->data_path);
+    }
+    float *values = tool_alloc(steps, sizeof *values);
+    int status =
+        values != NULL ? sample_rows(study, SWEPT_ROWS, &rows, &x, &groups) : tool_fail_memory();
+    if (status == TOOL_OK) {
+        for (size_t s = 0; s < steps; s++) {
+            values[s] = strongest.value * (float)s / (float)(steps - 1);
+        }
+        if (msae_sweep_latent(&study->probe, study->model, &rows, groups, study->k, latent, 1,
+                              values, steps, points, &error) != MSAE_OK) {
+            status = tool_fail_error(study->data_path, &error);
+        }
+        *n_rows = rows.rows;
+    }
+    free(values);
+    free(x);
+    free(groups);
+    return status;
+}
+
+/* ---------------------------------------------------------------------------------------------
+   What is printed of the correlations
+   ------------------------------------------------------------------------------------------ */
+
 static size_t count_significant(const bias_job *job) {
     size_t count = 0;
-    for (size_t j = 0; j < job->inputs.model.n_latents; j++) count += job->all[j].q < 0.05;
+    for (size_t j = 0; j < job->inputs.model.n_latents; j++) count += job->study.all[j].q < 0.05;
     return count;
 }
 
@@ -144,15 +240,16 @@ static void print_correlations(const bias_job *job) {
     if (!job->common.json) {
         printf("%s: %zu rows are '%s', %zu are '%s', %zu have no label; latents of the %zu "
                "strongest of a row\n",
-               job->column != NULL ? job->column : job->labels_path, job->rows_of[1], job->value[1],
-               job->rows_of[0], job->value[0], job->labels.unlabelled, job->k);
+               job->study.column != NULL ? job->study.column : job->study.labels_path,
+               job->study.rows_of[1], job->study.value[1], job->study.rows_of[0],
+               job->study.value[0], job->study.labels.unlabelled, job->study.k);
         printf("%zu of %zu latents go with it (q below 0.05); the strongest:\n",
                count_significant(job), job->inputs.model.n_latents);
         printf("%7s  %-24s %7s  %-18s %9s  %-20s %s\n", "latent", "name", "r", "95 % interval", "q",
                "mean value, - and +", "active on, - and +");
     }
-    for (size_t i = 0; i < job->top && isfinite(job->all[i].r); i++) {
-        const msae_correlation *c = &job->all[i];
+    for (size_t i = 0; i < job->top && isfinite(job->study.all[i].r); i++) {
+        const msae_correlation *c = &job->study.all[i];
         if (job->common.json) {
             print_correlation_json(job, c);
         } else {
@@ -179,7 +276,7 @@ static int write_table(const bias_job *job) {
           "active_negative\tactive_positive\n",
           output.file);
     for (size_t j = 0; j < job->inputs.model.n_latents; j++) {
-        const msae_correlation *c = &job->all[j];
+        const msae_correlation *c = &job->study.all[j];
         const double numbers[] = {c->r, c->low,     c->high,    c->p,         c->log10_p,
                                   c->q, c->mean[0], c->mean[1], c->active[0], c->active[1]};
         fprintf(output.file, "%lu\t%s", (unsigned long)c->latent,
@@ -196,50 +293,6 @@ static int write_table(const bias_job *job) {
    Sweep and ablations
    ------------------------------------------------------------------------------------------ */
 
-static int fit_probe(bias_job *job, msae_probe_score *score) {
-    const size_t rows = job->labels.rows;
-    msae_probe_desc desc = {0};
-    msae_error error;
-    uint32_t *classes = tool_alloc(rows, sizeof *classes);
-    if (classes == NULL) return tool_fail_memory();
-    for (size_t r = 0; r < rows; r++) {
-        classes[r] = job->attribute[r] <= 1 ? job->attribute[r] : MSAE_NO_CLASS;
-    }
-    desc.simd = (msae_simd)job->common.simd;
-    desc.parallel = msae_pool_parallel(job->inputs.pool);
-    int status = TOOL_OK;
-    if (msae_probe_fit(&job->probe, &job->inputs.data, classes, 2, &desc, &error) != MSAE_OK ||
-        msae_probe_measure(&job->probe, &job->inputs.data, classes, score, &error) != MSAE_OK) {
-        status = tool_fail_error(job->data_path, &error);
-    }
-    free(classes);
-    return status;
-}
-
-/* At most `limit` of the labelled rows, evenly spaced, with their groups. */
-static int sample_rows(const bias_job *job, size_t limit, msae_data *rows, float **values,
-                       uint8_t **groups) {
-    const size_t labelled = job->rows_of[0] + job->rows_of[1];
-    const size_t count = labelled < limit ? labelled : limit;
-    size_t *index = tool_alloc(count, sizeof *index), seen = 0, taken = 0;
-    *values = tool_alloc(count, job->inputs.data.cols * sizeof **values);
-    *groups = tool_alloc(count, sizeof **groups);
-    if (index == NULL || *values == NULL || *groups == NULL) {
-        free(index);
-        return tool_fail_memory();
-    }
-    for (size_t r = 0; r < job->labels.rows && taken < count; r++) {
-        if (job->attribute[r] > 1) continue;
-        if (seen++ != taken * labelled / count) continue;
-        (*groups)[taken] = job->attribute[r];
-        index[taken++] = r;
-    }
-    msae_data_gather(&job->inputs.data, index, count, *values);
-    free(index);
-    *rows = msae_data_view(*values, count, job->inputs.data.cols);
-    return TOOL_OK;
-}
-
 static void print_sweep(const bias_job *job, uint32_t latent, const msae_sweep_point *points,
                         size_t rows) {
     const char *name = tool_name_of(&job->names, latent);
@@ -247,7 +300,7 @@ static void print_sweep(const bias_job *job, uint32_t latent, const msae_sweep_p
         tool_json json = tool_json_line("sweep");
         tool_json_count(&json, "latent", latent);
         tool_json_text(&json, "name", name);
-        tool_json_text(&json, "class", job->value[1]);
+        tool_json_text(&json, "class", job->study.value[1]);
         tool_json_count(&json, "rows", rows);
         tool_json_begin(&json, "points", '[');
         for (size_t s = 0; s < job->steps; s++) {
@@ -263,8 +316,8 @@ static void print_sweep(const bias_job *job, uint32_t latent, const msae_sweep_p
         return;
     }
     printf("\nlatent %lu %s over its range, the rest of %zu rows as it is: probability of '%s'\n",
-           (unsigned long)latent, name, rows, job->value[1]);
-    printf("%10s  %8s  %8s  %8s\n", "value", "all", job->value[0], job->value[1]);
+           (unsigned long)latent, name, rows, job->study.value[1]);
+    printf("%10s  %8s  %8s  %8s\n", "value", "all", job->study.value[0], job->study.value[1]);
     for (size_t s = 0; s < job->steps; s++) {
         const msae_sweep_point *point = &points[s];
         printf("%10.4f  %8.4f  %8.4f  %8.4f  ", (double)point->value, point->probability,
@@ -274,42 +327,13 @@ static void print_sweep(const bias_job *job, uint32_t latent, const msae_sweep_p
     }
 }
 
-/* From 0 to the latent's largest value in the data. */
 static int sweep(const bias_job *job, uint32_t latent) {
-    msae_error error;
-    msae_hit strongest;
-    msae_data rows;
-    float *values = NULL;
-    uint8_t *groups = NULL;
-    size_t active;
-    if (msae_top_rows(&job->inputs.model, &job->inputs.data, job->k, &latent, 1, 1, &strongest,
-                      &active, &error) != MSAE_OK) {
-        return tool_fail_error(job->data_path, &error);
-    }
-    if (active == 0) {
-        return tool_fail("--sweep", "latent %lu is active on no row of %s", (unsigned long)latent,
-                         job->data_path);
-    }
-    float *steps = tool_alloc(job->steps, sizeof *steps);
     msae_sweep_point *points = tool_alloc(job->steps, sizeof *points);
-    int status = steps != NULL && points != NULL
-                     ? sample_rows(job, SWEPT_ROWS, &rows, &values, &groups)
-                     : tool_fail_memory();
-    if (status == TOOL_OK) {
-        for (size_t s = 0; s < job->steps; s++) {
-            steps[s] = strongest.value * (float)s / (float)(job->steps - 1);
-        }
-        if (msae_sweep_latent(&job->probe, &job->inputs.model, &rows, groups, job->k, latent, 1,
-                              steps, job->steps, points, &error) != MSAE_OK) {
-            status = tool_fail_error(job->data_path, &error);
-        } else {
-            print_sweep(job, latent, points, rows.rows);
-        }
-    }
-    free(steps);
+    size_t rows = 0;
+    if (points == NULL) return tool_fail_memory();
+    int status = tool_study_sweep(&job->study, latent, points, job->steps, &rows);
+    if (status == TOOL_OK) print_sweep(job, latent, points, rows);
     free(points);
-    free(values);
-    free(groups);
     return status;
 }
 
@@ -346,17 +370,17 @@ static int ablate(const bias_job *job) {
     float *values = NULL;
     uint8_t *groups = NULL;
     size_t count = 0;
-    while (count < job->top && isfinite(job->all[count].r)) count++;
+    while (count < job->top && isfinite(job->study.all[count].r)) count++;
     uint32_t *latents = tool_alloc(count, sizeof *latents);
     msae_ablation *ablations = tool_alloc(count, sizeof *ablations);
     int status = latents != NULL && ablations != NULL
-                     ? sample_rows(job, ABLATED_ROWS, &rows, &values, &groups)
+                     ? sample_rows(&job->study, ABLATED_ROWS, &rows, &values, &groups)
                      : tool_fail_memory();
     if (status == TOOL_OK) {
-        for (size_t i = 0; i < count; i++) latents[i] = job->all[i].latent;
-        if (msae_ablate(&job->probe, &job->inputs.model, &rows, job->k, 1, latents, count,
-                        ablations, &error) != MSAE_OK) {
-            status = tool_fail_error(job->data_path, &error);
+        for (size_t i = 0; i < count; i++) latents[i] = job->study.all[i].latent;
+        if (msae_ablate(&job->study.probe, &job->inputs.model, &rows, job->study.k, 1, latents,
+                        count, ablations, &error) != MSAE_OK) {
+            status = tool_fail_error(job->study.data_path, &error);
         } else {
             print_ablations(job, ablations, count, rows.rows);
         }
@@ -379,39 +403,38 @@ static void print_done(const bias_job *job, const msae_probe_score *score) {
         return;
     }
     tool_json json = tool_json_line("done");
-    tool_json_text(&json, "positive", job->value[1]);
-    tool_json_text(&json, "negative", job->value[0]);
-    tool_json_count(&json, "rows_positive", job->rows_of[1]);
-    tool_json_count(&json, "rows_negative", job->rows_of[0]);
-    tool_json_count(&json, "without_label", job->labels.unlabelled);
-    tool_json_count(&json, "k", job->k);
+    tool_json_text(&json, "positive", job->study.value[1]);
+    tool_json_text(&json, "negative", job->study.value[0]);
+    tool_json_count(&json, "rows_positive", job->study.rows_of[1]);
+    tool_json_count(&json, "rows_negative", job->study.rows_of[0]);
+    tool_json_count(&json, "without_label", job->study.labels.unlabelled);
+    tool_json_count(&json, "k", job->study.k);
     tool_json_count(&json, "significant", count_significant(job));
     tool_json_real(&json, "probe_accuracy", score->accuracy);
     tool_json_end(&json, '}');
 }
 
 static int load(bias_job *job) {
-    int status = tool_open_inputs(&job->inputs, &job->common, job->model_path, job->data_path);
+    tool_study *study = &job->study;
+    int status = tool_open_inputs(&job->inputs, &job->common, job->model_path, study->data_path);
     if (status != TOOL_OK) return status;
     const size_t n = job->inputs.model.n_latents;
-    if (job->k == 0) job->k = n < 64 ? n : 64;
+    if (study->k == 0) study->k = n < 64 ? n : 64;
     if (job->top > n) job->top = n;
-    if (job->k > n) {
-        return tool_fail("--k", "%zu is more than the %zu latents of %s", job->k, n,
+    if (study->k > n) {
+        return tool_fail("--k", "%zu is more than the %zu latents of %s", study->k, n,
                          job->model_path);
     }
-    status = tool_load_labels(&job->labels, job->labels_path, job->column, job->inputs.data.rows,
-                              job->data_path);
-    if (status == TOOL_OK) status = tool_load_names(&job->names, job->names_path, n);
-    if (status == TOOL_OK) status = choose_positive(job);
-    return status == TOOL_OK ? split_groups(job) : status;
+    study->model = &job->inputs.model;
+    study->data = &job->inputs.data;
+    return tool_load_names(&job->names, job->names_path, n);
 }
 
 static int run(bias_job *job) {
-    const char *inputs[] = {job->model_path, job->data_path, job->labels_path, job->names_path};
-    msae_probe_score score;
+    const tool_study *study = &job->study;
+    const char *inputs[] = {job->model_path, study->data_path, study->labels_path, job->names_path};
     uint32_t swept = 0;
-    if (job->labels_path == NULL) return tool_usage("bias", "--labels FILE is missing");
+    if (study->labels_path == NULL) return tool_usage("bias", "--labels FILE is missing");
     if (job->steps < 2) return tool_fail("--steps", "a sweep has at least 2");
     for (size_t i = 0; i < sizeof inputs / sizeof inputs[0]; i++) {
         if (tool_same_file(job->output, inputs[i])) {
@@ -420,17 +443,16 @@ static int run(bias_job *job) {
     }
     int status = job->output != NULL ? tool_check_output("bias", job->output) : TOOL_OK;
     if (status == TOOL_OK) status = load(job);
-    if (status == TOOL_OK && job->sweep != NULL) {
-        status = tool_find_concept("--sweep", &job->names, job->sweep, &swept);
+    if (status == TOOL_OK && job->swept != NULL) {
+        status = tool_find_concept("--sweep", &job->names, job->swept, &swept);
     }
-    if (status == TOOL_OK) status = correlate(job);
+    if (status == TOOL_OK) status = tool_study_open(&job->study);
     if (status == TOOL_OK && job->output != NULL) status = write_table(job);
-    if (status == TOOL_OK) status = fit_probe(job, &score);
     if (status != TOOL_OK) return status;
     print_correlations(job);
-    status = sweep(job, job->sweep != NULL ? swept : job->all[0].latent);
+    status = sweep(job, job->swept != NULL ? swept : study->all[0].latent);
     if (status == TOOL_OK) status = ablate(job);
-    if (status == TOOL_OK) print_done(job, &score);
+    if (status == TOOL_OK) print_done(job, &study->score);
     return status;
 }
 
@@ -440,14 +462,15 @@ int tool_bias(int argc, char **argv) {
     job.top = SHOWN;
     job.steps = STEPS;
     const tool_option options[] = {
-        {"--labels", "L.tsv", TOOL_TEXT, &job.labels_path, "a label for each row (required)"},
-        {"--column", "C", TOOL_TEXT, &job.column, "the labels' column: the attribute"},
-        {"--positive", "VALUE", TOOL_TEXT, &job.positive,
+        {"--labels", "L.tsv", TOOL_TEXT, &job.study.labels_path, "a label for each row (required)"},
+        {"--column", "C", TOOL_TEXT, &job.study.column, "the labels' column: the attribute"},
+        {"--positive", "VALUE", TOOL_TEXT, &job.study.positive,
          "the value to set against the rest (default: the second of two)"},
         {"--names", "NAMES.tsv", TOOL_TEXT, &job.names_path, "names of the latents (msae name)"},
         {"--top", "N", TOOL_COUNT, &job.top, "latents to show and ablate (default: 20)"},
-        {"--k", "K", TOOL_COUNT, &job.k, "latents of a row that count as active (default: 64)"},
-        {"--sweep", "LATENT", TOOL_TEXT, &job.sweep,
+        {"--k", "K", TOOL_COUNT, &job.study.k,
+         "latents of a row that count as active (default: 64)"},
+        {"--sweep", "LATENT", TOOL_TEXT, &job.swept,
          "the latent to sweep, by number or name (default: the strongest)"},
         {"--steps", "N", TOOL_COUNT, &job.steps, "values of the sweep (default: 11)"},
         {"-o", "TABLE.tsv", TOOL_TEXT, &job.output, "also write a table of all latents"},
@@ -458,7 +481,7 @@ int tool_bias(int argc, char **argv) {
     };
     const tool_syntax syntax = {
         "bias",
-        {{"MODEL", &job.model_path}, {"DATA", &job.data_path}},
+        {{"MODEL", &job.model_path}, {"DATA", &job.study.data_path}},
         "Finds the latents that go with an attribute of the rows: the point-biserial correlation\n"
         "of each with the attribute, its confidence interval and q, its p value corrected for\n"
         "the number of latents (Benjamini-Hochberg). Then fits a linear probe to the attribute\n"
@@ -473,11 +496,8 @@ int tool_bias(int argc, char **argv) {
     int status = tool_parse(&syntax, argc, argv);
     if (status != TOOL_GO) return status;
     status = run(&job);
-    free(job.attribute);
-    free(job.all);
-    tool_free_labels(&job.labels);
+    tool_study_close(&job.study);
     tool_free_names(&job.names);
-    msae_probe_free(&job.probe);
     tool_close_inputs(&job.inputs);
     return status;
 }

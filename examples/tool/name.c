@@ -14,12 +14,9 @@ enum {
 /* A latent is of a class when that share of its strongest rows is. */
 #define CHECKED_SHARE 0.6
 
-/* From where on a name is valid. By the decoder: what the published work calls strict. By rows:
-   measured on CLIP, see the README. */
+/* From where on a name by the decoder is valid: what the published work calls strict. */
 #define DECODER_SCORE 0.42f
 #define DECODER_RATIO 2.0f
-#define ROWS_SCORE 0.22f
-#define ROWS_RATIO 1.2f
 
 enum { BY_ROWS = 1, BY_DECODER };
 
@@ -491,8 +488,8 @@ static int settle(name_options *o) {
     if (o->by == BY_ROWS && o->keep_means) {
         return tool_usage("name", "--keep-means is of --by decoder");
     }
-    if (o->min_score < 0) o->min_score = o->by == BY_ROWS ? ROWS_SCORE : DECODER_SCORE;
-    if (o->min_ratio < 0) o->min_ratio = o->by == BY_ROWS ? ROWS_RATIO : DECODER_RATIO;
+    if (o->min_score < 0) o->min_score = o->by == BY_ROWS ? TOOL_ROWS_SCORE : DECODER_SCORE;
+    if (o->min_ratio < 0) o->min_ratio = o->by == BY_ROWS ? TOOL_ROWS_RATIO : DECODER_RATIO;
     if (o->hubs == 0) o->hubs = MSAE_OFF; /* asked for; otherwise it is below zero */
     if (o->hubs < 0 && o->hubs != MSAE_OFF) o->hubs = 0;
     if (o->list > 0 && o->top == 0) o->top = LISTED_ROWS;

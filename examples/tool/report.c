@@ -1,183 +1,794 @@
-/* Errors for people, JSON for machines. */
-#include "tool.h"
+/* msae report: a page about a model. */
+#include "report.h"
 
 #include <math.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-/* Whatever a file name holds, an error stays on one line. */
-static void put_printable(const char *text) {
-    for (; *text != '\0'; text++) {
-        unsigned char c = (unsigned char)*text;
-        fputc(c < 32 || c == 127 ? '?' : c, stderr);
-    }
-}
+enum {
+    MAX_MODELS = CHART_COLORS,
+    CARDS = 50,
+    TOP_ROWS = 8,
+    NEAREST = 3,
+    FREQUENCY_BINS = 30,
+    BIAS_ROWS = 20,
+    SWEEP_STEPS = 21
+};
 
-static void put_line(const char *subject, const char *format, va_list arguments) {
-    char text[1024];
-    vsnprintf(text, sizeof text, format, arguments);
-    fputs("msae: ", stderr);
-    if (subject != NULL) {
-        put_printable(subject);
-        fputs(": ", stderr);
-    }
-    put_printable(text);
-}
+typedef struct report_job {
+    tool_common common;
+    const char *model_path, *data_path, *output, *vocabulary_path, *words_path, *names_path;
+    const char *labels_path, *column, *attribute, *positive, *log_path;
+    tool_texts more; /* further models of the plots */
+    int no_cknna;
+    size_t k;
 
-int tool_fail(const char *subject, const char *format, ...) {
-    va_list arguments;
-    va_start(arguments, format);
-    put_line(subject, format, arguments);
-    va_end(arguments);
-    fputc('\n', stderr);
-    return TOOL_FAILED;
-}
+    tool_inputs inputs;
+    msae_model models[MAX_MODELS]; /* beyond the first, which inputs has */
+    const char *paths[MAX_MODELS];
+    size_t count;
+    msae_metrics *sweeps[MAX_MODELS];
+    tool_counts ks[MAX_MODELS];
+    double overlap;
 
-int tool_fail_error(const char *subject, const msae_error *error) {
-    return tool_fail(subject, "%s", error->message);
-}
+    tool_labels labels;
+    tool_names names;
+    msae_data vocabulary;
+    tool_words words;
+    msae_name *found;  /* [n] with a vocabulary */
+    msae_hit *top;     /* [n, TOP_ROWS] */
+    size_t *fires;     /* [n] */
+    uint32_t *card_of; /* [n]: a latent's card, or CARDS */
+    uint32_t cards[CARDS];
+    size_t n_cards;
+    size_t (*sparks)[SPARK_BINS]; /* [CARDS] */
+    train_log log;
+    tool_study study;
+    msae_sweep_point points[SWEEP_STEPS];
+    size_t swept_rows;
+} report_job;
 
-int tool_fail_errno(const char *subject, int code) {
-    return tool_fail(subject, "%s", strerror(code));
-}
-
-int tool_fail_memory(void) {
-    return tool_fail(NULL, "%s", msae_status_text(MSAE_ERROR_MEMORY));
-}
-
-int tool_usage(const char *command, const char *format, ...) {
-    va_list arguments;
-    va_start(arguments, format);
-    put_line(command, format, arguments);
-    va_end(arguments);
-    fprintf(stderr, " (see msae%s%s --help)\n", command != NULL ? " " : "",
-            command != NULL ? command : "");
-    return TOOL_USAGE;
-}
-
-double tool_seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
-void *tool_alloc(size_t count, size_t size) {
-    if (count == 0) count = 1;
-    return calloc(count, size); /* checks the product */
+static const msae_model *model_of(const report_job *job, size_t m) {
+    return m == 0 ? &job->inputs.model : &job->models[m];
 }
 
 /* ---------------------------------------------------------------------------------------------
-   JSON
+   What the page shows
    ------------------------------------------------------------------------------------------ */
 
-static void json_key(tool_json *json, const char *key) {
-    if (json->fields++ > 0) fputc(',', json->file);
-    if (key != NULL) fprintf(json->file, "\"%s\":", key);
+static const char *name_of(const report_job *job, size_t latent) {
+    if (job->found == NULL) return tool_name_of(&job->names, latent);
+    const size_t word = job->found[latent].word;
+    return word != MSAE_NO_WORD ? job->words.words[word] : "";
 }
 
-tool_json tool_json_line(const char *event) {
-    tool_json json = {stdout, 0, 0};
-    tool_json_begin(&json, NULL, '{');
-    if (event != NULL) tool_json_text(&json, "event", event);
-    return json;
-}
-
-void tool_json_begin(tool_json *json, const char *key, char bracket) {
-    json_key(json, key);
-    fputc(bracket, json->file);
-    json->fields = 0;
-    json->depth++;
-}
-
-void tool_json_end(tool_json *json, char bracket) {
-    fputc(bracket, json->file);
-    json->fields = 1;
-    if (--json->depth > 0) return;
-    fputc('\n', json->file);
-    fflush(json->file);
-    json->fields = 0;
-}
-
-/* Length of the UTF-8 character at text, 0 when there is no valid one. */
-static size_t utf8_length(const unsigned char *text) {
-    static const struct {
-        unsigned char low, high; /* first byte */
-        unsigned char second_low, second_high;
-        size_t length;
-    } forms[] = {
-        {0x00, 0x7f, 0x00, 0xff, 1}, {0xc2, 0xdf, 0x80, 0xbf, 2}, {0xe0, 0xe0, 0xa0, 0xbf, 3},
-        {0xe1, 0xec, 0x80, 0xbf, 3}, {0xed, 0xed, 0x80, 0x9f, 3}, {0xee, 0xef, 0x80, 0xbf, 3},
-        {0xf0, 0xf0, 0x90, 0xbf, 4}, {0xf1, 0xf3, 0x80, 0xbf, 4}, {0xf4, 0xf4, 0x80, 0x8f, 4},
-    };
-    for (size_t f = 0; f < sizeof forms / sizeof forms[0]; f++) {
-        if (text[0] < forms[f].low || text[0] > forms[f].high) continue;
-        if (forms[f].length == 1) return 1;
-        if (text[1] < forms[f].second_low || text[1] > forms[f].second_high) return 0;
-        for (size_t i = 2; i < forms[f].length; i++) {
-            if ((text[i] & 0xc0) != 0x80) return 0;
-        }
-        return forms[f].length;
+static int is_valid(const report_job *job, size_t latent) {
+    if (job->found != NULL) {
+        const msae_name *name = &job->found[latent];
+        return name->word != MSAE_NO_WORD && name->score >= TOOL_ROWS_SCORE &&
+               name->score >= TOOL_ROWS_RATIO * name->runner_up_score;
     }
-    return 0;
+    return job->names.name != NULL && job->names.name[latent] != NULL && job->names.valid[latent];
 }
 
-void tool_json_text(tool_json *json, const char *key, const char *text) {
-    const unsigned char *c = (const unsigned char *)text;
-    json_key(json, key);
-    fputc('"', json->file);
-    while (*c != '\0') {
-        size_t length = utf8_length(c);
-        if (length == 0) { /* the replacement character for each stray byte */
-            fputs("\\ufffd", json->file);
-            length = 1;
-        } else if (*c < 32 || *c == '"' || *c == '\\') {
-            fprintf(json->file, "\\u%04x", (unsigned)*c);
-        } else {
-            fwrite(c, 1, length, json->file);
-        }
-        c += length;
+/* Mean value on a latent's strongest rows. */
+static double strength(const report_job *job, size_t latent) {
+    double sum = 0;
+    for (size_t i = 0; i < TOP_ROWS; i++) sum += (double)job->top[latent * TOP_ROWS + i].value;
+    return sum / TOP_ROWS;
+}
+
+/* For qsort, which has no way to hand over the job. */
+typedef struct candidate {
+    uint32_t latent;
+    int valid;
+    double strength;
+} candidate;
+
+static int by_strength(const void *a, const void *b) {
+    const candidate *x = a, *y = b;
+    if (x->valid != y->valid) return y->valid - x->valid;
+    if (x->strength != y->strength) return x->strength < y->strength ? 1 : -1;
+    return x->latent < y->latent ? -1 : 1;
+}
+
+/* Latents with a full list of strongest rows that are on for at most a twentieth of all rows. */
+static int choose_cards(report_job *job) {
+    const size_t n = job->inputs.model.n_latents, rows = job->inputs.data.rows;
+    candidate *candidates = tool_alloc(n, sizeof *candidates);
+    size_t count = 0;
+    job->card_of = tool_alloc(n, sizeof *job->card_of);
+    job->sparks = tool_alloc(CARDS, sizeof *job->sparks);
+    if (candidates == NULL || job->card_of == NULL || job->sparks == NULL) {
+        free(candidates);
+        return tool_fail_memory();
     }
-    fputc('"', json->file);
+    for (size_t j = 0; j < n; j++) {
+        job->card_of[j] = CARDS;
+        if (job->fires[j] < TOP_ROWS || job->fires[j] > rows / 20) continue;
+        candidates[count].latent = (uint32_t)j;
+        candidates[count].valid = is_valid(job, j);
+        candidates[count++].strength = strength(job, j);
+    }
+    qsort(candidates, count, sizeof *candidates, by_strength);
+    for (; job->n_cards < CARDS && job->n_cards < count; job->n_cards++) {
+        job->cards[job->n_cards] = candidates[job->n_cards].latent;
+        job->card_of[candidates[job->n_cards].latent] = (uint32_t)job->n_cards;
+    }
+    free(candidates);
+    return TOOL_OK;
 }
 
-void tool_json_escaped(tool_json *json, const char *key, size_t key_bytes, const char *text,
-                       size_t text_bytes) {
-    json_key(json, NULL);
-    fputc('"', json->file);
-    fwrite(key, 1, key_bytes, json->file);
-    fputs("\":\"", json->file);
-    fwrite(text, 1, text_bytes, json->file);
-    fputc('"', json->file);
+/* Counts the cards' values between 0 and each latent's largest. */
+static int on_encoded(void *user, const tool_encoded *block) {
+    report_job *job = user;
+    for (size_t r = 0; r < block->rows; r++) {
+        const msae_code *codes = block->codes + r * block->stride;
+        for (size_t i = 0; i < block->counts[r]; i++) {
+            const uint32_t latent = codes[i].latent;
+            const float most = job->top[(size_t)latent * TOP_ROWS].value;
+            if (job->card_of[latent] == CARDS || !(most > 0)) continue;
+            size_t bin = (size_t)(codes[i].value / most * SPARK_BINS);
+            if (bin >= SPARK_BINS) bin = SPARK_BINS - 1;
+            job->sparks[job->card_of[latent]][bin]++;
+        }
+    }
+    return TOOL_OK;
 }
 
-void tool_json_count(tool_json *json, const char *key, uint64_t value) {
-    json_key(json, key);
-    fprintf(json->file, "%llu", (unsigned long long)value);
+static int evaluate(report_job *job) {
+    msae_error error;
+    for (size_t m = 0; m < job->count; m++) {
+        const msae_model *model = model_of(job, m);
+        msae_eval_desc desc = {0};
+        job->ks[m].count = msae_default_ks(model->n_latents, job->ks[m].values);
+        job->sweeps[m] = tool_alloc(job->ks[m].count, sizeof *job->sweeps[m]);
+        if (job->sweeps[m] == NULL) return tool_fail_memory();
+        desc.ks = job->ks[m].values;
+        desc.n_ks = job->ks[m].count;
+        desc.cknna = !job->no_cknna;
+        if (msae_evaluate(model, &job->inputs.data, &desc, job->sweeps[m], &error) != MSAE_OK) {
+            return tool_fail_error(job->data_path, &error);
+        }
+    }
+    if (msae_decoder_overlap(&job->inputs.model, &job->overlap, &error) != MSAE_OK) {
+        return tool_fail_error(job->model_path, &error);
+    }
+    return TOOL_OK;
 }
 
-void tool_json_real(tool_json *json, const char *key, double value) {
-    json_key(json, key);
-    if (isfinite(value)) {
-        fprintf(json->file, "%.7g", value);
+static int name_latents(report_job *job) {
+    const msae_model *model = &job->inputs.model;
+    msae_name_desc desc = {0};
+    msae_error error;
+    uint32_t *groups = tool_alloc(job->words.count, sizeof *groups);
+    job->found = tool_alloc(model->n_latents, sizeof *job->found);
+    int status = groups != NULL && job->found != NULL ? tool_group_synonyms(&job->words, groups)
+                                                      : tool_fail_memory();
+    desc.data = &job->inputs.data;
+    desc.k = job->k;
+    desc.synonyms = groups;
+    if (status == TOOL_OK &&
+        msae_name_latents(model, &job->vocabulary, &desc, job->found, &error) != MSAE_OK) {
+        status = tool_fail_error(job->vocabulary_path, &error);
+    }
+    free(groups);
+    return status;
+}
+
+static int find_rows(report_job *job) {
+    const msae_model *model = &job->inputs.model;
+    msae_error error;
+    job->top = tool_alloc(model->n_latents, TOP_ROWS * sizeof *job->top);
+    job->fires = tool_alloc(model->n_latents, sizeof *job->fires);
+    if (job->top == NULL || job->fires == NULL) return tool_fail_memory();
+    if (msae_top_rows(model, &job->inputs.data, job->k, NULL, 0, TOP_ROWS, job->top, job->fires,
+                      &error) != MSAE_OK) {
+        return tool_fail_error(job->data_path, &error);
+    }
+    int status = choose_cards(job);
+    if (status != TOOL_OK) return status;
+    return tool_encode_data(model, &job->inputs.data, job->data_path, job->k, on_encoded, job);
+}
+
+static int study_attribute(report_job *job) {
+    tool_study *study = &job->study;
+    study->model = &job->inputs.model;
+    study->data = &job->inputs.data;
+    study->data_path = job->data_path;
+    study->labels_path = job->labels_path;
+    study->column = job->attribute;
+    study->positive = job->positive;
+    study->k = job->k;
+    int status = tool_study_open(study);
+    if (status != TOOL_OK) return status;
+    return tool_study_sweep(study, study->all[0].latent, job->points, SWEEP_STEPS,
+                            &job->swept_rows);
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Sections
+   ------------------------------------------------------------------------------------------ */
+
+static void begin_section(FILE *page, const char *id, const char *title) {
+    fprintf(page, "<section id=\"%s\"><h2>%s</h2>\n", id, title);
+}
+
+static void end_section(FILE *page) {
+    fputs("</section>\n", page);
+}
+
+static void put_missing(FILE *page, const char *id, const char *title, const char *how) {
+    begin_section(page, id, title);
+    fprintf(page, "<p class=\"soft\">%s</p>\n", how);
+    end_section(page);
+}
+
+static void put_tile(FILE *page, const char *what, double value, int decimals) {
+    fputs("<div class=\"tile\"><b>", page);
+    page_real(page, value, decimals);
+    fprintf(page, "</b><span>%s</span></div>\n", what);
+}
+
+static void put_head(FILE *page, const report_job *job) {
+    const msae_model *model = &job->inputs.model;
+    const msae_metrics *sweep = job->sweeps[0];
+    char what[64];
+    size_t dead = 0;
+    for (size_t j = 0; j < model->n_latents; j++) dead += job->fires[j] == 0;
+    fputs("<header><button class=\"theme\" type=\"button\" hidden>light or dark</button><h1>",
+          page);
+    page_label(page, page_file_name(job->model_path));
+    fprintf(page, "</h1>\n<p class=\"soft\">%s, %zu inputs, %zu latents",
+            msae_recipe_name(model->recipe), model->n_inputs, model->n_latents);
+    if (model->n_levels > 1) {
+        fputs(", levels", page);
+        for (size_t i = 0; i < model->n_levels; i++) fprintf(page, " %zu", model->nesting[i]);
+    }
+    fprintf(page, "; %llu steps of training. Measured on the %zu rows of ",
+            (unsigned long long)model->history.steps, job->inputs.data.rows);
+    page_label(page, page_file_name(job->data_path));
+    fputs(".</p>\n<div class=\"tiles\">\n", page);
+    for (size_t i = 0; i < job->ks[0].count; i++) {
+        if (sweep[i].k != 32 && sweep[i].k != 256) continue;
+        snprintf(what, sizeof what, "variance lost (FVU) at k = %zu", sweep[i].k);
+        put_tile(page, what, sweep[i].fvu_row, 4);
+        snprintf(what, sizeof what, "cosine (CS) at k = %zu", sweep[i].k);
+        put_tile(page, what, sweep[i].cs, 4);
+    }
+    put_tile(page, "active latents a row, all kept", sweep[job->ks[0].count - 1].l0, 0);
+    snprintf(what, sizeof what, "latents that never fire at k = %zu", job->k);
+    put_tile(page, what, (double)dead, 0);
+    put_tile(page, "decoder overlap (DO)", job->overlap, 5);
+    fputs("</div></header>\n", page);
+}
+
+enum { PLOTTED_FVU, PLOTTED_CS, PLOTTED_CKNNA, PLOTTED };
+
+static double plotted(const msae_metrics *m, int what) {
+    return what == PLOTTED_FVU ? m->fvu_row : what == PLOTTED_CS ? m->cs : m->cknna;
+}
+
+static void put_legend(FILE *page, const report_job *job) {
+    fputs("<ul class=\"legend\">", page);
+    for (size_t m = 0; m < job->count; m++) {
+        fputs("<li>", page);
+        chart_key(page, m, 0);
+        page_label(page, page_file_name(job->paths[m]));
+        fputs("</li>", page);
+    }
+    fputs("</ul>\n", page);
+}
+
+static void put_sweep_charts(FILE *page, const report_job *job) {
+    static const char *const titles[PLOTTED] = {"Variance lost (FVU)", "Cosine (CS)",
+                                                "Kept neighbourhoods (CKNNA)"};
+    static const char *const labels[PLOTTED] = {"FVU, mean of rows (log axis)",
+                                                "cosine of embedding and reconstruction",
+                                                "CKNNA, 10 neighbours"};
+    double x[MAX_MODELS][MSAE_MAX_LEVELS], y[MAX_MODELS][MSAE_MAX_LEVELS], levels[MSAE_MAX_LEVELS];
+    chart_series series[MAX_MODELS];
+    const msae_model *model = &job->inputs.model;
+    for (size_t i = 0; i < model->n_levels; i++) levels[i] = (double)model->nesting[i];
+    fputs("<div class=\"charts\">\n", page);
+    for (int what = 0; what < PLOTTED; what++) {
+        if (what == PLOTTED_CKNNA && !isfinite(job->sweeps[0][0].cknna)) continue;
+        for (size_t m = 0; m < job->count; m++) {
+            for (size_t i = 0; i < job->ks[m].count; i++) {
+                x[m][i] = (double)job->ks[m].values[i];
+                y[m][i] = plotted(&job->sweeps[m][i], what);
+            }
+            const chart_series line = {
+                page_file_name(job->paths[m]), m, 0, x[m], y[m], NULL, job->ks[m].count};
+            series[m] = line;
+        }
+        const chart c = {titles[what],
+                         "Against the number of latents kept; dashed lines are the levels.",
+                         {"k, latents kept a row (log axis)", CHART_LOG2, 0, 0, 0},
+                         {labels[what], what == PLOTTED_FVU ? CHART_LOG10 : CHART_LINEAR, 0, 0, 0},
+                         series,
+                         job->count,
+                         levels,
+                         model->n_levels};
+        chart_write(page, &c);
+    }
+    fputs("</div>\n", page);
+}
+
+static void put_sweep(FILE *page, const report_job *job) {
+    static const char *const heads[] = {"model", "k",        "FVU row", "FVU set", "NMSE", "NMAE",
+                                        "CS",    "sparsity", "L0",      "CKNNA",   "NDN"};
+    begin_section(page, "sweep", "How well it rebuilds at every sparsity");
+    fprintf(page,
+            "<p>Only the k strongest latents of each row are kept. Dashed vertical lines mark "
+            "the nested levels%s.</p>\n",
+            job->count > 1 ? " of the first model" : "");
+    put_legend(page, job);
+    put_sweep_charts(page, job);
+    page_table_begin(page, "The same in numbers; a click on a head sorts.", heads,
+                     sizeof heads / sizeof heads[0]);
+    for (size_t m = 0; m < job->count; m++) {
+        for (size_t i = 0; i < job->ks[m].count; i++) {
+            const msae_metrics *s = &job->sweeps[m][i];
+            fputs("<tr>", page);
+            page_cell_text(page, page_file_name(job->paths[m]));
+            page_cell(page, (double)s->k, 0);
+            page_cell(page, s->fvu_row, 5);
+            page_cell(page, s->fvu_set, 5);
+            page_cell(page, s->nmse, 5);
+            page_cell(page, s->nmae, 5);
+            page_cell(page, s->cs, 5);
+            page_cell(page, s->sparsity, 5);
+            page_cell(page, s->l0, 1);
+            page_cell(page, s->cknna, 4);
+            page_cell(page, (double)s->ndn, 0);
+            fputs("</tr>\n", page);
+        }
+    }
+    page_table_end(page);
+    end_section(page);
+}
+
+static void put_curve(FILE *page, const report_job *job, const char *title, const char *label,
+                      chart_scale scale, size_t field, size_t second) {
+    const size_t count = job->log.count;
+    double *numbers = tool_alloc(count, 3 * sizeof *numbers);
+    if (numbers == NULL) return;
+    for (size_t i = 0; i < count; i++) {
+        const double *epoch = &job->log.epochs[i].epoch;
+        numbers[i] = epoch[0];
+        numbers[count + i] = epoch[field];
+        numbers[2 * count + i] = epoch[second];
+    }
+    const int has_second = second != field && isfinite(numbers[2 * count]);
+    const chart_series series[] = {{label, 0, 0, numbers, numbers + count, NULL, count},
+                                   {"validation", 1, 1, numbers, numbers + 2 * count, NULL, count}};
+    const chart c = {title,
+                     "By epoch.",
+                     {"epoch", CHART_LINEAR, 0, 0, 0},
+                     {label, scale, 0, 0, 0},
+                     series,
+                     has_second ? 2 : 1,
+                     NULL,
+                     0};
+    chart_write(page, &c);
+    free(numbers);
+}
+
+static void put_training(FILE *page, const report_job *job) {
+    if (job->log.count == 0) {
+        put_missing(page, "training", "Training",
+                    "--log LOG, what msae train --json printed, brings the curves of training.");
+        return;
+    }
+    begin_section(page, "training", "Training");
+    fputs("<p>The means of each epoch", page);
+    fputs(isfinite(job->log.epochs[0].val_loss) ? "; dashed: on validation rows.</p>\n" : ".</p>\n",
+          page);
+    fputs("<div class=\"charts\">\n", page);
+    put_curve(page, job, "Loss", "loss (log axis)", CHART_LOG10, 1, 2);
+    put_curve(page, job, "Active latents", "latents a row", CHART_LINEAR, 3, 3);
+    put_curve(page, job, "Dead latents", "latents", CHART_LINEAR, 4, 4);
+    fputs("</div>\n", page);
+    end_section(page);
+}
+
+static void put_frequencies(FILE *page, const report_job *job) {
+    const size_t n = job->inputs.model.n_latents, rows = job->inputs.data.rows;
+    const double low = -ceil(log10((double)rows) + (rows < 2 ? 1 : 0));
+    size_t counts[FREQUENCY_BINS] = {0}, dead = 0;
+    for (size_t j = 0; j < n; j++) {
+        if (job->fires[j] == 0) {
+            dead++;
+            continue;
+        }
+        const double place = 1 - log10((double)job->fires[j] / (double)rows) / low;
+        size_t bin = (size_t)(place * FREQUENCY_BINS);
+        if (bin >= FREQUENCY_BINS) bin = FREQUENCY_BINS - 1;
+        counts[bin]++;
+    }
+    begin_section(page, "frequency", "How often latents fire");
+    fprintf(page,
+            "<p>Over all rows, at k = %zu: %zu of %zu latents never fire.</p>\n"
+            "<div class=\"charts\">\n",
+            job->k, dead, n);
+    chart_frequencies(page, "Latents by frequency", counts, FREQUENCY_BINS, low, dead);
+    fputs("</div>\n", page);
+    end_section(page);
+}
+
+static double row_cosine(const float *a, const float *b, size_t d) {
+    double ab = 0, aa = 0, bb = 0;
+    for (size_t i = 0; i < d; i++) {
+        ab += (double)a[i] * (double)b[i];
+        aa += (double)a[i] * (double)a[i];
+        bb += (double)b[i] * (double)b[i];
+    }
+    return aa > 0 && bb > 0 ? ab / sqrt(aa * bb) : 0;
+}
+
+/* The latents whose decoder rows are nearest. */
+static void put_nearest(FILE *page, const report_job *job, size_t latent) {
+    const msae_model *model = &job->inputs.model;
+    const size_t d = model->n_inputs;
+    double cosines[NEAREST];
+    size_t nearest[NEAREST], count = 0;
+    for (size_t j = 0; j < model->n_latents; j++) {
+        if (j == latent || job->fires[j] == 0) continue;
+        double cosine = row_cosine(model->decoder + latent * d, model->decoder + j * d, d);
+        size_t at = count < NEAREST ? count++ : NEAREST;
+        for (; at > 0 && cosine > cosines[at - 1]; at--) {
+            if (at == NEAREST) continue;
+            cosines[at] = cosines[at - 1];
+            nearest[at] = nearest[at - 1];
+        }
+        if (at == NEAREST) continue;
+        cosines[at] = cosine;
+        nearest[at] = j;
+    }
+    fputs("<p class=\"near\"><span class=\"soft\">near: </span>", page);
+    for (size_t i = 0; i < count; i++) {
+        const char *name = name_of(job, nearest[i]);
+        fputs(i == 0 ? "" : ", ", page);
+        if (name[0] != '\0') page_label(page, name);
+        fprintf(page, "%s%zu (%.2f)", name[0] != '\0' ? " " : "", nearest[i], cosines[i]);
+    }
+    fputs("</p>", page);
+}
+
+static void put_card(FILE *page, const report_job *job, size_t card) {
+    const size_t latent = job->cards[card], rows = job->inputs.data.rows;
+    const char *name = name_of(job, latent);
+    fputs("<article class=\"card\"><h3>", page);
+    if (name[0] != '\0') {
+        page_label(page, name);
     } else {
-        fputs("null", json->file);
+        fprintf(page, "latent %zu", latent);
     }
+    fprintf(page, "</h3><p class=\"soft\">latent %zu, on %zu rows (", latent, job->fires[latent]);
+    page_share(page, (double)job->fires[latent] / (double)rows);
+    fprintf(page, ")%s</p>\n",
+            name[0] != '\0' && !is_valid(job, latent) ? ", an uncertain name" : "");
+    chart_spark(page, job->sparks[card], "values where it is on, from 0 to the largest");
+    fputs("<ol>", page);
+    for (size_t i = 0; i < TOP_ROWS; i++) {
+        const msae_hit *hit = &job->top[latent * TOP_ROWS + i];
+        fputs("<li><span>", page);
+        if (job->labels.label != NULL && job->labels.label[hit->row][0] != '\0') {
+            page_label(page, job->labels.label[hit->row]);
+        } else {
+            fprintf(page, "row %zu", hit->row);
+        }
+        fprintf(page, "</span><span>%.2f</span></li>", (double)hit->value);
+    }
+    fputs("</ol>\n", page);
+    put_nearest(page, job, latent);
+    fputs("</article>\n", page);
 }
 
-void tool_json_bool(tool_json *json, const char *key, int value) {
-    json_key(json, key);
-    fputs(value ? "true" : "false", json->file);
+static void put_cards(FILE *page, const report_job *job) {
+    begin_section(page, "concepts", "The strongest concepts");
+    fprintf(
+        page,
+        "<p>%zu latents that are on for at most a twentieth of the rows, %sthose of the largest "
+        "mean value on their %d strongest rows first. Each with those rows, the histogram of its "
+        "values where it is on (heights as square roots), and the latents whose decoder rows are "
+        "nearest (cosine).</p>\n",
+        job->n_cards, job->found != NULL || job->names.name != NULL ? "valid names and then " : "",
+        (int)TOP_ROWS);
+    if (job->found == NULL && job->names.name == NULL) {
+        fputs("<p class=\"soft\">--vocab V.npy --words WORDS, or --names NAMES.tsv, brings "
+              "names.</p>\n",
+              page);
+    }
+    if (job->labels_path == NULL) {
+        fputs("<p class=\"soft\">--labels L.tsv --column C says what the rows are.</p>\n", page);
+    }
+    fputs("<div class=\"cards\">\n", page);
+    for (size_t c = 0; c < job->n_cards; c++) put_card(page, job, c);
+    fputs("</div>\n", page);
+    end_section(page);
 }
 
-void tool_json_null(tool_json *json, const char *key) {
-    json_key(json, key);
-    fputs("null", json->file);
+static void put_bias_chart(FILE *page, const report_job *job) {
+    const tool_study *study = &job->study;
+    double x[SWEEP_STEPS], y[3][SWEEP_STEPS];
+    const char *const names[] = {"all rows", study->value[0], study->value[1]};
+    chart_series series[3];
+    for (size_t s = 0; s < SWEEP_STEPS; s++) {
+        x[s] = (double)job->points[s].value;
+        y[0][s] = job->points[s].probability;
+        y[1][s] = job->points[s].of_group[0];
+        y[2][s] = job->points[s].of_group[1];
+    }
+    fputs("<ul class=\"legend\">", page);
+    for (size_t i = 0; i < 3; i++) {
+        const chart_series line = {names[i], i, 0, x, y[i], NULL, SWEEP_STEPS};
+        series[i] = line;
+        fputs("<li>", page);
+        chart_key(page, i, 0);
+        page_label(page, names[i]);
+        fputs("</li>", page);
+    }
+    fputs("</ul>\n<div class=\"charts\">\n", page);
+    const chart c = {"The probe along the strongest latent",
+                     "Mean probability of the class when the latent is set to a value.",
+                     {"value of the latent", CHART_LINEAR, 0, 0, 0},
+                     {"probability of the class", CHART_LINEAR, 0, 1, 1},
+                     series,
+                     3,
+                     NULL,
+                     0};
+    chart_write(page, &c);
+    fputs("</div>\n", page);
 }
 
-void tool_json_counts(tool_json *json, const char *key, const size_t *values, size_t count) {
-    tool_json_begin(json, key, '[');
-    for (size_t i = 0; i < count; i++) tool_json_count(json, NULL, values[i]);
-    tool_json_end(json, ']');
+static void put_bias(FILE *page, const report_job *job) {
+    static const char *const heads[] = {
+        "latent", "name",         "r",           "95 % from",  "to",
+        "q",      "mean, others", "mean, class", "on, others", "on, class"};
+    const tool_study *study = &job->study;
+    if (job->attribute == NULL) {
+        put_missing(
+            page, "bias", "What goes with an attribute",
+            "--labels L.tsv --attribute COLUMN brings the latents that go with an attribute "
+            "of the rows, and a probe's answers along the strongest.");
+        return;
+    }
+    const uint32_t swept = study->all[0].latent;
+    begin_section(page, "bias", "What goes with an attribute");
+    fputs("<p>Point-biserial correlation of each latent with ", page);
+    page_label(page, job->attribute);
+    fputs(": the class ", page);
+    page_label(page, study->value[1]);
+    fprintf(page, " (%zu rows) against ", study->rows_of[1]);
+    page_label(page, study->value[0]);
+    fprintf(
+        page,
+        " (%zu rows). q is the p value corrected for all latents (Benjamini-Hochberg). A linear "
+        "probe fitted to these rows is right on ",
+        study->rows_of[0]);
+    page_share(page, study->score.accuracy);
+    fprintf(page, " of them; the plot sets latent %lu ", (unsigned long)swept);
+    page_label(page, name_of(job, swept));
+    fprintf(page, " to values over its range in %zu rows, all else as it is.</p>\n",
+            job->swept_rows);
+    put_bias_chart(page, job);
+    page_table_begin(page, "The strongest; a click on a head sorts.", heads,
+                     sizeof heads / sizeof heads[0]);
+    for (size_t i = 0; i < BIAS_ROWS && i < job->inputs.model.n_latents; i++) {
+        const msae_correlation *c = &study->all[i];
+        if (!isfinite(c->r)) break;
+        fputs("<tr>", page);
+        page_cell(page, (double)c->latent, 0);
+        page_cell_text(page, name_of(job, c->latent));
+        page_cell(page, c->r, 3);
+        page_cell(page, c->low, 3);
+        page_cell(page, c->high, 3);
+        fprintf(page, "<td data-key=\"%.6g\">", c->log10_p);
+        if (c->q > 0) {
+            fprintf(page, "%.2g</td>", c->q);
+        } else {
+            fputs("&lt; 1e-300</td>", page);
+        }
+        page_cell(page, c->mean[0], 4);
+        page_cell(page, c->mean[1], 4);
+        page_cell_share(page, c->active[0]);
+        page_cell_share(page, c->active[1]);
+        fputs("</tr>\n", page);
+    }
+    page_table_end(page);
+    end_section(page);
+}
+
+static void put_page(FILE *page, const report_job *job) {
+    page_begin(page, page_file_name(job->model_path));
+    put_head(page, job);
+    fputs("<main>\n", page);
+    put_sweep(page, job);
+    put_training(page, job);
+    put_frequencies(page, job);
+    put_cards(page, job);
+    put_bias(page, job);
+    fputs("</main>\n<footer>Made by msae " MSAE_VERSION
+          ". The measures are those of Zaigrajew, Baniecki and Biecek, Interpreting CLIP with "
+          "Hierarchical Sparse Autoencoders (ICML 2025).</footer>\n",
+          page);
+    page_end(page);
+}
+
+/* ---------------------------------------------------------------------------------------------
+   The run
+   ------------------------------------------------------------------------------------------ */
+
+static int load_models(report_job *job) {
+    msae_load_desc desc = {0};
+    msae_error error;
+    int status = tool_open_inputs(&job->inputs, &job->common, job->model_path, job->data_path);
+    if (status != TOOL_OK) return status;
+    desc.simd = (msae_simd)job->common.simd;
+    desc.parallel = msae_pool_parallel(job->inputs.pool);
+    job->paths[job->count++] = job->model_path;
+    for (size_t i = 0; i < job->more.count; i++) {
+        const char *path = job->more.values[i];
+        if (job->count == MAX_MODELS) return tool_fail(path, "more than %d models", MAX_MODELS);
+        if (msae_load_file(&job->models[job->count], path, &desc, &error) != MSAE_OK) {
+            return tool_fail_error(path, &error);
+        }
+        job->paths[job->count++] = path;
+        if (job->models[job->count - 1].n_inputs != job->inputs.model.n_inputs) {
+            return tool_fail(path, "has %zu inputs, %s has %zu",
+                             job->models[job->count - 1].n_inputs, job->model_path,
+                             job->inputs.model.n_inputs);
+        }
+    }
+    return TOOL_OK;
+}
+
+static int load(report_job *job) {
+    int status = load_models(job);
+    if (status != TOOL_OK) return status;
+    const size_t n = job->inputs.model.n_latents, d = job->inputs.model.n_inputs;
+    if (job->k == 0) job->k = n < 64 ? n : 64;
+    if (job->k > n) {
+        return tool_fail("--k", "%zu is more than the %zu latents of %s", job->k, n,
+                         job->model_path);
+    }
+    if (job->vocabulary_path != NULL) {
+        status = tool_load_data(&job->vocabulary, job->vocabulary_path, NULL, d, 0);
+        if (status == TOOL_OK) {
+            status = tool_load_words(&job->words, job->words_path, job->vocabulary.rows,
+                                     job->vocabulary_path);
+        }
+    }
+    if (status == TOOL_OK) status = tool_load_names(&job->names, job->names_path, n);
+    if (status == TOOL_OK && job->log_path != NULL)
+        status = load_train_log(&job->log, job->log_path);
+    if (status == TOOL_OK && job->labels_path != NULL) {
+        status = tool_load_labels(&job->labels, job->labels_path,
+                                  job->column != NULL ? job->column : job->attribute,
+                                  job->inputs.data.rows, job->data_path);
+    }
+    return status;
+}
+
+static int check_options(const report_job *job) {
+    const char *inputs[] = {job->model_path, job->data_path,  job->vocabulary_path,
+                            job->words_path, job->names_path, job->labels_path,
+                            job->log_path};
+    if ((job->vocabulary_path == NULL) != (job->words_path == NULL)) {
+        return tool_usage("report", "--vocab and --words go together");
+    }
+    if (job->vocabulary_path != NULL && job->names_path != NULL) {
+        return tool_usage("report", "names come from --names or from --vocab, not from both");
+    }
+    if (job->labels_path == NULL && (job->column != NULL || job->attribute != NULL)) {
+        return tool_usage("report", "--column and --attribute are of --labels, which is missing");
+    }
+    if (job->attribute == NULL && job->positive != NULL) {
+        return tool_usage("report", "--positive is of --attribute, which is missing");
+    }
+    for (size_t i = 0; i < sizeof inputs / sizeof inputs[0]; i++) {
+        if (tool_same_file(job->output, inputs[i])) {
+            return tool_fail(job->output, "is read and would be replaced");
+        }
+    }
+    for (size_t i = 0; i < job->more.count; i++) {
+        if (tool_same_file(job->output, job->more.values[i])) {
+            return tool_fail(job->output, "is read and would be replaced");
+        }
+    }
+    return tool_check_output("report", job->output);
+}
+
+static int run(report_job *job) {
+    tool_output output;
+    int status = check_options(job);
+    if (status == TOOL_OK) status = load(job);
+    const double start = tool_seconds();
+    if (status == TOOL_OK) status = evaluate(job);
+    const double evaluated = tool_seconds();
+    if (status == TOOL_OK && job->vocabulary_path != NULL) status = name_latents(job);
+    if (status == TOOL_OK) status = find_rows(job);
+    if (status == TOOL_OK && job->attribute != NULL) status = study_attribute(job);
+    if (status == TOOL_OK) status = tool_output_open(&output, job->output);
+    if (status != TOOL_OK) return status;
+    put_page(output.file, job);
+    status = tool_output_close(&output);
+    if (status != TOOL_OK) return status;
+    const double rest = tool_seconds() - evaluated;
+    if (job->common.json) {
+        tool_json json = tool_json_line("done");
+        tool_json_text(&json, "file", job->output);
+        tool_json_count(&json, "models", job->count);
+        tool_json_count(&json, "concepts", job->n_cards);
+        tool_json_real(&json, "eval_seconds", evaluated - start);
+        tool_json_real(&json, "other_seconds", rest);
+        tool_json_end(&json, '}');
+    } else {
+        printf("%s: %zu model%s, %zu concepts; evaluation %.1f s, the rest %.1f s\n", job->output,
+               job->count, job->count > 1 ? "s" : "", job->n_cards, evaluated - start, rest);
+    }
+    return TOOL_OK;
+}
+
+static void close_job(report_job *job) {
+    for (size_t m = 0; m < job->count; m++) {
+        free(job->sweeps[m]);
+        if (m > 0) msae_model_free(&job->models[m]);
+    }
+    tool_study_close(&job->study);
+    tool_free_labels(&job->labels);
+    tool_free_names(&job->names);
+    tool_free_words(&job->words);
+    msae_data_free(&job->vocabulary);
+    free_train_log(&job->log);
+    free(job->found);
+    free(job->top);
+    free(job->fires);
+    free(job->card_of);
+    free(job->sparks);
+    tool_close_inputs(&job->inputs);
+}
+
+int tool_report(int argc, char **argv) {
+    report_job job;
+    memset(&job, 0, sizeof job);
+    const tool_option options[] = {
+        {"-o", "PAGE.html", TOOL_TEXT, &job.output, "file to write (required)"},
+        {"--vocab", "V.npy", TOOL_TEXT, &job.vocabulary_path, "embeddings of words, for names"},
+        {"--words", "FILE", TOOL_TEXT, &job.words_path, "the words (see msae name)"},
+        {"--names", "NAMES.tsv", TOOL_TEXT, &job.names_path, "or names that msae name wrote"},
+        {"--labels", "L.tsv", TOOL_TEXT, &job.labels_path, "what the rows are"},
+        {"--column", "C", TOOL_TEXT, &job.column, "the labels' column"},
+        {"--attribute", "COLUMN", TOOL_TEXT, &job.attribute,
+         "a column of --labels for the study of bias (see msae bias)"},
+        {"--positive", "VALUE", TOOL_TEXT, &job.positive,
+         "its value to set against the rest (default: the second of two)"},
+        {"--log", "LOG", TOOL_TEXT, &job.log_path, "what msae train --json printed"},
+        {"--k", "K", TOOL_COUNT, &job.k,
+         "latents of a row that count as active (default: 64), but for the sweep"},
+        {"--no-cknna", NULL, TOOL_FLAG, &job.no_cknna, "leave out cknna, the slowest metric"},
+        TOOL_OPTION_TENSOR(job.common),
+        TOOL_OPTION_THREADS(job.common),
+        TOOL_OPTION_SIMD(job.common),
+        TOOL_OPTION_JSON(job.common),
+    };
+    const tool_syntax syntax = {
+        "report",
+        {{"MODEL", &job.model_path}, {"DATA", &job.data_path}},
+        "Writes one page, to be opened in a browser, with what can be seen of a model: how well\n"
+        "it rebuilds DATA at every sparsity (with further models on the same plots), how it was\n"
+        "trained, how often latents fire, its strongest concepts, and what goes with an\n"
+        "attribute. The page needs nothing but itself.",
+        options,
+        sizeof options / sizeof options[0],
+        "MODEL",
+        &job.more,
+    };
+    int status = tool_parse(&syntax, argc, argv);
+    if (status != TOOL_GO) return status;
+    status = run(&job);
+    close_job(&job);
+    return status;
 }

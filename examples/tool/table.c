@@ -70,16 +70,19 @@ static int is_header(const char *line, const char *column, const char *path) {
     return found && (fields > 2 || is_tsv);
 }
 
-/* Splits table->text. With a header always, or only where the first line names `column`. */
+/* Splits table->text. With a header always, or only where the first line names `column`, or for a
+   column NULL where it has several. */
 static int split_table(tool_table *table, int has_header, const char *column) {
     static const char byte_order_mark[] = "\xef\xbb\xbf";
     char *line = table->text;
     if (strncmp(line, byte_order_mark, 3) == 0) line += 3;
     if (*line == '\0') line = NULL;
     table->columns = 1;
-    if (!has_header && (line == NULL || !is_header(line, column, table->path))) {
-        return split_rows(table, line, 1);
+    if (!has_header && line != NULL) {
+        has_header = column != NULL ? is_header(line, column, table->path)
+                                    : line[strcspn(line, "\t\n")] == '\t';
     }
+    if (!has_header) return split_rows(table, line, 1);
     if (line == NULL) return tool_fail(table->path, "is empty, where a header is needed");
     char *next = cut_line(line);
     table->columns = count_char(line, '\t') + 1;
@@ -247,9 +250,9 @@ int tool_load_labels(tool_labels *labels, const char *path, const char *column, 
                      const char *data_path) {
     size_t place = 0;
     memset(labels, 0, sizeof *labels);
-    int status = load_table(&labels->table, path, column != NULL, "word");
+    int status = load_table(&labels->table, path, column != NULL, NULL);
     if (status == TOOL_OK && labels->table.header != NULL) {
-        status = tool_need_column(&labels->table, column != NULL ? column : "word", &place);
+        status = tool_need_column(&labels->table, column, &place);
     }
     if (status == TOOL_OK) status = check_rows(&labels->table, rows, data_path);
     return status == TOOL_OK ? take_labels(labels, place) : status;

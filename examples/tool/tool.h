@@ -9,7 +9,7 @@
 #include <stdio.h>
 
 /* ---------------------------------------------------------------------------------------------
-   Exit statuses and errors (report.c)
+   Exit statuses and errors (output.c)
    ------------------------------------------------------------------------------------------ */
 
 enum {
@@ -44,7 +44,7 @@ double tool_seconds(void);
 void *tool_alloc(size_t count, size_t size);
 
 /* ---------------------------------------------------------------------------------------------
-   JSON, one object a line (report.c)
+   JSON, one object a line (output.c)
    ------------------------------------------------------------------------------------------ */
 
 /* Keys are NULL inside lists. */
@@ -65,6 +65,8 @@ void tool_json_escaped(tool_json *json, const char *key, size_t key_bytes, const
 void tool_json_count(tool_json *json, const char *key, uint64_t value);
 void tool_json_real(tool_json *json, const char *key, double value); /* NaN, Inf: null */
 void tool_json_bool(tool_json *json, const char *key, int value);
+/* Length of the UTF-8 character at text, 0 when there is no valid one. */
+size_t tool_utf8_length(const unsigned char *text);
 void tool_json_null(tool_json *json, const char *key);
 void tool_json_counts(tool_json *json, const char *key, const size_t *values, size_t count);
 
@@ -268,6 +270,10 @@ int tool_is_named(const char *name, const char *text);
    At most UINT32_MAX words. */
 int tool_group_synonyms(const tool_words *words, uint32_t *groups);
 
+/* From where on a name by strongest rows is valid: measured on CLIP, see the README. */
+#define TOOL_ROWS_SCORE 0.22f
+#define TOOL_ROWS_RATIO 1.2f
+
 /* The latent of that number or name (or synonym, see tool_is_named).
    Of several with one name it is a valid one before others, then that of the best score. Fails with
    the nearest name. `subject` is what the error starts with, an option. */
@@ -346,6 +352,35 @@ int tool_is_codes(const msae_safetensors *file);
 int tool_open_codes(tool_codes *codes, const msae_safetensors *file, const char *path);
 
 /* ---------------------------------------------------------------------------------------------
+   An attribute of rows, and what a model knows of it (bias.c)
+   ------------------------------------------------------------------------------------------ */
+
+/* Zero-initialise, then set the first group. */
+typedef struct tool_study {
+    const msae_model *model;
+    const msae_data *data;
+    const char *data_path, *labels_path, *column;
+    const char *positive; /* the value of group 1; NULL: the second of two */
+    size_t k;             /* latents of a row that count as active */
+
+    tool_labels labels;
+    uint32_t positive_class;
+    const char *value[2]; /* what the groups are called */
+    uint8_t *attribute;   /* [rows]: 0, 1, 2 for rows without a label */
+    size_t rows_of[2];
+    msae_correlation *all;  /* [n], strongest first */
+    msae_probe probe;       /* of the groups, class 1 being group 1 .. */
+    msae_probe_score score; /* .. on the rows it was fitted on */
+} tool_study;
+
+/* Loads the labels, correlates every latent and fits the probe. Close it in any case. */
+int tool_study_open(tool_study *study);
+void tool_study_close(tool_study *study);
+/* The probe's answers along a latent's range, points [steps >= 2], on *n_rows rows. */
+int tool_study_sweep(const tool_study *study, uint32_t latent, msae_sweep_point *points,
+                     size_t steps, size_t *n_rows);
+
+/* ---------------------------------------------------------------------------------------------
    Commands: arguments after the command's name, returning the exit status
    ------------------------------------------------------------------------------------------ */
 
@@ -361,5 +396,6 @@ int tool_steer(int argc, char **argv);
 int tool_align(int argc, char **argv);
 int tool_probe(int argc, char **argv);
 int tool_bias(int argc, char **argv);
+int tool_report(int argc, char **argv);
 
 #endif /* MSAE_TOOL_H */

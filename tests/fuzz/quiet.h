@@ -16,6 +16,6 @@ static inline FILE *quiet_file(void) {
 #define printf(...) fprintf(quiet_file(), __VA_ARGS__)
 #define putchar(character) fputc(character, quiet_file())
 
-#include "../../examples/tool/report.c"
+#include "../../examples/tool/output.c"
 
 #endif

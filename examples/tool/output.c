@@ -1,0 +1,182 @@
+/* Errors for people, JSON for machines. */
+#include "tool.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* Whatever a file name holds, an error stays on one line. */
+static void put_printable(const char *text) {
+    for (; *text != '\0'; text++) {
+        unsigned char c = (unsigned char)*text;
+        fputc(c < 32 || c == 127 ? '?' : c, stderr);
+    }
+}
+
+static void put_line(const char *subject, const char *format, va_list arguments) {
+    char text[1024];
+    vsnprintf(text, sizeof text, format, arguments);
+    fputs("msae: ", stderr);
+    if (subject != NULL) {
+        put_printable(subject);
+        fputs(": ", stderr);
+    }
+    put_printable(text);
+}
+
+int tool_fail(const char *subject, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    put_line(subject, format, arguments);
+    va_end(arguments);
+    fputc('\n', stderr);
+    return TOOL_FAILED;
+}
+
+int tool_fail_error(const char *subject, const msae_error *error) {
+    return tool_fail(subject, "%s", error->message);
+}
+
+int tool_fail_errno(const char *subject, int code) {
+    return tool_fail(subject, "%s", strerror(code));
+}
+
+int tool_fail_memory(void) {
+    return tool_fail(NULL, "%s", msae_status_text(MSAE_ERROR_MEMORY));
+}
+
+int tool_usage(const char *command, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    put_line(command, format, arguments);
+    va_end(arguments);
+    fprintf(stderr, " (see msae%s%s --help)\n", command != NULL ? " " : "",
+            command != NULL ? command : "");
+    return TOOL_USAGE;
+}
+
+double tool_seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+void *tool_alloc(size_t count, size_t size) {
+    if (count == 0) count = 1;
+    return calloc(count, size); /* checks the product */
+}
+
+/* ---------------------------------------------------------------------------------------------
+   JSON
+   ------------------------------------------------------------------------------------------ */
+
+static void json_key(tool_json *json, const char *key) {
+    if (json->fields++ > 0) fputc(',', json->file);
+    if (key != NULL) fprintf(json->file, "\"%s\":", key);
+}
+
+tool_json tool_json_line(const char *event) {
+    tool_json json = {stdout, 0, 0};
+    tool_json_begin(&json, NULL, '{');
+    if (event != NULL) tool_json_text(&json, "event", event);
+    return json;
+}
+
+void tool_json_begin(tool_json *json, const char *key, char bracket) {
+    json_key(json, key);
+    fputc(bracket, json->file);
+    json->fields = 0;
+    json->depth++;
+}
+
+void tool_json_end(tool_json *json, char bracket) {
+    fputc(bracket, json->file);
+    json->fields = 1;
+    if (--json->depth > 0) return;
+    fputc('\n', json->file);
+    fflush(json->file);
+    json->fields = 0;
+}
+
+size_t tool_utf8_length(const unsigned char *text) {
+    static const struct {
+        unsigned char low, high; /* first byte */
+        unsigned char second_low, second_high;
+        size_t length;
+    } forms[] = {
+        {0x00, 0x7f, 0x00, 0xff, 1}, {0xc2, 0xdf, 0x80, 0xbf, 2}, {0xe0, 0xe0, 0xa0, 0xbf, 3},
+        {0xe1, 0xec, 0x80, 0xbf, 3}, {0xed, 0xed, 0x80, 0x9f, 3}, {0xee, 0xef, 0x80, 0xbf, 3},
+        {0xf0, 0xf0, 0x90, 0xbf, 4}, {0xf1, 0xf3, 0x80, 0xbf, 4}, {0xf4, 0xf4, 0x80, 0x8f, 4},
+    };
+    for (size_t f = 0; f < sizeof forms / sizeof forms[0]; f++) {
+        if (text[0] < forms[f].low || text[0] > forms[f].high) continue;
+        if (forms[f].length == 1) return 1;
+        if (text[1] < forms[f].second_low || text[1] > forms[f].second_high) return 0;
+        for (size_t i = 2; i < forms[f].length; i++) {
+            if ((text[i] & 0xc0) != 0x80) return 0;
+        }
+        return forms[f].length;
+    }
+    return 0;
+}
+
+void tool_json_text(tool_json *json, const char *key, const char *text) {
+    const unsigned char *c = (const unsigned char *)text;
+    json_key(json, key);
+    fputc('"', json->file);
+    while (*c != '\0') {
+        size_t length = tool_utf8_length(c);
+        if (length == 0) { /* the replacement character for each stray byte */
+            fputs("\\ufffd", json->file);
+            length = 1;
+        } else if (*c < 32 || *c == '"' || *c == '\\') {
+            fprintf(json->file, "\\u%04x", (unsigned)*c);
+        } else {
+            fwrite(c, 1, length, json->file);
+        }
+        c += length;
+    }
+    fputc('"', json->file);
+}
+
+void tool_json_escaped(tool_json *json, const char *key, size_t key_bytes, const char *text,
+                       size_t text_bytes) {
+    json_key(json, NULL);
+    fputc('"', json->file);
+    fwrite(key, 1, key_bytes, json->file);
+    fputs("\":\"", json->file);
+    fwrite(text, 1, text_bytes, json->file);
+    fputc('"', json->file);
+}
+
+void tool_json_count(tool_json *json, const char *key, uint64_t value) {
+    json_key(json, key);
+    fprintf(json->file, "%llu", (unsigned long long)value);
+}
+
+void tool_json_real(tool_json *json, const char *key, double value) {
+    json_key(json, key);
+    if (isfinite(value)) {
+        fprintf(json->file, "%.7g", value);
+    } else {
+        fputs("null", json->file);
+    }
+}
+
+void tool_json_bool(tool_json *json, const char *key, int value) {
+    json_key(json, key);
+    fputs(value ? "true" : "false", json->file);
+}
+
+void tool_json_null(tool_json *json, const char *key) {
+    json_key(json, key);
+    fputs("null", json->file);
+}
+
+void tool_json_counts(tool_json *json, const char *key, const size_t *values, size_t count) {
+    tool_json_begin(json, key, '[');
+    for (size_t i = 0; i < count; i++) tool_json_count(json, NULL, values[i]);
+    tool_json_end(json, ']');
+}

@@ -1,0 +1,87 @@
+/* Reads what msae train --json wrote. */
+#include "report.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The number of a key in a line of JSON that has no objects within, or NaN. */
+static double number_of(const char *line, const char *key) {
+    const size_t length = strlen(key);
+    const char *at = line;
+    while ((at = strchr(at, '"')) != NULL) {
+        const char *end = strchr(at + 1, '"');
+        if (end == NULL) return NAN;
+        const int is_key = (size_t)(end - at - 1) == length && memcmp(at + 1, key, length) == 0;
+        at = end + 1 + strspn(end + 1, " \t");
+        if (!is_key || *at != ':') continue;
+        at += 1 + strspn(at + 1, " \t");
+        char *after;
+        if (strchr("-0123456789", *at) == NULL || *at == '\0') return NAN;
+        const double value = strtod(at, &after);
+        return isfinite(value) ? value : NAN;
+    }
+    return NAN;
+}
+
+static int is_epoch(const char *line) {
+    const char *event = strstr(line, "\"event\"");
+    if (event == NULL) return 0;
+    event += 7;
+    event += strspn(event, " \t:");
+    return strncmp(event, "\"epoch\"", 7) == 0;
+}
+
+static int take_line(train_log *log, const char *line, size_t number, const char *path) {
+    const size_t length = strlen(line);
+    if (line[0] != '{' || length < 2 || line[length - 1] != '}') {
+        return tool_fail(path, "line %zu: not a JSON object as msae train --json writes them",
+                         number);
+    }
+    if (!is_epoch(line)) return TOOL_OK;
+    const log_epoch epoch = {number_of(line, "epoch"),    number_of(line, "loss"),
+                             number_of(line, "val_loss"), number_of(line, "l0"),
+                             number_of(line, "dead"),     number_of(line, "lr"),
+                             number_of(line, "seconds")};
+    if (!isfinite(epoch.epoch) || !isfinite(epoch.loss)) {
+        return tool_fail(path, "line %zu: an epoch without number or loss", number);
+    }
+    while (log->count > 0 && log->epochs[log->count - 1].epoch >= epoch.epoch) log->count--;
+    log->epochs[log->count++] = epoch;
+    return TOOL_OK;
+}
+
+int load_train_log(train_log *log, const char *path) {
+    msae_error error;
+    void *bytes;
+    size_t size, lines = 1;
+    int status = TOOL_OK;
+    memset(log, 0, sizeof *log);
+    if (msae_read_file(path, NULL, &bytes, &size, &error) != MSAE_OK) {
+        return tool_fail_error(path, &error);
+    }
+    char *text = malloc(size + 1);
+    if (text != NULL && size > 0) memcpy(text, bytes, size);
+    msae_release(NULL, bytes, size);
+    if (text == NULL) return tool_fail_memory();
+    text[size] = '\0';
+    for (size_t i = 0; i < size; i++) lines += text[i] == '\n';
+    log->epochs = tool_alloc(lines, sizeof *log->epochs);
+    if (log->epochs == NULL) status = tool_fail_memory();
+    if (strlen(text) != size) status = tool_fail(path, "is not a text file");
+    char *line = text;
+    for (size_t number = 1; line < text + size && status == TOOL_OK; number++) {
+        char *end = line + strcspn(line, "\n"), *next = end + 1;
+        if (end > line && end[-1] == '\r') end--;
+        *end = '\0';
+        if (*line != '\0') status = take_line(log, line, number, path);
+        line = next;
+    }
+    if (status == TOOL_OK && log->count == 0) status = tool_fail(path, "has no epoch");
+    free(text);
+    return status;
+}
+
+void free_train_log(train_log *log) {
+    free(log->epochs);
+}
