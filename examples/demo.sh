@@ -33,3 +33,7 @@ say "How well the k strongest concepts rebuild the embedding"
 say "Ten concepts, named the same way"
 "$msae" name "$out/demo_clip.safetensors" --vocab "$data/clip_words_f16.npy" --words "$data/clip_words.tsv" \
     --k 8 --min-ratio 1 --list 10 --top 6
+
+say "3. A page about the first model, to be opened in a browser"
+"$msae" report "$out/demo_glove.safetensors" "$data/glove_f16.npy" --vocab "$data/glove_f16.npy" \
+    --words "$data/glove_words.txt" --labels "$data/glove_words.txt" --k 8 --no-cknna -o "$out/demo.html"

@@ -225,6 +225,55 @@ refuse 1 'is read and would be replaced' name "$model" --vocab "$other" --words 
 accept name "$model" --vocab "$other" --words "$folder/column.tsv" -o "$folder/names2.tsv"
 expect "words of a column are the same" cmp -s "$folder/names.tsv" "$folder/names2.tsv"
 
+# The page: every section, numbers as eval prints them, what files hold as text and not as markup.
+printf 'row\tkind\tside\n' >"$folder/hostile.tsv"
+awk -v rows="$words_of_other" 'BEGIN {
+    for (r = 0; r < rows; r++) print r "\t<script>alert(1)</script>&\"\t" (r % 2 ? "left<b>" : "right")
+}' >>"$folder/hostile.tsv"
+printf 'latent\tname\tvalid\n0\t<img src=x>\t1\n' >"$folder/hostile_names.tsv"
+# shellcheck disable=SC2086
+accept train "$data" -o "$folder/logged" $small --json
+cp "$folder/stdout" "$folder/log.jsonl"
+accept report "$model" "$other" "$folder/logged" --labels "$folder/hostile.tsv" --column kind \
+    --attribute side --names "$folder/hostile_names.tsv" --log "$folder/log.jsonl" \
+    -o "$folder/page.html" --k 8 --json
+expect "report: JSON" is_json
+page=$folder/page.html
+for section in sweep training frequency concepts bias; do
+    expect "report: section $section" grep -q "<section id=\"$section\">" "$page"
+done
+expect "report: nothing of a file is markup" test "$(grep -c '<script>' "$page")" -eq 1
+expect "report: no image" test "$(grep -c '<img' "$page")" -eq 0
+expect "report: nothing is loaded" test "$(grep -ciE 'https?:|<[a-z]+ [^>]*src=|url\(|@import|<link' "$page")" -eq 0
+expect "report: labels are there" grep -q '&#60;script&#62;alert(1)&#60;/script&#62;&#38;&#34;' "$page"
+balanced() {
+    tr '\n' ' ' <"$1" | sed 's/<style>.*<\/style>//; s/<script>.*<\/script>//; s/<!DOCTYPE[^>]*>//
+        s/<meta[^>]*>//g; s/<[^>]*\/>//g' | grep -o '<[^>]*>' |
+        awk '{
+            sub(/^</, ""); sub(/[ >].*/, "")
+            if (substr($0, 1, 1) != "/") { open[++depth] = $0; next }
+            if (open[depth--] != substr($0, 2)) { exit 1 }
+        } END { if (depth != 0) exit 1 }'
+}
+expect "report: every tag is closed" balanced "$page"
+tool eval "$model" "$other" --k 16 --json
+value=$(sed 's/.*"fvu_row":\([0-9.e-]*\).*/\1/' "$folder/stdout")
+expect "report: eval's numbers" grep -q "data-key=\"$(printf '%.6s' "$value")[0-9]*\">" "$page"
+accept report "$model" "$other" -o "$folder/plain.html" --no-cknna
+expect "report: says what brings the rest" test "$(grep -c -e '--log LOG' -e '--attribute COLUMN' \
+    -e '--vocab V.npy' -e '--labels L.tsv --column' "$folder/plain.html")" -eq 4
+printf '{"event":"epoch","epoch":1,"loss":0.5}\nnonsense\n' >"$folder/bad.jsonl"
+refuse 1 'bad.jsonl: line 2: not a JSON object' report "$model" "$other" --log "$folder/bad.jsonl" \
+    -o "$out/page.html"
+printf '{"event":"epoch","epoch":1,"loss":null}\n' >"$folder/bad.jsonl"
+refuse 1 'bad.jsonl: line 1: an epoch without' report "$model" "$other" --log "$folder/bad.jsonl" \
+    -o "$out/page.html"
+refuse 2 'o FILE is missing' report "$model" "$other"
+refuse 2 '--vocab and --words go together' report "$model" "$other" --vocab "$other" -o "$out/p"
+refuse 1 'is read and would be replaced' report "$model" "$other" -o "$model"
+refuse 1 "column: is missing: one of .*'s row, kind, side" report "$model" "$other" \
+    --labels "$folder/hostile.tsv" -o "$out/page.html"
+
 # Two models' latents one to one.
 accept align "$model" "$model" --json -o "$folder/pairs.tsv"
 expect "align: JSON" is_json
@@ -450,6 +499,7 @@ for place in "$folder/nowhere/file" /dev/full "$folder/folder.npy" "$out/"; do
     refuse 1 "$place: " train "$data" -o "$out/m" $small --checkpoint "$place"
     refuse 1 "$place: " encode "$model" "$data" -o "$place"
     refuse 1 "$place: " decode "$model" "$codes" -o "$place"
+    refuse 1 "$place: " report "$model" "$other" -o "$place"
     refuse 1 "$place: " name "$model" --vocab "$other" --words "$words" -o "$place"
 done
 if [ -c /dev/full ]; then
@@ -496,6 +546,7 @@ until_it_fits() {
 }
 until_it_fits encode "$model" "$data" -o "$out/file"
 until_it_fits decode "$model" "$codes" -o "$out/file"
+until_it_fits report "$model" "$other" --no-cknna -o "$out/file"
 until_it_fits name "$model" --vocab "$other" --words "$words" -o "$out/file"
 
 # A disk that is really full: a file system of so many pages, where one may be mounted.

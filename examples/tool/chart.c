@@ -254,7 +254,7 @@ static void put_bar(FILE *page, const char *color, double left, double right, co
 
 void chart_frequencies(FILE *page, const char *title, const size_t *counts, size_t bins, double low,
                        size_t zero) {
-    const double gap = 44; /* room of the bar at zero */
+    const double gap = 64; /* room of the bar at zero */
     size_t most = zero > 0 ? zero : 1;
     for (size_t b = 0; b < bins; b++) most = counts[b] > most ? counts[b] : most;
     const double limits[2] = {0, (double)most};
@@ -281,12 +281,12 @@ void chart_frequencies(FILE *page, const char *title, const size_t *counts, size
                 BOTTOM + 16, power == 0 ? "end" : "middle", 100 * pow(10, power));
     }
     fprintf(page, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">never</text>\n",
-            LEFT + gap / 2 - 2, BOTTOM + 16);
+            LEFT + gap / 2 - 10, BOTTOM + 16);
     fprintf(page, "<g class=\"point\"><title>never active: %zu latents</title>", zero);
-    put_bar(page, "dead", LEFT + 6, LEFT + gap - 10, &y, zero);
+    put_bar(page, "dead", LEFT + 6, LEFT + gap - 26, &y, zero);
     fprintf(page,
             "<text class=\"value\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%zu</text></g>\n",
-            LEFT + gap / 2 - 2, place(&y, (double)zero) - 4, zero);
+            LEFT + gap / 2 - 10, place(&y, (double)zero) - 4, zero);
     for (size_t b = 0; b < bins; b++) {
         const double from = low * (1 - (double)b / (double)bins);
         const double to = low * (1 - (double)(b + 1) / (double)bins);
@@ -305,7 +305,8 @@ void chart_spark(FILE *page, const size_t counts[SPARK_BINS], const char *descri
     size_t most = 1;
     for (size_t b = 0; b < SPARK_BINS; b++) most = counts[b] > most ? counts[b] : most;
     fprintf(page,
-            "<svg class=\"spark\" viewBox=\"0 0 %.0f %.0f\" role=\"img\" aria-label=\"%s\">"
+            "<svg class=\"spark\" preserveAspectRatio=\"none\" viewBox=\"0 0 %.0f %.0f\" "
+            "role=\"img\" aria-label=\"%s\">"
             "<path class=\"axis\" d=\"M0 %.1fH%.0f\"/><path class=\"bar s0\" d=\"",
             width * SPARK_BINS, height + 2, description, height + 1, width * SPARK_BINS);
     for (size_t b = 0; b < SPARK_BINS; b++) {

@@ -10,6 +10,7 @@ enum {
     CARDS = 50,
     TOP_ROWS = 8,
     NEAREST = 3,
+    LARGE_SET = 1000, /* rows */
     FREQUENCY_BINS = 30,
     BIAS_ROWS = 20,
     SWEEP_STEPS = 21
@@ -71,10 +72,16 @@ static int is_valid(const report_job *job, size_t latent) {
     return job->names.name != NULL && job->names.name[latent] != NULL && job->names.valid[latent];
 }
 
-/* Mean value on a latent's strongest rows. */
+static size_t top_count(const report_job *job, size_t latent) {
+    return job->fires[latent] < TOP_ROWS ? job->fires[latent] : TOP_ROWS;
+}
+
+/* Mean value on a latent's strongest rows; rows that are lacking count as zero. */
 static double strength(const report_job *job, size_t latent) {
     double sum = 0;
-    for (size_t i = 0; i < TOP_ROWS; i++) sum += (double)job->top[latent * TOP_ROWS + i].value;
+    for (size_t i = 0; i < top_count(job, latent); i++) {
+        sum += (double)job->top[latent * TOP_ROWS + i].value;
+    }
     return sum / TOP_ROWS;
 }
 
@@ -92,9 +99,11 @@ static int by_strength(const void *a, const void *b) {
     return x->latent < y->latent ? -1 : 1;
 }
 
-/* Latents with a full list of strongest rows that are on for at most a twentieth of all rows. */
+/* Of a set that is large enough, latents with a full list of strongest rows that are on for at most
+   a twentieth of all rows; of others all that are ever on. */
 static int choose_cards(report_job *job) {
     const size_t n = job->inputs.model.n_latents, rows = job->inputs.data.rows;
+    const int is_large = rows >= LARGE_SET;
     candidate *candidates = tool_alloc(n, sizeof *candidates);
     size_t count = 0;
     job->card_of = tool_alloc(n, sizeof *job->card_of);
@@ -105,7 +114,8 @@ static int choose_cards(report_job *job) {
     }
     for (size_t j = 0; j < n; j++) {
         job->card_of[j] = CARDS;
-        if (job->fires[j] < TOP_ROWS || job->fires[j] > rows / 20) continue;
+        if (job->fires[j] == 0) continue;
+        if (is_large && (job->fires[j] < TOP_ROWS || job->fires[j] > rows / 20)) continue;
         candidates[count].latent = (uint32_t)j;
         candidates[count].valid = is_valid(job, j);
         candidates[count++].strength = strength(job, j);
@@ -471,7 +481,7 @@ static void put_card(FILE *page, const report_job *job, size_t card) {
             name[0] != '\0' && !is_valid(job, latent) ? ", an uncertain name" : "");
     chart_spark(page, job->sparks[card], "values where it is on, from 0 to the largest");
     fputs("<ol>", page);
-    for (size_t i = 0; i < TOP_ROWS; i++) {
+    for (size_t i = 0; i < top_count(job, latent); i++) {
         const msae_hit *hit = &job->top[latent * TOP_ROWS + i];
         fputs("<li><span>", page);
         if (job->labels.label != NULL && job->labels.label[hit->row][0] != '\0') {
@@ -488,14 +498,15 @@ static void put_card(FILE *page, const report_job *job, size_t card) {
 
 static void put_cards(FILE *page, const report_job *job) {
     begin_section(page, "concepts", "The strongest concepts");
-    fprintf(
-        page,
-        "<p>%zu latents that are on for at most a twentieth of the rows, %sthose of the largest "
-        "mean value on their %d strongest rows first. Each with those rows, the histogram of its "
-        "values where it is on (heights as square roots), and the latents whose decoder rows are "
-        "nearest (cosine).</p>\n",
-        job->n_cards, job->found != NULL || job->names.name != NULL ? "valid names and then " : "",
-        (int)TOP_ROWS);
+    fprintf(page, "<p>%zu latents%s: %sthose of the largest mean value on their %d strongest rows ",
+            job->n_cards,
+            job->inputs.data.rows >= LARGE_SET ? " that are on for at most a twentieth of the rows"
+                                               : "",
+            job->found != NULL || job->names.name != NULL ? "valid names first, then " : "",
+            (int)TOP_ROWS);
+    fputs("first. Each with those rows, the histogram of its values where it is on (heights as "
+          "square roots), and the latents whose decoder rows are nearest (cosine).</p>\n",
+          page);
     if (job->found == NULL && job->names.name == NULL) {
         fputs("<p class=\"soft\">--vocab V.npy --words WORDS, or --names NAMES.tsv, brings "
               "names.</p>\n",
