@@ -225,8 +225,9 @@ void chart_write(FILE *page, const chart *c) {
     begin_figure(page, c->title, c->description);
     put_axes(page, &x, &y);
     for (size_t i = 0; i < c->n_marks; i++) {
-        fprintf(page, "<path class=\"level\" d=\"M%.1f %.1fV%.1f\"/>\n", place(&x, c->marks[i]),
-                TOP, BOTTOM);
+        const double at = place(&x, c->marks[i]);
+        if (at < LEFT || at > RIGHT) continue;
+        fprintf(page, "<path class=\"level\" d=\"M%.1f %.1fV%.1f\"/>\n", at, TOP, BOTTOM);
     }
     for (size_t s = c->n_series; s-- > 0;) put_series(page, &c->series[s], &x, &y);
     end_figure(page);

@@ -293,9 +293,8 @@ static void put_legend(FILE *page, const report_job *job) {
 static void put_sweep_charts(FILE *page, const report_job *job) {
     static const char *const titles[PLOTTED] = {"Variance lost (FVU)", "Cosine (CS)",
                                                 "Kept neighbourhoods (CKNNA)"};
-    static const char *const labels[PLOTTED] = {"FVU, mean of rows (log axis)",
-                                                "cosine of embedding and reconstruction",
-                                                "CKNNA, 10 neighbours"};
+    static const char *const labels[PLOTTED] = {
+        "FVU, mean over rows", "cosine of embedding and reconstruction", "CKNNA, 10 neighbours"};
     double x[MAX_MODELS][MSAE_MAX_LEVELS], y[MAX_MODELS][MSAE_MAX_LEVELS], levels[MSAE_MAX_LEVELS];
     chart_series series[MAX_MODELS];
     const msae_model *model = &job->inputs.model;
@@ -396,7 +395,7 @@ static void put_training(FILE *page, const report_job *job) {
     fputs(isfinite(job->log.epochs[0].val_loss) ? "; dashed: on validation rows.</p>\n" : ".</p>\n",
           page);
     fputs("<div class=\"charts\">\n", page);
-    put_curve(page, job, "Loss", "loss (log axis)", CHART_LOG10, 1, 2);
+    put_curve(page, job, "Loss", "loss", CHART_LOG10, 1, 2);
     put_curve(page, job, "Active latents", "latents a row", CHART_LINEAR, 3, 3);
     put_curve(page, job, "Dead latents", "latents", CHART_LINEAR, 4, 4);
     fputs("</div>\n", page);
@@ -498,13 +497,13 @@ static void put_card(FILE *page, const report_job *job, size_t card) {
 
 static void put_cards(FILE *page, const report_job *job) {
     begin_section(page, "concepts", "The strongest concepts");
-    fprintf(page, "<p>%zu latents%s: %sthose of the largest mean value on their %d strongest rows ",
+    fprintf(page, "<p>%zu latents%s, %sby their mean value on their %d strongest rows. ",
             job->n_cards,
             job->inputs.data.rows >= LARGE_SET ? " that are on for at most a twentieth of the rows"
                                                : "",
-            job->found != NULL || job->names.name != NULL ? "valid names first, then " : "",
+            job->found != NULL || job->names.name != NULL ? "valid names first, then " : "ordered ",
             (int)TOP_ROWS);
-    fputs("first. Each with those rows, the histogram of its values where it is on (heights as "
+    fputs("Each with those rows, the histogram of its values where it is on (heights as "
           "square roots), and the latents whose decoder rows are nearest (cosine).</p>\n",
           page);
     if (job->found == NULL && job->names.name == NULL) {
