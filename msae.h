@@ -1,4 +1,4 @@
-/* msae.h - v0.2.0 - Matryoshka sparse autoencoders in a single file - public domain or MIT
+/* msae.h - v0.3.0 - Matryoshka sparse autoencoders in a single file - public domain or MIT
 
    Trains and runs Matryoshka sparse autoencoders (MSAE): an embedding (CLIP, SigLIP, a word
    vector, any vector) is rewritten as a few active concepts out of thousands, and the nested
@@ -41,7 +41,7 @@
    Quick start. Copy this file into your project. Link with -lm, and with -lpthread if you define
    MSAE_USE_PTHREADS. The kernels carry their own target attributes and are chosen at run time, so
    plain -O2 is all the compiler needs; -march=native adds nothing. examples/hello.c is a whole
-   program, examples/msae.c a command-line tool with training, evaluation, encoding and naming.
+   program, examples/msae.c a command-line tool for everything below.
 
    What it does NOT do. No GPU, no images or text (bring embeddings), no threads of its own, no
    printing, no exit, no errno, no global state (but what cpuid said). It trains one SAE at a time
@@ -64,7 +64,7 @@
        MSAE_STATIC           all functions static: a private copy for this file
        MSAE_NO_STDIO         no *_file functions, no <stdio.h>; *_memory, *_reader, *_writer remain
        MSAE_NO_TRAIN         no training: about a third of the code
-       MSAE_NO_ANALYSIS      no metrics and no naming
+       MSAE_NO_ANALYSIS      no metrics, names, search, steering, probes: about a third of the code
        MSAE_NO_SIMD          scalar kernels only, several times slower
        MSAE_USE_PTHREADS     brings msae_pool, a small thread pool for the parallel hook
                              (gcc and clang, for their atomics)
@@ -76,7 +76,8 @@
    Memory. Each object takes one block from its descriptor's allocator (zero: MSAE_MALLOC) when it
    is made, or works in the caller's (*_bytes and *_init_in); the name of a temporary file and the
    pool come from MSAE_MALLOC. Encode, decode and training steps
-   allocate nothing; evaluation and naming take a block and give it back. A model is
+   allocate nothing; analysis takes a block and gives it back (CKNNA the largest: 10 n bytes for each
+   of up to 10,000 rows). A model is
    8 n d bytes (tied: 4 n d) and a little; training 4 times that and a workspace of 5 to 25 MB (33
    with batchtopk and n = 65,536), and about 1 MB for each worker after the first. It does not grow
    with the batch, but for 20 k bytes a row of batchtopk. The workspace of msae_encode is about
@@ -119,6 +120,18 @@
    (norms from some 1e-37 to 1e37, else the statistics say so); CKNNA is NaN where inner products
    overflow. Moments too small to matter are zeroed, so that denormals never slow a step. Rows that
    have no loss (equal to the mean under nmse, zero under cosine) are left out.
+
+   What a model knows. msae_evaluate measures at every sparsity. msae_top_rows finds the rows that
+   activate a latent most, msae_name_latents the word for it: by those rows where there is data to
+   find them in, which is right far more often than the published way by decoder rows.
+   msae_index_query finds rows by concepts, msae_nearest_rows by the embeddings themselves, and
+   msae_edit_codes and msae_steer change concepts. msae_correlate finds the latents that go with an
+   attribute; with a linear probe (msae_probe_fit) msae_sweep_latent and msae_ablate show what
+   depends on one, msae_probe_agreement what reconstructions keep. msae_align matches the latents
+   of two models. An audit, say:
+       if (msae_correlate(&model, &data, is_cat, 0, 0, correlations, &error) != MSAE_OK) ...
+       if (msae_probe_fit(&probe, &data, species, 2, NULL, &error) != MSAE_OK) ...
+       msae_ablate(&probe, &model, &data, 0, 1, &latent, 1, &ablation, &error);   // .flips
 
    Checkpoints. msae_checkpoint_file keeps all that a run needs, msae_resume_file makes the trainer
    again, and msae_fit goes on: a run cut anywhere and resumed ends with the bytes of one that was
@@ -181,10 +194,13 @@
    Codes number latents with 32 bits.
 
    Stack, measured with -O2 on x86-64: 12 KB for encoding and decoding, 16 KB for training, 20 KB
-   for evaluation and naming, 24 KB for files; twice that suffices without optimisation. A worker's
+   for analysis, 24 KB for files; twice that suffices without optimisation. A worker's
    thread needs no more.
 
    Changelog
+       0.3.0  names by strongest rows (msae_name_desc has other fields), runners-up that are no
+              synonyms; strongest rows, search, steering, alignment, probes, attributes; CKNNA some
+              ten times faster
        0.2.0  checkpoints; readers and writers over callbacks; msae_fit goes on where it stopped,
               and shuffles each epoch anew from the rows' own order (other orders than 0.1.0 from
               the second epoch on); files reach the disk before they are renamed; what overflows
@@ -199,9 +215,9 @@
 #include <stdint.h>
 
 #define MSAE_VERSION_MAJOR 0
-#define MSAE_VERSION_MINOR 2
+#define MSAE_VERSION_MINOR 3
 #define MSAE_VERSION_PATCH 0
-#define MSAE_VERSION "0.2.0"
+#define MSAE_VERSION "0.3.0"
 
 #ifndef MSAE_API
 #if defined(MSAE_STATIC) && defined(__GNUC__)
