@@ -1121,13 +1121,14 @@ typedef struct msae_probe_score {
     double log_loss; /* mean of -ln p of the label, p at least 1e-38 */
 } msae_probe_score;
 
+/* Rows with MSAE_NO_CLASS are left out, as by msae_probe_fit. */
 MSAE_API msae_status msae_probe_measure(const msae_probe *probe, const msae_data *data,
                                         const uint32_t *labels, msae_probe_score *score,
                                         msae_error *error);
 
 /* What a probe makes of reconstructions r_k against the embeddings x (paper, section 4): the mean
-   over rows of KL(probe(x) || probe(r_k)) in nats with its deviation, and the share of rows of
-   which both have the same most probable class. */
+   over rows of KL(probe(x) || probe(r_k)) in nats with its deviation (n - 1), and the share of
+   rows of which both have the same most probable class. */
 typedef struct msae_agreement {
     size_t k;
     double kl, kl_std, agreement;
@@ -8660,8 +8661,12 @@ static int msae__fit_remember(msae__fit *f, size_t next) {
         curvature += (double)step[i] * change[i];
         squares += (double)change[i] * change[i];
     }
-    f->curvature[pair] = curvature > 0 ? 1 / curvature : 0;
-    return curvature > 1e-10 * squares && curvature > 0;
+    if (curvature > 1e-10 * squares) {
+        f->curvature[pair] = 1 / curvature;
+        return 1;
+    }
+    f->curvature[pair] = 0; /* it may have taken the place of a pair that is used: no effect */
+    return 0;
 }
 
 static void msae__fit_run(msae__fit *f, double tolerance, size_t max_iterations,
@@ -8876,6 +8881,7 @@ static msae_status msae__probe_score(const msae_probe *probe, const msae_data *d
         msae_data_read(data, first, rows, memory->x);
         for (size_t r = 0; r < rows; r++) {
             const float *x = memory->x + r * probe->n_inputs;
+            if (labels[first + r] == MSAE_NO_CLASS) continue;
             if (!msae__row_is_finite(x, probe->n_inputs)) return msae__fail_row(error, first + r);
         }
         msae_probe_predict(probe, memory->x, rows, memory->p);
