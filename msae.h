@@ -1143,8 +1143,8 @@ MSAE_API msae_status msae_probe_agreement(const msae_probe *probe, const msae_mo
    Interpretation: attributes, for audits of bias (paper, section 5.3)
    ------------------------------------------------------------------------------------------ */
 
-/* How a latent goes with an attribute that rows have (group 1) or lack (group 0). NaN throughout
-   for a latent whose value is the same on all rows. */
+/* How a latent goes with an attribute that rows have (group 1) or lack (group 0). r .. q are NaN for
+   a latent whose value is the same on all rows, and the interval where there are only three. */
 typedef struct msae_correlation {
     uint32_t latent;
     double r;         /* point-biserial: Pearson's of the latent's values with 0 and 1 */
@@ -1172,7 +1172,8 @@ typedef struct msae_sweep_point {
 } msae_sweep_point;
 
 /* Sets one latent to each of values [steps] in the codes (k as above) of every row, decodes, and
-   asks the probe: points [steps]. attribute [rows] as above, or NULL. */
+   asks the probe: points [steps]. attribute [rows] as above, or NULL. Fails on a value that gives
+   NaN or Inf, with its number. */
 MSAE_API msae_status msae_sweep_latent(const msae_probe *probe, const msae_model *model,
                                        const msae_data *data, const uint8_t *attribute, size_t k,
                                        uint32_t latent, size_t class_index, const float *values,
@@ -9245,8 +9246,8 @@ MSAE_API msae_status msae_correlate(const msae_model *model, const msae_data *da
     double bound;
     void *block;
     if (status != MSAE_OK) return status;
-    if (confidence < 0 || confidence >= 1) {
-        return msae__fail(error, MSAE_ERROR_ARGUMENT, "the confidence is not below 1");
+    if (!(confidence >= 0 && confidence < 1)) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "the confidence is not within 0 and 1");
     }
     for (size_t r = 0; r < data->rows; r++) {
         if (attribute[r] <= 1) rows[attribute[r]]++;
@@ -9442,6 +9443,10 @@ MSAE_API msae_status msae_sweep_latent(const msae_probe *probe, const msae_model
     sums.points = points;
     status = msae__run_effects(&effects, model, data, k, msae__add_sweep, &sums, error);
     for (size_t s = 0; s < steps && status == MSAE_OK; s++) {
+        if (!msae__is_finite_double(points[s].probability)) {
+            return msae__fail_at(error, MSAE_ERROR_NOT_FINITE, s, "value", s,
+                                 " gives a NaN or Inf");
+        }
         points[s].value = values[s];
         points[s].probability /= (double)sums.all;
         for (int g = 0; g < 2; g++) {
