@@ -328,7 +328,7 @@ static msae_status ask(const effects *e, answers *a) {
 }
 
 static void the_same_for_any_threads(void) {
-    static answers one, three; /* whose padding is zero */
+    static answers one, three;
     effects e;
     msae_pool *pool;
     open_effects(&e, &test_recipes[0], MSAE_SIMD_AUTO);
@@ -340,8 +340,9 @@ static void the_same_for_any_threads(void) {
     CHECK(memcmp(one.ablations, three.ablations, sizeof one.ablations) == 0);
     CHECK(memcmp(&one.ablations[1], &one.ablations[3], sizeof one.ablations[1]) == 0);
     for (size_t j = 0; j < LATENTS; j++) {
-        CHECK(memcmp(&one.correlations[j], &three.correlations[j], sizeof one.correlations[j]) ==
-              0);
+        const msae_correlation *a = &one.correlations[j], *b = &three.correlations[j];
+        CHECK(a->latent == b->latent);
+        CHECK(memcmp(&a->r, &b->r, sizeof *a - offsetof(msae_correlation, r)) == 0);
     }
     msae_pool_free(pool);
     close_effects(&e);
