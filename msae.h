@@ -1137,13 +1137,14 @@ typedef struct msae_probe_score {
     double log_loss; /* mean of -ln p of the label, p at least 1e-38 */
 } msae_probe_score;
 
+/* Rows with MSAE_NO_CLASS are left out, as by msae_probe_fit. */
 MSAE_API msae_status msae_probe_measure(const msae_probe *probe, const msae_data *data,
                                         const uint32_t *labels, msae_probe_score *score,
                                         msae_error *error);
 
 /* What a probe makes of reconstructions r_k against the embeddings x (paper, section 4): the mean
-   over rows of KL(probe(x) || probe(r_k)) in nats with its deviation, and the share of rows of
-   which both have the same most probable class. */
+   over rows of KL(probe(x) || probe(r_k)) in nats with its deviation (n - 1), and the share of
+   rows of which both have the same most probable class. */
 typedef struct msae_agreement {
     size_t k;
     double kl, kl_std, agreement;
@@ -1158,8 +1159,8 @@ MSAE_API msae_status msae_probe_agreement(const msae_probe *probe, const msae_mo
    Interpretation: attributes, for audits of bias (paper, section 5.3)
    ------------------------------------------------------------------------------------------ */
 
-/* How a latent goes with an attribute that rows have (group 1) or lack (group 0). NaN throughout
-   for a latent whose value is the same on all rows. */
+/* How a latent goes with an attribute that rows have (group 1) or lack (group 0). r .. q are NaN for
+   a latent whose value is the same on all rows, and the interval where there are only three. */
 typedef struct msae_correlation {
     uint32_t latent;
     double r;         /* point-biserial: Pearson's of the latent's values with 0 and 1 */
@@ -1187,7 +1188,8 @@ typedef struct msae_sweep_point {
 } msae_sweep_point;
 
 /* Sets one latent to each of values [steps] in the codes (k as above) of every row, decodes, and
-   asks the probe: points [steps]. attribute [rows] as above, or NULL. */
+   asks the probe: points [steps]. attribute [rows] as above, or NULL. Fails on a value that gives
+   NaN or Inf, with its number. */
 MSAE_API msae_status msae_sweep_latent(const msae_probe *probe, const msae_model *model,
                                        const msae_data *data, const uint8_t *attribute, size_t k,
                                        uint32_t latent, size_t class_index, const float *values,
@@ -8709,8 +8711,12 @@ static int msae__fit_remember(msae__fit *f, size_t next) {
         curvature += (double)step[i] * change[i];
         squares += (double)change[i] * change[i];
     }
-    f->curvature[pair] = curvature > 0 ? 1 / curvature : 0;
-    return curvature > 1e-10 * squares && curvature > 0;
+    if (curvature > 1e-10 * squares) {
+        f->curvature[pair] = 1 / curvature;
+        return 1;
+    }
+    f->curvature[pair] = 0; /* it may have taken the place of a pair that is used: no effect */
+    return 0;
 }
 
 static void msae__fit_run(msae__fit *f, double tolerance, size_t max_iterations,
@@ -8925,6 +8931,7 @@ static msae_status msae__probe_score(const msae_probe *probe, const msae_data *d
         msae_data_read(data, first, rows, memory->x);
         for (size_t r = 0; r < rows; r++) {
             const float *x = memory->x + r * probe->n_inputs;
+            if (labels[first + r] == MSAE_NO_CLASS) continue;
             if (!msae__row_is_finite(x, probe->n_inputs)) return msae__fail_row(error, first + r);
         }
         msae_probe_predict(probe, memory->x, rows, memory->p);
@@ -9288,8 +9295,8 @@ MSAE_API msae_status msae_correlate(const msae_model *model, const msae_data *da
     double bound;
     void *block;
     if (status != MSAE_OK) return status;
-    if (confidence < 0 || confidence >= 1) {
-        return msae__fail(error, MSAE_ERROR_ARGUMENT, "the confidence is not below 1");
+    if (!(confidence >= 0 && confidence < 1)) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "the confidence is not within 0 and 1");
     }
     for (size_t r = 0; r < data->rows; r++) {
         if (attribute[r] <= 1) rows[attribute[r]]++;
@@ -9485,6 +9492,10 @@ MSAE_API msae_status msae_sweep_latent(const msae_probe *probe, const msae_model
     sums.points = points;
     status = msae__run_effects(&effects, model, data, k, msae__add_sweep, &sums, error);
     for (size_t s = 0; s < steps && status == MSAE_OK; s++) {
+        if (!msae__is_finite_double(points[s].probability)) {
+            return msae__fail_at(error, MSAE_ERROR_NOT_FINITE, s, "value", s,
+                                 " gives a NaN or Inf");
+        }
         points[s].value = values[s];
         points[s].probability /= (double)sums.all;
         for (int g = 0; g < 2; g++) {

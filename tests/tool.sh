@@ -140,7 +140,7 @@ lines() {
 # What it does
 # ------------------------------------------------------------------------------------------------
 
-for command in '' train eval encode decode info name top search steer; do
+for command in '' train eval encode decode info name top search steer probe bias; do
     # shellcheck disable=SC2086
     accept $command --help
     expect "help of '$command' has no text" test -s "$folder/stdout"
@@ -792,6 +792,150 @@ fi
 
 until_it_fits steer "$model" "$data" --set 1=3 -o "$out/file"
 until_it_fits search "$model" "$data" --row 3 --save-index "$out/file"
+
+# ------------------------------------------------------------------------------------------------
+# Attributes: probe, bias
+# ------------------------------------------------------------------------------------------------
+
+# For 40 rows: four classes of ten; yes and no, with nothing in every tenth row; one value; a class
+# of one row; and for the 25 rows of `other`, the same with a class that is new in row 13.
+attributes=$folder/attributes.tsv
+new=$folder/new.tsv
+awk 'BEGIN {
+    print "class\tsmile\tone\tlonely"
+    for (i = 0; i < 40; i++) {
+        print "c" i % 4 "\t" (i % 10 == 9 ? "" : i % 3 == 0 ? "yes" : "no") "\tsame\t" \
+            (i == 17 ? "alone" : i % 2 ? "odd" : "even")
+    }
+}' >"$attributes"
+awk 'BEGIN {
+    print "class\tsmile"
+    for (i = 0; i < 25; i++) print (i == 13 ? "c9" : "c" i % 3) "\t" (i % 2 ? "yes" : "no")
+}' >"$new"
+head -n 40 "$attributes" >"$folder/short.tsv"
+
+accept probe "$data" --labels "$attributes" --column class --json
+expect "probe: JSON" is_json
+expect "probe: what is held out" \
+    lines 1 '^\{"event":"probe","classes":4,.*"train":\{"rows":32,.*"test":\{"rows":8,'
+cp "$folder/stdout" "$folder/whole_line"
+accept probe "$data" --labels "$attributes" --column class --json --seed 1
+expect "probe: another seed holds out other rows" \
+    test "$(cut -d, -f5-13 "$folder/stdout")" != "$(cut -d, -f5-13 "$folder/whole_line")"
+accept probe "$data" --labels "$attributes" --column smile --model "$model" --json
+expect "probe with a model: JSON" is_json
+expect "probe: rows without a label" lines 1 '^\{"event":"probe","classes":2,"without_label":4,'
+expect "probe: every default k" lines 2 '^\{"event":"agreement","k":(16|32),"kl":'
+accept probe "$data" --labels "$attributes" --column smile --model "$model" --k 1,5,32 --json
+expect "probe: chosen k" lines 3 '^\{"event":"agreement","k":(1|5|32),'
+sed 's/"seconds":[^,}]*//' "$folder/stdout" >"$folder/threads"
+accept probe "$data" --labels "$attributes" --column smile --model "$model" --k 1,5,32 --json \
+    --threads 3
+expect "probe: the same for any threads" \
+    test "$(sed 's/"seconds":[^,}]*//' "$folder/stdout")" = "$(cat "$folder/threads")"
+accept probe "$data" --labels "$attributes" --column smile --model "$model"
+expect "probe: a table" lines 1 '^test .*%'
+accept probe "$data" --labels "$attributes" --column smile --test "$other" --test-labels "$new" --json
+expect "probe: rows of another file" lines 1 '"train":\{"rows":36,.*"test":\{"rows":25,'
+accept probe "$data" --labels "$attributes" --column lonely --min-rows 2 --json
+expect "probe: small classes left out" lines 1 '"of_small_classes":1,.*"train":\{"rows":31,'
+refuse 1 'short.tsv: has 39 entries for the 40 rows of .*data.npy' \
+    probe "$data" --labels "$folder/short.tsv" --column class
+refuse 1 "attributes.tsv: class 'alone' has one row \\(row 17\\)" \
+    probe "$data" --labels "$attributes" --column lonely
+refuse 1 "attributes.tsv: every label is 'same'" probe "$data" --labels "$attributes" --column one
+refuse 1 'attributes.tsv: no class has 11 rows' \
+    probe "$data" --labels "$attributes" --column class --min-rows 11
+refuse 1 "attributes.tsv: has no column 'kind'" \
+    probe "$data" --labels "$attributes" --column kind
+refuse 1 "new.tsv: row 13: no training row is 'c9'" probe "$data" --labels "$attributes" \
+    --column class --test "$other" --test-labels "$new"
+refuse 1 'new.tsv: has 25 entries for the 40 rows of .*data.npy' probe "$data" \
+    --labels "$attributes" --column class --test "$data" --test-labels "$new"
+refuse 1 'narrow.npy: has 7 columns' probe "$data" --labels "$attributes" --column class \
+    --test "$narrow" --test-labels "$new"
+refuse 1 'narrow.npy: has 7 columns' \
+    probe "$narrow" --labels "$attributes" --column class --model "$model"
+refuse 1 'nan.npy: row 17 ' probe "$folder/nan.npy" --labels "$attributes" --column class
+refuse 1 'holdout: 1 is not below 1' \
+    probe "$data" --labels "$attributes" --column class --holdout 1
+for k in 33 5,5 7,3; do
+    refuse 1 '^msae: --k: ' probe "$data" --labels "$attributes" --column class --model "$model" \
+        --k $k
+done
+refuse 2 'labels FILE is missing' probe "$data"
+refuse 2 'k needs --model' probe "$data" --labels "$attributes" --column class --k 5
+refuse 2 'go together' probe "$data" --labels "$attributes" --column class --test "$other"
+
+table=$folder/bias.tsv
+accept bias "$model" "$data" --labels "$attributes" --column smile --names "$names" --json \
+    --top 3 --steps 4 -o "$table"
+expect "bias: JSON" is_json
+expect "bias: the strongest" lines 3 '^\{"event":"correlation","latent":[0-9]+,"name":'
+expect "bias: a sweep" lines 1 '^\{"event":"sweep",.*"class":"yes","rows":36,"points":\[\{"value":0,'
+expect "bias: steps" test "$(grep -o '"of_positive"' "$folder/stdout" | wc -l)" -eq 4
+expect "bias: ablations" lines 3 '^\{"event":"ablation",.*"rows":36,"active":'
+expect "bias: the end" lines 1 \
+    '^\{"event":"done","positive":"yes","negative":"no","rows_positive":12,"rows_negative":24,"without_label":4,'
+expect "bias: a table of all latents" test "$(wc -l <"$table")" -eq 33
+expect "bias: strongest first" awk -F '\t' '
+    NR > 1 && NF != 12 { exit 1 }
+    NR > 2 && $3 != "" && $3 * $3 > last * last { exit 1 }
+    NR > 1 { last = $3 }' "$table"
+cp "$folder/stdout" "$folder/threads"
+accept bias "$model" "$data" --labels "$attributes" --column smile --names "$names" --json \
+    --top 3 --steps 4 --threads 3
+expect "bias: the same for any threads" cmp -s "$folder/stdout" "$folder/threads"
+accept bias "$model" "$data" --labels "$attributes" --column smile --positive no --json --top 3
+expect "bias: the other value" lines 1 '"positive":"no","negative":"yes","rows_positive":24,'
+accept bias "$model" "$data" --labels "$attributes" --column class --positive c2 --sweep dog \
+    --names "$names"
+expect "bias: one value against the rest" lines 1 "^class: 10 rows are 'c2', 30 are 'others'"
+expect "bias: a sweep by name" lines 1 "^latent $dog dog over its range"
+refuse 1 'short.tsv: has 39 entries for the 40 rows of .*data.npy' \
+    bias "$model" "$data" --labels "$folder/short.tsv" --column class
+refuse 1 "attributes.tsv: the attribute is constant: every label is 'same'" \
+    bias "$model" "$data" --labels "$attributes" --column one
+refuse 1 'attributes.tsv: has 4 values \(c0, c1, c2, c3\); --positive' \
+    bias "$model" "$data" --labels "$attributes" --column class
+refuse 1 "positive: no label is 'c4', but c0, c1, c2, c3" \
+    bias "$model" "$data" --labels "$attributes" --column class --positive c4
+refuse 1 "attributes.tsv: only one row is 'alone' \\(row 17\\)" \
+    bias "$model" "$data" --labels "$attributes" --column lonely --positive alone
+refuse 1 "sweep: no concept is named 'dgo' in .*; did you mean 'dog'" bias "$model" "$data" \
+    --labels "$attributes" --column smile --names "$names" --sweep dgo
+refuse 1 'sweep: latent 32 of a model with 32' \
+    bias "$model" "$data" --labels "$attributes" --column smile --sweep 32
+refuse 1 'k: 33 is more than the 32 latents' \
+    bias "$model" "$data" --labels "$attributes" --column smile --k 33
+refuse 1 'steps: a sweep has at least 2' \
+    bias "$model" "$data" --labels "$attributes" --column smile --steps 1
+refuse 1 'nan.npy: row 17 ' bias "$model" "$folder/nan.npy" --labels "$attributes" --column smile
+refuse 1 'narrow.npy: has 7 columns' \
+    bias "$model" "$narrow" --labels "$attributes" --column smile
+for input in "$model" "$data" "$attributes" "$names"; do
+    refuse 1 "^msae: -o: $input is read too" bias "$model" "$data" --labels "$attributes" \
+        --column smile --names "$names" -o "$input"
+done
+refuse 2 'labels FILE is missing' bias "$model" "$data"
+
+# Real embeddings: cats and dogs are told apart on rows held out, and latents know them too.
+if [ -f "$clip/train_f16.npy" ] && [ -f "$clip/train_meta.tsv" ]; then
+    accept probe "$clip/train_f16.npy" --labels "$clip/train_meta.tsv" --column species --json
+    # accuracy on the rows held out, seconds
+    sed 's/.*"test":{[^}]*"accuracy":\([0-9.]*\).*"seconds":\([0-9.]*\).*/\1 \2/' \
+        "$folder/stdout" >"$folder/figures"
+    expect "probe of species: held out, and in time" \
+        awk '{ exit !(NF == 2 && $1 > 0.99 && $2 < 30) }' "$folder/figures"
+    accept bias "$folder/clip" "$clip/train_f16.npy" --labels "$clip/train_meta.tsv" \
+        --column species --json --top 1
+    expect "bias of species: a latent of cats or dogs" \
+        lines 1 '^\{"event":"correlation",.*"r":-?(1|0\.[6-9])'
+else
+    skipped=$((skipped + 1))
+fi
+
+until_it_fits bias "$model" "$data" --labels "$attributes" --column smile -o "$out/file"
 
 if [ "$skipped" -gt 0 ]; then
     echo "$passed passed, $failed failed, $skipped skipped"

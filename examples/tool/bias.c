@@ -438,7 +438,7 @@ static int run(bias_job *job) {
     if (job->steps < 2) return tool_fail("--steps", "a sweep has at least 2");
     for (size_t i = 0; i < sizeof inputs / sizeof inputs[0]; i++) {
         if (tool_same_file(job->output, inputs[i])) {
-            return tool_fail(job->output, "is read and would be replaced");
+            return tool_fail("-o", "%s is read too", job->output);
         }
     }
     int status = job->output != NULL ? tool_check_output("bias", job->output) : TOOL_OK;

@@ -201,11 +201,9 @@ static int gather_test(const probe_job *job, msae_data *rows, float **values) {
 }
 
 static int compare(probe_job *job) {
-    const size_t n = job->inputs.model.n_latents;
     msae_error error;
     msae_data rows;
     float *values;
-    if (job->ks.count == 0) job->ks.count = msae_default_ks(n, job->ks.values);
     int status = gather_test(job, &rows, &values);
     if (status != TOOL_OK) return status;
     msae_agreement *results = tool_alloc(job->ks.count, sizeof *results);
@@ -213,8 +211,7 @@ static int compare(probe_job *job) {
         status = tool_fail_memory();
     } else if (msae_probe_agreement(&job->probe, &job->inputs.model, &rows, job->ks.values,
                                     job->ks.count, results, &error) != MSAE_OK) {
-        status =
-            tool_fail_error(error.code == MSAE_ERROR_ARGUMENT ? "--k" : job->data_path, &error);
+        status = tool_fail_error(job->test_path != NULL ? job->test_path : job->data_path, &error);
     } else {
         print_agreement(job, results);
     }
@@ -227,6 +224,23 @@ static int compare(probe_job *job) {
    The run
    ------------------------------------------------------------------------------------------ */
 
+static int check_ks(probe_job *job) {
+    const size_t n = job->inputs.model.n_latents;
+    if (job->ks.count == 0) job->ks.count = msae_default_ks(n, job->ks.values);
+    for (size_t i = 0; i < job->ks.count; i++) {
+        const size_t k = job->ks.values[i];
+        if (k > n) {
+            return tool_fail("--k", "%zu is more than the %zu latents of %s", k, n,
+                             job->model_path);
+        }
+        if (i > 0 && k <= job->ks.values[i - 1]) {
+            return tool_fail("--k", "%zu does not follow %zu: the list has to ascend", k,
+                             job->ks.values[i - 1]);
+        }
+    }
+    return TOOL_OK;
+}
+
 static int load(probe_job *job) {
     int status = job->model_path != NULL
                      ? tool_open_inputs(&job->inputs, &job->common, job->model_path, job->data_path)
@@ -235,6 +249,7 @@ static int load(probe_job *job) {
         status = tool_load_data(&job->inputs.data, job->data_path, job->common.tensor, 0, 0);
     }
     const msae_data *data = &job->inputs.data;
+    if (status == TOOL_OK && job->model_path != NULL) status = check_ks(job);
     if (status == TOOL_OK) {
         status = tool_load_labels(&job->labels, job->labels_path, job->column, data->rows,
                                   job->data_path);
@@ -257,6 +272,9 @@ static int run(probe_job *job) {
     if (job->labels_path == NULL) return tool_usage("probe", "--labels FILE is missing");
     if ((job->test_path == NULL) != (job->test_labels_path == NULL)) {
         return tool_usage("probe", "--test and --test-labels go together");
+    }
+    if (job->ks.count > 0 && job->model_path == NULL) {
+        return tool_usage("probe", "--k needs --model");
     }
     if (job->holdout >= 1) return tool_fail("--holdout", "%g is not below 1", (double)job->holdout);
     int status = load(job);
