@@ -12,7 +12,7 @@ typedef struct probe_job {
     tool_counts ks;
     float holdout, l2;
     uint64_t seed;
-    size_t min_rows;
+    size_t min_rows, iterations;
     tool_inputs inputs; /* the model, if given, and the data */
     msae_data test;     /* of --test */
     tool_labels labels, test_labels;
@@ -283,6 +283,7 @@ static int run(probe_job *job) {
     desc.simd = (msae_simd)job->common.simd;
     desc.parallel = msae_pool_parallel(job->inputs.pool);
     desc.l2 = job->l2;
+    desc.max_iterations = job->iterations;
     if (msae_probe_fit(&job->probe, &job->inputs.data, job->train_of, job->labels.n_classes, &desc,
                        &error) != MSAE_OK ||
         msae_probe_measure(&job->probe, &job->inputs.data, job->train_of, &train, &error) !=
@@ -314,6 +315,8 @@ int tool_probe(int argc, char **argv) {
         {"--seed", "S", TOOL_NUMBER, &job.seed, "which rows are held out (default: 0)"},
         {"--min-rows", "N", TOOL_COUNT, &job.min_rows, "leave out classes of fewer rows"},
         {"--l2", "W", TOOL_POSITIVE, &job.l2, "weight of the penalty (default: 1e-6)"},
+        {"--iterations", "N", TOOL_COUNT, &job.iterations,
+         "steps of L-BFGS at most (default: 200)"},
         TOOL_OPTION_TENSOR(job.common),
         TOOL_OPTION_THREADS(job.common),
         TOOL_OPTION_SIMD(job.common),
