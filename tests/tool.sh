@@ -813,6 +813,28 @@ awk 'BEGIN {
     for (i = 0; i < 25; i++) print (i == 13 ? "c9" : "c" i % 3) "\t" (i % 2 ? "yes" : "no")
 }' >"$new"
 head -n 40 "$attributes" >"$folder/short.tsv"
+gaps=$folder/gaps.tsv
+awk -F '\t' 'NR == 3 { $2 = "" } { print $1 "\t" $2 }' "$new" >"$gaps"
+
+# Row 17 is zero; row 13 is of float32 near their end, too large for the model.
+zero=$folder/zero.npy
+huge=$folder/huge.npy
+{
+    head -c $((128 + 17 * 16)) "$data"
+    head -c 16 /dev/zero
+    tail -c +$((128 + 18 * 16 + 1)) "$data"
+} >"$zero"
+{
+    header '<f4' False '(25, 8)'
+    # shellcheck disable=SC2059
+    printf "$(awk 'BEGIN {
+        for (i = 0; i < 200; i++) {
+            large = i >= 104 && i < 112
+            printf "\\000\\000\\%03o\\%03o", large ? 127 : i * 37 % 128,
+                (large ? 127 : 63) + i % 3 % 2 * 128
+        }
+    }')"
+} >"$huge"
 
 accept probe "$data" --labels "$attributes" --column class --json
 expect "probe: JSON" is_json
@@ -857,6 +879,10 @@ refuse 1 'narrow.npy: has 7 columns' probe "$data" --labels "$attributes" --colu
 refuse 1 'narrow.npy: has 7 columns' \
     probe "$narrow" --labels "$attributes" --column class --model "$model"
 refuse 1 'nan.npy: row 17 ' probe "$folder/nan.npy" --labels "$attributes" --column class
+refuse 1 'zero.npy: row 17 has no length' probe "$zero" --labels "$attributes" --column class
+refuse 1 'huge.npy: row 13 gives a NaN or Inf in the model' probe "$data" --model "$model" \
+    --labels "$attributes" --column smile --test "$huge" --test-labels "$gaps"
+accept probe "$data" --labels "$attributes" --column smile --test "$huge" --test-labels "$gaps"
 refuse 1 'holdout: 1 is not below 1' \
     probe "$data" --labels "$attributes" --column class --holdout 1
 for k in 33 5,5 7,3; do
@@ -892,6 +918,9 @@ accept bias "$model" "$data" --labels "$attributes" --column class --positive c2
     --names "$names"
 expect "bias: one value against the rest" lines 1 "^class: 10 rows are 'c2', 30 are 'others'"
 expect "bias: a sweep by name" lines 1 "^latent $dog dog over its range"
+# A latent that is the strongest of no row.
+accept bias "$model" "$data" --labels "$attributes" --column smile --k 1 -o "$table" --json
+idle=$(awk -F '\t' 'NR > 1 && $3 == "" { print $1; exit }' "$table")
 refuse 1 'short.tsv: has 39 entries for the 40 rows of .*data.npy' \
     bias "$model" "$data" --labels "$folder/short.tsv" --column class
 refuse 1 "attributes.tsv: the attribute is constant: every label is 'same'" \
@@ -910,6 +939,10 @@ refuse 1 'k: 33 is more than the 32 latents' \
     bias "$model" "$data" --labels "$attributes" --column smile --k 33
 refuse 1 'steps: a sweep has at least 2' \
     bias "$model" "$data" --labels "$attributes" --column smile --steps 1
+refuse 1 "sweep: latent $idle is active on no labelled row" bias "$model" "$data" \
+    --labels "$attributes" --column smile --k 1 --sweep "$idle" -o "$out/table.tsv"
+refuse 1 'zero.npy: row 17 has no length' \
+    bias "$model" "$zero" --labels "$attributes" --column smile -o "$out/table.tsv"
 refuse 1 'nan.npy: row 17 ' bias "$model" "$folder/nan.npy" --labels "$attributes" --column smile
 refuse 1 'narrow.npy: has 7 columns' \
     bias "$model" "$narrow" --labels "$attributes" --column smile

@@ -186,10 +186,6 @@ int tool_study_sweep(const tool_study *study, uint32_t latent, msae_sweep_point 
                       &error) != MSAE_OK) {
         return tool_fail_error(study->data_path, &error);
     }
-    if (active == 0) {
-        return tool_fail("--sweep", "latent %lu is active on no row of %s", (unsigned long)latent,
-                         study->data_path);
-    }
     float *values = tool_alloc(steps, sizeof *values);
     int status =
         values != NULL ? sample_rows(study, SWEPT_ROWS, &rows, &x, &groups) : tool_fail_memory();
@@ -430,6 +426,15 @@ static int load(bias_job *job) {
     return tool_load_names(&job->names, job->names_path, n);
 }
 
+/* Whether the latent has a range to sweep. */
+static int check_swept(const tool_study *study, uint32_t latent) {
+    const msae_correlation *c = study->all;
+    while (c->latent != latent) c++;
+    if (c->active[0] > 0 || c->active[1] > 0) return TOOL_OK;
+    return tool_fail("--sweep", "latent %lu is active on no labelled row of %s",
+                     (unsigned long)latent, study->data_path);
+}
+
 static int run(bias_job *job) {
     const tool_study *study = &job->study;
     const char *inputs[] = {job->model_path, study->data_path, study->labels_path, job->names_path};
@@ -447,10 +452,12 @@ static int run(bias_job *job) {
         status = tool_find_concept("--sweep", &job->names, job->swept, &swept);
     }
     if (status == TOOL_OK) status = tool_study_open(&job->study);
+    if (status == TOOL_OK && job->swept == NULL) swept = study->all[0].latent;
+    if (status == TOOL_OK) status = check_swept(study, swept);
     if (status == TOOL_OK && job->output != NULL) status = write_table(job);
     if (status != TOOL_OK) return status;
     print_correlations(job);
-    status = sweep(job, job->swept != NULL ? swept : study->all[0].latent);
+    status = sweep(job, swept);
     if (status == TOOL_OK) status = ablate(job);
     if (status == TOOL_OK) print_done(job, &study->score);
     return status;

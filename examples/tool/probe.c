@@ -184,39 +184,40 @@ static void print_agreement(const probe_job *job, const msae_agreement *results)
     }
 }
 
-/* The rows of the test that have a class. */
-static int gather_test(const probe_job *job, msae_data *rows, float **values) {
+/* The rows of the test that have a class: their numbers and values. */
+static int gather_test(const probe_job *job, size_t **numbers, size_t *count, float **values) {
     const msae_data *data = tested(job);
-    size_t *index = tool_alloc(data->rows, sizeof *index), count = 0;
-    if (index == NULL) return tool_fail_memory();
+    *count = 0;
+    *values = NULL;
+    *numbers = tool_alloc(data->rows, sizeof **numbers);
+    if (*numbers == NULL) return tool_fail_memory();
     for (size_t r = 0; r < data->rows; r++) {
-        if (job->test_of[r] != MSAE_NO_CLASS) index[count++] = r;
+        if (job->test_of[r] != MSAE_NO_CLASS) (*numbers)[(*count)++] = r;
     }
-    *values = tool_alloc(count, data->cols * sizeof **values);
-    if (*values != NULL) msae_data_gather(data, index, count, *values);
-    free(index);
+    *values = tool_alloc(*count, data->cols * sizeof **values);
     if (*values == NULL) return tool_fail_memory();
-    *rows = msae_data_view(*values, count, data->cols);
+    msae_data_gather(data, *numbers, *count, *values);
     return TOOL_OK;
 }
 
-static int compare(probe_job *job) {
+static int compare(const probe_job *job, msae_agreement *results) {
+    const char *path = job->test_path != NULL ? job->test_path : job->data_path;
     msae_error error;
-    msae_data rows;
+    size_t *numbers, count;
     float *values;
-    int status = gather_test(job, &rows, &values);
-    if (status != TOOL_OK) return status;
-    msae_agreement *results = tool_alloc(job->ks.count, sizeof *results);
-    if (results == NULL) {
-        status = tool_fail_memory();
-    } else if (msae_probe_agreement(&job->probe, &job->inputs.model, &rows, job->ks.values,
-                                    job->ks.count, results, &error) != MSAE_OK) {
-        status = tool_fail_error(job->test_path != NULL ? job->test_path : job->data_path, &error);
-    } else {
-        print_agreement(job, results);
+    int status = gather_test(job, &numbers, &count, &values);
+    if (status == TOOL_OK) {
+        const msae_data rows = msae_data_view(values, count, tested(job)->cols);
+        if (msae_probe_agreement(&job->probe, &job->inputs.model, &rows, job->ks.values,
+                                 job->ks.count, results, &error) != MSAE_OK) {
+            status = error.code == MSAE_ERROR_NOT_FINITE && error.position < count
+                         ? tool_fail(path, "row %zu gives a NaN or Inf in the model",
+                                     numbers[error.position])
+                         : tool_fail_error(path, &error);
+        }
     }
-    free(results);
     free(values);
+    free(numbers);
     return status;
 }
 
@@ -294,8 +295,15 @@ static int run(probe_job *job) {
     if (msae_probe_measure(&job->probe, tested(job), job->test_of, &test, &error) != MSAE_OK) {
         return tool_fail_error(job->test_path != NULL ? job->test_path : job->data_path, &error);
     }
-    print_scores(job, &train, &test, seconds);
-    return job->model_path != NULL ? compare(job) : TOOL_OK;
+    msae_agreement *results = NULL;
+    if (job->model_path != NULL) {
+        results = tool_alloc(job->ks.count, sizeof *results);
+        status = results != NULL ? compare(job, results) : tool_fail_memory();
+    }
+    if (status == TOOL_OK) print_scores(job, &train, &test, seconds);
+    if (status == TOOL_OK && results != NULL) print_agreement(job, results);
+    free(results);
+    return status;
 }
 
 int tool_probe(int argc, char **argv) {
