@@ -313,8 +313,8 @@ static double naive_cknna(const float *x, size_t d, const float *z, size_t n, si
 /* Several blocks of rows, codes sparse enough for shared latents and dense ones, rows that are
    equal, rows without codes. */
 static void neighbours_by_the_definition(void) {
-    enum { MANY = 420, WIDE = 96, DEEP = 8 };
-    static const size_t ks[] = {1, 3, 24, WIDE};
+    enum { MANY = 400, WIDE = 96, DEEP = 8 };
+    static const size_t ks[] = {2, 24};
     const test_recipe *recipe = &test_recipes[0];
     float *x = test_random_floats(5, MANY * DEEP, 1), *z = test_floats(MANY * WIDE);
     for (size_t r = 0; r < 40; r++) {
