@@ -1,27 +1,42 @@
 #!/bin/sh
-# Runs the tests built in a folder, those of the tool, and the fuzz targets on their seeds; prints
-# what fails, then the sum of all cases in the line "N passed, N failed". From the repository's
-# root: sh tests/run.sh BUILD_DIR
+# Runs the tests built in a folder, those of the tool, and the fuzz targets on their seeds, as many at
+# a time as there are cores; prints what fails, then the sum of all cases in the line "N passed,
+# N failed". From the repository's root: sh tests/run.sh BUILD_DIR
 build=${1:?usage: tests/run.sh BUILD_DIR}
+results=$(mktemp -d) || exit 1
+trap 'rm -rf "$results"' EXIT
+cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 passed=0
 failed=0
 skipped=0
 
-# run NAME COMMAND..: adds the counts of the test's last line. One that ends without them, or with a
-# bad status and no failed case, is a failure.
-run() {
+# NAME COMMAND.. a line. The longest come first, so that nobody waits for one in the end.
+list() {
+    echo "test_threads $build/tests/test_threads"
+    echo "tool sh tests/tool.sh $build/msae"
+    for source in tests/test_*.c; do
+        name=$(basename "$source" .c)
+        [ "$name" = test_threads ] || echo "$name $build/tests/$name"
+    done
+    for source in tests/fuzz/fuzz_*.c; do
+        name=$(basename "$source" .c)
+        echo "$name $build/fuzz/replay/${name#fuzz_} $build/fuzz/seeds/${name#fuzz_}"
+    done
+}
+
+# Adds the counts of a test's last line. One that ended without them, or with a bad status and no
+# failed case, is a failure.
+count() {
     name=$1
-    shift
-    output=$("$@" 2>&1)
-    status=$?
-    last=$(printf '%s\n' "$output" | tail -n 1)
-    [ "$status" -eq 0 ] || printf '%s\n' "$output"
+    status=$(cat "$results/$name.status" 2>/dev/null || echo none)
+    last=$(tail -n 1 "$results/$name.out")
+    [ "$status" = 0 ] || cat "$results/$name.out"
     printf '%-16s %s\n' "$name" "$last"
     # shellcheck disable=SC2046
     set -- $(echo "$last" | awk '/^[0-9]+ passed, [0-9]+ failed/ { print $1, $3, $5 + 0 }')
     passed=$((passed + ${1:-0}))
     skipped=$((skipped + ${3:-0}))
-    if [ "$status" -ne 0 ] && [ "${2:-0}" -eq 0 ]; then
+    if [ "$status" != 0 ] && [ "${2:-0}" -eq 0 ]; then
         echo "$name: ended with status $status"
         failed=$((failed + 1))
     else
@@ -29,15 +44,13 @@ run() {
     fi
 }
 
-for source in tests/test_*.c; do
-    name=$(basename "$source" .c)
-    run "$name" "$build/tests/$name"
-done
-run tool sh tests/tool.sh "$build/msae"
-for source in tests/fuzz/fuzz_*.c; do
-    name=$(basename "$source" .c)
-    run "$name" "$build/fuzz/replay/${name#fuzz_}" "$build/fuzz/seeds/${name#fuzz_}"
-done
+# The results' folder is the first word that the inner shell gets, then come a line's words.
+list | sed "s|^|$results |" | xargs -P "$cores" -L 1 sh -c '
+    results=$0 name=$1
+    shift
+    "$@" >"$results/$name.out" 2>&1
+    echo $? >"$results/$name.status"'
+for name in $(list | cut -d " " -f 1); do count "$name"; done
 
 echo
 if [ "$skipped" -gt 0 ]; then
