@@ -314,7 +314,7 @@ static int shape_of(const golden *g, const char *name, size_t *rows, size_t *col
 /* The matching of two decoders, column by column. */
 static void compare_alignment(const golden *g, const float *decoder, size_t n, size_t d) {
     float *other = tensor_of(g, "decoder2", n * d), *want = tensor_of(g, "alignment_columns", n);
-    size_t *columns = test_alloc(n * sizeof *columns);
+    size_t *columns = (size_t *)test_alloc(n * sizeof *columns);
     msae_alignment alignment;
     msae_align_desc desc;
     memset(&desc, 0, sizeof desc);
