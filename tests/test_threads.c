@@ -155,6 +155,18 @@ static void record_analysis(tape *t, const msae_model *model, const float *x) {
     record(t, names, N * sizeof *names);
     CHECK_STATUS(MSAE_OK, msae_decoder_overlap(model, &overlap, NULL));
     record(t, &overlap, sizeof overlap);
+    msae_align_desc align;
+    msae_alignment alignment;
+    size_t *columns = (size_t *)test_alloc(N * sizeof *columns);
+    memset(&align, 0, sizeof align);
+    memset(&alignment, 0, sizeof alignment);
+    align.simd = model->simd;
+    align.parallel = model->parallel;
+    CHECK_STATUS(MSAE_OK,
+                 msae_align(model->decoder, N, x, N, D, &align, columns, NULL, &alignment, NULL));
+    record(t, columns, N * sizeof *columns);
+    record(t, &alignment, sizeof alignment);
+    free(columns);
     free(names);
 }
 
