@@ -245,6 +245,8 @@ done
 expect "report: nothing of a file is markup" test "$(grep -c '<script>' "$page")" -eq 1
 expect "report: no image" test "$(grep -c '<img' "$page")" -eq 0
 expect "report: nothing is loaded" test "$(grep -ciE 'https?:|<[a-z]+ [^>]*src=|url\(|@import|<link' "$page")" -eq 0
+expect "report: a column of words has its head over them" test "$(grep -c '<th[^>]* class="text"' "$page")" -eq 2
+expect "report: logarithmic axes say so" grep -q '>k, latents kept a row (log axis)<' "$page"
 expect "report: labels are there" grep -q '&#60;script&#62;alert(1)&#60;/script&#62;&#38;&#34;' "$page"
 balanced() {
     tr '\n' ' ' <"$1" | sed 's/<style>.*<\/style>//; s/<script>.*<\/script>//; s/<!DOCTYPE[^>]*>//
@@ -259,6 +261,12 @@ expect "report: every tag is closed" balanced "$page"
 tool eval "$model" "$other" --k 16 --json
 value=$(sed 's/.*"fvu_row":\([0-9.e-]*\).*/\1/' "$folder/stdout")
 expect "report: eval's numbers" grep -q "data-key=\"$(printf '%.6s' "$value")[0-9]*\">" "$page"
+for epoch in 1 2; do
+    printf '{"event":"epoch","epoch":%d,"loss":0.5,"l0":8,"dead":0}\n' "$epoch"
+done >"$folder/alive.jsonl"
+accept report "$model" "$other" --log "$folder/alive.jsonl" -o "$folder/alive.html" --no-cknna
+expect "report: a tick is no fraction of a latent" test "$(sed -n '/aria-label="Dead/,/<\/svg>/p' \
+    "$folder/alive.html" | sed -n 's/.*text-anchor="end">\([^<]*\)<.*/\1/p' | tr '\n' ' ')" = '0 1 '
 accept report "$model" "$other" -o "$folder/plain.html" --no-cknna
 expect "report: says what brings the rest" test "$(grep -c -e '--log LOG' -e '--attribute COLUMN' \
     -e '--vocab V.npy' -e '--labels L.tsv --column' "$folder/plain.html")" -eq 4
