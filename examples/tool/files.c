@@ -22,8 +22,8 @@ int tool_start_threads(const tool_common *common, msae_pool **pool) {
     return TOOL_OK;
 }
 
-int tool_load_data(msae_data *data, const char *path, const char *tensor, size_t cols,
-                   int bad_rows) {
+static int load_file(msae_data *data, const char *path, const char *tensor, size_t cols,
+                     int bad_rows) {
     msae_error error;
     int status = TOOL_OK;
     if (msae_data_load_file(data, path, tensor, NULL, &error) != MSAE_OK) {
@@ -35,6 +35,20 @@ int tool_load_data(msae_data *data, const char *path, const char *tensor, size_t
         status = tool_fail_error(path, &error);
     }
     if (status != TOOL_OK) msae_data_free(data);
+    return status;
+}
+
+int tool_load_data(msae_data *data, const char *path, const char *tensor, size_t cols,
+                   int bad_rows) {
+    tool_rows rows = {0};
+    int status = tool_add_rows(&rows, path);
+    if (status == TOOL_OK && rows.count == 1) {
+        status = load_file(data, rows.paths[0], tensor, cols, bad_rows);
+    } else if (status == TOOL_OK) {
+        status = tool_open_rows(&rows, tensor, cols);
+        if (status == TOOL_OK) status = tool_hold_rows(&rows, tensor, bad_rows, data);
+    }
+    tool_close_rows(&rows);
     return status;
 }
 

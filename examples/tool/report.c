@@ -20,7 +20,7 @@ typedef struct report_job {
     tool_common common;
     const char *model_path, *data_path, *output, *vocabulary_path, *words_path, *names_path;
     const char *labels_path, *column, *attribute, *positive, *log_path;
-    tool_texts more; /* further models of the plots */
+    tool_rest more; /* further models of the plots */
     int no_cknna;
     size_t k;
 

@@ -96,12 +96,18 @@ typedef struct tool_reals {
     size_t count;
 } tool_reals;
 
-/* Texts, one for each time an option was given, or each operand beyond the named ones. */
+/* Texts, one for each time an option was given. */
 #define TOOL_MAX_TEXTS 16
 typedef struct tool_texts {
     const char *values[TOOL_MAX_TEXTS];
     size_t count;
 } tool_texts;
+
+/* The operands beyond the named ones: they lie in argv. */
+typedef struct tool_rest {
+    char **values;
+    size_t count;
+} tool_rest;
 
 typedef struct tool_option {
     const char *name;     /* "--latents", "-o" */
@@ -123,7 +129,7 @@ typedef struct tool_syntax {
     const tool_option *options;
     size_t n_options;
     const char *rest_name; /* what the help calls further operands, all optional; NULL: none */
-    tool_texts *rest;
+    tool_rest *rest;
 } tool_syntax;
 
 /* Reads a command's arguments into the targets of options and operands. Returns TOOL_GO when the
@@ -171,9 +177,31 @@ int tool_start_threads(const tool_common *common, msae_pool **pool);
 int tool_open_inputs(tool_inputs *inputs, const tool_common *common, const char *model_path,
                      const char *data_path);
 void tool_close_inputs(tool_inputs *inputs);
-/* Loads data of `cols` columns (0: any number); fails at a row with NaN or Inf unless bad_rows. */
+/* Loads data of `cols` columns (0: any number); fails at a row with NaN or Inf unless bad_rows. The
+   path may be a pattern or a list, see tool_rows. */
 int tool_load_data(msae_data *data, const char *path, const char *tensor, size_t cols,
                    int bad_rows);
+
+/* Files as one set of rows (rows.c): names, patterns ("part-*.npy", where no file has just that
+   name) and lists ("@FILE": one name a line). Zero-initialise, add, open; close in any case. */
+typedef struct tool_rows {
+    const char *name; /* the first operand: what the set is called */
+    char **paths;
+    size_t count, room;
+    msae_files files; /* after opening; its source must not be moved */
+} tool_rows;
+
+int tool_add_rows(tool_rows *rows, const char *operand);
+/* Looks at the files' headers; rows of `cols` columns (0: any number). */
+int tool_open_rows(tool_rows *rows, const char *tensor, size_t cols);
+/* Prints an error of the source with the file, and the row in it, and returns TOOL_FAILED. */
+int tool_fail_rows(const tool_rows *rows, const msae_error *error);
+/* Brings all rows into memory, as tool_load_data does; a single file's in its own type, several
+   files' as float32. */
+int tool_hold_rows(tool_rows *rows, const char *tensor, int bad_rows, msae_data *data);
+/* 1 when path leads to one of the files. */
+int tool_is_among(const tool_rows *rows, const char *path);
+void tool_close_rows(tool_rows *rows);
 
 /* Fails when a command got no -o (path NULL) or no file could be written there: no such folder, a
    directory, not permitted. Leaves nothing behind. To be called before long work starts. */
