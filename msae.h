@@ -292,7 +292,7 @@ typedef struct msae_parallel {
 } msae_parallel;
 
 #define MSAE_MAX_WORKERS 256
-#define MSAE_MAX_RANKS 1024
+#define MSAE_MAX_RANKS 256
 
 #ifdef MSAE_USE_PTHREADS
 /* A small thread pool that implements the hook. Opaque; owns its threads. */
