@@ -1,4 +1,4 @@
-/* msae.h - v0.3.0 - Matryoshka sparse autoencoders in a single file - public domain or MIT
+/* msae.h - v0.4.0 - Matryoshka sparse autoencoders in a single file - public domain or MIT
 
    Trains and runs Matryoshka sparse autoencoders (MSAE): an embedding (CLIP, SigLIP, a word
    vector, any vector) is rewritten as a few active concepts out of thousands, and the nested
@@ -44,8 +44,10 @@
    program, examples/msae.c a command-line tool for everything below.
 
    What it does NOT do. No GPU, no images or text (bring embeddings), no threads of its own, no
-   printing, no exit, no errno, no global state (but what cpuid said). It trains one SAE at a time
-   over data in memory.
+   printing, no exit, no errno, no global state (but what cpuid said), no network: processes that
+   train together bring their own (see Large data). Other projects' files are the tool's business:
+   `msae convert` makes safetensors of them, so that a program that embeds this header carries no
+   reader of pickles.
 
    Shapes. B rows in a batch, d inputs, n latents, L nesting levels; arrays are row-major float32.
    In memory encoder and decoder both have one contiguous row per latent, [n, d]; files hold the
@@ -66,8 +68,9 @@
        MSAE_NO_TRAIN         no training: about a third of the code
        MSAE_NO_ANALYSIS      no metrics, names, search, steering, probes: about a third of the code
        MSAE_NO_SIMD          scalar kernels only, several times slower
-       MSAE_USE_PTHREADS     brings msae_pool, a small thread pool for the parallel hook
-                             (gcc and clang, for their atomics)
+       MSAE_USE_PTHREADS     brings msae_pool, a small thread pool for the parallel hook, and
+                             msae_background, a thread that reads ahead (gcc and clang, for their
+                             atomics)
        MSAE_USE_CBLAS        matrix products through cblas_sgemm (a single-threaded one is best)
        MSAE_FORCE_AVX2       AVX2 under MinGW GCC too, whose stack is not aligned for it
        MSAE_ASSERT           instead of assert, which guards against misuse by the program
@@ -75,18 +78,31 @@
 
    Memory. Each object takes one block from its descriptor's allocator (zero: MSAE_MALLOC) when it
    is made, or works in the caller's (*_bytes and *_init_in); the name of a temporary file and the
-   pool come from MSAE_MALLOC. Encode, decode and training steps
-   allocate nothing; analysis takes a block and gives it back (CKNNA the largest: 10 n bytes for each
-   of up to 10,000 rows). A model is
-   8 n d bytes (tied: 4 n d) and a little; training 4 times that and a workspace of 5 to 25 MB (33
-   with batchtopk and n = 65,536), and about 1 MB for each worker after the first. It does not grow
-   with the batch, but for 20 k bytes a row of batchtopk. The workspace of msae_encode is about
+   pool come from MSAE_MALLOC. Encode, decode and training steps allocate nothing (a stream takes its
+   windows when it is made); analysis takes a block and gives it back (CKNNA the largest: 10 n bytes
+   for each of up to 10,000 rows). A model is 8 n d bytes (tied: 4 n d) and a little; training 4
+   times that and a workspace of 5 to 25 MB (33 with batchtopk and n = 65,536), and about 1 MB for
+   each worker after the first. It does not grow with the batch, but for 20 k bytes a row of
+   batchtopk. The workspace of msae_encode is about
    32 n + 180 d bytes, that of the batch functions 284 n + 680 d, and 28 n + 128 d for each worker
    after the first. Loading from a file or a reader takes 64 n bytes for a while.
 
    Threads. The library starts none. Give a parallel_for hook in the descriptor, or define
    MSAE_USE_PTHREADS and take msae_pool_parallel(pool). Const functions may run at once on one
    model, each with its own workspace (and a hook that can be entered twice, or none).
+
+   Large data. msae_fit takes a matrix in memory, msae_fit_source any msae_source: a callback that
+   copies rows, from a database or a game, or msae_files, a set of files of any length. Such rows
+   are read in windows (64 MB, and the next one meanwhile) and shuffled in two levels; see
+   msae_stream_desc for how far that is from shuffling all at once. Nothing else grows with the
+   rows but 8 bytes for each block of some 256 KB.
+       msae_files files;
+       msae_background_create(&stream.background, &error);          // reads ahead
+       if (msae_files_open(&files, paths, n_paths, NULL, NULL, &error) != MSAE_OK) ...
+       if (msae_fit_source(&trainer, &files.source, &stream, NULL, NULL, &error) != MSAE_OK) ...
+   Several processes or machines train one model through msae_collective: each reads its share of
+   the rows, gradients are summed between the two halves of a step, and every process makes the
+   same update, that of one process on the same batches but for the order of sums.
 
    Errors. Whatever can fail returns an msae_status and fills an optional msae_error with one line
    and a position (byte of a file, row of data). Nothing is half done: a failed init leaves a
@@ -189,8 +205,9 @@
 
    Maximum sizes: n and d below 2^32 - 1 with 64 n d bytes within the address space (on 32 bits
    also n and d below 2^18), 64 nesting levels, 256 workers, batches below 2^32 rows, 8 dimensions
-   of a tensor, 100 MB of header, files within the address space (data) or 2^63 bytes (models;
-   through stdio on 32 bits 2^31).
+   of a tensor, 100 MB of header, 256 processes, files within the address space (msae_data) or 2^63
+   bytes (msae_files, models; on 32 bits 2^31, or 2^63 with -D_FILE_OFFSET_BITS=64 and
+   -D_LARGEFILE_SOURCE).
    Codes number latents with 32 bits.
 
    Stack, measured with -O2 on x86-64: 12 KB for encoding and decoding, 16 KB for training, 20 KB
@@ -198,6 +215,8 @@
    thread needs no more.
 
    Changelog
+       0.4.0  rows from anywhere: sources, sets of files, streams in windows; several processes
+              (msae_position has two more fields); mean and scale in one pass
        0.3.0  names by strongest rows (msae_name_desc has other fields), runners-up that are no
               synonyms; strongest rows, search, steering, alignment, probes, attributes; CKNNA some
               ten times faster
@@ -215,9 +234,9 @@
 #include <stdint.h>
 
 #define MSAE_VERSION_MAJOR 0
-#define MSAE_VERSION_MINOR 3
+#define MSAE_VERSION_MINOR 4
 #define MSAE_VERSION_PATCH 0
-#define MSAE_VERSION "0.3.0"
+#define MSAE_VERSION "0.4.0"
 
 #ifndef MSAE_API
 #if defined(MSAE_STATIC) && defined(__GNUC__)
