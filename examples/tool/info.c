@@ -220,10 +220,7 @@ static int is_foreign(const char *path, const unsigned char *bytes, size_t size)
     msae_safetensors file;
     msae_error error;
     int foreign;
-    if (size >= 2 &&
-        ((bytes[0] == 'P' && bytes[1] == 'K') || (bytes[0] == 0x80 && bytes[1] <= 5))) {
-        return 1;
-    }
+    if (tool_is_torch(bytes, size)) return 1;
     if (msae_safetensors_open(&file, bytes, size, NULL, &error) != MSAE_OK) return 0;
     foreign = msae_safetensors_find(&file, "W_dec") != NULL && tool_has_config(path);
     msae_safetensors_close(&file);

@@ -35,16 +35,22 @@ typedef struct weights {
     const torch_value *dict; /* the state dict */
 } weights;
 
+int tool_is_torch(const unsigned char *bytes, size_t size) {
+    static const unsigned char zip[] = {'P', 'K', 3, 4}, old[] = {0x80, 2, 0x8a, 0x0a};
+    return size >= 4 && (memcmp(bytes, zip, 4) == 0 || memcmp(bytes, old, 4) == 0);
+}
+
 static int open_weights(weights *w) {
-    unsigned char start[2] = {0, 0};
+    unsigned char start[4] = {0};
     msae_error error;
     msae_status status;
     if (msae_reader_open(&w->reader, w->path, &error) != MSAE_OK) {
         return tool_fail_error(w->path, &error);
     }
-    if (w->reader.size >= 2) w->reader.read(w->reader.user, 0, start, 2);
-    /* a zip, or a bare pickle, which the reader refuses by name */
-    w->is_torch = (start[0] == 'P' && start[1] == 'K') || (start[0] == 0x80 && start[1] <= 5);
+    if (w->reader.size >= 4 && !w->reader.read(w->reader.user, 0, start, 4)) {
+        return tool_fail(w->path, "could not be read");
+    }
+    w->is_torch = tool_is_torch(start, 4);
     if (w->is_torch) {
         status = torch_open(&w->torch, &w->reader, 0, NULL, &error);
         w->dict = w->torch.root;

@@ -415,6 +415,8 @@ int tool_load_model(msae_model *model, const char *path, const msae_load_desc *d
 int tool_import_model(msae_model *model, const char *path, const msae_load_desc *desc,
                       const tool_import *import, tool_layout *layout);
 
+/* 1 when a file that starts so is one of torch.save (also in its old format, which is refused). */
+int tool_is_torch(const unsigned char *bytes, size_t size);
 /* 1 when a path leads to a folder; when a cfg.json lies beside it. */
 int tool_is_folder(const char *path);
 int tool_has_config(const char *path);
