@@ -440,7 +440,8 @@ static int matches_descriptor(const unsigned char *bytes, size_t size, const tor
 
 /* The local header agrees with the directory's entry; says where the data starts. */
 static msae_status read_local(const msae_reader *reader, uint64_t limit, unsigned flags,
-                              torch_record *record, msae_error *error) {
+                              const msae_allocator *allocator, torch_record *record,
+                              msae_error *error) {
     unsigned char header[LOCAL_BYTES], descriptor[24], part[64];
     uint64_t values[2], left = limit - record->header - LOCAL_BYTES;
     size_t name, extra;
@@ -466,12 +467,11 @@ static msae_status read_local(const msae_reader *reader, uint64_t limit, unsigne
     values[0] = little(header + 22, 4);
     values[1] = little(header + 18, 4);
     if (values[0] == 0xffffffff || values[1] == 0xffffffff) {
-        unsigned char *fields = malloc(extra + 1);
-        if (fields == NULL) return fail_memory(error);
-        status = read_at(reader, record->at - extra, fields, extra, error);
+        unsigned char *fields =
+            read_block(reader, record->at - extra, extra, allocator, &status, error);
+        if (fields == NULL) return status;
         same = read_zip64(fields, extra, values, 2);
-        free(fields);
-        if (status != MSAE_OK) return status;
+        give(allocator, fields, extra);
     }
     if (little(header + 6, 2) != flags || little(header + 8, 2) != 0) same = 0;
     if (flags & FLAG_DESCRIPTOR) {
@@ -520,7 +520,9 @@ static msae_status read_records(torch_file *file, const msae_reader *reader, msa
         memset(record, 0, sizeof *record);
         status =
             read_entry(file->directory, file->directory_bytes, &end, &at, record, &flags, error);
-        if (status == MSAE_OK) status = read_local(reader, end.at, flags, record, error);
+        if (status == MSAE_OK) {
+            status = read_local(reader, end.at, flags, &file->allocator, record, error);
+        }
         if (status != MSAE_OK) return status;
     }
     if (at != end.bytes) {
