@@ -201,7 +201,7 @@ typedef struct tensors {
     unsigned char k[4];
 } tensors;
 
-static msae_tensor *add_tensor(tensors *t, const char *name, size_t rank, size_t rows, size_t cols,
+static msae_tensor *put_tensor(tensors *t, const char *name, size_t rank, size_t rows, size_t cols,
                                const void *data) {
     msae_tensor *tensor = &t->items[t->count++];
     memset(tensor, 0, sizeof *tensor);
@@ -227,45 +227,45 @@ static const float *decoder_of(const folded *f) {
 
 static void saelens_tensors(const folded *f, tensors *t) {
     const size_t n = f->model->n_latents, d = f->model->n_inputs;
-    add_tensor(t, "W_enc", 2, d, n, f->turned);
-    add_tensor(t, "W_dec", 2, n, d, decoder_of(f));
-    add_tensor(t, "b_dec", 1, d, 0, f->b_dec);
-    add_tensor(t, "b_enc", 1, n, 0, f->b_enc);
-    if (f->theta != NULL) add_tensor(t, "threshold", 1, n, 0, f->theta);
+    put_tensor(t, "W_enc", 2, d, n, f->turned);
+    put_tensor(t, "W_dec", 2, n, d, decoder_of(f));
+    put_tensor(t, "b_dec", 1, d, 0, f->b_dec);
+    put_tensor(t, "b_enc", 1, n, 0, f->b_enc);
+    if (f->theta != NULL) put_tensor(t, "threshold", 1, n, 0, f->theta);
 }
 
 static void sparsify_tensors(const folded *f, tensors *t) {
     const size_t n = f->model->n_latents, d = f->model->n_inputs;
-    add_tensor(t, "W_dec", 2, n, d, decoder_of(f));
-    add_tensor(t, "b_dec", 1, d, 0, f->b_dec);
-    add_tensor(t, "encoder.bias", 1, n, 0, f->b_enc);
-    add_tensor(t, "encoder.weight", 2, n, d, encoder_of(f));
+    put_tensor(t, "W_dec", 2, n, d, decoder_of(f));
+    put_tensor(t, "b_dec", 1, d, 0, f->b_dec);
+    put_tensor(t, "encoder.bias", 1, n, 0, f->b_enc);
+    put_tensor(t, "encoder.weight", 2, n, d, encoder_of(f));
 }
 
 static void dictionary_tensors(const folded *f, tensors *t) {
     static const unsigned char never[4] = {0, 0, 0x80, 0xbf}; /* -1 */
     const size_t n = f->model->n_latents, d = f->model->n_inputs;
     if (f->target->recipe == MSAE_RECIPE_JUMPRELU) {
-        add_tensor(t, "W_enc", 2, d, n, f->turned);
-        add_tensor(t, "b_enc", 1, n, 0, f->b_enc);
-        add_tensor(t, "W_dec", 2, n, d, decoder_of(f));
-        add_tensor(t, "b_dec", 1, d, 0, f->b_dec);
-        add_tensor(t, "threshold", 1, n, 0, f->theta);
+        put_tensor(t, "W_enc", 2, d, n, f->turned);
+        put_tensor(t, "b_enc", 1, n, 0, f->b_enc);
+        put_tensor(t, "W_dec", 2, n, d, decoder_of(f));
+        put_tensor(t, "b_dec", 1, d, 0, f->b_dec);
+        put_tensor(t, "threshold", 1, n, 0, f->theta);
         return;
     }
     if (f->target->recipe == MSAE_RECIPE_RELU) {
-        add_tensor(t, "bias", 1, d, 0, f->b_dec);
+        put_tensor(t, "bias", 1, d, 0, f->b_dec);
     } else {
         for (size_t i = 0; i < 4; i++) t->k[i] = (unsigned char)(f->target->k >> (8 * i));
-        add_tensor(t, "b_dec", 1, d, 0, f->b_dec);
-        add_tensor(t, "k", 0, 0, 0, t->k)->dtype = MSAE_I32;
-        add_tensor(t, "threshold", 0, 0, 0,
+        put_tensor(t, "b_dec", 1, d, 0, f->b_dec);
+        put_tensor(t, "k", 0, 0, 0, t->k)->dtype = MSAE_I32;
+        put_tensor(t, "threshold", 0, 0, 0,
                    f->target->recipe == MSAE_RECIPE_BATCHTOPK ? (const void *)&f->threshold
                                                               : never);
     }
-    add_tensor(t, "encoder.weight", 2, n, d, encoder_of(f));
-    add_tensor(t, "encoder.bias", 1, n, 0, f->b_enc);
-    add_tensor(t, "decoder.weight", 2, d, n, f->turned);
+    put_tensor(t, "encoder.weight", 2, n, d, encoder_of(f));
+    put_tensor(t, "encoder.bias", 1, n, 0, f->b_enc);
+    put_tensor(t, "decoder.weight", 2, d, n, f->turned);
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -415,12 +415,12 @@ static int write_folder(const folded *f) {
         [TOOL_LAYOUT_SPARSIFY] = {"sae.safetensors", "cfg.json"},
         [TOOL_LAYOUT_DICTIONARY] = {"ae.pt", "config.json"},
     };
-    char *weights = path_in(f->folder, names[f->target->layout][0]);
-    char *config = path_in(f->folder, names[f->target->layout][1]);
+    char *weights_path = path_in(f->folder, names[f->target->layout][0]);
+    char *config_path = path_in(f->folder, names[f->target->layout][1]);
     const int is_new = mkdir(f->folder, 0777) == 0;
     int status = TOOL_OK;
     struct stat info;
-    if (weights == NULL || config == NULL) {
+    if (weights_path == NULL || config_path == NULL) {
         status = tool_fail_memory();
     } else if (!is_new && stat(f->folder, &info) != 0) {
         status = tool_fail_errno(f->folder, errno);
@@ -428,12 +428,12 @@ static int write_folder(const folded *f) {
         status =
             tool_fail(f->folder, "is a file; %s is a folder", tool_layout_name(f->target->layout));
     } else {
-        status = write_files(f, weights, config);
-        if (status != TOOL_OK && is_new) remove(weights);
+        status = write_files(f, weights_path, config_path);
+        if (status != TOOL_OK && is_new) remove(weights_path);
     }
     if (status != TOOL_OK && is_new) rmdir(f->folder);
-    free(weights);
-    free(config);
+    free(weights_path);
+    free(config_path);
     return status;
 }
 

@@ -23,7 +23,7 @@ typedef struct parser {
     msae_error *error;
 } parser;
 
-static int stop(parser *p, size_t at, const char *what) {
+static int refuse(parser *p, size_t at, const char *what) {
     if (p->error != NULL) {
         p->error->code = MSAE_ERROR_FORMAT;
         p->error->position = at;
@@ -33,15 +33,17 @@ static int stop(parser *p, size_t at, const char *what) {
     return 0;
 }
 
-static int peek(const parser *p) {
+static int next_byte(const parser *p) {
     return p->at < p->size ? (unsigned char)p->bytes[p->at] : -1;
 }
 
 static void skip_space(parser *p) {
-    while (peek(p) == ' ' || peek(p) == '\t' || peek(p) == '\n' || peek(p) == '\r') p->at++;
+    while (next_byte(p) == ' ' || next_byte(p) == '\t' || next_byte(p) == '\n' ||
+           next_byte(p) == '\r')
+        p->at++;
 }
 
-static size_t utf8_length(const unsigned char *text, size_t left) {
+static size_t character_length(const unsigned char *text, size_t left) {
     const unsigned first = text[0];
     const size_t length = first < 0x80   ? 1
                           : first < 0xc2 ? 0
@@ -63,12 +65,12 @@ static size_t utf8_length(const unsigned char *text, size_t left) {
 static int read_hex(parser *p, unsigned *code) {
     *code = 0;
     for (int i = 0; i < 4; i++, p->at++) {
-        const int c = peek(p);
+        const int c = next_byte(p);
         const int digit = c >= '0' && c <= '9'   ? c - '0'
                           : c >= 'a' && c <= 'f' ? c - 'a' + 10
                           : c >= 'A' && c <= 'F' ? c - 'A' + 10
                                                  : -1;
-        if (digit < 0) return stop(p, p->at, "an escape \\u without four hexadecimal digits");
+        if (digit < 0) return refuse(p, p->at, "an escape \\u without four hexadecimal digits");
         *code = *code << 4 | (unsigned)digit;
     }
     return 1;
@@ -96,7 +98,7 @@ static void put_utf8(parser *p, unsigned code) {
 static int read_escape(parser *p) {
     static const char names[] = "\"\\/bfnrt", values[] = "\"\\/\b\f\n\r\t";
     const size_t start = p->at++;
-    const int c = peek(p);
+    const int c = next_byte(p);
     const char *name = c > 0 ? strchr(names, c) : NULL;
     unsigned code, low;
     p->at++;
@@ -104,41 +106,41 @@ static int read_escape(parser *p) {
         *p->text++ = values[name - names];
         return 1;
     }
-    if (c != 'u') return stop(p, start, "an unknown escape");
+    if (c != 'u') return refuse(p, start, "an unknown escape");
     if (!read_hex(p, &code)) return 0;
     if (code >= 0xd800 && code < 0xdc00) {
         if (p->size - p->at < 6 || p->bytes[p->at] != '\\' || p->bytes[p->at + 1] != 'u') {
-            return stop(p, start, "half a surrogate pair");
+            return refuse(p, start, "half a surrogate pair");
         }
         p->at += 2;
         if (!read_hex(p, &low)) return 0;
-        if (low < 0xdc00 || low > 0xdfff) return stop(p, start, "half a surrogate pair");
+        if (low < 0xdc00 || low > 0xdfff) return refuse(p, start, "half a surrogate pair");
         code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
     } else if (code >= 0xdc00 && code < 0xe000) {
-        return stop(p, start, "half a surrogate pair");
+        return refuse(p, start, "half a surrogate pair");
     } else if (code == 0) {
-        return stop(p, start, "a zero character");
+        return refuse(p, start, "a zero character");
     }
     put_utf8(p, code);
     return 1;
 }
 
 /* The text that the running quote starts. */
-static int read_text(parser *p, const char **text) {
+static int read_quoted(parser *p, const char **text) {
     const size_t start = p->at++;
     *text = p->text;
     for (;;) {
-        const int c = peek(p);
+        const int c = next_byte(p);
         size_t length;
-        if (c < 0) return stop(p, start, "a text without an end");
-        if (c < 32) return stop(p, p->at, "a control character in a text");
+        if (c < 0) return refuse(p, start, "a text without an end");
+        if (c < 32) return refuse(p, p->at, "a control character in a text");
         if (c == '"') break;
         if (c == '\\') {
             if (!read_escape(p)) return 0;
             continue;
         }
-        length = utf8_length((const unsigned char *)p->bytes + p->at, p->size - p->at);
-        if (length == 0) return stop(p, p->at, "no UTF-8");
+        length = character_length((const unsigned char *)p->bytes + p->at, p->size - p->at);
+        if (length == 0) return refuse(p, p->at, "no UTF-8");
         memcpy(p->text, p->bytes + p->at, length);
         p->text += length;
         p->at += length;
@@ -155,30 +157,33 @@ static int is_digit(int c) {
 static int read_number(parser *p, double *number) {
     const size_t start = p->at;
     char copy[64];
-    if (peek(p) == '-') p->at++;
-    if (!is_digit(peek(p))) return stop(p, start, "no JSON value");
-    if (peek(p) == '0') {
+    if (next_byte(p) == '-') p->at++;
+    if (!is_digit(next_byte(p))) return refuse(p, start, "no JSON value");
+    if (next_byte(p) == '0') {
         p->at++;
     } else {
-        while (is_digit(peek(p))) p->at++;
+        while (is_digit(next_byte(p))) p->at++;
     }
-    if (peek(p) == '.') {
+    if (next_byte(p) == '.') {
         p->at++;
-        if (!is_digit(peek(p))) return stop(p, start, "a number without digits behind its point");
-        while (is_digit(peek(p))) p->at++;
+        if (!is_digit(next_byte(p)))
+            return refuse(p, start, "a number without digits behind its point");
+        while (is_digit(next_byte(p))) p->at++;
     }
-    if (peek(p) == 'e' || peek(p) == 'E') {
+    if (next_byte(p) == 'e' || next_byte(p) == 'E') {
         p->at++;
-        if (peek(p) == '+' || peek(p) == '-') p->at++;
-        if (!is_digit(peek(p))) return stop(p, start, "a number without digits in its exponent");
-        while (is_digit(peek(p))) p->at++;
+        if (next_byte(p) == '+' || next_byte(p) == '-') p->at++;
+        if (!is_digit(next_byte(p)))
+            return refuse(p, start, "a number without digits in its exponent");
+        while (is_digit(next_byte(p))) p->at++;
     }
-    if (p->at - start >= sizeof copy) return stop(p, start, "a number of more than 63 characters");
+    if (p->at - start >= sizeof copy)
+        return refuse(p, start, "a number of more than 63 characters");
     memcpy(copy, p->bytes + start, p->at - start);
     copy[p->at - start] = '\0';
     *number = strtod(copy, NULL); /* the locale is "C": nobody calls setlocale */
     if (!(*number <= 1.7976931348623157e308 && *number >= -1.7976931348623157e308)) {
-        return stop(p, start, "a number that is too large");
+        return refuse(p, start, "a number that is too large");
     }
     return 1;
 }
@@ -216,14 +221,14 @@ static int check_keys(parser *p, const json_value *object) {
     for (const json_value *v = object->first; v != NULL; v = v->next) count++;
     if (count < 2) return 1;
     keys = malloc(count * sizeof *keys);
-    if (keys == NULL) return stop(p, p->at, "out of memory");
+    if (keys == NULL) return refuse(p, p->at, "out of memory");
     for (const json_value *v = object->first; v != NULL; v = v->next) {
         keys[i++] = (const node *)(const void *)v;
     }
     qsort(keys, count, sizeof *keys, compare_hashes);
     for (i = 1; i < count && ok; i++) ok = compare_hashes(&keys[i - 1], &keys[i]) != 0;
     free(keys);
-    return ok || stop(p, p->at, "a key that is twice in the object that ends here");
+    return ok || refuse(p, p->at, "a key that is twice in the object that ends here");
 }
 
 static int read_word(parser *p, json_value *value) {
@@ -250,31 +255,31 @@ static int read_word(parser *p, json_value *value) {
 static int read_value(parser *p) {
     node *fresh = &p->nodes[p->n_nodes];
     json_value *value = &fresh->value;
-    if (p->n_nodes == p->room) return stop(p, p->at, "more values than bytes");
+    if (p->n_nodes == p->room) return refuse(p, p->at, "more values than bytes");
     p->n_nodes++;
     memset(fresh, 0, sizeof *fresh);
     if (p->depth > 0 && p->open[p->depth - 1]->value.kind == JSON_OBJECT) {
-        if (peek(p) != '"') return stop(p, p->at, "a key is missing");
-        if (!read_text(p, &value->key)) return 0;
+        if (next_byte(p) != '"') return refuse(p, p->at, "a key is missing");
+        if (!read_quoted(p, &value->key)) return 0;
         fresh->hash = hash_of(value->key);
         skip_space(p);
-        if (peek(p) != ':') return stop(p, p->at, "a colon is missing");
+        if (next_byte(p) != ':') return refuse(p, p->at, "a colon is missing");
         p->at++;
         skip_space(p);
     }
     chain(p, value);
-    if (peek(p) == '{' || peek(p) == '[') {
-        value->kind = peek(p) == '{' ? JSON_OBJECT : JSON_LIST;
+    if (next_byte(p) == '{' || next_byte(p) == '[') {
+        value->kind = next_byte(p) == '{' ? JSON_OBJECT : JSON_LIST;
         if (p->depth == JSON_MAX_DEPTH)
-            return stop(p, p->at, "too many brackets inside each other");
+            return refuse(p, p->at, "too many brackets inside each other");
         p->open[p->depth] = fresh;
         p->last[p->depth++] = NULL;
         p->at++;
         return 1;
     }
-    if (peek(p) == '"') {
+    if (next_byte(p) == '"') {
         value->kind = JSON_TEXT;
-        return read_text(p, &value->text);
+        return read_quoted(p, &value->text);
     }
     return read_word(p, value);
 }
@@ -286,14 +291,14 @@ static int read_between(parser *p, int *more) {
         const json_value *inside = &p->open[p->depth - 1]->value;
         const int closing = inside->kind == JSON_OBJECT ? '}' : ']';
         skip_space(p);
-        if (peek(p) == closing) {
+        if (next_byte(p) == closing) {
             p->at++;
             if (inside->kind == JSON_OBJECT && !check_keys(p, inside)) return 0;
             p->depth--;
             continue;
         }
         if (p->last[p->depth - 1] != NULL) {
-            if (peek(p) != ',') return stop(p, p->at, "a comma or a bracket is missing");
+            if (next_byte(p) != ',') return refuse(p, p->at, "a comma or a bracket is missing");
             p->at++;
             skip_space(p);
         }
@@ -310,7 +315,7 @@ static int read_all(parser *p) {
         if (!read_value(p) || !read_between(p, &more)) return 0;
     }
     skip_space(p);
-    return p->at == p->size || stop(p, p->at, "something behind the value");
+    return p->at == p->size || refuse(p, p->at, "something behind the value");
 }
 
 msae_status json_parse(json_file *file, const char *bytes, size_t size, msae_error *error) {
@@ -321,14 +326,14 @@ msae_status json_parse(json_file *file, const char *bytes, size_t size, msae_err
     p.size = size;
     p.error = error;
     if (size > JSON_MAX_BYTES) {
-        stop(&p, 0, "more than 16 MB of JSON");
+        refuse(&p, 0, "more than 16 MB of JSON");
         return MSAE_ERROR_FORMAT;
     }
     /* values take a byte and a comma at least, all but the first; texts two quotes */
     p.room = size / 2 + 1;
     file->memory = malloc(p.room * sizeof *p.nodes + size + 1);
     if (file->memory == NULL) {
-        stop(&p, 0, msae_status_text(MSAE_ERROR_MEMORY));
+        refuse(&p, 0, msae_status_text(MSAE_ERROR_MEMORY));
         return MSAE_ERROR_MEMORY;
     }
     p.nodes = file->memory;

@@ -36,8 +36,8 @@ typedef struct weights {
 } weights;
 
 int tool_is_torch(const unsigned char *bytes, size_t size) {
-    static const unsigned char zip[] = {'P', 'K', 3, 4}, old[] = {0x80, 2, 0x8a, 0x0a};
-    return size >= 4 && (memcmp(bytes, zip, 4) == 0 || memcmp(bytes, old, 4) == 0);
+    static const unsigned char zipped[] = {'P', 'K', 3, 4}, old[] = {0x80, 2, 0x8a, 0x0a};
+    return size >= 4 && (memcmp(bytes, zipped, 4) == 0 || memcmp(bytes, old, 4) == 0);
 }
 
 static int open_weights(weights *w) {
