@@ -158,6 +158,13 @@ static const seed seeds[] = {
          "\0\x3c"),
     SEED("npy", "version_3_cut", "\x93NUMPY\x03\0\xff\xff\xff\xff{'descr'"),
 
+    SEED("json", "config",
+         "{\"architecture\": \"topk\", \"d_in\": 24, \"k\": 8, \"metadata\": {\"x\": null}}"),
+    SEED("json", "every_kind", "[1, -2.5e1, true, false, null, \"x\", {}, []]"),
+    SEED("json", "escapes", "{\"\\u00e9\":\"\\ud83d\\ude00\\n\\/\"}"),
+    SEED("json", "twice", "{\"a\":1,\"a\":2}"),
+    SEED("json", "deep", "[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]"),
+
     SEED("safetensors", "empty", "{}"),
     SEED("safetensors", "one", "{" TENSOR("a", "F32", "[2,2]", 0, 16) "}" DATA("\x10\0", ONE)),
     SEED("safetensors", "padded", "{" TENSOR("a", "U8", "[]", 0, 1) "}   " DATA("\x01\0", "x")),
