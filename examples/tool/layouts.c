@@ -527,12 +527,26 @@ static int saelens_k(source *s) {
     return take_k(s, s->c.path, k);
 }
 
-static int saelens_activation(source *s) {
+/* Before the tensors are looked for, which are others in other architectures. */
+static int saelens_architecture(const source *s, const char **architecture) {
+    static const char *const known[] = {"standard", "topk", "batchtopk", "matryoshka_batchtopk",
+                                        "jumprelu"};
+    int status = get_text(&s->c, s->c.json.root, "architecture", "standard", architecture);
+    if (status != TOOL_OK) return status;
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        if (strcmp(*architecture, known[i]) == 0) return TOOL_OK;
+    }
+    return tool_fail(s->c.path,
+                     "the architecture '%s' is not supported: standard, topk, batchtopk and "
+                     "jumprelu are",
+                     *architecture);
+}
+
+static int saelens_activation(source *s, const char *architecture) {
     const json_value *root = s->c.json.root;
-    const char *architecture, *activation;
+    const char *activation;
     int is_topk = 0, rescale = 0;
-    int status = get_text(&s->c, root, "architecture", "standard", &architecture);
-    if (status == TOOL_OK) status = get_text(&s->c, root, "activation_fn", NULL, &activation);
+    int status = get_text(&s->c, root, "activation_fn", NULL, &activation);
     if (status == TOOL_OK && activation == NULL) {
         status = get_text(&s->c, root, "activation_fn_str", "relu", &activation);
     }
@@ -552,18 +566,12 @@ static int saelens_activation(source *s) {
         s->desc.recipe = MSAE_RECIPE_RELU;
     } else if (strcmp(architecture, "jumprelu") == 0) {
         return saelens_thresholds(s);
-    } else if (strcmp(architecture, "batchtopk") == 0 ||
-               strcmp(architecture, "matryoshka_batchtopk") == 0) {
+    } else { /* the batchtopk ones */
         torch_tensor tensor;
         is_topk = 1;
         status = find_tensor(&s->w, "threshold", &tensor) && tensor.elements == s->n && s->n > 1
                      ? saelens_thresholds(s)
                      : saelens_batch_threshold(s);
-    } else {
-        return tool_fail(s->c.path,
-                         "the architecture '%s' is not supported: standard, topk, batchtopk and "
-                         "jumprelu are",
-                         architecture);
     }
     if (is_topk && rescale) s->by_norms = NORMS_BEFORE;
     return status;
@@ -614,12 +622,13 @@ static int saelens_gain(source *s) {
 
 static int read_saelens(source *s) {
     const json_value *root = s->c.json.root;
-    const char *reshape;
-    int shifts, status = take_matrices(s, "W_enc", 0, "W_dec", 1);
+    const char *architecture, *reshape;
+    int shifts, status = saelens_architecture(s, &architecture);
+    if (status == TOOL_OK) status = take_matrices(s, "W_enc", 0, "W_dec", 1);
     if (status == TOOL_OK) status = take_biases(s, "b_dec", "b_enc");
     if (status == TOOL_OK) status = check_size(&s->c, root, "d_in", s->d);
     if (status == TOOL_OK) status = check_size(&s->c, root, "d_sae", s->n);
-    if (status == TOOL_OK) status = saelens_activation(s);
+    if (status == TOOL_OK) status = saelens_activation(s, architecture);
     if (status == TOOL_OK) status = saelens_normalization(s);
     if (status == TOOL_OK) status = get_flag(&s->c, root, "apply_b_dec_to_input", 1, &shifts);
     if (status == TOOL_OK) status = saelens_gain(s);
