@@ -47,7 +47,7 @@ ifneq ($(shell command -v $(firstword $(CXX)) 2>/dev/null),)
 EXAMPLES += $(BUILD)/examples/cpp
 endif
 
-.PHONY: all help demo test tests fuzz kills golden portability coverage trust
+.PHONY: all help demo test tests fuzz kills python-test golden portability coverage trust
 .PHONY: benches bench bench-peers install uninstall clean
 .DELETE_ON_ERROR:
 
@@ -95,6 +95,9 @@ coverage: ## lines and branches of msae.h that the tests reach (gcc, gcovr; some
 
 portability: ## every compiler, option, processor and system that can be had here; LEVEL=quick for some
 	@BUILD=$(BUILD) bash tests/portability.sh $(LEVEL)
+
+python-test: $(BUILD)/msae ## the Python examples against the tool (numpy; the export also torch and PIL)
+	@sh tests/python.sh $(BUILD)/msae $(PYTHON)
 
 kills: $(BUILD)/msae ## kills training KILLS times while it writes checkpoints, and resumes it
 	@sh tests/kill.sh $(BUILD)/msae $(KILLS)

@@ -1,4 +1,4 @@
-/* msae.h - v0.3.0 - Matryoshka sparse autoencoders in a single file - public domain or MIT
+/* msae.h - v0.4.0 - Matryoshka sparse autoencoders in a single file - public domain or MIT
 
    Trains and runs Matryoshka sparse autoencoders (MSAE): an embedding (CLIP, SigLIP, a word
    vector, any vector) is rewritten as a few active concepts out of thousands, and the nested
@@ -44,8 +44,10 @@
    program, examples/msae.c a command-line tool for everything below.
 
    What it does NOT do. No GPU, no images or text (bring embeddings), no threads of its own, no
-   printing, no exit, no errno, no global state (but what cpuid said). It trains one SAE at a time
-   over data in memory.
+   printing, no exit, no errno, no global state (but what cpuid said), no network: processes that
+   train together bring their own (see Large data). Other projects' files are the tool's business:
+   `msae convert` makes safetensors of them, so that a program that embeds this header carries no
+   reader of pickles.
 
    Shapes. B rows in a batch, d inputs, n latents, L nesting levels; arrays are row-major float32.
    In memory encoder and decoder both have one contiguous row per latent, [n, d]; files hold the
@@ -66,8 +68,9 @@
        MSAE_NO_TRAIN         no training: about a third of the code
        MSAE_NO_ANALYSIS      no metrics, names, search, steering, probes: about a third of the code
        MSAE_NO_SIMD          scalar kernels only, several times slower
-       MSAE_USE_PTHREADS     brings msae_pool, a small thread pool for the parallel hook
-                             (gcc and clang, for their atomics)
+       MSAE_USE_PTHREADS     brings msae_pool, a small thread pool for the parallel hook, and
+                             msae_background, a thread that reads ahead (gcc and clang, for their
+                             atomics)
        MSAE_USE_CBLAS        matrix products through cblas_sgemm (a single-threaded one is best)
        MSAE_FORCE_AVX2       AVX2 under MinGW GCC too, whose stack is not aligned for it
        MSAE_ASSERT           instead of assert, which guards against misuse by the program
@@ -75,18 +78,31 @@
 
    Memory. Each object takes one block from its descriptor's allocator (zero: MSAE_MALLOC) when it
    is made, or works in the caller's (*_bytes and *_init_in); the name of a temporary file and the
-   pool come from MSAE_MALLOC. Encode, decode and training steps
-   allocate nothing; analysis takes a block and gives it back (CKNNA the largest: 10 n bytes for each
-   of up to 10,000 rows). A model is
-   8 n d bytes (tied: 4 n d) and a little; training 4 times that and a workspace of 5 to 25 MB (33
-   with batchtopk and n = 65,536), and about 1 MB for each worker after the first. It does not grow
-   with the batch, but for 20 k bytes a row of batchtopk. The workspace of msae_encode is about
+   pool come from MSAE_MALLOC. Encode, decode and training steps allocate nothing (a stream takes its
+   windows when it is made); analysis takes a block and gives it back (CKNNA the largest: 10 n bytes
+   for each of up to 10,000 rows). A model is 8 n d bytes (tied: 4 n d) and a little; training 4
+   times that and a workspace of 5 to 25 MB (33 with batchtopk and n = 65,536), and about 1 MB for
+   each worker after the first. It does not grow with the batch, but for 20 k bytes a row of
+   batchtopk. The workspace of msae_encode is about
    32 n + 180 d bytes, that of the batch functions 284 n + 680 d, and 28 n + 128 d for each worker
    after the first. Loading from a file or a reader takes 64 n bytes for a while.
 
    Threads. The library starts none. Give a parallel_for hook in the descriptor, or define
    MSAE_USE_PTHREADS and take msae_pool_parallel(pool). Const functions may run at once on one
    model, each with its own workspace (and a hook that can be entered twice, or none).
+
+   Large data. msae_fit takes a matrix in memory, msae_fit_source any msae_source: a callback that
+   copies rows, from a database or a game, or msae_files, a set of files of any length. Such rows
+   are read in windows (64 MB, and the next one meanwhile) and shuffled in two levels; see
+   msae_stream_desc for how far that is from shuffling all at once. Nothing else grows with the
+   rows but 8 bytes for each block of some 256 KB.
+       msae_files files;
+       msae_background_create(&stream.background, &error);          // reads ahead
+       if (msae_files_open(&files, paths, n_paths, NULL, NULL, &error) != MSAE_OK) ...
+       if (msae_fit_source(&trainer, &files.source, &stream, NULL, NULL, &error) != MSAE_OK) ...
+   Several processes or machines train one model through msae_collective: each reads its share of
+   the rows, gradients are summed between the two halves of a step, and every process makes the
+   same update, that of one process on the same batches but for the order of sums.
 
    Errors. Whatever can fail returns an msae_status and fills an optional msae_error with one line
    and a position (byte of a file, row of data). Nothing is half done: a failed init leaves a
@@ -192,8 +208,9 @@
 
    Maximum sizes: n and d below 2^32 - 1 with 64 n d bytes within the address space (on 32 bits
    also n and d below 2^18), 64 nesting levels, 256 workers, batches below 2^32 rows, 8 dimensions
-   of a tensor, 100 MB of header, files within the address space (data) or 2^63 bytes (models;
-   through stdio on 32 bits 2^31).
+   of a tensor, 100 MB of header, 256 processes, files within the address space (msae_data) or 2^63
+   bytes (msae_files, models; on 32 bits 2^31, or 2^63 with -D_FILE_OFFSET_BITS=64 and
+   -D_LARGEFILE_SOURCE).
    Codes number latents with 32 bits.
 
    Stack, measured with -O2 on x86-64: 12 KB for encoding and decoding, 16 KB for training, 20 KB
@@ -201,6 +218,8 @@
    thread needs no more.
 
    Changelog
+       0.4.0  rows from anywhere: sources, sets of files, streams in windows; several processes
+              (msae_position has two more fields); mean and scale in one pass
        0.3.0  names by strongest rows (msae_name_desc has other fields), runners-up that are no
               synonyms; strongest rows, search, steering, alignment, probes, attributes; CKNNA some
               ten times faster
@@ -218,9 +237,9 @@
 #include <stdint.h>
 
 #define MSAE_VERSION_MAJOR 0
-#define MSAE_VERSION_MINOR 3
+#define MSAE_VERSION_MINOR 4
 #define MSAE_VERSION_PATCH 0
-#define MSAE_VERSION "0.3.0"
+#define MSAE_VERSION "0.4.0"
 
 #ifndef MSAE_API
 #if defined(MSAE_STATIC) && defined(__GNUC__)
@@ -295,6 +314,7 @@ typedef struct msae_parallel {
 } msae_parallel;
 
 #define MSAE_MAX_WORKERS 256
+#define MSAE_MAX_RANKS 256
 
 #ifdef MSAE_USE_PTHREADS
 /* A small thread pool that implements the hook. Opaque; owns its threads. */
@@ -306,6 +326,35 @@ MSAE_API void msae_pool_free(msae_pool *pool); /* NULL is fine */
 /* The hook to put into a descriptor. One parallel_for at a time for each pool. */
 MSAE_API msae_parallel msae_pool_parallel(msae_pool *pool);
 #endif
+
+/* Work beside the caller's, for reading ahead. All zero: what could be read ahead is read between
+   the steps. Otherwise `start` has another thread run task(context, 0, 0) and returns at once, 1
+   when it did, 0 when there was no thread to be had (the task then runs where it is waited for);
+   `wait` returns when the task that was started last has ended. */
+typedef struct msae_background {
+    int (*start)(void *user, msae_task task, void *context);
+    void (*wait)(void *user);
+    void *user;
+} msae_background;
+
+#ifdef MSAE_USE_PTHREADS
+/* One thread that implements the hook, and its end (fine on a zeroed struct). One reader at a time
+   may use it. */
+MSAE_API msae_status msae_background_create(msae_background *background, msae_error *error);
+MSAE_API void msae_background_free(msae_background *background);
+#endif
+
+/* Several processes that train one model. All zero: there is one. Otherwise each of `ranks`
+   processes (at most MSAE_MAX_RANKS), numbered by `rank`, makes the same calls in the same order, and `sum_floats` and
+   `sum_doubles` replace values [count] by their sum over the processes, to the same bits in all of
+   them (an all-reduce). 1: done; 0: the others cannot be reached, which ends the call that asked
+   for it with MSAE_ERROR_IO. examples/mpi/ has one over MPI. */
+typedef struct msae_collective {
+    int (*sum_floats)(void *user, float *values, size_t count);
+    int (*sum_doubles)(void *user, double *values, size_t count);
+    void *user;
+    size_t rank, ranks;
+} msae_collective;
 
 /* Instruction paths. AUTO takes the fastest this processor has. */
 typedef enum msae_simd {
@@ -611,15 +660,77 @@ typedef enum msae_scaling {
     MSAE_SCALING_COUNT
 } msae_scaling;
 
-/* Mean [d] and scale of the data, accumulated in double; rows with NaN or Inf are an error, or left
-   out when skip_bad is 1, and a scale that is no normal float32 is an error. A set without spread
-   has scale 1. Allocates 8 * d bytes. */
+/* Rows from wherever they are: files larger than memory, a database, a game. */
+typedef struct msae_source {
+    uint64_t rows;
+    size_t cols;
+    /* Copies rows first .. first + rows - 1, all of them within the source, as float32 into out
+       [rows, cols]. MSAE_OK, or another status with *error filled (which is never NULL). Is called
+       by one thread at a time. */
+    msae_status (*read)(void *user, uint64_t first, size_t rows, float *out, msae_error *error);
+    void *user;
+    const msae_data *data; /* the same rows where they lie in memory, or NULL */
+} msae_source;
+
+/* The rows of a matrix in memory, which must outlive the source. */
+MSAE_API msae_source msae_source_data(const msae_data *data);
+
+#ifndef MSAE_NO_STDIO
+/* One file of a set: its rows are first_row .. first_row + rows - 1 of the set. */
+typedef struct msae_shard {
+    const char *path;
+    uint64_t first_row, rows;
+    uint64_t offset, bytes; /* where its values begin, and the length of the file */
+    msae_dtype dtype;
+} msae_shard;
+
+/* Files as one set of rows, read when they are asked for and one at a time open. */
+typedef struct msae_files {
+    msae_source source; /* of all rows, in the order of the files */
+    msae_shard *shards; /* [n_shards] */
+    size_t n_shards;
+    size_t at_fault;                /* after a failure: the number of the file it happened in */
+    struct msae_files_state *state; /* private */
+    msae_allocator allocator;
+    size_t memory_bytes;
+} msae_files;
+
+/* Opens files as msae_data_load_file knows them (.npy, safetensors with a tensor of that name,
+   plain float32 named .._ROWS_COLS.npy), of any length and number and each with a type of its own,
+   but of one width. Looks at their headers only. `paths` [n_paths] must outlive the set, which must
+   not be moved while its source is in use. On failure at_fault says which file, and nothing is
+   held. */
+MSAE_API msae_status msae_files_open(msae_files *files, const char *const *paths, size_t n_paths,
+                                     const char *tensor, const msae_allocator *allocator,
+                                     msae_error *error);
+MSAE_API void msae_files_close(msae_files *files);
+/* The file that holds a row of the set. Thread-safe. */
+MSAE_API const msae_shard *msae_files_find(const msae_files *files, uint64_t row);
+#endif
+
+/* Mean [d] and scale in one pass over the rows, accumulated in double; rows with NaN or Inf are an
+   error, or left out when skip_bad is 1, and a scale that is no normal float32 is an error. A set
+   without spread has scale 1. With a collective (NULL: none) each process reads a share of the
+   rows. Allocates 272 * d bytes. */
+MSAE_API msae_status msae_source_statistics(const msae_source *source, msae_scaling scaling,
+                                            int skip_bad, const msae_collective *collective,
+                                            const msae_allocator *allocator, float *mean,
+                                            float *scale, msae_error *error);
+
+/* The geometric median [d] of (x - mean) * scale by Weiszfeld's iteration from the mean (until the
+   step's norm is below 1e-5, at most 1000 rounds, each a pass over the rows). `mean` NULL: zero.
+   Allocates about 272 * d bytes. */
+MSAE_API msae_status msae_source_geometric_median(const msae_source *source, const float *mean,
+                                                  float scale, int skip_bad,
+                                                  const msae_collective *collective,
+                                                  const msae_allocator *allocator, float *median,
+                                                  msae_error *error);
+
+/* The same two of data in memory. */
 MSAE_API msae_status msae_data_statistics(const msae_data *data, msae_scaling scaling, int skip_bad,
                                           const msae_allocator *allocator, float *mean,
                                           float *scale, msae_error *error);
 
-/* The geometric median [d] of (x - mean) * scale by Weiszfeld's iteration from the mean (until the
-   step's norm is below 1e-5, at most 1000 rounds). `mean` NULL: zero. Allocates about 32 * d. */
 MSAE_API msae_status msae_data_geometric_median(const msae_data *data, const float *mean,
                                                 float scale, int skip_bad,
                                                 const msae_allocator *allocator, float *median,
@@ -671,6 +782,10 @@ typedef struct msae_train_desc {
     msae_scaling scaling;
     int geometric_median; /* 1: pre_bias starts at the data's geometric median instead of 0 */
     int skip_bad;         /* 1: rows with NaN or Inf are left out and counted, not an error */
+    /* Several processes that train this model: gradients, losses and counts are summed over them
+       where msae_train_gradients ends, so that every process makes the same update. A process's
+       rows of a batch may be none. */
+    msae_collective collective;
 } msae_train_desc;
 
 /* One array per parameter, shaped as in msae_model; log_threshold is NULL but for jumprelu, and
@@ -697,10 +812,11 @@ typedef struct msae_step_stats {
 
 /* Where a run through shuffled data stands: enough to find all of its later batches again. */
 typedef struct msae_position {
-    uint64_t rows, batch; /* of the data, of a step */
-    uint64_t epoch;       /* epochs finished */
-    uint64_t row;         /* rows of this epoch already given out */
-    uint64_t rng[4];      /* the generator before this epoch's shuffle */
+    uint64_t rows, batch;             /* of the data, of a step */
+    uint64_t epoch;                   /* epochs finished */
+    uint64_t row;                     /* rows of this epoch already given out */
+    uint64_t rng[4];                  /* the generator before this epoch's shuffle */
+    uint64_t block_rows, window_rows; /* of a stream in windows; 0: all rows are one window */
 } msae_position;
 
 /* Means over the rows of the running epoch so far. */
@@ -752,6 +868,8 @@ MSAE_API void msae_trainer_free(msae_trainer *trainer);
    */
 MSAE_API msae_status msae_train_statistics(msae_trainer *trainer, const msae_data *data,
                                            msae_error *error);
+MSAE_API msae_status msae_train_statistics_source(msae_trainer *trainer, const msae_source *source,
+                                                  msae_error *error);
 
 /* First half of a step: loss and gradients of `rows` rows of raw data (rows index[0 ..], or the
    first ones when index is NULL) into trainer->grad, replacing what was there. On failure the
@@ -797,6 +915,61 @@ MSAE_API msae_status msae_sampler_init_at(msae_sampler *sampler, const msae_posi
 MSAE_API size_t msae_sampler_next(msae_sampler *sampler, const size_t **index);
 MSAE_API void msae_sampler_free(msae_sampler *sampler);
 
+/* Rows in shuffled order without holding them all, in two levels. Every epoch the blocks of
+   `block_rows` rows that follow each other in the source are put into a new order; blocks are read
+   in that order, so many that `window_rows` rows lie in memory, and the rows of such a window are
+   put into a new order again. How far that is from shuffling all rows at once:
+   - a row can stand anywhere in an epoch, everywhere with the same probability (the source's last
+     block, which may be shorter, aside), and every row comes once;
+   - rows of different blocks come in either order alike, and two rows of one block always lie
+     within a window;
+   - so a batch of B rows is drawn from w = window_rows / block_rows random blocks. The mean of any
+     quantity over it varies by at most s2 (1 / B + 1 / w), s2 being the quantity's variance over
+     the source, where shuffling all rows would give s2 / B. The second term is reached only where
+     all rows of a block are alike (sorted data); in shuffled files it vanishes.
+   A source that fits into one window is shuffled as msae_sampler does it, to the same order. */
+typedef struct msae_stream_desc {
+    size_t batch;       /* rows of a step, required (msae_fit_source takes the trainer's) */
+    uint64_t seed;      /* (msae_fit_source takes the trainer's) */
+    size_t block_rows;  /* 0: 256 KiB of float32, or a 256th of the rows where that is less */
+    size_t window_rows; /* 0: 64 MiB of float32; at least batch + block_rows. Memory is taken for
+                           two windows of float32, or one that holds all rows; none when the
+                           source's rows lie in memory */
+    /* For several processes: the batches are those of a single one, but only the rows of every
+       window's blocks part, part + parts, .. are read and given out. 0 counts as 1 part. */
+    size_t part, parts;
+    msae_background background; /* reads the next window while this one is used */
+    msae_allocator allocator;
+} msae_stream_desc;
+
+/* Rows index[0 .. rows - 1] of data, valid until the next call. */
+typedef struct msae_batch {
+    const msae_data *data;
+    const size_t *index;
+    size_t rows;     /* of this part */
+    size_t all_rows; /* of the whole batch; 0 at the end of an epoch */
+} msae_batch;
+
+typedef struct msae_stream {
+    msae_position at;                /* behind the batch that was given out last */
+    struct msae_stream_state *state; /* private */
+    msae_allocator allocator;
+    void *memory;
+    size_t memory_bytes;
+} msae_stream;
+
+/* A stream over a source, which must outlive it; `at` (NULL: the start) is where another one stood
+   over the same rows, whose batch, block_rows and window_rows then count. */
+MSAE_API msae_status msae_stream_init(msae_stream *stream, const msae_source *source,
+                                      const msae_stream_desc *desc, const msae_position *at,
+                                      msae_error *error);
+/* The next batch; the last one of an epoch may be smaller, and the end of each epoch is a batch
+   with all_rows 0. Fails where the source does. */
+MSAE_API msae_status msae_stream_next(msae_stream *stream, msae_batch *batch, msae_error *error);
+/* The row of the source behind an index of the batch that was given out last. */
+MSAE_API uint64_t msae_stream_row(const msae_stream *stream, size_t index);
+MSAE_API void msae_stream_free(msae_stream *stream);
+
 /* Progress of msae_fit, after every step. Return 0 to go on, anything else to stop there. The
    callback may save the trainer's model or a checkpoint. */
 typedef struct msae_progress {
@@ -815,6 +988,14 @@ typedef int (*msae_progress_fn)(const msae_progress *progress, void *user);
    MSAE_ERROR_STOPPED when the callback (NULL: none) ended it. Allocates 8 bytes a row. */
 MSAE_API msae_status msae_fit(msae_trainer *trainer, const msae_data *data,
                               msae_progress_fn progress, void *user, msae_error *error);
+
+/* The same over rows that need not be in memory: see msae_stream_desc (NULL: default) for the order
+   they come in. A run that began with msae_fit may go on here and the other way round; the order it
+   began with is kept. Without a collective in the trainer's descriptor, parts must be 0 or 1; with
+   one, part and parts are the process's rank and their number, whatever the descriptor says. */
+MSAE_API msae_status msae_fit_source(msae_trainer *trainer, const msae_source *source,
+                                     const msae_stream_desc *desc, msae_progress_fn progress,
+                                     void *user, msae_error *error);
 
 /* Checkpoints: the model's file with all that training needs to go on from here to the same bits:
    the moments moment1.* and moment2.* (shaped as their parameters), steps, position, counters. Any
@@ -1445,6 +1626,11 @@ MSAE_API msae_status msae_write_npy(const char *path, const float *x, size_t row
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
+/* A long holds every offset where it has 64 bits; where it has not, the system must be told that
+   its own offsets are to have them. */
+#if defined(_FILE_OFFSET_BITS) && _FILE_OFFSET_BITS == 64 && defined(_LARGEFILE_SOURCE)
+#define MSAE__HAS_FSEEKO
+#endif
 #ifndef __cplusplus
 /* Strict C99 hides these two (C++ on these systems does not). */
 int(fileno)(FILE *);
@@ -1636,7 +1822,7 @@ static msae_status msae__fail_memory(msae_error *error) {
     return msae__fail(error, MSAE_ERROR_MEMORY, "out of memory");
 }
 
-static msae_status msae__fail_row(msae_error *error, size_t row) {
+static msae_status msae__fail_row(msae_error *error, uint64_t row) {
     return msae__fail_at(error, MSAE_ERROR_NOT_FINITE, row, "row", row, " has a NaN or Inf");
 }
 
@@ -1852,7 +2038,114 @@ MSAE_API msae_parallel msae_pool_parallel(msae_pool *pool) {
     parallel.workers = pool->n_threads + 1;
     return parallel;
 }
+
+typedef struct msae__background_thread {
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    msae_task task; /* NULL: nothing to do */
+    void *context;
+    int quit;
+} msae__background_thread;
+
+static void *msae__background_main(void *argument) {
+    msae__background_thread *self = (msae__background_thread *)argument;
+    pthread_mutex_lock(&self->lock);
+    for (;;) {
+        msae_task task = self->task;
+        if (task) {
+            pthread_mutex_unlock(&self->lock);
+            task(self->context, 0, 0);
+            pthread_mutex_lock(&self->lock);
+            self->task = NULL;
+            pthread_cond_broadcast(&self->changed);
+        } else if (self->quit) {
+            break;
+        } else {
+            pthread_cond_wait(&self->changed, &self->lock);
+        }
+    }
+    pthread_mutex_unlock(&self->lock);
+    return NULL;
+}
+
+static int msae__background_start(void *user, msae_task task, void *context) {
+    msae__background_thread *self = (msae__background_thread *)user;
+    pthread_mutex_lock(&self->lock);
+    self->task = task;
+    self->context = context;
+    pthread_cond_broadcast(&self->changed);
+    pthread_mutex_unlock(&self->lock);
+    return 1;
+}
+
+static void msae__background_wait(void *user) {
+    msae__background_thread *self = (msae__background_thread *)user;
+    pthread_mutex_lock(&self->lock);
+    while (self->task) pthread_cond_wait(&self->changed, &self->lock);
+    pthread_mutex_unlock(&self->lock);
+}
+
+MSAE_API msae_status msae_background_create(msae_background *background, msae_error *error) {
+    msae__background_thread *self =
+        (msae__background_thread *)MSAE_MALLOC(sizeof(msae__background_thread));
+    memset(background, 0, sizeof *background);
+    if (!self) return msae__fail_memory(error);
+    memset(self, 0, sizeof *self);
+    pthread_mutex_init(&self->lock, NULL);
+    pthread_cond_init(&self->changed, NULL);
+    background->start = msae__background_start;
+    background->wait = msae__background_wait;
+    background->user = self;
+    if (pthread_create(&self->thread, NULL, msae__background_main, self) != 0) {
+        pthread_cond_destroy(&self->changed);
+        pthread_mutex_destroy(&self->lock);
+        MSAE_FREE(self);
+        memset(background, 0, sizeof *background);
+        return msae__fail(error, MSAE_ERROR_MEMORY, "cannot start a thread");
+    }
+    return MSAE_OK;
+}
+
+MSAE_API void msae_background_free(msae_background *background) {
+    msae__background_thread *self = (msae__background_thread *)background->user;
+    if (self) {
+        pthread_mutex_lock(&self->lock);
+        self->quit = 1;
+        pthread_cond_broadcast(&self->changed);
+        pthread_mutex_unlock(&self->lock);
+        pthread_join(self->thread, NULL);
+        pthread_cond_destroy(&self->changed);
+        pthread_mutex_destroy(&self->lock);
+        MSAE_FREE(self);
+    }
+    memset(background, 0, sizeof *background);
+}
 #endif /* MSAE_USE_PTHREADS */
+
+/* Several processes, each of which must come here. */
+static int msae__is_collective(const msae_collective *collective) {
+    return collective && collective->ranks > 1;
+}
+
+static msae_status msae__fail_collective(msae_error *error) {
+    return msae__fail(error, MSAE_ERROR_IO, "the other processes cannot be reached");
+}
+
+/* Sums values [count] over the processes and tells each whether one of them has failed, so that
+   none waits for it; there is room for one more value. Alone it returns the status it got. */
+static msae_status msae__agree(const msae_collective *collective, msae_status status,
+                               double *values, size_t count, msae_error *error) {
+    if (!msae__is_collective(collective)) return status;
+    values[count] = status != MSAE_OK;
+    if (!collective->sum_doubles(collective->user, values, count + 1)) {
+        return status != MSAE_OK ? status : msae__fail_collective(error);
+    }
+    if (status == MSAE_OK && values[count] > 0) {
+        return msae__fail(error, MSAE_ERROR_STOPPED, "another process failed");
+    }
+    return status;
+}
 
 /* ---------------------------------------------------------------------------------------------
    Random numbers: xoshiro256** (Blackman and Vigna), seeded by splitmix64
@@ -4619,118 +4912,264 @@ MSAE_API const char *msae_scaling_name(msae_scaling scaling) {
     return (unsigned)scaling < MSAE_SCALING_COUNT ? msae__scaling_names[scaling] : "unknown";
 }
 
-/* The next row of a pass over the data from *row on, converted; 0 at the end. Bad rows are left out
-   or end the pass with an error in *status. */
-static int msae__next_row(const msae_data *data, size_t *row, int skip_bad, float *x,
-                          msae_status *status, msae_error *error) {
-    while (*row < data->rows) {
-        msae_data_read(data, (*row)++, 1, x);
-        if (msae__row_is_finite(x, data->cols)) return 1;
-        if (!skip_bad) {
-            *status = msae__fail_row(error, *row - 1);
-            return 0;
+static msae_status msae__read_data(void *user, uint64_t first, size_t rows, float *out,
+                                   msae_error *error) {
+    (void)error;
+    msae_data_read((const msae_data *)user, (size_t)first, rows, out);
+    return MSAE_OK;
+}
+
+MSAE_API msae_source msae_source_data(const msae_data *data) {
+    msae_source source;
+    source.rows = data->rows;
+    source.cols = data->cols;
+    source.read = msae__read_data;
+    source.user = (void *)(uintptr_t)data; /* only read */
+    source.data = data;
+    return source;
+}
+
+/* Reads rows of a source, whose error is never NULL. */
+static msae_status msae__read_source(const msae_source *source, uint64_t first, size_t rows,
+                                     float *out, msae_error *error) {
+    msae_error unheard;
+    return source->read(source->user, first, rows, out, error ? error : &unheard);
+}
+
+/* Rows that a pass over a source reads at once, and how many such pieces follow each other in one
+   process's share. */
+#define MSAE__PASS_ROWS 64
+#define MSAE__PASS_PIECES 16
+
+typedef struct msae__source_pass {
+    const msae_source *source;
+    const msae_collective *collective;
+    int skip_bad;
+    uint64_t row;
+    float *x; /* [MSAE__PASS_ROWS, d] */
+} msae__source_pass;
+
+/* The next rows of this process's share into x, without those that are left out; 0 at the end, and
+   where the pass has failed, with *status set. */
+static size_t msae__next_rows(msae__source_pass *pass, msae_status *status, msae_error *error) {
+    const msae_source *source = pass->source;
+    const size_t d = source->cols;
+    while (pass->row < source->rows) {
+        const uint64_t first = pass->row, left = source->rows - first;
+        const size_t rows = left < MSAE__PASS_ROWS ? (size_t)left : MSAE__PASS_ROWS;
+        size_t used = 0;
+        pass->row += rows;
+        if (msae__is_collective(pass->collective) &&
+            first / (MSAE__PASS_ROWS * MSAE__PASS_PIECES) % pass->collective->ranks !=
+                pass->collective->rank) {
+            continue;
         }
+        *status = msae__read_source(source, first, rows, pass->x, error);
+        for (size_t r = 0; r < rows && *status == MSAE_OK; r++) {
+            if (!msae__row_is_finite(pass->x + r * d, d)) {
+                if (!pass->skip_bad) *status = msae__fail_row(error, first + r);
+                continue;
+            }
+            if (used < r) memcpy(pass->x + used * d, pass->x + r * d, d * sizeof *pass->x);
+            used++;
+        }
+        if (*status != MSAE_OK) return 0;
+        if (used > 0) return used;
     }
     return 0;
+}
+
+/* Mean and squared distances from it of the rows seen so far. */
+typedef struct msae__scatter {
+    double rows, squares;
+    double *mean; /* [d] */
+} msae__scatter;
+
+/* Takes in rows x, whose own mean [d] comes first: sums of squares about two means add up with what
+   lies between these (Chan, Golub and LeVeque 1983), which loses no digits where a sum over all
+   rows would. */
+static void msae__add_spread(msae__scatter *spread, const float *x, size_t rows, size_t d,
+                             double *mean) {
+    const double before = spread->rows, after = before + (double)rows;
+    double between = 0;
+    memset(mean, 0, d * sizeof *mean);
+    for (size_t r = 0; r < rows; r++) {
+        for (size_t i = 0; i < d; i++) mean[i] += (double)x[r * d + i];
+    }
+    for (size_t i = 0; i < d; i++) mean[i] /= (double)rows;
+    for (size_t r = 0; r < rows; r++) {
+        double squares = 0;
+        for (size_t i = 0; i < d; i++) {
+            const double off = (double)x[r * d + i] - mean[i];
+            squares += off * off;
+        }
+        spread->squares += squares;
+    }
+    for (size_t i = 0; i < d; i++) {
+        const double off = mean[i] - spread->mean[i];
+        between += off * off;
+        spread->mean[i] += off * ((double)rows / after);
+    }
+    spread->squares += between * (before * (double)rows / after);
+    spread->rows = after;
+}
+
+/* From each process's share to the whole; sums has room for d + 2 values. */
+static msae_status msae__share_spread(const msae_collective *collective, msae_status status,
+                                      msae__scatter *spread, size_t d, double *sums,
+                                      msae_error *error) {
+    const double rows = spread->rows;
+    double between = 0;
+    if (!msae__is_collective(collective)) return status;
+    for (size_t i = 0; i < d; i++) sums[i] = rows * spread->mean[i];
+    sums[d] = rows;
+    status = msae__agree(collective, status, sums, d + 1, error);
+    if (status != MSAE_OK) return status;
+    spread->rows = sums[d];
+    for (size_t i = 0; i < d; i++) {
+        const double mean = sums[i] / (spread->rows > 0 ? spread->rows : 1);
+        between += (spread->mean[i] - mean) * (spread->mean[i] - mean);
+        spread->mean[i] = mean;
+    }
+    sums[0] = spread->squares + rows * between;
+    status = msae__agree(collective, MSAE_OK, sums, 1, error);
+    spread->squares = sums[0];
+    return status;
+}
+
+/* The factor that a scaling gives rows of that spread. */
+static msae_status msae__scale_of(const msae__scatter *spread, size_t d, msae_scaling scaling,
+                                  float *scale, msae_error *error) {
+    double squares, factor = 1;
+    if (spread->rows == 0) {
+        return msae__fail(error, MSAE_ERROR_SHAPE, "the data has no usable row");
+    }
+    squares = spread->squares / spread->rows;
+    if (squares > 0 && scaling == MSAE_SCALING_PAPER) {
+        factor = sqrt((double)d) / squares;
+    } else if (squares > 0 && scaling != MSAE_SCALING_NONE) {
+        factor = sqrt((double)d / squares);
+    }
+    if (factor < 1.17549435e-38 || factor > 3.4028234e38) {
+        return msae__fail(error, MSAE_ERROR_NOT_FINITE,
+                          "the data's spread is too small or too large to scale");
+    }
+    *scale = (float)factor;
+    return MSAE_OK;
+}
+
+MSAE_API msae_status msae_source_statistics(const msae_source *source, msae_scaling scaling,
+                                            int skip_bad, const msae_collective *collective,
+                                            const msae_allocator *allocator, float *mean,
+                                            float *scale, msae_error *error) {
+    const size_t d = source->cols;
+    msae__arena arena = msae__arena_over(NULL);
+    msae_status status = MSAE_OK;
+    msae__scatter spread;
+    msae__source_pass pass;
+    double *sums = NULL;
+    void *memory = NULL;
+    size_t bytes = 0, rows;
+    memset(&spread, 0, sizeof spread);
+    memset(&pass, 0, sizeof pass);
+    for (int placed = 0; placed < 2; placed++) {
+        spread.mean = MSAE__TAKE(&arena, double, d);
+        sums = MSAE__TAKE(&arena, double, d + 2);
+        pass.x = (float *)msae__take(&arena, d, MSAE__PASS_ROWS * sizeof(float));
+        if (placed) break;
+        if (!msae__arena_bytes(&arena, &bytes)) return msae__fail_memory(error);
+        memory = msae__alloc(allocator, bytes);
+        if (!memory) return msae__fail_memory(error);
+        arena = msae__arena_over(memory);
+    }
+    pass.source = source;
+    pass.collective = collective;
+    pass.skip_bad = skip_bad;
+    memset(spread.mean, 0, d * sizeof *spread.mean);
+    while ((rows = msae__next_rows(&pass, &status, error)) > 0) {
+        msae__add_spread(&spread, pass.x, rows, d, sums);
+    }
+    status = msae__share_spread(collective, status, &spread, d, sums, error);
+    if (status == MSAE_OK) status = msae__scale_of(&spread, d, scaling, scale, error);
+    for (size_t i = 0; status == MSAE_OK && i < d; i++) mean[i] = (float)spread.mean[i];
+    msae__free(allocator, memory, bytes);
+    return status;
 }
 
 MSAE_API msae_status msae_data_statistics(const msae_data *data, msae_scaling scaling, int skip_bad,
                                           const msae_allocator *allocator, float *mean,
                                           float *scale, msae_error *error) {
-    const size_t d = data->cols;
-    msae__arena arena = msae__arena_over(NULL);
-    msae_status status = MSAE_OK;
-    size_t bytes = 0, used = 0, row;
-    double squares = 0, *sums;
-    float *x;
-    void *memory;
-    msae__take(&arena, d, sizeof(double) + sizeof(float) + MSAE__ALIGN);
-    if (!msae__arena_bytes(&arena, &bytes)) return msae__fail_memory(error);
-    memory = msae__alloc(allocator, bytes);
-    if (!memory) return msae__fail_memory(error);
-    arena = msae__arena_over(memory);
-    sums = MSAE__TAKE(&arena, double, d);
-    x = MSAE__TAKE(&arena, float, d);
-    memset(sums, 0, d * sizeof *sums);
-    for (row = 0; msae__next_row(data, &row, skip_bad, x, &status, error); used++) {
-        for (size_t i = 0; i < d; i++) sums[i] += x[i];
-    }
-    for (size_t i = 0; i < d; i++) sums[i] /= (double)msae__max(used, 1);
-    for (row = 0; status == MSAE_OK && msae__next_row(data, &row, skip_bad, x, &status, error);) {
-        double row_squares = 0;
-        for (size_t i = 0; i < d; i++) row_squares += (x[i] - sums[i]) * (x[i] - sums[i]);
-        squares += row_squares;
-    }
-    if (status == MSAE_OK && used == 0) {
-        status = msae__fail(error, MSAE_ERROR_SHAPE, "the data has no usable row");
-    }
-    if (status == MSAE_OK) {
-        const double spread = squares / (double)used;
-        double factor = 1;
-        if (spread > 0 && scaling == MSAE_SCALING_PAPER) {
-            factor = sqrt((double)d) / spread;
-        } else if (spread > 0 && scaling != MSAE_SCALING_NONE) {
-            factor = sqrt((double)d / spread);
-        }
-        if (factor < 1.17549435e-38 || factor > 3.4028234e38) {
-            status = msae__fail(error, MSAE_ERROR_NOT_FINITE,
-                                "the data's spread is too small or too large to scale");
-        } else {
-            *scale = (float)factor;
-            for (size_t i = 0; i < d; i++) mean[i] = (float)sums[i];
-        }
-    }
-    msae__free(allocator, memory, bytes);
-    return status;
+    const msae_source source = msae_source_data(data);
+    return msae_source_statistics(&source, scaling, skip_bad, NULL, allocator, mean, scale, error);
 }
 
-MSAE_API msae_status msae_data_geometric_median(const msae_data *data, const float *mean,
-                                                float scale, int skip_bad,
-                                                const msae_allocator *allocator, float *median,
-                                                msae_error *error) {
-    const size_t d = data->cols;
-    msae__arena arena = msae__arena_over(NULL);
+/* Weiszfeld's sums of a pass: each row by the inverse of its distance from `at`, or all alike when
+   `at` is NULL. sums [d] and their weight in sums[d]. */
+static msae_status msae__weigh_rows(msae__source_pass *pass, const float *mean, double scale,
+                                    const double *at, double *sums, msae_error *error) {
+    const size_t d = pass->source->cols;
     msae_status status = MSAE_OK;
-    size_t bytes = 0;
-    double *at, *sums;
-    float *x;
-    void *memory;
-    msae__take(&arena, d, 2 * sizeof(double) + sizeof(float) + MSAE__ALIGN);
-    if (!msae__arena_bytes(&arena, &bytes)) return msae__fail_memory(error);
-    memory = msae__alloc(allocator, bytes);
-    if (!memory) return msae__fail_memory(error);
-    arena = msae__arena_over(memory);
-    at = MSAE__TAKE(&arena, double, d);
-    sums = MSAE__TAKE(&arena, double, d);
-    x = MSAE__TAKE(&arena, float, d);
-    memset(at, 0, d * sizeof *at);
-    /* Round 0 weighs all rows alike, which gives the mean; then Weiszfeld: each row by the inverse
-       of its distance from the last point. */
-    for (int round = 0; round <= 1000 && status == MSAE_OK; round++) {
-        double weights = 0, moved = 0;
-        size_t row = 0;
-        memset(sums, 0, d * sizeof *sums);
-        while (msae__next_row(data, &row, skip_bad, x, &status, error)) {
+    size_t rows;
+    memset(sums, 0, (d + 1) * sizeof *sums);
+    pass->row = 0;
+    while ((rows = msae__next_rows(pass, &status, error)) > 0) {
+        for (size_t r = 0; r < rows; r++) {
+            const float *x = pass->x + r * d;
             double squares = 0, weight = 1;
-            for (size_t i = 0; i < d; i++) {
+            for (size_t i = 0; at && i < d; i++) {
                 double value = ((double)x[i] - (mean ? mean[i] : 0)) * scale;
                 squares += (value - at[i]) * (value - at[i]);
             }
-            if (round > 0) {
+            if (at) {
                 if (squares == 0) continue;
                 weight = 1 / sqrt(squares);
             }
-            weights += weight;
+            sums[d] += weight;
             for (size_t i = 0; i < d; i++) {
                 sums[i] += weight * (((double)x[i] - (mean ? mean[i] : 0)) * scale);
             }
         }
-        if (round == 0 && weights == 0 && status == MSAE_OK) {
+    }
+    return msae__agree(pass->collective, status, sums, d + 1, error);
+}
+
+MSAE_API msae_status msae_source_geometric_median(const msae_source *source, const float *mean,
+                                                  float scale, int skip_bad,
+                                                  const msae_collective *collective,
+                                                  const msae_allocator *allocator, float *median,
+                                                  msae_error *error) {
+    const size_t d = source->cols;
+    msae__arena arena = msae__arena_over(NULL);
+    msae_status status = MSAE_OK;
+    msae__source_pass pass;
+    double *at = NULL, *sums = NULL;
+    void *memory = NULL;
+    size_t bytes = 0;
+    memset(&pass, 0, sizeof pass);
+    for (int placed = 0; placed < 2; placed++) {
+        at = MSAE__TAKE(&arena, double, d);
+        sums = MSAE__TAKE(&arena, double, d + 2);
+        pass.x = (float *)msae__take(&arena, d, MSAE__PASS_ROWS * sizeof(float));
+        if (placed) break;
+        if (!msae__arena_bytes(&arena, &bytes)) return msae__fail_memory(error);
+        memory = msae__alloc(allocator, bytes);
+        if (!memory) return msae__fail_memory(error);
+        arena = msae__arena_over(memory);
+    }
+    pass.source = source;
+    pass.collective = collective;
+    pass.skip_bad = skip_bad;
+    memset(at, 0, d * sizeof *at);
+    /* round 0 gives the mean */
+    for (int round = 0; round <= 1000 && status == MSAE_OK; round++) {
+        double moved = 0;
+        status = msae__weigh_rows(&pass, mean, (double)scale, round > 0 ? at : NULL, sums, error);
+        if (round == 0 && sums[d] == 0 && status == MSAE_OK) {
             status = msae__fail(error, MSAE_ERROR_SHAPE, "the data has no usable row");
         }
-        if (weights == 0) break; /* every row stands at the point */
+        if (status != MSAE_OK || sums[d] == 0) break; /* every row stands at the point */
         for (size_t i = 0; i < d; i++) {
-            double next = sums[i] / weights;
+            double next = sums[i] / sums[d];
             moved += (next - at[i]) * (next - at[i]);
             at[i] = next;
         }
@@ -4739,6 +5178,15 @@ MSAE_API msae_status msae_data_geometric_median(const msae_data *data, const flo
     for (size_t i = 0; status == MSAE_OK && i < d; i++) median[i] = (float)at[i];
     msae__free(allocator, memory, bytes);
     return status;
+}
+
+MSAE_API msae_status msae_data_geometric_median(const msae_data *data, const float *mean,
+                                                float scale, int skip_bad,
+                                                const msae_allocator *allocator, float *median,
+                                                msae_error *error) {
+    const msae_source source = msae_source_data(data);
+    return msae_source_geometric_median(&source, mean, scale, skip_bad, NULL, allocator, median,
+                                        error);
 }
 
 #ifndef MSAE_NO_TRAIN
@@ -4814,6 +5262,12 @@ MSAE_API msae_status msae_train_desc_resolve(const msae_train_desc *desc, msae_t
         r.model.recipe != MSAE_RECIPE_JUMPRELU) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT,
                           "only relu and jumprelu have a sparsity weight");
+    }
+    if (r.collective.ranks > 1 &&
+        (r.collective.ranks > MSAE_MAX_RANKS || r.collective.rank >= r.collective.ranks ||
+         !r.collective.sum_floats || !r.collective.sum_doubles)) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT,
+                          "the collective lacks a sum, or its rank is out of range");
     }
     if (!msae__mul(r.batch, r.model.k, &entries) || entries > SIZE_MAX / 64 ||
         r.batch > UINT32_MAX) {
@@ -5101,21 +5555,29 @@ MSAE_API void msae_trainer_free(msae_trainer *trainer) {
     memset(trainer, 0, sizeof *trainer);
 }
 
-MSAE_API msae_status msae_train_statistics(msae_trainer *trainer, const msae_data *data,
-                                           msae_error *error) {
+MSAE_API msae_status msae_train_statistics_source(msae_trainer *trainer, const msae_source *source,
+                                                  msae_error *error) {
+    const msae_train_desc *desc = &trainer->desc;
     msae_model *model = &trainer->model;
     msae_status status;
-    if (data->cols != model->n_inputs) {
+    if (source->cols != model->n_inputs) {
         return msae__fail(error, MSAE_ERROR_SHAPE, "data and model differ in width");
     }
-    status = msae_data_statistics(data, trainer->desc.scaling, trainer->desc.skip_bad,
-                                  &model->allocator, model->mean, &model->scale, error);
-    if (status == MSAE_OK && trainer->desc.geometric_median) {
-        status = msae_data_geometric_median(data, model->mean, model->scale, trainer->desc.skip_bad,
-                                            &model->allocator, model->pre_bias, error);
+    status = msae_source_statistics(source, desc->scaling, desc->skip_bad, &desc->collective,
+                                    &model->allocator, model->mean, &model->scale, error);
+    if (status == MSAE_OK && desc->geometric_median) {
+        status = msae_source_geometric_median(source, model->mean, model->scale, desc->skip_bad,
+                                              &desc->collective, &model->allocator, model->pre_bias,
+                                              error);
     }
     if (status == MSAE_OK) trainer->has_statistics = 1;
     return status;
+}
+
+MSAE_API msae_status msae_train_statistics(msae_trainer *trainer, const msae_data *data,
+                                           msae_error *error) {
+    const msae_source source = msae_source_data(data);
+    return msae_train_statistics_source(trainer, &source, error);
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -5874,9 +6336,10 @@ static msae_status msae__encode_tile(msae__batch *batch, msae_error *error) {
 }
 
 /* The first look at a batch: refuses bad rows, counts those that take part and, for batchtopk,
-   finds the batch's largest pre-activations. *with_sparse counts rows with a sparsity term. */
-static msae_status msae__survey(msae__batch *batch, size_t total, msae_step_stats *stats,
-                                size_t *with_sparse, msae_error *error) {
+   gathers what can be among the batch's largest pre-activations, `limit` at most. *with_sparse
+   counts rows with a sparsity term. */
+static msae_status msae__survey(msae__batch *batch, size_t total, size_t limit,
+                                msae_step_stats *stats, size_t *with_sparse, msae_error *error) {
     struct msae_train_workspace *ws = batch->ws;
     const msae_model *model = &batch->trainer->model;
     *with_sparse = 0;
@@ -5894,16 +6357,166 @@ static msae_status msae__survey(msae__batch *batch, size_t total, msae_step_stat
         if (model->recipe == MSAE_RECIPE_BATCHTOPK) {
             status = msae__encode_tile(batch, error);
             if (status != MSAE_OK) return status;
-            msae__add_candidates(batch, model->nesting[0] * total);
+            msae__add_candidates(batch, limit);
         }
     }
+    return MSAE_OK;
+}
+
+/* The smallest of the kept values, 0 when there is none. */
+static float msae__lowest_kept(const struct msae_train_workspace *ws) {
+    float lowest = 0;
+    for (size_t e = 0; e < ws->kept_count; e++) {
+        if (lowest == 0 || ws->kept[e].value < lowest) lowest = ws->kept[e].value;
+    }
+    return lowest;
+}
+
+/* Sums one count over the processes. */
+static msae_status msae__agree_count(const msae_collective *collective, size_t own, double *all,
+                                     msae_error *error) {
+    double values[2];
+    msae_status status;
+    values[0] = (double)own;
+    status = msae__agree(collective, MSAE_OK, values, 1, error);
+    *all = values[0];
+    return status;
+}
+
+static size_t msae__count_kept(const struct msae_train_workspace *ws, float least) {
+    size_t count = 0;
+    for (size_t e = 0; e < ws->kept_count; e++) count += ws->kept[e].value >= least;
+    return count;
+}
+
+/* Candidates with exactly that value: the first ones of the lowest ranks are kept, `most` in all.
+   Each process has one value of `values` [ranks + 1]. */
+static msae_status msae__share_ties(const msae_collective *collective, const size_t own,
+                                    double most, double *values, size_t *mine, msae_error *error) {
+    msae_status status;
+    memset(values, 0, collective->ranks * sizeof *values);
+    values[collective->rank] = (double)own;
+    status = msae__agree(collective, MSAE_OK, values, collective->ranks, error);
+    for (size_t r = 0; r < collective->rank; r++) most -= values[r];
+    *mine = most <= 0 ? 0 : most < (double)own ? (size_t)most : own;
+    return status;
+}
+
+/* The batch's `limit` largest candidates over all processes: finds the limit-th largest by halving
+   the range of the bits of floats, which as whole numbers have the same order. */
+static msae_status msae__keep_largest_of_all(msae__batch *batch, double limit, msae_error *error) {
+    struct msae_train_workspace *ws = batch->ws;
+    const msae_collective *collective = &batch->trainer->desc.collective;
+    double values[MSAE_MAX_RANKS + 1], above = 0;
+    uint32_t low = 1, high = 0x7f800000u; /* at low there are limit and more, or it is the least */
+    size_t ties, kept = 0;
+    msae_status status;
+    while (high - low > 1) {
+        const uint32_t middle = low + (high - low) / 2;
+        double count;
+        status = msae__agree_count(collective, msae__count_kept(ws, msae__bits_float(middle)),
+                                   &count, error);
+        if (status != MSAE_OK) return status;
+        if (count >= limit) {
+            low = middle;
+        } else {
+            high = middle;
+            above = count;
+        }
+    }
+    ties = msae__count_kept(ws, msae__bits_float(low)) -
+           msae__count_kept(ws, msae__bits_float(low + 1));
+    status = msae__share_ties(collective, ties, limit - above, values, &ties, error);
+    if (status != MSAE_OK) return status;
+    for (size_t e = 0; e < ws->kept_count; e++) {
+        const uint32_t bits = msae__float_bits(ws->kept[e].value);
+        if (bits < low || (bits == low && ties == 0)) continue;
+        ties -= bits == low;
+        ws->kept[kept++] = ws->kept[e];
+    }
+    ws->kept_count = kept;
+    /* the lowest of all: each process's own, side by side */
+    memset(values, 0, collective->ranks * sizeof *values);
+    values[collective->rank] = (double)msae__lowest_kept(ws);
+    status = msae__agree(collective, MSAE_OK, values, collective->ranks, error);
+    ws->lowest = 0;
+    for (size_t r = 0; r < collective->ranks; r++) {
+        const float lowest = (float)values[r];
+        if (lowest > 0 && (ws->lowest == 0 || lowest < ws->lowest)) ws->lowest = lowest;
+    }
+    return status;
+}
+
+/* What a batch's losses are divided by, and batchtopk's choice, over all processes. */
+static msae_status msae__agree_survey(msae__batch *batch, msae_status status,
+                                      const msae_collective *collective, msae_step_stats *stats,
+                                      size_t *with_sparse, msae_error *error) {
+    struct msae_train_workspace *ws = batch->ws;
+    const msae_model *model = &batch->trainer->model;
+    double counts[5];
+    counts[0] = (double)stats->rows;
+    counts[1] = (double)stats->rows_skipped;
+    counts[2] = (double)stats->rows_left_out;
+    counts[3] = (double)*with_sparse;
+    status = msae__agree(collective, status, counts, 4, error);
+    if (status != MSAE_OK) return status;
+    stats->rows = (size_t)counts[0];
+    stats->rows_skipped = (size_t)counts[1];
+    stats->rows_left_out = (size_t)counts[2];
+    *with_sparse = (size_t)counts[3];
     if (model->recipe == MSAE_RECIPE_BATCHTOPK) {
-        msae__keep_largest(batch, msae__max(model->nesting[0] * stats->rows, 1));
-        ws->lowest = 0;
-        for (size_t e = 0; e < ws->kept_count; e++) {
-            if (ws->lowest == 0 || ws->kept[e].value < ws->lowest) ws->lowest = ws->kept[e].value;
+        const size_t limit = msae__max(model->nesting[0] * stats->rows, 1);
+        if (msae__is_collective(collective)) {
+            return msae__keep_largest_of_all(batch, (double)limit, error);
+        }
+        msae__keep_largest(batch, limit);
+        ws->lowest = msae__lowest_kept(ws);
+    }
+    return MSAE_OK;
+}
+
+/* The sums of a batch's losses over all processes. */
+static msae_status msae__agree_losses(const msae__batch *batch, msae_status status,
+                                      const msae_collective *collective, msae_step_stats *stats,
+                                      double *sparse, size_t *zero_rows, msae_error *error) {
+    const size_t levels = batch->trainer->model.n_levels;
+    double values[2 * MSAE_MAX_LEVELS + 3];
+    for (size_t i = 0; i < levels; i++) {
+        values[i] = stats->level_loss[i];
+        values[levels + i] = (double)zero_rows[i];
+    }
+    values[2 * levels] = *sparse;
+    values[2 * levels + 1] = stats->l0;
+    status = msae__agree(collective, status, values, 2 * levels + 2, error);
+    if (status != MSAE_OK) return status;
+    for (size_t i = 0; i < levels; i++) {
+        stats->level_loss[i] = values[i];
+        zero_rows[i] = (size_t)values[levels + i];
+    }
+    *sparse = values[2 * levels];
+    stats->l0 = values[2 * levels + 1];
+    return MSAE_OK;
+}
+
+/* The gradients of all processes, and how often each latent was active (which a float holds to
+   2^24). Each process's part is already divided by the rows of all. */
+static msae_status msae__sum_gradients(msae_trainer *trainer, msae_error *error) {
+    const msae_collective *collective = &trainer->desc.collective;
+    const msae_model *model = &trainer->model;
+    const msae_parameters *grad = &trainer->grad;
+    struct msae_train_workspace *ws = trainer->workspace;
+    const size_t n = model->n_latents, d = model->n_inputs;
+    float *const arrays[] = {grad->decoder,       model->tied ? NULL : grad->encoder,
+                             grad->latent_bias,   grad->pre_bias,
+                             grad->log_threshold, ws->norms};
+    const size_t counts[] = {n * d, n * d, n, d, n, n};
+    for (size_t j = 0; j < n; j++) ws->norms[j] = (float)ws->fired_now[j];
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) {
+        if (arrays[i] && !collective->sum_floats(collective->user, arrays[i], counts[i])) {
+            return msae__fail_collective(error);
         }
     }
+    for (size_t j = 0; j < n; j++) ws->fired_now[j] = (uint32_t)ws->norms[j];
     return MSAE_OK;
 }
 
@@ -5994,6 +6607,8 @@ static msae_status msae__run_batch(msae_trainer *trainer, const msae_data *data,
     struct msae_train_workspace *ws = trainer->workspace;
     const msae_model *model = &trainer->model;
     size_t with_sparse, with_loss, zero_rows[MSAE_MAX_LEVELS] = {0};
+    const msae_collective *collective = backward ? &trainer->desc.collective : NULL;
+    const size_t most = msae__is_collective(collective) ? trainer->desc.batch : rows;
     double weights = 0, sparse = 0;
     msae_step_stats local;
     msae__batch batch;
@@ -6002,7 +6617,7 @@ static msae_status msae__run_batch(msae_trainer *trainer, const msae_data *data,
     if (data->cols != model->n_inputs) {
         return msae__fail(error, MSAE_ERROR_SHAPE, "data and model differ in width");
     }
-    if (rows == 0 || (!index && rows > data->rows)) {
+    if ((rows == 0 && !msae__is_collective(collective)) || (!index && rows > data->rows)) {
         return msae__fail(error, MSAE_ERROR_SHAPE, "a batch has no rows or more than the data");
     }
     if (model->recipe == MSAE_RECIPE_BATCHTOPK && rows > trainer->desc.batch) {
@@ -6022,8 +6637,13 @@ static msae_status msae__run_batch(msae_trainer *trainer, const msae_data *data,
     }
     memset(ws->start, 0, msae__column_panels(model) * MSAE__PANEL * sizeof *ws->start);
     memcpy(ws->start, model->pre_bias, model->n_inputs * sizeof *ws->start);
-    status = msae__survey(&batch, rows, &local, &with_sparse, error);
+    status = msae__survey(&batch, rows, model->nesting[0] * most, &local, &with_sparse, error);
+    status = msae__agree_survey(&batch, status, collective, &local, &with_sparse, error);
     if (status != MSAE_OK) return status;
+    if (backward && rows == 0) { /* of this process */
+        msae__zero_parameters(model, &trainer->grad);
+        memset(ws->fired_now, 0, model->n_latents * sizeof *ws->fired_now);
+    }
 
     with_loss = local.rows - local.rows_left_out;
     if (with_sparse > 0) {
@@ -6039,6 +6659,7 @@ static msae_status msae__run_batch(msae_trainer *trainer, const msae_data *data,
                 counted ? model->level_weights[i] / weights / (double)counted : 0;
         }
         status = msae__run_tiles(&batch, rows, recon, latents, &local, &sparse, zero_rows, error);
+        status = msae__agree_losses(&batch, status, collective, &local, &sparse, zero_rows, error);
         if (status != MSAE_OK) return status;
         again = 0;
         for (size_t i = 0; i < model->n_levels; i++) again |= zero_rows[i] > 0 && backward;
@@ -6065,7 +6686,7 @@ static msae_status msae__run_batch(msae_trainer *trainer, const msae_data *data,
     }
     ws->gradient_rows = local.rows;
     ws->gradient_skipped = local.rows_skipped;
-    return MSAE_OK;
+    return msae__is_collective(collective) ? msae__sum_gradients(trainer, error) : MSAE_OK;
 }
 
 MSAE_API msae_status msae_train_gradients(msae_trainer *trainer, const msae_data *data,
@@ -6285,15 +6906,14 @@ MSAE_API void msae_train_schedule(msae_trainer *trainer, size_t epoch, size_t st
    Sampler and the whole run
    ------------------------------------------------------------------------------------------ */
 
-/* A new order of the rows: Fisher and Yates from the rows' own order, so that the generator's state
-   before it is all that has to be kept of an epoch. */
-static void msae__shuffle(msae_sampler *sampler) {
-    const size_t rows = (size_t)sampler->at.rows;
-    for (size_t r = 0; r < rows; r++) sampler->order[r] = r;
-    for (size_t r = rows; r-- > 1;) {
-        size_t other = msae__random_below(sampler->rng, r + 1), row = sampler->order[r];
-        sampler->order[r] = sampler->order[other];
-        sampler->order[other] = row;
+/* A new order of `count` items: Fisher and Yates from the items' own order, so that the generator's
+   state before it is all that has to be kept of an epoch. */
+static void msae__shuffle(size_t *order, size_t count, uint64_t rng[4]) {
+    for (size_t i = 0; i < count; i++) order[i] = i;
+    for (size_t i = count; i-- > 1;) {
+        size_t other = msae__random_below(rng, i + 1), item = order[i];
+        order[i] = order[other];
+        order[other] = item;
     }
 }
 
@@ -6307,7 +6927,7 @@ MSAE_API msae_status msae_sampler_init_at(msae_sampler *sampler, const msae_posi
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "no rows to sample from");
     }
     /* (a generator of zeros would give nothing else for ever) */
-    if (start.row > start.rows || start.batch > SIZE_MAX ||
+    if (start.row > start.rows || start.batch > SIZE_MAX || start.window_rows > 0 ||
         (rng[0] | rng[1] | rng[2] | rng[3]) == 0) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "the position is not one of a sampler");
     }
@@ -6319,7 +6939,7 @@ MSAE_API msae_status msae_sampler_init_at(msae_sampler *sampler, const msae_posi
     if (!sampler->order) return msae__fail_memory(error);
     sampler->at = start;
     memcpy(sampler->rng, rng, sizeof sampler->rng);
-    if (start.row > 0) msae__shuffle(sampler);
+    if (start.row > 0) msae__shuffle(sampler->order, (size_t)start.rows, sampler->rng);
     return MSAE_OK;
 }
 
@@ -6344,7 +6964,7 @@ MSAE_API size_t msae_sampler_next(msae_sampler *sampler, const size_t **index) {
         memcpy(at->rng, sampler->rng, sizeof at->rng);
         return 0;
     }
-    if (at->row == 0) msae__shuffle(sampler);
+    if (at->row == 0) msae__shuffle(sampler->order, (size_t)at->rows, sampler->rng);
     *index = sampler->order + at->row;
     at->row += count;
     return count;
@@ -6356,20 +6976,376 @@ MSAE_API void msae_sampler_free(msae_sampler *sampler) {
     memset(sampler, 0, sizeof *sampler);
 }
 
-/* Where this run begins, or what an earlier call or a checkpoint left of it. */
-static msae_status msae__begin_run(const msae_trainer *trainer, const msae_data *data,
-                                   msae_sampler *sampler, msae_error *error) {
-    const msae_train_desc *desc = &trainer->desc;
-    const msae_position *at = &trainer->position;
-    if (at->rows == 0) { /* not the stream that drew the weights */
-        return msae_sampler_init(sampler, data->rows, desc->batch, ~desc->model.seed,
-                                 &desc->model.allocator, error);
+#define MSAE__BLOCK_BYTES ((size_t)256 << 10)
+#define MSAE__WINDOW_BYTES ((size_t)64 << 20)
+#define MSAE__LEAST_BLOCKS 256 /* of a small source */
+#define MSAE__NOT_OURS SIZE_MAX
+
+/* Blocks that lie in memory together, and the order in which their rows are given out. Places are
+   counted over all parts; slots are where the rows of this part lie. */
+typedef struct msae__window {
+    struct msae_stream_state *state;
+    size_t first, blocks; /* of the epoch's order of blocks */
+    size_t rows;
+    size_t shorter; /* place of the source's last block, or `blocks` when it is elsewhere */
+    size_t *order;  /* [rows] */
+    size_t *slots;  /* [blocks] of a block's first row; MSAE__NOT_OURS */
+    size_t base;    /* of the window's slots */
+    size_t read;    /* blocks that are there; written by whoever reads */
+    msae_status status;
+    msae_error error;
+} msae__window;
+
+struct msae_stream_state {
+    msae_source source;
+    msae_background background;
+    size_t part, parts;
+    size_t block_rows, last_rows; /* of a block, of the source's last one */
+    size_t n_blocks, window_blocks, n_windows;
+    uint64_t rng[4];      /* behind this epoch's draws */
+    uint64_t window_seed; /* of this epoch's windows */
+    size_t *blocks;       /* [n_blocks] in the epoch's order */
+    msae__window windows[2];
+    size_t current, number; /* the window in use, and its number in the epoch */
+    size_t offset;          /* rows of it that were given out */
+    int in_epoch;
+    int behind;     /* the other window's rows have been given out */
+    int is_reading; /* in the background */
+    float *values;  /* [slots, cols]; NULL where the source's rows lie in memory */
+    msae_data view; /* of them */
+    size_t *index;  /* [batch] */
+};
+
+/* Rows of the block at a place in the epoch's order. */
+static size_t msae__block_rows(const struct msae_stream_state *state, size_t place) {
+    return state->blocks[place] + 1 == state->n_blocks ? state->last_rows : state->block_rows;
+}
+
+static uint64_t msae__block_start(const struct msae_stream_state *state, size_t place) {
+    return (uint64_t)state->blocks[place] * state->block_rows;
+}
+
+static size_t msae__window_size(const struct msae_stream_state *state, size_t number) {
+    return msae__min(state->window_blocks, state->n_blocks - number * state->window_blocks);
+}
+
+/* Sets a window up; its rows are still to be read. */
+static void msae__open_window(struct msae_stream_state *state, msae__window *window,
+                              size_t number) {
+    uint64_t rng[4];
+    size_t slot = window->base;
+    window->first = number * state->window_blocks;
+    window->blocks = window->shorter = msae__window_size(state, number);
+    window->rows = 0;
+    window->status = MSAE_OK;
+    for (size_t b = 0; b < window->blocks; b++) {
+        const size_t rows = msae__block_rows(state, window->first + b);
+        const int ours = b % state->parts == state->part;
+        if (rows != state->block_rows) window->shorter = b;
+        window->rows += rows;
+        window->slots[b] = ours ? slot : MSAE__NOT_OURS;
+        if (ours) slot += rows;
     }
-    if (at->rows != data->rows) {
+    if (state->n_windows == 1) {
+        msae__shuffle(window->order, window->rows, state->rng);
+    } else { /* a stream of its own, so that a run can go on in the middle of an epoch */
+        window->read = 0;
+        msae__seed(rng, state->window_seed + number);
+        msae__shuffle(window->order, window->rows, rng);
+    }
+}
+
+/* Reads blocks until `until` of them are there or one fails. */
+static void msae__read_window(msae__window *window, size_t until) {
+    const struct msae_stream_state *state = window->state;
+    while (window->read < until && window->status == MSAE_OK) {
+        const size_t b = window->read, place = window->first + b;
+        if (window->slots[b] != MSAE__NOT_OURS && state->values) {
+            window->status = msae__read_source(
+                &state->source, msae__block_start(state, place), msae__block_rows(state, place),
+                state->values + window->slots[b] * state->source.cols, &window->error);
+        }
+        if (window->status == MSAE_OK) window->read++;
+    }
+}
+
+static void msae__read_window_task(void *context, size_t task, size_t worker) {
+    msae__window *window = (msae__window *)context;
+    (void)task;
+    (void)worker;
+    msae__read_window(window, window->blocks);
+}
+
+static void msae__wait_for_reading(struct msae_stream_state *state) {
+    if (state->is_reading) state->background.wait(state->background.user);
+    state->is_reading = 0;
+}
+
+/* Brings all of a window's rows in. */
+static msae_status msae__finish_window(struct msae_stream_state *state, msae__window *window,
+                                       msae_error *error) {
+    msae__wait_for_reading(state);
+    msae__read_window(window, window->blocks);
+    if (window->status != MSAE_OK && error) *error = window->error;
+    return window->status;
+}
+
+/* All that an epoch takes from the generator: the order of its blocks and the seed of its windows,
+   or the order of the only window's rows. */
+static void msae__draw_epoch(struct msae_stream_state *state) {
+    if (state->n_windows == 1) {
+        for (size_t b = 0; b < state->n_blocks; b++) state->blocks[b] = b;
+        msae__open_window(state, &state->windows[0], 0);
+    } else {
+        msae__shuffle(state->blocks, state->n_blocks, state->rng);
+        state->window_seed = msae__random(state->rng);
+    }
+    state->in_epoch = 1;
+}
+
+/* A new epoch, or the rest of one of which `row` rows have been given out. */
+static msae_status msae__begin_epoch(struct msae_stream_state *state, uint64_t row,
+                                     msae_error *error) {
+    msae__draw_epoch(state);
+    state->current = state->number = 0;
+    for (;; state->number++) {
+        uint64_t rows = 0;
+        for (size_t b = 0; b < msae__window_size(state, state->number); b++) {
+            rows += msae__block_rows(state, state->number * state->window_blocks + b);
+        }
+        if (row <= rows) break;
+        row -= rows;
+    }
+    if (state->n_windows > 1) msae__open_window(state, &state->windows[0], state->number);
+    state->offset = (size_t)row;
+    state->behind = 1;
+    return msae__finish_window(state, &state->windows[0], error);
+}
+
+/* Starts on the window after the current one, in the place of the one before. */
+static void msae__read_ahead(struct msae_stream_state *state) {
+    const msae_background *background = &state->background;
+    msae__window *next = &state->windows[1 - state->current];
+    state->behind = 0;
+    if (state->number + 1 == state->n_windows) return;
+    msae__open_window(state, next, state->number + 1);
+    if (state->values && background->start) {
+        state->is_reading = background->start(background->user, msae__read_window_task, next);
+    }
+}
+
+/* The block of a place among a window's rows, which becomes the place within that block. */
+static size_t msae__block_at(const msae__window *window, size_t *place) {
+    const struct msae_stream_state *state = window->state;
+    const size_t start = window->shorter * state->block_rows;
+    size_t block;
+    if (window->shorter < window->blocks && *place >= start) {
+        if (*place < start + state->last_rows) {
+            *place -= start;
+            return window->shorter;
+        }
+        *place += state->block_rows - state->last_rows;
+    }
+    block = *place / state->block_rows;
+    *place %= state->block_rows;
+    return block;
+}
+
+/* Adds this part's rows among the next `count` of a window to the index. */
+static size_t msae__give_out(struct msae_stream_state *state, const msae__window *window,
+                             size_t count, size_t rows) {
+    for (size_t i = 0; i < count; i++) {
+        size_t place = window->order[state->offset + i];
+        const size_t block = msae__block_at(window, &place);
+        if (window->slots[block] == MSAE__NOT_OURS) continue;
+        state->index[rows++] =
+            state->values ? window->slots[block] + place
+                          : (size_t)msae__block_start(state, window->first + block) + place;
+    }
+    return rows;
+}
+
+MSAE_API uint64_t msae_stream_row(const msae_stream *stream, size_t index) {
+    const struct msae_stream_state *state = stream->state;
+    if (!state->values) return index;
+    for (size_t w = 0; w < 2; w++) {
+        const msae__window *window = &state->windows[w];
+        for (size_t b = 0; window->order && b < window->blocks; b++) {
+            const size_t rows = msae__block_rows(state, window->first + b);
+            if (window->slots[b] <= index && index - window->slots[b] < rows) {
+                return msae__block_start(state, window->first + b) + (index - window->slots[b]);
+            }
+        }
+    }
+    return 0;
+}
+
+MSAE_API msae_status msae_stream_next(msae_stream *stream, msae_batch *batch, msae_error *error) {
+    struct msae_stream_state *state = stream->state;
+    msae_position *at = &stream->at;
+    const uint64_t left = at->rows - at->row;
+    size_t wanted = (size_t)(at->batch < left ? at->batch : left);
+    memset(batch, 0, sizeof *batch);
+    batch->data = state->values ? &state->view : state->source.data;
+    batch->index = state->index;
+    if (wanted == 0) {
+        if (!state->in_epoch) msae__draw_epoch(state); /* a run that goes on just here */
+        at->row = 0;
+        at->epoch++;
+        memcpy(at->rng, state->rng, sizeof at->rng);
+        state->in_epoch = 0;
+        return MSAE_OK;
+    }
+    if (!state->in_epoch) {
+        msae_status status = msae__begin_epoch(state, at->row, error);
+        if (status != MSAE_OK) return status;
+    }
+    if (state->behind) msae__read_ahead(state);
+    batch->all_rows = wanted;
+    while (wanted > 0) {
+        const msae__window *window = &state->windows[state->current];
+        const size_t count = msae__min(wanted, window->rows - state->offset);
+        if (count == 0) {
+            msae_status status =
+                msae__finish_window(state, &state->windows[1 - state->current], error);
+            if (status != MSAE_OK) return status;
+            state->current = 1 - state->current;
+            state->number++;
+            state->offset = 0;
+            state->behind = 1;
+            continue;
+        }
+        batch->rows = msae__give_out(state, window, count, batch->rows);
+        state->offset += count;
+        wanted -= count;
+    }
+    at->row += batch->all_rows;
+    if (!state->is_reading && !state->behind && state->number + 1 < state->n_windows) {
+        /* without another thread: as much of the next window as is used up of this one */
+        msae__window *next = &state->windows[1 - state->current];
+        const double used =
+            (double)state->offset / (double)msae__max(state->windows[state->current].rows, 1);
+        msae__read_window(next, (size_t)(used * (double)next->blocks));
+    }
+    return MSAE_OK;
+}
+
+/* Sizes of blocks and windows: the position's where it has them, else the descriptor's. */
+static msae_status msae__stream_shape(struct msae_stream_state *state, msae_position *at,
+                                      const msae_stream_desc *desc, int goes_on,
+                                      msae_error *error) {
+    const uint64_t rows = at->rows;
+    const size_t row_bytes = state->source.cols < SIZE_MAX / 4 ? 4 * state->source.cols : SIZE_MAX;
+    uint64_t block = desc->block_rows, window = desc->window_rows, n_blocks;
+    if (block == 0) {
+        const uint64_t share = rows / MSAE__LEAST_BLOCKS;
+        block = MSAE__BLOCK_BYTES / row_bytes;
+        block = block < share ? block : share;
+    }
+    if (window == 0) window = MSAE__WINDOW_BYTES / row_bytes;
+    if (goes_on) window = at->window_rows > 0 ? at->window_rows : rows;
+    if (at->window_rows > 0) block = at->block_rows;
+    block = block > rows ? rows : block > 0 ? block : 1;
+    if (window < rows && window < at->batch + block) window = at->batch + block;
+    n_blocks = (rows - 1) / block + 1;
+    if (window < rows) window = (window - 1) / block + 1; /* in blocks */
+    if (window > n_blocks) window = n_blocks;
+    if (at->window_rows > 0 && (window == n_blocks || window * block != at->window_rows)) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "the position is not one of a stream");
+    }
+    if (n_blocks > SIZE_MAX || window * block > SIZE_MAX || block > SIZE_MAX) {
+        return msae__fail_memory(error);
+    }
+    state->block_rows = (size_t)block;
+    state->last_rows = (size_t)(rows - (n_blocks - 1) * block);
+    state->n_blocks = (size_t)n_blocks;
+    state->window_blocks = (size_t)window;
+    state->n_windows = (size_t)((n_blocks - 1) / window + 1);
+    at->block_rows = state->n_windows > 1 ? block : 0;
+    at->window_rows = state->n_windows > 1 ? window * block : 0;
+    return MSAE_OK;
+}
+
+static void msae__stream_layout(struct msae_stream_state *state, const msae_position *at,
+                                msae__arena *arena) {
+    const size_t windows = state->n_windows > 1 ? 2 : 1;
+    const size_t slots = msae__ceil_div(state->window_blocks, state->parts) * state->block_rows;
+    state->blocks = MSAE__TAKE(arena, size_t, state->n_blocks);
+    for (size_t w = 0; w < windows; w++) {
+        state->windows[w].order =
+            MSAE__TAKE(arena, size_t, state->window_blocks * state->block_rows);
+        state->windows[w].slots = MSAE__TAKE(arena, size_t, state->window_blocks);
+        state->windows[w].base = w * slots;
+    }
+    state->index = MSAE__TAKE(arena, size_t, (size_t)(at->batch < at->rows ? at->batch : at->rows));
+    if (!state->source.data) {
+        size_t count = 0;
+        if (!msae__mul(windows * slots, state->source.cols, &count)) arena->ok = 0;
+        state->values = MSAE__TAKE(arena, float, count);
+        state->view = msae_data_view(state->values, windows * slots, state->source.cols);
+    }
+}
+
+MSAE_API msae_status msae_stream_init(msae_stream *stream, const msae_source *source,
+                                      const msae_stream_desc *desc, const msae_position *at,
+                                      msae_error *error) {
+    struct msae_stream_state *state;
+    msae__arena arena = msae__arena_over(NULL);
+    const msae_position none = {0, 0, 0, 0, {0, 0, 0, 0}, 0, 0};
+    const msae_position start = at ? *at : none; /* which may be the stream's own */
+    memset(stream, 0, sizeof *stream);
+    stream->at = start;
+    if (!at) {
+        stream->at.rows = source->rows;
+        stream->at.batch = desc->batch;
+        msae__seed(stream->at.rng, desc->seed);
+    }
+    if (source->rows == 0 || source->cols == 0 || stream->at.batch == 0) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "no rows to sample from");
+    }
+    if (stream->at.rows != source->rows) {
         return msae__fail_at(error, MSAE_ERROR_SHAPE, MSAE_NO_POSITION, "the run was over",
-                             at->rows, " rows of data");
+                             stream->at.rows, " rows of data");
     }
-    return msae_sampler_init_at(sampler, at, &desc->model.allocator, error);
+    if (desc->parts > 1 ? desc->part >= desc->parts : desc->part > 0) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "the part is beyond the number of parts");
+    }
+    if (start.row > source->rows || stream->at.batch > SIZE_MAX / 2 ||
+        (stream->at.rng[0] | stream->at.rng[1] | stream->at.rng[2] | stream->at.rng[3]) == 0) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "the position is not one of a stream");
+    }
+    stream->allocator = desc->allocator;
+    for (int placed = 0; placed < 2; placed++) {
+        struct msae_stream_state unplaced;
+        msae_status status;
+        state = MSAE__TAKE(&arena, struct msae_stream_state, 1);
+        if (!state) state = &unplaced;
+        memset(state, 0, sizeof *state);
+        state->source = *source;
+        state->background = desc->background;
+        state->part = desc->part;
+        state->parts = desc->parts > 1 ? desc->parts : 1;
+        memcpy(state->rng, stream->at.rng, sizeof state->rng);
+        status = msae__stream_shape(state, &stream->at, desc, at != NULL, error);
+        if (status != MSAE_OK) return status;
+        msae__stream_layout(state, &stream->at, &arena);
+        if (placed) {
+            stream->state = state;
+        } else {
+            if (!msae__arena_bytes(&arena, &stream->memory_bytes)) return msae__fail_memory(error);
+            stream->memory = msae__alloc(&stream->allocator, stream->memory_bytes);
+            if (!stream->memory) return msae__fail_memory(error);
+            arena = msae__arena_over(stream->memory);
+        }
+    }
+    state->windows[0].state = state->windows[1].state = state;
+    return MSAE_OK;
+}
+
+MSAE_API void msae_stream_free(msae_stream *stream) {
+    if (stream->state) msae__wait_for_reading(stream->state);
+    msae__free(&stream->allocator, stream->memory, stream->memory_bytes);
+    memset(stream, 0, sizeof *stream);
 }
 
 static void msae__add_to_epoch(msae_epoch_stats *epoch, const msae_step_stats *stats) {
@@ -6383,46 +7359,112 @@ static void msae__add_to_epoch(msae_epoch_stats *epoch, const msae_step_stats *s
     epoch->l0 += (stats->l0 - epoch->l0) * share;
 }
 
-MSAE_API msae_status msae_fit(msae_trainer *trainer, const msae_data *data,
-                              msae_progress_fn progress, void *user, msae_error *error) {
+/* The stream of a run from where it begins, or where an earlier call or a checkpoint left it. */
+static msae_status msae__begin_run(const msae_trainer *trainer, const msae_source *source,
+                                   const msae_stream_desc *given, msae_stream *stream,
+                                   msae_error *error) {
+    const msae_collective *collective = &trainer->desc.collective;
+    const msae_position *at = &trainer->position;
+    msae_stream_desc desc = *given;
+    desc.batch = trainer->desc.batch;
+    desc.seed = ~trainer->desc.model.seed; /* not the stream that drew the weights */
+    if (!desc.allocator.alloc) desc.allocator = trainer->desc.model.allocator;
+    if (msae__is_collective(collective)) {
+        desc.part = collective->rank;
+        desc.parts = collective->ranks;
+    } else if (desc.parts > 1) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "a part of the rows without a collective");
+    }
+    return msae_stream_init(stream, source, &desc, at->rows > 0 ? at : NULL, error);
+}
+
+/* One step on a batch of the stream. A process whose step fails says so to the others, who would
+   wait for it: msae_train_gradients does where it was reached. */
+static msae_status msae__fit_step(msae_trainer *trainer, const msae_stream *stream,
+                                  const msae_batch *batch, msae_step_stats *stats,
+                                  msae_error *error) {
+    msae_error own;
+    msae_status status = msae_train_gradients(trainer, batch->data, batch->index, batch->rows,
+                                              stats, error ? error : &own);
+    if (status == MSAE_ERROR_NOT_FINITE && error && error->position != MSAE_NO_POSITION) {
+        return msae__fail_row(error, msae_stream_row(stream, (size_t)error->position));
+    }
+    return status == MSAE_OK ? msae_train_update(trainer, stats, error) : status;
+}
+
+/* The next batch, on every process or on none. */
+static msae_status msae__fit_next(const msae_trainer *trainer, msae_stream *stream,
+                                  msae_batch *batch, msae_error *error) {
+    double failed[1];
+    return msae__agree(&trainer->desc.collective, msae_stream_next(stream, batch, error), failed, 0,
+                       error);
+}
+
+/* Whether the run is to stop here: what one process wants, all do. */
+static msae_status msae__fit_progress(const msae_trainer *trainer, const msae_progress *now,
+                                      msae_progress_fn progress, void *user, msae_error *error) {
+    double stops[2];
+    msae_status status;
+    stops[0] = progress && progress(now, user) ? 1 : 0;
+    status = msae__agree(&trainer->desc.collective, MSAE_OK, stops, 1, error);
+    if (status == MSAE_OK && stops[0] > 0) {
+        status = msae__fail(error, MSAE_ERROR_STOPPED, "stopped by the caller");
+    }
+    return status;
+}
+
+MSAE_API msae_status msae_fit_source(msae_trainer *trainer, const msae_source *source,
+                                     const msae_stream_desc *given, msae_progress_fn progress,
+                                     void *user, msae_error *error) {
     const msae_train_desc *desc = &trainer->desc;
-    msae_sampler sampler;
+    msae_stream_desc all;
+    msae_stream stream;
     msae_progress now;
     msae_step_stats stats;
     msae_status status = MSAE_OK;
-    if (!trainer->has_statistics) status = msae_train_statistics(trainer, data, error);
-    if (status == MSAE_OK) status = msae__begin_run(trainer, data, &sampler, error);
+    memset(&all, 0, sizeof all);
+    if (!trainer->has_statistics) status = msae_train_statistics_source(trainer, source, error);
+    if (status == MSAE_OK) {
+        status = msae__begin_run(trainer, source, given ? given : &all, &stream, error);
+    }
     if (status != MSAE_OK) return status;
     trainer->model.history.epochs = desc->epochs; /* may have been raised */
     memset(&now, 0, sizeof now);
     now.epochs = desc->epochs;
-    now.steps = msae__ceil_div(data->rows, (size_t)sampler.at.batch);
+    now.steps = (size_t)((source->rows - 1) / stream.at.batch + 1);
     now.stats = &stats;
     now.epoch_stats = &trainer->epoch;
-    while (sampler.at.epoch < desc->epochs && status == MSAE_OK) {
-        const size_t *index;
-        const uint64_t first = sampler.at.row;
-        const size_t rows = msae_sampler_next(&sampler, &index);
-        if (rows == 0) {
-            trainer->position = sampler.at;
+    while (stream.at.epoch < desc->epochs && status == MSAE_OK) {
+        const uint64_t first = stream.at.row;
+        msae_batch batch;
+        status = msae__fit_next(trainer, &stream, &batch, error);
+        if (status != MSAE_OK) break;
+        if (batch.all_rows == 0) {
+            trainer->position = stream.at;
             continue;
         }
-        now.epoch = (size_t)sampler.at.epoch;
-        now.step = (size_t)(first / sampler.at.batch);
+        now.epoch = (size_t)stream.at.epoch;
+        now.step = (size_t)(first / stream.at.batch);
         if (first == 0) memset(&trainer->epoch, 0, sizeof trainer->epoch);
         msae_train_schedule(trainer, now.epoch, now.step, now.steps);
-        status = msae_train_gradients(trainer, data, index, rows, &stats, error);
-        if (status == MSAE_OK) status = msae_train_update(trainer, &stats, error);
+        status = msae__fit_step(trainer, &stream, &batch, &stats, error);
         if (status != MSAE_OK) break;
-        trainer->position = sampler.at;
+        trainer->position = stream.at;
         msae__add_to_epoch(&trainer->epoch, &stats);
         now.rows = trainer->rows;
-        if (progress && progress(&now, user)) {
-            status = msae__fail(error, MSAE_ERROR_STOPPED, "stopped by the caller");
-        }
+        status = msae__fit_progress(trainer, &now, progress, user, error);
     }
-    msae_sampler_free(&sampler);
+    msae_stream_free(&stream);
     return status;
+}
+
+MSAE_API msae_status msae_fit(msae_trainer *trainer, const msae_data *data,
+                              msae_progress_fn progress, void *user, msae_error *error) {
+    const msae_source source = msae_source_data(data);
+    msae_stream_desc whole;
+    memset(&whole, 0, sizeof whole);
+    whole.window_rows = data->rows;
+    return msae_fit_source(trainer, &source, &whole, progress, user, error);
 }
 #endif /* MSAE_NO_TRAIN */
 
@@ -10028,6 +11070,8 @@ static msae__place msae__place_at(const char *path) {
 static int msae__seek(FILE *file, uint64_t offset, int from) {
 #ifdef _WIN32
     return _fseeki64(file, (__int64)offset, from) == 0;
+#elif defined(MSAE__HAS_FSEEKO)
+    return offset <= INT64_MAX && fseeko(file, (off_t)offset, from) == 0;
 #else
     return offset <= LONG_MAX && fseek(file, (long)offset, from) == 0;
 #endif
@@ -10050,6 +11094,8 @@ MSAE_API msae_status msae_reader_open(msae_reader *reader, const char *path, msa
     if (msae__seek(file, 0, SEEK_END)) {
 #ifdef _WIN32
         size = _ftelli64(file);
+#elif defined(MSAE__HAS_FSEEKO)
+        size = ftello(file);
 #else
         size = ftell(file);
 #endif
@@ -10337,11 +11383,37 @@ static int msae__is_npy(const unsigned char *bytes, size_t size) {
     return size >= 6 && memcmp(bytes, "\x93NUMPY", 6) == 0;
 }
 
-static msae_status msae__npy_open(msae_data *data, const unsigned char *bytes, size_t size,
+/* Where a matrix lies in a file, whose values need not have been read. */
+typedef struct msae__matrix {
+    uint64_t rows, offset;
+    size_t cols;
+    msae_dtype dtype;
+} msae__matrix;
+
+/* a * b; 0 when the product does not fit. */
+static int msae__mul64(uint64_t a, uint64_t b, uint64_t *out) {
+    if (b != 0 && a > UINT64_MAX / b) return 0;
+    *out = a * b;
+    return 1;
+}
+
+/* Bytes of a .npy file up to its values, from its first `size` bytes, 12 if there are so many. What
+   is malformed gives all there are: reading them says why. */
+static uint64_t msae__npy_header_bytes(const unsigned char *bytes, uint64_t size) {
+    const size_t length_bytes = size > 6 && bytes[6] == 1 ? 2 : 4;
+    uint64_t start;
+    if (size < 8 + length_bytes) return size;
+    start = 8 + length_bytes + msae__load_le(bytes + 8, length_bytes);
+    return start < size ? start : size;
+}
+
+/* The header of a .npy file of `size` bytes, of which those that msae__npy_header_bytes tells are
+   there. */
+static msae_status msae__npy_open(msae__matrix *matrix, const unsigned char *bytes, uint64_t size,
                                   msae_error *error) {
-    msae__parser p = msae__parser_over(bytes, size, error);
-    uint64_t shape[2] = {1, 1};
-    size_t rank = 0, length_bytes, start, values, needed;
+    msae__parser p = msae__parser_over(bytes, (size_t)msae__npy_header_bytes(bytes, size), error);
+    uint64_t shape[2] = {1, 1}, values, needed;
+    size_t rank = 0, length_bytes, start;
     p.at = 6;
     if (size < 10 || (bytes[6] >= 2 && size < 12)) {
         msae__parse_fail(&p, "the .npy header's length is cut off");
@@ -10360,7 +11432,7 @@ static msae_status msae__npy_open(msae_data *data, const unsigned char *bytes, s
     }
     start += p.at;
     p.end = start;
-    if (!msae__npy_dictionary(&p, &data->dtype, shape, &rank)) return p.status;
+    if (!msae__npy_dictionary(&p, &matrix->dtype, shape, &rank)) return p.status;
     msae__parse_space(&p);
     if (p.at != p.end) {
         msae__parse_fail(&p, "something follows the header's dictionary");
@@ -10374,9 +11446,8 @@ static msae_status msae__npy_open(msae_data *data, const unsigned char *bytes, s
         shape[1] = shape[0];
         shape[0] = 1;
     }
-    if (shape[0] > SIZE_MAX || shape[1] > SIZE_MAX ||
-        !msae__mul((size_t)shape[0], (size_t)shape[1], &values) ||
-        !msae__mul(values, msae_dtype_bytes(data->dtype), &needed)) {
+    if (shape[1] > SIZE_MAX || !msae__mul64(shape[0], shape[1], &values) ||
+        !msae__mul64(values, msae_dtype_bytes(matrix->dtype), &needed)) {
         msae__parse_fail(&p, "the shape is too large");
         return p.status;
     }
@@ -10388,9 +11459,9 @@ static msae_status msae__npy_open(msae_data *data, const unsigned char *bytes, s
         msae__parse_fail_at(&p, start + needed, "something follows the data");
         return p.status;
     }
-    data->rows = (size_t)shape[0];
-    data->cols = (size_t)shape[1];
-    data->values = bytes + start;
+    matrix->rows = shape[0];
+    matrix->cols = (size_t)shape[1];
+    matrix->offset = start;
     return MSAE_OK;
 }
 
@@ -10738,46 +11809,59 @@ static int msae__is_safetensors(const unsigned char *bytes, size_t size) {
     return size > 8 && (bytes[8] == '{' || msae__load_le(bytes, 8) <= size - 8);
 }
 
+/* The tensor of that name, or the only one, if it is a matrix of floats. */
+static msae_status msae__find_matrix(const msae_safetensors *file, const char *tensor,
+                                     msae__matrix *matrix, msae_error *error) {
+    const msae_tensor *found = file->tensors;
+    if (tensor) {
+        found = msae_safetensors_find(file, tensor);
+        if (!found) return msae__fail(error, MSAE_ERROR_ARGUMENT, "no tensor has that name");
+    } else if (file->n_tensors != 1) {
+        return msae__fail_at(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "the file holds",
+                             file->n_tensors, " tensors: name the one to read");
+    }
+    if (found->rank != 2 || found->bytes == 0 || !msae__dtype_is_float(found->dtype)) {
+        return msae__fail(error, MSAE_ERROR_SHAPE,
+                          "the tensor is not a matrix of F32, F16, BF16 or F64");
+    }
+    matrix->rows = found->shape[0];
+    matrix->cols = found->shape[1];
+    matrix->dtype = found->dtype;
+    matrix->offset = found->offset;
+    return MSAE_OK;
+}
+
+static msae_status msae__fail_unknown_data(msae_error *error) {
+    return msae__fail_at(error, MSAE_ERROR_FORMAT, 0, "neither a .npy nor a safetensors file", 0,
+                         NULL);
+}
+
 static msae_status msae__data_over(msae_data *data, const void *bytes, size_t size,
                                    const char *tensor, const msae_allocator *allocator,
                                    msae_error *error) {
     msae_safetensors file;
-    const msae_tensor *found = NULL;
+    msae__matrix matrix;
     msae_status status;
     memset(data, 0, sizeof *data);
+    memset(&matrix, 0, sizeof matrix);
     if (size == 0) return msae__fail(error, MSAE_ERROR_FORMAT, "the file is empty");
     if (msae__is_npy((const unsigned char *)bytes, size)) {
-        status = msae__npy_open(data, (const unsigned char *)bytes, size, error);
-        if (status != MSAE_OK) memset(data, 0, sizeof *data);
-        return status;
-    }
-    if (!msae__is_safetensors((const unsigned char *)bytes, size)) {
-        return msae__fail_at(error, MSAE_ERROR_FORMAT, 0, "neither a .npy nor a safetensors file",
-                             0, NULL);
-    }
-    status = msae_safetensors_open(&file, bytes, size, allocator, error);
-    if (status != MSAE_OK) return status;
-    if (tensor) {
-        found = msae_safetensors_find(&file, tensor);
-        if (!found) status = msae__fail(error, MSAE_ERROR_ARGUMENT, "no tensor has that name");
-    } else if (file.n_tensors == 1) {
-        found = file.tensors;
+        status = msae__npy_open(&matrix, (const unsigned char *)bytes, size, error);
+        if (status == MSAE_OK && matrix.rows > SIZE_MAX) status = msae__fail_memory(error);
+    } else if (!msae__is_safetensors((const unsigned char *)bytes, size)) {
+        status = msae__fail_unknown_data(error);
     } else {
-        status = msae__fail_at(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "the file holds",
-                               file.n_tensors, " tensors: name the one to read");
+        status = msae_safetensors_open(&file, bytes, size, allocator, error);
+        if (status != MSAE_OK) return status;
+        status = msae__find_matrix(&file, tensor, &matrix, error);
+        msae_safetensors_close(&file);
     }
-    if (found && (found->rank != 2 || found->bytes == 0 || !msae__dtype_is_float(found->dtype))) {
-        status = msae__fail(error, MSAE_ERROR_SHAPE,
-                            "the tensor is not a matrix of F32, F16, BF16 or F64");
-    }
-    if (status == MSAE_OK) {
-        data->rows = found->shape[0];
-        data->cols = found->shape[1];
-        data->dtype = found->dtype;
-        data->values = found->data;
-    }
-    msae_safetensors_close(&file);
-    return status;
+    if (status != MSAE_OK) return status;
+    data->rows = (size_t)matrix.rows;
+    data->cols = matrix.cols;
+    data->dtype = matrix.dtype;
+    data->values = (const unsigned char *)bytes + matrix.offset;
+    return MSAE_OK;
 }
 
 MSAE_API msae_status msae_data_from_memory(msae_data *data, const void *bytes, size_t size,
@@ -11824,14 +12908,15 @@ MSAE_API msae_status msae_load_file(msae_model *model, const char *path, const m
 }
 
 /* Reads the digits that end at *end, moved before them and the underscore in front. */
-static int msae__number_before(const char *start, const char **end, size_t *number) {
+static int msae__number_before(const char *start, const char **end, uint64_t *number) {
     const char *at = *end;
-    size_t place = 1;
+    uint64_t place = 1;
     *number = 0;
     while (at > start && at[-1] >= '0' && at[-1] <= '9') {
-        size_t digit = (size_t)(*--at - '0'), value;
-        if (!msae__mul(digit, place, &value) || !msae__add(*number, value, number)) return 0;
-        if (!msae__mul(place, 10, &place)) return 0;
+        uint64_t digit = (uint64_t)(*--at - '0'), value;
+        if (!msae__mul64(digit, place, &value) || value > UINT64_MAX - *number) return 0;
+        *number += value;
+        if (!msae__mul64(place, 10, &place)) return 0;
     }
     if (at == *end || at == start || at[-1] != '_') return 0;
     *end = at - 1;
@@ -11840,35 +12925,40 @@ static int msae__number_before(const char *start, const char **end, size_t *numb
 
 /* The published code's own data format: plain float32 in a file named .._ROWS_COLS.npy, without the
    header of a .npy. The name must account for every byte. */
-static int msae__is_headerless(const char *path, const msae_reader *reader, msae_data *data) {
+static int msae__is_headerless(const char *path, const msae_reader *reader, msae__matrix *matrix) {
     const size_t length = strlen(path);
     const char *end = path + (length < 4 ? 0 : length - 4);
     unsigned char start[6];
-    size_t rows, cols, needed;
+    uint64_t rows, cols, needed;
     if (strcmp(end, ".npy") != 0) return 0;
     if (!msae__number_before(path, &end, &cols) || !msae__number_before(path, &end, &rows)) {
         return 0;
     }
-    if (!msae__mul(rows, cols, &needed) || !msae__mul(needed, 4, &needed)) return 0;
-    if (needed != reader->size || needed == 0) return 0;
+    if (!msae__mul64(rows, cols, &needed) || !msae__mul64(needed, 4, &needed)) return 0;
+    if (needed != reader->size || needed == 0 || cols > SIZE_MAX) return 0;
     if (needed >= sizeof start && reader->read(reader->user, 0, start, sizeof start) &&
         msae__is_npy(start, sizeof start)) {
         return 0;
     }
-    *data = msae_data_view(NULL, rows, cols);
-    data->native = 0;
+    matrix->rows = rows;
+    matrix->cols = (size_t)cols;
+    matrix->dtype = MSAE_F32;
+    matrix->offset = 0;
     return 1;
 }
 
 MSAE_API msae_status msae_data_load_file(msae_data *data, const char *path, const char *tensor,
                                          const msae_allocator *allocator, msae_error *error) {
     msae_reader reader;
+    msae__matrix matrix;
     msae_status status;
     memset(data, 0, sizeof *data);
     status = msae_reader_open(&reader, path, error);
     if (status != MSAE_OK) return status;
-    if (msae__is_headerless(path, &reader, data)) {
+    if (msae__is_headerless(path, &reader, &matrix)) {
         status = msae__read_all(&reader, allocator, &data->owned, &data->owned_bytes, error);
+        data->rows = (size_t)matrix.rows; /* which fit where the bytes do */
+        data->cols = matrix.cols;
         data->values = data->owned;
         if (allocator) data->allocator = *allocator;
         if (status != MSAE_OK) memset(data, 0, sizeof *data);
@@ -11876,6 +12966,187 @@ MSAE_API msae_status msae_data_load_file(msae_data *data, const char *path, cons
         status = msae_data_load_reader(data, &reader, tensor, allocator, error);
     }
     msae_reader_close(&reader);
+    return status;
+}
+/* ---- files as one source of rows ---- */
+
+/* Bytes that are read at once where values are converted. */
+#define MSAE__PIECE ((size_t)64 << 10)
+
+struct msae_files_state {
+    msae_reader reader; /* of one shard */
+    size_t open;        /* its number; n_shards: none is open */
+    unsigned char piece[MSAE__PIECE];
+};
+
+/* Finds the matrix in a file from its header alone. */
+static msae_status msae__locate_matrix(const char *path, const msae_reader *reader,
+                                       const char *tensor, const msae_allocator *allocator,
+                                       msae__matrix *matrix, msae_error *error) {
+    unsigned char start[12] = {0};
+    const size_t known = reader->size < sizeof start ? (size_t)reader->size : sizeof start;
+    msae_safetensors file;
+    msae_status status;
+    if (msae__is_headerless(path, reader, matrix)) return MSAE_OK;
+    if (known == 0) return msae__fail(error, MSAE_ERROR_FORMAT, "the file is empty");
+    status = msae__read_bytes(reader, 0, start, known, error);
+    if (status != MSAE_OK) return status;
+    if (msae__is_npy(start, known)) {
+        const uint64_t bytes = msae__npy_header_bytes(start, reader->size);
+        void *header = bytes > SIZE_MAX ? NULL : msae__alloc(allocator, (size_t)bytes);
+        if (!header) return msae__fail_memory(error);
+        status = msae__read_bytes(reader, 0, header, (size_t)bytes, error);
+        if (status == MSAE_OK) {
+            status = msae__npy_open(matrix, (const unsigned char *)header, reader->size, error);
+        }
+        msae__free(allocator, header, (size_t)bytes);
+        return status;
+    }
+    if (known <= 8 || (start[8] != '{' && msae__load_le(start, 8) > reader->size - 8)) {
+        return msae__fail_unknown_data(error);
+    }
+    status = msae_safetensors_open_reader(&file, reader, allocator, error);
+    if (status != MSAE_OK) return status;
+    status = msae__find_matrix(&file, tensor, matrix, error);
+    msae_safetensors_close(&file);
+    return status;
+}
+
+static msae_status msae__open_shard(msae_files *files, size_t number, msae_error *error) {
+    struct msae_files_state *state = files->state;
+    const msae_shard *shard = &files->shards[number];
+    msae_status status;
+    if (state->open == number) return MSAE_OK;
+    msae_reader_close(&state->reader);
+    state->open = files->n_shards;
+    status = msae_reader_open(&state->reader, shard->path, error);
+    if (status != MSAE_OK) return status;
+    if (state->reader.size != shard->bytes) {
+        msae_reader_close(&state->reader);
+        return msae__fail(error, MSAE_ERROR_IO, "has another length than when it was opened");
+    }
+    state->open = number;
+    return MSAE_OK;
+}
+
+/* Values of one shard, in pieces where they are not what is wanted. */
+static msae_status msae__read_shard(struct msae_files_state *state, const msae_shard *shard,
+                                    uint64_t first, size_t count, float *out, msae_error *error) {
+    const size_t width = msae_dtype_bytes(shard->dtype);
+    uint64_t at = shard->offset + first * width;
+    if (shard->dtype == MSAE_F32 && msae__little_endian()) {
+        return msae__read_bytes(&state->reader, at, out, count * width, error);
+    }
+    while (count > 0) {
+        const size_t values = msae__min(count, MSAE__PIECE / width);
+        msae_status status =
+            msae__read_bytes(&state->reader, at, state->piece, values * width, error);
+        if (status != MSAE_OK) return status;
+        msae__convert(shard->dtype, state->piece, values, out);
+        at += values * width;
+        out += values;
+        count -= values;
+    }
+    return MSAE_OK;
+}
+
+MSAE_API const msae_shard *msae_files_find(const msae_files *files, uint64_t row) {
+    size_t low = 0, high = files->n_shards;
+    while (high - low > 1) {
+        const size_t middle = low + (high - low) / 2;
+        if (files->shards[middle].first_row <= row) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    return &files->shards[low];
+}
+
+static msae_status msae__read_files(void *user, uint64_t first, size_t rows, float *out,
+                                    msae_error *error) {
+    msae_files *files = (msae_files *)user;
+    const size_t cols = files->source.cols;
+    while (rows > 0) {
+        const msae_shard *shard = msae_files_find(files, first);
+        const uint64_t row = first - shard->first_row, left = shard->rows - row;
+        const size_t count = left < rows ? (size_t)left : rows;
+        const size_t number = (size_t)(shard - files->shards);
+        msae_status status = msae__open_shard(files, number, error);
+        if (status == MSAE_OK) {
+            status = msae__read_shard(files->state, shard, row * cols, count * cols, out, error);
+        }
+        if (status != MSAE_OK) {
+            files->at_fault = number;
+            return status;
+        }
+        first += count;
+        out += count * cols;
+        rows -= count;
+    }
+    return MSAE_OK;
+}
+
+MSAE_API void msae_files_close(msae_files *files) {
+    if (files->state) msae_reader_close(&files->state->reader);
+    msae__free(&files->allocator, files->shards, files->memory_bytes);
+    memset(files, 0, sizeof *files);
+}
+
+MSAE_API msae_status msae_files_open(msae_files *files, const char *const *paths, size_t n_paths,
+                                     const char *tensor, const msae_allocator *allocator,
+                                     msae_error *error) {
+    size_t bytes, shard_bytes;
+    msae_status status = MSAE_OK;
+    memset(files, 0, sizeof *files);
+    if (allocator) files->allocator = *allocator;
+    if (n_paths == 0) return msae__fail(error, MSAE_ERROR_ARGUMENT, "no files are named");
+    if (!msae__mul(n_paths, sizeof *files->shards, &shard_bytes) ||
+        !msae__add(msae__round_up(shard_bytes, 16), sizeof *files->state, &bytes)) {
+        return msae__fail_memory(error);
+    }
+    files->shards = (msae_shard *)msae__alloc(&files->allocator, bytes);
+    if (!files->shards) return msae__fail_memory(error);
+    memset(files->shards, 0, bytes);
+    files->memory_bytes = bytes;
+    files->state = (struct msae_files_state *)(void *)((unsigned char *)files->shards +
+                                                       msae__round_up(shard_bytes, 16));
+    files->state->open = n_paths;
+    files->source.read = msae__read_files;
+    files->source.user = files;
+    for (size_t i = 0; i < n_paths && status == MSAE_OK; i++) {
+        msae_shard *shard = &files->shards[i];
+        msae_reader reader;
+        msae__matrix matrix;
+        files->at_fault = i;
+        status = msae_reader_open(&reader, paths[i], error);
+        if (status != MSAE_OK) break;
+        status = msae__locate_matrix(paths[i], &reader, tensor, &files->allocator, &matrix, error);
+        if (status == MSAE_OK && i > 0 && matrix.cols != files->source.cols) {
+            status = msae__fail_at(error, MSAE_ERROR_SHAPE, MSAE_NO_POSITION, "has", matrix.cols,
+                                   " columns, the file before it has another number");
+        }
+        if (status == MSAE_OK && matrix.rows > UINT64_MAX - files->source.rows) {
+            status = msae__fail(error, MSAE_ERROR_SHAPE, "has too many rows");
+        }
+        if (status == MSAE_OK) {
+            shard->path = paths[i];
+            shard->first_row = files->source.rows;
+            shard->rows = matrix.rows;
+            shard->offset = matrix.offset;
+            shard->bytes = reader.size;
+            shard->dtype = matrix.dtype;
+            files->source.cols = matrix.cols;
+            files->source.rows += matrix.rows;
+            files->n_shards = i + 1;
+        }
+        msae_reader_close(&reader);
+    }
+    if (status != MSAE_OK) {
+        const size_t at_fault = files->at_fault;
+        msae_files_close(files);
+        files->at_fault = at_fault;
+    }
     return status;
 }
 #endif /* MSAE_NO_STDIO */
@@ -12115,6 +13386,10 @@ static void msae__describe_run(const msae_trainer *trainer, const msae__epoch_me
         const uint64_t flags[3] = {(uint64_t)trainer->has_statistics,
                                    (uint64_t)trainer->desc.geometric_median,
                                    (uint64_t)trainer->desc.skip_bad};
+        if (at->window_rows > 0) {
+            const uint64_t blocks[2] = {at->block_rows, at->window_rows};
+            msae__note_numbers(notes, "run_blocks", blocks, 2);
+        }
         msae__note_number(notes, "run_epoch_rows", trainer->epoch.rows);
         msae__note_numbers(notes, "run_flags", flags, 3);
         msae__note_float(notes, "run_lr_factor", trainer->lr_factor);
@@ -12186,7 +13461,7 @@ static void msae__read_note_numbers(const msae_safetensors *file, const char *ke
 
 /* The part of a run's state that is in no tensor. */
 typedef struct msae__run_notes {
-    uint64_t position[4], rng[4], window[4], flags[3], rows_skipped, epoch_rows;
+    uint64_t position[4], blocks[2], rng[4], window[4], flags[3], rows_skipped, epoch_rows;
     float lr_factor;
     msae_simd simd;
 } msae__run_notes;
@@ -12195,6 +13470,9 @@ static void msae__read_run(const msae_safetensors *file, msae__run_notes *run, i
     const msae_metadata *simd = msae__find_note(file, "run_simd", ok);
     memset(run, 0, sizeof *run);
     msae__read_note_numbers(file, "run_position", run->position, 4, ok);
+    if (msae_safetensors_metadata(file, "run_blocks")) {
+        msae__read_note_numbers(file, "run_blocks", run->blocks, 2, ok);
+    }
     msae__read_note_numbers(file, "run_rng", run->rng, 4, ok);
     msae__read_note_numbers(file, "run_window", run->window, 4, ok);
     msae__read_note_numbers(file, "run_flags", run->flags, 3, ok);
@@ -12259,6 +13537,8 @@ static void msae__take_up_run(msae_trainer *trainer, const msae_history *history
     trainer->position.batch = run->position[1];
     trainer->position.epoch = run->position[2];
     trainer->position.row = run->position[3];
+    trainer->position.block_rows = run->blocks[0];
+    trainer->position.window_rows = run->blocks[1];
     memcpy(trainer->position.rng, run->rng, sizeof run->rng);
     trainer->epoch.loss = epoch->values[0];
     trainer->epoch.recon_loss = epoch->values[1];

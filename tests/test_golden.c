@@ -107,6 +107,19 @@ static void compare_number(const golden *g, int quantity, const char *name, doub
     compare(g, quantity, name, &value, tensor_of(g, name, 1), 1);
 }
 
+/* A metric without a value (fvu_row of one input, cknna of fewer than 12 rows) is no number in the
+   file either, or not there. */
+static void compare_metric(const golden *g, const char *name, double got) {
+    if (test_magnitude(got) <= TEST_INFINITY) {
+        compare_number(g, METRIC, name, got);
+        return;
+    }
+    float *want = tensor_of(g, name, 1);
+    test_note("%s, %s, %s: no value", g->path, msae_simd_name(g->simd), name);
+    CHECK(want == NULL || test_magnitude((double)*want) > TEST_INFINITY);
+    free(want);
+}
+
 /* Compares all of `got` with the tensors "prefix.name". */
 static void compare_parameters(const golden *g, int quantity, const char *prefix,
                                const msae_model *model, const msae_parameters *got) {
@@ -359,7 +372,7 @@ static void run_metrics(const golden *g) {
             {"cknna", cknna},       {"ndn", (double)m.ndn},
         };
         for (size_t i = 0; i < COUNT(values); i++) {
-            compare_number(g, METRIC, values[i].name, values[i].value);
+            compare_metric(g, values[i].name, values[i].value);
         }
         compare_alignment(g, decoder, n, d);
         float *median = test_floats(d);

@@ -22,6 +22,7 @@ static FILE *said(void) {
 
 #include "../examples/tool/output.c"
 #include "../examples/tool/files.c"
+#include "../examples/tool/rows.c"
 #include "../examples/tool/torch.c"
 #include "../examples/tool/json.c"
 #include "../examples/tool/layouts.c"

@@ -245,6 +245,8 @@ done
 expect "report: nothing of a file is markup" test "$(grep -c '<script>' "$page")" -eq 1
 expect "report: no image" test "$(grep -c '<img' "$page")" -eq 0
 expect "report: nothing is loaded" test "$(grep -ciE 'https?:|<[a-z]+ [^>]*src=|url\(|@import|<link' "$page")" -eq 0
+expect "report: a column of words has its head over them" test "$(grep -c '<th[^>]* class="text"' "$page")" -eq 2
+expect "report: logarithmic axes say so" grep -q '>k, latents kept a row (log axis)<' "$page"
 expect "report: labels are there" grep -q '&#60;script&#62;alert(1)&#60;/script&#62;&#38;&#34;' "$page"
 balanced() {
     tr '\n' ' ' <"$1" | sed 's/<style>.*<\/style>//; s/<script>.*<\/script>//; s/<!DOCTYPE[^>]*>//
@@ -259,6 +261,12 @@ expect "report: every tag is closed" balanced "$page"
 tool eval "$model" "$other" --k 16 --json
 value=$(sed 's/.*"fvu_row":\([0-9.e-]*\).*/\1/' "$folder/stdout")
 expect "report: eval's numbers" grep -q "data-key=\"$(printf '%.6s' "$value")[0-9]*\">" "$page"
+for epoch in 1 2; do
+    printf '{"event":"epoch","epoch":%d,"loss":0.5,"l0":8,"dead":0}\n' "$epoch"
+done >"$folder/alive.jsonl"
+accept report "$model" "$other" --log "$folder/alive.jsonl" -o "$folder/alive.html" --no-cknna
+expect "report: a tick is no fraction of a latent" test "$(sed -n '/aria-label="Dead/,/<\/svg>/p' \
+    "$folder/alive.html" | sed -n 's/.*text-anchor="end">\([^<]*\)<.*/\1/p' | tr '\n' ' ')" = '0 1 '
 accept report "$model" "$other" -o "$folder/plain.html" --no-cknna
 expect "report: says what brings the rest" test "$(grep -c -e '--log LOG' -e '--attribute COLUMN' \
     -e '--vocab V.npy' -e '--labels L.tsv --column' "$folder/plain.html")" -eq 4
@@ -1049,6 +1057,94 @@ done
 expect "convert: fits, and not from the start" test $blocks -gt 0 -a $blocks -lt 100
 rm -rf "$out/theirs"
 until_it_fits convert "$theirs" -o "$out/file"
+
+# ------------------------------------------------------------------------------------------------
+# Sets of files: several names, patterns, lists
+# ------------------------------------------------------------------------------------------------
+
+# slice FIRST ROWS: those rows of the data, as a .npy.
+slice() {
+    header '<f2' False "($2, 8)"
+    tail -c +$((129 + $1 * 16)) "$data" | head -c $(($2 * 16))
+}
+parts=$folder/parts
+mkdir "$parts"
+slice 0 1 >"$parts/a.npy"
+slice 1 25 >"$parts/b.npy"
+slice 26 14 >"$parts/c.npy"
+printf '%s\n\n%s\r\n%s' "$parts/a.npy" "$parts/b.npy" "$parts/c.npy" >"$parts/list.txt"
+run="--latents 32 --nesting 4 --epochs 3 --batch 7"
+# shellcheck disable=SC2086
+{
+    accept train "$data" -o "$folder/whole" $run
+    accept train "$parts/a.npy" "$parts/b.npy" "$parts/c.npy" -o "$folder/set" $run --json
+    expect "train on three files: JSON" is_json
+    expect "train on three files: the start" lines 1 '"rows":40,"files":3,"in_memory":true,'
+    expect "train on three files: the same model" cmp "$folder/whole" "$folder/set"
+    accept train "$parts/?.npy" -o "$folder/set" $run
+    expect "train on a pattern: the same model" cmp "$folder/whole" "$folder/set"
+    accept train "@$parts/list.txt" -o "$folder/set" $run
+    expect "train on a list: the same model" cmp "$folder/whole" "$folder/set"
+    accept train "$parts/a.npy" "$parts/[bc].npy" -o "$folder/set" $run --window 1 --json
+    expect "train, read as needed: the start" lines 1 '"in_memory":false,'
+    expect "train, read as needed: one window is one order" cmp "$folder/whole" "$folder/set"
+    accept train "$data" -o "$folder/set" $run --in-memory
+    expect "train --in-memory: the same model" cmp "$folder/whole" "$folder/set"
+    refuse 2 'exclude each other' train "$data" -o "$out/m" $run --in-memory --window 1
+    refuse 1 '/z\*: no file has such a name' train "$parts/z*" -o "$out/m" $run
+    refuse 1 'narrow.npy: has 7 columns, the file before' train "$data" "$narrow" -o "$out/m" $run
+    refuse 1 '/nothing.npy: ' train "$data" "$parts/nothing.npy" -o "$out/m" $run
+    refuse 1 '/nothing.txt: ' train "@$parts/nothing.txt" -o "$out/m" $run
+    printf '\n\n' >"$parts/empty.txt"
+    refuse 1 '/empty.txt: names no files' train "@$parts/empty.txt" -o "$out/m" $run
+    refuse 1 '/b.npy is the file of DATA too' train "$parts/a.npy" "$parts/b.npy" \
+        -o "$parts/b.npy" $run
+    refuse 1 'checkpoint: .*/c.npy is the file of DATA too' train "$parts/?.npy" -o "$out/m" $run \
+        --checkpoint "$parts/c.npy"
+    # a NaN in the second file's row 3
+    { head -c $((128 + 3 * 16)) "$parts/b.npy" && printf '\000\176' &&
+        tail -c +$((128 + 3 * 16 + 3)) "$parts/b.npy"; } >"$parts/nan.npy"
+    refuse 1 '/nan.npy: row 3 has a NaN' train "$parts/a.npy" "$parts/nan.npy" -o "$out/m" $run
+    refuse 1 '/nan.npy: row 3 has a NaN' train "$parts/a.npy" "$parts/nan.npy" -o "$out/m" $run \
+        --window 1
+    accept train "$parts/a.npy" "$parts/nan.npy" -o "$folder/set" $run --window 1 --skip-bad
+}
+for k in "" "--k 5"; do
+    # shellcheck disable=SC2086
+    {
+        accept encode "$model" "$data" -o "$folder/codes.whole" $k
+        accept encode "$model" "$parts/a.npy" "$parts/b.npy" "$parts/c.npy" \
+            -o "$folder/codes.set" $k
+    }
+    expect "encode three files: the same codes" cmp "$folder/codes.whole" "$folder/codes.set"
+done
+refuse 1 '/nan.npy: row 3 has a NaN' encode "$model" "$parts/a.npy" "$parts/nan.npy" -o "$out/c"
+refuse 1 '/a.npy is the file of DATA too' encode "$model" "$parts/?.npy" -o "$parts/a.npy"
+accept eval "$model" "$parts/?.npy" --json --k 5
+tool eval "$model" "$data" --json --k 5 >/dev/null
+cp "$folder/stdout" "$folder/eval.whole"
+accept eval "$model" "$parts/?.npy" --json --k 5
+expect "eval of a pattern: the same numbers" cmp "$folder/stdout" "$folder/eval.whole"
+
+# Real embeddings in windows of 4 MiB: the order does not depend on where the rows lie, and a run
+# that was stopped goes on.
+if [ -f "$clip/train_f16.npy" ]; then
+    run="--latents 64 --epochs 2 --batch 512 --window 4"
+    # shellcheck disable=SC2086
+    {
+        accept train "$clip/train_f16.npy" -o "$folder/windows" $run \
+            --checkpoint "$folder/run" --every 130
+        accept train "$clip/train_f16.npy" -o "$folder/resumed" $run --resume "$folder/run"
+        expect "train in windows: resumed to the same bytes" cmp "$folder/windows" "$folder/resumed"
+        accept train "$clip/train_f16.npy" -o "$folder/resumed" --resume "$folder/run" --in-memory
+        expect "train in windows: held in memory, the same bytes" \
+            cmp "$folder/windows" "$folder/resumed"
+        refuse 1 '^msae: --window: the run in' train "$clip/train_f16.npy" -o "$out/m" \
+            --resume "$folder/run" --window 5
+    }
+else
+    skipped=$((skipped + 1))
+fi
 
 if [ "$skipped" -gt 0 ]; then
     echo "$passed passed, $failed failed, $skipped skipped"

@@ -10,7 +10,7 @@ enum { MAX_MODELS = TOOL_MAX_TEXTS + 2 };
 typedef struct align_job {
     tool_common common;
     const char *first, *second;
-    tool_texts more;
+    tool_rest more;
     int encoder;
     const char *output;
     const char *paths[MAX_MODELS];

@@ -52,9 +52,12 @@ static double nice_step(double step) {
     return power * (digit <= 1 ? 1 : digit <= 2 ? 2 : digit <= 5 ? 5 : 10);
 }
 
-/* Round values, with the axis reaching the ones around low and high. */
+/* Round values, with the axis reaching the ones around low and high; whole ones between whole
+   limits, which are counts. */
 static void linear_ticks(ruler *r, int fixed) {
-    const double step = nice_step((r->high - r->low) / 5);
+    const int whole = !fixed && r->low == floor(r->low) && r->high == floor(r->high);
+    const double range = (r->high - r->low) / 5;
+    const double step = nice_step(whole && range < 1 ? 1 : range);
     const double first = floor(r->low / step + 1e-9), last = ceil(r->high / step - 1e-9);
     if (!fixed) {
         r->low = first * step;
@@ -140,6 +143,8 @@ static void put_tick(FILE *page, const ruler *x, double value) {
     fputs("</text>\n", page);
 }
 
+static const char log_axis[] = " (log axis)";
+
 static void put_axes(FILE *page, const ruler *x, const ruler *y) {
     for (size_t i = 0; i < x->n_ticks; i++) put_tick(page, x, x->ticks[i]);
     for (size_t i = 0; i < y->n_ticks; i++) {
@@ -150,12 +155,13 @@ static void put_axes(FILE *page, const ruler *x, const ruler *y) {
         fputs("</text>\n", page);
     }
     fprintf(page, "<path class=\"axis\" d=\"M%.1f %.1fV%.1fH%.1f\"/>\n", LEFT, TOP, BOTTOM, RIGHT);
-    fprintf(page, "<text class=\"label\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%s</text>\n",
-            (LEFT + RIGHT) / 2, HEIGHT - 8, x->axis->label);
+    fprintf(page,
+            "<text class=\"label\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%s%s</text>\n",
+            (LEFT + RIGHT) / 2, HEIGHT - 8, x->axis->label, x->is_log ? log_axis : "");
     fprintf(page,
             "<text class=\"label\" transform=\"translate(11 %.1f) rotate(-90)\" "
-            "text-anchor=\"middle\">%s</text>\n",
-            (TOP + BOTTOM) / 2, y->axis->label);
+            "text-anchor=\"middle\">%s%s</text>\n",
+            (TOP + BOTTOM) / 2, y->axis->label, y->is_log ? log_axis : "");
 }
 
 /* ---------------------------------------------------------------------------------------------

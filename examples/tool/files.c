@@ -22,8 +22,8 @@ int tool_start_threads(const tool_common *common, msae_pool **pool) {
     return TOOL_OK;
 }
 
-int tool_load_data(msae_data *data, const char *path, const char *tensor, size_t cols,
-                   int bad_rows) {
+static int load_file(msae_data *data, const char *path, const char *tensor, size_t cols,
+                     int bad_rows) {
     msae_error error;
     int status = TOOL_OK;
     if (msae_data_load_file(data, path, tensor, NULL, &error) != MSAE_OK) {
@@ -35,6 +35,20 @@ int tool_load_data(msae_data *data, const char *path, const char *tensor, size_t
         status = tool_fail_error(path, &error);
     }
     if (status != TOOL_OK) msae_data_free(data);
+    return status;
+}
+
+int tool_load_data(msae_data *data, const char *path, const char *tensor, size_t cols,
+                   int bad_rows) {
+    tool_rows rows = {0};
+    int status = tool_add_rows(&rows, path);
+    if (status == TOOL_OK && rows.count == 1) {
+        status = load_file(data, rows.paths[0], tensor, cols, bad_rows);
+    } else if (status == TOOL_OK) {
+        status = tool_open_rows(&rows, tensor, cols);
+        if (status == TOOL_OK) status = tool_hold_rows(&rows, tensor, bad_rows, data);
+    }
+    tool_close_rows(&rows);
     return status;
 }
 
@@ -72,11 +86,8 @@ int tool_check_output(const char *command, const char *path) {
     tool_output probe;
     if (path == NULL) return tool_usage(command, "-o FILE is missing");
     int status = tool_output_open(&probe, path);
-    if (status != TOOL_OK) return status;
-    fclose(probe.file);
-    remove(probe.temporary);
-    free(probe.temporary);
-    return TOOL_OK;
+    if (status == TOOL_OK) tool_output_drop(&probe);
+    return status;
 }
 
 int tool_same_file(const char *a, const char *b) {
@@ -105,6 +116,22 @@ int tool_output_open(tool_output *output, const char *path) {
     int status = tool_fail_errno(path, errno);
     free(output->temporary);
     return status;
+}
+
+void tool_output_drop(tool_output *output) {
+    fclose(output->file);
+    remove(output->temporary);
+    free(output->temporary);
+}
+
+void tool_put_le(unsigned char *bytes, size_t count, uint64_t value) {
+    for (size_t i = 0; i < count; i++) bytes[i] = (unsigned char)(value >> 8 * i);
+}
+
+uint64_t tool_get_le(const unsigned char *bytes, size_t count) {
+    uint64_t value = 0;
+    for (size_t i = 0; i < count; i++) value |= (uint64_t)bytes[i] << 8 * i;
+    return value;
 }
 
 int tool_output_close(tool_output *output) {

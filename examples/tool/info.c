@@ -152,9 +152,11 @@ static int describe_model(const char *path, const void *bytes, size_t size,
     return TOOL_OK;
 }
 
-static int describe_codes(const char *path, const msae_safetensors *file, int as_json) {
+static int describe_codes(const char *path, const void *bytes, size_t size,
+                          const msae_safetensors *file, int as_json) {
+    const msae_reader reader = msae_reader_memory(bytes, size);
     tool_codes codes;
-    int status = tool_open_codes(&codes, file, path);
+    int status = tool_open_codes(&codes, file, &reader, path);
     if (status != TOOL_OK) return status;
     if (as_json) {
         tool_json json = json_of_kind(path, "codes");
@@ -162,7 +164,8 @@ static int describe_codes(const char *path, const msae_safetensors *file, int as
         tool_json_count(&json, "entries", codes.entries);
         list_json(&json, file);
     } else {
-        printf("%s: sparse codes, %zu rows, %zu entries\n", path, codes.rows, codes.entries);
+        printf("%s: sparse codes, %llu rows, %llu entries\n", path, (unsigned long long)codes.rows,
+               (unsigned long long)codes.entries);
         list_text(file);
     }
     return TOOL_OK;
@@ -189,7 +192,7 @@ static int describe_safetensors(const char *path, const void *bytes, size_t size
         msae_safetensors_find(&file, "latent_bias") != NULL) {
         status = describe_model(path, bytes, size, &file, as_json);
     } else if (tool_is_codes(&file)) {
-        status = describe_codes(path, &file, as_json);
+        status = describe_codes(path, bytes, size, &file, as_json);
     } else {
         describe_tensors(path, &file, as_json);
     }

@@ -188,6 +188,7 @@ int tool_is_help(const char *argument) {
 int tool_parse(const tool_syntax *syntax, int argc, char **argv) {
     size_t n_operands = 0, wanted = 0;
     while (wanted < TOOL_MAX_OPERANDS && syntax->operands[wanted].name != NULL) wanted++;
+    if (syntax->rest != NULL) *syntax->rest = (tool_rest){argv, 0};
 
     for (int i = 0, used; i < argc; i += used) {
         used = 1;
@@ -200,7 +201,9 @@ int tool_parse(const tool_syntax *syntax, int argc, char **argv) {
             if (status != TOOL_GO) return status;
         } else if (n_operands < wanted) {
             *syntax->operands[n_operands++].target = argv[i];
-        } else if (syntax->rest_name == NULL || !add_text(syntax->rest, argv[i])) {
+        } else if (syntax->rest_name != NULL) {
+            argv[syntax->rest->count++] = argv[i]; /* moved to the front, over what was read */
+        } else {
             return tool_usage(syntax->command, "'%s' is one argument too many", argv[i]);
         }
     }

@@ -19,7 +19,8 @@ static const char *const style[] = {
     "*{box-sizing:border-box}\n",
     "body{margin:0;background:var(--page);color:var(--ink);font:16px/1.5 system-ui,sans-serif}\n",
     "main,header,footer{max-width:1220px;margin:0 auto;padding:0 20px}\n",
-    "header{padding-top:28px}\nh1{font-size:1.7rem;line-height:1.2;margin:0 0 4px;",
+    "header{padding-top:28px}\nheader p{clear:right}\n",
+    "h1{font-size:1.7rem;line-height:1.2;margin:0 0 4px;",
     "overflow-wrap:anywhere}\nh2{font-size:1.25rem;margin:44px 0 4px}\n",
     "p{margin:4px 0 12px;max-width:72ch}\n.soft,footer,caption,figcaption{color:var(--soft)}\n",
     "button.theme{float:right;font:inherit;font-size:.9rem;color:var(--soft);background:none;",
@@ -58,7 +59,7 @@ static const char *const style[] = {
     "th button:focus-visible{outline:2px solid var(--accent)}\n",
     "th[aria-sort=ascending] button::after{content:' \\2191'}\n",
     "th[aria-sort=descending] button::after{content:' \\2193'}\n",
-    "td.text{text-align:left;max-width:22em;overflow:hidden;text-overflow:ellipsis}\n",
+    ".text{text-align:left;max-width:22em;overflow:hidden;text-overflow:ellipsis}\n",
     ".cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,270px),1fr));",
     "gap:12px;margin:14px 0}\n.card{padding:12px 14px;min-width:0}\n",
     ".card h3{margin:0;font-size:1.05rem;overflow-wrap:anywhere}\n",
@@ -168,17 +169,22 @@ void page_real(FILE *page, double value, int decimals) {
 
 void page_share(FILE *page, double share) {
     const double percent = 100 * share;
-    fprintf(page, "%.*f%%", percent < 0.1 ? 3 : percent < 10 ? 2 : 1, percent);
+    const int decimals = percent <= 0 ? 0 : percent < 0.1 ? 3 : percent < 10 ? 2 : 1;
+    fprintf(page, "%.*f%%", decimals, percent);
 }
 
 /* ---------------------------------------------------------------------------------------------
    Tables
    ------------------------------------------------------------------------------------------ */
 
-void page_table_begin(FILE *page, const char *caption, const char *const *heads, size_t count) {
+void page_table_begin(FILE *page, const char *caption, const char *const *heads, size_t count,
+                      size_t text_column) {
     fprintf(page, "<div class=\"scroll\"><table class=\"sort\"><caption>%s</caption><thead><tr>",
             caption);
-    for (size_t i = 0; i < count; i++) fprintf(page, "<th scope=\"col\">%s</th>", heads[i]);
+    for (size_t i = 0; i < count; i++) {
+        fprintf(page, "<th scope=\"col\"%s>%s</th>", i == text_column ? " class=\"text\"" : "",
+                heads[i]);
+    }
     fputs("</tr></thead><tbody>\n", page);
 }
 

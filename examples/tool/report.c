@@ -20,7 +20,7 @@ typedef struct report_job {
     tool_common common;
     const char *model_path, *data_path, *output, *vocabulary_path, *words_path, *names_path;
     const char *labels_path, *column, *attribute, *positive, *log_path;
-    tool_texts more; /* further models of the plots */
+    tool_rest more; /* further models of the plots */
     int no_cknna;
     size_t k;
 
@@ -313,7 +313,7 @@ static void put_sweep_charts(FILE *page, const report_job *job) {
         }
         const chart c = {titles[what],
                          "Against the number of latents kept; dashed lines are the levels.",
-                         {"k, latents kept a row (log axis)", CHART_LOG2, 0, 0, 0},
+                         {"k, latents kept a row", CHART_LOG2, 0, 0, 0},
                          {labels[what], what == PLOTTED_FVU ? CHART_LOG10 : CHART_LINEAR, 0, 0, 0},
                          series,
                          job->count,
@@ -335,7 +335,7 @@ static void put_sweep(FILE *page, const report_job *job) {
     put_legend(page, job);
     put_sweep_charts(page, job);
     page_table_begin(page, "The same in numbers; a click on a head sorts.", heads,
-                     sizeof heads / sizeof heads[0]);
+                     sizeof heads / sizeof heads[0], 0);
     for (size_t m = 0; m < job->count; m++) {
         for (size_t i = 0; i < job->ks[m].count; i++) {
             const msae_metrics *s = &job->sweeps[m][i];
@@ -458,7 +458,7 @@ static void put_nearest(FILE *page, const report_job *job, size_t latent) {
     fputs("<p class=\"near\"><span class=\"soft\">near: </span>", page);
     for (size_t i = 0; i < count; i++) {
         const char *name = name_of(job, nearest[i]);
-        fputs(i == 0 ? "" : ", ", page);
+        fputs(i == 0 ? "" : "; ", page); /* names have commas */
         if (name[0] != '\0') page_label(page, name);
         fprintf(page, "%s%zu (%.2f)", name[0] != '\0' ? " " : "", nearest[i], cosines[i]);
     }
@@ -585,7 +585,7 @@ static void put_bias(FILE *page, const report_job *job) {
             job->swept_rows);
     put_bias_chart(page, job);
     page_table_begin(page, "The strongest; a click on a head sorts.", heads,
-                     sizeof heads / sizeof heads[0]);
+                     sizeof heads / sizeof heads[0], 1);
     for (size_t i = 0; i < BIAS_ROWS && i < job->inputs.model.n_latents; i++) {
         const msae_correlation *c = &study->all[i];
         if (!isfinite(c->r)) break;

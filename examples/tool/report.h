@@ -23,8 +23,10 @@ void page_real(FILE *page, double value, int decimals);
 /* A share as a percentage of about three digits. */
 void page_share(FILE *page, double share);
 
-/* A table that a click on a column's head sorts: begin, rows of cells, end. The caption is ours. */
-void page_table_begin(FILE *page, const char *caption, const char *const *heads, size_t count);
+/* A table that a click on a column's head sorts: begin, rows of cells, end. The caption is ours;
+   the cells of one column are text. */
+void page_table_begin(FILE *page, const char *caption, const char *const *heads, size_t count,
+                      size_t text_column);
 void page_cell(FILE *page, double value, int decimals); /* the full value is the key to sort by */
 void page_cell_share(FILE *page, double share);
 void page_cell_text(FILE *page, const char *text);

@@ -96,12 +96,18 @@ typedef struct tool_reals {
     size_t count;
 } tool_reals;
 
-/* Texts, one for each time an option was given, or each operand beyond the named ones. */
+/* Texts, one for each time an option was given. */
 #define TOOL_MAX_TEXTS 16
 typedef struct tool_texts {
     const char *values[TOOL_MAX_TEXTS];
     size_t count;
 } tool_texts;
+
+/* The operands beyond the named ones: they lie in argv. */
+typedef struct tool_rest {
+    char **values;
+    size_t count;
+} tool_rest;
 
 typedef struct tool_option {
     const char *name;     /* "--latents", "-o" */
@@ -123,7 +129,7 @@ typedef struct tool_syntax {
     const tool_option *options;
     size_t n_options;
     const char *rest_name; /* what the help calls further operands, all optional; NULL: none */
-    tool_texts *rest;
+    tool_rest *rest;
 } tool_syntax;
 
 /* Reads a command's arguments into the targets of options and operands. Returns TOOL_GO when the
@@ -171,9 +177,33 @@ int tool_start_threads(const tool_common *common, msae_pool **pool);
 int tool_open_inputs(tool_inputs *inputs, const tool_common *common, const char *model_path,
                      const char *data_path);
 void tool_close_inputs(tool_inputs *inputs);
-/* Loads data of `cols` columns (0: any number); fails at a row with NaN or Inf unless bad_rows. */
+/* Loads data of `cols` columns (0: any number); fails at a row with NaN or Inf unless bad_rows. The
+   path may be a pattern or a list, see tool_rows. */
 int tool_load_data(msae_data *data, const char *path, const char *tensor, size_t cols,
                    int bad_rows);
+
+/* Files as one set of rows (rows.c): names, patterns ("part-*.npy", where no file has just that
+   name) and lists ("@FILE": one name a line). Zero-initialise, add, open; close in any case. */
+typedef struct tool_rows {
+    const char *name; /* the first operand: what the set is called */
+    char **paths;
+    size_t count, room;
+    msae_files files; /* after opening; its source must not be moved */
+} tool_rows;
+
+int tool_add_rows(tool_rows *rows, const char *operand);
+/* Looks at the files' headers; rows of `cols` columns (0: any number). */
+int tool_open_rows(tool_rows *rows, const char *tensor, size_t cols);
+/* Adds `by` to the row that an error of the library names. */
+void tool_shift_row(msae_error *error, uint64_t by);
+/* Prints an error of the source with the file, and the row in it, and returns TOOL_FAILED. */
+int tool_fail_rows(const tool_rows *rows, const msae_error *error);
+/* Brings all rows into memory, as tool_load_data does; a single file's in its own type, several
+   files' as float32. */
+int tool_hold_rows(tool_rows *rows, const char *tensor, int bad_rows, msae_data *data);
+/* 1 when path leads to one of the files. */
+int tool_is_among(const tool_rows *rows, const char *path);
+void tool_close_rows(tool_rows *rows);
 
 /* Fails when a command got no -o (path NULL) or no file could be written there: no such folder, a
    directory, not permitted. Leaves nothing behind. To be called before long work starts. */
@@ -191,6 +221,12 @@ typedef struct tool_output {
 int tool_output_open(tool_output *output, const char *path);
 /* Ends the output; only then is there a file. */
 int tool_output_close(tool_output *output);
+/* Ends it without a file. */
+void tool_output_drop(tool_output *output);
+
+/* Whole numbers of `count` bytes, little-endian on every machine. */
+void tool_put_le(unsigned char *bytes, size_t count, uint64_t value);
+uint64_t tool_get_le(const unsigned char *bytes, size_t count);
 
 /* ---------------------------------------------------------------------------------------------
    Text tables: columns by tabs, a header, a row for each row of some data (table.c)
@@ -318,13 +354,14 @@ int tool_check_row(const char *option, uint64_t row, const msae_data *data, cons
 int tool_check_apart(const char *option, const char *output, const char *input);
 
 /* ---------------------------------------------------------------------------------------------
-   Sparse codes, and compressed sparse rows of them in a file (codes.c)
+   Sparse codes, and compressed sparse rows of them in a file (encode.c, decode.c)
    ------------------------------------------------------------------------------------------ */
 
 /* A block of encoded rows: row first + r has the raw embedding x + r * n_inputs and counts[r]
    codes, by descending value, from codes + r * stride on. */
 typedef struct tool_encoded {
-    size_t first, rows, stride;
+    uint64_t first;
+    size_t rows, stride;
     const float *x;
     const msae_code *codes;
     const size_t *counts;
@@ -336,20 +373,31 @@ typedef int (*tool_encoded_fn)(void *user, const tool_encoded *block);
 int tool_encode_data(const msae_model *model, const msae_data *data, const char *path, size_t k,
                      tool_encoded_fn on_block, void *user);
 
-/* A view of a codes file: row r has the entries indptr[r] .. indptr[r + 1] - 1 of indices and
-   values. Arrays lie in the file's bytes, possibly unaligned. */
+/* The same of a set of files, of which a block of rows is in memory at a time. */
+int tool_encode_rows(const msae_model *model, const tool_rows *rows, size_t k,
+                     tool_encoded_fn on_block, void *user);
+
+/* A codes file: row r has the entries indptr[r] .. indptr[r + 1] - 1 of indices and values. Where
+   its arrays start, in bytes. */
 typedef struct tool_codes {
-    size_t rows, entries;
-    const unsigned char *indptr;  /* I64 [rows + 1] */
-    const unsigned char *indices; /* I32 [entries] */
-    const unsigned char *values;  /* F32 [entries] */
-    const unsigned char *moments; /* F32 [rows, 2], or NULL */
+    const msae_reader *reader;
+    uint64_t rows, entries;
+    uint64_t indptr;  /* I64 [rows + 1] */
+    uint64_t indices; /* I32 [entries] */
+    uint64_t values;  /* F32 [entries] */
+    uint64_t moments; /* F32 [rows, 2], or 0 when there are none */
 } tool_codes;
+
+/* Keys of its __metadata__: d, n, and the k it was made with (0: as many as the recipe keeps). */
+#define TOOL_CODES_INPUTS "n_inputs"
+#define TOOL_CODES_LATENTS "n_latents"
+#define TOOL_CODES_K "k"
 
 /* 1 when the file has the tensors of a codes file. */
 int tool_is_codes(const msae_safetensors *file);
 /* Checks types, sizes and that the rows' starts ascend from 0 to the number of entries. */
-int tool_open_codes(tool_codes *codes, const msae_safetensors *file, const char *path);
+int tool_open_codes(tool_codes *codes, const msae_safetensors *file, const msae_reader *reader,
+                    const char *path);
 
 /* ---------------------------------------------------------------------------------------------
    An attribute of rows, and what a model knows of it (bias.c)

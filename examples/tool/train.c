@@ -14,9 +14,10 @@ enum { DEFAULT_EXPANSION = 8 };
 typedef struct train_options {
     tool_common common;
     const char *data, *output, *validation, *checkpoint, *resume;
+    tool_rest more;                                  /* files of the data */
     int recipe, activation, schedule, loss, scaling; /* places in their enums */
-    int tied, normalize, geometric_median, skip_bad;
-    size_t latents, k, epochs, batch, every;
+    int tied, normalize, geometric_median, skip_bad, in_memory;
+    size_t latents, k, epochs, batch, every, window;
     tool_counts nesting;
     tool_reals weights;
     float expansion, lr, soft_cap, sparse_weight, bandwidth, weight_decay, clip;
@@ -26,7 +27,11 @@ typedef struct train_options {
 typedef struct train_job {
     train_options options;
     msae_pool *pool;
-    msae_data data, validation;
+    tool_rows rows;
+    msae_data data; /* the same rows when they are held in memory */
+    msae_source source;
+    msae_background reader; /* for rows that are not */
+    msae_data validation;
     msae_trainer trainer;
     /* progress */
     int status; /* why the callback stopped the run */
@@ -213,10 +218,10 @@ static int expanded(const train_options *options, size_t n_inputs, size_t *n_lat
 static int describe(train_job *job, msae_train_desc *desc) {
     const train_options *o = &job->options;
     memset(desc, 0, sizeof *desc);
-    desc->model.n_inputs = job->data.cols;
+    desc->model.n_inputs = job->source.cols;
     desc->model.n_latents = o->latents;
     if (o->latents == 0) {
-        int status = expanded(o, job->data.cols, &desc->model.n_latents);
+        int status = expanded(o, job->source.cols, &desc->model.n_latents);
         if (status != TOOL_OK) return status;
     }
     desc->model.recipe = (msae_recipe)o->recipe;
@@ -259,7 +264,9 @@ static void print_start(const train_job *job) {
     if (job->options.common.json) {
         tool_json json = tool_json_line("start");
         tool_json_text(&json, "recipe", msae_recipe_name(model->recipe));
-        tool_json_count(&json, "rows", job->data.rows);
+        tool_json_count(&json, "rows", job->source.rows);
+        tool_json_count(&json, "files", job->rows.count);
+        tool_json_bool(&json, "in_memory", job->source.data != NULL);
         tool_json_count(&json, "n_inputs", model->n_inputs);
         tool_json_count(&json, "n_latents", model->n_latents);
         tool_json_counts(&json, "nesting", model->nesting, model->n_levels);
@@ -272,8 +279,9 @@ static void print_start(const train_job *job) {
         fflush(stdout);
         return;
     }
-    fprintf(stderr, "%s: %zu rows, %zu inputs, %zu latents", msae_recipe_name(model->recipe),
-            job->data.rows, model->n_inputs, model->n_latents);
+    fprintf(stderr, "%s: %llu rows%s, %zu inputs, %zu latents", msae_recipe_name(model->recipe),
+            (unsigned long long)job->source.rows,
+            job->source.data != NULL ? "" : ", read as needed", model->n_inputs, model->n_latents);
     for (size_t i = 0; i < model->n_levels; i++) {
         fprintf(stderr, "%s%zu", i == 0 ? ", k " : " ", model->nesting[i]);
     }
@@ -336,12 +344,45 @@ static int print_stopped(const train_job *job) {
    The run
    ------------------------------------------------------------------------------------------ */
 
-static int load(train_job *job) {
+/* More than this, as float32, is read in windows instead of being held. */
+#define HELD_BYTES (256.0 * 1024 * 1024)
+
+static int open_data(train_job *job) {
     const train_options *o = &job->options;
-    const char *tensor = o->common.tensor;
-    int status = tool_load_data(&job->data, o->data, tensor, 0, o->skip_bad);
-    if (status != TOOL_OK || o->validation == NULL) return status;
-    return tool_load_data(&job->validation, o->validation, tensor, job->data.cols, o->skip_bad);
+    int status = tool_add_rows(&job->rows, o->data);
+    for (size_t i = 0; i < o->more.count && status == TOOL_OK; i++) {
+        status = tool_add_rows(&job->rows, o->more.values[i]);
+    }
+    if (status == TOOL_OK) status = tool_open_rows(&job->rows, o->common.tensor, 0);
+    if (status != TOOL_OK) return status;
+    job->source = job->rows.files.source;
+    return TOOL_OK;
+}
+
+static int load_validation(train_job *job) {
+    const train_options *o = &job->options;
+    if (o->validation == NULL) return TOOL_OK;
+    return tool_load_data(&job->validation, o->validation, o->common.tensor, job->source.cols,
+                          o->skip_bad);
+}
+
+/* Holds the data in memory, or prepares to read it as the run goes on. A run that shuffles all rows
+   at once needs all of them; one that was begun in windows keeps to them wherever the rows lie. */
+static int place_data(train_job *job) {
+    const train_options *o = &job->options;
+    const msae_position *at = &job->trainer.position;
+    const double bytes = (double)job->source.rows * (double)job->source.cols * sizeof(float);
+    int holds = o->in_memory || (o->window == 0 && bytes <= HELD_BYTES);
+    msae_error error;
+    if (at->rows > 0) holds = o->in_memory || at->window_rows == 0;
+    if (holds) {
+        int status = tool_hold_rows(&job->rows, o->common.tensor, o->skip_bad, &job->data);
+        if (status != TOOL_OK) return status;
+        job->source = msae_source_data(&job->data);
+    } else if (msae_background_create(&job->reader, &error) != MSAE_OK) {
+        return tool_fail_error(o->data, &error);
+    }
+    return TOOL_OK;
 }
 
 static int begin(train_job *job) {
@@ -352,11 +393,30 @@ static int begin(train_job *job) {
     if (msae_trainer_init(&job->trainer, &desc, &error) != MSAE_OK) {
         return tool_fail_error("train", &error);
     }
+    status = place_data(job);
+    if (status != TOOL_OK) return status;
     /* Ahead of the first line, so that an error of the data is all that is said. */
-    if (msae_train_statistics(&job->trainer, &job->data, &error) != MSAE_OK) {
-        return tool_fail_error(job->options.data, &error);
+    job->start = job->last_drawn = tool_seconds();
+    if (msae_train_statistics_source(&job->trainer, &job->source, &error) != MSAE_OK) {
+        return tool_fail_rows(&job->rows, &error);
     }
     return TOOL_OK;
+}
+
+/* Rows of a window that the options ask for. */
+static size_t window_rows(const train_job *job) {
+    const double rows = (double)job->options.window * 1048576.0 / (4.0 * (double)job->source.cols);
+    if (job->options.in_memory && job->options.window == 0) return SIZE_MAX;
+    return rows < 1 ? job->options.window > 0 : rows < (double)SIZE_MAX ? (size_t)rows : SIZE_MAX;
+}
+
+/* Windows hold whole blocks and a batch at least. */
+static int same_window(const train_job *job) {
+    const msae_position *at = &job->trainer.position;
+    const uint64_t least = at->batch + at->block_rows;
+    uint64_t rows = window_rows(job);
+    if (rows < least) rows = least;
+    return rows <= at->window_rows && at->window_rows - rows < at->block_rows;
 }
 
 static int same_counts(const tool_counts *given, const size_t *values, size_t count) {
@@ -409,6 +469,7 @@ static int check_agreement(const train_job *job) {
         {"--clip", clip != 0 && clip != desc->clip},
         {"--seed", o->seed != 0 && o->seed != desc->model.seed},
         {"--skip-bad", o->skip_bad && !desc->skip_bad},
+        {"--window", o->window != 0 && job->trainer.position.rows != 0 && !same_window(job)},
     };
     for (size_t i = 0; i < sizeof options / sizeof options[0]; i++) {
         if (options[i].differs) {
@@ -428,13 +489,14 @@ static int resume(train_job *job) {
     if (msae_resume_file(trainer, o->resume, &desc, &error) != MSAE_OK) {
         return tool_fail_error(o->resume, &error);
     }
-    if (trainer->model.n_inputs != job->data.cols) {
-        return tool_fail(o->data, "has %zu columns where %zu are needed", job->data.cols,
+    if (trainer->model.n_inputs != job->source.cols) {
+        return tool_fail(o->data, "has %zu columns where %zu are needed", job->source.cols,
                          trainer->model.n_inputs);
     }
-    if (trainer->position.rows != 0 && trainer->position.rows != job->data.rows) {
-        return tool_fail(o->data, "has %zu rows, the run in %s is over %llu", job->data.rows,
-                         o->resume, (unsigned long long)trainer->position.rows);
+    if (trainer->position.rows != 0 && trainer->position.rows != job->source.rows) {
+        return tool_fail(o->data, "has %llu rows, the run in %s is over %llu",
+                         (unsigned long long)job->source.rows, o->resume,
+                         (unsigned long long)trainer->position.rows);
     }
     if (o->epochs != 0 && o->epochs < trainer->desc.epochs) {
         return tool_fail("--epochs", "the run in %s has %zu, which may only be raised", o->resume,
@@ -443,23 +505,30 @@ static int resume(train_job *job) {
     if (o->epochs != 0) trainer->desc.epochs = o->epochs;
     job->rows_before = trainer->rows;
     job->steps_before = trainer->step;
-    return check_agreement(job);
+    int status = check_agreement(job);
+    if (status == TOOL_OK) status = place_data(job);
+    job->start = job->last_drawn = tool_seconds();
+    return status;
 }
 
 static int train(train_job *job) {
     const train_options *o = &job->options;
     msae_error error;
+    msae_stream_desc stream = {0};
     job->shows_bar = isatty(STDERR_FILENO);
-    job->start = job->last_drawn = tool_seconds();
     int status = o->resume != NULL ? resume(job) : begin(job);
     if (status != TOOL_OK) return status;
     print_start(job);
     catch_signals();
-    msae_status fitted = msae_fit(&job->trainer, &job->data, on_progress, job, &error);
+    stream.window_rows = job->source.data != NULL ? SIZE_MAX : window_rows(job);
+    stream.background = job->reader;
+    msae_status fitted =
+        msae_fit_source(&job->trainer, &job->source, &stream, on_progress, job, &error);
     if (fitted != MSAE_OK) {
         clear_bar(job);
         if (job->status != TOOL_OK) return job->status;
-        return fitted == MSAE_ERROR_STOPPED ? print_stopped(job) : tool_fail_error(o->data, &error);
+        return fitted == MSAE_ERROR_STOPPED ? print_stopped(job)
+                                            : tool_fail_rows(&job->rows, &error);
     }
     const double seconds = tool_seconds() - job->start;
     if (msae_save_file(&job->trainer.model, o->output, &error) != MSAE_OK) {
@@ -470,21 +539,23 @@ static int train(train_job *job) {
 }
 
 /* Neither output may take the place of an input or of the other one. */
-static int check_places(const train_options *o) {
+static int check_places(const train_job *job) {
+    const train_options *o = &job->options;
     const struct {
         const char *option, *output, *other, *what;
     } pairs[] = {
-        {"-o", o->output, o->data, "DATA"},
         {"-o", o->output, o->validation, "--val"},
         {"-o", o->output, o->checkpoint, "--checkpoint"},
         {"-o", o->output, o->resume, "--resume"},
-        {"--checkpoint", o->checkpoint, o->data, "DATA"},
         {"--checkpoint", o->checkpoint, o->validation, "--val"},
     };
     for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
         if (tool_same_file(pairs[i].output, pairs[i].other)) {
             return tool_fail(pairs[i].option, "%s is the file of %s too", pairs[i].output,
                              pairs[i].what);
+        }
+        if (tool_is_among(&job->rows, pairs[i].output)) {
+            return tool_fail(pairs[i].option, "%s is the file of DATA too", pairs[i].output);
         }
     }
     return TOOL_OK;
@@ -495,16 +566,20 @@ static int run(train_job *job) {
     if (o->latents > 0 && o->expansion > 0) {
         return tool_usage("train", "--latents and --expansion exclude each other");
     }
+    if (o->window > 0 && o->in_memory && o->resume == NULL) {
+        return tool_usage("train", "--window and --in-memory exclude each other");
+    }
     if (o->every > 0 && o->checkpoint == NULL) {
         return tool_usage("train", "--every needs --checkpoint");
     }
-    int status = check_places(o);
+    int status = open_data(job);
+    if (status == TOOL_OK) status = check_places(job);
     if (status == TOOL_OK) status = tool_check_output("train", o->output);
     if (status == TOOL_OK && o->checkpoint != NULL) {
         status = tool_check_output("train", o->checkpoint);
     }
     if (status == TOOL_OK) status = tool_start_threads(&o->common, &job->pool);
-    if (status == TOOL_OK) status = load(job);
+    if (status == TOOL_OK) status = load_validation(job);
     if (status == TOOL_OK) status = train(job);
     return status;
 }
@@ -559,6 +634,10 @@ int tool_train(int argc, char **argv) {
         {"--every", "STEPS", TOOL_COUNT, &o->every, ".. and every so many steps instead of epochs"},
         {"--resume", "FILE", TOOL_TEXT, &o->resume,
          "go on from a checkpoint, with its options; --epochs may be raised"},
+        {"--window", "MIB", TOOL_COUNT, &o->window,
+         "read the data in windows of this size (default: 64 for data over 256)"},
+        {"--in-memory", NULL, TOOL_FLAG, &o->in_memory,
+         "hold all of the data and shuffle it at once, whatever its size"},
         TOOL_OPTION_TENSOR(o->common),
         TOOL_OPTION_THREADS(o->common),
         TOOL_OPTION_SIMD(o->common),
@@ -567,11 +646,16 @@ int tool_train(int argc, char **argv) {
     const tool_syntax syntax = {
         "train",
         {{"DATA", &o->data}},
-        "Trains a model on the rows of DATA (.npy or safetensors) and writes it to MODEL.",
+        "Trains a model on the rows of DATA (.npy or safetensors) and writes it to MODEL. Several\n"
+        "files are one set; a DATA may also be a pattern ('part-*.npy') or a list (@FILE, one "
+        "name\n"
+        "a line). Data of more than 256 MiB as float32 is not held but read in windows, beside "
+        "the\n"
+        "training; the rows of a window are shuffled, and so are the blocks that make it up.",
         options,
         sizeof options / sizeof options[0],
-        NULL,
-        NULL,
+        "DATA",
+        &o->more,
     };
     int status = tool_parse(&syntax, argc, argv);
     if (status != TOOL_GO) return status;
@@ -579,6 +663,8 @@ int tool_train(int argc, char **argv) {
     msae_trainer_free(&job.trainer);
     msae_data_free(&job.validation);
     msae_data_free(&job.data);
+    msae_background_free(&job.reader);
+    tool_close_rows(&job.rows);
     msae_pool_free(job.pool);
     return status;
 }

@@ -32,10 +32,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size) {
     const fuzz_format format = size > line && strstr(name, "npy") ? FUZZ_NPY : FUZZ_SAFETENSORS;
     const fuzz_file file = fuzz_file_of(input + start, size - start, format);
     msae_data data;
-    msae_error error;
+    msae__matrix matrix;
+    msae_error error, located;
     const msae_reader reader = msae_reader_memory(file.bytes, file.size);
-    if (msae__is_headerless(name, &reader, &data)) {
-        CHECK(data.values == NULL && data.dtype == MSAE_F32);
+    if (msae__is_headerless(name, &reader, &matrix)) {
+        CHECK(matrix.offset == 0 && matrix.dtype == MSAE_F32);
+        data = msae_data_view(NULL, (size_t)matrix.rows, matrix.cols);
+        data.native = 0;
         data.values = file.bytes;
         CHECK(data.rows * data.cols * 4 == file.size);
         check_data(&data, &file);
@@ -43,8 +46,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size) {
     if (msae_data_from_memory(&data, file.bytes, file.size, *name ? name : NULL, &error) ==
         MSAE_OK) {
         check_data(&data, &file);
+        /* from its header alone the same is found */
+        CHECK(msae__locate_matrix("", &reader, *name ? name : NULL, NULL, &matrix, NULL) ==
+              MSAE_OK);
+        CHECK(matrix.rows == data.rows && matrix.cols == data.cols && matrix.dtype == data.dtype);
+        CHECK(file.bytes + matrix.offset == (const unsigned char *)data.values);
     } else {
         CHECK(error.message[0] && data.values == NULL);
+        CHECK(msae__locate_matrix("", &reader, *name ? name : NULL, NULL, &matrix, &located) ==
+              error.code);
+        CHECK(strcmp(located.message, error.message) == 0);
     }
     fuzz_release();
     return 0;
