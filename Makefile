@@ -138,9 +138,11 @@ $(BUILD)/examples/%: examples/%.c msae.h
 
 # The test of two static copies is a program of two sources.
 $(BUILD)/tests/test_copies: tests/copies_other.c
+# These two take in sources of the tool.
+$(BUILD)/tests/test_torch $(BUILD)/tests/test_layouts: $(wildcard examples/tool/*)
 $(BUILD)/tests/%: tests/%.c $(wildcard tests/*.h) msae.h
 	@mkdir -p $(@D)
-	$(C99) -Itests -o $@ $(filter %.c,$^) $(LDFLAGS) $(LIBS)
+	$(C99) -Itests -o $@ $(filter tests/%.c,$^) $(LDFLAGS) $(LIBS)
 
 # Each fuzz target is built twice: with a fuzzer, and with a main that replays its seeds. Those of
 # the tool take in the tool's sources.

@@ -168,7 +168,10 @@
    that and moment1.*, moment2.* (shaped as their parameters) and run.*. Data: .npy (<f2, <f4, <f8,
    C order), a tensor of a safetensors file, or plain float32 named .._ROWS_COLS.npy. All are
    little-endian on every machine. They are read from a path, from memory, or through the caller's
-   own msae_reader, and written alike; what reading and writing promise stands below.
+   own msae_reader, and written alike; what reading and writing promise stands below. Models of
+   other projects (SAELens, sparsify, dictionary_learning, OpenAI, the published MSAE) are not read
+   here: the tool's convert makes safetensors of them once, so that no program that loads one
+   carries a parser of pickles (that lies in examples/tool/torch.c, for those who need it).
 
    SECURITY AND LIMITS
 

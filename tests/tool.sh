@@ -140,7 +140,7 @@ lines() {
 # What it does
 # ------------------------------------------------------------------------------------------------
 
-for command in '' train eval encode decode info name top search steer probe bias; do
+for command in '' train eval encode decode info name top search steer probe bias convert; do
     # shellcheck disable=SC2086
     accept $command --help
     expect "help of '$command' has no text" test -s "$folder/stdout"
@@ -977,6 +977,86 @@ else
 fi
 
 until_it_fits bias "$model" "$data" --labels "$attributes" --column smile -o "$out/file"
+
+# ------------------------------------------------------------------------------------------------
+# Other projects' layouts
+# ------------------------------------------------------------------------------------------------
+
+# One file of codes is another, whatever model's fingerprint or name it may carry.
+same_codes() {
+    "$msae" info "$1" >"$folder/one" && "$msae" info "$2" >"$folder/two" && cmp -s "$1" "$2"
+}
+
+theirs=$folder/theirs
+for layout in saelens sparsify dictionary-learning; do
+    rm -rf "$theirs"
+    accept convert "$model" -o "$theirs" --to $layout --json
+    expect "convert to $layout: JSON" is_json
+    expect "convert to $layout: what it says" lines 1 \
+        "\"from\":\"msae\",\"output\":\".*\",\"to\":\"$layout\",\"recipe\":\"relu\",\"n_inputs\":8,\"n_latents\":32"
+    accept info "$theirs" --json
+    expect "info of $layout: JSON" is_json
+    expect "info of $layout: the layout" lines 1 '"kind":"model".*"n_latents":32.*"layout":"'$layout'"'
+    # every command takes it as a model, and the model made of it computes the same to the bit
+    accept encode "$theirs" "$data" -o "$folder/codes.a"
+    accept convert "$theirs" -o "$folder/ours"
+    accept encode "$folder/ours" "$data" -o "$folder/codes.b"
+    expect "codes of $layout" same_codes "$folder/codes.a" "$folder/codes.b"
+    accept decode "$theirs" "$folder/codes.a" -o "$folder/decoded.npy"
+    accept eval "$theirs" "$data" --k 4 --json
+    cp "$folder/stdout" "$folder/one"
+    accept eval "$folder/ours" "$data" --k 4 --json
+    expect "eval of $layout" cmp -s "$folder/stdout" "$folder/one"
+    accept align "$theirs" "$model" --json
+    expect "align with $layout" lines 1 '"mean":(1|0\.99999)'
+    accept top "$theirs" "$data" --latent 3 --json
+    accept convert "$model" -o "$theirs" --to $layout --k 5
+    expect "convert to $layout: a TopK" lines 1 ': topk, 8 inputs, 32 latents, k = 5$'
+done
+accept report "$theirs" "$other" "$model" --no-cknna -o "$folder/page.html"
+accept info "$theirs/ae.pt"
+expect "info of a torch.save file" lines 1 'topk model, .*k = 5, in the layout of dictionary-learning'
+accept encode "$theirs/ae.pt" "$data" -o "$folder/codes.a"
+accept convert "$model" -o "$folder/ours" --k 5
+expect "a TopK of ours" test -s "$folder/ours"
+
+refuse 2 '-o is missing' convert "$model"
+refuse 1 'is read and would be replaced' convert "$model" -o "$model"
+refuse 1 "is read and would be replaced" convert "$theirs" -o "$theirs" --to saelens
+refuse 1 'k: 33 is more than the 32 latents' convert "$model" -o "$out/theirs" --to saelens --k 33
+refuse 1 'nothing.pth: cannot be opened' convert "$folder/nothing.pth" -o "$out/ours"
+refuse 1 'words.txt: ' convert "$words" -o "$out/ours"
+refuse 1 'is a folder with neither cfg.json nor ae.pt' info "$out"
+# shellcheck disable=SC2086
+accept train "$data" -o "$folder/capped" $small --softcap 2
+refuse 1 'has a soft cap, which saelens has no place for' \
+    convert "$folder/capped" -o "$out/theirs" --to saelens
+# shellcheck disable=SC2086
+accept train "$data" -o "$folder/jump" $small --recipe jumprelu
+refuse 1 'thresholds sparsify has no place for' \
+    convert "$folder/jump" -o "$out/theirs" --to sparsify
+
+# Programs in pickles: named, not run.
+printf 'PK\003\004' >"$folder/short.pt"
+refuse 1 "short.pt: is too short for a zip: 4 bytes" info "$folder/short.pt"
+printf '\200\002\212\012l\374\234F\371 j\250P\031.' >"$folder/old.pt"
+refuse 1 "old.pt: is in torch.save's old format" encode "$folder/old.pt" "$data" -o "$out/codes"
+
+# A file that does not fit leaves no folder behind.
+blocks=0
+while [ $blocks -lt 100 ]; do
+    error=$(trap '' XFSZ && ulimit -f $blocks && exec env GCOV_PREFIX="$folder/counts" \
+        GCOV_ERROR_FILE=/dev/null "$msae" convert "$model" -o "$out/theirs" \
+        --to dictionary-learning 2>&1 >/dev/null) && break
+    expect "convert with room for $blocks blocks: $(ls "$out")" test -z "$(ls "$out")"
+    printf '%s\n' "$error" >"$folder/stderr"
+    expect "convert with room for $blocks blocks: a line" \
+        grep -Eq "^msae: $out/theirs/(ae.pt|config.json): " "$folder/stderr"
+    blocks=$((blocks + 1))
+done
+expect "convert: fits, and not from the start" test $blocks -gt 0 -a $blocks -lt 100
+rm -rf "$out/theirs"
+until_it_fits convert "$theirs" -o "$out/file"
 
 # ------------------------------------------------------------------------------------------------
 # Sets of files: several names, patterns, lists

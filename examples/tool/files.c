@@ -54,16 +54,13 @@ int tool_load_data(msae_data *data, const char *path, const char *tensor, size_t
 
 int tool_open_inputs(tool_inputs *inputs, const tool_common *common, const char *model_path,
                      const char *data_path) {
-    msae_error error;
     msae_load_desc desc = {0};
     int status = tool_start_threads(common, &inputs->pool);
     if (status != TOOL_OK) return status;
     desc.simd = (msae_simd)common->simd;
     desc.parallel = msae_pool_parallel(inputs->pool);
-    if (msae_load_file(&inputs->model, model_path, &desc, &error) != MSAE_OK) {
-        return tool_fail_error(model_path, &error);
-    }
-    if (data_path == NULL) return TOOL_OK;
+    status = tool_load_model(&inputs->model, model_path, &desc);
+    if (status != TOOL_OK || data_path == NULL) return status;
     return tool_load_data(&inputs->data, data_path, common->tensor, inputs->model.n_inputs, 0);
 }
 

@@ -429,6 +429,63 @@ int tool_study_sweep(const tool_study *study, uint32_t latent, msae_sweep_point 
                      size_t steps, size_t *n_rows);
 
 /* ---------------------------------------------------------------------------------------------
+   Models in this and in other projects' layouts (layouts.c reads, export.c writes)
+   ------------------------------------------------------------------------------------------ */
+
+typedef enum tool_layout {
+    TOOL_LAYOUT_MSAE = 1,   /* our own safetensors */
+    TOOL_LAYOUT_SAELENS,    /* a folder: cfg.json, sae_weights.safetensors */
+    TOOL_LAYOUT_SPARSIFY,   /* a folder: cfg.json, sae.safetensors */
+    TOOL_LAYOUT_DICTIONARY, /* dictionary_learning's folder: ae.pt, config.json */
+    TOOL_LAYOUT_PTH,        /* the published MSAE's torch.save, named by its hyper-parameters */
+    TOOL_LAYOUT_OPENAI      /* a torch.save of OpenAI's sparse_autoencoder */
+} tool_layout;
+
+/* "msae", "saelens", "sparsify", "dictionary-learning", "msae-pth", "openai". */
+const char *tool_layout_name(tool_layout layout);
+
+/* What is to be used instead of what a torch.save file's name or content says. Zero: as it says. */
+typedef struct tool_import {
+    int recipe;          /* an msae_recipe */
+    size_t k;            /* topk, batchtopk */
+    tool_counts nesting; /* one: where it starts; several: the list */
+    int tied, normalize; /* 1: on, 2: off */
+    int has_soft_cap;
+    float soft_cap;
+} tool_import;
+
+/* Loads a model of any layout: a file or a folder, whose content says which. Everything in it is
+   checked before it is used; nothing in it is executed. What a layout keeps elsewhere (a bias that
+   is not subtracted, rows scaled by norms) is folded into the weights, in double. Prints the error.
+   Release with msae_model_free, also after a failure. */
+int tool_load_model(msae_model *model, const char *path, const msae_load_desc *desc);
+/* The same with something to override (NULL: nothing); tells the layout (NULL: not asked). */
+int tool_import_model(msae_model *model, const char *path, const msae_load_desc *desc,
+                      const tool_import *import, tool_layout *layout);
+
+/* 1 when a file that starts so is one of torch.save (also in its old format, which is refused). */
+int tool_is_torch(const unsigned char *bytes, size_t size);
+/* 1 when a path leads to a folder; when a cfg.json lies beside it. */
+int tool_is_folder(const char *path);
+int tool_has_config(const char *path);
+
+/* What model a layout can hold, and how: see tool_export. */
+typedef struct tool_target {
+    tool_layout layout;
+    msae_recipe recipe; /* TOPK, RELU, JUMPRELU, BATCHTOPK */
+    size_t k;           /* of TOPK and BATCHTOPK */
+} tool_target;
+
+/* Says how a model goes into a layout: by its own rule or, with k > 0, as a TopK of k latents. Fails
+   with the reason when the layout cannot compute the same. */
+int tool_plan_export(const msae_model *model, const char *path, tool_layout layout, size_t k,
+                     tool_target *target);
+/* Writes it: a file for TOOL_LAYOUT_MSAE, else a folder, made if it is not there. Each file is
+   written under a temporary name first, the configuration last. Mean and scale are folded into the
+   biases, in double: latents and thresholds come out divided by the scale. */
+int tool_export_model(const msae_model *model, const char *path, const tool_target *target);
+
+/* ---------------------------------------------------------------------------------------------
    Commands: arguments after the command's name, returning the exit status
    ------------------------------------------------------------------------------------------ */
 
@@ -445,5 +502,6 @@ int tool_align(int argc, char **argv);
 int tool_probe(int argc, char **argv);
 int tool_bias(int argc, char **argv);
 int tool_report(int argc, char **argv);
+int tool_convert(int argc, char **argv);
 
 #endif /* MSAE_TOOL_H */
