@@ -575,7 +575,46 @@ MSAE_API size_t msae_workspace_bytes(const msae_model *model, size_t rows);
 MSAE_API size_t msae_encode(const msae_model *model, void *workspace, const float *x, size_t k,
                             msae_code *codes);
 
-/* The same for x [rows, d], in tiles and over the model's parallel hook; row r's codes start at
+/* What ends an encoding, whichever comes first. Zero: not this. */
+typedef struct msae_until {
+    size_t k;        /* so many codes */
+    float threshold; /* a value that is not above this one */
+    float target;    /* a reconstruction that misses at most this share of the row: the squared
+                        distance of the two over that of the row from the data's mean */
+} msae_until;
+
+/* The codes of one row x [d] by descending value (as msae_encode with k = n has them) until `until`
+   says enough; returns how many there are. codes has room for until->k, or n. *missed (may be NULL)
+   receives the share that their reconstruction misses when there is a target, else it stays as it
+   is. A target costs one decoder row a code. */
+MSAE_API size_t msae_encode_until(const msae_model *model, void *workspace, const float *x,
+                                  const msae_until *until, msae_code *codes, double *missed);
+
+/* The latents of one row x [d] that are above the threshold stored for a nesting level (see
+   msae_calibrate), in the order of the latents, without any ranking; codes has room for n. About
+   as many as the level's k, more for rows of which the model sees more. 0 where no thresholds are
+   stored or there is no such level. */
+MSAE_API size_t msae_encode_level(const msae_model *model, void *workspace, const float *x,
+                                  size_t level, msae_code *codes);
+
+/* One row in slices, for a loop that has so much time a frame: begin, then some latents at a time
+   until none is left, then the codes, which are those of msae_encode to the bit. The workspace
+   (msae_workspace_bytes(model, 1)) belongs to the encoding until its end; x does not. */
+typedef struct msae_slices {
+    const msae_model *model;
+    void *workspace;
+    size_t next; /* latents that are done */
+    int failed;  /* 1: NaN or Inf, there will be no codes */
+} msae_slices;
+
+MSAE_API void msae_encode_begin(msae_slices *slices, const msae_model *model, void *workspace,
+                                const float *x);
+/* At most `latents` more (rounded up to a multiple of 4); returns how many are left. */
+MSAE_API size_t msae_encode_some(msae_slices *slices, size_t latents);
+/* What msae_encode would return, once none is left (0 before). */
+MSAE_API size_t msae_encode_end(msae_slices *slices, size_t k, msae_code *codes);
+
+/* msae_encode for x [rows, d], in tiles and over the model's parallel hook; row r's codes start at
    codes + r * k (k = 0: r * n), their number is counts[r]. `workspace` is
    msae_workspace_bytes(model, rows). Fails on NaN or Inf, with the row. */
 MSAE_API msae_status msae_encode_rows(const msae_model *model, void *workspace, const float *x,
@@ -1083,6 +1122,12 @@ typedef struct msae_eval_desc {
     const float *mean; /* own mean [d] and scale for a set of another modality; NULL: the model's */
     float scale;
 } msae_eval_desc;
+
+/* Thresholds for msae_encode_level into model->level_thresholds, saved with the model: level i gets
+   the pre-activation above which, over all rows of the data, k_i latents a row lie on average. A
+   level of all latents gets 0. Models of nested TopK, TopK and BatchTopK; fails on rows with NaN or
+   Inf. Takes 8 MB from the model's allocator and gives them back. */
+MSAE_API msae_status msae_calibrate(msae_model *model, const msae_data *data, msae_error *error);
 
 /* Number of ks that the default sweep has for n latents: 16, 32, 64 .. <= n, then n. Writes them
    to ks when it is not NULL (room for MSAE_MAX_LEVELS). */
@@ -4427,12 +4472,20 @@ static void msae__small_task(void *context, size_t task, size_t worker) {
         msae__add_bias(model->kernels, c, p->ldc, p->rows, model->latent_bias + first, count);
 }
 
-static void msae__run_small(const msae_model *model, const float *centred, size_t stride,
-                            size_t rows, float *packed, float *probe, float *pre, size_t ldc,
-                            size_t c_block) {
+/* Rows as whole numbers, int8's own, into `packed`. */
+static void msae__quantize_rows(const msae_model *model, const float *centred, size_t stride,
+                                size_t rows, float *packed) {
     const size_t d = model->n_inputs;
+    int16_t *q = (int16_t *)(void *)(packed + msae__round_up(rows, 16));
+    for (size_t r = 0; r < rows; r++) {
+        packed[r] = msae__quantize(centred + r * stride, d, q + r * msae__round_up(d, 32));
+    }
+}
+
+static msae__small_product msae__small_over(const msae_model *model, const float *centred,
+                                            size_t stride, size_t rows, float *packed, float *probe,
+                                            float *pre, size_t ldc, size_t c_block) {
     msae__small_product p;
-    memset(&p, 0, sizeof p);
     p.model = model;
     p.centred = centred;
     p.stride = stride;
@@ -4441,17 +4494,10 @@ static void msae__run_small(const msae_model *model, const float *centred, size_
     p.ldc = ldc;
     p.c_block = c_block;
     p.probe = probe;
-    if (model->weights == MSAE_I8) {
-        int16_t *q = (int16_t *)(void *)(packed + msae__round_up(rows, 16));
-        p.q_stride = msae__round_up(d, 32);
-        for (size_t r = 0; r < rows; r++) {
-            packed[r] = msae__quantize(centred + r * stride, d, q + r * p.q_stride);
-        }
-        p.factors = packed;
-        p.quantized = q;
-    }
-    msae__parallel_for(&model->parallel, msae__ceil_div(model->n_latents, MSAE__LATENT_BLOCK),
-                       msae__small_task, &p);
+    p.factors = packed;
+    p.quantized = (const int16_t *)(const void *)(packed + msae__round_up(rows, 16));
+    p.q_stride = msae__round_up(model->n_inputs, 32);
+    return p;
 }
 
 static int msae__encode_rows_to(const msae_model *model, const float *centred, size_t stride,
@@ -4461,7 +4507,12 @@ static int msae__encode_rows_to(const msae_model *model, const float *centred, s
     int finite = 1;
     msae__matmul p;
     if (model->weights != MSAE_F32) {
-        msae__run_small(model, centred, stride, rows, packed, probe, pre, ldc, c_block);
+        msae__small_product small;
+        if (model->weights == MSAE_I8) {
+            msae__quantize_rows(model, centred, stride, rows, packed);
+        }
+        small = msae__small_over(model, centred, stride, rows, packed, probe, pre, ldc, c_block);
+        msae__parallel_for(&model->parallel, blocks, msae__small_task, &small);
         for (size_t b = 0; b < blocks; b++) finite &= msae__is_finite(probe[b]);
         return finite;
     }
@@ -5140,20 +5191,120 @@ static size_t msae__rank_row(const msae_model *model, float *pre, size_t k,
     return count;
 }
 
+/* Latents first .. of the row in the tile to pre-activations, `count` of them; 0 when one is NaN or
+   Inf. What int8 needs of the row is in tile->packed. */
+static int msae__encode_slice(const msae__tile *tile, size_t first, size_t count) {
+    const msae_model *model = tile->model;
+    const size_t d = model->n_inputs;
+    float *c = tile->pre + first;
+    if (model->weights == MSAE_F32) {
+        msae__matmul p;
+        memset(&p, 0, sizeof p);
+        p.kernels = model->kernels;
+        p.a = tile->centred;
+        p.a_stride = tile->stride;
+        p.rows = 1;
+        p.b_stride = p.depth = d;
+        p.ldc = model->n_latents;
+        msae__few_rows(&p, model->encoder + first * d, count, c);
+    } else {
+        const msae__small_product p =
+            msae__small_over(model, tile->centred, tile->stride, 1, tile->packed, NULL, tile->pre,
+                             model->n_latents, MSAE__LATENT_BLOCK);
+        msae__small_block(&p, first, count, c);
+    }
+    return msae__is_finite(
+        msae__add_bias(model->kernels, c, model->n_latents, 1, model->latent_bias + first, count));
+}
+
+static msae__tile msae__slice_tile(const msae_slices *slices) {
+    msae__tile tile;
+    msae__arena arena = msae__arena_over(slices->workspace);
+    msae__tile_layout(&tile, slices->model, 1, &arena);
+    return tile;
+}
+
+MSAE_API void msae_encode_begin(msae_slices *slices, const msae_model *model, void *workspace,
+                                const float *x) {
+    msae__tile tile;
+    MSAE_ASSERT(model->latent_bias && workspace && x);
+    slices->model = model;
+    slices->workspace = workspace;
+    slices->next = 0;
+    slices->failed = !msae__row_is_finite(x, model->n_inputs);
+    tile = msae__slice_tile(slices);
+    if (slices->failed) return;
+    msae__to_model_space(model, x, tile.centred);
+    msae__to_encoder_input(model, tile.centred, tile.moments);
+    if (model->weights == MSAE_I8) {
+        msae__quantize_rows(model, tile.centred, tile.stride, 1, tile.packed);
+    }
+}
+
+MSAE_API size_t msae_encode_some(msae_slices *slices, size_t latents) {
+    const size_t n = slices->model->n_latents;
+    const msae__tile tile = msae__slice_tile(slices);
+    size_t left = n - slices->next;
+    if (latents < left) left = msae__min(msae__round_up(latents, 4), left);
+    while (left > 0) {
+        const size_t count = msae__min(left, MSAE__LATENT_BLOCK);
+        if (!slices->failed && !msae__encode_slice(&tile, slices->next, count)) slices->failed = 1;
+        slices->next += count;
+        left -= count;
+    }
+    return n - slices->next;
+}
+
+MSAE_API size_t msae_encode_end(msae_slices *slices, size_t k, msae_code *codes) {
+    const msae__tile tile = msae__slice_tile(slices);
+    const msae__ranking ranking = msae__worker_ranking(&tile, 0);
+    size_t count;
+    if (slices->failed || slices->next < slices->model->n_latents) return 0;
+    count = msae__rank_row(slices->model, tile.pre, k, &ranking);
+    memcpy(codes, ranking.codes, count * sizeof *codes);
+    return count;
+}
+
+/* Pre-activations of one row into the tile of a workspace; 0 when there are none. */
+static int msae__encode_one(const msae_model *model, void *workspace, const float *x,
+                            msae__tile *tile) {
+    msae__arena arena = msae__arena_over(workspace);
+    MSAE_ASSERT(model->latent_bias && workspace && x);
+    if (!msae__row_is_finite(x, model->n_inputs)) return 0;
+    msae__tile_layout(tile, model, 1, &arena);
+    msae__to_model_space(model, x, tile->centred);
+    return msae__tile_encode(tile, 1);
+}
+
 MSAE_API size_t msae_encode(const msae_model *model, void *workspace, const float *x, size_t k,
                             msae_code *codes) {
     msae__tile tile;
-    msae__arena arena = msae__arena_over(workspace);
     msae__ranking ranking;
     size_t count;
-    MSAE_ASSERT(model->latent_bias && workspace && x && codes);
-    if (!msae__row_is_finite(x, model->n_inputs)) return 0;
-    msae__tile_layout(&tile, model, 1, &arena);
-    msae__to_model_space(model, x, tile.centred);
-    if (!msae__tile_encode(&tile, 1)) return 0;
+    if (!msae__encode_one(model, workspace, x, &tile)) return 0;
     ranking = msae__worker_ranking(&tile, 0);
     count = msae__rank_row(model, tile.pre, k, &ranking);
     memcpy(codes, ranking.codes, count * sizeof *codes);
+    return count;
+}
+
+MSAE_API size_t msae_encode_level(const msae_model *model, void *workspace, const float *x,
+                                  size_t level, msae_code *codes) {
+    msae__tile tile;
+    size_t count = 0;
+    float least;
+    if (!model->has_level_thresholds || level >= model->n_levels) return 0;
+    least = model->level_thresholds[level];
+    if (!msae__encode_one(model, workspace, x, &tile)) return 0;
+    for (size_t j = 0; j < model->n_latents; j++) {
+        const float pre = tile.pre[j];
+        float value = model->activation == MSAE_ACTIVATION_ABS ? fabsf(pre) : pre;
+        if (!(value > least)) continue;
+        if (model->log_threshold && !(value > expf(model->log_threshold[j]))) continue;
+        if (model->soft_cap > 0) value = msae__soft_cap(value, model->soft_cap);
+        codes[count].latent = (uint32_t)j;
+        codes[count++].value = value;
+    }
     return count;
 }
 
@@ -5332,6 +5483,50 @@ MSAE_API void msae_row_moments(const msae_model *model, const float *x, float mo
         moments[0] = (float)mean;
         moments[1] = d > 1 ? (float)sqrt(squares / (double)(d - 1)) : 0;
     }
+}
+
+static double msae__sum_squares(const float *x, size_t d) {
+    double sum = 0;
+    for (size_t i = 0; i < d; i++) sum += (double)x[i] * (double)x[i];
+    return sum;
+}
+
+MSAE_API size_t msae_encode_until(const msae_model *model, void *workspace, const float *x,
+                                  const msae_until *until, msae_code *codes, double *missed) {
+    const size_t d = model->n_inputs, n = model->n_latents;
+    msae__tile tile;
+    msae__ranking ranking;
+    size_t count, used = 0;
+    float *left;
+    double all, share;
+    if (!msae__encode_one(model, workspace, x, &tile)) return 0;
+    ranking = msae__worker_ranking(&tile, 0);
+    count = msae__rank_row(model, tile.pre, until->k > 0 ? msae__min(until->k, n) : n, &ranking);
+    if (until->threshold > 0) {
+        size_t above = 0;
+        while (above < count && ranking.codes[above].value > until->threshold) above++;
+        count = above;
+    }
+    if (until->target > 0) {
+        /* what is left of the row in the model's space, whose place in the tile is free now */
+        left = tile.centred;
+        msae__to_model_space(model, x, left);
+        all = msae__sum_squares(left, d);
+        for (size_t i = 0; i < d; i++) {
+            left[i] -= model->pre_bias[i] * tile.moments[1] + tile.moments[0];
+        }
+        share = all > 0 ? msae__sum_squares(left, d) / all : 0;
+        while (used < count && share > (double)until->target) {
+            msae_code code = ranking.codes[used++];
+            code.value *= -tile.moments[1];
+            msae__add_codes(model, &code, 1, left);
+            share = msae__sum_squares(left, d) / all;
+        }
+        if (missed) *missed = share;
+        count = used;
+    }
+    memcpy(codes, ranking.codes, count * sizeof *codes);
+    return count;
 }
 
 static void msae__sink_forward(const msae__encode_job *job, size_t row, size_t tile_row,
@@ -8463,6 +8658,81 @@ MSAE_API msae_status msae_cknna(const msae_model *model, const float *a, size_t 
     *cknna = msae__cknna_value(&memory, rows);
     msae__free(&model->allocator, block, bytes);
     return MSAE_OK;
+}
+
+/* Values by the upper bits of their floats, above zero in order: a bin is a 4096th of its value
+   wide. */
+#define MSAE__VALUE_BINS ((size_t)1 << 20)
+#define MSAE__VALUE_SHIFT 11
+
+static size_t msae__value_bin(float value) {
+    return (size_t)(msae__float_bits(value) >> MSAE__VALUE_SHIFT) & (MSAE__VALUE_BINS - 1);
+}
+
+static msae_status msae__count_values(const msae_model *model, const msae_data *data,
+                                      uint64_t *bins, void *memory, msae_error *error) {
+    const size_t rows = MSAE__INFERENCE_ROWS, d = model->n_inputs, n = model->n_latents;
+    msae__arena arena = msae__arena_over(memory);
+    float *x = MSAE__TAKE(&arena, float, rows *d);
+    msae__tile tile;
+    msae__tile_layout(&tile, model, rows, &arena);
+    for (size_t first = 0; first < data->rows; first += rows) {
+        const size_t count = msae__min(rows, data->rows - first);
+        msae_data_read(data, first, count, x);
+        for (size_t r = 0; r < count; r++) {
+            if (!msae__row_is_finite(x + r * d, d)) return msae__fail_row(error, first + r);
+            msae__to_model_space(model, x + r * d, tile.centred + r * tile.stride);
+        }
+        if (!msae__tile_encode(&tile, count)) return msae__fail_overflow(error, first);
+        for (size_t i = 0; i < count * n; i++) {
+            const float pre = tile.pre[i];
+            const float value = model->activation == MSAE_ACTIVATION_ABS ? fabsf(pre) : pre;
+            if (value > 0) bins[msae__value_bin(value)]++;
+        }
+    }
+    return MSAE_OK;
+}
+
+MSAE_API msae_status msae_calibrate(msae_model *model, const msae_data *data, msae_error *error) {
+    msae__arena arena = msae__arena_over(NULL);
+    msae__tile tile;
+    msae_status status;
+    uint64_t *bins, above = 0;
+    size_t bytes, bin = MSAE__VALUE_BINS;
+    void *memory;
+    if (data->cols != model->n_inputs) {
+        return msae__fail(error, MSAE_ERROR_SHAPE, "data and model differ in width");
+    }
+    if (model->recipe == MSAE_RECIPE_RELU || model->recipe == MSAE_RECIPE_JUMPRELU ||
+        model->activation == MSAE_ACTIVATION_IDENTITY || data->rows == 0) {
+        return msae__fail(error, MSAE_ERROR_UNSUPPORTED,
+                          "thresholds are for levels of the largest latents above zero");
+    }
+    msae__take(&arena, MSAE__VALUE_BINS, sizeof *bins);
+    msae__take(&arena, MSAE__INFERENCE_ROWS * model->n_inputs, sizeof(float));
+    msae__tile_layout(&tile, model, MSAE__INFERENCE_ROWS, &arena);
+    if (!msae__arena_bytes(&arena, &bytes)) return msae__fail_memory(error);
+    memory = msae__alloc(&model->allocator, bytes);
+    if (!memory) return msae__fail_memory(error);
+    arena = msae__arena_over(memory);
+    bins = MSAE__TAKE(&arena, uint64_t, MSAE__VALUE_BINS);
+    memset(bins, 0, MSAE__VALUE_BINS * sizeof *bins);
+    status = msae__count_values(model, data, bins, bins + MSAE__VALUE_BINS, error);
+    for (size_t i = 0; i < model->n_levels && status == MSAE_OK; i++) {
+        const double wanted = (double)model->nesting[i] * (double)data->rows;
+        while (bin > 0 && (double)above + (double)bins[bin - 1] <= wanted) above += bins[--bin];
+        /* in the bin where the count is passed, in proportion */
+        model->level_thresholds[i] = 0;
+        if (bin > 0) {
+            const float low = msae__bits_float((uint32_t)(bin - 1) << MSAE__VALUE_SHIFT);
+            const float high = msae__bits_float((uint32_t)bin << MSAE__VALUE_SHIFT);
+            const double share = (wanted - (double)above) / (double)bins[bin - 1];
+            model->level_thresholds[i] = high - (float)share * (high - low);
+        }
+    }
+    model->has_level_thresholds = status == MSAE_OK;
+    msae__free(&model->allocator, memory, bytes);
+    return status;
 }
 
 /* For what works on the matrices themselves. */
