@@ -345,10 +345,10 @@ MSAE_API void msae_background_free(msae_background *background);
 #endif
 
 /* Several processes that train one model. All zero: there is one. Otherwise each of `ranks`
-   processes (at most MSAE_MAX_RANKS), numbered by `rank`, makes the same calls in the same order, and `sum_floats` and
-   `sum_doubles` replace values [count] by their sum over the processes, to the same bits in all of
-   them (an all-reduce). 1: done; 0: the others cannot be reached, which ends the call that asked
-   for it with MSAE_ERROR_IO. examples/mpi/ has one over MPI. */
+   processes (at most MSAE_MAX_RANKS), numbered by `rank`, makes the same calls in the same order,
+   and `sum_floats` and `sum_doubles` replace values [count] by their sum over the processes, to the
+   same bits in all of them (an all-reduce). 1: done; 0: the others cannot be reached, which ends
+   the call that asked for it with MSAE_ERROR_IO. examples/mpi/ has one over MPI. */
 typedef struct msae_collective {
     int (*sum_floats)(void *user, float *values, size_t count);
     int (*sum_doubles)(void *user, double *values, size_t count);
@@ -961,7 +961,8 @@ typedef struct msae_stream_desc {
     size_t block_rows;  /* 0: 256 KiB of float32, or a 256th of the rows where that is less */
     size_t window_rows; /* 0: 64 MiB of float32; at least batch + block_rows. Memory is taken for
                            two windows of float32, or one that holds all rows; none when the
-                           source's rows lie in memory */
+                           source's rows lie in memory. A size_t for each row of these windows, each
+                           row of a batch and each block of the source comes on top */
     /* For several processes: the batches are those of a single one, but only the rows of every
        window's blocks part, part + parts, .. are read and given out. 0 counts as 1 part. */
     size_t part, parts;
@@ -991,7 +992,7 @@ MSAE_API msae_status msae_stream_init(msae_stream *stream, const msae_source *so
                                       const msae_stream_desc *desc, const msae_position *at,
                                       msae_error *error);
 /* The next batch; the last one of an epoch may be smaller, and the end of each epoch is a batch
-   with all_rows 0. Fails where the source does. */
+   with all_rows 0. Fails where the source does, and may then be called again for the same batch. */
 MSAE_API msae_status msae_stream_next(msae_stream *stream, msae_batch *batch, msae_error *error);
 /* The row of the source behind an index of the batch that was given out last. */
 MSAE_API uint64_t msae_stream_row(const msae_stream *stream, size_t index);
@@ -7517,8 +7518,8 @@ MSAE_API msae_status msae_sampler_init_at(msae_sampler *sampler, const msae_posi
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "no rows to sample from");
     }
     /* (a generator of zeros would give nothing else for ever) */
-    if (start.row > start.rows || start.batch > SIZE_MAX || start.window_rows > 0 ||
-        (rng[0] | rng[1] | rng[2] | rng[3]) == 0) {
+    if (start.row > start.rows || start.batch > SIZE_MAX || start.block_rows > 0 ||
+        start.window_rows > 0 || (rng[0] | rng[1] | rng[2] | rng[3]) == 0) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "the position is not one of a sampler");
     }
     if (start.rows > SIZE_MAX || !msae__mul((size_t)start.rows, sizeof *sampler->order, &bytes)) {
@@ -7770,6 +7771,15 @@ MSAE_API uint64_t msae_stream_row(const msae_stream *stream, size_t index) {
     return 0;
 }
 
+/* A batch that failed leaves the stream as if it had just been made at its position. */
+static msae_status msae__back_to_position(msae_stream *stream, msae_status status) {
+    struct msae_stream_state *state = stream->state;
+    msae__wait_for_reading(state);
+    memcpy(state->rng, stream->at.rng, sizeof state->rng);
+    state->in_epoch = 0;
+    return status;
+}
+
 MSAE_API msae_status msae_stream_next(msae_stream *stream, msae_batch *batch, msae_error *error) {
     struct msae_stream_state *state = stream->state;
     msae_position *at = &stream->at;
@@ -7788,7 +7798,7 @@ MSAE_API msae_status msae_stream_next(msae_stream *stream, msae_batch *batch, ms
     }
     if (!state->in_epoch) {
         msae_status status = msae__begin_epoch(state, at->row, error);
-        if (status != MSAE_OK) return status;
+        if (status != MSAE_OK) return msae__back_to_position(stream, status);
     }
     if (state->behind) msae__read_ahead(state);
     batch->all_rows = wanted;
@@ -7798,7 +7808,10 @@ MSAE_API msae_status msae_stream_next(msae_stream *stream, msae_batch *batch, ms
         if (count == 0) {
             msae_status status =
                 msae__finish_window(state, &state->windows[1 - state->current], error);
-            if (status != MSAE_OK) return status;
+            if (status != MSAE_OK) {
+                memset(batch, 0, sizeof *batch);
+                return msae__back_to_position(stream, status);
+            }
             state->current = 1 - state->current;
             state->number++;
             state->offset = 0;
@@ -7843,7 +7856,7 @@ static msae_status msae__stream_shape(struct msae_stream_state *state, msae_posi
     if (at->window_rows > 0 && (window == n_blocks || window * block != at->window_rows)) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "the position is not one of a stream");
     }
-    if (n_blocks > SIZE_MAX || window * block > SIZE_MAX || block > SIZE_MAX) {
+    if (n_blocks > SIZE_MAX || block > SIZE_MAX || window > SIZE_MAX / block) {
         return msae__fail_memory(error);
     }
     state->block_rows = (size_t)block;
@@ -7901,6 +7914,7 @@ MSAE_API msae_status msae_stream_init(msae_stream *stream, const msae_source *so
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "the part is beyond the number of parts");
     }
     if (start.row > source->rows || stream->at.batch > SIZE_MAX / 2 ||
+        (start.block_rows > 0) != (start.window_rows > 0) ||
         (stream->at.rng[0] | stream->at.rng[1] | stream->at.rng[2] | stream->at.rng[3]) == 0) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "the position is not one of a stream");
     }
