@@ -811,7 +811,8 @@ typedef struct msae_train_desc {
     int skip_bad;         /* 1: rows with NaN or Inf are left out and counted, not an error */
     /* Several processes that train this model: gradients, losses and counts are summed over them
        where msae_train_gradients ends, so that every process makes the same update. A process's
-       rows of a batch may be none. */
+       rows of a batch may be none. What fails in one process fails in all, in the others with
+       MSAE_ERROR_STOPPED. msae_resume_* knows of no others: put it into trainer.desc afterwards. */
     msae_collective collective;
 } msae_train_desc;
 
@@ -2166,6 +2167,16 @@ static int msae__is_collective(const msae_collective *collective) {
     return collective && collective->ranks > 1;
 }
 
+static msae_status msae__check_collective(const msae_collective *collective, msae_error *error) {
+    if (msae__is_collective(collective) &&
+        (collective->ranks > MSAE_MAX_RANKS || collective->rank >= collective->ranks ||
+         !collective->sum_floats || !collective->sum_doubles)) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT,
+                          "the collective lacks a sum, or its rank is out of range");
+    }
+    return MSAE_OK;
+}
+
 static msae_status msae__fail_collective(msae_error *error) {
     return msae__fail(error, MSAE_ERROR_IO, "the other processes cannot be reached");
 }
@@ -2183,6 +2194,13 @@ static msae_status msae__agree(const msae_collective *collective, msae_status st
         return msae__fail(error, MSAE_ERROR_STOPPED, "another process failed");
     }
     return status;
+}
+
+/* The same with nothing to sum: whether all are well. */
+static msae_status msae__agree_on(const msae_collective *collective, msae_status status,
+                                  msae_error *error) {
+    double failed[1];
+    return msae__agree(collective, status, failed, 0, error);
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -5654,12 +5672,14 @@ MSAE_API msae_status msae_source_statistics(const msae_source *source, msae_scal
                                             float *scale, msae_error *error) {
     const size_t d = source->cols;
     msae__arena arena = msae__arena_over(NULL);
-    msae_status status = MSAE_OK;
+    msae_status status;
     msae__scatter spread;
     msae__source_pass pass;
     double *sums = NULL;
     void *memory = NULL;
     size_t bytes = 0, rows;
+    status = msae__check_collective(collective, error);
+    if (status != MSAE_OK) return status;
     memset(&spread, 0, sizeof spread);
     memset(&pass, 0, sizeof pass);
     for (int placed = 0; placed < 2; placed++) {
@@ -5667,9 +5687,12 @@ MSAE_API msae_status msae_source_statistics(const msae_source *source, msae_scal
         sums = MSAE__TAKE(&arena, double, d + 2);
         pass.x = (float *)msae__take(&arena, d, MSAE__PASS_ROWS * sizeof(float));
         if (placed) break;
-        if (!msae__arena_bytes(&arena, &bytes)) return msae__fail_memory(error);
-        memory = msae__alloc(allocator, bytes);
-        if (!memory) return msae__fail_memory(error);
+        if (msae__arena_bytes(&arena, &bytes)) memory = msae__alloc(allocator, bytes);
+        status = msae__agree_on(collective, memory ? MSAE_OK : msae__fail_memory(error), error);
+        if (status != MSAE_OK) {
+            msae__free(allocator, memory, bytes);
+            return status;
+        }
         arena = msae__arena_over(memory);
     }
     pass.source = source;
@@ -5730,20 +5753,25 @@ MSAE_API msae_status msae_source_geometric_median(const msae_source *source, con
                                                   msae_error *error) {
     const size_t d = source->cols;
     msae__arena arena = msae__arena_over(NULL);
-    msae_status status = MSAE_OK;
+    msae_status status;
     msae__source_pass pass;
     double *at = NULL, *sums = NULL;
     void *memory = NULL;
     size_t bytes = 0;
+    status = msae__check_collective(collective, error);
+    if (status != MSAE_OK) return status;
     memset(&pass, 0, sizeof pass);
     for (int placed = 0; placed < 2; placed++) {
         at = MSAE__TAKE(&arena, double, d);
         sums = MSAE__TAKE(&arena, double, d + 2);
         pass.x = (float *)msae__take(&arena, d, MSAE__PASS_ROWS * sizeof(float));
         if (placed) break;
-        if (!msae__arena_bytes(&arena, &bytes)) return msae__fail_memory(error);
-        memory = msae__alloc(allocator, bytes);
-        if (!memory) return msae__fail_memory(error);
+        if (msae__arena_bytes(&arena, &bytes)) memory = msae__alloc(allocator, bytes);
+        status = msae__agree_on(collective, memory ? MSAE_OK : msae__fail_memory(error), error);
+        if (status != MSAE_OK) {
+            msae__free(allocator, memory, bytes);
+            return status;
+        }
         arena = msae__arena_over(memory);
     }
     pass.source = source;
@@ -5853,12 +5881,7 @@ MSAE_API msae_status msae_train_desc_resolve(const msae_train_desc *desc, msae_t
         return msae__fail(error, MSAE_ERROR_ARGUMENT,
                           "only relu and jumprelu have a sparsity weight");
     }
-    if (r.collective.ranks > 1 &&
-        (r.collective.ranks > MSAE_MAX_RANKS || r.collective.rank >= r.collective.ranks ||
-         !r.collective.sum_floats || !r.collective.sum_doubles)) {
-        return msae__fail(error, MSAE_ERROR_ARGUMENT,
-                          "the collective lacks a sum, or its rank is out of range");
-    }
+    if (msae__check_collective(&r.collective, error) != MSAE_OK) return MSAE_ERROR_ARGUMENT;
     if (!msae__mul(r.batch, r.model.k, &entries) || entries > SIZE_MAX / 64 ||
         r.batch > UINT32_MAX) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "the batch is too large");
@@ -6151,9 +6174,13 @@ MSAE_API msae_status msae_train_statistics_source(msae_trainer *trainer, const m
     const msae_train_desc *desc = &trainer->desc;
     msae_model *model = &trainer->model;
     msae_status status;
+    status = msae__check_collective(&desc->collective, error);
+    if (status != MSAE_OK) return status;
     if (source->cols != model->n_inputs) {
-        return msae__fail(error, MSAE_ERROR_SHAPE, "data and model differ in width");
+        status = msae__fail(error, MSAE_ERROR_SHAPE, "data and model differ in width");
     }
+    status = msae__agree_on(&desc->collective, status, error);
+    if (status != MSAE_OK) return status;
     status = msae_source_statistics(source, desc->scaling, desc->skip_bad, &desc->collective,
                                     &model->allocator, model->mean, &model->scale, error);
     if (status == MSAE_OK && desc->geometric_median) {
@@ -7038,6 +7065,10 @@ static msae_status msae__keep_largest_of_all(msae__batch *batch, double limit, m
     return status;
 }
 
+static msae_status msae__fail_batch(msae_error *error) {
+    return msae__fail(error, MSAE_ERROR_ARGUMENT, "a batch is larger than the descriptor's");
+}
+
 /* What a batch's losses are divided by, and batchtopk's choice, over all processes. */
 static msae_status msae__agree_survey(msae__batch *batch, msae_status status,
                                       const msae_collective *collective, msae_step_stats *stats,
@@ -7051,6 +7082,10 @@ static msae_status msae__agree_survey(msae__batch *batch, msae_status status,
     counts[3] = (double)*with_sparse;
     status = msae__agree(collective, status, counts, 4, error);
     if (status != MSAE_OK) return status;
+    if (model->recipe == MSAE_RECIPE_BATCHTOPK &&
+        counts[0] + counts[1] > (double)batch->trainer->desc.batch) {
+        return msae__fail_batch(error);
+    }
     stats->rows = (size_t)counts[0];
     stats->rows_skipped = (size_t)counts[1];
     stats->rows_left_out = (size_t)counts[2];
@@ -7192,31 +7227,41 @@ static msae_status msae__run_tiles(msae__batch *batch, size_t total, float *reco
     return MSAE_OK;
 }
 
+/* What can be told of this process's rows of a batch before they are looked at. */
+static msae_status msae__check_batch(const msae_trainer *trainer, const msae_data *data,
+                                     const size_t *index, size_t rows, int may_be_none,
+                                     msae_error *error) {
+    const msae_model *model = &trainer->model;
+    if (data->cols != model->n_inputs) {
+        return msae__fail(error, MSAE_ERROR_SHAPE, "data and model differ in width");
+    }
+    if ((rows == 0 && !may_be_none) || (!index && rows > data->rows)) {
+        return msae__fail(error, MSAE_ERROR_SHAPE, "a batch has no rows or more than the data");
+    }
+    if (model->recipe == MSAE_RECIPE_BATCHTOPK && rows > trainer->desc.batch) {
+        return msae__fail_batch(error);
+    }
+    if (model->log_threshold && !msae__row_is_finite(model->log_threshold, model->n_latents)) {
+        return msae__fail(error, MSAE_ERROR_NOT_FINITE, "a threshold is NaN or Inf");
+    }
+    return MSAE_OK;
+}
+
 static msae_status msae__run_batch(msae_trainer *trainer, const msae_data *data,
                                    const size_t *index, size_t rows, int backward, float *recon,
                                    float *latents, msae_step_stats *stats, msae_error *error) {
     struct msae_train_workspace *ws = trainer->workspace;
     const msae_model *model = &trainer->model;
-    size_t with_sparse, with_loss, zero_rows[MSAE_MAX_LEVELS] = {0};
+    size_t with_sparse = 0, with_loss, zero_rows[MSAE_MAX_LEVELS] = {0};
     const msae_collective *collective = backward ? &trainer->desc.collective : NULL;
     const size_t most = msae__is_collective(collective) ? trainer->desc.batch : rows;
     double weights = 0, sparse = 0;
     msae_step_stats local;
     msae__batch batch;
     msae_status status;
+    status = msae__check_collective(collective, error);
+    if (status != MSAE_OK) return status;
     memset(&local, 0, sizeof local);
-    if (data->cols != model->n_inputs) {
-        return msae__fail(error, MSAE_ERROR_SHAPE, "data and model differ in width");
-    }
-    if ((rows == 0 && !msae__is_collective(collective)) || (!index && rows > data->rows)) {
-        return msae__fail(error, MSAE_ERROR_SHAPE, "a batch has no rows or more than the data");
-    }
-    if (model->recipe == MSAE_RECIPE_BATCHTOPK && rows > trainer->desc.batch) {
-        return msae__fail(error, MSAE_ERROR_ARGUMENT, "a batch is larger than the descriptor's");
-    }
-    if (model->log_threshold && !msae__row_is_finite(model->log_threshold, model->n_latents)) {
-        return msae__fail(error, MSAE_ERROR_NOT_FINITE, "a threshold is NaN or Inf");
-    }
     memset(&batch, 0, sizeof batch);
     batch.trainer = trainer;
     batch.ws = ws;
@@ -7228,7 +7273,10 @@ static msae_status msae__run_batch(msae_trainer *trainer, const msae_data *data,
     }
     memset(ws->start, 0, msae__column_panels(model) * MSAE__PANEL * sizeof *ws->start);
     memcpy(ws->start, model->pre_bias, model->n_inputs * sizeof *ws->start);
-    status = msae__survey(&batch, rows, model->nesting[0] * most, &local, &with_sparse, error);
+    status = msae__check_batch(trainer, data, index, rows, msae__is_collective(collective), error);
+    if (status == MSAE_OK) {
+        status = msae__survey(&batch, rows, model->nesting[0] * most, &local, &with_sparse, error);
+    }
     status = msae__agree_survey(&batch, status, collective, &local, &with_sparse, error);
     if (status != MSAE_OK) return status;
     if (backward && rows == 0) { /* of this process */
@@ -7999,9 +8047,7 @@ static msae_status msae__fit_step(msae_trainer *trainer, const msae_stream *stre
 /* The next batch, on every process or on none. */
 static msae_status msae__fit_next(const msae_trainer *trainer, msae_stream *stream,
                                   msae_batch *batch, msae_error *error) {
-    double failed[1];
-    return msae__agree(&trainer->desc.collective, msae_stream_next(stream, batch, error), failed, 0,
-                       error);
+    return msae__agree_on(&trainer->desc.collective, msae_stream_next(stream, batch, error), error);
 }
 
 /* Whether the run is to stop here: what one process wants, all do. */
@@ -8025,11 +8071,16 @@ MSAE_API msae_status msae_fit_source(msae_trainer *trainer, const msae_source *s
     msae_stream stream;
     msae_progress now;
     msae_step_stats stats;
-    msae_status status = MSAE_OK;
+    msae_status status;
     memset(&all, 0, sizeof all);
+    status = msae__check_collective(&desc->collective, error);
+    if (status != MSAE_OK) return status;
     if (!trainer->has_statistics) status = msae_train_statistics_source(trainer, source, error);
     if (status == MSAE_OK) {
-        status = msae__begin_run(trainer, source, given ? given : &all, &stream, error);
+        const msae_status begun =
+            msae__begin_run(trainer, source, given ? given : &all, &stream, error);
+        status = msae__agree_on(&desc->collective, begun, error);
+        if (begun == MSAE_OK && status != MSAE_OK) msae_stream_free(&stream);
     }
     if (status != MSAE_OK) return status;
     trainer->model.history.epochs = desc->epochs; /* may have been raised */

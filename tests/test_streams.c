@@ -722,6 +722,833 @@ static void fails_and_goes_on(void) {
     free(x);
 }
 
+/* ---------------------------------------------------------------------------------------------
+   Runs
+   ------------------------------------------------------------------------------------------ */
+
+typedef struct bytes {
+    unsigned char *data;
+    size_t size;
+} bytes;
+
+static int same(const bytes *a, const bytes *b) {
+    return a->size == b->size && memcmp(a->data, b->data, a->size) == 0;
+}
+
+static bytes checkpoint(const msae_trainer *trainer) {
+    bytes file = {NULL, 0};
+    CHECK_STATUS(MSAE_OK, msae_checkpoint_bytes(trainer, &file.size, NULL));
+    file.data = (unsigned char *)test_alloc(file.size);
+    CHECK_STATUS(MSAE_OK, msae_checkpoint_memory(trainer, file.data, file.size, NULL));
+    return file;
+}
+
+enum { RUN_D = 5, RUN_N = 12, RUN_ROWS = 83, RUN_BATCH = 8, RUN_EPOCHS = 3, RUN_STEPS = 3 * 11 };
+
+static msae_train_desc run_desc(const test_recipe *recipe) {
+    msae_train_desc desc = test_desc(recipe, RUN_D, RUN_N);
+    desc.batch = RUN_BATCH;
+    desc.epochs = RUN_EPOCHS;
+    desc.schedule = MSAE_SCHEDULE_COSINE;
+    return desc;
+}
+
+static msae_stream_desc run_stream(int windows) {
+    msae_stream_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.block_rows = 3;
+    desc.window_rows = windows ? 20 : 0;
+    return desc;
+}
+
+static int stop_at(const msae_progress *progress, void *user) {
+    return progress->epoch * progress->steps + progress->step + 1 == *(const size_t *)user;
+}
+
+/* The end of a run over a source; `data`: msae_fit over that instead. */
+static bytes run_over(const msae_train_desc *desc, const msae_source *source,
+                      const msae_stream_desc *stream, const msae_data *data) {
+    msae_trainer trainer;
+    msae_error error;
+    CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, desc, NULL));
+    CHECK_STATUS(MSAE_OK, data ? msae_fit(&trainer, data, NULL, NULL, &error)
+                               : msae_fit_source(&trainer, source, stream, NULL, NULL, &error));
+    bytes end = checkpoint(&trainer);
+    msae_trainer_free(&trainer);
+    return end;
+}
+
+/* The same bits from memory and from a callback, in one window also those of msae_fit; whatever
+   reads ahead, with one worker and three. */
+static void same_bits_from_anywhere(void) {
+    float *x = test_random_floats(3, RUN_ROWS * RUN_D, 2);
+    const msae_data data = msae_data_view(x, RUN_ROWS, RUN_D);
+    const msae_source direct = msae_source_data(&data);
+    msae_pool *pool = NULL;
+#ifdef MSAE_USE_PTHREADS
+    CHECK_STATUS(MSAE_OK, msae_pool_create(&pool, 3, NULL));
+#endif
+    FOR_EACH_RECIPE(recipe) {
+        msae_train_desc desc = run_desc(recipe);
+        desc.geometric_median = recipe->tied;
+        for (int windows = 0; windows < 2; windows++) {
+            msae_stream_desc stream = run_stream(windows);
+            bytes want = run_over(&desc, &direct, &stream, NULL);
+            if (!windows) {
+                bytes fit = run_over(&desc, NULL, NULL, &data);
+                CHECK(same(&fit, &want));
+                free(fit.data);
+            }
+            for (int way = 0; way < 2 * READ_WAYS; way++) {
+                shelf s = make_shelf(x, RUN_ROWS, RUN_D);
+                const msae_source source = shelf_source(&s);
+                test_note("%s, windows %d, way %d", recipe->name, windows, way);
+                memset(&desc.model.parallel, 0, sizeof desc.model.parallel);
+#ifdef MSAE_USE_PTHREADS
+                if (way >= READ_WAYS) desc.model.parallel = msae_pool_parallel(pool);
+#endif
+                stream.background = way_to_read(way % READ_WAYS);
+                bytes end =
+                    run_over(&desc, way == READ_BY_THREAD ? &direct : &source, &stream, NULL);
+                CHECK(same(&end, &want));
+                free(end.data);
+            }
+            memset(&desc.model.parallel, 0, sizeof desc.model.parallel);
+            free(want.data);
+        }
+    }
+#ifdef MSAE_USE_PTHREADS
+    msae_pool_free(pool);
+#endif
+    free(x);
+}
+
+/* A run in windows that is cut after any step comes back from its checkpoint, and may go on through
+   msae_fit; one in a single window goes on through msae_fit_source, whatever the windows asked. */
+static void runs_come_back(void) {
+    float *x = test_random_floats(3, RUN_ROWS * RUN_D, 2);
+    const msae_data data = msae_data_view(x, RUN_ROWS, RUN_D);
+    shelf s = make_shelf(x, RUN_ROWS, RUN_D);
+    const msae_source source = shelf_source(&s);
+    const msae_train_desc desc = run_desc(&test_recipes[7]);
+    for (int windows = 0; windows < 2; windows++) {
+        msae_stream_desc stream = run_stream(windows), other = run_stream(!windows);
+        bytes want = run_over(&desc, &source, &stream, NULL);
+        for (size_t cut = 1; cut <= RUN_STEPS; cut++) {
+            msae_trainer trainer, again;
+            test_note("windows %d, cut after %zu", windows, cut);
+            CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL));
+            CHECK_STATUS(MSAE_ERROR_STOPPED,
+                         msae_fit_source(&trainer, &source, &stream, stop_at, &cut, NULL));
+            CHECK((trainer.position.window_rows > 0) == windows);
+            bytes file = checkpoint(&trainer);
+            CHECK_STATUS(MSAE_OK, msae_resume_memory(&again, file.data, file.size, NULL, NULL));
+            CHECK(memcmp(&again.position, &trainer.position, sizeof again.position) == 0);
+            CHECK_STATUS(MSAE_OK, cut % 3
+                                      ? msae_fit_source(&again, &source, &other, NULL, NULL, NULL)
+                                      : msae_fit(&again, &data, NULL, NULL, NULL));
+            CHECK_STATUS(MSAE_OK, msae_fit_source(&trainer, &source, NULL, NULL, NULL, NULL));
+            bytes end = checkpoint(&again), own = checkpoint(&trainer);
+            CHECK(same(&end, &want) && same(&own, &want));
+            free(own.data);
+            free(end.data);
+            free(file.data);
+            msae_trainer_free(&again);
+            msae_trainer_free(&trainer);
+        }
+        free(want.data);
+    }
+    free(x);
+}
+
+/* A checkpoint with blocks that are none is no run, or one that cannot go on. */
+static void hostile_checkpoints(void) {
+    static const struct {
+        const char *blocks;
+        int resumes;
+    } cases[] = {
+        {"03,20", 0}, {"3 20", 0}, {"3,20,", 0}, {"3,-1", 0}, {"3,99999999999999999999", 0},
+        {"3,2x", 0},  {",,,,", 0}, {"0,20", -1}, {"3,0", -1}, {"0,00", 0},
+        {"0,0", -1},  {"3,22", 1}, {"9,16", 1},  {"3,99", 1}, {"1,00", 0},
+        {"3,19", 1},
+    };
+    float *x = test_random_floats(3, RUN_ROWS * RUN_D, 2);
+    shelf s = make_shelf(x, RUN_ROWS, RUN_D);
+    const msae_source source = shelf_source(&s);
+    const msae_train_desc desc = run_desc(&test_recipes[0]);
+    const msae_stream_desc stream = run_stream(1);
+    msae_trainer trainer;
+    size_t until = 5;
+    CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL));
+    CHECK_STATUS(MSAE_ERROR_STOPPED,
+                 msae_fit_source(&trainer, &source, &stream, stop_at, &until, NULL));
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        msae_trainer again;
+        msae_error error;
+        bytes file = checkpoint(&trainer);
+        static const char key[] = "\"run_blocks\":\"";
+        size_t at = 0;
+        test_note("%s", cases[i].blocks);
+        while (at + 64 < file.size && memcmp(file.data + at, key, sizeof key - 1) != 0) at++;
+        if (!CHECK(at + 64 < file.size)) break;
+        /* where a note is longer or shorter, the header's padding gives and takes */
+        const size_t value = at + sizeof key - 1, length = strlen(cases[i].blocks);
+        const size_t header = 8 + (size_t)msae__load_le(file.data, 8);
+        CHECK(memcmp(file.data + value, "3,21\"", 5) == 0);
+        unsigned char *changed = (unsigned char *)test_alloc(file.size + length);
+        const size_t size = file.size - 4 + length;
+        memcpy(changed, file.data, value);
+        memcpy(changed + value, cases[i].blocks, length);
+        memcpy(changed + value + length, file.data + value + 4, file.size - value - 4);
+        for (size_t b = 0; b < 8; b++) {
+            changed[b] = (unsigned char)((header - 8 - 4 + length) >> (8 * b));
+        }
+        for (size_t b = 8; b + 16 < header; b++) { /* as files of old had none */
+            if (memcmp(changed + b, "\"checksum\"", 10) == 0) changed[b + 1] = 'x';
+            if (memcmp(changed + b, "\"msae_version\"", 14) == 0) changed[b + 1] = 'x';
+        }
+        const msae_status status = msae_resume_memory(&again, changed, size, NULL, &error);
+        if (cases[i].resumes == 0) {
+            CHECK_STATUS(MSAE_ERROR_FORMAT, status);
+        } else if (status == MSAE_OK) {
+            const msae_status went = msae_fit_source(&again, &source, NULL, NULL, NULL, &error);
+            if (cases[i].resumes > 0) CHECK_STATUS(MSAE_ERROR_ARGUMENT, went);
+            CHECK(again.step == 5 || went == MSAE_OK);
+        } else {
+            CHECK(cases[i].resumes < 0);
+        }
+        msae_trainer_free(&again);
+        free(changed);
+        free(file.data);
+    }
+    msae_trainer_free(&trainer);
+    free(x);
+}
+
+/* NaN and Inf rows: left out, or told by their number in the source. */
+static void bad_rows(void) {
+    float *x = test_random_floats(3, RUN_ROWS * RUN_D, 2);
+    const msae_data data = msae_data_view(x, RUN_ROWS, RUN_D);
+    const msae_source direct = msae_source_data(&data);
+    msae_train_desc desc = run_desc(&test_recipes[0]);
+    msae_error error;
+    for (int windows = 0; windows < 2; windows++) {
+        const msae_stream_desc stream = run_stream(windows);
+        for (size_t bad = 0; bad < RUN_ROWS; bad += 9) {
+            const float kept = x[bad * RUN_D + 2];
+            const uint32_t nan = 0x7fc00000u;
+            shelf s = make_shelf(x, RUN_ROWS, RUN_D);
+            const msae_source source = shelf_source(&s);
+            msae_trainer trainer;
+            test_note("windows %d, row %zu", windows, bad);
+            for (int known = 0; known < 2; known++) { /* statistics, in which it was well */
+                CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL));
+                if (known) {
+                    CHECK_STATUS(MSAE_OK, msae_train_statistics_source(&trainer, &source, NULL));
+                }
+                memcpy(&x[bad * RUN_D + 2], &nan, sizeof nan);
+                CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
+                             msae_fit_source(&trainer, &source, &stream, NULL, NULL, &error));
+                CHECK(error.position == bad);
+                CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
+                             msae_fit_source(&trainer, &source, &stream, NULL, NULL, NULL));
+                x[bad * RUN_D + 2] = kept;
+                /* and where it is mended, the run goes on */
+                CHECK_STATUS(MSAE_OK, msae_fit_source(&trainer, &source, NULL, NULL, NULL, NULL));
+                CHECK(trainer.step == RUN_STEPS);
+                msae_trainer_free(&trainer);
+            }
+            memcpy(&x[bad * RUN_D + 2], &nan, sizeof nan);
+            desc.skip_bad = 1;
+            bytes a = run_over(&desc, &direct, &stream, NULL);
+            bytes b = run_over(&desc, &source, &stream, NULL);
+            CHECK(same(&a, &b));
+            CHECK_STATUS(MSAE_OK, msae_resume_memory(&trainer, a.data, a.size, NULL, NULL));
+            CHECK(trainer.rows_skipped == RUN_EPOCHS);
+            CHECK(trainer.rows == RUN_EPOCHS * (RUN_ROWS - 1));
+            msae_trainer_free(&trainer);
+            free(a.data);
+            free(b.data);
+            desc.skip_bad = 0;
+            x[bad * RUN_D + 2] = kept;
+        }
+    }
+    free(x);
+}
+
+static void runs_that_cannot_be(void) {
+    float *x = test_random_floats(3, RUN_ROWS * RUN_D, 2);
+    shelf s = make_shelf(x, RUN_ROWS, RUN_D);
+    msae_source source = shelf_source(&s);
+    const msae_train_desc desc = run_desc(&test_recipes[0]);
+    msae_stream_desc stream = run_stream(1);
+    msae_trainer trainer;
+    msae_error error;
+    CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL));
+    stream.parts = 2;
+    CHECK_STATUS(MSAE_ERROR_ARGUMENT,
+                 msae_fit_source(&trainer, &source, &stream, NULL, NULL, &error));
+    stream = run_stream(1);
+    source.cols = RUN_D - 1;
+    trainer.has_statistics = 0;
+    CHECK_STATUS(MSAE_ERROR_SHAPE, msae_fit_source(&trainer, &source, &stream, NULL, NULL, &error));
+    source = shelf_source(&s);
+    source.rows = 0;
+    CHECK_STATUS(MSAE_ERROR_SHAPE, msae_fit_source(&trainer, &source, &stream, NULL, NULL, &error));
+    source.rows = RUN_ROWS;
+    for (size_t at = 1; at < 60; at++) { /* each read fails: the run stops, and goes on */
+        s = make_shelf(x, RUN_ROWS, RUN_D);
+        s.fail_at = at;
+        s.fail_for = 1;
+        const msae_status status = msae_fit_source(&trainer, &source, &stream, NULL, NULL, &error);
+        if (status == MSAE_OK) break;
+        CHECK_STATUS(MSAE_ERROR_IO, status);
+        CHECK(strcmp(error.message, "the shelf is out of reach") == 0);
+    }
+    bytes end = checkpoint(&trainer);
+    s.fail_at = 0;
+    bytes want = run_over(&desc, &source, &stream, NULL);
+    CHECK(same(&end, &want) && trainer.step == RUN_STEPS);
+    free(want.data);
+    free(end.data);
+    msae_trainer_free(&trainer);
+    free(x);
+}
+
+#ifdef MSAE_USE_PTHREADS
+/* ---------------------------------------------------------------------------------------------
+   Several processes, each a thread here
+   ------------------------------------------------------------------------------------------ */
+
+enum { MAX_RANKS = 4 };
+
+/* Where the processes meet: the last one to come adds up what all of them brought. */
+typedef struct hall {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    size_t ranks, arrived, left, round;
+    void *values[MAX_RANKS];
+    size_t counts[MAX_RANKS], sizes[MAX_RANKS];
+    size_t calls, fail_at; /* this sum fails, and all after it; 0: none */
+    int failed;
+    int hangs; /* somebody waited for one that had left */
+    int differs;
+} hall;
+
+/* What one process is made of. */
+typedef struct member {
+    hall *hall;
+    size_t rank;
+    pthread_t thread;
+    msae_train_desc desc;
+    msae_stream_desc stream;
+    msae_source source;
+    msae_trainer trainer;
+    int is_made; /* the trainer, by the caller */
+    msae_status status;
+    msae_error error;
+    test_heap heap;
+    size_t stop_at; /* step, from 1; 0: none */
+    size_t steps;   /* seen by the callback */
+    msae_step_stats stats[256];
+    float thresholds[256];
+    float *encoder; /* after the last step that was seen, or before all */
+} member;
+
+static void add_up(hall *h) {
+    for (size_t r = 1; r < h->ranks; r++) {
+        h->differs |= h->counts[r] != h->counts[0] || h->sizes[r] != h->sizes[0];
+    }
+    if (h->differs) return;
+    for (size_t i = 0; i < h->counts[0]; i++) {
+        if (h->sizes[0] == sizeof(double)) {
+            double sum = 0;
+            for (size_t r = 0; r < h->ranks; r++) sum += ((double *)h->values[r])[i];
+            for (size_t r = 0; r < h->ranks; r++) ((double *)h->values[r])[i] = sum;
+        } else {
+            float sum = 0;
+            for (size_t r = 0; r < h->ranks; r++) sum += ((float *)h->values[r])[i];
+            for (size_t r = 0; r < h->ranks; r++) ((float *)h->values[r])[i] = sum;
+        }
+    }
+}
+
+static int meet(member *m, void *values, size_t count, size_t size) {
+    hall *h = m->hall;
+    int done;
+    pthread_mutex_lock(&h->lock);
+    const size_t round = h->round;
+    h->values[m->rank] = values;
+    h->counts[m->rank] = count;
+    h->sizes[m->rank] = size;
+    if (++h->arrived == h->ranks) {
+        h->calls++;
+        if (h->fail_at && h->calls >= h->fail_at) h->failed = 1;
+        if (!h->failed) add_up(h);
+        h->arrived = 0;
+        h->round++;
+        pthread_cond_broadcast(&h->changed);
+    }
+    while (h->round == round && h->left == 0) pthread_cond_wait(&h->changed, &h->lock);
+    if (h->round == round) h->hangs = h->failed = 1;
+    done = !h->failed && !h->differs;
+    pthread_mutex_unlock(&h->lock);
+    return done;
+}
+
+static void leave(hall *h) {
+    pthread_mutex_lock(&h->lock);
+    h->left++;
+    pthread_cond_broadcast(&h->changed);
+    pthread_mutex_unlock(&h->lock);
+}
+
+static int sum_floats(void *user, float *values, size_t count) {
+    return meet((member *)user, values, count, sizeof *values);
+}
+
+static int sum_doubles(void *user, double *values, size_t count) {
+    return meet((member *)user, values, count, sizeof *values);
+}
+
+static int watch(const msae_progress *progress, void *user) {
+    member *m = (member *)user;
+    if (m->steps < COUNT(m->stats)) {
+        m->stats[m->steps] = *progress->stats;
+        m->thresholds[m->steps] = m->trainer.model.threshold;
+    }
+    memcpy(m->encoder, m->trainer.model.encoder,
+           m->desc.model.n_latents * m->desc.model.n_inputs * sizeof *m->encoder);
+    return ++m->steps == m->stop_at;
+}
+
+static void *run_member(void *argument) {
+    member *m = (member *)argument;
+    m->status = MSAE_OK;
+    if (!m->is_made) m->status = msae_trainer_init(&m->trainer, &m->desc, &m->error);
+    if (!m->encoder) {
+        m->encoder = (float *)test_alloc(m->desc.model.n_latents * m->desc.model.n_inputs * 4);
+        memcpy(m->encoder, m->trainer.model.encoder,
+               m->desc.model.n_latents * m->desc.model.n_inputs * sizeof *m->encoder);
+    }
+    m->is_made = 1;
+    if (m->status == MSAE_OK) {
+        m->status = msae_fit_source(&m->trainer, &m->source, &m->stream, watch, m, &m->error);
+    }
+    leave(m->hall);
+    return NULL;
+}
+
+/* Members of one run over the source, not yet started; msae_fit_source decides what is read. */
+static void make_members(member *members, hall *h, size_t ranks, const msae_train_desc *desc,
+                         const msae_stream_desc *stream, const msae_source *source) {
+    memset(h, 0, sizeof *h);
+    h->ranks = ranks;
+    pthread_mutex_init(&h->lock, NULL);
+    pthread_cond_init(&h->changed, NULL);
+    for (size_t r = 0; r < ranks; r++) {
+        member *m = &members[r];
+        memset(m, 0, sizeof *m);
+        m->hall = h;
+        m->rank = r;
+        m->desc = *desc;
+        m->desc.collective.sum_floats = sum_floats;
+        m->desc.collective.sum_doubles = sum_doubles;
+        m->desc.collective.user = m;
+        m->desc.collective.rank = r;
+        m->desc.collective.ranks = ranks;
+        m->stream = *stream;
+        m->source = *source;
+    }
+}
+
+static void run_members(member *members, size_t ranks) {
+    hall *h = members[0].hall;
+    h->left = h->arrived = 0;
+    for (size_t r = 0; r < ranks; r++) {
+        if (pthread_create(&members[r].thread, NULL, run_member, &members[r]) != 0) exit(1);
+    }
+    for (size_t r = 0; r < ranks; r++) pthread_join(members[r].thread, NULL);
+    CHECK(!h->hangs && !h->differs);
+    /* all have seen the same, and are at the same step with the same bits, which no step that
+       failed has changed */
+    bytes first = checkpoint(&members[0].trainer);
+    for (size_t r = 0; r < ranks; r++) {
+        member *m = &members[r];
+        const size_t steps = msae__min(m->steps, COUNT(m->stats));
+        bytes own = checkpoint(&m->trainer);
+        CHECK(same(&own, &first) && m->steps == members[0].steps);
+        CHECK(memcmp(m->stats, members[0].stats, steps * sizeof *m->stats) == 0);
+        CHECK(test_same(m->encoder, m->trainer.model.encoder,
+                        m->desc.model.n_latents * m->desc.model.n_inputs));
+        free(own.data);
+    }
+    free(first.data);
+}
+
+static void free_members(member *members, size_t ranks) {
+    for (size_t r = 0; r < ranks; r++) {
+        msae_trainer_free(&members[r].trainer);
+        free(members[r].encoder);
+    }
+    pthread_cond_destroy(&members[0].hall->changed);
+    pthread_mutex_destroy(&members[0].hall->lock);
+}
+
+static double relative(double a, double b) {
+    return fabs(a - b) / (fabs(b) > 1e-6 ? fabs(b) : 1e-6);
+}
+
+static member members[MAX_RANKS], alone;
+
+/* Two hundred steps of every recipe: the same bits in all processes, and within rounding what one
+   process does. */
+static void processes_train_one_model(void) {
+    enum { D = 6, N = 24, ROWS = 157 };
+    static const size_t blocks[] = {3, 157, 50};
+    float *x = test_random_floats(3, ROWS * D, 2);
+    const uint32_t nan = 0x7fc00000u;
+    double worst = 0, worst_loss = 0;
+    memcpy(&x[77 * D + 1], &nan, sizeof nan);
+    memset(&x[40 * D], 0, D * sizeof *x); /* a row of zeros, which cosine leaves out */
+    FOR_EACH_RECIPE(recipe) {
+        for (size_t kind = 0; kind < COUNT(blocks); kind++) {
+            shelf shelves[MAX_RANKS], own = make_shelf(x, ROWS, D);
+            const msae_source source = shelf_source(&own);
+            msae_train_desc desc = test_desc(recipe, D, N);
+            msae_stream_desc stream;
+            hall h, nobody;
+            memset(&stream, 0, sizeof stream);
+            stream.block_rows = blocks[kind];
+            stream.window_rows = kind == 2 ? 70 : 0;
+            desc.batch = 16;
+            desc.epochs = 20;
+            desc.lr = 0.001f;
+            desc.model.seed = 8; /* with 7, one TopK in rounding's reach falls the other way */
+            desc.skip_bad = 1;
+            desc.geometric_median = recipe->tied;
+            make_members(&alone, &nobody, 1, &desc, &stream, &source);
+            memset(&alone.desc.collective, 0, sizeof alone.desc.collective);
+            run_members(&alone, 1);
+            CHECK_STATUS(MSAE_OK, alone.status);
+            for (size_t ranks = kind == 0 ? 1 : 3; ranks <= (kind ? 3 : MAX_RANKS); ranks++) {
+                test_note("%s, %zu processes, blocks of %zu", recipe->name, ranks, blocks[kind]);
+                make_members(members, &h, ranks, &desc, &stream, &source);
+                for (size_t r = 0; r < ranks; r++) {
+                    shelves[r] = make_shelf(x, ROWS, D);
+                    members[r].source = shelf_source(&shelves[r]);
+                }
+                run_members(members, ranks);
+                CHECK_STATUS(MSAE_OK, members[0].status);
+                CHECK(members[0].steps == 200 && alone.steps == 200);
+                CHECK(members[0].trainer.rows == alone.trainer.rows);
+                CHECK(members[0].trainer.rows_skipped == alone.trainer.rows_skipped);
+                const msae_parameters a = test_weights(&members[0].trainer.model);
+                const msae_parameters b = test_weights(&alone.trainer.model);
+                test_parameter list[TEST_MAX_PARAMETERS], want[TEST_MAX_PARAMETERS];
+                const size_t count = test_list(&alone.trainer.model, &a, list);
+                test_list(&alone.trainer.model, &b, want);
+                for (size_t i = 0; i < count; i++) {
+                    const double error =
+                        test_error(list[i].values, want[i].values, list[i].rows * list[i].cols);
+                    CHECK(ranks > 1 ? error < 1e-5 : error == 0);
+                    if (error > worst) worst = error;
+                }
+                for (size_t s = 0; s < 200; s++) {
+                    const msae_step_stats *now = &members[0].stats[s], *one = &alone.stats[s];
+                    CHECK(relative(now->loss, one->loss) < 1e-5);
+                    if (relative(now->loss, one->loss) > worst_loss) {
+                        worst_loss = relative(now->loss, one->loss);
+                    }
+                    CHECK(relative(now->recon_loss, one->recon_loss) < 1e-5);
+                    CHECK(relative(now->sparse_loss, one->sparse_loss) < 1e-5);
+                    CHECK(relative(now->grad_norm, one->grad_norm) < 1e-4);
+                    CHECK(relative(now->l0, one->l0) < 1e-9);
+                    CHECK(now->rows == one->rows && now->rows_skipped == one->rows_skipped);
+                    CHECK(now->rows_left_out == one->rows_left_out);
+                    CHECK(now->dead_latents == one->dead_latents && now->lr == one->lr);
+                    CHECK(relative(members[0].thresholds[s], alone.thresholds[s]) < 1e-5);
+                }
+                free_members(members, ranks);
+            }
+            free_members(&alone, 1);
+        }
+    }
+    if (getenv("MSAE_TEST_NUMBERS")) printf("worst %g, loss %g\n", worst, worst_loss);
+    free(x);
+}
+
+/* One that fails ends all, wherever it was; none waits, and no model is changed by the step. */
+static void one_fails_for_all(void) {
+    enum { D = 5, N = 12, ROWS = 61, RANKS = 3 };
+    float *x = test_random_floats(3, ROWS * D, 2), *bad = test_random_floats(3, ROWS * D, 2);
+    const uint32_t nan = 0x7fc00000u;
+    shelf shelves[RANKS];
+    hall h;
+    for (int recipe = 0; recipe < 2; recipe++) {
+        msae_train_desc desc = test_desc(&test_recipes[recipe ? 7 : 1], D, N);
+        msae_stream_desc stream;
+        memset(&stream, 0, sizeof stream);
+        stream.block_rows = 3;
+        stream.window_rows = 20;
+        desc.batch = 8;
+        desc.epochs = 2;
+        desc.geometric_median = 1;
+
+        /* a source */
+        for (size_t at = 1;; at++) {
+            shelf s = make_shelf(x, ROWS, D);
+            const msae_source source = shelf_source(&s);
+            test_note("recipe %d, read %zu", recipe, at);
+            make_members(members, &h, RANKS, &desc, &stream, &source);
+            for (size_t r = 0; r < RANKS; r++) {
+                shelves[r] = make_shelf(x, ROWS, D);
+                members[r].source = shelf_source(&shelves[r]);
+            }
+            shelves[at % 2].fail_at = at;
+            shelves[at % 2].fail_for = 1;
+            run_members(members, RANKS);
+            const int met = shelves[at % 2].reads >= at;
+            for (size_t r = 0; r < RANKS && met; r++) {
+                CHECK_STATUS(r == at % 2 ? MSAE_ERROR_IO : MSAE_ERROR_STOPPED, members[r].status);
+            }
+            if (met) { /* once more, from where they are */
+                run_members(members, RANKS);
+            }
+            CHECK_STATUS(MSAE_OK, members[0].status);
+            CHECK(members[0].steps == 16);
+            free_members(members, RANKS);
+            if (!met) {
+                CHECK(at > 12);
+                break;
+            }
+        }
+
+        /* a sum */
+        for (size_t at = 1;; at++) {
+            const msae_data data = msae_data_view(x, ROWS, D);
+            const msae_source source = msae_source_data(&data);
+            test_note("recipe %d, sum %zu", recipe, at);
+            make_members(members, &h, RANKS, &desc, &stream, &source);
+            h.fail_at = at;
+            run_members(members, RANKS);
+            const int met = h.calls >= at;
+            for (size_t r = 0; r < RANKS; r++) {
+                CHECK_STATUS(met ? MSAE_ERROR_IO : MSAE_OK, members[r].status);
+            }
+            free_members(members, RANKS);
+            if (!met) break;
+            if (at > 60) at += 40;
+        }
+
+        /* memory, once the trainer is there */
+        for (size_t at = 1;; at++) {
+            shelf s = make_shelf(x, ROWS, D);
+            const msae_source source = shelf_source(&s);
+            test_note("recipe %d, allocation %zu", recipe, at);
+            make_members(members, &h, RANKS, &desc, &stream, &source);
+            for (size_t r = 0; r < RANKS; r++) {
+                member *m = &members[r];
+                shelves[r] = make_shelf(x, ROWS, D);
+                m->source = shelf_source(&shelves[r]);
+                m->desc.model.allocator = test_heap_allocator(&m->heap);
+                CHECK_STATUS(MSAE_OK, msae_trainer_init(&m->trainer, &m->desc, NULL));
+                m->is_made = 1;
+            }
+            const size_t before = members[2].heap.allocations;
+            members[2].heap.fail_at = before + at;
+            run_members(members, RANKS);
+            const int met = members[2].heap.allocations >= before + at;
+            for (size_t r = 0; r < RANKS; r++) {
+                CHECK_STATUS(!met     ? MSAE_OK
+                             : r == 2 ? MSAE_ERROR_MEMORY
+                                      : MSAE_ERROR_STOPPED,
+                             members[r].status);
+            }
+            free_members(members, RANKS);
+            for (size_t r = 0; r < RANKS; r++) CHECK(members[r].heap.bytes == 0);
+            if (!met) {
+                CHECK(at > 2);
+                break;
+            }
+        }
+
+        /* a row, found in the statistics, or by the step that takes it; and a source of another
+           width */
+        for (int kind = 0; kind < 4; kind++) {
+            const msae_data data = msae_data_view(x, ROWS, D), worse = msae_data_view(bad, ROWS, D);
+            const msae_data narrow = msae_data_view(x, ROWS, D - 1);
+            const msae_source source = msae_source_data(&data), with = msae_source_data(&worse);
+            size_t bad_row = 0;
+            test_note("recipe %d, bad row, kind %d", recipe, kind);
+            make_members(members, &h, RANKS, &desc, &stream, &source);
+            memcpy(&bad[29 * D], &nan, sizeof nan);
+            for (size_t r = 0; r < RANKS; r++) {
+                member *m = &members[r];
+                CHECK_STATUS(MSAE_OK, msae_trainer_init(&m->trainer, &m->desc, NULL));
+                m->is_made = 1;
+                if (kind % 2) {
+                    m->trainer.has_statistics = 1;
+                    m->trainer.model.scale = 1;
+                }
+                if (kind < 2) m->source = with;
+            }
+            if (kind >= 2) members[1].source = msae_source_data(&narrow);
+            run_members(members, RANKS);
+            size_t errors = 0;
+            for (size_t r = 0; r < RANKS; r++) {
+                const msae_status want = kind < 2 ? MSAE_ERROR_NOT_FINITE : MSAE_ERROR_SHAPE;
+                if (members[r].status == want) {
+                    errors++;
+                    bad_row = (size_t)members[r].error.position;
+                } else {
+                    CHECK_STATUS(MSAE_ERROR_STOPPED, members[r].status);
+                }
+            }
+            CHECK(errors == 1 && (kind >= 2 || bad_row == 29));
+            free_members(members, RANKS);
+        }
+
+        /* a callback that stops, and the run that goes on */
+        const msae_data data = msae_data_view(x, ROWS, D);
+        const msae_source source = msae_source_data(&data);
+        bytes whole = {NULL, 0};
+        for (size_t stop = 0; stop < 16; stop++) {
+            test_note("recipe %d, stop at %zu", recipe, stop);
+            make_members(members, &h, RANKS, &desc, &stream, &source);
+            members[stop % RANKS].stop_at = stop;
+            run_members(members, RANKS);
+            for (size_t r = 0; r < RANKS && stop > 0; r++) {
+                CHECK_STATUS(MSAE_ERROR_STOPPED, members[r].status);
+                CHECK(members[r].steps == stop && members[r].trainer.step == stop);
+            }
+            if (stop > 0) run_members(members, RANKS);
+            CHECK_STATUS(MSAE_OK, members[0].status);
+            bytes end = checkpoint(&members[0].trainer);
+            if (stop == 0) whole = end;
+            CHECK(same(&end, &whole));
+            if (stop > 0) free(end.data);
+            free_members(members, RANKS);
+        }
+        free(whole.data);
+    }
+    free(bad);
+    free(x);
+}
+
+/* One step of batches that the caller divides. */
+typedef struct part_step {
+    member *member;
+    const float *x;
+    size_t rows;
+    msae_step_stats stats;
+} part_step;
+
+static void *step_member(void *argument) {
+    part_step *part = (part_step *)argument;
+    member *m = part->member;
+    m->status = msae_train_step(&m->trainer, part->x, part->rows, &part->stats, &m->error);
+    leave(m->hall);
+    return NULL;
+}
+
+/* batchtopk keeps exactly k a row of all, however they are divided and whatever is equal: here all
+   rows are. More rows than a batch, or a part that is none, end all. */
+static void the_largest_of_all(void) {
+    enum { D = 5, N = 12, BATCH = 24, RANKS = 3 };
+    static const size_t parts[][RANKS] = {{8, 8, 8}, {24, 0, 0},  {0, 0, 1},  {1, 0, 23}, {5, 0, 2},
+                                          {0, 0, 0}, {20, 20, 0}, {25, 0, 0}, {9, 8, 8}};
+    for (size_t i = 0; i < COUNT(parts); i++) {
+        for (int ties = 0; ties < 3; ties++) {
+            msae_train_desc desc = test_desc(&test_recipes[7], D, N);
+            float *x = test_random_floats(8, (BATCH + 16) * D, 1);
+            const msae_stream_desc stream = run_stream(0);
+            const msae_source nothing = {0, 0, NULL, NULL, NULL};
+            part_step steps[RANKS];
+            msae_step_stats one;
+            msae_trainer trainer;
+            hall h;
+            size_t rows = 0, given = 0;
+            test_note("parts %zu, ties %d", i, ties);
+            if (ties) {
+                for (size_t r = D; r < (BATCH + 16) * D; r++) x[r] = x[r % (ties * D)];
+            }
+            desc.batch = BATCH;
+            desc.model.k = 2;
+            make_members(members, &h, RANKS, &desc, &stream, &nothing);
+            for (size_t r = 0; r < RANKS; r++) {
+                steps[r].member = &members[r];
+                steps[r].x = x + given * D;
+                steps[r].rows = parts[i][r];
+                given += parts[i][r];
+                CHECK_STATUS(MSAE_OK,
+                             msae_trainer_init(&members[r].trainer, &members[r].desc, NULL));
+                test_randomize(&members[r].trainer.model, 4);
+            }
+            for (size_t r = 0; r < RANKS; r++) {
+                if (pthread_create(&members[r].thread, NULL, step_member, &steps[r]) != 0) exit(1);
+            }
+            for (size_t r = 0; r < RANKS; r++) pthread_join(members[r].thread, NULL);
+            for (size_t r = 0; r < RANKS; r++) rows += parts[i][r];
+            CHECK(!h.hangs && !h.differs);
+            CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL));
+            test_randomize(&trainer.model, 4);
+            if (rows > BATCH) {
+                size_t told = 0;
+                for (size_t r = 0; r < RANKS; r++) {
+                    told += members[r].status == MSAE_ERROR_ARGUMENT;
+                    CHECK(members[r].status != MSAE_OK && members[r].trainer.step == 0);
+                }
+                CHECK(told > 0);
+            } else if (rows > 0) {
+                CHECK_STATUS(MSAE_OK, members[0].status);
+                CHECK_STATUS(MSAE_OK, msae_train_step(&trainer, x, rows, &one, NULL));
+                CHECK(relative(steps[0].stats.l0, one.l0) < 1e-12);
+                CHECK(relative(steps[0].stats.loss, one.loss) < 1e-5 || ties);
+                CHECK(relative(members[0].trainer.workspace->lowest, trainer.workspace->lowest) <
+                      1e-5);
+                for (size_t r = 0; r < RANKS; r++) {
+                    CHECK(steps[r].stats.rows == rows);
+                    CHECK(test_same(members[r].trainer.model.encoder,
+                                    members[0].trainer.model.encoder, N * D));
+                }
+            }
+            msae_trainer_free(&trainer);
+            free_members(members, RANKS);
+            free(x);
+        }
+    }
+}
+
+/* Collectives that are none. */
+static void hostile_collectives(void) {
+    msae_train_desc desc = run_desc(&test_recipes[0]);
+    msae_trainer trainer;
+    msae_error error;
+    for (int i = 0; i < 5; i++) {
+        msae_collective c = {sum_floats, sum_doubles, NULL, 0, 2};
+        test_note("collective %d", i);
+        if (i == 0) c.sum_floats = NULL;
+        if (i == 1) c.sum_doubles = NULL;
+        if (i == 2) c.rank = 2;
+        if (i == 3) c.ranks = MSAE_MAX_RANKS + 1;
+        if (i == 4) c.rank = SIZE_MAX;
+        desc.collective = c;
+        CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_trainer_init(&trainer, &desc, &error));
+        /* put in later, as after a checkpoint */
+        float x[4 * RUN_D] = {1, 2, 3};
+        const msae_data data = msae_data_view(x, 4, RUN_D);
+        memset(&desc.collective, 0, sizeof desc.collective);
+        CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, &error));
+        trainer.desc.collective = c;
+        CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_fit(&trainer, &data, NULL, NULL, &error));
+        CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_train_step(&trainer, x, 4, NULL, &error));
+        CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_train_statistics(&trainer, &data, &error));
+        msae_trainer_free(&trainer);
+    }
+}
+#endif
+
 int main(void) {
 #ifdef MSAE_USE_PTHREADS
     CHECK_STATUS(MSAE_OK, msae_background_create(&thread_background, NULL));
@@ -736,6 +1563,17 @@ int main(void) {
     RUN(hostile_positions);
     RUN(hostile_descriptors);
     RUN(fails_and_goes_on);
+    RUN(same_bits_from_anywhere);
+    RUN(runs_come_back);
+    RUN(hostile_checkpoints);
+    RUN(bad_rows);
+    RUN(runs_that_cannot_be);
+#ifdef MSAE_USE_PTHREADS
+    RUN(processes_train_one_model);
+    RUN(one_fails_for_all);
+    RUN(the_largest_of_all);
+    RUN(hostile_collectives);
+#endif
 #ifdef MSAE_USE_PTHREADS
     msae_background_free(&thread_background);
 #endif
