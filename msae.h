@@ -12060,6 +12060,8 @@ static int msae__is_npy(const unsigned char *bytes, size_t size) {
     return size >= 6 && memcmp(bytes, "\x93NUMPY", 6) == 0;
 }
 
+#define MSAE__MAX_HEADER 100000000u /* the limit of safetensors, held to for .npy too */
+
 /* Where a matrix lies in a file, whose values need not have been read. */
 typedef struct msae__matrix {
     uint64_t rows, offset;
@@ -12081,6 +12083,7 @@ static uint64_t msae__npy_header_bytes(const unsigned char *bytes, uint64_t size
     uint64_t start;
     if (size < 8 + length_bytes) return size;
     start = 8 + length_bytes + msae__load_le(bytes + 8, length_bytes);
+    if (start > MSAE__MAX_HEADER) start = 8 + length_bytes;
     return start < size ? start : size;
 }
 
@@ -12108,6 +12111,10 @@ static msae_status msae__npy_open(msae__matrix *matrix, const unsigned char *byt
         return p.status;
     }
     start += p.at;
+    if (start > MSAE__MAX_HEADER) {
+        msae__parse_fail_at(&p, 8, "the .npy header is longer than 100 MB");
+        return p.status;
+    }
     p.end = start;
     if (!msae__npy_dictionary(&p, &matrix->dtype, shape, &rank)) return p.status;
     msae__parse_space(&p);
@@ -12143,8 +12150,6 @@ static msae_status msae__npy_open(msae__matrix *matrix, const unsigned char *byt
 }
 
 /* ---- safetensors: 8 bytes of header length, a JSON header, the tensors' bytes ---- */
-
-#define MSAE__MAX_HEADER 100000000u /* the format's own limit */
 
 /* Longest array of the header first: where tensors and metadata go, or NULL to count only. */
 typedef struct msae__header {
@@ -14122,6 +14127,7 @@ MSAE_API msae_status msae_files_open(msae_files *files, const char *const *paths
         msae_shard *shard = &files->shards[i];
         msae_reader reader;
         msae__matrix matrix;
+        memset(&matrix, 0, sizeof matrix);
         files->at_fault = i;
         status = msae_reader_open(&reader, paths[i], error);
         if (status != MSAE_OK) break;

@@ -1471,7 +1471,7 @@ static void the_largest_of_all(void) {
             size_t rows = 0, given = 0;
             test_note("parts %zu, ties %d", i, ties);
             if (ties) {
-                for (size_t r = D; r < (BATCH + 16) * D; r++) x[r] = x[r % (ties * D)];
+                for (size_t r = D; r < (BATCH + 16) * D; r++) x[r] = x[r % ((size_t)ties * D)];
             }
             desc.batch = BATCH;
             desc.model.k = 2;
@@ -1549,7 +1549,511 @@ static void hostile_collectives(void) {
 }
 #endif
 
+/* ---------------------------------------------------------------------------------------------
+   Statistics
+   ------------------------------------------------------------------------------------------ */
+
+#ifdef MSAE_USE_PTHREADS
+typedef struct statistics {
+    member *member;
+    float mean[8], scale, median[8];
+} statistics;
+
+static void *measure_member(void *argument) {
+    statistics *s = (statistics *)argument;
+    member *m = s->member;
+    const msae_collective *c = &m->desc.collective;
+    m->status = msae_source_statistics(&m->source, m->desc.scaling, 1, c, NULL, s->mean, &s->scale,
+                                       &m->error);
+    if (m->status == MSAE_OK) {
+        m->status = msae_source_geometric_median(&m->source, s->mean, s->scale, 1, c, NULL,
+                                                 s->median, &m->error);
+    }
+    leave(m->hall);
+    return NULL;
+}
+#endif
+
+/* Off by one step of a float at most. */
+static int next_to(float a, float b) {
+    return fabs((double)a - (double)b) <= 1.2e-7 * fabs((double)b);
+}
+
+/* One pass agrees with two in double, on data that makes a careless one fail; and so do several
+   processes, which agree with each other to the bit. */
+static void statistics_in_one_pass(void) {
+    enum { D = 7, ROWS = 2500 };
+    float *x = test_floats(ROWS * D);
+    for (int kind = 0; kind < 7; kind++) {
+        for (size_t rows = kind == 6 ? 1 : ROWS; rows >= 1; rows = rows > 65 ? 65 : rows / 2) {
+            double mean[D] = {0}, squares = 0, used = 0;
+            float got[D], scale;
+            uint64_t seed = 9;
+            msae_error error;
+            shelf s = make_shelf(x, rows, D);
+            const msae_source source = shelf_source(&s);
+            test_note("kind %d, %zu rows", kind, rows);
+            test_fill(&seed, x, ROWS * D, 1);
+            for (size_t i = 0; i < ROWS * D; i++) {
+                const uint32_t nan = 0x7fc00000u;
+                if (kind == 1) x[i] = 1e4f + 1e-2f * x[i];
+                if (kind == 2) x[i] *= 1e19f;
+                if (kind == 3) x[i] = 0.1f;
+                if (kind == 4) x[i] = (float)(i / D) + x[i] * 1e-3f; /* sorted */
+                if (kind == 5 && i / D % 3 == 1 && i / D < 300) memcpy(&x[i], &nan, sizeof nan);
+                if (kind == 6) x[i] = 3e37f;
+            }
+            for (size_t r = 0; r < rows; r++) {
+                if (!msae__row_is_finite(x + r * D, D)) continue;
+                used++;
+                for (size_t i = 0; i < D; i++) mean[i] += (double)x[r * D + i];
+            }
+            for (size_t i = 0; i < D; i++) mean[i] /= used;
+            for (size_t i = 0; i < rows * D; i++) {
+                const double off = (double)x[i] - mean[i % D];
+                if (msae__row_is_finite(x + i / D * D, D)) squares += off * off;
+            }
+            for (int scaling = 1; scaling < MSAE_SCALING_COUNT; scaling++) {
+                double want = 1;
+                if (scaling == MSAE_SCALING_RMS && squares / used > 1e-24) {
+                    want = sqrt(D / (squares / used));
+                }
+                if (scaling == MSAE_SCALING_PAPER && squares / used > 1e-24) {
+                    want = sqrt((double)D) / (squares / used);
+                }
+                const msae_status status = msae_source_statistics(&source, (msae_scaling)scaling, 1,
+                                                                  NULL, NULL, got, &scale, &error);
+                if (want < 1.17549435e-38) {
+                    CHECK_STATUS(MSAE_ERROR_NOT_FINITE, status);
+                    continue;
+                }
+                if (!CHECK_STATUS(MSAE_OK, status)) continue;
+                CHECK(next_to(scale, (float)want));
+                for (size_t i = 0; i < D; i++) {
+                    CHECK(next_to(got[i], (float)mean[i]) || fabs(mean[i]) < 1e-6);
+                }
+#ifdef MSAE_USE_PTHREADS
+                for (size_t ranks = 2; ranks <= 3; ranks++) {
+                    statistics all[3];
+                    msae_stream_desc stream = run_stream(0);
+                    msae_train_desc desc = run_desc(&test_recipes[0]);
+                    hall h;
+                    desc.scaling = (msae_scaling)scaling;
+                    make_members(members, &h, ranks, &desc, &stream, &source);
+                    const msae_data data = msae_data_view(x, rows, D);
+                    for (size_t r = 0; r < ranks; r++) {
+                        memset(&all[r], 0, sizeof all[r]);
+                        all[r].member = &members[r];
+                        members[r].source = msae_source_data(&data);
+                        if (pthread_create(&members[r].thread, NULL, measure_member, &all[r])) {
+                            exit(1);
+                        }
+                    }
+                    for (size_t r = 0; r < ranks; r++) pthread_join(members[r].thread, NULL);
+                    CHECK(!h.hangs && !h.differs);
+                    float median[D];
+                    CHECK_STATUS(MSAE_OK, msae_data_geometric_median(&data, got, scale, 1, NULL,
+                                                                     median, &error));
+                    for (size_t r = 0; r < ranks; r++) {
+                        CHECK_STATUS(MSAE_OK, members[r].status);
+                        CHECK(next_to(all[r].scale, (float)want));
+                        for (size_t i = 0; i < D; i++) {
+                            CHECK(next_to(all[r].mean[i], (float)mean[i]) || fabs(mean[i]) < 1e-6);
+                            CHECK(fabs((double)all[r].median[i] - (double)median[i]) <=
+                                  1e-4 * (1 + fabs((double)median[i])));
+                        }
+                        CHECK(memcmp(all[r].mean, all[0].mean, sizeof all[r].mean) == 0);
+                        CHECK(memcmp(all[r].median, all[0].median, sizeof all[r].median) == 0);
+                        CHECK(all[r].scale == all[0].scale);
+                    }
+                    free_members(members, ranks);
+                }
+#endif
+            }
+        }
+    }
+    free(x);
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Files
+   ------------------------------------------------------------------------------------------ */
+
+static char folder_path[128];
+
+enum { F_NPY2, F_NPY4, F_NPY8, F_BARE, F_T16, F_TB16, F_T32, F_T64, FILE_KINDS };
+
+/* A value that every type of the kinds holds. */
+static float small_number(uint64_t *seed) {
+    return (float)((int)(test_random(seed) % 255) - 127) / 4;
+}
+
+static void put_value(FILE *file, float value, int kind) {
+    unsigned char out[8];
+    uint64_t bits = 0;
+    size_t width = 4;
+    const double wide = (double)value;
+    uint32_t single;
+    memcpy(&single, &value, sizeof single);
+    bits = single;
+    if (kind == F_NPY8 || kind == F_T64) {
+        memcpy(&bits, &wide, sizeof bits);
+        width = 8;
+    } else if (kind == F_TB16) {
+        bits = single >> 16;
+        width = 2;
+    } else if (kind == F_NPY2 || kind == F_T16) {
+        const uint32_t exponent = single >> 23 & 255;
+        bits = exponent ? (single >> 31 << 15) | ((exponent - 112) << 10) | (single >> 13 & 1023)
+                        : single >> 31 << 15;
+        width = 2;
+    }
+    for (size_t i = 0; i < width; i++) out[i] = (unsigned char)(bits >> (8 * i));
+    CHECK(fwrite(out, 1, width, file) == width);
+}
+
+/* Writes rows of x in a file of that kind; its path is put into `path`. */
+static void write_shard(char *path, size_t number, int kind, const float *x, size_t rows,
+                        size_t cols) {
+    static const char *const types[] = {"<f2", "<f4", "<f8", "", "F16", "BF16", "F32", "F64"};
+    static const size_t widths[] = {2, 4, 8, 4, 2, 2, 4, 8};
+    char header[512];
+    if (kind == F_BARE) {
+        snprintf(path, 256, "%s/shard%zu_%zu_%zu.npy", folder_path, number, rows, cols);
+    } else {
+        snprintf(path, 256, "%s/shard%zu", folder_path, number);
+    }
+    FILE *file = fopen(path, "wb");
+    if (!CHECK(file != NULL)) exit(1);
+    const size_t end = rows * cols * widths[kind];
+    if (kind < F_BARE) {
+        const int length =
+            snprintf(header, sizeof header,
+                     "{'descr': '%s', 'fortran_order': False, 'shape': (%zu, %zu), }\n",
+                     types[kind], rows, cols);
+        fwrite("\x93NUMPY\x01\0", 1, 8, file);
+        fputc(length & 255, file);
+        fputc(length >> 8, file);
+        fputs(header, file);
+    } else if (kind > F_BARE) {
+        const int length =
+            snprintf(header, sizeof header,
+                     "{\"x\":{\"dtype\":\"%s\",\"shape\":[%zu,%zu],\"data_offsets\":[0,%zu]},"
+                     "\"y\":{\"dtype\":\"F32\",\"shape\":[1,1],\"data_offsets\":[%zu,%zu]}}",
+                     types[kind], rows, cols, end, end, end + 4);
+        for (int i = 0; i < 8; i++) fputc(i < 2 ? length >> (8 * i) & 255 : 0, file);
+        fputs(header, file);
+    }
+    for (size_t i = 0; i < rows * cols; i++) put_value(file, x[i], kind);
+    if (kind > F_BARE) put_value(file, 1, F_T32);
+    CHECK(fclose(file) == 0);
+}
+
+enum { SHARDS = 2 * FILE_KINDS, FILE_D = 5 };
+
+static char shard_paths[SHARDS][256];
+static const char *shard_names[SHARDS];
+
+/* Files of every kind, of 1 to 11 rows, that hold rows of x. */
+static size_t write_shards(float *x, size_t most) {
+    uint64_t seed = 2;
+    size_t rows = 0;
+    for (size_t i = 0; i < most * FILE_D; i++) x[i] = small_number(&seed);
+    for (size_t i = 0; i < SHARDS; i++) {
+        const size_t count = 1 + i * 7 % 11;
+        if (!CHECK(rows + count <= most)) exit(1);
+        write_shard(shard_paths[i], i, (int)(i * 3 % FILE_KINDS), x + rows * FILE_D, count, FILE_D);
+        shard_names[i] = shard_paths[i];
+        rows += count;
+    }
+    return rows;
+}
+
+static void remove_shards(void) {
+    for (size_t i = 0; i < SHARDS; i++) remove(shard_paths[i]);
+}
+
+static void files_are_one_set(void) {
+    enum { MOST = 128 };
+    float x[MOST * FILE_D], out[MOST * FILE_D];
+    const size_t rows = write_shards(x, MOST);
+    test_heap heap;
+    msae_files files;
+    msae_error error;
+    memset(&heap, 0, sizeof heap);
+    const msae_allocator allocator = test_heap_allocator(&heap);
+    CHECK_STATUS(MSAE_OK, msae_files_open(&files, shard_names, SHARDS, "x", &allocator, &error));
+    CHECK(files.n_shards == SHARDS && files.source.rows == rows && files.source.cols == FILE_D);
+    for (size_t first = 0; first < rows; first++) {
+        for (size_t count = 1; count <= rows - first; count += 1 + count / 2) {
+            memset(out, 0, sizeof out);
+            CHECK_STATUS(MSAE_OK, files.source.read(files.source.user, first, count, out, &error));
+            CHECK(test_same(out, x + first * FILE_D, count * FILE_D));
+        }
+        const msae_shard *shard = msae_files_find(&files, first);
+        CHECK(shard->first_row <= first && first - shard->first_row < shard->rows);
+        CHECK(shard->path == shard_names[shard - files.shards]);
+    }
+    /* a run over them is one over memory, in a window and in many */
+    const msae_data data = msae_data_view(x, rows, FILE_D);
+    const msae_source direct = msae_source_data(&data);
+    for (int windows = 0; windows < 2; windows++) {
+        for (int way = 0; way < READ_WAYS; way++) {
+            msae_stream_desc stream = run_stream(windows);
+            stream.background = way_to_read(way);
+            const msae_train_desc desc = run_desc(&test_recipes[7]);
+            bytes want = run_over(&desc, &direct, &stream, NULL);
+            bytes end = run_over(&desc, &files.source, &stream, NULL);
+            CHECK(same(&end, &want));
+            free(want.data);
+            free(end.data);
+        }
+    }
+    msae_files_close(&files);
+    msae_files_close(&files);
+    CHECK(heap.bytes == 0);
+    remove_shards();
+}
+
+/* Every file in its turn is missing, empty, of another width, cut off, something else, or without
+   the tensor; and shrinks, grows or goes after it was opened. */
+static void bad_files(void) {
+    enum { MOST = 128 };
+    float x[MOST * FILE_D], out[MOST * FILE_D];
+    const size_t rows = write_shards(x, MOST);
+    for (size_t i = 0; i < SHARDS; i++) {
+        for (int fault = 0; fault < 10; fault++) {
+            char other[256];
+            const char *const old = shard_names[i];
+            msae_files files;
+            msae_error error;
+            test_heap heap;
+            memset(&heap, 0, sizeof heap);
+            const msae_allocator allocator = test_heap_allocator(&heap);
+            test_note("file %zu, fault %d", i, fault);
+            FILE *file = fopen(old, "rb");
+            static unsigned char content[4096];
+            const size_t size = fread(content, 1, sizeof content, file);
+            fclose(file);
+            const char *dot = strrchr(old, '/');
+            snprintf(other, sizeof other, "%s/other_%s", folder_path, dot + 1);
+            shard_names[i] = other;
+            if (fault == 1 || fault == 4) { /* empty; another width */
+                if (fault == 1) fclose(fopen(other, "wb"));
+                if (fault == 4) write_shard(other, 99, F_NPY4, x, 2, FILE_D + 1);
+            } else if (fault > 0) {
+                file = fopen(other, "wb");
+                if (fault == 3) content[0] ^= 0x55; /* something else */
+                fwrite(content, 1, fault == 2 ? size - 3 : size, file);
+                fclose(file);
+            }
+            const char *const tensor = fault == 5 ? "z" : "x";
+            const int opens = fault >= 6 || (fault == 5 && i * 3 % FILE_KINDS <= F_BARE) ||
+                              (fault == 3 && i * 3 % FILE_KINDS == F_BARE);
+            const msae_status status = msae_files_open(
+                &files, shard_names, fault == 5 ? i + 1 : SHARDS, tensor, &allocator, &error);
+            if (fault == 5) { /* the first one that has tensors */
+                size_t first = 0;
+                while (first <= i && first * 3 % FILE_KINDS <= F_BARE) first++;
+                if (first <= i) {
+                    CHECK_STATUS(MSAE_ERROR_ARGUMENT, status);
+                    CHECK(files.at_fault == first);
+                }
+            } else if (opens) {
+                CHECK_STATUS(MSAE_OK, status);
+            } else {
+                CHECK_STATUS(fault == 0   ? MSAE_ERROR_IO
+                             : fault == 4 ? MSAE_ERROR_SHAPE
+                                          : MSAE_ERROR_FORMAT,
+                             status);
+                /* where the first one is wider, the second one differs from it */
+                CHECK(files.at_fault == (fault == 4 && i == 0 ? 1 : i));
+                CHECK(error.message[0] && heap.bytes == 0 && files.shards == NULL);
+            }
+            if (status == MSAE_OK && fault >= 6) {
+                const msae_shard *shard = &files.shards[i];
+                const size_t first = (size_t)shard->first_row;
+                float *row = out;
+                if (fault == 6) remove(other); /* gone */
+                if (fault == 7 || fault == 8) {
+                    file = fopen(other, "wb"); /* shorter; longer */
+                    fwrite(content, 1, fault == 7 ? size - 1 : size, file);
+                    if (fault == 8) fputc(0, file);
+                    fclose(file);
+                }
+                if (fault == 9) { /* cut off while it is open */
+                    CHECK_STATUS(MSAE_OK,
+                                 files.source.read(files.source.user, first, 1, row, &error));
+                    fclose(fopen(other, "wb"));
+                }
+                if (fault == 9 && i == 0) { /* (of which stdio holds all) */
+                    msae_files_close(&files);
+                    remove(other);
+                    shard_names[i] = old;
+                    continue;
+                }
+                files.at_fault = 77;
+                CHECK_STATUS(MSAE_ERROR_IO,
+                             files.source.read(files.source.user, 0, rows, out, &error));
+                CHECK(files.at_fault == i && error.message[0]);
+                /* the others are there as before */
+                const size_t elsewhere = i == 0 ? rows - 1 : 0;
+                CHECK_STATUS(MSAE_OK,
+                             files.source.read(files.source.user, elsewhere, 1, out, &error));
+                CHECK(test_same(out, x + elsewhere * FILE_D, FILE_D));
+            }
+            msae_files_close(&files);
+            CHECK(heap.bytes == 0);
+            remove(other);
+            shard_names[i] = old;
+        }
+    }
+    msae_files files;
+    CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_files_open(&files, shard_names, 0, NULL, NULL, NULL));
+    CHECK_STATUS(MSAE_ERROR_MEMORY,
+                 msae_files_open(&files, shard_names, SIZE_MAX / 8, NULL, NULL, NULL));
+    msae_files_close(&files);
+    remove_shards();
+}
+
+/* A row with a NaN in the middle of a set: its number in the set, and the file it is in. */
+static void bad_rows_of_files(void) {
+    enum { MOST = 128 };
+    float x[MOST * FILE_D];
+    const size_t rows = write_shards(x, MOST);
+    const msae_train_desc desc = run_desc(&test_recipes[0]);
+    for (size_t bad = 0; bad < rows; bad += 9) {
+        msae_files files;
+        msae_trainer trainer;
+        msae_error error;
+        const msae_stream_desc stream = run_stream(1);
+        test_note("row %zu", bad);
+        CHECK_STATUS(MSAE_OK, msae_files_open(&files, shard_names, SHARDS, "x", NULL, NULL));
+        CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL));
+        CHECK_STATUS(MSAE_OK, msae_train_statistics_source(&trainer, &files.source, NULL));
+        const msae_shard *shard = msae_files_find(&files, bad);
+        const size_t width = msae_dtype_bytes(shard->dtype);
+        unsigned char old[8], nan[8];
+        memset(nan, 0xff, sizeof nan); /* a NaN in all types */
+        FILE *file = fopen(shard->path, "r+b");
+        const long at = (long)(shard->offset + (bad - shard->first_row) * FILE_D * width);
+        fseek(file, at, SEEK_SET);
+        CHECK(fread(old, 1, width, file) == width);
+        fseek(file, at, SEEK_SET);
+        fwrite(nan, 1, width, file);
+        fflush(file);
+        CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
+                     msae_fit_source(&trainer, &files.source, &stream, NULL, NULL, &error));
+        CHECK(error.position == bad);
+        CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
+                     msae_train_statistics_source(&trainer, &files.source, &error));
+        CHECK(error.position == bad);
+        fseek(file, at, SEEK_SET);
+        fwrite(old, 1, width, file);
+        fclose(file);
+        msae_trainer_free(&trainer);
+        msae_files_close(&files);
+    }
+    remove_shards();
+}
+
+/* More files than a process may hold open, and rows behind the first four gigabytes of one, where
+   the file system stores holes. */
+static void many_files_and_large_ones(void) {
+    enum { MANY = 1200 };
+    static const char *names[MANY];
+    static char paths[MANY][256];
+    float x[2] = {1, 2}, out[2 * 2 * MANY];
+    msae_files files;
+    msae_error error;
+    for (size_t i = 0; i < MANY; i++) {
+        snprintf(paths[i], sizeof paths[i], "%s/s%zu_2_2.npy", folder_path, i);
+        names[i] = paths[i];
+        FILE *file = fopen(paths[i], "wb");
+        if (!CHECK(file != NULL)) exit(1);
+        for (int v = 0; v < 4; v++) put_value(file, (float)(4 * i) + (float)v, F_T32);
+        fclose(file);
+    }
+    CHECK_STATUS(MSAE_OK, msae_files_open(&files, names, MANY, NULL, NULL, &error));
+    CHECK(files.source.rows == 2 * MANY);
+    CHECK_STATUS(MSAE_OK, files.source.read(files.source.user, 0, 2 * MANY, out, &error));
+    for (size_t i = 0; i < COUNT(out); i++) CHECK(out[i] == (float)i);
+    msae_files_close(&files);
+    for (size_t i = 0; i < MANY; i++) remove(paths[i]);
+
+    /* one that is cut off while it is open, beyond what stdio holds of it */
+    snprintf(paths[0], sizeof paths[0], "%s/s_20000_2.npy", folder_path);
+    FILE *file = fopen(paths[0], "wb");
+    if (!CHECK(file != NULL)) exit(1);
+    for (int v = 0; v < 40000; v++) put_value(file, (float)v, F_T32);
+    fclose(file);
+    CHECK_STATUS(MSAE_OK, msae_files_open(&files, names, 1, NULL, NULL, &error));
+    CHECK_STATUS(MSAE_OK, files.source.read(files.source.user, 0, 1, out, &error));
+    file = fopen(paths[0], "wb");
+    fclose(file);
+    files.at_fault = 77;
+    CHECK_STATUS(MSAE_ERROR_IO, files.source.read(files.source.user, 19999, 1, out, &error));
+    CHECK(files.at_fault == 0 && error.message[0]);
+    msae_files_close(&files);
+    remove(paths[0]);
+
+#if !defined(_WIN32) && LONG_MAX > 0x7fffffff
+    const size_t rows = ((size_t)5 << 30) / 8;
+    snprintf(paths[0], sizeof paths[0], "%s/large_%zu_2.npy", folder_path, rows);
+    file = fopen(paths[0], "wb");
+    if (!CHECK(file != NULL)) exit(1);
+    if (ftruncate(fileno(file), (off_t)(8 * rows)) == 0 &&
+        fseek(file, (long)(8 * (rows - 1)), SEEK_SET) == 0) {
+        put_value(file, x[0], F_T32);
+        put_value(file, x[1], F_T32);
+        fclose(file);
+        snprintf(paths[1], sizeof paths[1], "%s/s_1_2.npy", folder_path);
+        file = fopen(paths[1], "wb");
+        put_value(file, 3, F_T32);
+        put_value(file, 4, F_T32);
+        fclose(file);
+        CHECK_STATUS(MSAE_OK, msae_files_open(&files, names, 2, NULL, NULL, &error));
+        CHECK(files.source.rows == rows + 1);
+        CHECK_STATUS(MSAE_OK, files.source.read(files.source.user, rows - 2, 3, out, &error));
+        CHECK(out[0] == 0 && out[1] == 0 && out[2] == 1 && out[3] == 2 && out[4] == 3);
+        CHECK(msae_files_find(&files, rows)->path == paths[1]);
+        CHECK(msae_files_find(&files, rows - 1)->path == paths[0]);
+        /* a stream over it looks at a window */
+        test_heap heap;
+        msae_stream_desc desc;
+        msae_stream stream;
+        msae_batch batch;
+        memset(&desc, 0, sizeof desc);
+        memset(&heap, 0, sizeof heap);
+        desc.batch = 256;
+        desc.block_rows = 32768;
+        desc.window_rows = 65536;
+        desc.allocator = test_heap_allocator(&heap);
+        CHECK_STATUS(MSAE_OK, msae_stream_init(&stream, &files.source, &desc, NULL, &error));
+        CHECK_STATUS(MSAE_OK, msae_stream_next(&stream, &batch, &error));
+        CHECK(batch.rows == 256 && heap.most < (size_t)4 << 20);
+        msae_stream_free(&stream);
+        msae_files_close(&files);
+        remove(paths[1]);
+
+        /* a header that claims most of a file that is not there is not read */
+        memset(&heap, 0, sizeof heap);
+        const msae_allocator allocator = test_heap_allocator(&heap);
+        file = fopen(paths[0], "r+b");
+        fwrite("\x93NUMPY\x02\0\xf0\xff\xff\xff", 1, 12, file);
+        fclose(file);
+        CHECK_STATUS(MSAE_ERROR_FORMAT,
+                     msae_files_open(&files, names, 1, NULL, &allocator, &error));
+        CHECK(heap.most < (size_t)200 << 20);
+    } else {
+        fclose(file);
+    }
+    remove(paths[0]);
+#endif
+}
+
 int main(void) {
+    snprintf(folder_path, sizeof folder_path, "%s", test_folder());
 #ifdef MSAE_USE_PTHREADS
     CHECK_STATUS(MSAE_OK, msae_background_create(&thread_background, NULL));
 #endif
@@ -1574,8 +2078,14 @@ int main(void) {
     RUN(the_largest_of_all);
     RUN(hostile_collectives);
 #endif
+    RUN(statistics_in_one_pass);
+    RUN(files_are_one_set);
+    RUN(bad_files);
+    RUN(bad_rows_of_files);
+    RUN(many_files_and_large_ones);
 #ifdef MSAE_USE_PTHREADS
     msae_background_free(&thread_background);
 #endif
+    TEST_RMDIR(folder_path);
     return test_finish();
 }
