@@ -345,10 +345,10 @@ MSAE_API void msae_background_free(msae_background *background);
 #endif
 
 /* Several processes that train one model. All zero: there is one. Otherwise each of `ranks`
-   processes (at most MSAE_MAX_RANKS), numbered by `rank`, makes the same calls in the same order, and `sum_floats` and
-   `sum_doubles` replace values [count] by their sum over the processes, to the same bits in all of
-   them (an all-reduce). 1: done; 0: the others cannot be reached, which ends the call that asked
-   for it with MSAE_ERROR_IO. examples/mpi/ has one over MPI. */
+   processes (at most MSAE_MAX_RANKS), numbered by `rank`, makes the same calls in the same order,
+   and `sum_floats` and `sum_doubles` replace values [count] by their sum over the processes, to the
+   same bits in all of them (an all-reduce). 1: done; 0: the others cannot be reached, which ends
+   the call that asked for it with MSAE_ERROR_IO. examples/mpi/ has one over MPI. */
 typedef struct msae_collective {
     int (*sum_floats)(void *user, float *values, size_t count);
     int (*sum_doubles)(void *user, double *values, size_t count);
@@ -850,7 +850,8 @@ typedef struct msae_train_desc {
     int skip_bad;         /* 1: rows with NaN or Inf are left out and counted, not an error */
     /* Several processes that train this model: gradients, losses and counts are summed over them
        where msae_train_gradients ends, so that every process makes the same update. A process's
-       rows of a batch may be none. */
+       rows of a batch may be none. What fails in one process fails in all, in the others with
+       MSAE_ERROR_STOPPED. msae_resume_* knows of no others: put it into trainer.desc afterwards. */
     msae_collective collective;
 } msae_train_desc;
 
@@ -1000,7 +1001,8 @@ typedef struct msae_stream_desc {
     size_t block_rows;  /* 0: 256 KiB of float32, or a 256th of the rows where that is less */
     size_t window_rows; /* 0: 64 MiB of float32; at least batch + block_rows. Memory is taken for
                            two windows of float32, or one that holds all rows; none when the
-                           source's rows lie in memory */
+                           source's rows lie in memory. A size_t for each row of these windows, each
+                           row of a batch and each block of the source comes on top */
     /* For several processes: the batches are those of a single one, but only the rows of every
        window's blocks part, part + parts, .. are read and given out. 0 counts as 1 part. */
     size_t part, parts;
@@ -1030,7 +1032,7 @@ MSAE_API msae_status msae_stream_init(msae_stream *stream, const msae_source *so
                                       const msae_stream_desc *desc, const msae_position *at,
                                       msae_error *error);
 /* The next batch; the last one of an epoch may be smaller, and the end of each epoch is a batch
-   with all_rows 0. Fails where the source does. */
+   with all_rows 0. Fails where the source does, and may then be called again for the same batch. */
 MSAE_API msae_status msae_stream_next(msae_stream *stream, msae_batch *batch, msae_error *error);
 /* The row of the source behind an index of the batch that was given out last. */
 MSAE_API uint64_t msae_stream_row(const msae_stream *stream, size_t index);
@@ -2210,6 +2212,16 @@ static int msae__is_collective(const msae_collective *collective) {
     return collective && collective->ranks > 1;
 }
 
+static msae_status msae__check_collective(const msae_collective *collective, msae_error *error) {
+    if (msae__is_collective(collective) &&
+        (collective->ranks > MSAE_MAX_RANKS || collective->rank >= collective->ranks ||
+         !collective->sum_floats || !collective->sum_doubles)) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT,
+                          "the collective lacks a sum, or its rank is out of range");
+    }
+    return MSAE_OK;
+}
+
 static msae_status msae__fail_collective(msae_error *error) {
     return msae__fail(error, MSAE_ERROR_IO, "the other processes cannot be reached");
 }
@@ -2227,6 +2239,13 @@ static msae_status msae__agree(const msae_collective *collective, msae_status st
         return msae__fail(error, MSAE_ERROR_STOPPED, "another process failed");
     }
     return status;
+}
+
+/* The same with nothing to sum: whether all are well. */
+static msae_status msae__agree_on(const msae_collective *collective, msae_status status,
+                                  msae_error *error) {
+    double failed[1];
+    return msae__agree(collective, status, failed, 0, error);
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -5848,12 +5867,14 @@ MSAE_API msae_status msae_source_statistics(const msae_source *source, msae_scal
                                             float *scale, msae_error *error) {
     const size_t d = source->cols;
     msae__arena arena = msae__arena_over(NULL);
-    msae_status status = MSAE_OK;
+    msae_status status;
     msae__scatter spread;
     msae__source_pass pass;
     double *sums = NULL;
     void *memory = NULL;
     size_t bytes = 0, rows;
+    status = msae__check_collective(collective, error);
+    if (status != MSAE_OK) return status;
     memset(&spread, 0, sizeof spread);
     memset(&pass, 0, sizeof pass);
     for (int placed = 0; placed < 2; placed++) {
@@ -5861,9 +5882,12 @@ MSAE_API msae_status msae_source_statistics(const msae_source *source, msae_scal
         sums = MSAE__TAKE(&arena, double, d + 2);
         pass.x = (float *)msae__take(&arena, d, MSAE__PASS_ROWS * sizeof(float));
         if (placed) break;
-        if (!msae__arena_bytes(&arena, &bytes)) return msae__fail_memory(error);
-        memory = msae__alloc(allocator, bytes);
-        if (!memory) return msae__fail_memory(error);
+        if (msae__arena_bytes(&arena, &bytes)) memory = msae__alloc(allocator, bytes);
+        status = msae__agree_on(collective, memory ? MSAE_OK : msae__fail_memory(error), error);
+        if (status != MSAE_OK) {
+            msae__free(allocator, memory, bytes);
+            return status;
+        }
         arena = msae__arena_over(memory);
     }
     pass.source = source;
@@ -5924,20 +5948,25 @@ MSAE_API msae_status msae_source_geometric_median(const msae_source *source, con
                                                   msae_error *error) {
     const size_t d = source->cols;
     msae__arena arena = msae__arena_over(NULL);
-    msae_status status = MSAE_OK;
+    msae_status status;
     msae__source_pass pass;
     double *at = NULL, *sums = NULL;
     void *memory = NULL;
     size_t bytes = 0;
+    status = msae__check_collective(collective, error);
+    if (status != MSAE_OK) return status;
     memset(&pass, 0, sizeof pass);
     for (int placed = 0; placed < 2; placed++) {
         at = MSAE__TAKE(&arena, double, d);
         sums = MSAE__TAKE(&arena, double, d + 2);
         pass.x = (float *)msae__take(&arena, d, MSAE__PASS_ROWS * sizeof(float));
         if (placed) break;
-        if (!msae__arena_bytes(&arena, &bytes)) return msae__fail_memory(error);
-        memory = msae__alloc(allocator, bytes);
-        if (!memory) return msae__fail_memory(error);
+        if (msae__arena_bytes(&arena, &bytes)) memory = msae__alloc(allocator, bytes);
+        status = msae__agree_on(collective, memory ? MSAE_OK : msae__fail_memory(error), error);
+        if (status != MSAE_OK) {
+            msae__free(allocator, memory, bytes);
+            return status;
+        }
         arena = msae__arena_over(memory);
     }
     pass.source = source;
@@ -6047,12 +6076,7 @@ MSAE_API msae_status msae_train_desc_resolve(const msae_train_desc *desc, msae_t
         return msae__fail(error, MSAE_ERROR_ARGUMENT,
                           "only relu and jumprelu have a sparsity weight");
     }
-    if (r.collective.ranks > 1 &&
-        (r.collective.ranks > MSAE_MAX_RANKS || r.collective.rank >= r.collective.ranks ||
-         !r.collective.sum_floats || !r.collective.sum_doubles)) {
-        return msae__fail(error, MSAE_ERROR_ARGUMENT,
-                          "the collective lacks a sum, or its rank is out of range");
-    }
+    if (msae__check_collective(&r.collective, error) != MSAE_OK) return MSAE_ERROR_ARGUMENT;
     if (!msae__mul(r.batch, r.model.k, &entries) || entries > SIZE_MAX / 64 ||
         r.batch > UINT32_MAX) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "the batch is too large");
@@ -6345,9 +6369,13 @@ MSAE_API msae_status msae_train_statistics_source(msae_trainer *trainer, const m
     const msae_train_desc *desc = &trainer->desc;
     msae_model *model = &trainer->model;
     msae_status status;
+    status = msae__check_collective(&desc->collective, error);
+    if (status != MSAE_OK) return status;
     if (source->cols != model->n_inputs) {
-        return msae__fail(error, MSAE_ERROR_SHAPE, "data and model differ in width");
+        status = msae__fail(error, MSAE_ERROR_SHAPE, "data and model differ in width");
     }
+    status = msae__agree_on(&desc->collective, status, error);
+    if (status != MSAE_OK) return status;
     status = msae_source_statistics(source, desc->scaling, desc->skip_bad, &desc->collective,
                                     &model->allocator, model->mean, &model->scale, error);
     if (status == MSAE_OK && desc->geometric_median) {
@@ -7232,6 +7260,10 @@ static msae_status msae__keep_largest_of_all(msae__batch *batch, double limit, m
     return status;
 }
 
+static msae_status msae__fail_batch(msae_error *error) {
+    return msae__fail(error, MSAE_ERROR_ARGUMENT, "a batch is larger than the descriptor's");
+}
+
 /* What a batch's losses are divided by, and batchtopk's choice, over all processes. */
 static msae_status msae__agree_survey(msae__batch *batch, msae_status status,
                                       const msae_collective *collective, msae_step_stats *stats,
@@ -7245,6 +7277,10 @@ static msae_status msae__agree_survey(msae__batch *batch, msae_status status,
     counts[3] = (double)*with_sparse;
     status = msae__agree(collective, status, counts, 4, error);
     if (status != MSAE_OK) return status;
+    if (model->recipe == MSAE_RECIPE_BATCHTOPK &&
+        counts[0] + counts[1] > (double)batch->trainer->desc.batch) {
+        return msae__fail_batch(error);
+    }
     stats->rows = (size_t)counts[0];
     stats->rows_skipped = (size_t)counts[1];
     stats->rows_left_out = (size_t)counts[2];
@@ -7386,31 +7422,41 @@ static msae_status msae__run_tiles(msae__batch *batch, size_t total, float *reco
     return MSAE_OK;
 }
 
+/* What can be told of this process's rows of a batch before they are looked at. */
+static msae_status msae__check_batch(const msae_trainer *trainer, const msae_data *data,
+                                     const size_t *index, size_t rows, int may_be_none,
+                                     msae_error *error) {
+    const msae_model *model = &trainer->model;
+    if (data->cols != model->n_inputs) {
+        return msae__fail(error, MSAE_ERROR_SHAPE, "data and model differ in width");
+    }
+    if ((rows == 0 && !may_be_none) || (!index && rows > data->rows)) {
+        return msae__fail(error, MSAE_ERROR_SHAPE, "a batch has no rows or more than the data");
+    }
+    if (model->recipe == MSAE_RECIPE_BATCHTOPK && rows > trainer->desc.batch) {
+        return msae__fail_batch(error);
+    }
+    if (model->log_threshold && !msae__row_is_finite(model->log_threshold, model->n_latents)) {
+        return msae__fail(error, MSAE_ERROR_NOT_FINITE, "a threshold is NaN or Inf");
+    }
+    return MSAE_OK;
+}
+
 static msae_status msae__run_batch(msae_trainer *trainer, const msae_data *data,
                                    const size_t *index, size_t rows, int backward, float *recon,
                                    float *latents, msae_step_stats *stats, msae_error *error) {
     struct msae_train_workspace *ws = trainer->workspace;
     const msae_model *model = &trainer->model;
-    size_t with_sparse, with_loss, zero_rows[MSAE_MAX_LEVELS] = {0};
+    size_t with_sparse = 0, with_loss, zero_rows[MSAE_MAX_LEVELS] = {0};
     const msae_collective *collective = backward ? &trainer->desc.collective : NULL;
     const size_t most = msae__is_collective(collective) ? trainer->desc.batch : rows;
     double weights = 0, sparse = 0;
     msae_step_stats local;
     msae__batch batch;
     msae_status status;
+    status = msae__check_collective(collective, error);
+    if (status != MSAE_OK) return status;
     memset(&local, 0, sizeof local);
-    if (data->cols != model->n_inputs) {
-        return msae__fail(error, MSAE_ERROR_SHAPE, "data and model differ in width");
-    }
-    if ((rows == 0 && !msae__is_collective(collective)) || (!index && rows > data->rows)) {
-        return msae__fail(error, MSAE_ERROR_SHAPE, "a batch has no rows or more than the data");
-    }
-    if (model->recipe == MSAE_RECIPE_BATCHTOPK && rows > trainer->desc.batch) {
-        return msae__fail(error, MSAE_ERROR_ARGUMENT, "a batch is larger than the descriptor's");
-    }
-    if (model->log_threshold && !msae__row_is_finite(model->log_threshold, model->n_latents)) {
-        return msae__fail(error, MSAE_ERROR_NOT_FINITE, "a threshold is NaN or Inf");
-    }
     memset(&batch, 0, sizeof batch);
     batch.trainer = trainer;
     batch.ws = ws;
@@ -7422,7 +7468,10 @@ static msae_status msae__run_batch(msae_trainer *trainer, const msae_data *data,
     }
     memset(ws->start, 0, msae__column_panels(model) * MSAE__PANEL * sizeof *ws->start);
     memcpy(ws->start, model->pre_bias, model->n_inputs * sizeof *ws->start);
-    status = msae__survey(&batch, rows, model->nesting[0] * most, &local, &with_sparse, error);
+    status = msae__check_batch(trainer, data, index, rows, msae__is_collective(collective), error);
+    if (status == MSAE_OK) {
+        status = msae__survey(&batch, rows, model->nesting[0] * most, &local, &with_sparse, error);
+    }
     status = msae__agree_survey(&batch, status, collective, &local, &with_sparse, error);
     if (status != MSAE_OK) return status;
     if (backward && rows == 0) { /* of this process */
@@ -7712,8 +7761,8 @@ MSAE_API msae_status msae_sampler_init_at(msae_sampler *sampler, const msae_posi
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "no rows to sample from");
     }
     /* (a generator of zeros would give nothing else for ever) */
-    if (start.row > start.rows || start.batch > SIZE_MAX || start.window_rows > 0 ||
-        (rng[0] | rng[1] | rng[2] | rng[3]) == 0) {
+    if (start.row > start.rows || start.batch > SIZE_MAX || start.block_rows > 0 ||
+        start.window_rows > 0 || (rng[0] | rng[1] | rng[2] | rng[3]) == 0) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "the position is not one of a sampler");
     }
     if (start.rows > SIZE_MAX || !msae__mul((size_t)start.rows, sizeof *sampler->order, &bytes)) {
@@ -7965,6 +8014,15 @@ MSAE_API uint64_t msae_stream_row(const msae_stream *stream, size_t index) {
     return 0;
 }
 
+/* A batch that failed leaves the stream as if it had just been made at its position. */
+static msae_status msae__back_to_position(msae_stream *stream, msae_status status) {
+    struct msae_stream_state *state = stream->state;
+    msae__wait_for_reading(state);
+    memcpy(state->rng, stream->at.rng, sizeof state->rng);
+    state->in_epoch = 0;
+    return status;
+}
+
 MSAE_API msae_status msae_stream_next(msae_stream *stream, msae_batch *batch, msae_error *error) {
     struct msae_stream_state *state = stream->state;
     msae_position *at = &stream->at;
@@ -7983,7 +8041,7 @@ MSAE_API msae_status msae_stream_next(msae_stream *stream, msae_batch *batch, ms
     }
     if (!state->in_epoch) {
         msae_status status = msae__begin_epoch(state, at->row, error);
-        if (status != MSAE_OK) return status;
+        if (status != MSAE_OK) return msae__back_to_position(stream, status);
     }
     if (state->behind) msae__read_ahead(state);
     batch->all_rows = wanted;
@@ -7993,7 +8051,10 @@ MSAE_API msae_status msae_stream_next(msae_stream *stream, msae_batch *batch, ms
         if (count == 0) {
             msae_status status =
                 msae__finish_window(state, &state->windows[1 - state->current], error);
-            if (status != MSAE_OK) return status;
+            if (status != MSAE_OK) {
+                memset(batch, 0, sizeof *batch);
+                return msae__back_to_position(stream, status);
+            }
             state->current = 1 - state->current;
             state->number++;
             state->offset = 0;
@@ -8038,7 +8099,7 @@ static msae_status msae__stream_shape(struct msae_stream_state *state, msae_posi
     if (at->window_rows > 0 && (window == n_blocks || window * block != at->window_rows)) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "the position is not one of a stream");
     }
-    if (n_blocks > SIZE_MAX || window * block > SIZE_MAX || block > SIZE_MAX) {
+    if (n_blocks > SIZE_MAX || block > SIZE_MAX || window > SIZE_MAX / block) {
         return msae__fail_memory(error);
     }
     state->block_rows = (size_t)block;
@@ -8096,6 +8157,7 @@ MSAE_API msae_status msae_stream_init(msae_stream *stream, const msae_source *so
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "the part is beyond the number of parts");
     }
     if (start.row > source->rows || stream->at.batch > SIZE_MAX / 2 ||
+        (start.block_rows > 0) != (start.window_rows > 0) ||
         (stream->at.rng[0] | stream->at.rng[1] | stream->at.rng[2] | stream->at.rng[3]) == 0) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "the position is not one of a stream");
     }
@@ -8180,9 +8242,7 @@ static msae_status msae__fit_step(msae_trainer *trainer, const msae_stream *stre
 /* The next batch, on every process or on none. */
 static msae_status msae__fit_next(const msae_trainer *trainer, msae_stream *stream,
                                   msae_batch *batch, msae_error *error) {
-    double failed[1];
-    return msae__agree(&trainer->desc.collective, msae_stream_next(stream, batch, error), failed, 0,
-                       error);
+    return msae__agree_on(&trainer->desc.collective, msae_stream_next(stream, batch, error), error);
 }
 
 /* Whether the run is to stop here: what one process wants, all do. */
@@ -8206,11 +8266,16 @@ MSAE_API msae_status msae_fit_source(msae_trainer *trainer, const msae_source *s
     msae_stream stream;
     msae_progress now;
     msae_step_stats stats;
-    msae_status status = MSAE_OK;
+    msae_status status;
     memset(&all, 0, sizeof all);
+    status = msae__check_collective(&desc->collective, error);
+    if (status != MSAE_OK) return status;
     if (!trainer->has_statistics) status = msae_train_statistics_source(trainer, source, error);
     if (status == MSAE_OK) {
-        status = msae__begin_run(trainer, source, given ? given : &all, &stream, error);
+        const msae_status begun =
+            msae__begin_run(trainer, source, given ? given : &all, &stream, error);
+        status = msae__agree_on(&desc->collective, begun, error);
+        if (begun == MSAE_OK && status != MSAE_OK) msae_stream_free(&stream);
     }
     if (status != MSAE_OK) return status;
     trainer->model.history.epochs = desc->epochs; /* may have been raised */
@@ -12265,6 +12330,8 @@ static int msae__is_npy(const unsigned char *bytes, size_t size) {
     return size >= 6 && memcmp(bytes, "\x93NUMPY", 6) == 0;
 }
 
+#define MSAE__MAX_HEADER 100000000u /* the limit of safetensors, held to for .npy too */
+
 /* Where a matrix lies in a file, whose values need not have been read. */
 typedef struct msae__matrix {
     uint64_t rows, offset;
@@ -12286,6 +12353,7 @@ static uint64_t msae__npy_header_bytes(const unsigned char *bytes, uint64_t size
     uint64_t start;
     if (size < 8 + length_bytes) return size;
     start = 8 + length_bytes + msae__load_le(bytes + 8, length_bytes);
+    if (start > MSAE__MAX_HEADER) start = 8 + length_bytes;
     return start < size ? start : size;
 }
 
@@ -12313,6 +12381,10 @@ static msae_status msae__npy_open(msae__matrix *matrix, const unsigned char *byt
         return p.status;
     }
     start += p.at;
+    if (start > MSAE__MAX_HEADER) {
+        msae__parse_fail_at(&p, 8, "the .npy header is longer than 100 MB");
+        return p.status;
+    }
     p.end = start;
     if (!msae__npy_dictionary(&p, &matrix->dtype, shape, &rank)) return p.status;
     msae__parse_space(&p);
@@ -12348,8 +12420,6 @@ static msae_status msae__npy_open(msae__matrix *matrix, const unsigned char *byt
 }
 
 /* ---- safetensors: 8 bytes of header length, a JSON header, the tensors' bytes ---- */
-
-#define MSAE__MAX_HEADER 100000000u /* the format's own limit */
 
 /* Longest array of the header first: where tensors and metadata go, or NULL to count only. */
 typedef struct msae__header {
@@ -14327,6 +14397,7 @@ MSAE_API msae_status msae_files_open(msae_files *files, const char *const *paths
         msae_shard *shard = &files->shards[i];
         msae_reader reader;
         msae__matrix matrix;
+        memset(&matrix, 0, sizeof matrix);
         files->at_fault = i;
         status = msae_reader_open(&reader, paths[i], error);
         if (status != MSAE_OK) break;

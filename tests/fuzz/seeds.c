@@ -58,6 +58,11 @@ typedef struct seed {
 #define RUN(recipe, tied, normalize, loss, cut) \
     "\0\0\x02\x06" recipe tied normalize "\x07\x01" loss "\x01" cut "\x01"
 
+/* A run in windows, of whose run_blocks, which are "1,3" without a checksum, one digit is another.
+   (Where it is not in that place any more, it is another byte of the file.) */
+#define RUN_BLOCKS(place, digit) \
+    "\x01\x01" place "\0" digit "\x02\x06\x01\x02\0\x07\x01\x01\x01\x02\x01"
+
 /* Two latents over two rows, of which the first has the first latent and both have the second. */
 #define INDEX(k, counts)                                                                           \
     METADATA("\"format\":\"msae-index\",\"k\":\"" k "\",\"model\":\"1\",\"data\":\"2\"")           \
@@ -253,6 +258,14 @@ static const seed seeds[] = {
     SEED("checkpoint", "relu", RUN("\x05", "\0", "\0", "\x01", "\x02")),
     SEED("checkpoint", "jumprelu", RUN("\x06", "\0", "\0", "\x01", "\x02")),
     SEED("checkpoint", "before_the_first_step", RUN("\x01", "\0", "\0", "\x01", "\0")),
+    SEED("checkpoint", "in_windows", RUN("\x01", "\x02", "\0", "\x01", "\x01")),
+    SEED("checkpoint", "in_windows_tied", RUN("\x04", "\x03", "\0", "\x01", "\x02")),
+    SEED("checkpoint", "blocks_of_none", RUN_BLOCKS("\xd2", "0")),
+    SEED("checkpoint", "blocks_of_all", RUN_BLOCKS("\xd2", "4")),
+    SEED("checkpoint", "windows_of_none", RUN_BLOCKS("\xd4", "0")),
+    SEED("checkpoint", "windows_too_small", RUN_BLOCKS("\xd4", "1")),
+    SEED("checkpoint", "windows_of_more_than_all", RUN_BLOCKS("\xd4", "9")),
+    SEED("checkpoint", "blocks_of_no_digits", RUN_BLOCKS("\xd3", "x")),
     SEED("checkpoint", "rows_that_overflow", RUN("\x01", "\0", "\0", "\x01", "\x03") "\0\x06\x07"),
 
     SEED("codes", "of_this_model",
