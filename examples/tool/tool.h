@@ -169,6 +169,7 @@ typedef struct tool_inputs {
     msae_pool *pool;
     msae_model model;
     msae_data data;
+    int as_stored; /* set before opening: small weights stay small, for what can use them so */
 } tool_inputs;
 
 /* Starts the threads that the options ask for. */
@@ -474,6 +475,8 @@ typedef struct tool_target {
     tool_layout layout;
     msae_recipe recipe; /* TOPK, RELU, JUMPRELU, BATCHTOPK */
     size_t k;           /* of TOPK and BATCHTOPK */
+    int has_weights;    /* TOOL_LAYOUT_MSAE: a model by rows, with .. */
+    msae_dtype weights; /* .. such weights */
 } tool_target;
 
 /* Says how a model goes into a layout: by its own rule or, with k > 0, as a TopK of k latents. Fails
