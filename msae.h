@@ -3465,11 +3465,14 @@ static const msae_kernels msae__avx512_kernels = {
 #endif
 
 /* The best path that the processor has (cpuid) and whose registers the system saves (XCR0). */
-static msae_simd msae__detect_x86(void) {
+#define MSAE__VNNI 0x100 /* AVX-512's sums of products of bytes, beside the path */
+
+static int msae__detect_x86(void) {
     unsigned leaf1[4] = {0, 0, 0, 0}, leaf7[4] = {0, 0, 0, 0}, xcr0;
     const unsigned fma = 1u << 12, osxsave = 1u << 27, avx = 1u << 28, f16c = 1u << 29;
     const unsigned avx2 = 1u << 5;
     const unsigned avx512 = 1u << 16 | 1u << 30 | 1u << 31; /* F, BW, VL */
+    const unsigned vnni = 1u << 11;
 #ifdef __GNUC__
     unsigned high;
     if (!__get_cpuid(1, &leaf1[0], &leaf1[1], &leaf1[2], &leaf1[3])) return MSAE_SIMD_SCALAR;
@@ -3494,8 +3497,8 @@ static msae_simd msae__detect_x86(void) {
         (xcr0 & 6) != 6) {
         return MSAE_SIMD_SCALAR;
     }
-    return (leaf7[1] & avx512) == avx512 && (xcr0 & 0xe6) == 0xe6 ? MSAE_SIMD_AVX512
-                                                                  : MSAE_SIMD_AVX2;
+    if ((leaf7[1] & avx512) != avx512 || (xcr0 & 0xe6) != 0xe6) return MSAE_SIMD_AVX2;
+    return MSAE_SIMD_AVX512 | (leaf7[2] & vnni ? MSAE__VNNI : 0);
 }
 #endif /* MSAE__HAS_AVX2 */
 
@@ -3817,20 +3820,24 @@ static const msae_kernels msae__neon_kernels = {
 #ifdef MSAE__HAS_AVX2
 /* cpuid costs tens of microseconds on a virtual machine, so its answer is kept: every thread that
    asks finds the same. */
-static msae_simd msae__best_x86(void) {
+static int msae__ask_x86(void) {
 #ifdef __GNUC__
     static int known;
-    int simd = __atomic_load_n(&known, __ATOMIC_RELAXED);
-    if (simd == 0) {
-        simd = (int)msae__detect_x86();
-        __atomic_store_n(&known, simd, __ATOMIC_RELAXED);
+    int found = __atomic_load_n(&known, __ATOMIC_RELAXED);
+    if (found == 0) {
+        found = msae__detect_x86();
+        __atomic_store_n(&known, found, __ATOMIC_RELAXED);
     }
 #else
     static volatile long known;
-    long simd = known;
-    if (simd == 0) known = simd = (long)msae__detect_x86();
+    int found = (int)known;
+    if (found == 0) known = found = msae__detect_x86();
 #endif
-    return (msae_simd)simd;
+    return found;
+}
+
+static msae_simd msae__best_x86(void) {
+    return (msae_simd)(msae__ask_x86() & ~MSAE__VNNI);
 }
 #endif
 
@@ -3879,10 +3886,12 @@ typedef struct msae__small_kernels {
                       const unsigned char *w, size_t cols, size_t depth);
     void (*dots_bfloat)(float *c, size_t ldc, const float *x, size_t x_stride, size_t rows,
                         const unsigned char *w, size_t cols, size_t depth);
-    /* The same over whole numbers, whose sum fits 32 bits (see msae__quantize): exact, and so the
-       same on every path */
+    /* The same over whole numbers, a row that msae__quantize made: their sum fits 32 bits, so that
+       it is exact, and the same on every path */
     void (*dots_int8)(int32_t *c, const int16_t *x, const unsigned char *w, size_t cols,
                       size_t depth);
+    /* Adds to such a row what dots_int8 wants of it besides; or NULL */
+    void (*split_int8)(int16_t *x, size_t depth);
     /* y += a w for one row of weights */
     void (*axpy_half)(float *y, float a, const unsigned char *w, size_t n);
     void (*axpy_bfloat)(float *y, float a, const unsigned char *w, size_t n);
@@ -3949,69 +3958,71 @@ static void msae__scalar_axpy_int8(float *y, float a, const unsigned char *w, si
 }
 
 static const msae__small_kernels msae__scalar_small = {
-    msae__scalar_dots_half, msae__scalar_dots_bfloat, msae__scalar_dots_int8,
+    msae__scalar_dots_half, msae__scalar_dots_bfloat, msae__scalar_dots_int8, NULL,
     msae__scalar_axpy_half, msae__scalar_axpy_bfloat, msae__scalar_axpy_int8,
 };
 
-/* Products over vectors of floats, for any way of loading weights: four columns at a time for one
-   row, four rows at a time for one column, so that four sums are under way. LOAD(w) is a vector of
-   WIDTH weights, BYTES bytes each; what is left over is taken one by one. */
-#define MSAE__SMALL_DOTS(target, name, vector, width, bytes, LOAD, LOAD_ONE, ZERO, LOADX, FMA,  \
-                         SUM)                                                                   \
-    static target void name(float *c, size_t ldc, const float *x, size_t x_stride, size_t rows, \
-                            const unsigned char *w, size_t cols, size_t depth) {                \
-        const size_t whole = depth / (width) * (width), row = (bytes)*depth;                    \
-        for (size_t r = 0; r < rows; r += 4) {                                                  \
-            const size_t many = msae__min(4, rows - r);                                         \
-            const size_t side = many == 1 ? 4 : 1; /* columns at a time */                      \
-            for (size_t j = 0; j < cols; j += side) {                                           \
-                const size_t columns = msae__min(side, cols - j);                               \
-                const unsigned char *w0 = w + j * row, *w1 = w0, *w2 = w0, *w3 = w0;            \
-                const float *x0 = x + r * x_stride, *x1 = x0, *x2 = x0, *x3 = x0;               \
-                vector s0 = ZERO, s1 = ZERO, s2 = ZERO, s3 = ZERO;                              \
-                float sums[4];                                                                  \
-                if (many == 1) {                                                                \
-                    w1 = columns > 1 ? w0 + row : w0;                                           \
-                    w2 = columns > 2 ? w1 + row : w0;                                           \
-                    w3 = columns > 3 ? w2 + row : w0;                                           \
-                    for (size_t i = 0; i < whole; i += (width)) {                               \
-                        const vector v = LOADX(x0 + i);                                         \
-                        s0 = FMA(v, LOAD(w0 + (bytes)*i), s0);                                  \
-                        s1 = FMA(v, LOAD(w1 + (bytes)*i), s1);                                  \
-                        s2 = FMA(v, LOAD(w2 + (bytes)*i), s2);                                  \
-                        s3 = FMA(v, LOAD(w3 + (bytes)*i), s3);                                  \
-                    }                                                                           \
-                } else {                                                                        \
-                    x1 = x0 + x_stride;                                                         \
-                    x2 = many > 2 ? x1 + x_stride : x0;                                         \
-                    x3 = many > 3 ? x2 + x_stride : x0;                                         \
-                    for (size_t i = 0; i < whole; i += (width)) {                               \
-                        const vector v = LOAD(w0 + (bytes)*i);                                  \
-                        s0 = FMA(v, LOADX(x0 + i), s0);                                         \
-                        s1 = FMA(v, LOADX(x1 + i), s1);                                         \
-                        s2 = FMA(v, LOADX(x2 + i), s2);                                         \
-                        s3 = FMA(v, LOADX(x3 + i), s3);                                         \
-                    }                                                                           \
-                }                                                                               \
-                sums[0] = SUM(s0);                                                              \
-                sums[1] = SUM(s1);                                                              \
-                sums[2] = SUM(s2);                                                              \
-                sums[3] = SUM(s3);                                                              \
-                for (size_t i = whole; i < depth; i++) {                                        \
-                    sums[0] += x0[i] * LOAD_ONE(w0 + (bytes)*i);                                \
-                    sums[1] += x1[i] * LOAD_ONE(w1 + (bytes)*i);                                \
-                    sums[2] += x2[i] * LOAD_ONE(w2 + (bytes)*i);                                \
-                    sums[3] += x3[i] * LOAD_ONE(w3 + (bytes)*i);                                \
-                }                                                                               \
-                for (size_t e = 0; e < (many == 1 ? columns : many); e++) {                     \
-                    if (many == 1) {                                                            \
-                        c[r * ldc + j + e] = sums[e];                                           \
-                    } else {                                                                    \
-                        c[(r + e) * ldc + j] = sums[e];                                         \
-                    }                                                                           \
-                }                                                                               \
-            }                                                                                   \
-        }                                                                                       \
+/* Products over vectors of floats, for any way of loading weights. LOAD(w) is a vector of WIDTH
+   weights, BYTES bytes each; what is left over is taken one by one. Four sums are under way: of one
+   row, pieces of a column, so that memory is read from front to back, which is what its speed is
+   made of; of more rows, four of them, so that a weight that was loaded serves them all. */
+#define MSAE__SMALL_DOTS(target, name, vector, width, bytes, LOAD, LOAD_ONE, ZERO, ADD, LOADX,   \
+                         FMA, SUM)                                                               \
+    static target void name##_one(float *c, const float *x, const unsigned char *w, size_t cols, \
+                                  size_t depth) {                                                \
+        for (size_t j = 0; j < cols; j++, w += (bytes)*depth) {                                  \
+            vector s0 = ZERO, s1 = ZERO, s2 = ZERO, s3 = ZERO;                                   \
+            size_t i = 0;                                                                        \
+            for (; i + 4 * (width) <= depth; i += 4 * (width)) {                                 \
+                s0 = FMA(LOADX(x + i), LOAD(w + (bytes)*i), s0);                                 \
+                s1 = FMA(LOADX(x + i + (width)), LOAD(w + (bytes) * (i + (width))), s1);         \
+                s2 = FMA(LOADX(x + i + 2 * (width)), LOAD(w + (bytes) * (i + 2 * (width))), s2); \
+                s3 = FMA(LOADX(x + i + 3 * (width)), LOAD(w + (bytes) * (i + 3 * (width))), s3); \
+            }                                                                                    \
+            for (; i + (width) <= depth; i += (width)) {                                         \
+                s0 = FMA(LOADX(x + i), LOAD(w + (bytes)*i), s0);                                 \
+            }                                                                                    \
+            c[j] = SUM(ADD(ADD(s0, s1), ADD(s2, s3)));                                           \
+            for (; i < depth; i++) c[j] += x[i] * LOAD_ONE(w + (bytes)*i);                       \
+        }                                                                                        \
+    }                                                                                            \
+    static target void name(float *c, size_t ldc, const float *x, size_t x_stride, size_t rows,  \
+                            const unsigned char *w, size_t cols, size_t depth) {                 \
+        const size_t whole = depth / (width) * (width);                                          \
+        for (size_t r = 0; r < rows; r += 4) {                                                   \
+            const size_t many = msae__min(4, rows - r);                                          \
+            const float *x0 = x + r * x_stride, *x1 = many > 1 ? x0 + x_stride : x0;             \
+            const float *x2 = many > 2 ? x1 + x_stride : x0;                                     \
+            const float *x3 = many > 3 ? x2 + x_stride : x0;                                     \
+            if (many == 1) {                                                                     \
+                name##_one(c + r * ldc, x0, w, cols, depth);                                     \
+                continue;                                                                        \
+            }                                                                                    \
+            for (size_t j = 0; j < cols; j++) {                                                  \
+                const unsigned char *row = w + j * (bytes)*depth;                                \
+                vector s0 = ZERO, s1 = ZERO, s2 = ZERO, s3 = ZERO;                               \
+                float sums[4];                                                                   \
+                for (size_t i = 0; i < whole; i += (width)) {                                    \
+                    const vector v = LOAD(row + (bytes)*i);                                      \
+                    s0 = FMA(v, LOADX(x0 + i), s0);                                              \
+                    s1 = FMA(v, LOADX(x1 + i), s1);                                              \
+                    s2 = FMA(v, LOADX(x2 + i), s2);                                              \
+                    s3 = FMA(v, LOADX(x3 + i), s3);                                              \
+                }                                                                                \
+                sums[0] = SUM(s0);                                                               \
+                sums[1] = SUM(s1);                                                               \
+                sums[2] = SUM(s2);                                                               \
+                sums[3] = SUM(s3);                                                               \
+                for (size_t i = whole; i < depth; i++) {                                         \
+                    const float weight = LOAD_ONE(row + (bytes)*i);                              \
+                    sums[0] += x0[i] * weight;                                                   \
+                    sums[1] += x1[i] * weight;                                                   \
+                    sums[2] += x2[i] * weight;                                                   \
+                    sums[3] += x3[i] * weight;                                                   \
+                }                                                                                \
+                for (size_t e = 0; e < many; e++) c[(r + e) * ldc + j] = sums[e];                \
+            }                                                                                    \
+        }                                                                                        \
     }
 
 /* y += a w likewise. */
@@ -4042,10 +4053,11 @@ static MSAE__AVX2 __m256 msae__avx2_int8s(const unsigned char *w) {
 }
 
 MSAE__SMALL_DOTS(MSAE__AVX2, msae__avx2_dots_half, __m256, 8, 2, msae__avx2_halves, msae__load_half,
-                 _mm256_setzero_ps(), _mm256_loadu_ps, _mm256_fmadd_ps, msae__avx2_sum)
-MSAE__SMALL_DOTS(MSAE__AVX2, msae__avx2_dots_bfloat, __m256, 8, 2, msae__avx2_bfloats,
-                 msae__load_bfloat, _mm256_setzero_ps(), _mm256_loadu_ps, _mm256_fmadd_ps,
+                 _mm256_setzero_ps(), _mm256_add_ps, _mm256_loadu_ps, _mm256_fmadd_ps,
                  msae__avx2_sum)
+MSAE__SMALL_DOTS(MSAE__AVX2, msae__avx2_dots_bfloat, __m256, 8, 2, msae__avx2_bfloats,
+                 msae__load_bfloat, _mm256_setzero_ps(), _mm256_add_ps, _mm256_loadu_ps,
+                 _mm256_fmadd_ps, msae__avx2_sum)
 MSAE__SMALL_AXPY(MSAE__AVX2, msae__avx2_axpy_half, __m256, 8, 2, msae__avx2_halves, msae__load_half,
                  _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_fmadd_ps)
 MSAE__SMALL_AXPY(MSAE__AVX2, msae__avx2_axpy_bfloat, __m256, 8, 2, msae__avx2_bfloats,
@@ -4061,37 +4073,32 @@ static MSAE__AVX2 int32_t msae__avx2_sum_int(__m256i v) {
     return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
 }
 
-static MSAE__AVX2 __m256i msae__avx2_products(__m256i x, const unsigned char *w) {
+static MSAE__AVX2 __m256i msae__avx2_products(const int16_t *x, const unsigned char *w) {
     const __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)w);
-    return _mm256_madd_epi16(x, _mm256_cvtepi8_epi16(bytes));
+    return _mm256_madd_epi16(_mm256_loadu_si256((const __m256i *)(const void *)x),
+                             _mm256_cvtepi8_epi16(bytes));
 }
 
 static MSAE__AVX2 void msae__avx2_dots_int8(int32_t *c, const int16_t *x, const unsigned char *w,
                                             size_t cols, size_t depth) {
-    const size_t whole = depth / 16 * 16;
-    size_t j = 0;
-    for (; j + 4 <= cols; j += 4, w += 4 * depth) {
-        __m256i s0 = _mm256_setzero_si256(), s1 = s0, s2 = s0, s3 = s0;
-        for (size_t i = 0; i < whole; i += 16) {
-            const __m256i v = _mm256_loadu_si256((const __m256i *)(const void *)(x + i));
-            s0 = _mm256_add_epi32(s0, msae__avx2_products(v, w + i));
-            s1 = _mm256_add_epi32(s1, msae__avx2_products(v, w + depth + i));
-            s2 = _mm256_add_epi32(s2, msae__avx2_products(v, w + 2 * depth + i));
-            s3 = _mm256_add_epi32(s3, msae__avx2_products(v, w + 3 * depth + i));
+    for (size_t j = 0; j < cols; j++, w += depth) {
+        __m256i s0 = _mm256_setzero_si256(), s1 = s0;
+        size_t i = 0;
+        for (; i + 32 <= depth; i += 32) {
+            s0 = _mm256_add_epi32(s0, msae__avx2_products(x + i, w + i));
+            s1 = _mm256_add_epi32(s1, msae__avx2_products(x + i + 16, w + i + 16));
         }
-        c[j] = msae__avx2_sum_int(s0);
-        c[j + 1] = msae__avx2_sum_int(s1);
-        c[j + 2] = msae__avx2_sum_int(s2);
-        c[j + 3] = msae__avx2_sum_int(s3);
-        for (size_t i = whole; i < depth; i++) {
-            for (size_t e = 0; e < 4; e++) c[j + e] += x[i] * msae__load_int8(w + e * depth + i);
+        if (i + 16 <= depth) {
+            s0 = _mm256_add_epi32(s0, msae__avx2_products(x + i, w + i));
+            i += 16;
         }
+        c[j] = msae__avx2_sum_int(_mm256_add_epi32(s0, s1));
+        for (; i < depth; i++) c[j] += x[i] * msae__load_int8(w + i);
     }
-    msae__scalar_dots_int8(c + j, x, w, cols - j, depth);
 }
 
 static const msae__small_kernels msae__avx2_small = {
-    msae__avx2_dots_half, msae__avx2_dots_bfloat, msae__avx2_dots_int8,
+    msae__avx2_dots_half, msae__avx2_dots_bfloat, msae__avx2_dots_int8, NULL,
     msae__avx2_axpy_half, msae__avx2_axpy_bfloat, msae__avx2_axpy_int8,
 };
 
@@ -4110,45 +4117,110 @@ static MSAE__AVX512 __m512 msae__avx512_bfloats(const unsigned char *w) {
 }
 
 MSAE__SMALL_DOTS(MSAE__AVX512, msae__avx512_dots_half, __m512, 16, 2, msae__avx512_halves,
-                 msae__load_half, _mm512_setzero_ps(), _mm512_loadu_ps, _mm512_fmadd_ps,
-                 _mm512_reduce_add_ps)
+                 msae__load_half, _mm512_setzero_ps(), _mm512_add_ps, _mm512_loadu_ps,
+                 _mm512_fmadd_ps, _mm512_reduce_add_ps)
 MSAE__SMALL_DOTS(MSAE__AVX512, msae__avx512_dots_bfloat, __m512, 16, 2, msae__avx512_bfloats,
-                 msae__load_bfloat, _mm512_setzero_ps(), _mm512_loadu_ps, _mm512_fmadd_ps,
-                 _mm512_reduce_add_ps)
+                 msae__load_bfloat, _mm512_setzero_ps(), _mm512_add_ps, _mm512_loadu_ps,
+                 _mm512_fmadd_ps, _mm512_reduce_add_ps)
 
-static MSAE__AVX512 __m512i msae__avx512_products(__m512i x, const unsigned char *w) {
+static MSAE__AVX512 __m512i msae__avx512_products(const int16_t *x, const unsigned char *w) {
     const __m256i bytes = _mm256_loadu_si256((const __m256i *)(const void *)w);
-    return _mm512_madd_epi16(x, _mm512_cvtepi8_epi16(bytes));
+    return _mm512_madd_epi16(_mm512_loadu_si512((const void *)x), _mm512_cvtepi8_epi16(bytes));
 }
 
 static MSAE__AVX512 void msae__avx512_dots_int8(int32_t *c, const int16_t *x,
                                                 const unsigned char *w, size_t cols, size_t depth) {
-    const size_t whole = depth / 32 * 32;
-    size_t j = 0;
-    for (; j + 4 <= cols; j += 4, w += 4 * depth) {
-        __m512i s0 = _mm512_setzero_si512(), s1 = s0, s2 = s0, s3 = s0;
-        for (size_t i = 0; i < whole; i += 32) {
-            const __m512i v = _mm512_loadu_si512((const void *)(x + i));
-            s0 = _mm512_add_epi32(s0, msae__avx512_products(v, w + i));
-            s1 = _mm512_add_epi32(s1, msae__avx512_products(v, w + depth + i));
-            s2 = _mm512_add_epi32(s2, msae__avx512_products(v, w + 2 * depth + i));
-            s3 = _mm512_add_epi32(s3, msae__avx512_products(v, w + 3 * depth + i));
+    for (size_t j = 0; j < cols; j++, w += depth) {
+        __m512i s0 = _mm512_setzero_si512(), s1 = s0;
+        size_t i = 0;
+        for (; i + 64 <= depth; i += 64) {
+            s0 = _mm512_add_epi32(s0, msae__avx512_products(x + i, w + i));
+            s1 = _mm512_add_epi32(s1, msae__avx512_products(x + i + 32, w + i + 32));
         }
-        c[j] = _mm512_reduce_add_epi32(s0);
-        c[j + 1] = _mm512_reduce_add_epi32(s1);
-        c[j + 2] = _mm512_reduce_add_epi32(s2);
-        c[j + 3] = _mm512_reduce_add_epi32(s3);
-        for (size_t i = whole; i < depth; i++) {
-            for (size_t e = 0; e < 4; e++) c[j + e] += x[i] * msae__load_int8(w + e * depth + i);
+        if (i + 32 <= depth) {
+            s0 = _mm512_add_epi32(s0, msae__avx512_products(x + i, w + i));
+            i += 32;
         }
+        c[j] = _mm512_reduce_add_epi32(_mm512_add_epi32(s0, s1));
+        for (; i < depth; i++) c[j] += x[i] * msae__load_int8(w + i);
     }
-    msae__scalar_dots_int8(c + j, x, w, cols - j, depth);
 }
 
 static const msae__small_kernels msae__avx512_small = {
-    msae__avx512_dots_half, msae__avx512_dots_bfloat, msae__avx512_dots_int8,
+    msae__avx512_dots_half, msae__avx512_dots_bfloat, msae__avx512_dots_int8, NULL,
     msae__avx2_axpy_half,   msae__avx2_axpy_bfloat,   msae__avx2_axpy_int8,
 };
+
+#if defined(__clang__) || !defined(__GNUC__) || __GNUC__ >= 8
+#define MSAE__HAS_VNNI
+#ifdef __GNUC__
+#define MSAE__AVX512_VNNI \
+    __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c,popcnt")))
+#else
+#define MSAE__AVX512_VNNI
+#endif
+
+/* Products of bytes, of which the one is unsigned: so w + 128 times x, and what that is too much
+   taken off. x is 256 high + low, both signed, which lie behind it, and behind them its sum.
+   Everything is modulo 2^32: only the result fits. */
+static void msae__vnni_split_int8(int16_t *x, size_t depth) {
+    const size_t padded = msae__round_up(depth, 64);
+    signed char *high = (signed char *)(x + padded), *low = high + padded;
+    uint32_t sum = 0;
+    for (size_t i = 0; i < depth; i++) {
+        const int value = x[i], part = (value + 128) & 255;
+        low[i] = (signed char)(part - 128);
+        high[i] = (signed char)((value - (part - 128)) / 256);
+        sum += (uint32_t)value;
+    }
+    memset(low + depth, 0, padded - depth);
+    memset(high + depth, 0, padded - depth);
+    memcpy(low + padded, &sum, sizeof sum);
+}
+
+static MSAE__AVX512_VNNI void msae__vnni_dots_int8(int32_t *c, const int16_t *x,
+                                                   const unsigned char *w, size_t cols,
+                                                   size_t depth) {
+    const __m512i flip = _mm512_set1_epi8((char)0x80);
+    const size_t padded = msae__round_up(depth, 64), rest = depth % 64;
+    const __mmask64 mask = ((__mmask64)1 << rest) - 1;
+    const signed char *high = (const signed char *)(x + padded), *low = high + padded;
+    uint32_t sum;
+    memcpy(&sum, low + padded, sizeof sum);
+    for (size_t j = 0; j < cols; j++, w += depth) {
+        __m512i h0 = _mm512_setzero_si512(), l0 = h0, h1 = h0, l1 = h0;
+        size_t i = 0;
+        for (; i + 128 <= depth; i += 128) {
+            const __m512i a = _mm512_xor_si512(_mm512_loadu_si512((const void *)(w + i)), flip);
+            const __m512i b =
+                _mm512_xor_si512(_mm512_loadu_si512((const void *)(w + i + 64)), flip);
+            h0 = _mm512_dpbusd_epi32(h0, a, _mm512_loadu_si512((const void *)(high + i)));
+            l0 = _mm512_dpbusd_epi32(l0, a, _mm512_loadu_si512((const void *)(low + i)));
+            h1 = _mm512_dpbusd_epi32(h1, b, _mm512_loadu_si512((const void *)(high + i + 64)));
+            l1 = _mm512_dpbusd_epi32(l1, b, _mm512_loadu_si512((const void *)(low + i + 64)));
+        }
+        if (i + 64 <= depth) {
+            const __m512i a = _mm512_xor_si512(_mm512_loadu_si512((const void *)(w + i)), flip);
+            h0 = _mm512_dpbusd_epi32(h0, a, _mm512_loadu_si512((const void *)(high + i)));
+            l0 = _mm512_dpbusd_epi32(l0, a, _mm512_loadu_si512((const void *)(low + i)));
+            i += 64;
+        }
+        if (rest > 0) { /* beyond the end x is zero, and w is not read */
+            const __m512i a = _mm512_xor_si512(_mm512_maskz_loadu_epi8(mask, w + i), flip);
+            h1 = _mm512_dpbusd_epi32(h1, a, _mm512_loadu_si512((const void *)(high + i)));
+            l1 = _mm512_dpbusd_epi32(l1, a, _mm512_loadu_si512((const void *)(low + i)));
+        }
+        h0 = _mm512_slli_epi32(_mm512_add_epi32(h0, h1), 8);
+        l0 = _mm512_add_epi32(_mm512_add_epi32(l0, l1), h0);
+        c[j] = (int32_t)((uint32_t)_mm512_reduce_add_epi32(l0) - 128 * sum);
+    }
+}
+
+static const msae__small_kernels msae__vnni_small = {
+    msae__avx512_dots_half, msae__avx512_dots_bfloat, msae__vnni_dots_int8, msae__vnni_split_int8,
+    msae__avx2_axpy_half,   msae__avx2_axpy_bfloat,   msae__avx2_axpy_int8,
+};
+#endif
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic pop
 #endif
@@ -4168,9 +4240,9 @@ static float32x4_t msae__neon_fma(float32x4_t a, float32x4_t b, float32x4_t sum)
 }
 
 MSAE__SMALL_DOTS(, msae__neon_dots_half, float32x4_t, 4, 2, msae__neon_halves, msae__load_half,
-                 vdupq_n_f32(0), vld1q_f32, msae__neon_fma, vaddvq_f32)
+                 vdupq_n_f32(0), vaddq_f32, vld1q_f32, msae__neon_fma, vaddvq_f32)
 MSAE__SMALL_DOTS(, msae__neon_dots_bfloat, float32x4_t, 4, 2, msae__neon_bfloats, msae__load_bfloat,
-                 vdupq_n_f32(0), vld1q_f32, msae__neon_fma, vaddvq_f32)
+                 vdupq_n_f32(0), vaddq_f32, vld1q_f32, msae__neon_fma, vaddvq_f32)
 MSAE__SMALL_AXPY(, msae__neon_axpy_half, float32x4_t, 4, 2, msae__neon_halves, msae__load_half,
                  vdupq_n_f32, vld1q_f32, vst1q_f32, msae__neon_fma)
 MSAE__SMALL_AXPY(, msae__neon_axpy_bfloat, float32x4_t, 4, 2, msae__neon_bfloats, msae__load_bfloat,
@@ -4209,7 +4281,7 @@ static void msae__neon_dots_int8(int32_t *c, const int16_t *x, const unsigned ch
 }
 
 static const msae__small_kernels msae__neon_small = {
-    msae__neon_dots_half, msae__neon_dots_bfloat, msae__neon_dots_int8,
+    msae__neon_dots_half, msae__neon_dots_bfloat, msae__neon_dots_int8, NULL,
     msae__neon_axpy_half, msae__neon_axpy_bfloat, msae__neon_axpy_int8,
 };
 #endif
@@ -4221,6 +4293,9 @@ static const msae__small_kernels *msae__small_for(msae_simd simd) {
     case MSAE_SIMD_AVX2:
         return &msae__avx2_small;
     case MSAE_SIMD_AVX512:
+#ifdef MSAE__HAS_VNNI
+        if (msae__ask_x86() & MSAE__VNNI) return &msae__vnni_small;
+#endif
         return &msae__avx512_small;
 #endif
 #ifdef MSAE__HAS_NEON
@@ -4261,11 +4336,16 @@ static int msae__row_is_finite(const float *x, size_t d) {
     return worst != 0x7f800000u;
 }
 
-/* x [n] as whole numbers q [n] and what they are to be multiplied by. Their products with n int8
-   add up to less than 2^31: up to n = 516 that leaves all 16 bits, at 4096 thirteen. NaN or Inf
-   gives NaN. */
+/* Room for a row of whole numbers, with what a path adds to it. */
+static size_t msae__quantized_stride(size_t n) {
+    return 2 * msae__round_up(n, 64) + 32;
+}
+
+/* x [n] as whole numbers q [quantized_stride] and what they are to be multiplied by. Their products
+   with n int8 add up to less than 2^31: up to n = 520 that leaves 16 bits, at 4096 thirteen. NaN or
+   Inf gives NaN. */
 static float msae__quantize(const float *x, size_t n, int16_t *q) {
-    const size_t most = msae__min(32767, (size_t)(2147483647u / 127u) / n);
+    const size_t most = msae__min(32512, (size_t)(2147483647u / 127u) / n); /* 127 * 256 */
     float largest = 0, factor;
     for (size_t i = 0; i < n; i++) {
         const float magnitude = msae__bits_float(msae__float_bits(x[i]) & 0x7fffffffu);
@@ -4454,7 +4534,7 @@ typedef struct msae__small_product {
 
 /* Rows of whole numbers in floats' places, and as many floats to begin with. */
 static size_t msae__quantized_floats(size_t rows, size_t d) {
-    return msae__round_up(rows, 16) + rows * (msae__round_up(d, 32) / 2);
+    return msae__round_up(rows, 16) + rows * (msae__quantized_stride(d) / 2);
 }
 
 static void msae__small_block(const msae__small_product *p, size_t first, size_t count, float *c) {
@@ -4495,9 +4575,11 @@ static void msae__small_task(void *context, size_t task, size_t worker) {
 static void msae__quantize_rows(const msae_model *model, const float *centred, size_t stride,
                                 size_t rows, float *packed) {
     const size_t d = model->n_inputs;
+    const msae__small_kernels *small = msae__small_for(model->simd);
     int16_t *q = (int16_t *)(void *)(packed + msae__round_up(rows, 16));
-    for (size_t r = 0; r < rows; r++) {
-        packed[r] = msae__quantize(centred + r * stride, d, q + r * msae__round_up(d, 32));
+    for (size_t r = 0; r < rows; r++, q += msae__quantized_stride(d)) {
+        packed[r] = msae__quantize(centred + r * stride, d, q);
+        if (small->split_int8) small->split_int8(q, d);
     }
 }
 
@@ -4515,7 +4597,7 @@ static msae__small_product msae__small_over(const msae_model *model, const float
     p.probe = probe;
     p.factors = packed;
     p.quantized = (const int16_t *)(const void *)(packed + msae__round_up(rows, 16));
-    p.q_stride = msae__round_up(model->n_inputs, 32);
+    p.q_stride = msae__quantized_stride(model->n_inputs);
     return p;
 }
 

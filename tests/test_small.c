@@ -77,9 +77,10 @@ static void check_products(const msae__small_kernels *small, size_t rows, size_t
         (bfloat ? plain->axpy_bfloat : plain->axpy_half)(y, 0.7f, w, depth);
         CHECK(test_error(sum, y, depth) < 1e-6);
     }
-    int16_t *q = (int16_t *)test_alloc(depth * sizeof *q);
+    int16_t *q = (int16_t *)test_alloc(msae__quantized_stride(depth) * sizeof *q);
     int32_t *exact = (int32_t *)test_alloc(2 * cols * sizeof *exact);
     msae__quantize(x, depth, q);
+    if (small->split_int8) small->split_int8(q, depth);
     for (size_t i = 0; i < cols * depth; i++) w[i] = (unsigned char)(test_random(&state) & 255);
     small->dots_int8(exact, q, w, cols, depth);
     for (size_t j = 0; j < cols; j++) {
@@ -113,9 +114,13 @@ static void products(void) {
                 check_products(small, rows, cols, 37);
             }
         }
-        for (size_t depth = 1; depth < 80; depth++) {
+        for (size_t depth = 1; depth < 2200; depth += depth < 150 ? 1 : 173) {
             test_note("%s: depth %zu", msae_simd_name(simd), depth);
             check_products(small, 1, 5, depth);
+#ifdef MSAE__HAS_AVX2
+            /* (a processor with better ones takes those) */
+            if (simd == MSAE_SIMD_AVX512) check_products(&msae__avx512_small, 1, 5, depth);
+#endif
         }
     }
 }
@@ -126,7 +131,7 @@ static void extremes(void) {
     for (size_t i = 0; i < COUNT(lengths); i++) {
         const size_t n = lengths[i];
         float *x = test_floats(n);
-        int16_t *q = (int16_t *)test_alloc(n * sizeof *q);
+        int16_t *q = (int16_t *)test_alloc(msae__quantized_stride(n) * sizeof *q);
         unsigned char *w = (unsigned char *)test_alloc(n);
         for (size_t c = 0; c < n; c++) x[c] = -3e37f;
         memset(w, 0x81, n); /* -127 */
@@ -134,7 +139,9 @@ static void extremes(void) {
         FOR_EACH_PATH(simd) {
             int32_t sum;
             test_note("%s, %zu", msae_simd_name(simd), n);
-            msae__small_for(simd)->dots_int8(&sum, q, w, 1, n);
+            const msae__small_kernels *small = msae__small_for(simd);
+            if (small->split_int8) small->split_int8(q, n);
+            small->dots_int8(&sum, q, w, 1, n);
             CHECK(sum > 0 && fabs((double)sum * factor / (3e37 * 127 * (double)n) - 1) < 1e-6);
         }
         memset(x, 0, n * sizeof *x);
