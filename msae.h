@@ -7397,15 +7397,20 @@ MSAE_API msae_status msae_fit_source(msae_trainer *trainer, const msae_source *s
     const msae_train_desc *desc = &trainer->desc;
     msae_stream_desc all;
     msae_stream stream;
+    double failed[1];
     msae_progress now;
     msae_step_stats stats;
     msae_status status = MSAE_OK;
     memset(&all, 0, sizeof all);
     if (!trainer->has_statistics) status = msae_train_statistics_source(trainer, source, error);
-    if (status == MSAE_OK) {
-        status = msae__begin_run(trainer, source, given ? given : &all, &stream, error);
-    }
     if (status != MSAE_OK) return status;
+    memset(&stream, 0, sizeof stream);
+    status = msae__begin_run(trainer, source, given ? given : &all, &stream, error);
+    status = msae__agree(&desc->collective, status, failed, 0, error);
+    if (status != MSAE_OK) {
+        msae_stream_free(&stream);
+        return status;
+    }
     trainer->model.history.epochs = desc->epochs; /* may have been raised */
     memset(&now, 0, sizeof now);
     now.epochs = desc->epochs;
