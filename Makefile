@@ -114,7 +114,7 @@ mpi: ## the tool's train over MPI, build/msae-mpi (needs an MPI, see examples/mp
 	    { echo "make mpi needs $(firstword $(MPICC)) (Debian: openmpi-bin libopenmpi-dev)"; exit 1; }
 	@$(MAKE) --no-print-directory $(BUILD)/msae-mpi
 
-mpi-test: $(BUILD)/msae mpi ## trains over two and three processes, and kills them
+mpi-test: $(BUILD)/msae $(BUILD)/tests/mpi_files mpi ## trains over two and three processes, and kills them
 	@sh tests/mpi.sh $(BUILD)
 
 benches: $(BENCHES) ## builds the benchmarks without running them
