@@ -111,7 +111,7 @@ refuse() {
     expect "$*: no '$regex'" grep -Eq -e "$regex" "$folder/stderr"
 }
 
-refuse 2 'has one command, train' 2
+refuse 2 'has the commands train and sums' 2
 refuse 2 'DATA is missing' 3 train
 refuse 1 'missing.npy: cannot be opened' 3 train "$folder/missing.npy" -o "$folder/m"
 refuse 1 "$folder/no/m: " 3 train "$shards" -o "$folder/no/m"

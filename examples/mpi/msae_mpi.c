@@ -96,16 +96,39 @@ static size_t default_threads(MPI_Comm world) {
     return cores > 0 ? cores : 1;
 }
 
-static int run(const mpi_team *team, int argc, char **argv) {
+/* How long the sum of a step's gradients takes: the least of twenty. */
+static int measure_sums(mpi_team *team, const char *count) {
+    const size_t floats = strtoul(count, NULL, 10), ranks = team->team.collective.ranks;
+    float *values = tool_alloc(floats, sizeof *values);
+    double least = 1e30;
+    if (floats == 0) return tool_fail("sums", "needs a number of floats");
+    if (values == NULL) return tool_fail_memory();
+    for (int round = 0; round < 20; round++) {
+        double together = 1;
+        sum_doubles(team, &together, 1);
+        const double start = tool_seconds();
+        sum_floats(team, values, floats);
+        const double seconds = tool_seconds() - start;
+        if (seconds < least) least = seconds;
+    }
+    printf("%zu floats over %zu ranks: %.2f ms\n", floats, ranks, 1000 * least);
+    free(values);
+    return team->team.lost ? TOOL_FAILED : TOOL_OK;
+}
+
+static int run(mpi_team *team, int argc, char **argv) {
     if (argc > 1 && strcmp(argv[1], "train") == 0) {
         return tool_train_over(&team->team, argc - 2, argv + 2);
     }
+    if (argc > 2 && strcmp(argv[1], "sums") == 0) return measure_sums(team, argv[2]);
     if (argc > 1 && tool_is_help(argv[1])) {
         puts("mpirun -np N msae-mpi train ARGUMENTS .. [OPTION ..]\n\n"
-             "Trains as msae train does, over N processes; train --help lists the options.");
+             "Trains as msae train does, over N processes; train --help lists the options.\n"
+             "msae-mpi sums COUNT measures how long a sum of so many floats takes.");
         return TOOL_OK;
     }
-    return tool_fail(NULL, "msae-mpi has one command, train (see msae-mpi train --help)") + 1;
+    tool_fail(NULL, "msae-mpi has the commands train and sums (see msae-mpi --help)");
+    return TOOL_USAGE;
 }
 
 /* The errors of the first rank that has any: where all found the same, it is said once. */
