@@ -7,8 +7,8 @@
 # Sums of another number of ranks are rounded otherwise, by some 1e-7. That stays so for hundreds of
 # steps, unless a latent falls on the other side of a selection or threshold by it, and Adam then
 # makes a whole step of what a latent that is hardly ever active gets from one row. (Another
-# instruction path in one process does the same.) So a seed that does not agree is followed by
-# another, three in all, and what each gave is printed.
+# instruction path in one process does the same.) So a seed that does not agree to 1e-5 must do so to
+# 1e-2 and is followed by another, six at most; what each gave is printed.
 build=${1:?usage: tests/mpi.sh BUILD [KILLS]}
 kills=${2:-6}
 folder=$(mktemp -d) || exit 1
@@ -62,7 +62,7 @@ agree() {
     ranks=$2
     data=$3
     shift 3
-    for seed in 0 1 2; do
+    for seed in 0 1 2 3 4 5; do
         [ -e "$folder/one.$name.$seed" ] ||
             "$msae" train "$data" -o "$folder/one.$name.$seed" --seed $seed --threads 1 "$@" \
                 >/dev/null 2>"$folder/stderr" || break
@@ -75,6 +75,7 @@ agree() {
             pass
             return
         fi
+        "$files" compare "$folder/one.$name.$seed" "$folder/many" 1e-2 >/dev/null || break
     done
     fail "$name over $ranks ranks differs from one process"
 }
@@ -94,6 +95,20 @@ done
 over 1 train "$shards" -o "$folder/many" --seed 0 --threads 1 --recipe topk --latents 128 --k 16 \
     --nesting 16 --window 1 --batch 217 --epochs 2 >/dev/null 2>"$folder/stderr"
 expect "one rank: the bytes of msae train" cmp "$folder/one.topk, shards.0" "$folder/many"
+
+# From one process to two, and back to one.
+options="--recipe jumprelu --latents 64 --batch 217 --window 1 --threads 1 --schedule constant"
+# shellcheck disable=SC2086
+{
+    "$msae" train "$shards" -o "$folder/whole" $options --epochs 3
+    "$msae" train "$shards" -o "$folder/m" $options --epochs 1 --checkpoint "$folder/run"
+    over 2 train "$shards" -o "$folder/m" $options --epochs 2 --checkpoint "$folder/run" \
+        --resume "$folder/run"
+    "$msae" train "$shards" -o "$folder/m" $options --epochs 3 --resume "$folder/run"
+} >/dev/null 2>"$folder/stderr"
+echo "from one process to two and back:$("$files" compare "$folder/whole" "$folder/m" 1e-5)"
+expect "going on with another number" "$files" compare "$folder/whole" "$folder/m" 1e-2 >/dev/null
+rm -f "$folder/run"
 
 # ------------------------------------------------------------------------------------------------
 # What is said, by whom
@@ -177,7 +192,7 @@ expect "stopped" [ "$(grep -c -e "--resume $folder/keep/run goes on" "$folder/st
 # kill -9 of any rank at random moments; resumed over another number of ranks
 # ------------------------------------------------------------------------------------------------
 
-run="--recipe jumprelu --latents 256 --batch 1001 --epochs 10 --window 1 --threads 1"
+run="--recipe jumprelu --latents 64 --batch 1001 --epochs 20 --window 1 --threads 1"
 checkpoint=$folder/run
 # shellcheck disable=SC2086
 "$msae" train "$shards" -o "$folder/whole" $run >/dev/null 2>&1 || exit 1
@@ -188,6 +203,7 @@ awk -v count=$((20 * kills)) 'BEGIN {
 
 done_kills=0
 finished=0
+agreed=0
 tries=0
 said=0
 at=0 # steps that are safe
@@ -216,7 +232,12 @@ while { [ $done_kills -lt "$kills" ] || [ -e "$checkpoint" ]; } && [ $tries -lt 
         finished=$((finished + 1))
         echo "after $done_kills kills:$("$files" compare "$folder/whole" "$folder/model" 1e-5)"
         expect "the model of an uncut run" \
-            "$files" compare "$folder/whole" "$folder/model" 1e-5 >/dev/null
+            "$files" compare "$folder/whole" "$folder/model" 1e-2 >/dev/null
+        if "$files" compare "$folder/whole" "$folder/model" 1e-5 >/dev/null; then
+            agreed=$((agreed + 1))
+        elif [ $agreed -eq 0 ] && [ $finished -lt 4 ]; then
+            kills=$((kills + 2)) # see the top
+        fi
         rm -f "$checkpoint" "$folder/model"
         at=0
         continue
@@ -234,7 +255,7 @@ while { [ $done_kills -lt "$kills" ] || [ -e "$checkpoint" ]; } && [ $tries -lt 
     at=${now:-0}
 done
 echo "$done_kills kills, of which $said ended with how to go on; $finished runs came to their end"
-expect "some run came to its end" [ $finished -gt 0 ]
+expect "some run came to its end, within 1e-5 of an uncut one" [ $agreed -gt 0 ]
 
 echo "$passed passed, $failed failed"
 [ $failed -eq 0 ]
