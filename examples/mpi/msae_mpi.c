@@ -12,6 +12,7 @@
 
 #include <mpi.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -21,8 +22,10 @@
    int. */
 enum { PIECE = 1 << 18, IN_FLIGHT = 8 };
 
-/* A rank that was asked to stop and waits for others may wait for one that is dead, and mpirun,
-   which asks when a rank has died, kills a second later. */
+/* When a rank has died, mpirun sends the others SIGCONT at once, SIGTERM a second later and SIGKILL
+   soon after that, which may be too soon for a checkpoint. So one is made at SIGCONT already, which
+   does no harm where it means something else. Whoever has then waited this many seconds and gets
+   SIGTERM takes the others for dead. */
 #define PATIENCE 0.3
 
 typedef struct mpi_team {
@@ -31,18 +34,27 @@ typedef struct mpi_team {
     FILE *errors; /* what this rank has to say at the end */
 } mpi_team;
 
+static volatile sig_atomic_t continued;
+
+static void on_continue(int number) {
+    continued = number;
+}
+
 /* Waits until all requests are done; 0 when they never will be. */
 static int wait_for(MPI_Request *requests, int count) {
-    double signalled = 0;
+    double start = 0;
     for (unsigned turn = 1;; turn++) {
         int done = 0;
         if (MPI_Testall(count, requests, &done, MPI_STATUSES_IGNORE) != MPI_SUCCESS) return 0;
         if (done) return 1;
         if (turn % 64 != 0) continue;
         sched_yield(); /* there may be more ranks than cores */
-        if (tool_stop_signal() == 0) continue;
-        if (signalled == 0) signalled = tool_seconds();
-        if (tool_seconds() - signalled > PATIENCE) return 0;
+        if (start == 0) start = tool_seconds();
+        if (continued != 0 && tool_seconds() - start > PATIENCE / 3) {
+            continued = 0;
+            tool_keep_steps();
+        }
+        if (tool_stop_signal() != 0 && tool_seconds() - start > PATIENCE) return 0;
     }
 }
 
@@ -172,6 +184,7 @@ int main(int argc, char **argv) {
         MPI_Finalize();
         return TOOL_FAILED;
     }
+    signal(SIGCONT, on_continue);
     tool_errors_to(team.errors);
     if (rank != 0 && freopen("/dev/null", "w", stdout) == NULL) return TOOL_FAILED; /* --help */
     status = run(&team, argc, argv);

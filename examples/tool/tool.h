@@ -428,6 +428,9 @@ typedef struct tool_team {
 int tool_train_over(const tool_team *team, int argc, char **argv);
 /* The signal that asked a training run to end, 0 if there was none. */
 int tool_stop_signal(void);
+/* For the collective's sums, while they wait: makes the checkpoint of the last whole step, where
+   there is to be one and it is not made yet. */
+void tool_keep_steps(void);
 
 int tool_eval(int argc, char **argv);
 int tool_encode(int argc, char **argv);

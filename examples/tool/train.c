@@ -659,6 +659,17 @@ static int end_early(train_job *job, msae_status fitted, const msae_error *error
     return signal != 0 ? 128 + signal : TOOL_FAILED;
 }
 
+static train_job *running; /* what tool_keep_steps is about */
+
+void tool_keep_steps(void) {
+    train_job *job = running;
+    if (job == NULL || job->options.checkpoint == NULL || job->trainer.step <= job->kept_step) {
+        return;
+    }
+    job->kept_step = job->trainer.step;
+    job->status = save_checkpoint(job);
+}
+
 static int train(train_job *job) {
     const train_options *o = &job->options;
     msae_error error;
@@ -676,8 +687,10 @@ static int train(train_job *job) {
     catch_signals();
     stream.window_rows = job->source.data != NULL ? SIZE_MAX : window_rows(job);
     stream.background = job->reader;
+    running = job;
     msae_status fitted =
         msae_fit_source(&job->trainer, &job->source, &stream, on_progress, job, &error);
+    running = NULL;
     if (fitted != MSAE_OK) return end_early(job, fitted, &error);
     const double seconds = tool_seconds() - job->start;
     if (job->leads && msae_save_file(&job->trainer.model, o->output, &error) != MSAE_OK) {
