@@ -49,7 +49,7 @@ ifneq ($(shell command -v $(firstword $(CXX)) 2>/dev/null),)
 EXAMPLES += $(BUILD)/examples/cpp
 endif
 
-.PHONY: all help demo test tests fuzz kills golden portability coverage trust
+.PHONY: all help demo test tests fuzz kills python-test golden portability coverage trust
 .PHONY: benches bench bench-peers mpi mpi-test install uninstall clean
 .DELETE_ON_ERROR:
 
@@ -97,6 +97,9 @@ coverage: ## lines and branches of msae.h that the tests reach (gcc, gcovr; some
 
 portability: ## every compiler, option, processor and system that can be had here; LEVEL=quick for some
 	@BUILD=$(BUILD) bash tests/portability.sh $(LEVEL)
+
+python-test: $(BUILD)/msae ## the Python examples against the tool (numpy; the export also torch and PIL)
+	@sh tests/python.sh $(BUILD)/msae $(PYTHON)
 
 kills: $(BUILD)/msae ## kills training KILLS times while it writes checkpoints, and resumes it
 	@sh tests/kill.sh $(BUILD)/msae $(KILLS)
@@ -148,9 +151,11 @@ $(BUILD)/examples/%: examples/%.c msae.h
 
 # The test of two static copies is a program of two sources.
 $(BUILD)/tests/test_copies: tests/copies_other.c
+# These two take in sources of the tool.
+$(BUILD)/tests/test_torch $(BUILD)/tests/test_layouts: $(wildcard examples/tool/*)
 $(BUILD)/tests/%: tests/%.c $(wildcard tests/*.h) msae.h
 	@mkdir -p $(@D)
-	$(C99) -Itests -o $@ $(filter %.c,$^) $(LDFLAGS) $(LIBS)
+	$(C99) -Itests -o $@ $(filter tests/%.c,$^) $(LDFLAGS) $(LIBS)
 
 # Each fuzz target is built twice: with a fuzzer, and with a main that replays its seeds. Those of
 # the tool take in the tool's sources.

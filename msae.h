@@ -1,4 +1,4 @@
-/* msae.h - v0.3.0 - Matryoshka sparse autoencoders in a single file - public domain or MIT
+/* msae.h - v0.4.0 - Matryoshka sparse autoencoders in a single file - public domain or MIT
 
    Trains and runs Matryoshka sparse autoencoders (MSAE): an embedding (CLIP, SigLIP, a word
    vector, any vector) is rewritten as a few active concepts out of thousands, and the nested
@@ -44,8 +44,10 @@
    program, examples/msae.c a command-line tool for everything below.
 
    What it does NOT do. No GPU, no images or text (bring embeddings), no threads of its own, no
-   printing, no exit, no errno, no global state (but what cpuid said). It trains one SAE at a time
-   over data in memory.
+   printing, no exit, no errno, no global state (but what cpuid said), no network: processes that
+   train together bring their own (see Large data). Other projects' files are the tool's business:
+   `msae convert` makes safetensors of them, so that a program that embeds this header carries no
+   reader of pickles.
 
    Shapes. B rows in a batch, d inputs, n latents, L nesting levels; arrays are row-major float32.
    In memory encoder and decoder both have one contiguous row per latent, [n, d]; files hold the
@@ -66,8 +68,9 @@
        MSAE_NO_TRAIN         no training: about a third of the code
        MSAE_NO_ANALYSIS      no metrics, names, search, steering, probes: about a third of the code
        MSAE_NO_SIMD          scalar kernels only, several times slower
-       MSAE_USE_PTHREADS     brings msae_pool, a small thread pool for the parallel hook
-                             (gcc and clang, for their atomics)
+       MSAE_USE_PTHREADS     brings msae_pool, a small thread pool for the parallel hook, and
+                             msae_background, a thread that reads ahead (gcc and clang, for their
+                             atomics)
        MSAE_USE_CBLAS        matrix products through cblas_sgemm (a single-threaded one is best)
        MSAE_FORCE_AVX2       AVX2 under MinGW GCC too, whose stack is not aligned for it
        MSAE_ASSERT           instead of assert, which guards against misuse by the program
@@ -75,18 +78,31 @@
 
    Memory. Each object takes one block from its descriptor's allocator (zero: MSAE_MALLOC) when it
    is made, or works in the caller's (*_bytes and *_init_in); the name of a temporary file and the
-   pool come from MSAE_MALLOC. Encode, decode and training steps
-   allocate nothing; analysis takes a block and gives it back (CKNNA the largest: 10 n bytes for each
-   of up to 10,000 rows). A model is
-   8 n d bytes (tied: 4 n d) and a little; training 4 times that and a workspace of 5 to 25 MB (33
-   with batchtopk and n = 65,536), and about 1 MB for each worker after the first. It does not grow
-   with the batch, but for 20 k bytes a row of batchtopk. The workspace of msae_encode is about
+   pool come from MSAE_MALLOC. Encode, decode and training steps allocate nothing (a stream takes its
+   windows when it is made); analysis takes a block and gives it back (CKNNA the largest: 10 n bytes
+   for each of up to 10,000 rows). A model is 8 n d bytes (tied: 4 n d) and a little; training 4
+   times that and a workspace of 5 to 25 MB (33 with batchtopk and n = 65,536), and about 1 MB for
+   each worker after the first. It does not grow with the batch, but for 20 k bytes a row of
+   batchtopk. The workspace of msae_encode is about
    32 n + 180 d bytes, that of the batch functions 284 n + 680 d, and 28 n + 128 d for each worker
    after the first. Loading from a file or a reader takes 64 n bytes for a while.
 
    Threads. The library starts none. Give a parallel_for hook in the descriptor, or define
    MSAE_USE_PTHREADS and take msae_pool_parallel(pool). Const functions may run at once on one
    model, each with its own workspace (and a hook that can be entered twice, or none).
+
+   Large data. msae_fit takes a matrix in memory, msae_fit_source any msae_source: a callback that
+   copies rows, from a database or a game, or msae_files, a set of files of any length. Such rows
+   are read in windows (64 MB, and the next one meanwhile) and shuffled in two levels; see
+   msae_stream_desc for how far that is from shuffling all at once. Nothing else grows with the
+   rows but 8 bytes for each block of some 256 KB.
+       msae_files files;
+       msae_background_create(&stream.background, &error);          // reads ahead
+       if (msae_files_open(&files, paths, n_paths, NULL, NULL, &error) != MSAE_OK) ...
+       if (msae_fit_source(&trainer, &files.source, &stream, NULL, NULL, &error) != MSAE_OK) ...
+   Several processes or machines train one model through msae_collective: each reads its share of
+   the rows, gradients are summed between the two halves of a step, and every process makes the
+   same update, that of one process on the same batches but for the order of sums.
 
    Errors. Whatever can fail returns an msae_status and fills an optional msae_error with one line
    and a position (byte of a file, row of data). Nothing is half done: a failed init leaves a
@@ -152,7 +168,10 @@
    that and moment1.*, moment2.* (shaped as their parameters) and run.*. Data: .npy (<f2, <f4, <f8,
    C order), a tensor of a safetensors file, or plain float32 named .._ROWS_COLS.npy. All are
    little-endian on every machine. They are read from a path, from memory, or through the caller's
-   own msae_reader, and written alike; what reading and writing promise stands below.
+   own msae_reader, and written alike; what reading and writing promise stands below. Models of
+   other projects (SAELens, sparsify, dictionary_learning, OpenAI, the published MSAE) are not read
+   here: the tool's convert makes safetensors of them once, so that no program that loads one
+   carries a parser of pickles (that lies in examples/tool/torch.c, for those who need it).
 
    SECURITY AND LIMITS
 
@@ -189,8 +208,9 @@
 
    Maximum sizes: n and d below 2^32 - 1 with 64 n d bytes within the address space (on 32 bits
    also n and d below 2^18), 64 nesting levels, 256 workers, batches below 2^32 rows, 8 dimensions
-   of a tensor, 100 MB of header, files within the address space (data) or 2^63 bytes (models;
-   through stdio on 32 bits 2^31).
+   of a tensor, 100 MB of header, 256 processes, files within the address space (msae_data) or 2^63
+   bytes (msae_files, models; on 32 bits 2^31, or 2^63 with -D_FILE_OFFSET_BITS=64 and
+   -D_LARGEFILE_SOURCE).
    Codes number latents with 32 bits.
 
    Stack, measured with -O2 on x86-64: 12 KB for encoding and decoding, 16 KB for training, 20 KB
@@ -198,6 +218,8 @@
    thread needs no more.
 
    Changelog
+       0.4.0  rows from anywhere: sources, sets of files, streams in windows; several processes
+              (msae_position has two more fields); mean and scale in one pass
        0.3.0  names by strongest rows (msae_name_desc has other fields), runners-up that are no
               synonyms; strongest rows, search, steering, alignment, probes, attributes; CKNNA some
               ten times faster
@@ -215,9 +237,9 @@
 #include <stdint.h>
 
 #define MSAE_VERSION_MAJOR 0
-#define MSAE_VERSION_MINOR 3
+#define MSAE_VERSION_MINOR 4
 #define MSAE_VERSION_PATCH 0
-#define MSAE_VERSION "0.3.0"
+#define MSAE_VERSION "0.4.0"
 
 #ifndef MSAE_API
 #if defined(MSAE_STATIC) && defined(__GNUC__)
@@ -292,7 +314,7 @@ typedef struct msae_parallel {
 } msae_parallel;
 
 #define MSAE_MAX_WORKERS 256
-#define MSAE_MAX_RANKS 1024
+#define MSAE_MAX_RANKS 256
 
 #ifdef MSAE_USE_PTHREADS
 /* A small thread pool that implements the hook. Opaque; owns its threads. */
@@ -323,10 +345,10 @@ MSAE_API void msae_background_free(msae_background *background);
 #endif
 
 /* Several processes that train one model. All zero: there is one. Otherwise each of `ranks`
-   processes (at most MSAE_MAX_RANKS), numbered by `rank`, makes the same calls in the same order, and `sum_floats` and
-   `sum_doubles` replace values [count] by their sum over the processes, to the same bits in all of
-   them (an all-reduce). 1: done; 0: the others cannot be reached, which ends the call that asked
-   for it with MSAE_ERROR_IO. examples/mpi/ has one over MPI. */
+   processes (at most MSAE_MAX_RANKS), numbered by `rank`, makes the same calls in the same order,
+   and `sum_floats` and `sum_doubles` replace values [count] by their sum over the processes, to the
+   same bits in all of them (an all-reduce). 1: done; 0: the others cannot be reached, which ends
+   the call that asked for it with MSAE_ERROR_IO. examples/mpi/ has one over MPI. */
 typedef struct msae_collective {
     int (*sum_floats)(void *user, float *values, size_t count);
     int (*sum_doubles)(void *user, double *values, size_t count);
@@ -348,6 +370,27 @@ typedef enum msae_simd {
 MSAE_API int msae_simd_available(msae_simd simd);
 /* "auto", "scalar", "avx2", "avx512", "neon". Thread-safe. */
 MSAE_API const char *msae_simd_name(msae_simd simd);
+
+typedef enum msae_dtype {
+    MSAE_F32 = 0,
+    MSAE_F16,
+    MSAE_BF16,
+    MSAE_F64,
+    MSAE_I8,
+    MSAE_I16,
+    MSAE_I32,
+    MSAE_I64,
+    MSAE_U8,
+    MSAE_U16,
+    MSAE_U32,
+    MSAE_U64,
+    MSAE_BOOL,
+    MSAE_DTYPE_COUNT
+} msae_dtype;
+
+/* Bytes of one element, and the name in safetensors files ("F32"). Thread-safe. */
+MSAE_API size_t msae_dtype_bytes(msae_dtype dtype);
+MSAE_API const char *msae_dtype_name(msae_dtype dtype);
 
 /* ---------------------------------------------------------------------------------------------
    The model
@@ -404,6 +447,11 @@ typedef struct msae_model_desc {
     float soft_cap;  /* c > 0: latents pass through c * tanh(v / c); 0: off */
     float threshold; /* jumprelu: initial threshold, 0 means 0.001 */
 
+    /* MSAE_F16, MSAE_BF16 or MSAE_I8: small weights; by_rows: see msae_model. Models to train are
+       MSAE_F32 by columns; msae_compact makes the others. */
+    msae_dtype weights;
+    int by_rows;
+
     uint64_t seed;  /* of the initial weights */
     msae_simd simd; /* forces an instruction path; AUTO by default */
     msae_allocator allocator;
@@ -446,6 +494,19 @@ typedef struct msae_model {
     float *mean; /* [d]: the model works on (x - mean) * scale .. */
     float scale; /* .. and gives back r / scale + mean */
 
+    /* Small weights, for inference alone: where weights is MSAE_F16, MSAE_BF16 or MSAE_I8, encoder
+       and decoder are NULL, and these matrices [n, d] stand for them, little-endian. A row of
+       MSAE_I8 is its whole numbers times its scale. */
+    msae_dtype weights;
+    int by_rows; /* 1: files hold the encoder by rows too, as msae_map wants them */
+    const void *small_encoder, *small_decoder;
+    const float *encoder_scale, *decoder_scale; /* [n] each, MSAE_I8; NULL otherwise */
+
+    /* Per level the pre-activation above which a latent is active without a ranking, as
+       msae_calibrate found it; has_level_thresholds 0: none. */
+    float level_thresholds[MSAE_MAX_LEVELS];
+    int has_level_thresholds;
+
     msae_history history;
     msae_simd simd; /* the path in use, never AUTO */
     const msae_kernels *kernels;
@@ -480,7 +541,16 @@ typedef struct msae_load_desc {
     msae_simd simd;
     msae_allocator allocator;
     msae_parallel parallel;
+    int widen; /* 1: small weights become float32, for what needs them so (names, alignment) */
 } msae_load_desc;
+
+/* A copy of a float32 model for inference, with its matrices as `weights` says: MSAE_F32, MSAE_F16,
+   MSAE_BF16, or MSAE_I8 with a scale for each row (symmetric, encoder and decoder apart; see the
+   README for what each costs). Its files hold the encoder by rows, so that msae_map can use them in
+   place. A weight beyond the range of halves is MSAE_ERROR_NOT_FINITE. desc as for loading. */
+MSAE_API msae_status msae_compact(const msae_model *model, msae_dtype weights,
+                                  const msae_load_desc *desc, msae_model *compact,
+                                  msae_error *error);
 
 /* ---------------------------------------------------------------------------------------------
    Inference: raw embeddings in, raw reconstructions out, no allocation
@@ -505,7 +575,46 @@ MSAE_API size_t msae_workspace_bytes(const msae_model *model, size_t rows);
 MSAE_API size_t msae_encode(const msae_model *model, void *workspace, const float *x, size_t k,
                             msae_code *codes);
 
-/* The same for x [rows, d], in tiles and over the model's parallel hook; row r's codes start at
+/* What ends an encoding, whichever comes first. Zero: not this. */
+typedef struct msae_until {
+    size_t k;        /* so many codes */
+    float threshold; /* a value that is not above this one */
+    float target;    /* a reconstruction that misses at most this share of the row: the squared
+                        distance of the two over that of the row from the data's mean */
+} msae_until;
+
+/* The codes of one row x [d] by descending value (as msae_encode with k = n has them) until `until`
+   says enough; returns how many there are. codes has room for until->k, or n. *missed (may be NULL)
+   receives the share that their reconstruction misses when there is a target, else it stays as it
+   is. A target costs one decoder row a code. */
+MSAE_API size_t msae_encode_until(const msae_model *model, void *workspace, const float *x,
+                                  const msae_until *until, msae_code *codes, double *missed);
+
+/* The latents of one row x [d] that are above the threshold stored for a nesting level (see
+   msae_calibrate), in the order of the latents, without any ranking; codes has room for n. About
+   as many as the level's k, more for rows of which the model sees more. 0 where no thresholds are
+   stored or there is no such level. */
+MSAE_API size_t msae_encode_level(const msae_model *model, void *workspace, const float *x,
+                                  size_t level, msae_code *codes);
+
+/* One row in slices, for a loop that has so much time a frame: begin, then some latents at a time
+   until none is left, then the codes, which are those of msae_encode to the bit. The workspace
+   (msae_workspace_bytes(model, 1)) belongs to the encoding until its end; x does not. */
+typedef struct msae_slices {
+    const msae_model *model;
+    void *workspace;
+    size_t next; /* latents that are done */
+    int failed;  /* 1: NaN or Inf, there will be no codes */
+} msae_slices;
+
+MSAE_API void msae_encode_begin(msae_slices *slices, const msae_model *model, void *workspace,
+                                const float *x);
+/* At most `latents` more (rounded up to a multiple of 4); returns how many are left. */
+MSAE_API size_t msae_encode_some(msae_slices *slices, size_t latents);
+/* What msae_encode would return, once none is left (0 before). */
+MSAE_API size_t msae_encode_end(msae_slices *slices, size_t k, msae_code *codes);
+
+/* msae_encode for x [rows, d], in tiles and over the model's parallel hook; row r's codes start at
    codes + r * k (k = 0: r * n), their number is counts[r]. `workspace` is
    msae_workspace_bytes(model, rows). Fails on NaN or Inf, with the row. */
 MSAE_API msae_status msae_encode_rows(const msae_model *model, void *workspace, const float *x,
@@ -567,27 +676,6 @@ MSAE_API void msae_reader_close(msae_reader *reader);
 /* ---------------------------------------------------------------------------------------------
    Data: matrices of embeddings, kept in the type they came in
    ------------------------------------------------------------------------------------------ */
-
-typedef enum msae_dtype {
-    MSAE_F32 = 0,
-    MSAE_F16,
-    MSAE_BF16,
-    MSAE_F64,
-    MSAE_I8,
-    MSAE_I16,
-    MSAE_I32,
-    MSAE_I64,
-    MSAE_U8,
-    MSAE_U16,
-    MSAE_U32,
-    MSAE_U64,
-    MSAE_BOOL,
-    MSAE_DTYPE_COUNT
-} msae_dtype;
-
-/* Bytes of one element, and the name in safetensors files ("F32"). Thread-safe. */
-MSAE_API size_t msae_dtype_bytes(msae_dtype dtype);
-MSAE_API const char *msae_dtype_name(msae_dtype dtype);
 
 /* A matrix of rows. Either a view of the caller's memory or, after msae_data_load_file, the owner
    of its bytes. Values are little-endian (unless native) and need no alignment. Reading is
@@ -762,7 +850,8 @@ typedef struct msae_train_desc {
     int skip_bad;         /* 1: rows with NaN or Inf are left out and counted, not an error */
     /* Several processes that train this model: gradients, losses and counts are summed over them
        where msae_train_gradients ends, so that every process makes the same update. A process's
-       rows of a batch may be none. */
+       rows of a batch may be none. What fails in one process fails in all, in the others with
+       MSAE_ERROR_STOPPED. msae_resume_* knows of no others: put it into trainer.desc afterwards. */
     msae_collective collective;
 } msae_train_desc;
 
@@ -912,7 +1001,8 @@ typedef struct msae_stream_desc {
     size_t block_rows;  /* 0: 256 KiB of float32, or a 256th of the rows where that is less */
     size_t window_rows; /* 0: 64 MiB of float32; at least batch + block_rows. Memory is taken for
                            two windows of float32, or one that holds all rows; none when the
-                           source's rows lie in memory */
+                           source's rows lie in memory. A size_t for each row of these windows, each
+                           row of a batch and each block of the source comes on top */
     /* For several processes: the batches are those of a single one, but only the rows of every
        window's blocks part, part + parts, .. are read and given out. 0 counts as 1 part. */
     size_t part, parts;
@@ -942,7 +1032,7 @@ MSAE_API msae_status msae_stream_init(msae_stream *stream, const msae_source *so
                                       const msae_stream_desc *desc, const msae_position *at,
                                       msae_error *error);
 /* The next batch; the last one of an epoch may be smaller, and the end of each epoch is a batch
-   with all_rows 0. Fails where the source does. */
+   with all_rows 0. Fails where the source does, and may then be called again for the same batch. */
 MSAE_API msae_status msae_stream_next(msae_stream *stream, msae_batch *batch, msae_error *error);
 /* The row of the source behind an index of the batch that was given out last. */
 MSAE_API uint64_t msae_stream_row(const msae_stream *stream, size_t index);
@@ -1034,6 +1124,12 @@ typedef struct msae_eval_desc {
     const float *mean; /* own mean [d] and scale for a set of another modality; NULL: the model's */
     float scale;
 } msae_eval_desc;
+
+/* Thresholds for msae_encode_level into model->level_thresholds, saved with the model: level i gets
+   the pre-activation above which, over all rows of the data, k_i latents a row lie on average. A
+   level of all latents gets 0. Models of nested TopK, TopK and BatchTopK; fails on rows with NaN or
+   Inf. Takes 8 MB from the model's allocator and gives them back. */
+MSAE_API msae_status msae_calibrate(msae_model *model, const msae_data *data, msae_error *error);
 
 /* Number of ks that the default sweep has for n latents: 16, 32, 64 .. <= n, then n. Writes them
    to ks when it is not NULL (room for MSAE_MAX_LEVELS). */
@@ -1417,6 +1513,16 @@ MSAE_API msae_status msae_load_memory(msae_model *model, const void *bytes, size
 /* The same from the caller's source. */
 MSAE_API msae_status msae_load_reader(msae_model *model, const msae_reader *reader,
                                       const msae_load_desc *desc, msae_error *error);
+/* A model over a file that lies in memory for as long as the model does: mapped, or linked in. Only
+   the header is read: nothing is copied, and how long it takes does not depend on the file's size.
+   `bytes` is aligned to 4 bytes at least, and the file one of by_rows (`msae convert --dtype ..`
+   and msae_compact make them). The memory is never written, and neither may the model's arrays be.
+   The weights are not looked at: a NaN among them makes encoding give no codes and decoding NaN;
+   msae_check_weights tells, for files that come from elsewhere. */
+MSAE_API msae_status msae_map(msae_model *model, const void *bytes, size_t size,
+                              const msae_load_desc *desc, msae_error *error);
+/* MSAE_ERROR_NOT_FINITE when a weight, bias or scale is NaN or Inf. Thread-safe. */
+MSAE_API msae_status msae_check_weights(const msae_model *model, msae_error *error);
 /* Bytes of the file that a model makes, the file itself into buffer [bytes], or into a writer. */
 MSAE_API msae_status msae_save_bytes(const msae_model *model, size_t *bytes, msae_error *error);
 MSAE_API msae_status msae_save_memory(const msae_model *model, void *buffer, size_t bytes,
@@ -2106,6 +2212,16 @@ static int msae__is_collective(const msae_collective *collective) {
     return collective && collective->ranks > 1;
 }
 
+static msae_status msae__check_collective(const msae_collective *collective, msae_error *error) {
+    if (msae__is_collective(collective) &&
+        (collective->ranks > MSAE_MAX_RANKS || collective->rank >= collective->ranks ||
+         !collective->sum_floats || !collective->sum_doubles)) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT,
+                          "the collective lacks a sum, or its rank is out of range");
+    }
+    return MSAE_OK;
+}
+
 static msae_status msae__fail_collective(msae_error *error) {
     return msae__fail(error, MSAE_ERROR_IO, "the other processes cannot be reached");
 }
@@ -2123,6 +2239,13 @@ static msae_status msae__agree(const msae_collective *collective, msae_status st
         return msae__fail(error, MSAE_ERROR_STOPPED, "another process failed");
     }
     return status;
+}
+
+/* The same with nothing to sum: whether all are well. */
+static msae_status msae__agree_on(const msae_collective *collective, msae_status status,
+                                  msae_error *error) {
+    double failed[1];
+    return msae__agree(collective, status, failed, 0, error);
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -3746,6 +3869,425 @@ MSAE_API const char *msae_simd_name(msae_simd simd) {
 }
 
 /* ---------------------------------------------------------------------------------------------
+   Small weights: products with matrices of halves, bfloats and int8, without widening them first
+   ------------------------------------------------------------------------------------------ */
+
+/* Rows of weights w [cols][depth] lie one after the other, little-endian and without alignment. */
+typedef struct msae__small_kernels {
+    /* c[r][j] = <x_r, w_j> for rows x [rows][x_stride]; c's rows lie ldc apart */
+    void (*dots_half)(float *c, size_t ldc, const float *x, size_t x_stride, size_t rows,
+                      const unsigned char *w, size_t cols, size_t depth);
+    void (*dots_bfloat)(float *c, size_t ldc, const float *x, size_t x_stride, size_t rows,
+                        const unsigned char *w, size_t cols, size_t depth);
+    /* The same over whole numbers, whose sum fits 32 bits (see msae__quantize): exact, and so the
+       same on every path */
+    void (*dots_int8)(int32_t *c, const int16_t *x, const unsigned char *w, size_t cols,
+                      size_t depth);
+    /* y += a w for one row of weights */
+    void (*axpy_half)(float *y, float a, const unsigned char *w, size_t n);
+    void (*axpy_bfloat)(float *y, float a, const unsigned char *w, size_t n);
+    void (*axpy_int8)(float *y, float a, const unsigned char *w, size_t n);
+} msae__small_kernels;
+
+static float msae__load_half(const unsigned char *w) {
+    return msae__half_to_float(w[0] | (uint32_t)w[1] << 8);
+}
+
+static float msae__load_bfloat(const unsigned char *w) {
+    return msae__bits_float((uint32_t)w[0] << 16 | (uint32_t)w[1] << 24);
+}
+
+static int32_t msae__load_int8(const unsigned char *w) {
+    return (int32_t)(*w ^ 0x80u) - 128;
+}
+
+static void msae__scalar_dots_half(float *c, size_t ldc, const float *x, size_t x_stride,
+                                   size_t rows, const unsigned char *w, size_t cols, size_t depth) {
+    for (size_t j = 0; j < cols; j++, w += 2 * depth) {
+        for (size_t r = 0; r < rows; r++) {
+            float sum = 0;
+            for (size_t i = 0; i < depth; i++)
+                sum += x[r * x_stride + i] * msae__load_half(w + 2 * i);
+            c[r * ldc + j] = sum;
+        }
+    }
+}
+
+static void msae__scalar_dots_bfloat(float *c, size_t ldc, const float *x, size_t x_stride,
+                                     size_t rows, const unsigned char *w, size_t cols,
+                                     size_t depth) {
+    for (size_t j = 0; j < cols; j++, w += 2 * depth) {
+        for (size_t r = 0; r < rows; r++) {
+            float sum = 0;
+            for (size_t i = 0; i < depth; i++) {
+                sum += x[r * x_stride + i] * msae__load_bfloat(w + 2 * i);
+            }
+            c[r * ldc + j] = sum;
+        }
+    }
+}
+
+static void msae__scalar_dots_int8(int32_t *c, const int16_t *x, const unsigned char *w,
+                                   size_t cols, size_t depth) {
+    for (size_t j = 0; j < cols; j++, w += depth) {
+        int32_t sum = 0;
+        for (size_t i = 0; i < depth; i++) sum += x[i] * msae__load_int8(w + i);
+        c[j] = sum;
+    }
+}
+
+static void msae__scalar_axpy_half(float *y, float a, const unsigned char *w, size_t n) {
+    for (size_t i = 0; i < n; i++) y[i] += a * msae__load_half(w + 2 * i);
+}
+
+static void msae__scalar_axpy_bfloat(float *y, float a, const unsigned char *w, size_t n) {
+    for (size_t i = 0; i < n; i++) y[i] += a * msae__load_bfloat(w + 2 * i);
+}
+
+static void msae__scalar_axpy_int8(float *y, float a, const unsigned char *w, size_t n) {
+    for (size_t i = 0; i < n; i++) y[i] += a * (float)msae__load_int8(w + i);
+}
+
+static const msae__small_kernels msae__scalar_small = {
+    msae__scalar_dots_half, msae__scalar_dots_bfloat, msae__scalar_dots_int8,
+    msae__scalar_axpy_half, msae__scalar_axpy_bfloat, msae__scalar_axpy_int8,
+};
+
+/* Products over vectors of floats, for any way of loading weights: four columns at a time for one
+   row, four rows at a time for one column, so that four sums are under way. LOAD(w) is a vector of
+   WIDTH weights, BYTES bytes each; what is left over is taken one by one. */
+#define MSAE__SMALL_DOTS(target, name, vector, width, bytes, LOAD, LOAD_ONE, ZERO, LOADX, FMA,  \
+                         SUM)                                                                   \
+    static target void name(float *c, size_t ldc, const float *x, size_t x_stride, size_t rows, \
+                            const unsigned char *w, size_t cols, size_t depth) {                \
+        const size_t whole = depth / (width) * (width), row = (bytes)*depth;                    \
+        for (size_t r = 0; r < rows; r += 4) {                                                  \
+            const size_t many = msae__min(4, rows - r);                                         \
+            const size_t side = many == 1 ? 4 : 1; /* columns at a time */                      \
+            for (size_t j = 0; j < cols; j += side) {                                           \
+                const size_t columns = msae__min(side, cols - j);                               \
+                const unsigned char *w0 = w + j * row, *w1 = w0, *w2 = w0, *w3 = w0;            \
+                const float *x0 = x + r * x_stride, *x1 = x0, *x2 = x0, *x3 = x0;               \
+                vector s0 = ZERO, s1 = ZERO, s2 = ZERO, s3 = ZERO;                              \
+                float sums[4];                                                                  \
+                if (many == 1) {                                                                \
+                    w1 = columns > 1 ? w0 + row : w0;                                           \
+                    w2 = columns > 2 ? w1 + row : w0;                                           \
+                    w3 = columns > 3 ? w2 + row : w0;                                           \
+                    for (size_t i = 0; i < whole; i += (width)) {                               \
+                        const vector v = LOADX(x0 + i);                                         \
+                        s0 = FMA(v, LOAD(w0 + (bytes)*i), s0);                                  \
+                        s1 = FMA(v, LOAD(w1 + (bytes)*i), s1);                                  \
+                        s2 = FMA(v, LOAD(w2 + (bytes)*i), s2);                                  \
+                        s3 = FMA(v, LOAD(w3 + (bytes)*i), s3);                                  \
+                    }                                                                           \
+                } else {                                                                        \
+                    x1 = x0 + x_stride;                                                         \
+                    x2 = many > 2 ? x1 + x_stride : x0;                                         \
+                    x3 = many > 3 ? x2 + x_stride : x0;                                         \
+                    for (size_t i = 0; i < whole; i += (width)) {                               \
+                        const vector v = LOAD(w0 + (bytes)*i);                                  \
+                        s0 = FMA(v, LOADX(x0 + i), s0);                                         \
+                        s1 = FMA(v, LOADX(x1 + i), s1);                                         \
+                        s2 = FMA(v, LOADX(x2 + i), s2);                                         \
+                        s3 = FMA(v, LOADX(x3 + i), s3);                                         \
+                    }                                                                           \
+                }                                                                               \
+                sums[0] = SUM(s0);                                                              \
+                sums[1] = SUM(s1);                                                              \
+                sums[2] = SUM(s2);                                                              \
+                sums[3] = SUM(s3);                                                              \
+                for (size_t i = whole; i < depth; i++) {                                        \
+                    sums[0] += x0[i] * LOAD_ONE(w0 + (bytes)*i);                                \
+                    sums[1] += x1[i] * LOAD_ONE(w1 + (bytes)*i);                                \
+                    sums[2] += x2[i] * LOAD_ONE(w2 + (bytes)*i);                                \
+                    sums[3] += x3[i] * LOAD_ONE(w3 + (bytes)*i);                                \
+                }                                                                               \
+                for (size_t e = 0; e < (many == 1 ? columns : many); e++) {                     \
+                    if (many == 1) {                                                            \
+                        c[r * ldc + j + e] = sums[e];                                           \
+                    } else {                                                                    \
+                        c[(r + e) * ldc + j] = sums[e];                                         \
+                    }                                                                           \
+                }                                                                               \
+            }                                                                                   \
+        }                                                                                       \
+    }
+
+/* y += a w likewise. */
+#define MSAE__SMALL_AXPY(target, name, vector, width, bytes, LOAD, LOAD_ONE, SET, LOADX, STORE, \
+                         FMA)                                                                   \
+    static target void name(float *y, float a, const unsigned char *w, size_t n) {              \
+        const size_t whole = n / (width) * (width);                                             \
+        const vector factor = SET(a);                                                           \
+        for (size_t i = 0; i < whole; i += (width)) {                                           \
+            STORE(y + i, FMA(factor, LOAD(w + (bytes)*i), LOADX(y + i)));                       \
+        }                                                                                       \
+        for (size_t i = whole; i < n; i++) y[i] += a * LOAD_ONE(w + (bytes)*i);                 \
+    }
+
+#ifdef MSAE__HAS_AVX2
+static MSAE__AVX2 __m256 msae__avx2_halves(const unsigned char *w) {
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)w));
+}
+
+static MSAE__AVX2 __m256 msae__avx2_bfloats(const unsigned char *w) {
+    const __m128i eight = _mm_loadu_si128((const __m128i *)(const void *)w);
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(eight), 16));
+}
+
+static MSAE__AVX2 __m256 msae__avx2_int8s(const unsigned char *w) {
+    const __m128i eight = _mm_loadl_epi64((const __m128i *)(const void *)w);
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(eight));
+}
+
+MSAE__SMALL_DOTS(MSAE__AVX2, msae__avx2_dots_half, __m256, 8, 2, msae__avx2_halves, msae__load_half,
+                 _mm256_setzero_ps(), _mm256_loadu_ps, _mm256_fmadd_ps, msae__avx2_sum)
+MSAE__SMALL_DOTS(MSAE__AVX2, msae__avx2_dots_bfloat, __m256, 8, 2, msae__avx2_bfloats,
+                 msae__load_bfloat, _mm256_setzero_ps(), _mm256_loadu_ps, _mm256_fmadd_ps,
+                 msae__avx2_sum)
+MSAE__SMALL_AXPY(MSAE__AVX2, msae__avx2_axpy_half, __m256, 8, 2, msae__avx2_halves, msae__load_half,
+                 _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_fmadd_ps)
+MSAE__SMALL_AXPY(MSAE__AVX2, msae__avx2_axpy_bfloat, __m256, 8, 2, msae__avx2_bfloats,
+                 msae__load_bfloat, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps,
+                 _mm256_fmadd_ps)
+MSAE__SMALL_AXPY(MSAE__AVX2, msae__avx2_axpy_int8, __m256, 8, 1, msae__avx2_int8s,
+                 (float)msae__load_int8, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps,
+                 _mm256_fmadd_ps)
+
+static MSAE__AVX2 int32_t msae__avx2_sum_int(__m256i v) {
+    __m128i four = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    __m128i two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
+}
+
+static MSAE__AVX2 __m256i msae__avx2_products(__m256i x, const unsigned char *w) {
+    const __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)w);
+    return _mm256_madd_epi16(x, _mm256_cvtepi8_epi16(bytes));
+}
+
+static MSAE__AVX2 void msae__avx2_dots_int8(int32_t *c, const int16_t *x, const unsigned char *w,
+                                            size_t cols, size_t depth) {
+    const size_t whole = depth / 16 * 16;
+    size_t j = 0;
+    for (; j + 4 <= cols; j += 4, w += 4 * depth) {
+        __m256i s0 = _mm256_setzero_si256(), s1 = s0, s2 = s0, s3 = s0;
+        for (size_t i = 0; i < whole; i += 16) {
+            const __m256i v = _mm256_loadu_si256((const __m256i *)(const void *)(x + i));
+            s0 = _mm256_add_epi32(s0, msae__avx2_products(v, w + i));
+            s1 = _mm256_add_epi32(s1, msae__avx2_products(v, w + depth + i));
+            s2 = _mm256_add_epi32(s2, msae__avx2_products(v, w + 2 * depth + i));
+            s3 = _mm256_add_epi32(s3, msae__avx2_products(v, w + 3 * depth + i));
+        }
+        c[j] = msae__avx2_sum_int(s0);
+        c[j + 1] = msae__avx2_sum_int(s1);
+        c[j + 2] = msae__avx2_sum_int(s2);
+        c[j + 3] = msae__avx2_sum_int(s3);
+        for (size_t i = whole; i < depth; i++) {
+            for (size_t e = 0; e < 4; e++) c[j + e] += x[i] * msae__load_int8(w + e * depth + i);
+        }
+    }
+    msae__scalar_dots_int8(c + j, x, w, cols - j, depth);
+}
+
+static const msae__small_kernels msae__avx2_small = {
+    msae__avx2_dots_half, msae__avx2_dots_bfloat, msae__avx2_dots_int8,
+    msae__avx2_axpy_half, msae__avx2_axpy_bfloat, msae__avx2_axpy_int8,
+};
+
+#if defined(__GNUC__) && !defined(__clang__) /* GCC 12 warns about its own avx512fintrin.h */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
+static MSAE__AVX512 __m512 msae__avx512_halves(const unsigned char *w) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)w));
+}
+
+static MSAE__AVX512 __m512 msae__avx512_bfloats(const unsigned char *w) {
+    const __m256i sixteen = _mm256_loadu_si256((const __m256i *)(const void *)w);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(sixteen), 16));
+}
+
+MSAE__SMALL_DOTS(MSAE__AVX512, msae__avx512_dots_half, __m512, 16, 2, msae__avx512_halves,
+                 msae__load_half, _mm512_setzero_ps(), _mm512_loadu_ps, _mm512_fmadd_ps,
+                 _mm512_reduce_add_ps)
+MSAE__SMALL_DOTS(MSAE__AVX512, msae__avx512_dots_bfloat, __m512, 16, 2, msae__avx512_bfloats,
+                 msae__load_bfloat, _mm512_setzero_ps(), _mm512_loadu_ps, _mm512_fmadd_ps,
+                 _mm512_reduce_add_ps)
+
+static MSAE__AVX512 __m512i msae__avx512_products(__m512i x, const unsigned char *w) {
+    const __m256i bytes = _mm256_loadu_si256((const __m256i *)(const void *)w);
+    return _mm512_madd_epi16(x, _mm512_cvtepi8_epi16(bytes));
+}
+
+static MSAE__AVX512 void msae__avx512_dots_int8(int32_t *c, const int16_t *x,
+                                                const unsigned char *w, size_t cols, size_t depth) {
+    const size_t whole = depth / 32 * 32;
+    size_t j = 0;
+    for (; j + 4 <= cols; j += 4, w += 4 * depth) {
+        __m512i s0 = _mm512_setzero_si512(), s1 = s0, s2 = s0, s3 = s0;
+        for (size_t i = 0; i < whole; i += 32) {
+            const __m512i v = _mm512_loadu_si512((const void *)(x + i));
+            s0 = _mm512_add_epi32(s0, msae__avx512_products(v, w + i));
+            s1 = _mm512_add_epi32(s1, msae__avx512_products(v, w + depth + i));
+            s2 = _mm512_add_epi32(s2, msae__avx512_products(v, w + 2 * depth + i));
+            s3 = _mm512_add_epi32(s3, msae__avx512_products(v, w + 3 * depth + i));
+        }
+        c[j] = _mm512_reduce_add_epi32(s0);
+        c[j + 1] = _mm512_reduce_add_epi32(s1);
+        c[j + 2] = _mm512_reduce_add_epi32(s2);
+        c[j + 3] = _mm512_reduce_add_epi32(s3);
+        for (size_t i = whole; i < depth; i++) {
+            for (size_t e = 0; e < 4; e++) c[j + e] += x[i] * msae__load_int8(w + e * depth + i);
+        }
+    }
+    msae__scalar_dots_int8(c + j, x, w, cols - j, depth);
+}
+
+static const msae__small_kernels msae__avx512_small = {
+    msae__avx512_dots_half, msae__avx512_dots_bfloat, msae__avx512_dots_int8,
+    msae__avx2_axpy_half,   msae__avx2_axpy_bfloat,   msae__avx2_axpy_int8,
+};
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
+#endif /* MSAE__HAS_AVX2 */
+
+#ifdef MSAE__HAS_NEON
+static float32x4_t msae__neon_halves(const unsigned char *w) {
+    return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(w)));
+}
+
+static float32x4_t msae__neon_bfloats(const unsigned char *w) {
+    return vreinterpretq_f32_u32(vshll_n_u16(vreinterpret_u16_u8(vld1_u8(w)), 16));
+}
+
+static float32x4_t msae__neon_fma(float32x4_t a, float32x4_t b, float32x4_t sum) {
+    return vfmaq_f32(sum, a, b);
+}
+
+MSAE__SMALL_DOTS(, msae__neon_dots_half, float32x4_t, 4, 2, msae__neon_halves, msae__load_half,
+                 vdupq_n_f32(0), vld1q_f32, msae__neon_fma, vaddvq_f32)
+MSAE__SMALL_DOTS(, msae__neon_dots_bfloat, float32x4_t, 4, 2, msae__neon_bfloats, msae__load_bfloat,
+                 vdupq_n_f32(0), vld1q_f32, msae__neon_fma, vaddvq_f32)
+MSAE__SMALL_AXPY(, msae__neon_axpy_half, float32x4_t, 4, 2, msae__neon_halves, msae__load_half,
+                 vdupq_n_f32, vld1q_f32, vst1q_f32, msae__neon_fma)
+MSAE__SMALL_AXPY(, msae__neon_axpy_bfloat, float32x4_t, 4, 2, msae__neon_bfloats, msae__load_bfloat,
+                 vdupq_n_f32, vld1q_f32, vst1q_f32, msae__neon_fma)
+
+static void msae__neon_axpy_int8(float *y, float a, const unsigned char *w, size_t n) {
+    const size_t whole = n / 8 * 8;
+    for (size_t i = 0; i < whole; i += 8) {
+        const int16x8_t eight = vmovl_s8(vreinterpret_s8_u8(vld1_u8(w + i)));
+        const float32x4_t low = vcvtq_f32_s32(vmovl_s16(vget_low_s16(eight)));
+        const float32x4_t high = vcvtq_f32_s32(vmovl_s16(vget_high_s16(eight)));
+        vst1q_f32(y + i, vfmaq_n_f32(vld1q_f32(y + i), low, a));
+        vst1q_f32(y + i + 4, vfmaq_n_f32(vld1q_f32(y + i + 4), high, a));
+    }
+    msae__scalar_axpy_int8(y + whole, a, w + whole, n - whole);
+}
+
+static void msae__neon_dots_int8(int32_t *c, const int16_t *x, const unsigned char *w, size_t cols,
+                                 size_t depth) {
+    const size_t whole = depth / 16 * 16;
+    for (size_t j = 0; j < cols; j++, w += depth) {
+        int32x4_t s0 = vdupq_n_s32(0), s1 = s0;
+        for (size_t i = 0; i < whole; i += 16) {
+            const int8x16_t bytes = vreinterpretq_s8_u8(vld1q_u8(w + i));
+            const int16x8_t low = vmovl_s8(vget_low_s8(bytes)),
+                            high = vmovl_s8(vget_high_s8(bytes));
+            const int16x8_t x0 = vld1q_s16(x + i), x1 = vld1q_s16(x + i + 8);
+            s0 = vmlal_s16(s0, vget_low_s16(low), vget_low_s16(x0));
+            s1 = vmlal_s16(s1, vget_high_s16(low), vget_high_s16(x0));
+            s0 = vmlal_s16(s0, vget_low_s16(high), vget_low_s16(x1));
+            s1 = vmlal_s16(s1, vget_high_s16(high), vget_high_s16(x1));
+        }
+        c[j] = vaddvq_s32(vaddq_s32(s0, s1));
+        for (size_t i = whole; i < depth; i++) c[j] += x[i] * msae__load_int8(w + i);
+    }
+}
+
+static const msae__small_kernels msae__neon_small = {
+    msae__neon_dots_half, msae__neon_dots_bfloat, msae__neon_dots_int8,
+    msae__neon_axpy_half, msae__neon_axpy_bfloat, msae__neon_axpy_int8,
+};
+#endif
+
+/* Those of the path that a model uses. */
+static const msae__small_kernels *msae__small_for(msae_simd simd) {
+    switch (simd) {
+#ifdef MSAE__HAS_AVX2
+    case MSAE_SIMD_AVX2:
+        return &msae__avx2_small;
+    case MSAE_SIMD_AVX512:
+        return &msae__avx512_small;
+#endif
+#ifdef MSAE__HAS_NEON
+    case MSAE_SIMD_NEON:
+        return &msae__neon_small;
+#endif
+    default:
+        return &msae__scalar_small;
+    }
+}
+
+/* The nearest half; of two equally near, the even one. Beyond the range it is Inf. */
+static uint16_t msae__to_half(float value) {
+    const uint32_t bits = msae__float_bits(value), sign = bits >> 16 & 0x8000u;
+    const uint32_t rest = bits & 0x7fffffffu;
+    uint32_t half;
+    if (rest >= 0x47800000u) return (uint16_t)(sign | 0x7c00u); /* 65536 and above */
+    if (rest < 0x38800000u) { /* a denormal half: the float's own sum rounds it */
+        const float shifted = msae__bits_float(rest) + 0.5f;
+        return (uint16_t)(sign | (msae__float_bits(shifted) - 0x3f000000u));
+    }
+    half = rest - 0x38000000u;
+    half += 0xfffu + (half >> 13 & 1);
+    return (uint16_t)(sign | half >> 13);
+}
+
+static uint16_t msae__to_bfloat(float value) {
+    const uint32_t bits = msae__float_bits(value);
+    return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
+}
+
+static int msae__row_is_finite(const float *x, size_t d) {
+    uint32_t worst = 0; /* one maximum over exponents keeps the loop free of branches */
+    for (size_t i = 0; i < d; i++) {
+        uint32_t exponent = msae__float_bits(x[i]) & 0x7f800000u;
+        if (exponent > worst) worst = exponent;
+    }
+    return worst != 0x7f800000u;
+}
+
+/* x [n] as whole numbers q [n] and what they are to be multiplied by. Their products with n int8
+   add up to less than 2^31: up to n = 516 that leaves all 16 bits, at 4096 thirteen. NaN or Inf
+   gives NaN. */
+static float msae__quantize(const float *x, size_t n, int16_t *q) {
+    const size_t most = msae__min(32767, (size_t)(2147483647u / 127u) / n);
+    float largest = 0, factor;
+    for (size_t i = 0; i < n; i++) {
+        const float magnitude = msae__bits_float(msae__float_bits(x[i]) & 0x7fffffffu);
+        largest = magnitude > largest ? magnitude : largest;
+    }
+    if (!msae__row_is_finite(x, n)) {
+        memset(q, 0, n * sizeof *q);
+        return msae__bits_float(0x7fc00000u);
+    }
+    if (largest < 1e-30f || most == 0) { /* too small for a reciprocal, or too many inputs */
+        memset(q, 0, n * sizeof *q);
+        return most == 0 ? msae__bits_float(0x7fc00000u) : 0;
+    }
+    factor = (float)most / largest;
+    for (size_t i = 0; i < n; i++) {
+        const float value = x[i] * factor;
+        q[i] = (int16_t)(value < 0 ? value - 0.5f : value + 0.5f);
+    }
+    return largest / (float)most;
+}
+
+/* ---------------------------------------------------------------------------------------------
    Matrix product: C = A B^T for row-major A [rows, k] and B [cols, k]
    ------------------------------------------------------------------------------------------ */
 
@@ -3831,6 +4373,18 @@ static void msae__few_rows(const msae__matmul *p, const float *b, size_t count, 
     }
 }
 
+/* Adds a bias [count] to each row; 0, or NaN when a sum is NaN or Inf. */
+static float msae__add_bias(const msae_kernels *kernels, float *c, size_t ldc, size_t rows,
+                            const float *bias, size_t count) {
+    static const float zeros[MSAE__LATENT_BLOCK] = {0};
+    float probe = 0;
+    for (size_t r = 0; r < rows; r++) {
+        kernels->axpy(c + r * ldc, 1, bias, count);
+        probe += kernels->dot(c + r * ldc, zeros, count); /* Inf and NaN times zero are NaN */
+    }
+    return probe;
+}
+
 static void msae__matmul_task(void *context, size_t task, size_t worker) {
     const msae__matmul *p = (const msae__matmul *)context;
     const size_t first = task * MSAE__LATENT_BLOCK;
@@ -3850,12 +4404,9 @@ static void msae__matmul_task(void *context, size_t task, size_t worker) {
                       p->panels + worker * msae__panel_floats(p->kernels, p->depth));
 #endif
     }
-    if (p->probe) p->probe[task] = 0;
-    for (size_t r = 0; r < p->rows && p->bias; r++) {
-        static const float zeros[MSAE__LATENT_BLOCK] = {0};
-        p->kernels->axpy(c + r * p->ldc, 1, p->bias + first, count);
-        /* Inf and NaN of either sign times zero are NaN */
-        if (p->probe) p->probe[task] += p->kernels->dot(c + r * p->ldc, zeros, count);
+    if (p->bias) {
+        const float probe = msae__add_bias(p->kernels, c, p->ldc, p->rows, p->bias + first, count);
+        if (p->probe) p->probe[task] = probe;
     }
 }
 
@@ -3888,12 +4439,102 @@ static void msae__run_matmul(const msae__matmul *p, const msae_parallel *paralle
 /* Pre-activations pre = (xin - pre_bias) encoder^T + latent_bias of centred rows; 0 when one is NaN
    or Inf. The sign of such a NaN says nothing, so that ReLU must not be asked about it. probe: a
    float for each block of latents. */
+/* Some latents' pre-activations of all rows, from small weights. With int8 the rows come as whole
+   numbers: `packed` holds them, and before them what each row is to be multiplied by. */
+typedef struct msae__small_product {
+    const msae_model *model;
+    const float *centred;
+    size_t stride, rows;
+    const float *factors;     /* [rows], int8 */
+    const int16_t *quantized; /* [rows][q_stride], int8 */
+    size_t q_stride;
+    float *c, *probe;
+    size_t ldc, c_block;
+} msae__small_product;
+
+/* Rows of whole numbers in floats' places, and as many floats to begin with. */
+static size_t msae__quantized_floats(size_t rows, size_t d) {
+    return msae__round_up(rows, 16) + rows * (msae__round_up(d, 32) / 2);
+}
+
+static void msae__small_block(const msae__small_product *p, size_t first, size_t count, float *c) {
+    const msae_model *model = p->model;
+    const msae__small_kernels *small = msae__small_for(model->simd);
+    const size_t d = model->n_inputs;
+    const unsigned char *w =
+        (const unsigned char *)model->small_encoder + first * d * msae_dtype_bytes(model->weights);
+    if (model->weights == MSAE_F16) {
+        small->dots_half(c, p->ldc, p->centred, p->stride, p->rows, w, count, d);
+    } else if (model->weights == MSAE_BF16) {
+        small->dots_bfloat(c, p->ldc, p->centred, p->stride, p->rows, w, count, d);
+    } else {
+        for (size_t r = 0; r < p->rows; r++) {
+            int32_t sums[MSAE__LATENT_BLOCK];
+            small->dots_int8(sums, p->quantized + r * p->q_stride, w, count, d);
+            for (size_t j = 0; j < count; j++) {
+                c[r * p->ldc + j] =
+                    (float)sums[j] * (p->factors[r] * model->encoder_scale[first + j]);
+            }
+        }
+    }
+}
+
+static void msae__small_task(void *context, size_t task, size_t worker) {
+    const msae__small_product *p = (const msae__small_product *)context;
+    const msae_model *model = p->model;
+    const size_t first = task * MSAE__LATENT_BLOCK;
+    const size_t count = msae__min(MSAE__LATENT_BLOCK, model->n_latents - first);
+    float *c = p->c + task * p->c_block;
+    (void)worker;
+    msae__small_block(p, first, count, c);
+    p->probe[task] =
+        msae__add_bias(model->kernels, c, p->ldc, p->rows, model->latent_bias + first, count);
+}
+
+/* Rows as whole numbers, int8's own, into `packed`. */
+static void msae__quantize_rows(const msae_model *model, const float *centred, size_t stride,
+                                size_t rows, float *packed) {
+    const size_t d = model->n_inputs;
+    int16_t *q = (int16_t *)(void *)(packed + msae__round_up(rows, 16));
+    for (size_t r = 0; r < rows; r++) {
+        packed[r] = msae__quantize(centred + r * stride, d, q + r * msae__round_up(d, 32));
+    }
+}
+
+static msae__small_product msae__small_over(const msae_model *model, const float *centred,
+                                            size_t stride, size_t rows, float *packed, float *probe,
+                                            float *pre, size_t ldc, size_t c_block) {
+    msae__small_product p;
+    p.model = model;
+    p.centred = centred;
+    p.stride = stride;
+    p.rows = rows;
+    p.c = pre;
+    p.ldc = ldc;
+    p.c_block = c_block;
+    p.probe = probe;
+    p.factors = packed;
+    p.quantized = (const int16_t *)(const void *)(packed + msae__round_up(rows, 16));
+    p.q_stride = msae__round_up(model->n_inputs, 32);
+    return p;
+}
+
 static int msae__encode_rows_to(const msae_model *model, const float *centred, size_t stride,
                                 size_t rows, float *packed, float *panels, float *probe, float *pre,
                                 size_t ldc, size_t c_block) {
     const size_t blocks = msae__ceil_div(model->n_latents, MSAE__LATENT_BLOCK);
     int finite = 1;
     msae__matmul p;
+    if (model->weights != MSAE_F32) {
+        msae__small_product small;
+        if (model->weights == MSAE_I8) {
+            msae__quantize_rows(model, centred, stride, rows, packed);
+        }
+        small = msae__small_over(model, centred, stride, rows, packed, probe, pre, ldc, c_block);
+        msae__parallel_for(&model->parallel, blocks, msae__small_task, &small);
+        for (size_t b = 0; b < blocks; b++) finite &= msae__is_finite(probe[b]);
+        return finite;
+    }
     p.kernels = model->kernels;
     p.a = centred;
     p.a_stride = stride;
@@ -4232,6 +4873,11 @@ MSAE_API msae_status msae_model_desc_resolve(const msae_model_desc *desc, msae_m
     if (!(r.soft_cap >= 0)) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "the soft cap is negative");
     }
+    if (r.weights != MSAE_F32 && r.weights != MSAE_F16 && r.weights != MSAE_BF16 &&
+        r.weights != MSAE_I8) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "weights are F32, F16, BF16 or I8");
+    }
+    if (r.weights != MSAE_F32) r.by_rows = 1;
     if (r.threshold == 0) r.threshold = 0.001f;
     if (!(r.threshold > 0)) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "the initial threshold is not positive");
@@ -4273,8 +4919,18 @@ MSAE_API msae_status msae_model_desc_resolve(const msae_model_desc *desc, msae_m
 /* The arrays of a model whose sizes are set. */
 static void msae__model_layout(msae_model *model, msae__arena *arena) {
     const size_t n = model->n_latents, d = model->n_inputs;
-    model->encoder = MSAE__TAKE(arena, float, n *d);
-    model->decoder = model->tied ? model->encoder : MSAE__TAKE(arena, float, n *d);
+    const size_t bytes = msae_dtype_bytes(model->weights);
+    if (model->weights == MSAE_F32) {
+        model->encoder = MSAE__TAKE(arena, float, n *d);
+        model->decoder = model->tied ? model->encoder : MSAE__TAKE(arena, float, n *d);
+    } else {
+        model->small_encoder = msae__take(arena, n * d, bytes);
+        model->small_decoder = model->tied ? model->small_encoder : msae__take(arena, n * d, bytes);
+    }
+    if (model->weights == MSAE_I8) {
+        model->encoder_scale = MSAE__TAKE(arena, float, n);
+        model->decoder_scale = model->tied ? model->encoder_scale : MSAE__TAKE(arena, float, n);
+    }
     model->pre_bias = MSAE__TAKE(arena, float, d);
     model->latent_bias = MSAE__TAKE(arena, float, n);
     model->log_threshold =
@@ -4300,6 +4956,8 @@ static msae_status msae__model_shape(msae_model *model, const msae_model_desc *d
     model->tied = resolved->tied != 0;
     model->normalize = resolved->normalize != 0;
     model->soft_cap = resolved->soft_cap;
+    model->weights = resolved->weights;
+    model->by_rows = resolved->by_rows != 0;
     model->threshold = -1;
     model->scale = 1;
     model->kernels = msae__kernels_for(resolved->simd);
@@ -4307,6 +4965,13 @@ static msae_status msae__model_shape(msae_model *model, const msae_model_desc *d
     model->allocator = resolved->allocator;
     model->parallel = resolved->parallel;
     return MSAE_OK;
+}
+
+/* Weights that are drawn and trained are float32 by columns. */
+static msae_status msae__check_new(const msae_model_desc *desc, msae_error *error) {
+    if (desc->weights == MSAE_F32 && !desc->by_rows) return MSAE_OK;
+    return msae__fail(error, MSAE_ERROR_UNSUPPORTED,
+                      "a new model is float32 by columns (msae_compact makes others)");
 }
 
 static void msae__model_weights(msae_model *model, float threshold, uint64_t seed) {
@@ -4374,6 +5039,7 @@ MSAE_API msae_status msae_model_init_in(msae_model *model, const msae_model_desc
     size_t needed;
     msae_status status = msae_model_bytes(desc, &needed, error);
     memset(model, 0, sizeof *model);
+    if (status == MSAE_OK) status = msae__check_new(desc, error);
     if (status == MSAE_OK && (!memory || bytes < needed)) {
         status =
             msae__fail(error, MSAE_ERROR_MEMORY, "the memory given for the model is too small");
@@ -4386,7 +5052,9 @@ MSAE_API msae_status msae_model_init_in(msae_model *model, const msae_model_desc
 MSAE_API msae_status msae_model_init(msae_model *model, const msae_model_desc *desc,
                                      msae_error *error) {
     msae_model_desc resolved;
-    msae_status status = msae__model_place(model, desc, &resolved, NULL, 0, error);
+    msae_status status = msae__check_new(desc, error);
+    memset(model, 0, sizeof *model);
+    if (status == MSAE_OK) status = msae__model_place(model, desc, &resolved, NULL, 0, error);
     if (status == MSAE_OK) msae__model_weights(model, resolved.threshold, resolved.seed);
     return status;
 }
@@ -4403,15 +5071,6 @@ static void msae__moments(const float *x, size_t d, double *mean, double *deviat
     *mean = sum / (double)d;
     for (size_t i = 0; i < d; i++) squares += (x[i] - *mean) * (x[i] - *mean);
     *deviation = d > 1 ? sqrt(squares / (double)(d - 1)) : 0;
-}
-
-static int msae__row_is_finite(const float *x, size_t d) {
-    uint32_t worst = 0; /* one maximum over exponents keeps the loop free of branches */
-    for (size_t i = 0; i < d; i++) {
-        uint32_t exponent = msae__float_bits(x[i]) & 0x7f800000u;
-        if (exponent > worst) worst = exponent;
-    }
-    return worst != 0x7f800000u;
 }
 
 /* A raw row into the model's space: out = (x - mean) * scale. */
@@ -4470,8 +5129,10 @@ static void msae__tile_layout(msae__tile *tile, const msae_model *model, size_t 
     tile->stride = msae__stride(model->n_inputs);
     tile->centred = MSAE__TAKE(arena, float, rows * tile->stride);
     tile->moments = MSAE__TAKE(arena, float, rows * 2);
-    tile->packed =
-        MSAE__TAKE(arena, float, msae__packed_floats(model->kernels, rows, model->n_inputs));
+    tile->packed = MSAE__TAKE(arena, float,
+                              model->weights == MSAE_I8
+                                  ? msae__quantized_floats(rows, model->n_inputs)
+                                  : msae__packed_floats(model->kernels, rows, model->n_inputs));
     tile->pre = MSAE__TAKE(arena, float, rows *n);
     tile->panels =
         MSAE__TAKE(arena, float, workers *msae__panel_floats(model->kernels, model->n_inputs));
@@ -4549,20 +5210,120 @@ static size_t msae__rank_row(const msae_model *model, float *pre, size_t k,
     return count;
 }
 
+/* Latents first .. of the row in the tile to pre-activations, `count` of them; 0 when one is NaN or
+   Inf. What int8 needs of the row is in tile->packed. */
+static int msae__encode_slice(const msae__tile *tile, size_t first, size_t count) {
+    const msae_model *model = tile->model;
+    const size_t d = model->n_inputs;
+    float *c = tile->pre + first;
+    if (model->weights == MSAE_F32) {
+        msae__matmul p;
+        memset(&p, 0, sizeof p);
+        p.kernels = model->kernels;
+        p.a = tile->centred;
+        p.a_stride = tile->stride;
+        p.rows = 1;
+        p.b_stride = p.depth = d;
+        p.ldc = model->n_latents;
+        msae__few_rows(&p, model->encoder + first * d, count, c);
+    } else {
+        const msae__small_product p =
+            msae__small_over(model, tile->centred, tile->stride, 1, tile->packed, NULL, tile->pre,
+                             model->n_latents, MSAE__LATENT_BLOCK);
+        msae__small_block(&p, first, count, c);
+    }
+    return msae__is_finite(
+        msae__add_bias(model->kernels, c, model->n_latents, 1, model->latent_bias + first, count));
+}
+
+static msae__tile msae__slice_tile(const msae_slices *slices) {
+    msae__tile tile;
+    msae__arena arena = msae__arena_over(slices->workspace);
+    msae__tile_layout(&tile, slices->model, 1, &arena);
+    return tile;
+}
+
+MSAE_API void msae_encode_begin(msae_slices *slices, const msae_model *model, void *workspace,
+                                const float *x) {
+    msae__tile tile;
+    MSAE_ASSERT(model->latent_bias && workspace && x);
+    slices->model = model;
+    slices->workspace = workspace;
+    slices->next = 0;
+    slices->failed = !msae__row_is_finite(x, model->n_inputs);
+    tile = msae__slice_tile(slices);
+    if (slices->failed) return;
+    msae__to_model_space(model, x, tile.centred);
+    msae__to_encoder_input(model, tile.centred, tile.moments);
+    if (model->weights == MSAE_I8) {
+        msae__quantize_rows(model, tile.centred, tile.stride, 1, tile.packed);
+    }
+}
+
+MSAE_API size_t msae_encode_some(msae_slices *slices, size_t latents) {
+    const size_t n = slices->model->n_latents;
+    const msae__tile tile = msae__slice_tile(slices);
+    size_t left = n - slices->next;
+    if (latents < left) left = msae__min(msae__round_up(latents, 4), left);
+    while (left > 0) {
+        const size_t count = msae__min(left, MSAE__LATENT_BLOCK);
+        if (!slices->failed && !msae__encode_slice(&tile, slices->next, count)) slices->failed = 1;
+        slices->next += count;
+        left -= count;
+    }
+    return n - slices->next;
+}
+
+MSAE_API size_t msae_encode_end(msae_slices *slices, size_t k, msae_code *codes) {
+    const msae__tile tile = msae__slice_tile(slices);
+    const msae__ranking ranking = msae__worker_ranking(&tile, 0);
+    size_t count;
+    if (slices->failed || slices->next < slices->model->n_latents) return 0;
+    count = msae__rank_row(slices->model, tile.pre, k, &ranking);
+    memcpy(codes, ranking.codes, count * sizeof *codes);
+    return count;
+}
+
+/* Pre-activations of one row into the tile of a workspace; 0 when there are none. */
+static int msae__encode_one(const msae_model *model, void *workspace, const float *x,
+                            msae__tile *tile) {
+    msae__arena arena = msae__arena_over(workspace);
+    MSAE_ASSERT(model->latent_bias && workspace && x);
+    if (!msae__row_is_finite(x, model->n_inputs)) return 0;
+    msae__tile_layout(tile, model, 1, &arena);
+    msae__to_model_space(model, x, tile->centred);
+    return msae__tile_encode(tile, 1);
+}
+
 MSAE_API size_t msae_encode(const msae_model *model, void *workspace, const float *x, size_t k,
                             msae_code *codes) {
     msae__tile tile;
-    msae__arena arena = msae__arena_over(workspace);
     msae__ranking ranking;
     size_t count;
-    MSAE_ASSERT(model->encoder && workspace && x && codes);
-    if (!msae__row_is_finite(x, model->n_inputs)) return 0;
-    msae__tile_layout(&tile, model, 1, &arena);
-    msae__to_model_space(model, x, tile.centred);
-    if (!msae__tile_encode(&tile, 1)) return 0;
+    if (!msae__encode_one(model, workspace, x, &tile)) return 0;
     ranking = msae__worker_ranking(&tile, 0);
     count = msae__rank_row(model, tile.pre, k, &ranking);
     memcpy(codes, ranking.codes, count * sizeof *codes);
+    return count;
+}
+
+MSAE_API size_t msae_encode_level(const msae_model *model, void *workspace, const float *x,
+                                  size_t level, msae_code *codes) {
+    msae__tile tile;
+    size_t count = 0;
+    float least;
+    if (!model->has_level_thresholds || level >= model->n_levels) return 0;
+    least = model->level_thresholds[level];
+    if (!msae__encode_one(model, workspace, x, &tile)) return 0;
+    for (size_t j = 0; j < model->n_latents; j++) {
+        const float pre = tile.pre[j];
+        float value = model->activation == MSAE_ACTIVATION_ABS ? fabsf(pre) : pre;
+        if (!(value > least)) continue;
+        if (model->log_threshold && !(value > expf(model->log_threshold[j]))) continue;
+        if (model->soft_cap > 0) value = msae__soft_cap(value, model->soft_cap);
+        codes[count].latent = (uint32_t)j;
+        codes[count++].value = value;
+    }
     return count;
 }
 
@@ -4600,7 +5361,7 @@ static msae_status msae__encode_all(const msae_model *model, void *workspace, co
     const size_t d = model->n_inputs;
     msae__tile tile;
     msae__arena arena = msae__arena_over(workspace);
-    MSAE_ASSERT(model->encoder && workspace);
+    MSAE_ASSERT(model->latent_bias && workspace);
     msae__tile_layout(&tile, model, rows, &arena);
     job->model = model;
     job->tile = &tile;
@@ -4666,11 +5427,31 @@ MSAE_API msae_status msae_encode_dense(const msae_model *model, void *workspace,
 }
 
 /* sum [d] += the decoder rows of `codes`, weighted. */
+static void msae__add_small(const msae_model *model, const msae_code *code, float *sum) {
+    const msae__small_kernels *small = msae__small_for(model->simd);
+    const size_t d = model->n_inputs;
+    const unsigned char *row = (const unsigned char *)model->small_decoder +
+                               code->latent * d * msae_dtype_bytes(model->weights);
+    if (model->weights == MSAE_F16) {
+        small->axpy_half(sum, code->value, row, d);
+    } else if (model->weights == MSAE_BF16) {
+        small->axpy_bfloat(sum, code->value, row, d);
+    } else {
+        small->axpy_int8(sum, code->value * model->decoder_scale[code->latent], row, d);
+    }
+}
+
 static void msae__add_codes(const msae_model *model, const msae_code *codes, size_t count,
                             float *sum) {
     enum { CHUNK = 256 };
     uint32_t index[CHUNK];
     float weight[CHUNK];
+    if (model->weights != MSAE_F32) {
+        for (size_t e = 0; e < count; e++) {
+            if (codes[e].latent < model->n_latents) msae__add_small(model, &codes[e], sum);
+        }
+        return;
+    }
     for (size_t first = 0; first < count; first += CHUNK) {
         size_t filled = 0;
         for (size_t e = first; e < count && e < first + CHUNK; e++) {
@@ -4721,6 +5502,50 @@ MSAE_API void msae_row_moments(const msae_model *model, const float *x, float mo
         moments[0] = (float)mean;
         moments[1] = d > 1 ? (float)sqrt(squares / (double)(d - 1)) : 0;
     }
+}
+
+static double msae__sum_squares(const float *x, size_t d) {
+    double sum = 0;
+    for (size_t i = 0; i < d; i++) sum += (double)x[i] * (double)x[i];
+    return sum;
+}
+
+MSAE_API size_t msae_encode_until(const msae_model *model, void *workspace, const float *x,
+                                  const msae_until *until, msae_code *codes, double *missed) {
+    const size_t d = model->n_inputs, n = model->n_latents;
+    msae__tile tile;
+    msae__ranking ranking;
+    size_t count, used = 0;
+    float *left;
+    double all, share;
+    if (!msae__encode_one(model, workspace, x, &tile)) return 0;
+    ranking = msae__worker_ranking(&tile, 0);
+    count = msae__rank_row(model, tile.pre, until->k > 0 ? msae__min(until->k, n) : n, &ranking);
+    if (until->threshold > 0) {
+        size_t above = 0;
+        while (above < count && ranking.codes[above].value > until->threshold) above++;
+        count = above;
+    }
+    if (until->target > 0) {
+        /* what is left of the row in the model's space, whose place in the tile is free now */
+        left = tile.centred;
+        msae__to_model_space(model, x, left);
+        all = msae__sum_squares(left, d);
+        for (size_t i = 0; i < d; i++) {
+            left[i] -= model->pre_bias[i] * tile.moments[1] + tile.moments[0];
+        }
+        share = all > 0 ? msae__sum_squares(left, d) / all : 0;
+        while (used < count && share > (double)until->target) {
+            msae_code code = ranking.codes[used++];
+            code.value *= -tile.moments[1];
+            msae__add_codes(model, &code, 1, left);
+            share = msae__sum_squares(left, d) / all;
+        }
+        if (missed) *missed = share;
+        count = used;
+    }
+    memcpy(codes, ranking.codes, count * sizeof *codes);
+    return count;
 }
 
 static void msae__sink_forward(const msae__encode_job *job, size_t row, size_t tile_row,
@@ -5042,12 +5867,14 @@ MSAE_API msae_status msae_source_statistics(const msae_source *source, msae_scal
                                             float *scale, msae_error *error) {
     const size_t d = source->cols;
     msae__arena arena = msae__arena_over(NULL);
-    msae_status status = MSAE_OK;
+    msae_status status;
     msae__scatter spread;
     msae__source_pass pass;
     double *sums = NULL;
     void *memory = NULL;
     size_t bytes = 0, rows;
+    status = msae__check_collective(collective, error);
+    if (status != MSAE_OK) return status;
     memset(&spread, 0, sizeof spread);
     memset(&pass, 0, sizeof pass);
     for (int placed = 0; placed < 2; placed++) {
@@ -5055,9 +5882,12 @@ MSAE_API msae_status msae_source_statistics(const msae_source *source, msae_scal
         sums = MSAE__TAKE(&arena, double, d + 2);
         pass.x = (float *)msae__take(&arena, d, MSAE__PASS_ROWS * sizeof(float));
         if (placed) break;
-        if (!msae__arena_bytes(&arena, &bytes)) return msae__fail_memory(error);
-        memory = msae__alloc(allocator, bytes);
-        if (!memory) return msae__fail_memory(error);
+        if (msae__arena_bytes(&arena, &bytes)) memory = msae__alloc(allocator, bytes);
+        status = msae__agree_on(collective, memory ? MSAE_OK : msae__fail_memory(error), error);
+        if (status != MSAE_OK) {
+            msae__free(allocator, memory, bytes);
+            return status;
+        }
         arena = msae__arena_over(memory);
     }
     pass.source = source;
@@ -5118,20 +5948,25 @@ MSAE_API msae_status msae_source_geometric_median(const msae_source *source, con
                                                   msae_error *error) {
     const size_t d = source->cols;
     msae__arena arena = msae__arena_over(NULL);
-    msae_status status = MSAE_OK;
+    msae_status status;
     msae__source_pass pass;
     double *at = NULL, *sums = NULL;
     void *memory = NULL;
     size_t bytes = 0;
+    status = msae__check_collective(collective, error);
+    if (status != MSAE_OK) return status;
     memset(&pass, 0, sizeof pass);
     for (int placed = 0; placed < 2; placed++) {
         at = MSAE__TAKE(&arena, double, d);
         sums = MSAE__TAKE(&arena, double, d + 2);
         pass.x = (float *)msae__take(&arena, d, MSAE__PASS_ROWS * sizeof(float));
         if (placed) break;
-        if (!msae__arena_bytes(&arena, &bytes)) return msae__fail_memory(error);
-        memory = msae__alloc(allocator, bytes);
-        if (!memory) return msae__fail_memory(error);
+        if (msae__arena_bytes(&arena, &bytes)) memory = msae__alloc(allocator, bytes);
+        status = msae__agree_on(collective, memory ? MSAE_OK : msae__fail_memory(error), error);
+        if (status != MSAE_OK) {
+            msae__free(allocator, memory, bytes);
+            return status;
+        }
         arena = msae__arena_over(memory);
     }
     pass.source = source;
@@ -5241,12 +6076,7 @@ MSAE_API msae_status msae_train_desc_resolve(const msae_train_desc *desc, msae_t
         return msae__fail(error, MSAE_ERROR_ARGUMENT,
                           "only relu and jumprelu have a sparsity weight");
     }
-    if (r.collective.ranks > 1 &&
-        (r.collective.ranks > MSAE_MAX_RANKS || r.collective.rank >= r.collective.ranks ||
-         !r.collective.sum_floats || !r.collective.sum_doubles)) {
-        return msae__fail(error, MSAE_ERROR_ARGUMENT,
-                          "the collective lacks a sum, or its rank is out of range");
-    }
+    if (msae__check_collective(&r.collective, error) != MSAE_OK) return MSAE_ERROR_ARGUMENT;
     if (!msae__mul(r.batch, r.model.k, &entries) || entries > SIZE_MAX / 64 ||
         r.batch > UINT32_MAX) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "the batch is too large");
@@ -5431,6 +6261,7 @@ static msae_status msae__train_shape(msae_trainer *trainer, const msae_train_des
     msae_status status;
     memset(trainer, 0, sizeof *trainer);
     status = msae_train_desc_resolve(desc, &trainer->desc, error);
+    if (status == MSAE_OK) status = msae__check_new(&desc->model, error);
     if (status == MSAE_OK) {
         status = msae__model_shape(&trainer->model, &desc->model, model_desc, error);
     }
@@ -5538,9 +6369,13 @@ MSAE_API msae_status msae_train_statistics_source(msae_trainer *trainer, const m
     const msae_train_desc *desc = &trainer->desc;
     msae_model *model = &trainer->model;
     msae_status status;
+    status = msae__check_collective(&desc->collective, error);
+    if (status != MSAE_OK) return status;
     if (source->cols != model->n_inputs) {
-        return msae__fail(error, MSAE_ERROR_SHAPE, "data and model differ in width");
+        status = msae__fail(error, MSAE_ERROR_SHAPE, "data and model differ in width");
     }
+    status = msae__agree_on(&desc->collective, status, error);
+    if (status != MSAE_OK) return status;
     status = msae_source_statistics(source, desc->scaling, desc->skip_bad, &desc->collective,
                                     &model->allocator, model->mean, &model->scale, error);
     if (status == MSAE_OK && desc->geometric_median) {
@@ -6425,6 +7260,10 @@ static msae_status msae__keep_largest_of_all(msae__batch *batch, double limit, m
     return status;
 }
 
+static msae_status msae__fail_batch(msae_error *error) {
+    return msae__fail(error, MSAE_ERROR_ARGUMENT, "a batch is larger than the descriptor's");
+}
+
 /* What a batch's losses are divided by, and batchtopk's choice, over all processes. */
 static msae_status msae__agree_survey(msae__batch *batch, msae_status status,
                                       const msae_collective *collective, msae_step_stats *stats,
@@ -6438,6 +7277,10 @@ static msae_status msae__agree_survey(msae__batch *batch, msae_status status,
     counts[3] = (double)*with_sparse;
     status = msae__agree(collective, status, counts, 4, error);
     if (status != MSAE_OK) return status;
+    if (model->recipe == MSAE_RECIPE_BATCHTOPK &&
+        counts[0] + counts[1] > (double)batch->trainer->desc.batch) {
+        return msae__fail_batch(error);
+    }
     stats->rows = (size_t)counts[0];
     stats->rows_skipped = (size_t)counts[1];
     stats->rows_left_out = (size_t)counts[2];
@@ -6579,31 +7422,41 @@ static msae_status msae__run_tiles(msae__batch *batch, size_t total, float *reco
     return MSAE_OK;
 }
 
+/* What can be told of this process's rows of a batch before they are looked at. */
+static msae_status msae__check_batch(const msae_trainer *trainer, const msae_data *data,
+                                     const size_t *index, size_t rows, int may_be_none,
+                                     msae_error *error) {
+    const msae_model *model = &trainer->model;
+    if (data->cols != model->n_inputs) {
+        return msae__fail(error, MSAE_ERROR_SHAPE, "data and model differ in width");
+    }
+    if ((rows == 0 && !may_be_none) || (!index && rows > data->rows)) {
+        return msae__fail(error, MSAE_ERROR_SHAPE, "a batch has no rows or more than the data");
+    }
+    if (model->recipe == MSAE_RECIPE_BATCHTOPK && rows > trainer->desc.batch) {
+        return msae__fail_batch(error);
+    }
+    if (model->log_threshold && !msae__row_is_finite(model->log_threshold, model->n_latents)) {
+        return msae__fail(error, MSAE_ERROR_NOT_FINITE, "a threshold is NaN or Inf");
+    }
+    return MSAE_OK;
+}
+
 static msae_status msae__run_batch(msae_trainer *trainer, const msae_data *data,
                                    const size_t *index, size_t rows, int backward, float *recon,
                                    float *latents, msae_step_stats *stats, msae_error *error) {
     struct msae_train_workspace *ws = trainer->workspace;
     const msae_model *model = &trainer->model;
-    size_t with_sparse, with_loss, zero_rows[MSAE_MAX_LEVELS] = {0};
+    size_t with_sparse = 0, with_loss, zero_rows[MSAE_MAX_LEVELS] = {0};
     const msae_collective *collective = backward ? &trainer->desc.collective : NULL;
     const size_t most = msae__is_collective(collective) ? trainer->desc.batch : rows;
     double weights = 0, sparse = 0;
     msae_step_stats local;
     msae__batch batch;
     msae_status status;
+    status = msae__check_collective(collective, error);
+    if (status != MSAE_OK) return status;
     memset(&local, 0, sizeof local);
-    if (data->cols != model->n_inputs) {
-        return msae__fail(error, MSAE_ERROR_SHAPE, "data and model differ in width");
-    }
-    if ((rows == 0 && !msae__is_collective(collective)) || (!index && rows > data->rows)) {
-        return msae__fail(error, MSAE_ERROR_SHAPE, "a batch has no rows or more than the data");
-    }
-    if (model->recipe == MSAE_RECIPE_BATCHTOPK && rows > trainer->desc.batch) {
-        return msae__fail(error, MSAE_ERROR_ARGUMENT, "a batch is larger than the descriptor's");
-    }
-    if (model->log_threshold && !msae__row_is_finite(model->log_threshold, model->n_latents)) {
-        return msae__fail(error, MSAE_ERROR_NOT_FINITE, "a threshold is NaN or Inf");
-    }
     memset(&batch, 0, sizeof batch);
     batch.trainer = trainer;
     batch.ws = ws;
@@ -6615,7 +7468,10 @@ static msae_status msae__run_batch(msae_trainer *trainer, const msae_data *data,
     }
     memset(ws->start, 0, msae__column_panels(model) * MSAE__PANEL * sizeof *ws->start);
     memcpy(ws->start, model->pre_bias, model->n_inputs * sizeof *ws->start);
-    status = msae__survey(&batch, rows, model->nesting[0] * most, &local, &with_sparse, error);
+    status = msae__check_batch(trainer, data, index, rows, msae__is_collective(collective), error);
+    if (status == MSAE_OK) {
+        status = msae__survey(&batch, rows, model->nesting[0] * most, &local, &with_sparse, error);
+    }
     status = msae__agree_survey(&batch, status, collective, &local, &with_sparse, error);
     if (status != MSAE_OK) return status;
     if (backward && rows == 0) { /* of this process */
@@ -6905,8 +7761,8 @@ MSAE_API msae_status msae_sampler_init_at(msae_sampler *sampler, const msae_posi
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "no rows to sample from");
     }
     /* (a generator of zeros would give nothing else for ever) */
-    if (start.row > start.rows || start.batch > SIZE_MAX || start.window_rows > 0 ||
-        (rng[0] | rng[1] | rng[2] | rng[3]) == 0) {
+    if (start.row > start.rows || start.batch > SIZE_MAX || start.block_rows > 0 ||
+        start.window_rows > 0 || (rng[0] | rng[1] | rng[2] | rng[3]) == 0) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "the position is not one of a sampler");
     }
     if (start.rows > SIZE_MAX || !msae__mul((size_t)start.rows, sizeof *sampler->order, &bytes)) {
@@ -7158,6 +8014,15 @@ MSAE_API uint64_t msae_stream_row(const msae_stream *stream, size_t index) {
     return 0;
 }
 
+/* A batch that failed leaves the stream as if it had just been made at its position. */
+static msae_status msae__back_to_position(msae_stream *stream, msae_status status) {
+    struct msae_stream_state *state = stream->state;
+    msae__wait_for_reading(state);
+    memcpy(state->rng, stream->at.rng, sizeof state->rng);
+    state->in_epoch = 0;
+    return status;
+}
+
 MSAE_API msae_status msae_stream_next(msae_stream *stream, msae_batch *batch, msae_error *error) {
     struct msae_stream_state *state = stream->state;
     msae_position *at = &stream->at;
@@ -7176,7 +8041,7 @@ MSAE_API msae_status msae_stream_next(msae_stream *stream, msae_batch *batch, ms
     }
     if (!state->in_epoch) {
         msae_status status = msae__begin_epoch(state, at->row, error);
-        if (status != MSAE_OK) return status;
+        if (status != MSAE_OK) return msae__back_to_position(stream, status);
     }
     if (state->behind) msae__read_ahead(state);
     batch->all_rows = wanted;
@@ -7186,7 +8051,10 @@ MSAE_API msae_status msae_stream_next(msae_stream *stream, msae_batch *batch, ms
         if (count == 0) {
             msae_status status =
                 msae__finish_window(state, &state->windows[1 - state->current], error);
-            if (status != MSAE_OK) return status;
+            if (status != MSAE_OK) {
+                memset(batch, 0, sizeof *batch);
+                return msae__back_to_position(stream, status);
+            }
             state->current = 1 - state->current;
             state->number++;
             state->offset = 0;
@@ -7231,7 +8099,7 @@ static msae_status msae__stream_shape(struct msae_stream_state *state, msae_posi
     if (at->window_rows > 0 && (window == n_blocks || window * block != at->window_rows)) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "the position is not one of a stream");
     }
-    if (n_blocks > SIZE_MAX || window * block > SIZE_MAX || block > SIZE_MAX) {
+    if (n_blocks > SIZE_MAX || block > SIZE_MAX || window > SIZE_MAX / block) {
         return msae__fail_memory(error);
     }
     state->block_rows = (size_t)block;
@@ -7289,6 +8157,7 @@ MSAE_API msae_status msae_stream_init(msae_stream *stream, const msae_source *so
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "the part is beyond the number of parts");
     }
     if (start.row > source->rows || stream->at.batch > SIZE_MAX / 2 ||
+        (start.block_rows > 0) != (start.window_rows > 0) ||
         (stream->at.rng[0] | stream->at.rng[1] | stream->at.rng[2] | stream->at.rng[3]) == 0) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "the position is not one of a stream");
     }
@@ -7373,9 +8242,7 @@ static msae_status msae__fit_step(msae_trainer *trainer, const msae_stream *stre
 /* The next batch, on every process or on none. */
 static msae_status msae__fit_next(const msae_trainer *trainer, msae_stream *stream,
                                   msae_batch *batch, msae_error *error) {
-    double failed[1];
-    return msae__agree(&trainer->desc.collective, msae_stream_next(stream, batch, error), failed, 0,
-                       error);
+    return msae__agree_on(&trainer->desc.collective, msae_stream_next(stream, batch, error), error);
 }
 
 /* Whether the run is to stop here: what one process wants, all do. */
@@ -7397,20 +8264,20 @@ MSAE_API msae_status msae_fit_source(msae_trainer *trainer, const msae_source *s
     const msae_train_desc *desc = &trainer->desc;
     msae_stream_desc all;
     msae_stream stream;
-    double failed[1];
     msae_progress now;
     msae_step_stats stats;
-    msae_status status = MSAE_OK;
+    msae_status status;
     memset(&all, 0, sizeof all);
-    if (!trainer->has_statistics) status = msae_train_statistics_source(trainer, source, error);
+    status = msae__check_collective(&desc->collective, error);
     if (status != MSAE_OK) return status;
-    memset(&stream, 0, sizeof stream);
-    status = msae__begin_run(trainer, source, given ? given : &all, &stream, error);
-    status = msae__agree(&desc->collective, status, failed, 0, error);
-    if (status != MSAE_OK) {
-        msae_stream_free(&stream);
-        return status;
+    if (!trainer->has_statistics) status = msae_train_statistics_source(trainer, source, error);
+    if (status == MSAE_OK) {
+        const msae_status begun =
+            msae__begin_run(trainer, source, given ? given : &all, &stream, error);
+        status = msae__agree_on(&desc->collective, begun, error);
+        if (begun == MSAE_OK && status != MSAE_OK) msae_stream_free(&stream);
     }
+    if (status != MSAE_OK) return status;
     trainer->model.history.epochs = desc->epochs; /* may have been raised */
     memset(&now, 0, sizeof now);
     now.epochs = desc->epochs;
@@ -7858,6 +8725,88 @@ MSAE_API msae_status msae_cknna(const msae_model *model, const float *a, size_t 
     return MSAE_OK;
 }
 
+/* Values by the upper bits of their floats, above zero in order: a bin is a 4096th of its value
+   wide. */
+#define MSAE__VALUE_BINS ((size_t)1 << 20)
+#define MSAE__VALUE_SHIFT 11
+
+static size_t msae__value_bin(float value) {
+    return (size_t)(msae__float_bits(value) >> MSAE__VALUE_SHIFT) & (MSAE__VALUE_BINS - 1);
+}
+
+static msae_status msae__count_values(const msae_model *model, const msae_data *data,
+                                      uint64_t *bins, void *memory, msae_error *error) {
+    const size_t rows = MSAE__INFERENCE_ROWS, d = model->n_inputs, n = model->n_latents;
+    msae__arena arena = msae__arena_over(memory);
+    float *x = MSAE__TAKE(&arena, float, rows *d);
+    msae__tile tile;
+    msae__tile_layout(&tile, model, rows, &arena);
+    for (size_t first = 0; first < data->rows; first += rows) {
+        const size_t count = msae__min(rows, data->rows - first);
+        msae_data_read(data, first, count, x);
+        for (size_t r = 0; r < count; r++) {
+            if (!msae__row_is_finite(x + r * d, d)) return msae__fail_row(error, first + r);
+            msae__to_model_space(model, x + r * d, tile.centred + r * tile.stride);
+        }
+        if (!msae__tile_encode(&tile, count)) return msae__fail_overflow(error, first);
+        for (size_t i = 0; i < count * n; i++) {
+            const float pre = tile.pre[i];
+            const float value = model->activation == MSAE_ACTIVATION_ABS ? fabsf(pre) : pre;
+            if (value > 0) bins[msae__value_bin(value)]++;
+        }
+    }
+    return MSAE_OK;
+}
+
+MSAE_API msae_status msae_calibrate(msae_model *model, const msae_data *data, msae_error *error) {
+    msae__arena arena = msae__arena_over(NULL);
+    msae__tile tile;
+    msae_status status;
+    uint64_t *bins, above = 0;
+    size_t bytes, bin = MSAE__VALUE_BINS;
+    void *memory;
+    if (data->cols != model->n_inputs) {
+        return msae__fail(error, MSAE_ERROR_SHAPE, "data and model differ in width");
+    }
+    if (model->recipe == MSAE_RECIPE_RELU || model->recipe == MSAE_RECIPE_JUMPRELU ||
+        model->activation == MSAE_ACTIVATION_IDENTITY || data->rows == 0) {
+        return msae__fail(error, MSAE_ERROR_UNSUPPORTED,
+                          "thresholds are for levels of the largest latents above zero");
+    }
+    msae__take(&arena, MSAE__VALUE_BINS, sizeof *bins);
+    msae__take(&arena, MSAE__INFERENCE_ROWS * model->n_inputs, sizeof(float));
+    msae__tile_layout(&tile, model, MSAE__INFERENCE_ROWS, &arena);
+    if (!msae__arena_bytes(&arena, &bytes)) return msae__fail_memory(error);
+    memory = msae__alloc(&model->allocator, bytes);
+    if (!memory) return msae__fail_memory(error);
+    arena = msae__arena_over(memory);
+    bins = MSAE__TAKE(&arena, uint64_t, MSAE__VALUE_BINS);
+    memset(bins, 0, MSAE__VALUE_BINS * sizeof *bins);
+    status = msae__count_values(model, data, bins, bins + MSAE__VALUE_BINS, error);
+    for (size_t i = 0; i < model->n_levels && status == MSAE_OK; i++) {
+        const double wanted = (double)model->nesting[i] * (double)data->rows;
+        while (bin > 0 && (double)above + (double)bins[bin - 1] <= wanted) above += bins[--bin];
+        /* in the bin where the count is passed, in proportion */
+        model->level_thresholds[i] = 0;
+        if (bin > 0) {
+            const float low = msae__bits_float((uint32_t)(bin - 1) << MSAE__VALUE_SHIFT);
+            const float high = msae__bits_float((uint32_t)bin << MSAE__VALUE_SHIFT);
+            const double share = (wanted - (double)above) / (double)bins[bin - 1];
+            model->level_thresholds[i] = high - (float)share * (high - low);
+        }
+    }
+    model->has_level_thresholds = status == MSAE_OK;
+    msae__free(&model->allocator, memory, bytes);
+    return status;
+}
+
+/* For what works on the matrices themselves. */
+static msae_status msae__check_floats(const msae_model *model, msae_error *error) {
+    if (model->weights == MSAE_F32) return MSAE_OK;
+    return msae__fail(error, MSAE_ERROR_UNSUPPORTED,
+                      "this needs float32 weights (load the model with widen)");
+}
+
 MSAE_API msae_status msae_decoder_overlap(const msae_model *model, double *overlap,
                                           msae_error *error) {
     const size_t n = model->n_latents, d = model->n_inputs;
@@ -7867,6 +8816,8 @@ MSAE_API msae_status msae_decoder_overlap(const msae_model *model, double *overl
     double sum = 0, *squares;
     size_t bytes;
     void *block;
+    const msae_status status = msae__check_floats(model, error);
+    if (status != MSAE_OK) return status;
     msae__similarity_layout(model, MSAE__SIMILARITY_ROWS, n, d, &arena, &memory);
     msae__take(&arena, n, sizeof *squares);
     if (!msae__arena_bytes(&arena, &bytes)) return msae__fail_memory(error);
@@ -8652,7 +9603,8 @@ static msae_status msae__name(const msae_model *model, const msae_data *vocabula
     if (desc->data && desc->keep_means) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "keep_means is of names without data");
     }
-    status = msae_data_check(vocabulary, error);
+    status = msae__check_floats(model, error);
+    if (status == MSAE_OK) status = msae_data_check(vocabulary, error);
     if (status != MSAE_OK) return status;
     k = desc->k ? desc->k : msae__min(MSAE__NAME_K, n);
     if (desc->data) {
@@ -8726,7 +9678,15 @@ static uint64_t msae__model_fingerprint(const msae_model *model) {
     hash = msae__hash_floats(hash, model->pre_bias, d);
     hash = msae__hash_floats(hash, model->latent_bias, n);
     if (model->log_threshold) hash = msae__hash_floats(hash, model->log_threshold, n);
-    return msae__hash_floats(hash, model->encoder, n * d);
+    if (model->weights == MSAE_F32) return msae__hash_floats(hash, model->encoder, n * d);
+    if (model->encoder_scale) hash = msae__hash_floats(hash, model->encoder_scale, n);
+    for (size_t left = n * d * msae_dtype_bytes(model->weights), bytes; left > 0; left -= bytes) {
+        float piece[64] = {0};
+        bytes = msae__min(left, sizeof piece);
+        memcpy(piece, (const unsigned char *)model->small_encoder + (left - bytes), bytes);
+        hash = msae__hash_floats(hash, piece, sizeof piece / sizeof *piece);
+    }
+    return hash;
 }
 
 /* The same over rows, whatever type they have in memory. */
@@ -10518,6 +11478,8 @@ MSAE_API msae_status msae_sweep_latent(const msae_probe *probe, const msae_model
     effects.steps = steps;
     sums.attribute = attribute;
     sums.points = points;
+    status = msae__check_floats(model, error);
+    if (status != MSAE_OK) return status;
     status = msae__run_effects(&effects, model, data, k, msae__add_sweep, &sums, error);
     for (size_t s = 0; s < steps && status == MSAE_OK; s++) {
         if (!msae__is_finite_double(points[s].probability)) {
@@ -10554,6 +11516,8 @@ MSAE_API msae_status msae_ablate(const msae_probe *probe, const msae_model *mode
                                  const uint32_t *latents, size_t n_latents, msae_ablation *results,
                                  msae_error *error) {
     msae__effects effects;
+    const msae_status status = msae__check_floats(model, error);
+    if (status != MSAE_OK) return status;
     memset(&effects, 0, sizeof effects);
     memset(results, 0, n_latents * sizeof *results);
     for (size_t i = 0; i < n_latents; i++) results[i].latent = latents[i];
@@ -11366,6 +12330,8 @@ static int msae__is_npy(const unsigned char *bytes, size_t size) {
     return size >= 6 && memcmp(bytes, "\x93NUMPY", 6) == 0;
 }
 
+#define MSAE__MAX_HEADER 100000000u /* the limit of safetensors, held to for .npy too */
+
 /* Where a matrix lies in a file, whose values need not have been read. */
 typedef struct msae__matrix {
     uint64_t rows, offset;
@@ -11387,6 +12353,7 @@ static uint64_t msae__npy_header_bytes(const unsigned char *bytes, uint64_t size
     uint64_t start;
     if (size < 8 + length_bytes) return size;
     start = 8 + length_bytes + msae__load_le(bytes + 8, length_bytes);
+    if (start > MSAE__MAX_HEADER) start = 8 + length_bytes;
     return start < size ? start : size;
 }
 
@@ -11414,6 +12381,10 @@ static msae_status msae__npy_open(msae__matrix *matrix, const unsigned char *byt
         return p.status;
     }
     start += p.at;
+    if (start > MSAE__MAX_HEADER) {
+        msae__parse_fail_at(&p, 8, "the .npy header is longer than 100 MB");
+        return p.status;
+    }
     p.end = start;
     if (!msae__npy_dictionary(&p, &matrix->dtype, shape, &rank)) return p.status;
     msae__parse_space(&p);
@@ -11449,8 +12420,6 @@ static msae_status msae__npy_open(msae__matrix *matrix, const unsigned char *byt
 }
 
 /* ---- safetensors: 8 bytes of header length, a JSON header, the tensors' bytes ---- */
-
-#define MSAE__MAX_HEADER 100000000u /* the format's own limit */
 
 /* Longest array of the header first: where tensors and metadata go, or NULL to count only. */
 typedef struct msae__header {
@@ -12409,8 +13378,37 @@ static int msae__is_transposed(const msae_tensor *tensor) {
            memcmp(tensor->name + tensor->name_bytes - length, name, length) == 0;
 }
 
+/* Matrices of small weights keep the file's byte order. */
+static int msae__is_small(const msae_tensor *tensor) {
+    return tensor->dtype == MSAE_F16 || tensor->dtype == MSAE_BF16 || tensor->dtype == MSAE_I8;
+}
+
 static const char *const msae__weight_names[] = {"encoder", "decoder", "pre_bias", "latent_bias",
                                                  "log_threshold"};
+
+/* The matrices' names sort behind all others: whatever the length of int8 ones, every float before
+   them is aligned. */
+static void msae__add_small_tensors(msae__file *file, const msae_model *model) {
+    const size_t n = model->n_latents, d = model->n_inputs;
+    const int floats = model->weights == MSAE_F32;
+    msae__add_tensor(file, "weights.encoder_rows", model->weights,
+                     floats ? model->encoder : model->small_encoder, 2, n, d);
+    if (!model->tied) {
+        msae__add_tensor(file, "weights.decoder_rows", model->weights,
+                         floats ? model->decoder : model->small_decoder, 2, n, d);
+    }
+    if (model->weights == MSAE_I8) {
+        msae__add_tensor(file, "encoder_scale", MSAE_F32, model->encoder_scale, 1, n, 0);
+        if (!model->tied) {
+            msae__add_tensor(file, "decoder_scale", MSAE_F32, model->decoder_scale, 1, n, 0);
+        }
+    }
+    msae__add_tensor(file, "pre_bias", MSAE_F32, model->pre_bias, 1, d, 0);
+    msae__add_tensor(file, "latent_bias", MSAE_F32, model->latent_bias, 1, n, 0);
+    if (model->recipe == MSAE_RECIPE_JUMPRELU) {
+        msae__add_tensor(file, "log_threshold", MSAE_F32, model->log_threshold, 1, n, 0);
+    }
+}
 
 static void msae__describe_model(const msae_model *model, msae__file *file) {
     const size_t n = model->n_latents, d = model->n_inputs;
@@ -12456,8 +13454,17 @@ static void msae__describe_model(const msae_model *model, msae__file *file) {
     msae__note_number(notes, "train_steps", h->steps);
     msae__note_float(notes, "train_weight_decay", h->weight_decay);
 
-    msae__add_parameters(file, model, msae__weight_names, model->encoder, model->decoder,
-                         model->pre_bias, model->latent_bias, model->log_threshold);
+    if (model->by_rows) {
+        msae__note(notes, "weights", msae_dtype_name(model->weights));
+        msae__add_small_tensors(file, model);
+    } else {
+        msae__add_parameters(file, model, msae__weight_names, model->encoder, model->decoder,
+                             model->pre_bias, model->latent_bias, model->log_threshold);
+    }
+    if (model->has_level_thresholds) {
+        msae__add_tensor(file, "level_thresholds", MSAE_F32, model->level_thresholds, 1,
+                         model->n_levels, 0);
+    }
     msae__add_tensor(file, "mean", MSAE_F32, model->mean, 1, d, 0);
     msae__add_tensor(file, "scale", MSAE_F32, &model->scale, 1, 1, 0);
     if (model->recipe == MSAE_RECIPE_BATCHTOPK) {
@@ -12481,7 +13488,9 @@ static int msae__write_content(const msae_writer *to, const void *user) {
     for (size_t i = 0; ok && i < file->n_tensors; i++) {
         const msae_tensor *tensor = &file->tensors[i];
         const size_t size = msae_dtype_bytes(tensor->dtype);
-        if (msae__is_transposed(tensor)) {
+        if (msae__is_small(tensor)) { /* little-endian in memory too */
+            ok = to->write(to->user, tensor->data, tensor->bytes);
+        } else if (msae__is_transposed(tensor)) {
             const float *values = (const float *)tensor->data;
             for (size_t c = 0; ok && c < tensor->shape[0]; c++) {
                 ok = msae__write_numbers(to, values + c, tensor->shape[1], size, tensor->shape[0]);
@@ -12667,6 +13676,18 @@ static msae_status msae__read_transposed(const msae_reader *reader, const msae_t
     return status;
 }
 
+/* 0 when a half or bfloat is NaN or Inf. */
+static int msae__small_is_finite(msae_dtype dtype, const void *values, size_t bytes) {
+    const unsigned char *at = (const unsigned char *)values;
+    const unsigned exponent = dtype == MSAE_F16 ? 0x7c00u : 0x7f80u;
+    int finite = 1;
+    if (dtype == MSAE_I8) return 1;
+    for (size_t i = 0; i + 1 < bytes; i += 2) {
+        finite &= ((at[i] | (unsigned)at[i + 1] << 8) & exponent) != exponent;
+    }
+    return finite;
+}
+
 /* The tensors of `wanted` to where they belong in memory, in the order of the file; others that it
    has are passed over. Leaves the file's tensors in that order. */
 static msae_status msae__read_tensors(const msae_reader *reader, msae_safetensors *file,
@@ -12685,12 +13706,18 @@ static msae_status msae__read_tensors(const msae_reader *reader, msae_safetensor
             out = (void *)(uintptr_t)wanted->tensors[w].data; /* an array of the model's own */
         }
         if (!name) continue;
-        status =
-            msae__is_transposed(tensor)
-                ? msae__read_transposed(reader, tensor, allocator, (float *)out, &finite, error)
-                : msae__read_numbers(reader, tensor->offset,
-                                     tensor->bytes / msae_dtype_bytes(tensor->dtype), tensor->dtype,
-                                     out, &finite, error);
+        if (msae__is_small(tensor)) {
+            status = msae__read_bytes(reader, tensor->offset, out, tensor->bytes, error);
+            if (status == MSAE_OK) {
+                finite = msae__small_is_finite(tensor->dtype, out, tensor->bytes);
+            }
+        } else if (msae__is_transposed(tensor)) {
+            status = msae__read_transposed(reader, tensor, allocator, (float *)out, &finite, error);
+        } else {
+            status = msae__read_numbers(reader, tensor->offset,
+                                        tensor->bytes / msae_dtype_bytes(tensor->dtype),
+                                        tensor->dtype, out, &finite, error);
+        }
         if (status != MSAE_OK) return status;
         if (!finite) {
             return msae__fail_text(error, MSAE_ERROR_NOT_FINITE, tensor->offset, "tensor ", name,
@@ -12724,6 +13751,19 @@ static msae_status msae__check_kind(msae_safetensors *file, const char *kind, co
 }
 
 /* What a model's header says. Leaves the file's tensors in the order of their names. */
+/* The type of the matrices of a file by rows. */
+static msae_dtype msae__read_weights(const msae_safetensors *file, int *ok) {
+    static const msae_dtype types[] = {MSAE_F32, MSAE_F16, MSAE_BF16, MSAE_I8};
+    const msae_metadata *note = msae__find_note(file, "weights", ok);
+    for (size_t i = 0; note && i < sizeof types / sizeof *types; i++) {
+        if (msae__equals(note->value, note->value_bytes, msae_dtype_name(types[i]))) {
+            return types[i];
+        }
+    }
+    *ok = 0;
+    return MSAE_F32;
+}
+
 static msae_status msae__read_shape(msae_safetensors *file, msae_model_desc *desc, size_t *nesting,
                                     float *weights, msae_history *history, msae_error *error) {
     double values[MSAE_MAX_LEVELS];
@@ -12750,6 +13790,10 @@ static msae_status msae__read_shape(msae_safetensors *file, msae_model_desc *des
     }
     desc->n_level_weights = msae__read_list(file, "level_weights", values, MSAE_MAX_LEVELS, &ok);
     for (size_t i = 0; ok && i < desc->n_level_weights; i++) weights[i] = (float)values[i];
+    if (msae_safetensors_metadata(file, "weights")) {
+        desc->weights = msae__read_weights(file, &ok);
+        desc->by_rows = 1;
+    }
     memset(history, 0, sizeof *history);
     if (msae_safetensors_metadata(file, "train_steps")) msae__read_history(file, history, &ok);
     if (!ok) {
@@ -12784,6 +13828,253 @@ static msae_status msae__check_scale(const msae_model *model, msae_error *error)
     return msae__fail(error, MSAE_ERROR_FORMAT, "the scale is not positive");
 }
 
+/* The descriptor of a model like this one. */
+static msae_model_desc msae__desc_of(const msae_model *model) {
+    msae_model_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.n_inputs = model->n_inputs;
+    desc.n_latents = model->n_latents;
+    desc.recipe = model->recipe;
+    desc.activation = model->activation;
+    desc.nesting = model->nesting;
+    desc.n_levels = model->n_levels;
+    desc.level_weights = model->level_weights;
+    desc.n_level_weights = model->n_levels;
+    desc.k = model->nesting[0];
+    desc.tied = model->tied;
+    desc.normalize = model->normalize;
+    desc.soft_cap = model->soft_cap;
+    desc.simd = model->simd;
+    desc.allocator = model->allocator;
+    desc.parallel = model->parallel;
+    return desc;
+}
+
+/* Everything but the matrices, between models of one shape. */
+static void msae__copy_rest(msae_model *to, const msae_model *from) {
+    const size_t n = from->n_latents, d = from->n_inputs;
+    memcpy(to->pre_bias, from->pre_bias, d * sizeof(float));
+    memcpy(to->latent_bias, from->latent_bias, n * sizeof(float));
+    memcpy(to->mean, from->mean, d * sizeof(float));
+    if (to->log_threshold) memcpy(to->log_threshold, from->log_threshold, n * sizeof(float));
+    to->threshold = from->threshold;
+    to->scale = from->scale;
+    to->history = from->history;
+    to->has_level_thresholds = from->has_level_thresholds;
+    memcpy(to->level_thresholds, from->level_thresholds, sizeof to->level_thresholds);
+}
+
+/* Rows of a matrix of any kind as floats. */
+static void msae__widen_rows(const msae_model *model, const void *rows, const float *scales,
+                             float *out) {
+    const size_t d = model->n_inputs, bytes = d * msae_dtype_bytes(model->weights);
+    for (size_t j = 0; j < model->n_latents; j++, out += d) {
+        const unsigned char *row = (const unsigned char *)rows + j * bytes;
+        if (model->weights == MSAE_F32) {
+            memcpy(out, row, bytes);
+            continue;
+        }
+        for (size_t i = 0; i < d; i++) {
+            out[i] = model->weights == MSAE_F16    ? msae__load_half(row + 2 * i)
+                     : model->weights == MSAE_BF16 ? msae__load_bfloat(row + 2 * i)
+                                                   : (float)msae__load_int8(row + i) * scales[j];
+        }
+    }
+}
+
+/* A model by rows becomes a float32 one by columns. */
+static msae_status msae__widen(msae_model *model, msae_error *error) {
+    msae_model_desc desc = msae__desc_of(model), resolved;
+    msae_model wide;
+    const int floats = model->weights == MSAE_F32;
+    msae_status status = msae__model_place(&wide, &desc, &resolved, NULL, 0, error);
+    if (status != MSAE_OK) return status;
+    msae__widen_rows(model, floats ? (const void *)model->encoder : model->small_encoder,
+                     model->encoder_scale, wide.encoder);
+    if (!model->tied) {
+        msae__widen_rows(model, floats ? (const void *)model->decoder : model->small_decoder,
+                         model->decoder_scale, wide.decoder);
+    }
+    msae__copy_rest(&wide, model);
+    msae_model_free(model);
+    *model = wide;
+    return MSAE_OK;
+}
+
+/* A matrix of floats as small weights; 0 when one is beyond the range of halves. */
+static int msae__narrow_rows(const msae_model *to, const float *rows, void *out, float *scales) {
+    const size_t d = to->n_inputs;
+    unsigned char *at = (unsigned char *)out;
+    int fits = 1;
+    for (size_t j = 0; j < to->n_latents; j++, rows += d) {
+        float largest = 0, factor;
+        for (size_t i = 0; i < d; i++)
+            largest = fabsf(rows[i]) > largest ? fabsf(rows[i]) : largest;
+        factor = largest > 1e-30f ? 127 / largest : 0;
+        if (to->weights == MSAE_I8) scales[j] = factor > 0 ? largest / 127 : 0;
+        for (size_t i = 0; i < d; i++) {
+            if (to->weights == MSAE_I8) {
+                const float value = rows[i] * factor;
+                *at++ = (unsigned char)(int)(value < 0 ? value - 0.5f : value + 0.5f);
+            } else {
+                const uint16_t bits =
+                    to->weights == MSAE_F16 ? msae__to_half(rows[i]) : msae__to_bfloat(rows[i]);
+                fits &= (bits & 0x7fffu) < (to->weights == MSAE_F16 ? 0x7c00u : 0x7f80u);
+                *at++ = (unsigned char)(bits & 255);
+                *at++ = (unsigned char)(bits >> 8);
+            }
+        }
+    }
+    return fits;
+}
+
+MSAE_API msae_status msae_compact(const msae_model *model, msae_dtype weights,
+                                  const msae_load_desc *desc, msae_model *compact,
+                                  msae_error *error) {
+    msae_model_desc wanted = msae__desc_of(model), resolved;
+    const size_t matrix = model->n_latents * model->n_inputs * sizeof(float);
+    msae_status status;
+    int fits = 1;
+    memset(compact, 0, sizeof *compact);
+    if (model->weights != MSAE_F32) {
+        return msae__fail(error, MSAE_ERROR_UNSUPPORTED, "the weights are small already");
+    }
+    wanted.weights = weights;
+    wanted.by_rows = 1;
+    memset(&wanted.allocator, 0, sizeof wanted.allocator);
+    memset(&wanted.parallel, 0, sizeof wanted.parallel);
+    if (desc) {
+        wanted.simd = desc->simd;
+        wanted.allocator = desc->allocator;
+        wanted.parallel = desc->parallel;
+    }
+    status = msae__model_place(compact, &wanted, &resolved, NULL, 0, error);
+    if (status != MSAE_OK) return status;
+    if (weights == MSAE_F32) {
+        memcpy(compact->encoder, model->encoder, matrix);
+        if (!model->tied) memcpy(compact->decoder, model->decoder, matrix);
+    } else {
+        fits = msae__narrow_rows(compact, model->encoder, (void *)(uintptr_t)compact->small_encoder,
+                                 (float *)(uintptr_t)compact->encoder_scale);
+        if (!model->tied) {
+            fits &= msae__narrow_rows(compact, model->decoder,
+                                      (void *)(uintptr_t)compact->small_decoder,
+                                      (float *)(uintptr_t)compact->decoder_scale);
+        }
+    }
+    msae__copy_rest(compact, model);
+    if (fits) return MSAE_OK;
+    msae_model_free(compact);
+    return msae__fail(error, MSAE_ERROR_NOT_FINITE, "a weight is beyond the range of 16 bits");
+}
+
+/* Where a tensor's values lie; NULL with *aligned 0 when floats there are not. */
+static float *msae__mapped(const msae_safetensors *file, const char *name, int *aligned) {
+    const msae_tensor *tensor = msae_safetensors_find(file, name);
+    if (!tensor) return NULL;
+    if (tensor->dtype == MSAE_F32 && (uintptr_t)tensor->data % sizeof(float) != 0) *aligned = 0;
+    return (float *)(uintptr_t)tensor->data; /* never written */
+}
+
+static msae_status msae__map_model(msae_model *model, msae_safetensors *file,
+                                   const msae_load_desc *load, msae_error *error) {
+    size_t nesting[MSAE_MAX_LEVELS] = {0};
+    float weights[MSAE_MAX_LEVELS] = {0};
+    msae_model_desc desc, resolved;
+    msae_history history;
+    msae__file wanted;
+    int aligned = 1;
+    const float *scale, *threshold, *levels;
+    msae_status status = msae__read_shape(file, &desc, nesting, weights, &history, error);
+    if (status != MSAE_OK) return status;
+    if (!desc.by_rows || !msae__little_endian()) {
+        return msae__fail(error, MSAE_ERROR_UNSUPPORTED,
+                          "a model by columns, or one on a big-endian machine, has to be loaded");
+    }
+    if (load) {
+        desc.simd = load->simd;
+        desc.parallel = load->parallel;
+    }
+    status = msae__model_shape(model, &desc, &resolved, error);
+    if (status != MSAE_OK) return status;
+    model->has_level_thresholds = msae_safetensors_find(file, "level_thresholds") != NULL;
+    msae__describe_model(model, &wanted);
+    status = msae__check_tensors(file, &wanted, error);
+    if (status != MSAE_OK) return status;
+    model->history = history;
+    if (model->weights == MSAE_F32) {
+        model->encoder = msae__mapped(file, "weights.encoder_rows", &aligned);
+        model->decoder = msae__mapped(file, "weights.decoder_rows", &aligned);
+        if (model->tied) model->decoder = model->encoder;
+    } else {
+        model->small_encoder = msae__mapped(file, "weights.encoder_rows", &aligned);
+        model->small_decoder = msae__mapped(file, "weights.decoder_rows", &aligned);
+        model->encoder_scale = msae__mapped(file, "encoder_scale", &aligned);
+        model->decoder_scale = msae__mapped(file, "decoder_scale", &aligned);
+        if (model->tied) model->small_decoder = model->small_encoder;
+        if (model->tied) model->decoder_scale = model->encoder_scale;
+    }
+    model->pre_bias = msae__mapped(file, "pre_bias", &aligned);
+    model->latent_bias = msae__mapped(file, "latent_bias", &aligned);
+    model->mean = msae__mapped(file, "mean", &aligned);
+    if (model->recipe == MSAE_RECIPE_JUMPRELU) {
+        model->log_threshold = msae__mapped(file, "log_threshold", &aligned);
+    }
+    scale = msae__mapped(file, "scale", &aligned);
+    threshold = msae__mapped(file, "threshold", &aligned);
+    levels = msae__mapped(file, "level_thresholds", &aligned);
+    if (!aligned) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "the memory is not aligned to 4 bytes");
+    }
+    model->scale = *scale;
+    if (model->recipe == MSAE_RECIPE_BATCHTOPK) model->threshold = *threshold;
+    if (model->has_level_thresholds) {
+        memcpy(model->level_thresholds, levels, model->n_levels * sizeof *levels);
+    }
+    if (!msae__is_finite(model->scale)) {
+        return msae__fail(error, MSAE_ERROR_NOT_FINITE, "the scale is NaN or Inf");
+    }
+    return msae__check_scale(model, error);
+}
+
+MSAE_API msae_status msae_map(msae_model *model, const void *bytes, size_t size,
+                              const msae_load_desc *desc, msae_error *error) {
+    msae_safetensors file;
+    msae_status status;
+    memset(model, 0, sizeof *model);
+    status = msae_safetensors_open(&file, bytes, size, desc ? &desc->allocator : NULL, error);
+    if (status != MSAE_OK) return status;
+    status = msae__map_model(model, &file, desc, error);
+    msae_safetensors_close(&file);
+    if (status != MSAE_OK) memset(model, 0, sizeof *model);
+    return status;
+}
+
+MSAE_API msae_status msae_check_weights(const msae_model *model, msae_error *error) {
+    const size_t n = model->n_latents, d = model->n_inputs;
+    const float *arrays[7];
+    const size_t counts[7] = {d, n, d, n, n, n * d, n * d};
+    const size_t bytes = n * d * msae_dtype_bytes(model->weights);
+    int finite = 1;
+    arrays[0] = model->pre_bias;
+    arrays[1] = model->latent_bias;
+    arrays[2] = model->mean;
+    arrays[3] = model->encoder_scale;
+    arrays[4] = model->decoder_scale;
+    arrays[5] = model->encoder;
+    arrays[6] = model->decoder;
+    for (size_t i = 0; i < 7; i++) {
+        if (arrays[i]) finite &= msae__row_is_finite(arrays[i], counts[i]);
+    }
+    if (model->log_threshold) finite &= msae__row_is_finite(model->log_threshold, n);
+    if (model->weights != MSAE_F32) {
+        finite &= msae__small_is_finite(model->weights, model->small_encoder, bytes);
+        finite &= msae__small_is_finite(model->weights, model->small_decoder, bytes);
+    }
+    if (finite) return MSAE_OK;
+    return msae__fail(error, MSAE_ERROR_NOT_FINITE, "a weight is NaN or Inf");
+}
+
 static msae_status msae__load_model(msae_model *model, msae_safetensors *file,
                                     const msae_reader *reader, const msae_load_desc *load,
                                     msae_error *error) {
@@ -12802,15 +14093,20 @@ static msae_status msae__load_model(msae_model *model, msae_safetensors *file,
     /* first without arrays: nothing is allocated before the file has shown what fills it */
     status = msae__model_shape(model, &desc, &resolved, error);
     if (status != MSAE_OK) return status;
+    model->has_level_thresholds = msae_safetensors_find(file, "level_thresholds") != NULL;
     msae__describe_model(model, &wanted);
     status = msae__check_tensors(file, &wanted, error);
     if (status == MSAE_OK) status = msae__model_place(model, &desc, &resolved, NULL, 0, error);
     if (status == MSAE_OK) {
+        model->has_level_thresholds = msae_safetensors_find(file, "level_thresholds") != NULL;
         msae__describe_model(model, &wanted);
         status = msae__read_tensors(reader, file, &wanted, &model->allocator, error);
     }
     if (status == MSAE_OK) status = msae__check_scale(model, error);
     model->history = history;
+    if (status == MSAE_OK && load && load->widen && model->by_rows) {
+        status = msae__widen(model, error);
+    }
     return status;
 }
 
@@ -13101,6 +14397,7 @@ MSAE_API msae_status msae_files_open(msae_files *files, const char *const *paths
         msae_shard *shard = &files->shards[i];
         msae_reader reader;
         msae__matrix matrix;
+        memset(&matrix, 0, sizeof matrix);
         files->at_fault = i;
         status = msae_reader_open(&reader, paths[i], error);
         if (status != MSAE_OK) break;

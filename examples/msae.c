@@ -23,6 +23,7 @@ static const struct {
     {"probe", "tells classes apart, and what reconstructions keep of them", tool_probe},
     {"bias", "finds the latents that go with an attribute", tool_bias},
     {"report", "writes a page about a model", tool_report},
+    {"convert", "reads and writes other projects' models", tool_convert},
 };
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
 

@@ -58,6 +58,51 @@ static msae_status sample(test_heap *heap) {
     return status;
 }
 
+static msae_status open_stream(test_heap *heap) {
+    const msae_source source = {ROWS, D, NULL, NULL, NULL};
+    msae_stream_desc desc;
+    msae_stream stream;
+    memset(&desc, 0, sizeof desc);
+    desc.batch = 4;
+    desc.allocator = test_heap_allocator(heap);
+    msae_status status = msae_stream_init(&stream, &source, &desc, NULL, NULL);
+    msae_stream_free(&stream);
+    return status;
+}
+
+static msae_status open_files(test_heap *heap) {
+    const char *const paths[] = {world.data_path, world.model_path};
+    msae_allocator allocator = test_heap_allocator(heap);
+    msae_files files;
+    msae_status status = msae_files_open(&files, paths, 2, "decoder", &allocator, NULL);
+    CHECK(status != MSAE_OK || files.source.rows == ROWS + N);
+    msae_files_close(&files);
+    return status;
+}
+
+/* A run over a set of files in windows, with its statistics and the median. */
+static msae_status fit_files(test_heap *heap) {
+    const char *const paths[] = {world.data_path, world.data_path};
+    msae_allocator allocator = test_heap_allocator(heap);
+    msae_train_desc desc = desc_on(heap);
+    msae_stream_desc stream;
+    msae_trainer trainer;
+    msae_files files;
+    desc.geometric_median = 1;
+    memset(&stream, 0, sizeof stream);
+    memset(&trainer, 0, sizeof trainer);
+    stream.block_rows = 2;
+    stream.window_rows = 8;
+    msae_status status = msae_files_open(&files, paths, 2, NULL, &allocator, NULL);
+    if (status == MSAE_OK) status = msae_trainer_init(&trainer, &desc, NULL);
+    if (status == MSAE_OK) {
+        status = msae_fit_source(&trainer, &files.source, &stream, NULL, NULL, NULL);
+    }
+    msae_trainer_free(&trainer);
+    msae_files_close(&files);
+    return status;
+}
+
 static msae_status statistics(test_heap *heap) {
     msae_allocator allocator = test_heap_allocator(heap);
     float mean[D], median[D], scale;
@@ -270,6 +315,9 @@ int main(void) {
     SWEEP(create_trainer, 1);
     SWEEP(fit, 2);
     SWEEP(sample, 1);
+    SWEEP(open_stream, 1);
+    SWEEP(open_files, 4);
+    SWEEP(fit_files, 6);
     SWEEP(statistics, 2);
     SWEEP(load_memory, 2);
     SWEEP(load_file, 3);

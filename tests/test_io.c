@@ -201,6 +201,28 @@ static msae_status load_bare_data(void) {
     return status;
 }
 
+/* A set of two files that is read in windows, so that it goes from one to the other and back. */
+static msae_status train_over_files(void) {
+    const char *const paths[] = {data_path, bare_path};
+    msae_stream_desc stream;
+    msae_trainer trainer;
+    msae_files files;
+    msae_status status;
+    memset(&stream, 0, sizeof stream);
+    memset(&trainer, 0, sizeof trainer);
+    stream.block_rows = 7;
+    stream.window_rows = 14;
+    status = msae_files_open(&files, paths, 2, NULL, NULL, NULL);
+    if (status == MSAE_OK) status = msae_trainer_init(&trainer, &world.desc, NULL);
+    if (status == MSAE_OK) {
+        status = msae_fit_source(&trainer, &files.source, &stream, NULL, NULL, NULL);
+        CHECK(status != MSAE_OK || trainer.step == 2 * ROWS / 7);
+    }
+    msae_trainer_free(&trainer);
+    msae_files_close(&files);
+    return status;
+}
+
 static msae_status name(void) {
     msae_name names[N];
     double overlap;
@@ -332,6 +354,7 @@ int main(void) {
     SWEEP(load_and_encode, 10, 0);
     SWEEP(load_data_and_evaluate, 6, 0);
     SWEEP(load_bare_data, 5, 0);
+    SWEEP(train_over_files, 40, 0);
     SWEEP(name, 2, 0);
     memset(&sys, 0, sizeof sys);
     msae_model_free(&world.model);

@@ -309,11 +309,47 @@ static void hook_without_workers(void) {
     msae_model_free(&model);
 }
 
+static void count_runs(void *context, size_t task, size_t worker) {
+    CHECK(task == 0 && worker == 0);
+    ++*(size_t *)context;
+}
+
+/* A thread for reading ahead runs what it is given, once each, and may have nothing to do; without
+   memory or threads there is a status. */
+static void background_thread(void) {
+    msae_background background;
+    msae_error error;
+    size_t runs = 0;
+    CHECK_STATUS(MSAE_OK, msae_background_create(&background, &error));
+    background.wait(background.user);
+    for (size_t i = 1; i <= 1000; i++) {
+        CHECK(background.start(background.user, count_runs, &runs));
+        background.wait(background.user);
+        CHECK(runs == i);
+        if (i % 3 == 0) background.wait(background.user);
+    }
+    CHECK(background.start(background.user, count_runs, &runs));
+    msae_background_free(&background); /* which does what it was given first */
+    CHECK(runs == 1001 && blocks_held == 0);
+    msae_background_free(&background);
+    heap_fails = 1;
+    CHECK_STATUS(MSAE_ERROR_MEMORY, msae_background_create(&background, &error));
+    heap_fails = 0;
+    CHECK(!background.start && !background.wait && error.message[0]);
+    threads_left = 0;
+    CHECK_STATUS(MSAE_ERROR_MEMORY, msae_background_create(&background, &error));
+    threads_left = SIZE_MAX;
+    CHECK(!background.start && !background.wait && strstr(error.message, "thread"));
+    CHECK(blocks_held == 0);
+    msae_background_free(&background);
+}
+
 int main(void) {
     RUN(pool_runs_every_task_once);
     RUN(pool_of_every_core);
     RUN(pools_that_cannot_be_made);
     RUN(hook_without_workers);
+    RUN(background_thread);
     RUN(every_recipe_on_the_best_path);
     RUN(every_recipe_on_the_scalar_path);
     return test_finish();

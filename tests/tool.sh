@@ -140,7 +140,7 @@ lines() {
 # What it does
 # ------------------------------------------------------------------------------------------------
 
-for command in '' train eval encode decode info name top search steer probe bias; do
+for command in '' train eval encode decode info name top search steer probe bias convert; do
     # shellcheck disable=SC2086
     accept $command --help
     expect "help of '$command' has no text" test -s "$folder/stdout"
@@ -977,6 +977,174 @@ else
 fi
 
 until_it_fits bias "$model" "$data" --labels "$attributes" --column smile -o "$out/file"
+
+# ------------------------------------------------------------------------------------------------
+# Other projects' layouts
+# ------------------------------------------------------------------------------------------------
+
+# One file of codes is another, whatever model's fingerprint or name it may carry.
+same_codes() {
+    "$msae" info "$1" >"$folder/one" && "$msae" info "$2" >"$folder/two" && cmp -s "$1" "$2"
+}
+
+theirs=$folder/theirs
+for layout in saelens sparsify dictionary-learning; do
+    rm -rf "$theirs"
+    accept convert "$model" -o "$theirs" --to $layout --json
+    expect "convert to $layout: JSON" is_json
+    expect "convert to $layout: what it says" lines 1 \
+        "\"from\":\"msae\",\"output\":\".*\",\"to\":\"$layout\",\"recipe\":\"relu\",\"n_inputs\":8,\"n_latents\":32"
+    accept info "$theirs" --json
+    expect "info of $layout: JSON" is_json
+    expect "info of $layout: the layout" lines 1 '"kind":"model".*"n_latents":32.*"layout":"'$layout'"'
+    # every command takes it as a model, and the model made of it computes the same to the bit
+    accept encode "$theirs" "$data" -o "$folder/codes.a"
+    accept convert "$theirs" -o "$folder/ours"
+    accept encode "$folder/ours" "$data" -o "$folder/codes.b"
+    expect "codes of $layout" same_codes "$folder/codes.a" "$folder/codes.b"
+    accept decode "$theirs" "$folder/codes.a" -o "$folder/decoded.npy"
+    accept eval "$theirs" "$data" --k 4 --json
+    cp "$folder/stdout" "$folder/one"
+    accept eval "$folder/ours" "$data" --k 4 --json
+    expect "eval of $layout" cmp -s "$folder/stdout" "$folder/one"
+    accept align "$theirs" "$model" --json
+    expect "align with $layout" lines 1 '"mean":(1|0\.99999)'
+    accept top "$theirs" "$data" --latent 3 --json
+    accept convert "$model" -o "$theirs" --to $layout --k 5
+    expect "convert to $layout: a TopK" lines 1 ': topk, 8 inputs, 32 latents, k = 5$'
+done
+accept report "$theirs" "$other" "$model" --no-cknna -o "$folder/page.html"
+accept info "$theirs/ae.pt"
+expect "info of a torch.save file" lines 1 'topk model, .*k = 5, in the layout of dictionary-learning'
+accept encode "$theirs/ae.pt" "$data" -o "$folder/codes.a"
+accept convert "$model" -o "$folder/ours" --k 5
+expect "a TopK of ours" test -s "$folder/ours"
+
+refuse 2 '-o is missing' convert "$model"
+refuse 1 'is read and would be replaced' convert "$model" -o "$model"
+refuse 1 "is read and would be replaced" convert "$theirs" -o "$theirs" --to saelens
+refuse 1 'k: 33 is more than the 32 latents' convert "$model" -o "$out/theirs" --to saelens --k 33
+refuse 1 'nothing.pth: cannot be opened' convert "$folder/nothing.pth" -o "$out/ours"
+refuse 1 'words.txt: ' convert "$words" -o "$out/ours"
+refuse 1 'is a folder with neither cfg.json nor ae.pt' info "$out"
+# shellcheck disable=SC2086
+accept train "$data" -o "$folder/capped" $small --softcap 2
+refuse 1 'has a soft cap, which saelens has no place for' \
+    convert "$folder/capped" -o "$out/theirs" --to saelens
+# shellcheck disable=SC2086
+accept train "$data" -o "$folder/jump" $small --recipe jumprelu
+refuse 1 'thresholds sparsify has no place for' \
+    convert "$folder/jump" -o "$out/theirs" --to sparsify
+
+# Programs in pickles: named, not run.
+printf 'PK\003\004' >"$folder/short.pt"
+refuse 1 "short.pt: is too short for a zip: 4 bytes" info "$folder/short.pt"
+printf '\200\002\212\012l\374\234F\371 j\250P\031.' >"$folder/old.pt"
+refuse 1 "old.pt: is in torch.save's old format" encode "$folder/old.pt" "$data" -o "$out/codes"
+
+# A file that does not fit leaves no folder behind.
+blocks=0
+while [ $blocks -lt 100 ]; do
+    error=$(trap '' XFSZ && ulimit -f $blocks && exec env GCOV_PREFIX="$folder/counts" \
+        GCOV_ERROR_FILE=/dev/null "$msae" convert "$model" -o "$out/theirs" \
+        --to dictionary-learning 2>&1 >/dev/null) && break
+    expect "convert with room for $blocks blocks: $(ls "$out")" test -z "$(ls "$out")"
+    printf '%s\n' "$error" >"$folder/stderr"
+    expect "convert with room for $blocks blocks: a line" \
+        grep -Eq "^msae: $out/theirs/(ae.pt|config.json): " "$folder/stderr"
+    blocks=$((blocks + 1))
+done
+expect "convert: fits, and not from the start" test $blocks -gt 0 -a $blocks -lt 100
+rm -rf "$out/theirs"
+until_it_fits convert "$theirs" -o "$out/file"
+
+# ------------------------------------------------------------------------------------------------
+# Sets of files: several names, patterns, lists
+# ------------------------------------------------------------------------------------------------
+
+# slice FIRST ROWS: those rows of the data, as a .npy.
+slice() {
+    header '<f2' False "($2, 8)"
+    tail -c +$((129 + $1 * 16)) "$data" | head -c $(($2 * 16))
+}
+parts=$folder/parts
+mkdir "$parts"
+slice 0 1 >"$parts/a.npy"
+slice 1 25 >"$parts/b.npy"
+slice 26 14 >"$parts/c.npy"
+printf '%s\n\n%s\r\n%s' "$parts/a.npy" "$parts/b.npy" "$parts/c.npy" >"$parts/list.txt"
+run="--latents 32 --nesting 4 --epochs 3 --batch 7"
+# shellcheck disable=SC2086
+{
+    accept train "$data" -o "$folder/whole" $run
+    accept train "$parts/a.npy" "$parts/b.npy" "$parts/c.npy" -o "$folder/set" $run --json
+    expect "train on three files: JSON" is_json
+    expect "train on three files: the start" lines 1 '"rows":40,"files":3,"in_memory":true,'
+    expect "train on three files: the same model" cmp "$folder/whole" "$folder/set"
+    accept train "$parts/?.npy" -o "$folder/set" $run
+    expect "train on a pattern: the same model" cmp "$folder/whole" "$folder/set"
+    accept train "@$parts/list.txt" -o "$folder/set" $run
+    expect "train on a list: the same model" cmp "$folder/whole" "$folder/set"
+    accept train "$parts/a.npy" "$parts/[bc].npy" -o "$folder/set" $run --window 1 --json
+    expect "train, read as needed: the start" lines 1 '"in_memory":false,'
+    expect "train, read as needed: one window is one order" cmp "$folder/whole" "$folder/set"
+    accept train "$data" -o "$folder/set" $run --in-memory
+    expect "train --in-memory: the same model" cmp "$folder/whole" "$folder/set"
+    refuse 2 'exclude each other' train "$data" -o "$out/m" $run --in-memory --window 1
+    refuse 1 '/z\*: no file has such a name' train "$parts/z*" -o "$out/m" $run
+    refuse 1 'narrow.npy: has 7 columns, the file before' train "$data" "$narrow" -o "$out/m" $run
+    refuse 1 '/nothing.npy: ' train "$data" "$parts/nothing.npy" -o "$out/m" $run
+    refuse 1 '/nothing.txt: ' train "@$parts/nothing.txt" -o "$out/m" $run
+    printf '\n\n' >"$parts/empty.txt"
+    refuse 1 '/empty.txt: names no files' train "@$parts/empty.txt" -o "$out/m" $run
+    refuse 1 '/b.npy is the file of DATA too' train "$parts/a.npy" "$parts/b.npy" \
+        -o "$parts/b.npy" $run
+    refuse 1 'checkpoint: .*/c.npy is the file of DATA too' train "$parts/?.npy" -o "$out/m" $run \
+        --checkpoint "$parts/c.npy"
+    # a NaN in the second file's row 3
+    { head -c $((128 + 3 * 16)) "$parts/b.npy" && printf '\000\176' &&
+        tail -c +$((128 + 3 * 16 + 3)) "$parts/b.npy"; } >"$parts/nan.npy"
+    refuse 1 '/nan.npy: row 3 has a NaN' train "$parts/a.npy" "$parts/nan.npy" -o "$out/m" $run
+    refuse 1 '/nan.npy: row 3 has a NaN' train "$parts/a.npy" "$parts/nan.npy" -o "$out/m" $run \
+        --window 1
+    accept train "$parts/a.npy" "$parts/nan.npy" -o "$folder/set" $run --window 1 --skip-bad
+}
+for k in "" "--k 5"; do
+    # shellcheck disable=SC2086
+    {
+        accept encode "$model" "$data" -o "$folder/codes.whole" $k
+        accept encode "$model" "$parts/a.npy" "$parts/b.npy" "$parts/c.npy" \
+            -o "$folder/codes.set" $k
+    }
+    expect "encode three files: the same codes" cmp "$folder/codes.whole" "$folder/codes.set"
+done
+refuse 1 '/nan.npy: row 3 has a NaN' encode "$model" "$parts/a.npy" "$parts/nan.npy" -o "$out/c"
+refuse 1 '/a.npy is the file of DATA too' encode "$model" "$parts/?.npy" -o "$parts/a.npy"
+accept eval "$model" "$parts/?.npy" --json --k 5
+tool eval "$model" "$data" --json --k 5 >/dev/null
+cp "$folder/stdout" "$folder/eval.whole"
+accept eval "$model" "$parts/?.npy" --json --k 5
+expect "eval of a pattern: the same numbers" cmp "$folder/stdout" "$folder/eval.whole"
+
+# Real embeddings in windows of 4 MiB: the order does not depend on where the rows lie, and a run
+# that was stopped goes on.
+if [ -f "$clip/train_f16.npy" ]; then
+    run="--latents 64 --epochs 2 --batch 512 --window 4"
+    # shellcheck disable=SC2086
+    {
+        accept train "$clip/train_f16.npy" -o "$folder/windows" $run \
+            --checkpoint "$folder/run" --every 130
+        accept train "$clip/train_f16.npy" -o "$folder/resumed" $run --resume "$folder/run"
+        expect "train in windows: resumed to the same bytes" cmp "$folder/windows" "$folder/resumed"
+        accept train "$clip/train_f16.npy" -o "$folder/resumed" --resume "$folder/run" --in-memory
+        expect "train in windows: held in memory, the same bytes" \
+            cmp "$folder/windows" "$folder/resumed"
+        refuse 1 '^msae: --window: the run in' train "$clip/train_f16.npy" -o "$out/m" \
+            --resume "$folder/run" --window 5
+    }
+else
+    skipped=$((skipped + 1))
+fi
 
 if [ "$skipped" -gt 0 ]; then
     echo "$passed passed, $failed failed, $skipped skipped"

@@ -26,18 +26,17 @@ static const float *rows_of(const align_job *job, const msae_model *model) {
 
 static int load(align_job *job) {
     msae_load_desc desc = {0};
-    msae_error error;
     int status = tool_start_threads(&job->common, &job->pool);
     if (status != TOOL_OK) return status;
     desc.simd = (msae_simd)job->common.simd;
     desc.parallel = msae_pool_parallel(job->pool);
+    desc.widen = 1;
     job->paths[0] = job->first;
     job->paths[1] = job->second;
     for (size_t i = 0; i < job->more.count; i++) job->paths[2 + i] = job->more.values[i];
     for (size_t i = 0; i < 2 + job->more.count; i++) {
-        if (msae_load_file(&job->models[i], job->paths[i], &desc, &error) != MSAE_OK) {
-            return tool_fail_error(job->paths[i], &error);
-        }
+        status = tool_load_model(&job->models[i], job->paths[i], &desc);
+        if (status != TOOL_OK) return status;
         job->count++;
         if (job->models[i].n_inputs != job->models[0].n_inputs) {
             return tool_fail(job->paths[i], "has %zu inputs, %s has %zu", job->models[i].n_inputs,

@@ -54,16 +54,14 @@ int tool_load_data(msae_data *data, const char *path, const char *tensor, size_t
 
 int tool_open_inputs(tool_inputs *inputs, const tool_common *common, const char *model_path,
                      const char *data_path) {
-    msae_error error;
     msae_load_desc desc = {0};
     int status = tool_start_threads(common, &inputs->pool);
     if (status != TOOL_OK) return status;
     desc.simd = (msae_simd)common->simd;
     desc.parallel = msae_pool_parallel(inputs->pool);
-    if (msae_load_file(&inputs->model, model_path, &desc, &error) != MSAE_OK) {
-        return tool_fail_error(model_path, &error);
-    }
-    if (data_path == NULL) return TOOL_OK;
+    desc.widen = !inputs->as_stored;
+    status = tool_load_model(&inputs->model, model_path, &desc);
+    if (status != TOOL_OK || data_path == NULL) return status;
     return tool_load_data(&inputs->data, data_path, common->tensor, inputs->model.n_inputs, 0);
 }
 
@@ -89,11 +87,8 @@ int tool_check_output(const char *command, const char *path) {
     tool_output probe;
     if (path == NULL) return tool_usage(command, "-o FILE is missing");
     int status = tool_output_open(&probe, path);
-    if (status != TOOL_OK) return status;
-    fclose(probe.file);
-    remove(probe.temporary);
-    free(probe.temporary);
-    return TOOL_OK;
+    if (status == TOOL_OK) tool_output_drop(&probe);
+    return status;
 }
 
 int tool_same_file(const char *a, const char *b) {
@@ -122,6 +117,22 @@ int tool_output_open(tool_output *output, const char *path) {
     int status = tool_fail_errno(path, errno);
     free(output->temporary);
     return status;
+}
+
+void tool_output_drop(tool_output *output) {
+    fclose(output->file);
+    remove(output->temporary);
+    free(output->temporary);
+}
+
+void tool_put_le(unsigned char *bytes, size_t count, uint64_t value) {
+    for (size_t i = 0; i < count; i++) bytes[i] = (unsigned char)(value >> 8 * i);
+}
+
+uint64_t tool_get_le(const unsigned char *bytes, size_t count) {
+    uint64_t value = 0;
+    for (size_t i = 0; i < count; i++) value |= (uint64_t)bytes[i] << 8 * i;
+    return value;
 }
 
 int tool_output_close(tool_output *output) {

@@ -106,6 +106,32 @@ static void list_text(const msae_safetensors *file) {
     }
 }
 
+static void describe_json(tool_json *json, const msae_model *model, tool_layout layout) {
+    tool_json_text(json, "recipe", msae_recipe_name(model->recipe));
+    tool_json_count(json, "n_inputs", model->n_inputs);
+    tool_json_count(json, "n_latents", model->n_latents);
+    tool_json_counts(json, "nesting", model->nesting, model->n_levels);
+    tool_json_bool(json, "tied", model->tied);
+    tool_json_bool(json, "normalize", model->normalize);
+    tool_json_real(json, "scale", (double)model->scale);
+    tool_json_count(json, "steps", model->history.steps);
+    tool_json_text(json, "layout", tool_layout_name(layout));
+}
+
+static void describe_text(const char *path, const msae_model *model, tool_layout layout,
+                          const char *kind) {
+    printf("%s: %s %s, %zu inputs, %zu latents%s%s", path, msae_recipe_name(model->recipe), kind,
+           model->n_inputs, model->n_latents, model->tied ? ", tied" : "",
+           model->normalize ? ", normalizing" : "");
+    if (layout == TOOL_LAYOUT_MSAE) {
+        printf(", %llu steps of training\n", (unsigned long long)model->history.steps);
+    } else if (model->recipe == MSAE_RECIPE_TOPK || model->recipe == MSAE_RECIPE_BATCHTOPK) {
+        printf(", k = %zu, in the layout of %s\n", model->nesting[0], tool_layout_name(layout));
+    } else {
+        printf(", in the layout of %s\n", tool_layout_name(layout));
+    }
+}
+
 static int describe_model(const char *path, const void *bytes, size_t size,
                           const msae_safetensors *file, int as_json) {
     const int is_checkpoint = msae_safetensors_metadata(file, "run_position") != NULL;
@@ -116,29 +142,21 @@ static int describe_model(const char *path, const void *bytes, size_t size,
     }
     if (as_json) {
         tool_json json = json_of_kind(path, is_checkpoint ? "checkpoint" : "model");
-        tool_json_text(&json, "recipe", msae_recipe_name(model.recipe));
-        tool_json_count(&json, "n_inputs", model.n_inputs);
-        tool_json_count(&json, "n_latents", model.n_latents);
-        tool_json_counts(&json, "nesting", model.nesting, model.n_levels);
-        tool_json_bool(&json, "tied", model.tied);
-        tool_json_bool(&json, "normalize", model.normalize);
-        tool_json_real(&json, "scale", (double)model.scale);
-        tool_json_count(&json, "steps", model.history.steps);
+        describe_json(&json, &model, TOOL_LAYOUT_MSAE);
         list_json(&json, file);
     } else {
-        printf("%s: %s %s, %zu inputs, %zu latents%s%s, %llu steps of training\n", path,
-               msae_recipe_name(model.recipe), is_checkpoint ? "checkpoint" : "model",
-               model.n_inputs, model.n_latents, model.tied ? ", tied" : "",
-               model.normalize ? ", normalizing" : "", (unsigned long long)model.history.steps);
+        describe_text(path, &model, TOOL_LAYOUT_MSAE, is_checkpoint ? "checkpoint" : "model");
         list_text(file);
     }
     msae_model_free(&model);
     return TOOL_OK;
 }
 
-static int describe_codes(const char *path, const msae_safetensors *file, int as_json) {
+static int describe_codes(const char *path, const void *bytes, size_t size,
+                          const msae_safetensors *file, int as_json) {
+    const msae_reader reader = msae_reader_memory(bytes, size);
     tool_codes codes;
-    int status = tool_open_codes(&codes, file, path);
+    int status = tool_open_codes(&codes, file, &reader, path);
     if (status != TOOL_OK) return status;
     if (as_json) {
         tool_json json = json_of_kind(path, "codes");
@@ -146,7 +164,8 @@ static int describe_codes(const char *path, const msae_safetensors *file, int as
         tool_json_count(&json, "entries", codes.entries);
         list_json(&json, file);
     } else {
-        printf("%s: sparse codes, %zu rows, %zu entries\n", path, codes.rows, codes.entries);
+        printf("%s: sparse codes, %llu rows, %llu entries\n", path, (unsigned long long)codes.rows,
+               (unsigned long long)codes.entries);
         list_text(file);
     }
     return TOOL_OK;
@@ -169,16 +188,47 @@ static int describe_safetensors(const char *path, const void *bytes, size_t size
     if (msae_safetensors_open(&file, bytes, size, NULL, &error) != MSAE_OK) {
         return tool_fail_error(path, &error);
     }
-    if (msae_safetensors_find(&file, "encoder") != NULL &&
+    if ((msae_safetensors_find(&file, "encoder") != NULL ||
+         msae_safetensors_find(&file, "weights.encoder_rows") != NULL) &&
         msae_safetensors_find(&file, "latent_bias") != NULL) {
         status = describe_model(path, bytes, size, &file, as_json);
     } else if (tool_is_codes(&file)) {
-        status = describe_codes(path, &file, as_json);
+        status = describe_codes(path, bytes, size, &file, as_json);
     } else {
         describe_tensors(path, &file, as_json);
     }
     msae_safetensors_close(&file);
     return status;
+}
+
+/* A model in another project's layout. */
+static int describe_foreign(const char *path, int as_json) {
+    msae_model model;
+    tool_layout layout;
+    int status = tool_import_model(&model, path, NULL, NULL, &layout);
+    if (status != TOOL_OK) return status;
+    if (as_json) {
+        tool_json json = json_of_kind(path, "model");
+        describe_json(&json, &model, layout);
+        tool_json_end(&json, '}');
+    } else {
+        describe_text(path, &model, layout, "model");
+    }
+    msae_model_free(&model);
+    return TOOL_OK;
+}
+
+/* Whether a path leads to another project's model: a folder, a zip or a pickle, or weights of
+   SAELens or sparsify. */
+static int is_foreign(const char *path, const unsigned char *bytes, size_t size) {
+    msae_safetensors file;
+    msae_error error;
+    int foreign;
+    if (tool_is_torch(bytes, size)) return 1;
+    if (msae_safetensors_open(&file, bytes, size, NULL, &error) != MSAE_OK) return 0;
+    foreign = msae_safetensors_find(&file, "W_dec") != NULL && tool_has_config(path);
+    msae_safetensors_close(&file);
+    return foreign;
 }
 
 static int ends_with(const char *text, const char *end) {
@@ -195,7 +245,8 @@ int tool_info(int argc, char **argv) {
     const tool_syntax syntax = {
         "info",
         {{"FILE", &path}},
-        "Says what a model, a file of codes, any other safetensors file or a .npy holds.",
+        "Says what a model (in any layout that convert reads), a file of codes, any other\n"
+        "safetensors file or a .npy holds.",
         options,
         sizeof options / sizeof options[0],
         NULL,
@@ -206,11 +257,14 @@ int tool_info(int argc, char **argv) {
     msae_error error;
     int status = tool_parse(&syntax, argc, argv);
     if (status != TOOL_GO) return status;
+    if (tool_is_folder(path)) return describe_foreign(path, as_json);
     if (ends_with(path, ".npy")) return describe_data(path, as_json);
     if (msae_read_file(path, NULL, &bytes, &size, &error) != MSAE_OK) {
         return tool_fail_error(path, &error);
     }
-    status = describe_safetensors(path, bytes, size, as_json);
+    const int foreign = is_foreign(path, bytes, size);
+    if (!foreign) status = describe_safetensors(path, bytes, size, as_json);
     msae_release(NULL, bytes, size);
+    if (foreign) status = describe_foreign(path, as_json);
     return status;
 }

@@ -633,18 +633,17 @@ static void put_page(FILE *page, const report_job *job) {
 
 static int load_models(report_job *job) {
     msae_load_desc desc = {0};
-    msae_error error;
     int status = tool_open_inputs(&job->inputs, &job->common, job->model_path, job->data_path);
     if (status != TOOL_OK) return status;
     desc.simd = (msae_simd)job->common.simd;
     desc.parallel = msae_pool_parallel(job->inputs.pool);
+    desc.widen = 1;
     job->paths[job->count++] = job->model_path;
     for (size_t i = 0; i < job->more.count; i++) {
         const char *path = job->more.values[i];
         if (job->count == MAX_MODELS) return tool_fail(path, "more than %d models", MAX_MODELS);
-        if (msae_load_file(&job->models[job->count], path, &desc, &error) != MSAE_OK) {
-            return tool_fail_error(path, &error);
-        }
+        status = tool_load_model(&job->models[job->count], path, &desc);
+        if (status != TOOL_OK) return status;
         job->paths[job->count++] = path;
         if (job->models[job->count - 1].n_inputs != job->inputs.model.n_inputs) {
             return tool_fail(path, "has %zu inputs, %s has %zu",

@@ -96,13 +96,24 @@ int tool_open_rows(tool_rows *rows, const char *tensor, size_t cols) {
     return TOOL_OK;
 }
 
+void tool_shift_row(msae_error *error, uint64_t by) {
+    char message[sizeof error->message];
+    const char *rest =
+        strncmp(error->message, "row ", 4) == 0 ? strchr(error->message + 4, ' ') : NULL;
+    if (rest == NULL || error->position == MSAE_NO_POSITION) return;
+    error->position += by; /* modulo 2^64: backwards too */
+    snprintf(message, sizeof message, "row %llu%s", (unsigned long long)error->position, rest);
+    memcpy(error->message, message, sizeof message);
+}
+
 int tool_fail_rows(const tool_rows *rows, const msae_error *error) {
     const msae_files *files = &rows->files;
     if (files->n_shards == 0) return tool_fail_error(rows->name, error);
     if (error->code == MSAE_ERROR_NOT_FINITE && error->position < files->source.rows) {
         const msae_shard *shard = msae_files_find(files, error->position);
-        return tool_fail(shard->path, "row %llu has a NaN or Inf",
-                         (unsigned long long)(error->position - shard->first_row));
+        msae_error there = *error;
+        tool_shift_row(&there, 0 - shard->first_row);
+        return tool_fail_error(shard->path, &there);
     }
     /* (what is wrong with no file in particular concerns the set) */
     return tool_fail_error(error->code == MSAE_ERROR_IO ? rows->paths[files->at_fault] : rows->name,

@@ -171,6 +171,7 @@ typedef struct tool_inputs {
     msae_pool *pool;
     msae_model model;
     msae_data data;
+    int as_stored; /* set before opening: small weights stay small, for what can use them so */
 } tool_inputs;
 
 /* Starts the threads that the options ask for. */
@@ -196,6 +197,8 @@ typedef struct tool_rows {
 int tool_add_rows(tool_rows *rows, const char *operand);
 /* Looks at the files' headers; rows of `cols` columns (0: any number). */
 int tool_open_rows(tool_rows *rows, const char *tensor, size_t cols);
+/* Adds `by` to the row that an error of the library names. */
+void tool_shift_row(msae_error *error, uint64_t by);
 /* Prints an error of the source with the file, and the row in it, and returns TOOL_FAILED. */
 int tool_fail_rows(const tool_rows *rows, const msae_error *error);
 /* Brings all rows into memory, as tool_load_data does; a single file's in its own type, several
@@ -221,6 +224,12 @@ typedef struct tool_output {
 int tool_output_open(tool_output *output, const char *path);
 /* Ends the output; only then is there a file. */
 int tool_output_close(tool_output *output);
+/* Ends it without a file. */
+void tool_output_drop(tool_output *output);
+
+/* Whole numbers of `count` bytes, little-endian on every machine. */
+void tool_put_le(unsigned char *bytes, size_t count, uint64_t value);
+uint64_t tool_get_le(const unsigned char *bytes, size_t count);
 
 /* ---------------------------------------------------------------------------------------------
    Text tables: columns by tabs, a header, a row for each row of some data (table.c)
@@ -348,13 +357,14 @@ int tool_check_row(const char *option, uint64_t row, const msae_data *data, cons
 int tool_check_apart(const char *option, const char *output, const char *input);
 
 /* ---------------------------------------------------------------------------------------------
-   Sparse codes, and compressed sparse rows of them in a file (codes.c)
+   Sparse codes, and compressed sparse rows of them in a file (encode.c, decode.c)
    ------------------------------------------------------------------------------------------ */
 
 /* A block of encoded rows: row first + r has the raw embedding x + r * n_inputs and counts[r]
    codes, by descending value, from codes + r * stride on. */
 typedef struct tool_encoded {
-    size_t first, rows, stride;
+    uint64_t first;
+    size_t rows, stride;
     const float *x;
     const msae_code *codes;
     const size_t *counts;
@@ -366,20 +376,31 @@ typedef int (*tool_encoded_fn)(void *user, const tool_encoded *block);
 int tool_encode_data(const msae_model *model, const msae_data *data, const char *path, size_t k,
                      tool_encoded_fn on_block, void *user);
 
-/* A view of a codes file: row r has the entries indptr[r] .. indptr[r + 1] - 1 of indices and
-   values. Arrays lie in the file's bytes, possibly unaligned. */
+/* The same of a set of files, of which a block of rows is in memory at a time. */
+int tool_encode_rows(const msae_model *model, const tool_rows *rows, size_t k,
+                     tool_encoded_fn on_block, void *user);
+
+/* A codes file: row r has the entries indptr[r] .. indptr[r + 1] - 1 of indices and values. Where
+   its arrays start, in bytes. */
 typedef struct tool_codes {
-    size_t rows, entries;
-    const unsigned char *indptr;  /* I64 [rows + 1] */
-    const unsigned char *indices; /* I32 [entries] */
-    const unsigned char *values;  /* F32 [entries] */
-    const unsigned char *moments; /* F32 [rows, 2], or NULL */
+    const msae_reader *reader;
+    uint64_t rows, entries;
+    uint64_t indptr;  /* I64 [rows + 1] */
+    uint64_t indices; /* I32 [entries] */
+    uint64_t values;  /* F32 [entries] */
+    uint64_t moments; /* F32 [rows, 2], or 0 when there are none */
 } tool_codes;
+
+/* Keys of its __metadata__: d, n, and the k it was made with (0: as many as the recipe keeps). */
+#define TOOL_CODES_INPUTS "n_inputs"
+#define TOOL_CODES_LATENTS "n_latents"
+#define TOOL_CODES_K "k"
 
 /* 1 when the file has the tensors of a codes file. */
 int tool_is_codes(const msae_safetensors *file);
 /* Checks types, sizes and that the rows' starts ascend from 0 to the number of entries. */
-int tool_open_codes(tool_codes *codes, const msae_safetensors *file, const char *path);
+int tool_open_codes(tool_codes *codes, const msae_safetensors *file, const msae_reader *reader,
+                    const char *path);
 
 /* ---------------------------------------------------------------------------------------------
    An attribute of rows, and what a model knows of it (bias.c)
@@ -409,6 +430,65 @@ void tool_study_close(tool_study *study);
 /* The probe's answers along a latent's range, points [steps >= 2], on *n_rows rows. */
 int tool_study_sweep(const tool_study *study, uint32_t latent, msae_sweep_point *points,
                      size_t steps, size_t *n_rows);
+
+/* ---------------------------------------------------------------------------------------------
+   Models in this and in other projects' layouts (layouts.c reads, export.c writes)
+   ------------------------------------------------------------------------------------------ */
+
+typedef enum tool_layout {
+    TOOL_LAYOUT_MSAE = 1,   /* our own safetensors */
+    TOOL_LAYOUT_SAELENS,    /* a folder: cfg.json, sae_weights.safetensors */
+    TOOL_LAYOUT_SPARSIFY,   /* a folder: cfg.json, sae.safetensors */
+    TOOL_LAYOUT_DICTIONARY, /* dictionary_learning's folder: ae.pt, config.json */
+    TOOL_LAYOUT_PTH,        /* the published MSAE's torch.save, named by its hyper-parameters */
+    TOOL_LAYOUT_OPENAI      /* a torch.save of OpenAI's sparse_autoencoder */
+} tool_layout;
+
+/* "msae", "saelens", "sparsify", "dictionary-learning", "msae-pth", "openai". */
+const char *tool_layout_name(tool_layout layout);
+
+/* What is to be used instead of what a torch.save file's name or content says. Zero: as it says. */
+typedef struct tool_import {
+    int recipe;          /* an msae_recipe */
+    size_t k;            /* topk, batchtopk */
+    tool_counts nesting; /* one: where it starts; several: the list */
+    int tied, normalize; /* 1: on, 2: off */
+    int has_soft_cap;
+    float soft_cap;
+} tool_import;
+
+/* Loads a model of any layout: a file or a folder, whose content says which. Everything in it is
+   checked before it is used; nothing in it is executed. What a layout keeps elsewhere (a bias that
+   is not subtracted, rows scaled by norms) is folded into the weights, in double. Prints the error.
+   Release with msae_model_free, also after a failure. */
+int tool_load_model(msae_model *model, const char *path, const msae_load_desc *desc);
+/* The same with something to override (NULL: nothing); tells the layout (NULL: not asked). */
+int tool_import_model(msae_model *model, const char *path, const msae_load_desc *desc,
+                      const tool_import *import, tool_layout *layout);
+
+/* 1 when a file that starts so is one of torch.save (also in its old format, which is refused). */
+int tool_is_torch(const unsigned char *bytes, size_t size);
+/* 1 when a path leads to a folder; when a cfg.json lies beside it. */
+int tool_is_folder(const char *path);
+int tool_has_config(const char *path);
+
+/* What model a layout can hold, and how: see tool_export. */
+typedef struct tool_target {
+    tool_layout layout;
+    msae_recipe recipe; /* TOPK, RELU, JUMPRELU, BATCHTOPK */
+    size_t k;           /* of TOPK and BATCHTOPK */
+    int has_weights;    /* TOOL_LAYOUT_MSAE: a model by rows, with .. */
+    msae_dtype weights; /* .. such weights */
+} tool_target;
+
+/* Says how a model goes into a layout: by its own rule or, with k > 0, as a TopK of k latents. Fails
+   with the reason when the layout cannot compute the same. */
+int tool_plan_export(const msae_model *model, const char *path, tool_layout layout, size_t k,
+                     tool_target *target);
+/* Writes it: a file for TOOL_LAYOUT_MSAE, else a folder, made if it is not there. Each file is
+   written under a temporary name first, the configuration last. Mean and scale are folded into the
+   biases, in double: latents and thresholds come out divided by the scale. */
+int tool_export_model(const msae_model *model, const char *path, const tool_target *target);
 
 /* ---------------------------------------------------------------------------------------------
    Commands: arguments after the command's name, returning the exit status
@@ -444,5 +524,6 @@ int tool_align(int argc, char **argv);
 int tool_probe(int argc, char **argv);
 int tool_bias(int argc, char **argv);
 int tool_report(int argc, char **argv);
+int tool_convert(int argc, char **argv);
 
 #endif /* MSAE_TOOL_H */

@@ -13,7 +13,8 @@ typedef struct run {
     msae_train_desc desc;
     float x[ROWS * MAX_INPUTS];
     msae_data data;
-    size_t cut; /* steps before the checkpoint */
+    size_t cut;  /* steps before the checkpoint */
+    int windows; /* of the smallest size, where there is more than one; or all rows are one */
 } run;
 
 /* Memory is there up to a limit, as a batch of batchtopk may ask for any amount. */
@@ -38,7 +39,9 @@ static run make_run(fuzz_input *in) {
     r.desc.model.recipe = (msae_recipe)fuzz_below(in, MSAE_RECIPE_COUNT);
     r.desc.model.nesting_start = 1;
     r.desc.model.k = 1;
-    r.desc.model.tied = fuzz_byte(in) & 1;
+    r.windows = (int)fuzz_byte(in);
+    r.desc.model.tied = r.windows & 1;
+    r.windows = r.windows >> 1 & 1;
     r.desc.model.normalize = fuzz_byte(in) & 1;
     r.desc.model.seed = fuzz_byte(in);
     r.desc.model.simd = MSAE_SIMD_SCALAR; /* the smallest workspace to clear */
@@ -59,6 +62,15 @@ static run make_run(fuzz_input *in) {
 static int stop(const msae_progress *progress, void *user) {
     (void)progress;
     return --*(size_t *)user == 0;
+}
+
+static void begin(msae_trainer *trainer, const run *r, size_t *steps) {
+    const msae_source source = msae_source_data(&r->data);
+    msae_stream_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.block_rows = 1;
+    desc.window_rows = r->windows ? 1 : ROWS;
+    msae_fit_source(trainer, &source, &desc, stop, steps, NULL);
 }
 
 static fuzz_file save(const msae_trainer *trainer) {
@@ -130,7 +142,7 @@ static void cut_and_resumed(fuzz_input *in) {
     r.data = msae_data_view(r.x, ROWS, r.desc.model.n_inputs);
     if (msae_trainer_init(&trainer, &r.desc, NULL) != MSAE_OK) return;
     steps = r.cut;
-    if (steps > 0) msae_fit(&trainer, &r.data, stop, &steps, NULL);
+    if (steps > 0) begin(&trainer, &r, &steps);
     file = save(&trainer);
     if (n_changes == 0) want = finish(&trainer, &r.data, &status);
     msae_trainer_free(&trainer);

@@ -16,7 +16,8 @@ static struct {
     float real, positive;
     tool_counts counts;
     tool_reals reals;
-    tool_texts texts, rest;
+    tool_texts texts;
+    tool_rest rest;
 } values;
 
 static const tool_option options[] = {
@@ -58,7 +59,7 @@ static void check_values(int argc, char **argv) {
     for (size_t i = 0; i < values.reals.count; i++) {
         CHECK(isfinite(values.reals.values[i]) && values.reals.values[i] >= 0);
     }
-    CHECK(values.texts.count <= TOOL_MAX_TEXTS && values.rest.count <= TOOL_MAX_TEXTS);
+    CHECK(values.texts.count <= TOOL_MAX_TEXTS && values.rest.count <= (size_t)argc);
     for (size_t i = 0; i < values.texts.count; i++) {
         CHECK(*values.texts.values[i] && is_argument(values.texts.values[i], argc, argv));
     }
@@ -71,7 +72,7 @@ static void check_values(int argc, char **argv) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size) {
-    char *argv[MAX_ARGUMENTS];
+    char *argv[MAX_ARGUMENTS] = {NULL}, *given[MAX_ARGUMENTS]; /* the rest is moved about in argv */
     int argc = 0, status;
     for (size_t at = 0; at < size && argc < MAX_ARGUMENTS; argc++) {
         const uint8_t *end = (const uint8_t *)memchr(input + at, '\n', size - at);
@@ -80,9 +81,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size) {
         at = next + 1;
     }
     memset(&values, 0, sizeof values);
+    memcpy(given, argv, sizeof given);
     status = tool_parse(&syntax, argc, argv);
     CHECK(status >= TOOL_GO && status <= TOOL_USAGE);
-    if (status == TOOL_GO) check_values(argc, argv);
+    if (status == TOOL_GO) check_values(argc, given);
     fuzz_release();
     return 0;
 }

@@ -58,6 +58,11 @@ typedef struct seed {
 #define RUN(recipe, tied, normalize, loss, cut) \
     "\0\0\x02\x06" recipe tied normalize "\x07\x01" loss "\x01" cut "\x01"
 
+/* A run in windows, of whose run_blocks, which are "1,3" without a checksum, one digit is another.
+   (Where it is not in that place any more, it is another byte of the file.) */
+#define RUN_BLOCKS(place, digit) \
+    "\x01\x01" place "\0" digit "\x02\x06\x01\x02\0\x07\x01\x01\x01\x02\x01"
+
 /* Two latents over two rows, of which the first has the first latent and both have the second. */
 #define INDEX(k, counts)                                                                           \
     METADATA("\"format\":\"msae-index\",\"k\":\"" k "\",\"model\":\"1\",\"data\":\"2\"")           \
@@ -69,7 +74,78 @@ typedef struct seed {
 #define U32_1 "\x01\0\0\0"
 #define U32_2 "\x02\0\0\0"
 
+/* For the reader of torch.save files: a pickle of protocol 2 and, spelled as one, what state dicts
+   are made of. The zip around it has data/0 with 64 bytes, data/1 with 8 and data/2 with none. */
+#define TORCH_ODICT "ccollections\nOrderedDict\n)R"
+#define TORCH_TEXT(bytes, text) "X" bytes "\0\0\0" text
+#define TORCH_STORAGE(type, key, elements)                                                \
+    "(" TORCH_TEXT("\x07", "storage") "ctorch\n" type "Storage\n" TORCH_TEXT("\x01", key) \
+        TORCH_TEXT("\x03", "cpu") elements "tQ"
+#define TORCH_TENSOR(storage, offset, size, stride) \
+    "ctorch._utils\n_rebuild_tensor_v2\n(" storage offset size stride "\x89" TORCH_ODICT "tR"
+#define TORCH_HALF                                                \
+    "cnumpy.core.multiarray\nscalar\ncnumpy\ndtype\n" TORCH_TEXT( \
+        "\x02",                                                   \
+        "f8") "\x89\x88\x87R(K\x03" TORCH_TEXT("\x01",            \
+                                               "<") "NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb"
+
 static const seed seeds[] = {
+    SEED("torch", "dict", "2\x80\x02}q\0(X\x01\0\0\0aK\x01X\x01\0\0\0bG\x3f\xe0\0\0\0\0\0\0u."),
+    SEED("torch", "list",
+         "2\x80\x02]q\0(NK\x05M\x01\x01J\xff\xff\xff\xff\x8a\x02\0\x80\x88\x89"
+         "e."),
+    SEED("torch", "tensor",
+         "2\x80\x02" TORCH_ODICT "(" TORCH_TEXT("\x01", "w")
+             TORCH_TENSOR(TORCH_STORAGE("Float", "0", "K\x10"), "K\x01", "K\x02K\x03\x86",
+                          "K\x01K\x02\x86") "u."),
+    SEED("torch", "state",
+         "2\x80\x02" TORCH_ODICT "(" TORCH_TEXT("\x01", "w")
+             TORCH_TENSOR(TORCH_STORAGE("Long", "1", "K\x01"), "K\0", ")",
+                          ")") "u}" TORCH_TEXT("\x09", "_metadata") TORCH_ODICT "sb."),
+    SEED("torch", "half",
+         "2\x80\x02" TORCH_TENSOR(TORCH_STORAGE("Half", "0", "K\x20"), "K\0", "K\x05\x85",
+                                  "K\0\x85") "."),
+    SEED("torch", "empty",
+         "2\x80\x02" TORCH_TENSOR(TORCH_STORAGE("Bool", "2", "K\0"), "K\0", "K\0K\x07\x86",
+                                  "K\x07K\x01\x86") "."),
+    SEED("torch", "parameter",
+         "2\x80\x02"
+         "ctorch._utils\n_rebuild_parameter\n" TORCH_TENSOR(
+             TORCH_STORAGE("BFloat16", "1", "K\x04"), "K\0", "K\x04\x85",
+             "K\x01\x85") "\x88" TORCH_ODICT "\x87R."),
+    SEED("torch", "numpy",
+         "2\x80\x02" TORCH_HALF "c_codecs\nencode\n" TORCH_TEXT("\x09", "\0\0\0\0\0\0\xc3\xa0?")
+             TORCH_TEXT("\x06", "latin1") "\x86R\x86R."),
+    SEED("torch", "numpy_bytes", "2\x80\x03" TORCH_HALF "C\x08\0\0\0\0\0\0\xe0\x3f\x86R."),
+    SEED("torch", "protocol_4",
+         "2\x80\x04\x95\x20\0\0\0\0\0\0\0\x8c\x0b"
+         "collections\x94\x8c\x0b"
+         "OrderedDict\x94\x93\x94)R\x94."),
+    SEED("torch", "size_and_dtype",
+         "2\x80\x02]q\x01(ctorch\nSize\nK\x02K\x03\x86\x85Rctorch\nfloat32\n"
+         "e."),
+    SEED("torch", "other_global",
+         "2\x80\x02"
+         "cos\nsystem\nX\x02\0\0\0ls\x85R."),
+    SEED("torch", "zip_of_torch",
+         "PK\3\4\0\0\x08\x08\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x0a\0\x18\0t/data.pklFB\x14\0"
+         "ZZZZZZZZZZZZZZZZZZZZ\x80\2]."
+         "PK\7\x08\0\0\0\0\4\0\0\0\4\0\0\0"
+         "PK\1\2\0\0\0\0\x08\x08\0\0\0\0\0\0\0\0\0\0\4\0\0\0\4\0\0\0\x0a\0\0\0\0\0\0\0\0\0\0\0\0\0"
+         "\0\0\0\0t/data.pkl"
+         "PK\6\6\x2c\0\0\0\0\0\0\0\x1e\3\x2d\0\0\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0"
+         "\x38\0\0\0\0\0\0\0\x54\0\0\0\0\0\0\0"
+         "PK\6\7\0\0\0\0\x8c\0\0\0\0\0\0\0\1\0\0\0"
+         "PK\5\6\0\0\0\0\1\0\1\0\x38\0\0\0\x54\0\0\0\0\0"),
+    SEED("torch", "zip_of_two",
+         "PK\3\4\0\0\0\0\0\0\0\0\0\0\0\0\0\0\4\0\0\0\4\0\0\0\x0a\0\0\0t/data.pkl\x80\2N."
+         "PK\3\4\0\0\0\0\0\0\0\0\0\0\0\0\0\0\6\0\0\0\6\0\0\0\x0b\0\0\0t/byteorderlittle"
+         "PK\1\2\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\4\0\0\0\4\0\0\0\x0a\0\0\0\0\0\0\0\0\0\0\0\0\0"
+         "\0\0\0\0t/data.pkl"
+         "PK\1\2\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\6\0\0\0\6\0\0\0\x0b\0\0\0\0\0\0\0\0\0\0\0\0\0"
+         "\x2c\0\0\0t/byteorder"
+         "PK\5\6\0\0\0\0\2\0\2\0\x71\0\0\0\x5b\0\0\0\0\0"),
+
     SEED("npy", "f4", NPY("<f4", "(2, 3)") DATA("\x18\0", "\0\0\x80\x3f\0\0\0\xbf")),
     SEED("npy", "f2", NPY("<f2", "(3, 5)") DATA("\x1e\0", "\0\x3c\x01\0\0\xfc")),
     SEED("npy", "f8", NPY("<f8", "(1, 2)") DATA("\x10\0", "\0\0\0\0\0\0\xf0\x3f")),
@@ -86,6 +162,13 @@ static const seed seeds[] = {
          "\x93NUMPY\x02\0\x3a\0\0\0{'descr': '<f2', 'fortran_order': False, 'shape': (1, 1), }\n"
          "\0\x3c"),
     SEED("npy", "version_3_cut", "\x93NUMPY\x03\0\xff\xff\xff\xff{'descr'"),
+
+    SEED("json", "config",
+         "{\"architecture\": \"topk\", \"d_in\": 24, \"k\": 8, \"metadata\": {\"x\": null}}"),
+    SEED("json", "every_kind", "[1, -2.5e1, true, false, null, \"x\", {}, []]"),
+    SEED("json", "escapes", "{\"\\u00e9\":\"\\ud83d\\ude00\\n\\/\"}"),
+    SEED("json", "twice", "{\"a\":1,\"a\":2}"),
+    SEED("json", "deep", "[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]"),
 
     SEED("safetensors", "empty", "{}"),
     SEED("safetensors", "one", "{" TENSOR("a", "F32", "[2,2]", 0, 16) "}" DATA("\x10\0", ONE)),
@@ -175,6 +258,14 @@ static const seed seeds[] = {
     SEED("checkpoint", "relu", RUN("\x05", "\0", "\0", "\x01", "\x02")),
     SEED("checkpoint", "jumprelu", RUN("\x06", "\0", "\0", "\x01", "\x02")),
     SEED("checkpoint", "before_the_first_step", RUN("\x01", "\0", "\0", "\x01", "\0")),
+    SEED("checkpoint", "in_windows", RUN("\x01", "\x02", "\0", "\x01", "\x01")),
+    SEED("checkpoint", "in_windows_tied", RUN("\x04", "\x03", "\0", "\x01", "\x02")),
+    SEED("checkpoint", "blocks_of_none", RUN_BLOCKS("\xd2", "0")),
+    SEED("checkpoint", "blocks_of_all", RUN_BLOCKS("\xd2", "4")),
+    SEED("checkpoint", "windows_of_none", RUN_BLOCKS("\xd4", "0")),
+    SEED("checkpoint", "windows_too_small", RUN_BLOCKS("\xd4", "1")),
+    SEED("checkpoint", "windows_of_more_than_all", RUN_BLOCKS("\xd4", "9")),
+    SEED("checkpoint", "blocks_of_no_digits", RUN_BLOCKS("\xd3", "x")),
     SEED("checkpoint", "rows_that_overflow", RUN("\x01", "\0", "\0", "\x01", "\x03") "\0\x06\x07"),
 
     SEED("codes", "of_this_model",

@@ -1,0 +1,133 @@
+/* msae convert: a model from one layout into another. */
+#include "tool.h"
+
+#include <string.h>
+
+typedef struct convert_job {
+    const char *input, *output;
+    int to; /* place among the choices, which are in the order of tool_layout */
+    size_t k;
+    tool_import import;
+    int as_json;
+    int weights; /* place among the choices */
+    const char *calibration, *tensor;
+} convert_job;
+
+static void print_result(const convert_job *job, const msae_model *model, tool_layout from,
+                         const tool_target *target) {
+    const int has_k = target->recipe == MSAE_RECIPE_TOPK || target->recipe == MSAE_RECIPE_BATCHTOPK;
+    if (job->as_json) {
+        tool_json json = tool_json_line("done");
+        tool_json_text(&json, "input", job->input);
+        tool_json_text(&json, "from", tool_layout_name(from));
+        tool_json_text(&json, "output", job->output);
+        tool_json_text(&json, "to", tool_layout_name(target->layout));
+        tool_json_text(&json, "recipe", msae_recipe_name(target->recipe));
+        tool_json_count(&json, "n_inputs", model->n_inputs);
+        tool_json_count(&json, "n_latents", model->n_latents);
+        if (has_k) tool_json_count(&json, "k", target->k);
+        if (target->has_weights) {
+            tool_json_text(&json, "weights", msae_dtype_name(target->weights));
+        }
+        tool_json_end(&json, '}');
+        return;
+    }
+    printf("%s (%s) -> %s (%s): %s, %zu inputs, %zu latents", job->input, tool_layout_name(from),
+           job->output, tool_layout_name(target->layout), msae_recipe_name(target->recipe),
+           model->n_inputs, model->n_latents);
+    if (has_k) printf(", k = %zu", target->k);
+    if (target->has_weights) printf(", %s", msae_dtype_name(target->weights));
+    putchar('\n');
+}
+
+/* Thresholds of the levels, from data. */
+static int calibrate(const convert_job *job, msae_model *model) {
+    msae_data data;
+    msae_error error;
+    int status;
+    if (job->calibration == NULL) return TOOL_OK;
+    status = tool_load_data(&data, job->calibration, job->tensor, model->n_inputs, 0);
+    if (status != TOOL_OK) return status;
+    if (msae_calibrate(model, &data, &error) != MSAE_OK) {
+        status = tool_fail_error(job->calibration, &error);
+    }
+    msae_data_free(&data);
+    return status;
+}
+
+static int run(const convert_job *job) {
+    static const msae_dtype types[] = {MSAE_F32, MSAE_F32, MSAE_F16, MSAE_BF16, MSAE_I8};
+    msae_load_desc load = {0};
+    msae_model model;
+    tool_layout from = TOOL_LAYOUT_MSAE;
+    tool_target target = {0};
+    const tool_layout to = job->to != 0 ? (tool_layout)job->to : TOOL_LAYOUT_MSAE;
+    int status = TOOL_OK;
+    if (job->output == NULL) return tool_usage("convert", "-o is missing");
+    if (to != TOOL_LAYOUT_MSAE && (job->weights != 0 || job->calibration != NULL)) {
+        return tool_usage("convert", "--dtype and --calibrate are for --to msae");
+    }
+    if (tool_same_file(job->output, job->input)) {
+        return tool_fail(job->output, "is read and would be replaced");
+    }
+    if (to == TOOL_LAYOUT_MSAE) status = tool_check_output("convert", job->output);
+    if (status != TOOL_OK) return status;
+    load.widen = 1;
+    status = tool_import_model(&model, job->input, &load, &job->import, &from);
+    if (status != TOOL_OK) return status;
+    status = calibrate(job, &model);
+    if (status == TOOL_OK) status = tool_plan_export(&model, job->input, to, job->k, &target);
+    target.has_weights = job->weights != 0;
+    target.weights = types[job->weights];
+    if (status == TOOL_OK) status = tool_export_model(&model, job->output, &target);
+    if (status == TOOL_OK) print_result(job, &model, from, &target);
+    msae_model_free(&model);
+    return status;
+}
+
+int tool_convert(int argc, char **argv) {
+    convert_job job;
+    memset(&job, 0, sizeof job);
+    job.import.soft_cap = -1;
+    const tool_option options[] = {
+        {"-o", "OUT", TOOL_TEXT, &job.output, "a file for msae, a folder for the others"},
+        {"--to", "msae|saelens|sparsify|dictionary-learning", TOOL_CHOICE, &job.to,
+         "layout to write (default: msae)"},
+        {"--k", "K", TOOL_COUNT, &job.k,
+         "write a TopK of K latents (nested models: the largest\n"
+         "level is written otherwise)"},
+        {"--dtype", "f32|f16|bf16|int8", TOOL_CHOICE, &job.weights,
+         "for inference: such weights, in a file that is used where it\n"
+         "lies in memory (msae_map)"},
+        {"--calibrate", "DATA", TOOL_TEXT, &job.calibration,
+         "keep a threshold for each level, so that it needs no ranking"},
+        {"--tensor", "NAME", TOOL_TEXT, &job.tensor, "which tensor of DATA"},
+        {"--recipe", "msae-uw|msae-rw|topk|batchtopk|relu|jumprelu", TOOL_CHOICE,
+         &job.import.recipe, "recipe of a torch.save file that does not say it, or another one"},
+        {"--nesting", "K | K,K,..", TOOL_COUNTS, &job.import.nesting,
+         "where a nested model starts, or its levels (default: by its name)"},
+        {"--tied", "on|off", TOOL_CHOICE, &job.import.tied, "default: by the name or the tensors"},
+        {"--normalize", "on|off", TOOL_CHOICE, &job.import.normalize, "default: by the name"},
+        {"--softcap", "C", TOOL_REAL, &job.import.soft_cap, "default: by the name"},
+        {"--json", NULL, TOOL_FLAG, &job.as_json, "one JSON object on standard output"},
+    };
+    const tool_syntax syntax = {
+        "convert",
+        {{"IN", &job.input}},
+        "Converts a model. IN is a file of ours, the published MSAE's .pth (hyper-parameters by "
+        "its\n"
+        "name), a folder of SAELens (standard, topk, batchtopk, jumprelu), sparsify or\n"
+        "dictionary_learning (or its ae.pt), or OpenAI's autoencoder. All other commands take\n"
+        "these as a MODEL too. Mean and scale of the data are folded into the biases where the\n"
+        "layout has no place for them: its latents are those of the model divided by the scale.",
+        options,
+        sizeof options / sizeof options[0],
+        NULL,
+        NULL,
+    };
+    int status = tool_parse(&syntax, argc, argv);
+    if (status != TOOL_GO) return status;
+    job.import.k = job.k;
+    job.import.has_soft_cap = job.import.soft_cap >= 0;
+    return run(&job);
+}

@@ -1,0 +1,374 @@
+/* msae encode: embeddings in, a file of sparse codes out, block by block. */
+#include "tool.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+    BLOCK_CODES = 1 << 20, /* codes that are held densely at a time, unless one row has more */
+    BLOCK_ROWS = 1024
+};
+
+/* ---------------------------------------------------------------------------------------------
+   Blocks of encoded rows
+   ------------------------------------------------------------------------------------------ */
+
+typedef struct block_buffers {
+    size_t rows, *counts;
+    void *workspace;
+    float *x;
+    msae_code *codes;
+} block_buffers;
+
+/* Rows of a source; errors are told of the set, or of the path when there is none. */
+typedef struct row_input {
+    const msae_source *source;
+    const tool_rows *rows;
+    const char *path;
+} row_input;
+
+static int fail_input(const row_input *input, const msae_error *error) {
+    return input->rows != NULL ? tool_fail_rows(input->rows, error)
+                               : tool_fail_error(input->path, error);
+}
+
+static int encode_blocks(const msae_model *model, const row_input *input, size_t k,
+                         const block_buffers *buffers, tool_encoded_fn on_block, void *user) {
+    const msae_source *source = input->source;
+    tool_encoded block;
+    int status = TOOL_OK;
+    block.x = buffers->x;
+    block.codes = buffers->codes;
+    block.counts = buffers->counts;
+    block.stride = k > 0 ? k : model->n_latents;
+    for (block.first = 0; block.first < source->rows && status == TOOL_OK;
+         block.first += block.rows) {
+        msae_error error;
+        const uint64_t left = source->rows - block.first;
+        block.rows = left < buffers->rows ? (size_t)left : buffers->rows;
+        if (source->read(source->user, block.first, block.rows, buffers->x, &error) != MSAE_OK) {
+            return fail_input(input, &error);
+        }
+        if (msae_encode_rows(model, buffers->workspace, buffers->x, block.rows, k, buffers->codes,
+                             buffers->counts, &error) != MSAE_OK) {
+            tool_shift_row(&error, block.first);
+            return fail_input(input, &error);
+        }
+        status = on_block(user, &block);
+    }
+    return status;
+}
+
+static int encode_input(const msae_model *model, const row_input *input, size_t k,
+                        tool_encoded_fn on_block, void *user) {
+    const size_t stride = k > 0 ? k : model->n_latents;
+    block_buffers buffers = {BLOCK_CODES / stride, NULL, NULL, NULL, NULL};
+    if (k > model->n_latents) {
+        return tool_fail("--k", "%zu is more than the model's %zu latents", k, model->n_latents);
+    }
+    if (buffers.rows > BLOCK_ROWS) buffers.rows = BLOCK_ROWS;
+    if (buffers.rows == 0) buffers.rows = 1;
+    buffers.counts = tool_alloc(buffers.rows, sizeof *buffers.counts);
+    buffers.workspace = tool_alloc(msae_workspace_bytes(model, buffers.rows), 1);
+    buffers.x = tool_alloc(buffers.rows, model->n_inputs * sizeof *buffers.x);
+    buffers.codes = tool_alloc(buffers.rows, stride * sizeof *buffers.codes);
+    int complete = buffers.counts != NULL && buffers.workspace != NULL && buffers.x != NULL &&
+                   buffers.codes != NULL;
+    int status =
+        complete ? encode_blocks(model, input, k, &buffers, on_block, user) : tool_fail_memory();
+    free(buffers.counts);
+    free(buffers.workspace);
+    free(buffers.x);
+    free(buffers.codes);
+    return status;
+}
+
+int tool_encode_data(const msae_model *model, const msae_data *data, const char *path, size_t k,
+                     tool_encoded_fn on_block, void *user) {
+    const msae_source source = msae_source_data(data);
+    const row_input input = {&source, NULL, path};
+    return encode_input(model, &input, k, on_block, user);
+}
+
+int tool_encode_rows(const msae_model *model, const tool_rows *rows, size_t k,
+                     tool_encoded_fn on_block, void *user) {
+    const row_input input = {&rows->files.source, rows, rows->name};
+    return encode_input(model, &input, k, on_block, user);
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Writing a codes file. How many codes there are is known at the end only, and a safetensors file
+   has no holes: so values go to a file beside it and are appended last, while everything before
+   them goes to its place at once.
+   ------------------------------------------------------------------------------------------ */
+
+enum { HEADER_BYTES = 1024 }; /* the JSON is padded with spaces, as the format allows */
+
+typedef struct encode_job {
+    tool_common common;
+    const char *model_path, *output;
+    const char *first_data;
+    tool_rest more;
+    size_t k;
+    tool_inputs inputs;
+    tool_rows rows;
+
+    tool_output file;
+    FILE *values; /* of the codes so far */
+    char *values_name;
+    unsigned char *buffer; /* of a block */
+    size_t buffer_bytes;
+    uint64_t entries;
+} encode_job;
+
+static uint64_t indptr_offset(void) {
+    return HEADER_BYTES;
+}
+
+static uint64_t moments_offset(const encode_job *job) {
+    return indptr_offset() + (job->rows.files.source.rows + 1) * sizeof(int64_t);
+}
+
+static uint64_t indices_offset(const encode_job *job) {
+    const uint64_t moments = job->inputs.model.normalize ? 2 * sizeof(float) : 0;
+    return moments_offset(job) + job->rows.files.source.rows * moments;
+}
+
+static int fail_writing(const encode_job *job) {
+    return tool_fail(job->output, "%s", errno != 0 ? strerror(errno) : "writing failed");
+}
+
+static int put_at(const encode_job *job, uint64_t offset, const void *bytes, size_t count) {
+    errno = 0;
+    if (offset > INT64_MAX || fseeko(job->file.file, (off_t)offset, SEEK_SET) != 0 ||
+        fwrite(bytes, 1, count, job->file.file) != count) {
+        return fail_writing(job);
+    }
+    return TOOL_OK;
+}
+
+/* Room for `bytes` bytes of a block. */
+static int make_room(encode_job *job, size_t bytes) {
+    if (bytes <= job->buffer_bytes) return TOOL_OK;
+    unsigned char *buffer = realloc(job->buffer, bytes);
+    if (buffer == NULL) return tool_fail_memory();
+    job->buffer = buffer;
+    job->buffer_bytes = bytes;
+    return TOOL_OK;
+}
+
+static uint32_t bits_of(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+static int write_starts(encode_job *job, const tool_encoded *block) {
+    uint64_t entries = job->entries;
+    for (size_t r = 0; r < block->rows; r++) {
+        entries += block->counts[r];
+        tool_put_le(job->buffer + 8 * r, 8, entries);
+    }
+    return put_at(job, indptr_offset() + 8 * (block->first + 1), job->buffer, 8 * block->rows);
+}
+
+static int write_moments(encode_job *job, const tool_encoded *block) {
+    const msae_model *model = &job->inputs.model;
+    for (size_t r = 0; r < block->rows; r++) {
+        float moments[2];
+        msae_row_moments(model, block->x + r * model->n_inputs, moments);
+        tool_put_le(job->buffer + 8 * r, 4, bits_of(moments[0]));
+        tool_put_le(job->buffer + 8 * r + 4, 4, bits_of(moments[1]));
+    }
+    return put_at(job, moments_offset(job) + 8 * block->first, job->buffer, 8 * block->rows);
+}
+
+static int write_codes(encode_job *job, const tool_encoded *block) {
+    size_t bytes = 0;
+    for (size_t r = 0; r < block->rows; r++) {
+        const msae_code *codes = block->codes + r * block->stride;
+        for (size_t i = 0; i < block->counts[r]; i++, bytes += 4) {
+            tool_put_le(job->buffer + bytes, 4, codes[i].latent);
+        }
+    }
+    int status = put_at(job, indices_offset(job) + 4 * job->entries, job->buffer, bytes);
+    if (status != TOOL_OK) return status;
+    bytes = 0;
+    for (size_t r = 0; r < block->rows; r++) {
+        const msae_code *codes = block->codes + r * block->stride;
+        for (size_t i = 0; i < block->counts[r]; i++, bytes += 4) {
+            tool_put_le(job->buffer + bytes, 4, bits_of(codes[i].value));
+        }
+    }
+    if (fwrite(job->buffer, 1, bytes, job->values) != bytes) return fail_writing(job);
+    job->entries += bytes / 4;
+    return TOOL_OK;
+}
+
+static int on_encoded(void *user, const tool_encoded *block) {
+    encode_job *job = user;
+    size_t entries = 0;
+    for (size_t r = 0; r < block->rows; r++) entries += block->counts[r];
+    int status = make_room(job, 4 * entries > 8 * block->rows ? 4 * entries : 8 * block->rows);
+    if (status == TOOL_OK) status = write_starts(job, block);
+    if (status == TOOL_OK && job->inputs.model.normalize) status = write_moments(job, block);
+    if (status == TOOL_OK) status = write_codes(job, block);
+    return status;
+}
+
+/* The values behind the indices. */
+static int append_values(encode_job *job) {
+    uint64_t at = indices_offset(job) + 4 * job->entries;
+    errno = 0;
+    if (fflush(job->values) != 0 || fseeko(job->values, 0, SEEK_SET) != 0) {
+        return fail_writing(job);
+    }
+    int status = make_room(job, 1 << 20);
+    for (uint64_t left = 4 * job->entries; left > 0 && status == TOOL_OK;) {
+        const size_t bytes = left < 1 << 20 ? (size_t)left : 1 << 20;
+        if (fread(job->buffer, 1, bytes, job->values) != bytes) return fail_writing(job);
+        status = put_at(job, at, job->buffer, bytes);
+        at += bytes;
+        left -= bytes;
+    }
+    return status;
+}
+
+static int write_header(const encode_job *job) {
+    const msae_model *model = &job->inputs.model;
+    const unsigned long long rows = job->rows.files.source.rows, entries = job->entries;
+    const unsigned long long starts_end = 8 * (rows + 1);
+    const unsigned long long moments_end = starts_end + (model->normalize ? 8 * rows : 0);
+    char header[HEADER_BYTES + 1], moments[128] = "";
+    if (model->normalize) {
+        snprintf(moments, sizeof moments,
+                 "\"moments\":{\"dtype\":\"F32\",\"shape\":[%llu,2],\"data_offsets\":[%llu,%llu]},",
+                 rows, starts_end, moments_end);
+    }
+    const int length =
+        snprintf(header + 8, HEADER_BYTES - 8,
+                 "{\"__metadata__\":{\"" TOOL_CODES_INPUTS "\":\"%zu\",\"" TOOL_CODES_LATENTS
+                 "\":\"%zu\",\"" TOOL_CODES_K "\":\"%zu\"},"
+                 "\"indptr\":{\"dtype\":\"I64\",\"shape\":[%llu],\"data_offsets\":[0,%llu]},%s"
+                 "\"indices\":{\"dtype\":\"I32\",\"shape\":[%llu],\"data_offsets\":[%llu,%llu]},"
+                 "\"values\":{\"dtype\":\"F32\",\"shape\":[%llu],\"data_offsets\":[%llu,%llu]}}",
+                 model->n_inputs, model->n_latents, job->k, rows + 1, starts_end, moments, entries,
+                 moments_end, moments_end + 4 * entries, entries, moments_end + 4 * entries,
+                 moments_end + 8 * entries);
+    memset(header + 8 + length, ' ', (size_t)(HEADER_BYTES - 8 - length));
+    tool_put_le((unsigned char *)header, 8, HEADER_BYTES - 8);
+    return put_at(job, 0, header, HEADER_BYTES);
+}
+
+static int open_values(encode_job *job) {
+    const size_t bytes = strlen(job->output) + 48;
+    job->values_name = malloc(bytes);
+    if (job->values_name == NULL) return tool_fail_memory();
+    snprintf(job->values_name, bytes, "%s.%ld.values.tmp", job->output, (long)getpid());
+    job->values = fopen(job->values_name, "w+b");
+    return job->values != NULL ? TOOL_OK : tool_fail_errno(job->output, errno);
+}
+
+static int write_all(encode_job *job) {
+    const unsigned char zero[8] = {0};
+    int status = open_values(job);
+    if (status == TOOL_OK) status = put_at(job, indptr_offset(), zero, sizeof zero);
+    if (status == TOOL_OK) {
+        status = tool_encode_rows(&job->inputs.model, &job->rows, job->k, on_encoded, job);
+    }
+    if (status == TOOL_OK) status = append_values(job);
+    if (status == TOOL_OK) status = write_header(job);
+    if (job->values != NULL) {
+        fclose(job->values);
+        remove(job->values_name);
+    }
+    return status;
+}
+
+static void print_encoded(const encode_job *job) {
+    const unsigned long long rows = job->rows.files.source.rows;
+    const double l0 = (double)job->entries / (double)rows;
+    if (job->common.json) {
+        tool_json json = tool_json_line("done");
+        tool_json_count(&json, "rows", rows);
+        tool_json_count(&json, "entries", job->entries);
+        tool_json_real(&json, "l0", l0);
+        tool_json_text(&json, "file", job->output);
+        tool_json_end(&json, '}');
+    } else {
+        printf("%s: %llu rows, %.1f active latents a row\n", job->output, rows, l0);
+    }
+}
+
+static int open_data(encode_job *job) {
+    int status = tool_add_rows(&job->rows, job->first_data);
+    for (size_t i = 0; i < job->more.count && status == TOOL_OK; i++) {
+        status = tool_add_rows(&job->rows, job->more.values[i]);
+    }
+    if (status == TOOL_OK) {
+        status = tool_open_rows(&job->rows, job->common.tensor, job->inputs.model.n_inputs);
+    }
+    if (status == TOOL_OK && tool_is_among(&job->rows, job->output)) {
+        status = tool_fail("-o", "%s is the file of DATA too", job->output);
+    }
+    return status;
+}
+
+static int encode(encode_job *job) {
+    int status = tool_check_output("encode", job->output);
+    if (status == TOOL_OK) {
+        job->inputs.as_stored = 1;
+        status = tool_open_inputs(&job->inputs, &job->common, job->model_path, NULL);
+    }
+    if (status == TOOL_OK) status = open_data(job);
+    if (status != TOOL_OK) return status;
+    if (job->inputs.model.n_latents > INT32_MAX) {
+        return tool_fail(job->model_path, "has more latents than a codes file can number");
+    }
+    status = tool_output_open(&job->file, job->output);
+    if (status != TOOL_OK) return status;
+    status = write_all(job);
+    if (status == TOOL_OK) {
+        status = tool_output_close(&job->file);
+    } else {
+        tool_output_drop(&job->file);
+    }
+    if (status == TOOL_OK) print_encoded(job);
+    return status;
+}
+
+int tool_encode(int argc, char **argv) {
+    encode_job job = {0};
+    const tool_option options[] = {
+        {"-o", "CODES", TOOL_TEXT, &job.output, "file to write, a safetensors (required)"},
+        {"--k", "K", TOOL_COUNT, &job.k,
+         "latents to keep a row, the strongest (default: as the recipe does)"},
+        TOOL_OPTION_TENSOR(job.common),
+        TOOL_OPTION_THREADS(job.common),
+        TOOL_OPTION_SIMD(job.common),
+        TOOL_OPTION_JSON(job.common),
+    };
+    const tool_syntax syntax = {
+        "encode",
+        {{"MODEL", &job.model_path}, {"DATA", &job.first_data}},
+        "Writes the active latents of every row of DATA, strongest first, as compressed sparse\n"
+        "rows: the tensors indptr I64 [rows + 1], indices I32 and values F32; row r has the\n"
+        "entries indptr[r] .. indptr[r + 1] - 1. A model that normalizes rows adds moments F32\n"
+        "[rows, 2], each row's mean and deviation. Several files are one set, as with msae train;\n"
+        "neither rows nor codes are held in memory.",
+        options,
+        sizeof options / sizeof options[0],
+        "DATA",
+        &job.more,
+    };
+    int status = tool_parse(&syntax, argc, argv);
+    if (status != TOOL_GO) return status;
+    status = encode(&job);
+    free(job.values_name);
+    free(job.buffer);
+    tool_close_rows(&job.rows);
+    tool_close_inputs(&job.inputs);
+    return status;
+}
