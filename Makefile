@@ -19,6 +19,8 @@ CXXFLAGS ?= $(CFLAGS)
 TARGETS ?= $(FUZZ_TARGETS)
 RUNS ?= 100000
 FUZZ_CC ?= clang
+# The compiler of make mpi, around CC.
+MPICC ?= mpicc
 
 # The C++ compiler that goes with the C compiler, unless one is named.
 ifeq ($(origin CXX),default)
@@ -48,7 +50,7 @@ EXAMPLES += $(BUILD)/examples/cpp
 endif
 
 .PHONY: all help demo test tests fuzz kills python-test golden portability coverage trust
-.PHONY: benches bench bench-peers install uninstall clean
+.PHONY: benches bench bench-peers mpi mpi-test install uninstall clean
 .DELETE_ON_ERROR:
 
 all: $(BUILD)/msae $(EXAMPLES) ## the tool and the examples (default)
@@ -110,6 +112,14 @@ trust: ## all that is measured of what can be trusted: test, portability, covera
 	@$(MAKE) --no-print-directory kills KILLS=500
 	@$(MAKE) --no-print-directory fuzz RUNS=20000000
 
+mpi: ## the tool's train over MPI, build/msae-mpi (needs an MPI, see examples/mpi/README.md)
+	@command -v $(firstword $(MPICC)) > /dev/null || \
+	    { echo "make mpi needs $(firstword $(MPICC)) (Debian: openmpi-bin libopenmpi-dev)"; exit 1; }
+	@$(MAKE) --no-print-directory $(BUILD)/msae-mpi
+
+mpi-test: $(BUILD)/msae $(BUILD)/tests/mpi_files mpi ## trains over two and three processes, and kills them
+	@sh tests/mpi.sh $(BUILD)
+
 benches: $(BENCHES) ## builds the benchmarks without running them
 
 bench: $(BENCHES) ## measures products, selection, steps, encoding, loading and memory
@@ -123,6 +133,9 @@ bench-peers: $(BENCHES) ## the same training in plain PyTorch, in turns with our
 
 $(BUILD)/msae: examples/msae.c $(TOOL_PARTS) examples/tool/tool.h msae.h
 	$(C99) -o $@ examples/msae.c $(TOOL_PARTS) $(LDFLAGS) $(LIBS)
+
+$(BUILD)/msae-mpi: examples/mpi/msae_mpi.c $(TOOL_PARTS) examples/tool/tool.h msae.h
+	OMPI_CC='$(CC)' MPICH_CC='$(CC)' $(MPICC) -std=c99 -I. $(CFLAGS) -o $@ $< $(TOOL_PARTS) $(LDFLAGS) $(LIBS)
 
 $(BUILD)/tool/%.o: examples/tool/%.c $(wildcard examples/tool/*.h) msae.h
 	@mkdir -p $(@D)
