@@ -47,8 +47,8 @@ ifneq ($(shell command -v $(firstword $(CXX)) 2>/dev/null),)
 EXAMPLES += $(BUILD)/examples/cpp
 endif
 
-.PHONY: all help demo web web-test test tests fuzz kills python-test golden portability coverage trust
-.PHONY: benches bench bench-peers install uninstall clean
+.PHONY: all help demo test tests fuzz kills python-test golden portability coverage trust
+.PHONY: web web-test benches bench bench-peers install uninstall clean
 .DELETE_ON_ERROR:
 
 all: $(BUILD)/msae $(EXAMPLES) ## the tool and the examples (default)
@@ -59,7 +59,7 @@ help: ## this list
 demo: $(BUILD)/msae ## trains on word vectors and shows the concepts found, in under a minute
 	@sh examples/demo.sh $(BUILD)/msae $(BUILD)
 
-web: $(BUILD)/msae ## a page in BUILD/web with a model of word vectors (emscripten, or clang with wasi-libc)
+web: $(BUILD)/msae ## a page about word vectors in BUILD/web (emscripten, or clang with wasi-libc)
 	@sh examples/web/build.sh $(BUILD)/msae $(BUILD)/web
 
 web-test: web ## drives that page in headless Chromium and compares it with the tool (node, chromium)
