@@ -278,9 +278,10 @@ static void as_original(void) {
 static void check_files(subject *s) {
     size_t bytes, again_bytes;
     unsigned char *file = saved(&s->small, &bytes);
-    const msae_load_desc load = {s->small.simd, {0}, {0}, 0};
+    msae_load_desc load = {0};
     msae_code want[N], got[N];
     msae_model loaded, mapped;
+    load.simd = s->small.simd;
     CHECK_STATUS(MSAE_OK, msae_load_memory(&loaded, file, bytes, &load, NULL));
     unsigned char *again = saved(&loaded, &again_bytes);
     CHECK(again_bytes == bytes && memcmp(again, file, bytes) == 0);
