@@ -40,8 +40,9 @@
 
    Quick start. Copy this file into your project. Link with -lm, and with -lpthread if you define
    MSAE_USE_PTHREADS. The kernels carry their own target attributes and are chosen at run time, so
-   plain -O2 is all the compiler needs; -march=native adds nothing. examples/hello.c is a whole
-   program, examples/msae.c a command-line tool for everything below.
+   plain -O2 is all the compiler needs; -march=native adds nothing. (WebAssembly knows no choice at
+   run time: -msimd128 brings its vectors, see examples/web.) examples/hello.c is a whole program,
+   examples/msae.c a command-line tool for everything below.
 
    What it does NOT do. No GPU, no images or text (bring embeddings), no threads of its own, no
    printing, no exit, no errno, no global state (but what cpuid said), no network: processes that
@@ -123,7 +124,7 @@
 
    Determinism. Seeds are in the descriptors and the generator is this file's own. The same seed,
    data and instruction path give the same bits for any number of workers. Between paths (scalar,
-   AVX2, AVX-512, NEON) sums are taken in other orders: within 2e-6 of each other for a step
+   AVX2, AVX-512, NEON, SIMD128) sums are taken in other orders: within 2e-6 of each other for a step
    (relative L2).
 
    Numbers. NaN and Inf are found by bit patterns, so -ffast-math does no harm. A row with one is
@@ -360,15 +361,16 @@ typedef struct msae_collective {
 typedef enum msae_simd {
     MSAE_SIMD_AUTO = 0,
     MSAE_SIMD_SCALAR,
-    MSAE_SIMD_AVX2,   /* with FMA and F16C */
-    MSAE_SIMD_AVX512, /* F, BW and VL, with all of the above */
-    MSAE_SIMD_NEON,   /* aarch64 */
+    MSAE_SIMD_AVX2,    /* with FMA and F16C */
+    MSAE_SIMD_AVX512,  /* F, BW and VL, with all of the above */
+    MSAE_SIMD_NEON,    /* aarch64 */
+    MSAE_SIMD_WASM128, /* WebAssembly, built with -msimd128 */
     MSAE_SIMD_COUNT
 } msae_simd;
 
 /* 1 when the path is compiled in and this processor and system can run it. Thread-safe. */
 MSAE_API int msae_simd_available(msae_simd simd);
-/* "auto", "scalar", "avx2", "avx512", "neon". Thread-safe. */
+/* "auto", "scalar", "avx2", "avx512", "neon", "simd128". Thread-safe. */
 MSAE_API const char *msae_simd_name(msae_simd simd);
 
 typedef enum msae_dtype {
@@ -1635,7 +1637,7 @@ MSAE_API msae_status msae_write_npy(const char *path, const float *x, size_t row
 
 /* ==============================================================================================
    Stop here if you only want the API. Below is the implementation, from the ground up: platform -
-   checked sizes and bytes - rng - kernels (scalar, AVX2, AVX-512, NEON) - dispatch - product -
+   checked sizes and bytes - rng - kernels (scalar, AVX2, AVX-512, NEON, SIMD128) - dispatch - product -
    selection - model - inference - loss and backward - optimiser - data - metrics - interpretation
    - files. Each section uses only those above it.
    ============================================================================================ */
@@ -1688,6 +1690,8 @@ MSAE_API msae_status msae_write_npy(const char *path, const float *x, size_t row
 #include <intrin.h>
 #elif defined(__aarch64__) && defined(__ARM_NEON) && !defined(__AARCH64EB__)
 #define MSAE__HAS_NEON
+#elif defined(__wasm_simd128__)
+#define MSAE__HAS_WASM128
 #endif
 #endif
 
@@ -1699,6 +1703,9 @@ MSAE_API msae_status msae_write_npy(const char *path, const float *x, size_t row
 #endif
 #ifdef MSAE__HAS_NEON
 #include <arm_neon.h>
+#endif
+#ifdef MSAE__HAS_WASM128
+#include <wasm_simd128.h>
 #endif
 #ifdef MSAE_USE_CBLAS
 #include <cblas.h>
@@ -2588,7 +2595,7 @@ static const msae_kernels msae__scalar_kernels = {
     msae__scalar_adam,
 };
 
-#if defined(MSAE__HAS_AVX2) || defined(MSAE__HAS_NEON)
+#if defined(MSAE__HAS_AVX2) || defined(MSAE__HAS_NEON) || defined(MSAE__HAS_WASM128)
 /* For each set of four lanes, the byte shuffle that moves them to the front. */
 static const uint8_t msae__front[16][16] = {
 #define MSAE__LANE(i) 4 * (i), 4 * (i) + 1, 4 * (i) + 2, 4 * (i) + 3
@@ -3814,6 +3821,240 @@ static const msae_kernels msae__neon_kernels = {
 #endif /* MSAE__HAS_NEON */
 
 /* ---------------------------------------------------------------------------------------------
+   Kernels: SIMD128 of WebAssembly. Engines on x86-64 give its values 16 registers of 4 floats, so
+   that no kernel keeps more; there is no fused multiply-add. Those that only training needs are the
+   scalar ones.
+   ------------------------------------------------------------------------------------------ */
+#ifdef MSAE__HAS_WASM128
+
+/* sum + a b */
+static v128_t msae__wasm_add(v128_t sum, v128_t a, v128_t b) {
+    return wasm_f32x4_add(sum, wasm_f32x4_mul(a, b));
+}
+
+static float msae__wasm_sum(v128_t v) {
+    const v128_t two = wasm_f32x4_add(v, wasm_i32x4_shuffle(v, v, 2, 3, 0, 1));
+    return wasm_f32x4_extract_lane(wasm_f32x4_add(two, wasm_i32x4_shuffle(two, two, 1, 0, 3, 2)),
+                                   0);
+}
+
+static float msae__wasm_dot(const float *a, const float *b, size_t n) {
+    v128_t s0 = wasm_f32x4_splat(0), s1 = s0, s2 = s0, s3 = s0;
+    float sum;
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        s0 = msae__wasm_add(s0, wasm_v128_load(a + i), wasm_v128_load(b + i));
+        s1 = msae__wasm_add(s1, wasm_v128_load(a + i + 4), wasm_v128_load(b + i + 4));
+        s2 = msae__wasm_add(s2, wasm_v128_load(a + i + 8), wasm_v128_load(b + i + 8));
+        s3 = msae__wasm_add(s3, wasm_v128_load(a + i + 12), wasm_v128_load(b + i + 12));
+    }
+    for (; i + 4 <= n; i += 4) {
+        s0 = msae__wasm_add(s0, wasm_v128_load(a + i), wasm_v128_load(b + i));
+    }
+    sum = msae__wasm_sum(wasm_f32x4_add(wasm_f32x4_add(s0, s1), wasm_f32x4_add(s2, s3)));
+    for (; i < n; i++) sum += a[i] * b[i];
+    return sum;
+}
+
+static void msae__wasm_center(float *out, const float *x, const float *mean, float scale,
+                              size_t n) {
+    const v128_t factor = wasm_f32x4_splat(scale);
+    size_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+        const v128_t off = wasm_f32x4_sub(wasm_v128_load(x + i), wasm_v128_load(mean + i));
+        wasm_v128_store(out + i, wasm_f32x4_mul(off, factor));
+    }
+    msae__scalar_center(out + i, x + i, mean + i, scale, n - i);
+}
+
+/* Four halves in the low 16 bits of each lane. Their bits, as those of a float, are the number
+   times 2^-112, denormal ones too; Inf and NaN get the exponent that the product has not. */
+static v128_t msae__wasm_widen(v128_t half) {
+    const v128_t sign = wasm_v128_and(half, wasm_i32x4_splat(0x8000));
+    const v128_t rest = wasm_v128_and(half, wasm_i32x4_splat(0x7fff));
+    const v128_t special = wasm_i32x4_gt(rest, wasm_i32x4_splat(0x7bff));
+    const v128_t number =
+        wasm_f32x4_mul(wasm_i32x4_shl(rest, 13), wasm_f32x4_splat(5.192296858534828e33f));
+    const v128_t exponent = wasm_v128_and(special, wasm_i32x4_splat(0x7f800000));
+    return wasm_v128_or(wasm_v128_or(number, exponent), wasm_i32x4_shl(sign, 16));
+}
+
+static void msae__wasm_from_half(float *out, const unsigned char *half, size_t n) {
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        const v128_t eight = wasm_v128_load(half + 2 * i);
+        wasm_v128_store(out + i, msae__wasm_widen(wasm_u32x4_extend_low_u16x8(eight)));
+        wasm_v128_store(out + i + 4, msae__wasm_widen(wasm_u32x4_extend_high_u16x8(eight)));
+    }
+    msae__scalar_from_half(out + i, half + 2 * i, n - i);
+}
+
+static void msae__wasm_axpy(float *y, float a, const float *x, size_t n) {
+    const v128_t factor = wasm_f32x4_splat(a);
+    size_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+        wasm_v128_store(y + i,
+                        msae__wasm_add(wasm_v128_load(y + i), wasm_v128_load(x + i), factor));
+    }
+    for (; i < n; i++) y[i] += a * x[i];
+}
+
+/* Tiles of 2 x 4 dots: 8 sums, 4 vectors of b and one of a. Rows that are not there are replaced by
+   the first one, and their dots dropped. */
+static void msae__wasm_dots(float *c, size_t ldc, const float *a, size_t a_stride, size_t rows,
+                            const float *b, size_t b_stride, size_t cols, size_t depth) {
+    const size_t whole = depth / 4 * 4;
+    if (rows == 1) {
+        for (size_t j = 0; j < cols; j++) c[j] = msae__wasm_dot(a, b + j * b_stride, depth);
+        return;
+    }
+    for (size_t first = 0; first < rows; first += 2) {
+        const float *x[2], *y[4];
+        v128_t sum[2][4];
+        for (size_t j = 0; j < 4; j++) {
+            y[j] = j < cols ? b + j * b_stride : b;
+            sum[0][j] = sum[1][j] = wasm_f32x4_splat(0);
+        }
+        x[0] = a + first * a_stride;
+        x[1] = first + 1 < rows ? x[0] + a_stride : x[0];
+        for (size_t s = 0; s < whole; s += 4) {
+            const v128_t b0 = wasm_v128_load(y[0] + s), b1 = wasm_v128_load(y[1] + s);
+            const v128_t b2 = wasm_v128_load(y[2] + s), b3 = wasm_v128_load(y[3] + s);
+            for (size_t i = 0; i < 2; i++) {
+                const v128_t va = wasm_v128_load(x[i] + s);
+                sum[i][0] = msae__wasm_add(sum[i][0], va, b0);
+                sum[i][1] = msae__wasm_add(sum[i][1], va, b1);
+                sum[i][2] = msae__wasm_add(sum[i][2], va, b2);
+                sum[i][3] = msae__wasm_add(sum[i][3], va, b3);
+            }
+        }
+        for (size_t i = 0; i < 2 && first + i < rows; i++) {
+            for (size_t j = 0; j < cols; j++) {
+                float dot = msae__wasm_sum(sum[i][j]);
+                for (size_t s = whole; s < depth; s++) dot += x[i][s] * y[j][s];
+                c[(first + i) * ldc + j] = dot;
+            }
+        }
+    }
+}
+
+/* Pieces of 4 x 4 are turned around in registers, what is left by the scalar loop. */
+static void msae__wasm_pack(float *out, size_t width, const float *x, size_t stride, size_t rows,
+                            size_t depth) {
+    const size_t whole = depth / 4 * 4;
+    size_t i = 0;
+    for (; i + 4 <= rows; i += 4) {
+        for (size_t s = 0; s < whole; s += 4) {
+            const float *p = x + i * stride + s;
+            float *q = out + s * width + i;
+            const v128_t r0 = wasm_v128_load(p), r1 = wasm_v128_load(p + stride);
+            const v128_t r2 = wasm_v128_load(p + 2 * stride), r3 = wasm_v128_load(p + 3 * stride);
+            const v128_t low01 = wasm_i32x4_shuffle(r0, r1, 0, 4, 1, 5);
+            const v128_t low23 = wasm_i32x4_shuffle(r2, r3, 0, 4, 1, 5);
+            const v128_t high01 = wasm_i32x4_shuffle(r0, r1, 2, 6, 3, 7);
+            const v128_t high23 = wasm_i32x4_shuffle(r2, r3, 2, 6, 3, 7);
+            wasm_v128_store(q, wasm_i64x2_shuffle(low01, low23, 0, 2));
+            wasm_v128_store(q + width, wasm_i64x2_shuffle(low01, low23, 1, 3));
+            wasm_v128_store(q + 2 * width, wasm_i64x2_shuffle(high01, high23, 0, 2));
+            wasm_v128_store(q + 3 * width, wasm_i64x2_shuffle(high01, high23, 1, 3));
+        }
+    }
+    for (size_t left = i, k = 0; k < width; k++) {
+        const float *row = k < rows ? x + k * stride : x;
+        for (size_t s = k < left ? whole : 0; s < depth; s++) {
+            out[s * width + k] = k < rows ? row[s] : 0;
+        }
+    }
+}
+
+/* A 4 x 8 tile: 8 accumulators, two vectors of b, one of a. */
+static void msae__wasm_gemm(const float *a, const float *b, size_t k, float *c, size_t ldc,
+                            size_t rows, size_t cols, int accumulate) {
+    v128_t tile[4][2];
+    float edge[8];
+    for (size_t i = 0; i < 4; i++) tile[i][0] = tile[i][1] = wasm_f32x4_splat(0);
+    for (size_t s = 0; s < k; s++, a += 4, b += 8) {
+        const v128_t b0 = wasm_v128_load(b), b1 = wasm_v128_load(b + 4);
+        for (size_t i = 0; i < 4; i++) {
+            const v128_t va = wasm_f32x4_splat(a[i]);
+            tile[i][0] = msae__wasm_add(tile[i][0], va, b0);
+            tile[i][1] = msae__wasm_add(tile[i][1], va, b1);
+        }
+    }
+    for (size_t i = 0; i < rows; i++, c += ldc) {
+        wasm_v128_store(edge, tile[i][0]);
+        wasm_v128_store(edge + 4, tile[i][1]);
+        for (size_t j = 0; j < cols; j++) c[j] = accumulate ? c[j] + edge[j] : edge[j];
+    }
+}
+
+/* 32 columns of the sum stay in 8 registers while all rows pass by. */
+static void msae__wasm_gather_axpy(float *y, const float *base, size_t stride,
+                                   const uint32_t *index, const float *weight, size_t count,
+                                   size_t width) {
+    size_t c = 0;
+    for (; c + 32 <= width; c += 32) {
+        v128_t sum[8];
+        for (size_t i = 0; i < 8; i++) sum[i] = wasm_v128_load(y + c + 4 * i);
+        for (size_t e = 0; e < count; e++) {
+            const float *row = base + index[e] * stride + c;
+            const v128_t w = wasm_f32x4_splat(weight[e]);
+            for (size_t i = 0; i < 8; i++) {
+                sum[i] = msae__wasm_add(sum[i], wasm_v128_load(row + 4 * i), w);
+            }
+        }
+        for (size_t i = 0; i < 8; i++) wasm_v128_store(y + c + 4 * i, sum[i]);
+    }
+    for (size_t e = 0; e < count && c < width; e++) {
+        msae__wasm_axpy(y + c, weight[e], base + index[e] * stride + c, width - c);
+    }
+}
+
+/* Four keys at a time go to the front of a register by a shuffle from a table. */
+static size_t msae__wasm_between(int32_t *out, const void *keys, size_t n, int32_t low,
+                                 int32_t high, int32_t *largest) {
+    const unsigned char *from = (const unsigned char *)keys;
+    const v128_t above = wasm_i32x4_splat(low), below = wasm_i32x4_splat(high);
+    v128_t most = wasm_i32x4_splat(*largest);
+    size_t count = 0, i = 0;
+    for (; i + 4 <= n; i += 4) {
+        const v128_t key = wasm_v128_load(from + 4 * i);
+        const v128_t in = wasm_v128_and(wasm_i32x4_gt(key, above), wasm_i32x4_le(key, below));
+        const uint32_t kept = (uint32_t)wasm_i32x4_bitmask(in);
+        wasm_v128_store(out + count, wasm_i8x16_swizzle(key, wasm_v128_load(msae__front[kept])));
+        count += msae__popcount4[kept];
+        most = wasm_i32x4_max(most, wasm_v128_bitselect(key, most, in));
+    }
+    most = wasm_i32x4_max(most, wasm_i32x4_shuffle(most, most, 2, 3, 0, 1));
+    most = wasm_i32x4_max(most, wasm_i32x4_shuffle(most, most, 1, 0, 3, 2));
+    *largest = wasm_i32x4_extract_lane(most, 0);
+    return count + msae__scalar_between(out + count, from + 4 * i, n - i, low, high, largest);
+}
+
+static const msae_kernels msae__wasm_kernels = {
+    MSAE_SIMD_WASM128,
+    4,
+    8,
+    24,
+    msae__wasm_dot,
+    msae__wasm_center,
+    msae__wasm_from_half,
+    msae__wasm_axpy,
+    msae__wasm_dots,
+    msae__wasm_pack,
+    msae__wasm_gemm,
+    msae__wasm_gather_axpy,
+    msae__scalar_gather_dot_axpy,
+    msae__scalar_decode,
+    msae__scalar_reconstruct,
+    msae__scalar_residuals,
+    msae__wasm_between,
+    msae__scalar_place,
+    msae__scalar_adam,
+};
+#endif /* MSAE__HAS_WASM128 */
+
+/* ---------------------------------------------------------------------------------------------
    Dispatch
    ------------------------------------------------------------------------------------------ */
 
@@ -3857,6 +4098,10 @@ static const msae_kernels *msae__kernels_for(msae_simd simd) {
     case MSAE_SIMD_AUTO:
     case MSAE_SIMD_NEON:
         return &msae__neon_kernels;
+#elif defined(MSAE__HAS_WASM128)
+    case MSAE_SIMD_AUTO:
+    case MSAE_SIMD_WASM128:
+        return &msae__wasm_kernels;
 #else
     case MSAE_SIMD_AUTO:
         return &msae__scalar_kernels;
@@ -3871,7 +4116,7 @@ MSAE_API int msae_simd_available(msae_simd simd) {
 }
 
 MSAE_API const char *msae_simd_name(msae_simd simd) {
-    static const char *const names[] = {"auto", "scalar", "avx2", "avx512", "neon"};
+    static const char *const names[] = {"auto", "scalar", "avx2", "avx512", "neon", "simd128"};
     return (unsigned)simd < MSAE_SIMD_COUNT ? names[simd] : "unknown";
 }
 

@@ -154,10 +154,10 @@ typedef struct tool_common {
     }
 #define TOOL_OPTION_THREADS(common) \
     { "--threads", "N", TOOL_COUNT, &(common).threads, "threads (default: one for each core)" }
-#define TOOL_OPTION_SIMD(common)                                          \
-    {                                                                     \
-        "--simd", "scalar|avx2|avx512|neon", TOOL_CHOICE, &(common).simd, \
-            "forces an instruction path (default: the fastest there is)"  \
+#define TOOL_OPTION_SIMD(common)                                                  \
+    {                                                                             \
+        "--simd", "scalar|avx2|avx512|neon|simd128", TOOL_CHOICE, &(common).simd, \
+            "forces an instruction path (default: the fastest there is)"          \
     }
 #define TOOL_OPTION_JSON(common) \
     { "--json", NULL, TOOL_FLAG, &(common).json, "one JSON object a line on standard output" }
