@@ -50,7 +50,7 @@ EXAMPLES += $(BUILD)/examples/cpp
 endif
 
 .PHONY: all help demo test tests fuzz kills python-test golden portability coverage trust
-.PHONY: benches bench bench-peers mpi mpi-test install uninstall clean
+.PHONY: benches bench bench-peers mpi mpi-test web web-test install uninstall clean
 .DELETE_ON_ERROR:
 
 all: $(BUILD)/msae $(EXAMPLES) ## the tool and the examples (default)
@@ -60,6 +60,12 @@ help: ## this list
 
 demo: $(BUILD)/msae ## trains on word vectors and shows the concepts found, in under a minute
 	@sh examples/demo.sh $(BUILD)/msae $(BUILD)
+
+web: $(BUILD)/msae ## a page in BUILD/web with a model of word vectors (emscripten, or clang with wasi-libc)
+	@sh examples/web/build.sh $(BUILD)/msae $(BUILD)/web
+
+web-test: web ## drives that page in headless Chromium and compares it with the tool (node, chromium)
+	@sh tests/web.sh $(BUILD)
 
 # Compiling is most of the tests' time, so that it takes all cores unless -j says how many.
 JOBS := $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1))
