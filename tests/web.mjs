@@ -23,14 +23,16 @@ function check(ok, what) {
 }
 
 // --- the tool's answers -----------------------------------------------------------------------
-const run = (...options) => execFileSync(tool, options, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
+const run = (...options) => execFileSync(tool, options,
+    { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
 
 // One row of the words' vectors as a file of its own; the header keeps its length.
 function rowFile(row) {
     const all = readFileSync(vectors), start = 10 + all.readUInt16LE(8);
     const header = all.toString('latin1', 0, start);
     const [, rows, cols] = header.match(/\((\d+), (\d+)\)/);
-    const one = header.replace(`(${rows}, ${cols})`, `(1, ${cols})`.padEnd(rows.length + cols.length + 4));
+    const one = header.replace(`(${rows}, ${cols})`,
+        `(1, ${cols})`.padEnd(rows.length + cols.length + 4));
     const path = join(work, 'row.npy'), bytes = 2 * Number(cols);
     writeFileSync(path, Buffer.concat([Buffer.from(one, 'latin1'),
         all.subarray(start + row * bytes, start + (row + 1) * bytes)]));
@@ -44,7 +46,8 @@ function toolCodes(row, k) {
     const header = JSON.parse(file.toString('utf8', 8, 8 + length));
     const at = (name) => 8 + length + header[name].data_offsets[0];
     return Array.from({ length: header.indices.shape[0] }, (_, i) => ({
-        latent: file.readInt32LE(at('indices') + 4 * i), value: file.readFloatLE(at('values') + 4 * i),
+        latent: file.readInt32LE(at('indices') + 4 * i),
+        value: file.readFloatLE(at('values') + 4 * i),
     }));
 }
 
@@ -59,7 +62,8 @@ function toolVector(row, k, pushes) {
         run('decode', model, join(work, 'codes.safetensors'), '-o', path);
     }
     const file = readFileSync(path), start = 10 + file.readUInt16LE(8);
-    return Array.from({ length: (file.length - start) / 4 }, (_, i) => file.readFloatLE(start + 4 * i));
+    return Array.from({ length: (file.length - start) / 4 },
+        (_, i) => file.readFloatLE(start + 4 * i));
 }
 
 // An edit that changes nothing makes the search compare what the codes decode to.
@@ -140,7 +144,9 @@ const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 async function evaluate(expression) {
     const { result, exceptionDetails } = await send('Runtime.evaluate',
         { expression, awaitPromise: true, returnByValue: true });
-    if (exceptionDetails) throw new Error(exceptionDetails.exception?.description ?? exceptionDetails.text);
+    if (exceptionDetails) {
+        throw new Error(exceptionDetails.exception?.description ?? exceptionDetails.text);
+    }
     return result.value;
 }
 
@@ -153,7 +159,8 @@ async function until(expression, what) {
 }
 
 // Two frames: what was asked for in the first is drawn in the second.
-const settle = () => evaluate('new Promise((d) => requestAnimationFrame(() => requestAnimationFrame(d)))');
+const settle = () => evaluate(
+    'new Promise((d) => requestAnimationFrame(() => requestAnimationFrame(d)))');
 
 const KEYS = { Enter: 13, PageUp: 33, End: 35, Home: 36, ArrowLeft: 37, ArrowUp: 38, ArrowRight: 39,
     ArrowDown: 40, Delete: 46, Escape: 27, Tab: 9 };
@@ -168,16 +175,19 @@ async function key(name) {
 async function boxOf(selector) {
     return evaluate(`(() => { const e = document.querySelector(${JSON.stringify(selector)});
         e.scrollIntoView({ block: 'center' });
-        const { x, y, width, height } = e.getBoundingClientRect(); return { x, y, width, height }; })()`);
+        const { x, y, width, height } = e.getBoundingClientRect();
+        return { x, y, width, height }; })()`);
 }
 
 // Presses at one share of an element's width, moves to another, lets go.
 async function drag(selector, from, to) {
     const box = await boxOf(selector), y = box.y + box.height / 2;
-    const at = (share) => ({ x: box.x + box.width * share, y, button: 'left', buttons: 1, clickCount: 1 });
+    const at = (share) =>
+        ({ x: box.x + box.width * share, y, button: 'left', buttons: 1, clickCount: 1 });
     await send('Input.dispatchMouseEvent', { type: 'mousePressed', ...at(from) });
     for (let i = 1; i <= 8 && to !== from; i++) {
-        await send('Input.dispatchMouseEvent', { type: 'mouseMoved', ...at(from + (to - from) * i / 8) });
+        await send('Input.dispatchMouseEvent',
+            { type: 'mouseMoved', ...at(from + (to - from) * i / 8) });
     }
     await send('Input.dispatchMouseEvent', { type: 'mouseReleased', ...at(to) });
     await settle();
@@ -195,10 +205,11 @@ const shown = () => evaluate(`({
     k: Number(document.querySelector('#k-value').textContent),
     cosine: Number(document.querySelector('#cosine').dataset.value),
     lost: Number(document.querySelector('#lost').dataset.value),
-    bars: [...document.querySelectorAll('#bars li')].map((li) => ({ latent: Number(li.dataset.latent),
-        value: Number(li.dataset.value), pushed: li.classList.contains('pushed') })),
-    rebuilt: [...document.querySelectorAll('#rebuilt li')].map((li) => ({ row: Number(li.dataset.word),
-        cosine: Number(li.dataset.cosine) })),
+    bars: [...document.querySelectorAll('#bars li')].map((li) => ({
+        latent: Number(li.dataset.latent), value: Number(li.dataset.value),
+        pushed: li.classList.contains('pushed') })),
+    rebuilt: [...document.querySelectorAll('#rebuilt li')].map((li) => ({
+        row: Number(li.dataset.word), cosine: Number(li.dataset.cosine) })),
     word: document.querySelector('#word').value,
 })`);
 
@@ -208,9 +219,9 @@ const isNear = (a, b) => Math.abs(a - b) <= 1e-4;
 async function compare(what, row, k, pushes) {
     const page = await shown(), codes = toolCodes(row, k);
     check(page.word === words[row] && page.k === k, `${what}: the word and k`);
-    const plain = page.bars.filter(({ latent }) => !pushes.some(([pushed]) => pushed === latent));
-    const strongest = codes.slice(0, page.bars.length)
-        .filter(({ latent }) => !pushes.some(([pushed]) => pushed === latent)).slice(0, plain.length);
+    const isPlain = ({ latent }) => !pushes.some(([pushed]) => pushed === latent);
+    const plain = page.bars.filter(isPlain);
+    const strongest = codes.filter(isPlain).slice(0, plain.length);
     check(plain.length >= Math.min(k, 16) - pushes.length &&
         plain.every(({ latent, value }, i) => latent === strongest[i].latent &&
             isNear(value, strongest[i].value)), `${what}: the same concepts`);
@@ -218,7 +229,8 @@ async function compare(what, row, k, pushes) {
         const codes = engine.encode(${k});
         return { codes, vector: [...engine.rebuild(${JSON.stringify(pushes)}).vector] }; })`);
     check(all.codes.length === codes.length && all.codes.every((code, i) =>
-        code.latent === codes[i].latent && isNear(code.value, codes[i].value)), `${what}: all codes`);
+        code.latent === codes[i].latent && isNear(code.value, codes[i].value)),
+    `${what}: all codes`);
     const want = toolVector(row, k, pushes);
     check(want.length === all.vector.length && want.every((v, i) => isNear(v, all.vector[i])),
         `${what}: the same reconstruction`);
@@ -247,9 +259,8 @@ function loaded(seen) {
     let bytes = 0;
     for (const { method, params } of events.slice(seen)) {
         if (method === 'Network.requestWillBeSent') urls.set(params.requestId, params.request.url);
-        if (method === 'Network.loadingFinished' && !urls.get(params.requestId)?.includes('/data/')) {
-            bytes += params.encodedDataLength;
-        }
+        const isData = urls.get(params.requestId)?.includes('/data/');
+        if (method === 'Network.loadingFinished' && !isData) bytes += params.encodedDataLength;
     }
     return bytes;
 }
@@ -257,7 +268,7 @@ function loaded(seen) {
 async function useWord(build) {
     const row = words.indexOf('ocean');
     await typeInto('#word', 'oce');
-    check(await evaluate(`document.querySelector('#word').getAttribute('aria-expanded') === 'true' &&
+    check(await evaluate(`document.querySelector('#word').ariaExpanded === 'true' &&
         document.querySelector('#word-list li')?.textContent === 'ocean'`), 'words are suggested');
     await key('ArrowDown');
     check(await evaluate(`document.querySelector('#word').getAttribute('aria-activedescendant') ===
@@ -280,7 +291,8 @@ async function useWord(build) {
     let pushed = await shown();
     const valueOf = (page, which) => page.bars.find((b) => b.latent === which).value;
     check(valueOf(pushed, latent) > 1.2 * before.bars[1].value, `${build}: a bar was pushed`);
-    check(pushed.rebuilt.some((hit, i) => hit.row !== before.rebuilt[i].row), 'and the words moved');
+    check(pushed.rebuilt.some(({ row: word }, i) => word !== before.rebuilt[i].row),
+        'and the words moved');
     check(pushed.cosine < before.cosine, 'and the cosine fell');
     await compare(`${build}, bar dragged`, row, lower, [[latent, valueOf(pushed, latent)]]);
 
@@ -309,36 +321,58 @@ async function useWord(build) {
 
     await typeInto('#word', 'qqqqq');
     await key('Enter');
-    check((await evaluate(`document.querySelector('#word-hint').textContent`)).includes('not among'),
+    check(await evaluate(`document.querySelector('#word-hint').textContent.includes('not among')`),
         'an unknown word is said to be one');
     await key('Escape');
     await typeInto('#word', 'Ocean');
     await key('Enter');
-    await until(`document.querySelector('#live').textContent.includes('ocean, ')`, 'the announcement');
+    await until(`document.querySelector('#live').textContent.includes('ocean, ')`,
+        'the announcement');
+}
+
+// A finger pushes a bar when it moves sideways, and not when it only touches.
+async function touch() {
+    const selector = '#bars li:first-child .bar', { bars: [before] } = await shown();
+    const box = await boxOf(selector), y = box.y + box.height / 2;
+    const at = (share) => ({ touchPoints: [{ x: box.x + box.width * share, y }] });
+    await send('Input.dispatchTouchEvent', { type: 'touchStart', ...at(0.1) });
+    await settle();
+    check((await shown()).bars[0].value === before.value, 'a touch alone pushes nothing');
+    for (const share of [0.15, 0.2, 0.25, 0.3]) {
+        await send('Input.dispatchTouchEvent', { type: 'touchMove', ...at(share) });
+    }
+    await send('Input.dispatchTouchEvent', { type: 'touchEnd', touchPoints: [] });
+    await settle();
+    const { bars: [after] } = await shown();
+    check(after.pushed && after.value < before.value, 'a finger pushes a bar');
 }
 
 // Every control has a name for those who do not see it.
 async function checkNames() {
     const { nodes } = await send('Accessibility.getFullAXTree');
-    const roles = ['button', 'slider', 'combobox', 'list', 'listbox', 'img', 'image', 'region', 'table'];
-    const nameless = nodes.filter((node) => !node.ignored && roles.slice(0, 3).includes(node.role?.value) &&
+    const roles = ['button', 'slider', 'combobox', 'region', 'img', 'image'];
+    const nameless = nodes.filter((node) => !node.ignored && roles.includes(node.role?.value) &&
         !node.name?.value);
     check(nameless.length === 0, `${nameless.length} controls without a name`);
     const count = (role) => nodes.filter((n) => !n.ignored && n.role?.value === role).length;
     check(count('slider') >= 17 && count('combobox') === 2, 'sliders and fields are seen as such');
 }
 
-async function screenshot(name, width, height, mobile, theme) {
-    await send('Emulation.setDeviceMetricsOverride', { width, height, deviceScaleFactor: mobile ? 2 : 1, mobile });
-    await send('Emulation.setEmulatedMedia', { features: [{ name: 'prefers-color-scheme', value: theme },
+// The whole page, or what a screen of that size shows around the element `at`.
+async function screenshot(name, width, height, mobile, theme, at) {
+    await send('Emulation.setDeviceMetricsOverride',
+        { width, height, deviceScaleFactor: mobile ? 2 : 1, mobile });
+    await send('Emulation.setEmulatedMedia', { features: [
+        { name: 'prefers-color-scheme', value: theme },
         { name: 'prefers-reduced-motion', value: 'reduce' }] });
-    await evaluate('scrollTo(0, 0); document.activeElement.blur()');
+    await evaluate(`document.activeElement.blur(); scrollTo(0, 0);
+        ${at ? `document.querySelector('${at}').scrollIntoView()` : ''}`);
     await settle();
     await pause(200);
     const size = await evaluate(`({ width: document.documentElement.scrollWidth,
         height: document.documentElement.scrollHeight, inner: innerWidth })`);
     check(size.width <= width, `${name}: ${size.width} pixels wide, ${width} are there`);
-    const { data } = await send('Page.captureScreenshot', { captureBeyondViewport: true,
+    const { data } = await send('Page.captureScreenshot', at ? {} : { captureBeyondViewport: true,
         clip: { x: 0, y: 0, width, height: size.height, scale: 1 } });
     writeFileSync(join(folder, `${name}.png`), Buffer.from(data, 'base64'));
 }
@@ -360,6 +394,13 @@ try {
         console.log(`${build}: ${(bytes / 1024).toFixed(0)} KB without model and words, ` +
             `${time.toFixed(1)} us to encode a word`);
         await useWord(build);
+        const steps = await evaluate(`import('./page.js').then(({ engine }) => {
+            const start = performance.now();
+            for (let i = 0; i < 10; i++) engine.nearest(true, 11);
+            return { nearest: (performance.now() - start) / 10, encode: engine.measure(32) }; })`);
+        check(steps.encode < 1000, `${build}: ${steps.encode} microseconds to encode, warm`);
+        console.log(`  warm: ${steps.encode.toFixed(1)} us for k = 32, ` +
+            `${steps.nearest.toFixed(1)} ms for the nearest words`);
     }
     await visit('simd128');
     await checkNames();
@@ -373,15 +414,21 @@ try {
     check(await evaluate(`parseFloat(getComputedStyle(document.querySelector('.fill'))
         .transitionDuration) === 0`), 'nothing moves for those who want it so');
     await screenshot('phone', 390, 844, true, 'light');
+    await send('Emulation.setTouchEmulationEnabled', { enabled: true });
+    await touch();
+    await screenshot('phone-bars', 390, 844, true, 'light', '#bars');
+    await screenshot('phone-words', 390, 844, true, 'light', '#nearest-title');
     await screenshot('phone-dark', 390, 844, true, 'dark');
 
     const errors = events.filter(({ method, params }) => method === 'Runtime.exceptionThrown' ||
         (method === 'Runtime.consoleAPICalled' && ['error', 'warning'].includes(params.type)) ||
         (method === 'Log.entryAdded' && params.entry.level === 'error'));
-    check(errors.length === 0, `the console has ${JSON.stringify(errors.map(({ params }) => params)).slice(0, 600)}`);
-    const elsewhere = events.filter(({ method, params }) => method === 'Network.requestWillBeSent' &&
-        !params.request.url.startsWith(site) && !params.request.url.startsWith('data:'));
-    check(elsewhere.length === 0, `requests to ${elsewhere.map(({ params }) => params.request.url)}`);
+    const told = JSON.stringify(errors.map(({ params }) => params)).slice(0, 600);
+    check(errors.length === 0, `the console has ${told}`);
+    const elsewhere = events.filter(({ method }) => method === 'Network.requestWillBeSent')
+        .map(({ params }) => params.request.url)
+        .filter((url) => !url.startsWith(site) && !url.startsWith('data:'));
+    check(elsewhere.length === 0, `requests to ${elsewhere}`);
 } catch (error) {
     check(false, error.stack);
 }

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Drives the page of `make web` in headless Chromium and compares it with the tool: tests/web.sh BUILD.
+# Drives the page of `make web` in headless Chromium and compares it with the tool:
+#     tests/web.sh BUILD
 # CHROMIUM names the browser. Without it or without node this says so and fails.
 set -eu
 build=${1:?usage: web.sh BUILD}

@@ -8,22 +8,23 @@ here=$(dirname "$0")
 data=$here/../data
 mkdir -p "$out/data"
 
-# Emscripten where it is installed; else plain clang with wasi-libc, which makes the same from it.
-if command -v emcc >/dev/null; then
+# Emscripten where it is installed; else, or with WASM_CC=clang, plain clang with wasi-libc.
+if [ "${WASM_CC:-emcc}" = emcc ] && command -v emcc >/dev/null; then
     compile="emcc --no-entry -s ALLOW_MEMORY_GROWTH=1 -s MALLOC=emmalloc -s FILESYSTEM=0"
 elif echo 'int main(void) { return 0; }' |
     clang --target=wasm32-wasi -x c -o "$out/probe" - 2>/dev/null; then
-    rm "$out/probe"
-    compile="clang --target=wasm32-wasi -mexec-model=reactor"
+    rm -f "$out/probe"
+    compile="clang --target=wasm32-wasi -mexec-model=reactor -Wl,--strip-debug"
 else
     echo "make web needs emscripten, or clang, lld, wasi-libc and libclang-rt-14-dev-wasm32"
     exit 1
 fi
+warnings="-Wall -Wextra -Wpedantic -Wconversion -Wshadow"
 for build in scalar simd128; do
     option=
     [ $build = simd128 ] && option=-msimd128
     # shellcheck disable=SC2086 # lists of options
-    $compile -std=c99 -O2 -DNDEBUG -Wall -Wextra $option -I"$here/../.." "$here/msae_web.c" \
+    $compile -std=c99 -O2 -DNDEBUG $warnings $option -I"$here/../.." "$here/msae_web.c" \
         -o "$out/msae-$build.wasm"
 done
 

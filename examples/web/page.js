@@ -82,7 +82,6 @@ function drawWord() {
     drawWords($('own'), engine.nearest(false, TOP + 1), null);
     drawTable($('table'), plotted());
     history.replaceState(null, '', `#${encodeURIComponent(name())}`);
-    measureSoon();
 }
 
 function drawConcepts() {
@@ -96,6 +95,7 @@ function drawConcepts() {
         `Show all ${own.length}`;
     $('k-value').textContent = chosen.k;
     $('k').setAttribute('aria-valuetext', `${chosen.k} concepts`);
+    measureSoon();
 }
 
 function drawRebuilt() {
@@ -108,13 +108,14 @@ function drawRebuilt() {
     $('lost').textContent = `${(100 * rebuilt.lost).toFixed(1)} %`;
     $('lost').dataset.value = rebuilt.lost;
     $('reset').hidden = !pushed;
-    $('rebuilt-title').textContent = pushed ? 'To where the pushes move it' :
-        'To what the concepts rebuild';
+    $('rebuilt-title').textContent = pushed ? 'When pushed' : 'When rebuilt';
     drawWords($('rebuilt'), nearest, new Set([...$('own').children].map((li) => li.dataset.word)));
     $('nearest-hint').textContent =
         `By cosine, among ${engine.words.length.toLocaleString('en')} words. ` +
         'In bold: not among those nearest to the word.';
     drawPlot($('plot'), plotted());
+    $('strip').textContent = `${rebuilt.cosine.toFixed(2)}  ` +
+        nearest.slice(0, 4).map(({ word }) => engine.words[word]).join(', ');
 }
 
 function plotted() {
@@ -207,7 +208,8 @@ function findConcepts(text) {
     engine.names.forEach(({ name, top }, latent) => {
         const rank = name === part ? 0 : name.startsWith(part) ? 1 : top.includes(part) ? 2 :
             top.some((word) => word.startsWith(part)) ? 3 : 4;
-        if (rank < 4) ranked.push({ rank, value: latent, label: name, note: top.slice(0, 4).join(', ') });
+        const note = top.slice(0, 4).join(', ');
+        if (rank < 4) ranked.push({ rank, value: latent, label: name, note });
     });
     return ranked.sort((a, b) => a.rank - b.rank).slice(0, 8);
 }
@@ -241,7 +243,7 @@ function start() {
     $('build').textContent = `${engine.latents.toLocaleString('en')} concepts; this browser runs ` +
         `the ${engine.path} build.`;
     $('message').hidden = true;
-    $('main').hidden = false;
+    $('main').hidden = $('strip').hidden = false;
     takeWord(asked ?? engine.numbers.get(FIRST_WORD) ?? 0);
 }
 

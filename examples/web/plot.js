@@ -26,35 +26,40 @@ export function drawPlot(place, { all, word, levels, now, name }) {
             `${percent(now.lost)} of ${name}. The numbers are in the table below.`,
     });
 
+    const floor = height - bottom, end = width - right;
+    const line = (kind, x1, y1, x2, y2) =>
+        svg.append(element('line', { class: kind, x1, y1, x2, y2 }));
+    const write = (text, x, y, anchor, kind = '') =>
+        svg.append(element('text', { x, y, 'text-anchor': anchor, class: kind }, text));
+
     for (let i = 0; i <= most * 5 + 1e-9; i++) {
-        svg.append(element('line', { class: 'grid', x1: left, x2: width - right, y1: y(i / 5), y2: y(i / 5) }));
-        svg.append(element('text', { x: left - 8, y: y(i / 5) + 4, 'text-anchor': 'end' }, `${20 * i} %`));
+        line('grid', left, y(i / 5), end, y(i / 5));
+        write(`${20 * i} %`, left - 8, y(i / 5) + 4, 'end');
     }
     // Every label that does not run into the one before.
     let free = 0;
     for (const k of [1, 2, 4, ...levels.filter((k) => k > 4)]) {
-        svg.append(element('line', { class: 'grid', x1: x(k), x2: x(k), y1: height - bottom, y2: height - bottom + 5 }));
+        line('grid', x(k), floor, x(k), floor + 5);
         if (x(k) - 14 < free) continue;
-        svg.append(element('text', { x: Math.min(x(k), width - 16), y: height - bottom + 19, 'text-anchor': 'middle' }, k));
+        write(k, Math.min(x(k), width - 16), floor + 19, 'middle');
         free = x(k) + 16;
     }
-    svg.append(element('text', { x: (left + width - right) / 2, y: height - 6, 'text-anchor': 'middle' },
-        'concepts kept, k (logarithmic)'));
-    svg.append(element('text', { x: left - 8, y: 13 }, 'variance lost (FVU)'));
+    write('concepts kept, k (logarithmic)', (left + end) / 2, height - 6, 'middle');
+    write('variance lost (FVU)', left - 8, 13, 'start');
 
     svg.append(element('path', { class: 'all', d: path(all) }));
     for (const p of all.filter((p) => levels.includes(p.k))) {
         svg.append(element('circle', { class: 'level', cx: x(p.k), cy: y(p.lost), r: 4 }));
     }
     svg.append(element('path', { class: 'word', d: path(word) }));
-    svg.append(element('line', { class: 'now', x1: x(now.k), x2: x(now.k), y1: top, y2: height - bottom }));
+    line('now', x(now.k), top, x(now.k), floor);
     svg.append(element('circle', { class: 'dot', cx: x(now.k), cy: y(now.lost), r: 6 }));
 
     const legend = [['all', 'all words'], ['word', name]];
-    legend.forEach(([line, label], i) => {
-        const at = top + 14 + 20 * i, from = width - right - 150;
-        svg.append(element('line', { class: line, x1: from, x2: from + 30, y1: at, y2: at }));
-        svg.append(element('text', { class: 'label', x: from + 38, y: at + 4 }, label));
+    legend.forEach(([kind, label], i) => {
+        const at = top + 14 + 20 * i, from = end - 150;
+        line(kind, from, at, from + 30, at);
+        write(label, from + 38, at + 4, 'start', 'label');
     });
     place.replaceChildren(svg);
 }
