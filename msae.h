@@ -3867,16 +3867,14 @@ static void msae__wasm_center(float *out, const float *x, const float *mean, flo
     msae__scalar_center(out + i, x + i, mean + i, scale, n - i);
 }
 
-/* Four halves in the low 16 bits of each lane. Their bits, as those of a float, are the number
-   times 2^-112, denormal ones too; Inf and NaN get the exponent that the product has not. */
+/* Four halves in the low 16 bits of each lane. Their bits, moved to those of a float, are the number
+   times 2^-112, denormal ones too; of Inf and NaN the exponent is missing. */
 static v128_t msae__wasm_widen(v128_t half) {
-    const v128_t sign = wasm_v128_and(half, wasm_i32x4_splat(0x8000));
-    const v128_t rest = wasm_v128_and(half, wasm_i32x4_splat(0x7fff));
-    const v128_t special = wasm_i32x4_gt(rest, wasm_i32x4_splat(0x7bff));
-    const v128_t number =
-        wasm_f32x4_mul(wasm_i32x4_shl(rest, 13), wasm_f32x4_splat(5.192296858534828e33f));
-    const v128_t exponent = wasm_v128_and(special, wasm_i32x4_splat(0x7f800000));
-    return wasm_v128_or(wasm_v128_or(number, exponent), wasm_i32x4_shl(sign, 16));
+    const v128_t moved = wasm_i32x4_shr(wasm_i32x4_shl(half, 16), 3); /* the sign fills up */
+    const v128_t bits = wasm_v128_and(moved, wasm_i32x4_splat((int32_t)0x8fffffff));
+    const v128_t number = wasm_f32x4_mul(bits, wasm_f32x4_splat(5.192296858534828e33f));
+    const v128_t special = wasm_f32x4_ge(wasm_f32x4_abs(number), wasm_f32x4_splat(65536));
+    return wasm_v128_or(number, wasm_v128_and(special, wasm_i32x4_splat(0x7f800000)));
 }
 
 static void msae__wasm_from_half(float *out, const unsigned char *half, size_t n) {
@@ -4531,6 +4529,69 @@ static const msae__small_kernels msae__neon_small = {
 };
 #endif
 
+#ifdef MSAE__HAS_WASM128
+static v128_t msae__wasm_halves(const unsigned char *w) {
+    return msae__wasm_widen(wasm_u32x4_load16x4(w));
+}
+
+static v128_t msae__wasm_bfloats(const unsigned char *w) {
+    return wasm_i32x4_shl(wasm_u32x4_load16x4(w), 16);
+}
+
+static v128_t msae__wasm_fma(v128_t a, v128_t b, v128_t sum) {
+    return msae__wasm_add(sum, a, b);
+}
+
+MSAE__SMALL_DOTS(, msae__wasm_dots_half, v128_t, 4, 2, msae__wasm_halves, msae__load_half,
+                 wasm_f32x4_splat(0), wasm_f32x4_add, wasm_v128_load, msae__wasm_fma,
+                 msae__wasm_sum)
+MSAE__SMALL_DOTS(, msae__wasm_dots_bfloat, v128_t, 4, 2, msae__wasm_bfloats, msae__load_bfloat,
+                 wasm_f32x4_splat(0), wasm_f32x4_add, wasm_v128_load, msae__wasm_fma,
+                 msae__wasm_sum)
+MSAE__SMALL_AXPY(, msae__wasm_axpy_half, v128_t, 4, 2, msae__wasm_halves, msae__load_half,
+                 wasm_f32x4_splat, wasm_v128_load, wasm_v128_store, msae__wasm_fma)
+MSAE__SMALL_AXPY(, msae__wasm_axpy_bfloat, v128_t, 4, 2, msae__wasm_bfloats, msae__load_bfloat,
+                 wasm_f32x4_splat, wasm_v128_load, wasm_v128_store, msae__wasm_fma)
+
+static void msae__wasm_axpy_int8(float *y, float a, const unsigned char *w, size_t n) {
+    const v128_t factor = wasm_f32x4_splat(a);
+    const size_t whole = n / 8 * 8;
+    for (size_t i = 0; i < whole; i += 8) {
+        const v128_t eight = wasm_i16x8_load8x8(w + i);
+        const v128_t low = wasm_f32x4_convert_i32x4(wasm_i32x4_extend_low_i16x8(eight));
+        const v128_t high = wasm_f32x4_convert_i32x4(wasm_i32x4_extend_high_i16x8(eight));
+        wasm_v128_store(y + i, msae__wasm_add(wasm_v128_load(y + i), low, factor));
+        wasm_v128_store(y + i + 4, msae__wasm_add(wasm_v128_load(y + i + 4), high, factor));
+    }
+    msae__scalar_axpy_int8(y + whole, a, w + whole, n - whole);
+}
+
+static void msae__wasm_dots_int8(int32_t *c, const int16_t *x, const unsigned char *w, size_t cols,
+                                 size_t depth) {
+    const size_t whole = depth / 16 * 16;
+    for (size_t j = 0; j < cols; j++, w += depth) {
+        v128_t s0 = wasm_i32x4_splat(0), s1 = s0;
+        for (size_t i = 0; i < whole; i += 16) {
+            const v128_t bytes = wasm_v128_load(w + i);
+            const v128_t low = wasm_i16x8_extend_low_i8x16(bytes);
+            const v128_t high = wasm_i16x8_extend_high_i8x16(bytes);
+            s0 = wasm_i32x4_add(s0, wasm_i32x4_dot_i16x8(low, wasm_v128_load(x + i)));
+            s1 = wasm_i32x4_add(s1, wasm_i32x4_dot_i16x8(high, wasm_v128_load(x + i + 8)));
+        }
+        s0 = wasm_i32x4_add(s0, s1);
+        s0 = wasm_i32x4_add(s0, wasm_i32x4_shuffle(s0, s0, 2, 3, 0, 1));
+        s0 = wasm_i32x4_add(s0, wasm_i32x4_shuffle(s0, s0, 1, 0, 3, 2));
+        c[j] = wasm_i32x4_extract_lane(s0, 0);
+        for (size_t i = whole; i < depth; i++) c[j] += x[i] * msae__load_int8(w + i);
+    }
+}
+
+static const msae__small_kernels msae__wasm_small = {
+    msae__wasm_dots_half, msae__wasm_dots_bfloat, msae__wasm_dots_int8, NULL,
+    msae__wasm_axpy_half, msae__wasm_axpy_bfloat, msae__wasm_axpy_int8,
+};
+#endif
+
 /* Those of the path that a model uses. */
 static const msae__small_kernels *msae__small_for(msae_simd simd) {
     switch (simd) {
@@ -4546,6 +4607,10 @@ static const msae__small_kernels *msae__small_for(msae_simd simd) {
 #ifdef MSAE__HAS_NEON
     case MSAE_SIMD_NEON:
         return &msae__neon_small;
+#endif
+#ifdef MSAE__HAS_WASM128
+    case MSAE_SIMD_WASM128:
+        return &msae__wasm_small;
 #endif
     default:
         return &msae__scalar_small;
