@@ -61,7 +61,7 @@ help: ## this list
 demo: $(BUILD)/msae ## trains on word vectors and shows the concepts found, in under a minute
 	@sh examples/demo.sh $(BUILD)/msae $(BUILD)
 
-web: $(BUILD)/msae ## a page in BUILD/web with a model of word vectors (emscripten, or clang with wasi-libc)
+web: $(BUILD)/msae ## a page about word vectors in BUILD/web (emscripten, or clang with wasi-libc)
 	@sh examples/web/build.sh $(BUILD)/msae $(BUILD)/web
 
 web-test: web ## drives that page in headless Chromium and compares it with the tool (node, chromium)

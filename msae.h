@@ -124,8 +124,8 @@
 
    Determinism. Seeds are in the descriptors and the generator is this file's own. The same seed,
    data and instruction path give the same bits for any number of workers. Between paths (scalar,
-   AVX2, AVX-512, NEON, SIMD128) sums are taken in other orders: within 2e-6 of each other for a step
-   (relative L2).
+   AVX2, AVX-512, NEON, SIMD128) sums are taken in other orders: within 2e-6 of each other for a
+   step (relative L2).
 
    Numbers. NaN and Inf are found by bit patterns, so -ffast-math does no harm. A row with one is
    refused by number, or left out and counted (skip_bad), and so is one that float32 cannot hold
@@ -1637,9 +1637,9 @@ MSAE_API msae_status msae_write_npy(const char *path, const float *x, size_t row
 
 /* ==============================================================================================
    Stop here if you only want the API. Below is the implementation, from the ground up: platform -
-   checked sizes and bytes - rng - kernels (scalar, AVX2, AVX-512, NEON, SIMD128) - dispatch - product -
-   selection - model - inference - loss and backward - optimiser - data - metrics - interpretation
-   - files. Each section uses only those above it.
+   checked sizes and bytes - rng - kernels (scalar, AVX2, AVX-512, NEON, SIMD128) - dispatch -
+   product - selection - model - inference - loss and backward - optimiser - data - metrics -
+   interpretation - files. Each section uses only those above it.
    ============================================================================================ */
 #ifdef MSAE_IMPLEMENTATION
 #ifndef MSAE_IMPLEMENTED

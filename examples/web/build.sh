@@ -32,7 +32,7 @@ done
 # another type are a matter of this file alone.
 model=$out/data/model.safetensors
 glove=$data/glove_f16.npy
-if [ ! "$model" -nt "$msae" ] || [ ! "$model" -nt "$0" ]; then
+if [ -z "$(find "$model" -newer "$msae" -newer "$0" 2>/dev/null)" ]; then
     "$msae" train "$glove" -o "$model" --latents 1024 --nesting 8 \
         --weights 128,64,32,16,8,4,2,1 --epochs 20 --batch 256 --lr 5e-4
 fi
