@@ -296,7 +296,7 @@ target "WebAssembly (node)" "gcc clang wasi-libc node" \
     check_foreign "$some" "node --no-warnings tests/wasi.mjs" clang --target=wasm32-wasi \
     -Wl,-z,stack-size=1048576 -DTEST_NO_THREADS $optimised
 target "WebAssembly with SIMD128 (node)" "clang wasi-libc node" \
-    check_paths "scalar simd128" "$tests model" "node --no-warnings tests/wasi.mjs" clang \
+    check_paths "scalar simd128" "$tests model small" "node --no-warnings tests/wasi.mjs" clang \
     --target=wasm32-wasi -msimd128 -Wl,-z,stack-size=1048576 -DTEST_NO_THREADS $optimised
 
 # --- sanitizers, valgrind, locale ---------------------------------------------------------------

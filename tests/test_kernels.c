@@ -626,103 +626,6 @@ static void adam_steps(void) {
     }
 }
 
-/* ---------------------------------------------------------------------------------------------
-   Small weights
-   ------------------------------------------------------------------------------------------ */
-
-typedef void small_dots(float *c, size_t ldc, const float *x, size_t x_stride, size_t rows,
-                        const unsigned char *w, size_t cols, size_t depth);
-typedef void small_axpy(float *y, float a, const unsigned char *w, size_t n);
-
-/* A kernel of two-byte weights against the same weights as floats. */
-static void check_two_bytes(msae_simd simd, small_dots *products, small_axpy *plus,
-                            float (*load)(const unsigned char *), size_t rows, size_t cols,
-                            size_t depth) {
-    const size_t stride = depth + 3, ldc = cols + 2, count = (rows - 1) * ldc + cols;
-    float *x = test_random_floats(depth, (rows - 1) * stride + depth, 1), *wide;
-    unsigned char *w = (unsigned char *)test_alloc(2 * cols * depth + 1);
-    test_fence c = random_output(rows, count, 3), y = random_output(cols, depth, depth % 9);
-    float *before = copy_of(floats_of(&c), count), *y_before = copy_of(floats_of(&y), depth);
-    const float factor = 0.7f;
-    uint64_t seed = depth;
-    wide = test_floats(cols * depth);
-    for (size_t i = 0; i < cols * depth; i++) { /* not aligned; exponents near that of 1 */
-        w[2 * i + 1] = (unsigned char)test_random(&seed);
-        w[2 * i + 2] = (unsigned char)(0x38 + (test_random(&seed) & 0x87));
-        wide[i] = load(w + 2 * i + 1);
-    }
-    products(floats_of(&c), ldc, x, stride, rows, w + 1, cols, depth);
-    plus(floats_of(&y), factor, w + 1, depth);
-    note_path(msae__kernels_for(simd), rows, cols, depth);
-    for (size_t at = 0; at < count; at++) {
-        const size_t i = at / ldc, j = at % ldc;
-        if (j < cols)
-            CHECK(is_near(floats_of(&c)[at], dot_of(x + i * stride, wide + j * depth, depth, 0)));
-        else
-            CHECK(test_same(&floats_of(&c)[at], &before[at], 1));
-    }
-    for (size_t i = 0; i < depth; i++) {
-        CHECK(is_near(floats_of(&y)[i], dot_of(&factor, wide + i, 1, (double)y_before[i])));
-    }
-    free(x);
-    free(wide);
-    free(w);
-    free(before);
-    free(y_before);
-    test_fence_close(&c);
-    test_fence_close(&y);
-}
-
-/* Sums of whole numbers are exact. */
-static void check_int8(msae_simd simd, size_t cols, size_t depth) {
-    const msae__small_kernels *small = msae__small_for(simd);
-    int16_t *x = (int16_t *)test_alloc(depth * sizeof *x);
-    unsigned char *w = (unsigned char *)test_alloc(cols * depth);
-    test_fence c = random_output(cols, cols, 3), y = random_output(depth, depth, depth % 9);
-    float *y_before = copy_of(floats_of(&y), depth);
-    const float factor = 0.7f;
-    uint64_t seed = depth;
-    size_t wrong = 0;
-    for (size_t i = 0; i < depth; i++) x[i] = (int16_t)((int)(test_random(&seed) % 8191) - 4095);
-    for (size_t i = 0; i < cols * depth; i++) w[i] = (unsigned char)test_random(&seed);
-    small->dots_int8((int32_t *)(void *)c.memory, x, w, cols, depth);
-    small->axpy_int8(floats_of(&y), factor, w, depth);
-    note_path(msae__kernels_for(simd), 1, cols, depth);
-    for (size_t j = 0; j < cols; j++) {
-        int32_t want = 0, got;
-        for (size_t i = 0; i < depth; i++) want += x[i] * msae__load_int8(w + j * depth + i);
-        memcpy(&got, c.memory + 4 * j, 4);
-        wrong += got != want;
-    }
-    CHECK(wrong == 0);
-    for (size_t i = 0; i < depth; i++) {
-        const float weight = (float)msae__load_int8(w + i);
-        CHECK(is_near(floats_of(&y)[i], dot_of(&factor, &weight, 1, (double)y_before[i])));
-    }
-    free(x);
-    free(w);
-    free(y_before);
-    test_fence_close(&c);
-    test_fence_close(&y);
-}
-
-static void small_weights(void) {
-    FOR_EACH_PATH(simd) {
-        const msae__small_kernels *small = msae__small_for(simd);
-        for (size_t depth = 1; depth <= TAIL; depth++) {
-            for (size_t cols = 1; cols <= 9; cols += 2) {
-                check_int8(simd, cols, depth);
-                for (size_t rows = 1; rows <= 6; rows += 1 + depth % 2) {
-                    check_two_bytes(simd, small->dots_half, small->axpy_half, msae__load_half, rows,
-                                    cols, depth);
-                    check_two_bytes(simd, small->dots_bfloat, small->axpy_bfloat, msae__load_bfloat,
-                                    rows, cols, depth);
-                }
-            }
-        }
-    }
-}
-
 int main(void) {
     RUN(dots);
     RUN(differences);
@@ -737,6 +640,5 @@ int main(void) {
     RUN(keys_between);
     RUN(places_by_level);
     RUN(adam_steps);
-    RUN(small_weights);
     return test_finish();
 }

@@ -28,16 +28,17 @@ for build in scalar simd128; do
         -o "$out/msae-$build.wasm"
 done
 
-# The model of the demo. What the page gets is any model that msae_load_memory reads: weights of
-# another type are a matter of this file alone.
+# The model of the demo; WEIGHTS is the type that the page gets it in: f32, f16, bf16 or int8.
+trained=$out/trained.safetensors
 model=$out/data/model.safetensors
 glove=$data/glove_f16.npy
-if [ -z "$(find "$model" -newer "$msae" -newer "$0" 2>/dev/null)" ]; then
-    "$msae" train "$glove" -o "$model" --latents 1024 --nesting 8 \
+if [ -z "$(find "$trained" -newer "$msae" -newer "$0" 2>/dev/null)" ]; then
+    "$msae" train "$glove" -o "$trained" --latents 1024 --nesting 8 \
         --weights 128,64,32,16,8,4,2,1 --epochs 20 --batch 256 --lr 5e-4
 fi
+"$msae" convert "$trained" -o "$model" --dtype "${WEIGHTS:-f32}" >/dev/null
 # Named by decoder rows, which are what a push adds; every latent gets a name.
-"$msae" name "$model" --vocab "$glove" --words "$data/glove_words.txt" --k 64 --min-ratio 1 \
+"$msae" name "$trained" --vocab "$glove" --words "$data/glove_words.txt" --k 64 --min-ratio 1 \
     --top 8 -o "$out/data/names.tsv"
 "$msae" eval "$model" "$glove" --no-cknna --json >"$out/data/fvu.jsonl" \
     --k 1,2,3,4,6,8,12,16,24,32,48,64,96,128,192,256,384,512,768,1024
