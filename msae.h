@@ -1008,6 +1008,13 @@ typedef struct msae_stream_desc {
     /* For several processes: the batches are those of a single one, but only the rows of every
        window's blocks part, part + parts, .. are read and given out. 0 counts as 1 part. */
     size_t part, parts;
+    /* msae_fit_source: 0 or, for the same bits with any number of processes up to this one, the
+       number of shares that a batch's blocks fall into. Each share's gradients are summed apart from
+       the others, and the shares in double, where the order makes no difference; so does a single
+       process that is given the same number. Takes 16 n d bytes and sends twice as much. Without it
+       the processes' sums differ from one process's in their last bits, which a TopK or Adam may
+       make more of. */
+    size_t shares;
     msae_background background; /* reads the next window while this one is used */
     msae_allocator allocator;
 } msae_stream_desc;
@@ -1016,8 +1023,9 @@ typedef struct msae_stream_desc {
 typedef struct msae_batch {
     const msae_data *data;
     const size_t *index;
-    size_t rows;     /* of this part */
-    size_t all_rows; /* of the whole batch; 0 at the end of an epoch */
+    size_t rows;              /* of this part */
+    size_t all_rows;          /* of the whole batch; 0 at the end of an epoch */
+    const size_t *share_ends; /* [shares] where in index each share ends; NULL without shares */
 } msae_batch;
 
 typedef struct msae_stream {
@@ -6558,6 +6566,11 @@ struct msae_train_workspace {
 
     int has_gradients; /* msae_train_gradients succeeded since the last update */
     size_t gradient_rows, gradient_skipped;
+
+    /* msae_fit_source with shares: where each ends in the batch, and the sums of all gradients */
+    const size_t *share_ends;
+    size_t shares;
+    double *share_sums; /* [msae__share_count]; NULL without shares */
 };
 
 static size_t msae__blocks(const msae_model *model) {
@@ -6796,7 +6809,9 @@ typedef struct msae__batch {
     const msae_data *data;
     const size_t *index;
     size_t first, rows; /* of the tile, in the batch */
-    int first_tile;     /* gradients start at zero */
+    int first_tile;     /* of the batch, or of its share: gradients start at zero */
+    int last_tile;      /* likewise */
+    int in_shares;
     int backward;
     double coefficient[MSAE_MAX_LEVELS]; /* a_i / sum(a) / rows that have a loss */
     double sparse_coefficient;           /* lambda over the rows that have a sparsity term */
@@ -7524,10 +7539,28 @@ static msae_status msae__load_tile(msae__batch *batch, msae_step_stats *stats, m
     return MSAE_OK;
 }
 
-static void msae__set_tile(msae__batch *batch, size_t first, size_t total) {
+/* Before the first tile. */
+static void msae__rewind_tiles(msae__batch *batch) {
+    batch->first = batch->rows = 0;
+}
+
+/* Sets the tile behind the last one, which ends where its share does if there are shares; 0 at the
+   end. */
+static int msae__next_tile(msae__batch *batch, size_t total) {
+    const struct msae_train_workspace *ws = batch->ws;
+    const size_t first = batch->first + batch->rows;
+    size_t start = 0, end = total;
+    if (first >= total) return 0;
+    for (size_t s = 0; batch->in_shares && s < ws->shares; s++) {
+        start = s > 0 ? ws->share_ends[s - 1] : 0;
+        end = ws->share_ends[s];
+        if (first < end) break;
+    }
     batch->first = first;
-    batch->rows = msae__min(batch->ws->tile_rows, total - first);
-    batch->first_tile = first == 0;
+    batch->rows = msae__min(ws->tile_rows, end - first);
+    batch->first_tile = first == start;
+    batch->last_tile = first + batch->rows == end;
+    return 1;
 }
 
 static msae_status msae__encode_tile(msae__batch *batch, msae_error *error) {
@@ -7550,10 +7583,9 @@ static msae_status msae__survey(msae__batch *batch, size_t total, size_t limit,
     *with_sparse = 0;
     ws->kept_count = 0;
     batch->lowest_key_value = 0;
-    for (size_t first = 0; first < total; first += ws->tile_rows) {
-        msae_status status;
-        msae__set_tile(batch, first, total);
-        status = msae__load_tile(batch, stats, error);
+    msae__rewind_tiles(batch);
+    while (msae__next_tile(batch, total)) {
+        msae_status status = msae__load_tile(batch, stats, error);
         if (status != MSAE_OK) return status;
         for (size_t r = 0; r < batch->rows; r++) {
             *with_sparse +=
@@ -7765,51 +7797,148 @@ static void msae__export_tile(const msae__batch *batch, size_t total, float *rec
     }
 }
 
-/* Runs all tiles. zero_rows[i] receives the number of rows without a cosine at level i because
-   their reconstruction is zero. */
+/* ---- shares of a batch: gradients that are summed apart, then in double ---- */
+
+/* Numbers in the sums of all gradients: the arrays of msae_parameters, and how often each latent was
+   active. */
+static size_t msae__share_count(const msae_model *model) {
+    const size_t n = model->n_latents, d = model->n_inputs;
+    return (model->tied ? 1 : 2) * n * d + 3 * n + d;
+}
+
+/* Gradients of a block of latents into the sums, or back; the last task takes pre_bias. */
+typedef struct msae__share_task {
+    const msae_trainer *trainer;
+    int back;
+} msae__share_task;
+
+static void msae__move_share(double *sums, float *values, size_t count, int back) {
+    for (size_t i = 0; i < count; i++) {
+        if (back) {
+            values[i] = (float)sums[i];
+        } else {
+            sums[i] += (double)values[i];
+        }
+    }
+}
+
+static void msae__share_block(void *context, size_t task, size_t worker) {
+    const msae__share_task *job = (const msae__share_task *)context;
+    const msae_model *model = &job->trainer->model;
+    const msae_parameters *grad = &job->trainer->grad;
+    struct msae_train_workspace *ws = job->trainer->workspace;
+    const size_t n = model->n_latents, d = model->n_inputs;
+    const size_t matrices = (model->tied ? 1 : 2) * n * d;
+    const size_t first = task * MSAE__LATENT_BLOCK;
+    double *rest = ws->share_sums + matrices; /* latent_bias, log_threshold, activity, pre_bias */
+    (void)worker;
+    if (first >= n) {
+        msae__move_share(rest + 3 * n, grad->pre_bias, d, job->back);
+        return;
+    }
+    const size_t count = msae__min(MSAE__LATENT_BLOCK, n - first);
+    msae__move_share(ws->share_sums + first * d, grad->encoder + first * d, count * d, job->back);
+    if (!model->tied) {
+        msae__move_share(ws->share_sums + n * d + first * d, grad->decoder + first * d, count * d,
+                         job->back);
+    }
+    msae__move_share(rest + first, grad->latent_bias + first, count, job->back);
+    if (grad->log_threshold) {
+        msae__move_share(rest + n + first, grad->log_threshold + first, count, job->back);
+    }
+    for (size_t j = first; j < first + count; j++) {
+        if (job->back) {
+            ws->fired_now[j] = (uint32_t)rest[2 * n + j];
+        } else {
+            rest[2 * n + j] += ws->fired_now[j];
+        }
+    }
+}
+
+static void msae__move_shares(const msae_trainer *trainer, int back) {
+    msae__share_task job;
+    job.trainer = trainer;
+    job.back = back;
+    msae__parallel_for(&trainer->model.parallel, msae__blocks(&trainer->model) + 1,
+                       msae__share_block, &job);
+}
+
+/* All shares of all processes to the gradients. Sums of some floats are exact in double unless they
+   are 2^25 apart, so that their order does not matter. */
+static msae_status msae__finish_shares(msae_trainer *trainer, msae_error *error) {
+    const msae_collective *collective = &trainer->desc.collective;
+    if (msae__is_collective(collective) &&
+        !collective->sum_doubles(collective->user, trainer->workspace->share_sums,
+                                 msae__share_count(&trainer->model))) {
+        return msae__fail_collective(error);
+    }
+    msae__move_shares(trainer, 1);
+    return MSAE_OK;
+}
+
+/* Runs the tile that is set, which may still have to be loaded. */
+static msae_status msae__run_tile(msae__batch *batch, size_t total, int is_loaded, float *recon,
+                                  float *latents, msae_step_stats *stats, double *sparse,
+                                  size_t *zero_rows, msae_error *error) {
+    struct msae_train_workspace *ws = batch->ws;
+    const msae_model *model = &batch->trainer->model;
+    const msae_parallel *parallel = &model->parallel;
+    const size_t levels = model->n_levels, panels = msae__column_panels(model);
+    if (!is_loaded) {
+        msae_status status = msae__load_tile(batch, NULL, error);
+        if (status != MSAE_OK) return status;
+    }
+    for (size_t r = 0; r < batch->rows; r++) {
+        ws->rows[r].l0 = 0;
+        ws->rows[r].zero_levels = 0;
+    }
+    if (model->recipe != MSAE_RECIPE_BATCHTOPK) {
+        msae_status status = msae__encode_tile(batch, error);
+        if (status != MSAE_OK) return status;
+    }
+    msae__parallel_for(parallel, msae__ceil_div(batch->rows, msae__select_rows(batch)),
+                       msae__select_task, batch);
+    msae__parallel_for(parallel, panels * msae__ceil_div(batch->rows, msae__decode_rows(batch)),
+                       msae__decode_task, batch);
+    if (recon || latents) msae__export_tile(batch, total, recon, latents);
+    msae__parallel_for(parallel, batch->rows, msae__loss_task, batch);
+    for (size_t r = 0; r < batch->rows; r++) { /* in the order of the rows */
+        const msae__row *row = ws->rows + r;
+        for (size_t i = 0; i < levels; i++) {
+            stats->level_loss[i] += row->squared_error[i];
+            if (msae__row_has_loss(batch, row)) zero_rows[i] += row->zero_levels >> i & 1;
+        }
+        *sparse += row->sparse;
+        stats->l0 += (double)row->l0;
+    }
+    if (batch->backward) {
+        msae__parallel_for(parallel, msae__blocks(model) + panels, msae__gradient_task, batch);
+    }
+    return MSAE_OK;
+}
+
+/* Runs all tiles, share by share where there are shares. zero_rows[i] receives the number of rows
+   without a cosine at level i because their reconstruction is zero. */
 static msae_status msae__run_tiles(msae__batch *batch, size_t total, float *recon, float *latents,
                                    msae_step_stats *stats, double *sparse, size_t *zero_rows,
                                    msae_error *error) {
     struct msae_train_workspace *ws = batch->ws;
     const msae_model *model = &batch->trainer->model;
-    const msae_parallel *parallel = &model->parallel;
-    const size_t levels = model->n_levels, panels = msae__column_panels(model);
-    memset(zero_rows, 0, levels * sizeof *zero_rows);
+    /* a single tile is still there from the survey */
+    const int is_loaded = total <= ws->tile_rows && !batch->in_shares;
+    memset(zero_rows, 0, model->n_levels * sizeof *zero_rows);
     memset(stats->level_loss, 0, sizeof stats->level_loss);
     stats->l0 = 0;
     *sparse = 0;
-    for (size_t first = 0; first < total; first += ws->tile_rows) {
-        msae__set_tile(batch, first, total);
-        if (total > ws->tile_rows) { /* a single tile is still there from the survey */
-            msae_status status = msae__load_tile(batch, NULL, error);
-            if (status != MSAE_OK) return status;
-        }
-        for (size_t r = 0; r < batch->rows; r++) {
-            ws->rows[r].l0 = 0;
-            ws->rows[r].zero_levels = 0;
-        }
-        if (model->recipe != MSAE_RECIPE_BATCHTOPK) {
-            msae_status status = msae__encode_tile(batch, error);
-            if (status != MSAE_OK) return status;
-        }
-        msae__parallel_for(parallel, msae__ceil_div(batch->rows, msae__select_rows(batch)),
-                           msae__select_task, batch);
-        msae__parallel_for(parallel, panels * msae__ceil_div(batch->rows, msae__decode_rows(batch)),
-                           msae__decode_task, batch);
-        if (recon || latents) msae__export_tile(batch, total, recon, latents);
-        msae__parallel_for(parallel, batch->rows, msae__loss_task, batch);
-        for (size_t r = 0; r < batch->rows; r++) { /* in the order of the rows */
-            const msae__row *row = ws->rows + r;
-            for (size_t i = 0; i < levels; i++) {
-                stats->level_loss[i] += row->squared_error[i];
-                if (msae__row_has_loss(batch, row)) zero_rows[i] += row->zero_levels >> i & 1;
-            }
-            *sparse += row->sparse;
-            stats->l0 += (double)row->l0;
-        }
-        if (batch->backward) {
-            msae__parallel_for(parallel, msae__blocks(model) + panels, msae__gradient_task, batch);
-        }
+    if (batch->in_shares) {
+        memset(ws->share_sums, 0, msae__share_count(model) * sizeof *ws->share_sums);
+    }
+    msae__rewind_tiles(batch);
+    while (msae__next_tile(batch, total)) {
+        msae_status status = msae__run_tile(batch, total, is_loaded, recon, latents, stats, sparse,
+                                            zero_rows, error);
+        if (status != MSAE_OK) return status;
+        if (batch->in_shares && batch->last_tile) msae__move_shares(batch->trainer, 0);
     }
     return MSAE_OK;
 }
@@ -7855,6 +7984,7 @@ static msae_status msae__run_batch(msae_trainer *trainer, const msae_data *data,
     batch.data = data;
     batch.index = index;
     batch.backward = backward;
+    batch.in_shares = backward && ws->share_sums;
     for (size_t j = 0; ws->theta && j < model->n_latents; j++) {
         ws->theta[j] = expf(model->log_threshold[j]);
     }
@@ -7890,7 +8020,7 @@ static msae_status msae__run_batch(msae_trainer *trainer, const msae_data *data,
         again = 0;
         for (size_t i = 0; i < model->n_levels; i++) again |= zero_rows[i] > 0 && backward;
     }
-    if (backward) {
+    if (backward && !batch.in_shares) { /* it is linear in the other gradients */
         msae__parallel_for(&model->parallel, msae__column_panels(model), msae__encoder_bias_task,
                            &batch);
     }
@@ -7912,6 +8042,13 @@ static msae_status msae__run_batch(msae_trainer *trainer, const msae_data *data,
     }
     ws->gradient_rows = local.rows;
     ws->gradient_skipped = local.rows_skipped;
+    if (batch.in_shares) {
+        status = msae__finish_shares(trainer, error);
+        if (status != MSAE_OK) return status;
+        msae__parallel_for(&model->parallel, msae__column_panels(model), msae__encoder_bias_task,
+                           &batch);
+        return MSAE_OK;
+    }
     return msae__is_collective(collective) ? msae__sum_gradients(trainer, error) : MSAE_OK;
 }
 
@@ -8225,7 +8362,7 @@ typedef struct msae__window {
 struct msae_stream_state {
     msae_source source;
     msae_background background;
-    size_t part, parts;
+    size_t part, parts, shares;
     size_t block_rows, last_rows; /* of a block, of the source's last one */
     size_t n_blocks, window_blocks, n_windows;
     uint64_t rng[4];      /* behind this epoch's draws */
@@ -8240,6 +8377,8 @@ struct msae_stream_state {
     float *values;  /* [slots, cols]; NULL where the source's rows lie in memory */
     msae_data view; /* of them */
     size_t *index;  /* [batch] */
+    /* with shares: the same before it is sorted by share, each row's share, where each ends */
+    size_t *unsorted, *share_of, *share_ends;
 };
 
 /* Rows of the block at a place in the epoch's order. */
@@ -8266,7 +8405,8 @@ static void msae__open_window(struct msae_stream_state *state, msae__window *win
     window->status = MSAE_OK;
     for (size_t b = 0; b < window->blocks; b++) {
         const size_t rows = msae__block_rows(state, window->first + b);
-        const int ours = b % state->parts == state->part;
+        const size_t share = state->shares > 0 ? b % state->shares : b;
+        const int ours = share % state->parts == state->part;
         if (rows != state->block_rows) window->shorter = b;
         window->rows += rows;
         window->slots[b] = ours ? slot : MSAE__NOT_OURS;
@@ -8384,11 +8524,28 @@ static size_t msae__give_out(struct msae_stream_state *state, const msae__window
         size_t place = window->order[state->offset + i];
         const size_t block = msae__block_at(window, &place);
         if (window->slots[block] == MSAE__NOT_OURS) continue;
+        if (state->shares > 0) state->share_of[rows] = block % state->shares;
         state->index[rows++] =
             state->values ? window->slots[block] + place
                           : (size_t)msae__block_start(state, window->first + block) + place;
     }
     return rows;
+}
+
+/* Sorts a batch by share, each in the order of the batch. */
+static void msae__sort_by_share(struct msae_stream_state *state, size_t rows) {
+    size_t start = 0;
+    memcpy(state->unsorted, state->index, rows * sizeof *state->index);
+    memset(state->share_ends, 0, state->shares * sizeof *state->share_ends);
+    for (size_t r = 0; r < rows; r++) state->share_ends[state->share_of[r]]++;
+    for (size_t s = 0; s < state->shares; s++) { /* counts to starts, which become ends */
+        const size_t count = state->share_ends[s];
+        state->share_ends[s] = start;
+        start += count;
+    }
+    for (size_t r = 0; r < rows; r++) {
+        state->index[state->share_ends[state->share_of[r]]++] = state->unsorted[r];
+    }
 }
 
 MSAE_API uint64_t msae_stream_row(const msae_stream *stream, size_t index) {
@@ -8458,6 +8615,10 @@ MSAE_API msae_status msae_stream_next(msae_stream *stream, msae_batch *batch, ms
         wanted -= count;
     }
     at->row += batch->all_rows;
+    if (state->shares > 0) {
+        msae__sort_by_share(state, batch->rows);
+        batch->share_ends = state->share_ends;
+    }
     if (!state->is_reading && !state->behind && state->number + 1 < state->n_windows) {
         /* without another thread: as much of the next window as is used up of this one */
         msae__window *next = &state->windows[1 - state->current];
@@ -8507,7 +8668,12 @@ static msae_status msae__stream_shape(struct msae_stream_state *state, msae_posi
 static void msae__stream_layout(struct msae_stream_state *state, const msae_position *at,
                                 msae__arena *arena) {
     const size_t windows = state->n_windows > 1 ? 2 : 1;
-    const size_t slots = msae__ceil_div(state->window_blocks, state->parts) * state->block_rows;
+    const size_t batch = (size_t)(at->batch < at->rows ? at->batch : at->rows);
+    /* blocks of a window that can be this part's */
+    const size_t ours = state->shares > 0 ? msae__ceil_div(state->window_blocks, state->shares) *
+                                                msae__ceil_div(state->shares, state->parts)
+                                          : msae__ceil_div(state->window_blocks, state->parts);
+    const size_t slots = msae__min(ours, state->window_blocks) * state->block_rows;
     state->blocks = MSAE__TAKE(arena, size_t, state->n_blocks);
     for (size_t w = 0; w < windows; w++) {
         state->windows[w].order =
@@ -8515,7 +8681,12 @@ static void msae__stream_layout(struct msae_stream_state *state, const msae_posi
         state->windows[w].slots = MSAE__TAKE(arena, size_t, state->window_blocks);
         state->windows[w].base = w * slots;
     }
-    state->index = MSAE__TAKE(arena, size_t, (size_t)(at->batch < at->rows ? at->batch : at->rows));
+    state->index = MSAE__TAKE(arena, size_t, batch);
+    if (state->shares > 0) {
+        state->unsorted = MSAE__TAKE(arena, size_t, batch);
+        state->share_of = MSAE__TAKE(arena, size_t, batch);
+        state->share_ends = MSAE__TAKE(arena, size_t, state->shares);
+    }
     if (!state->source.data) {
         size_t count = 0;
         if (!msae__mul(windows * slots, state->source.cols, &count)) arena->ok = 0;
@@ -8545,6 +8716,10 @@ MSAE_API msae_status msae_stream_init(msae_stream *stream, const msae_source *so
         return msae__fail_at(error, MSAE_ERROR_SHAPE, MSAE_NO_POSITION, "the run was over",
                              stream->at.rows, " rows of data");
     }
+    if (desc->shares > MSAE_MAX_RANKS || (desc->shares > 0 && desc->parts > desc->shares)) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT,
+                          "there are fewer shares than parts, or too many");
+    }
     if (desc->parts > 1 ? desc->part >= desc->parts : desc->part > 0) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "the part is beyond the number of parts");
     }
@@ -8564,6 +8739,7 @@ MSAE_API msae_status msae_stream_init(msae_stream *stream, const msae_source *so
         state->background = desc->background;
         state->part = desc->part;
         state->parts = desc->parts > 1 ? desc->parts : 1;
+        state->shares = desc->shares;
         memcpy(state->rng, stream->at.rng, sizeof state->rng);
         status = msae__stream_shape(state, &stream->at, desc, at != NULL, error);
         if (status != MSAE_OK) return status;
@@ -8599,9 +8775,11 @@ static void msae__add_to_epoch(msae_epoch_stats *epoch, const msae_step_stats *s
 }
 
 /* The stream of a run from where it begins, or where an earlier call or a checkpoint left it. */
-static msae_status msae__begin_run(const msae_trainer *trainer, const msae_source *source,
+static msae_status msae__begin_run(msae_trainer *trainer, const msae_source *source,
                                    const msae_stream_desc *given, msae_stream *stream,
                                    msae_error *error) {
+    struct msae_train_workspace *ws = trainer->workspace;
+    msae_status status;
     const msae_collective *collective = &trainer->desc.collective;
     const msae_position *at = &trainer->position;
     msae_stream_desc desc = *given;
@@ -8614,7 +8792,30 @@ static msae_status msae__begin_run(const msae_trainer *trainer, const msae_sourc
     } else if (desc.parts > 1) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "a part of the rows without a collective");
     }
-    return msae_stream_init(stream, source, &desc, at->rows > 0 ? at : NULL, error);
+    status = msae_stream_init(stream, source, &desc, at->rows > 0 ? at : NULL, error);
+    if (status == MSAE_OK && desc.shares > 0) {
+        const size_t count = msae__share_count(&trainer->model);
+        if (count <= SIZE_MAX / sizeof *ws->share_sums) {
+            ws->share_sums =
+                (double *)msae__alloc(&trainer->model.allocator, count * sizeof(double));
+        }
+        ws->shares = desc.shares;
+        if (!ws->share_sums) {
+            msae_stream_free(stream);
+            return msae__fail_memory(error);
+        }
+    }
+    return status;
+}
+
+static void msae__end_run(msae_trainer *trainer, msae_stream *stream) {
+    struct msae_train_workspace *ws = trainer->workspace;
+    msae__free(&trainer->model.allocator, ws->share_sums,
+               msae__share_count(&trainer->model) * sizeof(double));
+    ws->share_sums = NULL;
+    ws->share_ends = NULL;
+    ws->shares = 0;
+    msae_stream_free(stream);
 }
 
 /* One step on a batch of the stream. A process whose step fails says so to the others, who would
@@ -8623,8 +8824,10 @@ static msae_status msae__fit_step(msae_trainer *trainer, const msae_stream *stre
                                   const msae_batch *batch, msae_step_stats *stats,
                                   msae_error *error) {
     msae_error own;
-    msae_status status = msae_train_gradients(trainer, batch->data, batch->index, batch->rows,
-                                              stats, error ? error : &own);
+    msae_status status;
+    trainer->workspace->share_ends = batch->share_ends;
+    status = msae_train_gradients(trainer, batch->data, batch->index, batch->rows, stats,
+                                  error ? error : &own);
     if (status == MSAE_ERROR_NOT_FINITE && error && error->position != MSAE_NO_POSITION) {
         return msae__fail_row(error, msae_stream_row(stream, (size_t)error->position));
     }
@@ -8667,7 +8870,7 @@ MSAE_API msae_status msae_fit_source(msae_trainer *trainer, const msae_source *s
         const msae_status begun =
             msae__begin_run(trainer, source, given ? given : &all, &stream, error);
         status = msae__agree_on(&desc->collective, begun, error);
-        if (begun == MSAE_OK && status != MSAE_OK) msae_stream_free(&stream);
+        if (begun == MSAE_OK && status != MSAE_OK) msae__end_run(trainer, &stream);
     }
     if (status != MSAE_OK) return status;
     trainer->model.history.epochs = desc->epochs; /* may have been raised */
@@ -8696,7 +8899,7 @@ MSAE_API msae_status msae_fit_source(msae_trainer *trainer, const msae_source *s
         now.rows = trainer->rows;
         status = msae__fit_progress(trainer, &now, progress, user, error);
     }
-    msae_stream_free(&stream);
+    msae__end_run(trainer, &stream);
     return status;
 }
 

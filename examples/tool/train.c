@@ -17,7 +17,8 @@ typedef struct train_options {
     tool_rest more;                                  /* files of the data */
     int recipe, activation, schedule, loss, scaling; /* places in their enums */
     int tied, normalize, geometric_median, skip_bad, in_memory;
-    size_t latents, k, epochs, batch, every, window;
+    int no_shares;
+    size_t latents, k, epochs, batch, every, window, shares;
     tool_counts nesting;
     tool_reals weights;
     float expansion, lr, soft_cap, sparse_weight, bandwidth, weight_decay, clip;
@@ -670,6 +671,16 @@ void tool_keep_steps(void) {
     job->status = save_checkpoint(job);
 }
 
+/* Gradients of several processes are summed in shares unless that is not wanted, so that their number
+   does not show in the result; a single process does it when it is asked to. */
+enum { DEFAULT_SHARES = 12 }; /* which two, three, four and six processes divide evenly */
+
+static size_t shares(const train_job *job) {
+    const train_options *o = &job->options;
+    if (o->no_shares || o->shares > 0 || job->team == NULL) return o->no_shares ? 0 : o->shares;
+    return job->team->collective.ranks <= DEFAULT_SHARES ? DEFAULT_SHARES : 0;
+}
+
 static int train(train_job *job) {
     const train_options *o = &job->options;
     msae_error error;
@@ -687,6 +698,7 @@ static int train(train_job *job) {
     catch_signals();
     stream.window_rows = job->source.data != NULL ? SIZE_MAX : window_rows(job);
     stream.background = job->reader;
+    stream.shares = shares(job);
     running = job;
     msae_status fitted =
         msae_fit_source(&job->trainer, &job->source, &stream, on_progress, job, &error);
@@ -815,6 +827,11 @@ int tool_train_over(const tool_team *team, int argc, char **argv) {
          "read the data in windows of this size (default: 64 for data over 256)"},
         {"--in-memory", NULL, TOOL_FLAG, &o->in_memory,
          "hold all of the data and shuffle it at once, whatever its size"},
+        {"--shares", "N", TOOL_COUNT, &o->shares,
+         "sum gradients in so many shares, so that any number of\n"
+         "processes up to N gives the same model (msae-mpi: 12)"},
+        {"--no-shares", NULL, TOOL_FLAG, &o->no_shares,
+         "msae-mpi: faster, and the same but for the last bits"},
         TOOL_OPTION_TENSOR(o->common),
         TOOL_OPTION_THREADS(o->common),
         TOOL_OPTION_SIMD(o->common),
