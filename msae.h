@@ -241,6 +241,11 @@
 #define MSAE_VERSION_PATCH 0
 #define MSAE_VERSION "0.4.0"
 
+/* What runs models and neither trains nor looks into them does not make or write them either. */
+#if defined(MSAE_NO_TRAIN) && defined(MSAE_NO_ANALYSIS)
+#define MSAE__INFERENCE_ONLY
+#endif
+
 #ifndef MSAE_API
 #if defined(MSAE_STATIC) && defined(__GNUC__)
 #define MSAE_API static __attribute__((unused))
@@ -416,8 +421,10 @@ typedef enum msae_recipe {
 
 /* "msae-uw", "msae-rw", "topk", "batchtopk", "relu", "jumprelu". Thread-safe. */
 MSAE_API const char *msae_recipe_name(msae_recipe recipe);
+#ifndef MSAE__INFERENCE_ONLY
 /* The recipe of that name, or MSAE_RECIPE_COUNT. Thread-safe. */
 MSAE_API msae_recipe msae_recipe_from_name(const char *name);
+#endif
 
 typedef enum msae_activation {
     MSAE_ACTIVATION_DEFAULT = 0, /* MSAE_ACTIVATION_RELU */
@@ -517,6 +524,7 @@ typedef struct msae_model {
     int owns_memory;
 } msae_model;
 
+#ifndef MSAE__INFERENCE_ONLY
 /* Replaces every zero of `desc` that means a default, or says what is wrong. `levels` and `weights`
    (both of MSAE_MAX_LEVELS, may be NULL) receive the nesting list and its weights. Thread-safe. */
 MSAE_API msae_status msae_model_desc_resolve(const msae_model_desc *desc, msae_model_desc *resolved,
@@ -533,6 +541,8 @@ MSAE_API msae_status msae_model_init(msae_model *model, const msae_model_desc *d
                                      msae_error *error);
 MSAE_API msae_status msae_model_init_in(msae_model *model, const msae_model_desc *desc,
                                         void *memory, size_t bytes, msae_error *error);
+#endif
+
 /* Gives back what the model owns and zeroes the struct; fine on a zeroed struct. */
 MSAE_API void msae_model_free(msae_model *model);
 
@@ -544,6 +554,7 @@ typedef struct msae_load_desc {
     int widen; /* 1: small weights become float32, for what needs them so (names, alignment) */
 } msae_load_desc;
 
+#ifndef MSAE__INFERENCE_ONLY
 /* A copy of a float32 model for inference, with its matrices as `weights` says: MSAE_F32, MSAE_F16,
    MSAE_BF16, or MSAE_I8 with a scale for each row (symmetric, encoder and decoder apart; see the
    README for what each costs). Its files hold the encoder by rows, so that msae_map can use them in
@@ -551,6 +562,7 @@ typedef struct msae_load_desc {
 MSAE_API msae_status msae_compact(const msae_model *model, msae_dtype weights,
                                   const msae_load_desc *desc, msae_model *compact,
                                   msae_error *error);
+#endif
 
 /* ---------------------------------------------------------------------------------------------
    Inference: raw embeddings in, raw reconstructions out, no allocation
@@ -673,6 +685,7 @@ MSAE_API msae_status msae_reader_open(msae_reader *reader, const char *path, msa
 MSAE_API void msae_reader_close(msae_reader *reader);
 #endif
 
+#ifndef MSAE__INFERENCE_ONLY
 /* ---------------------------------------------------------------------------------------------
    Data: matrices of embeddings, kept in the type they came in
    ------------------------------------------------------------------------------------------ */
@@ -801,6 +814,7 @@ MSAE_API msae_status msae_data_geometric_median(const msae_data *data, const flo
                                                 float scale, int skip_bad,
                                                 const msae_allocator *allocator, float *median,
                                                 msae_error *error);
+#endif
 
 #ifndef MSAE_NO_TRAIN
 /* ---------------------------------------------------------------------------------------------
@@ -1523,18 +1537,23 @@ MSAE_API msae_status msae_map(msae_model *model, const void *bytes, size_t size,
                               const msae_load_desc *desc, msae_error *error);
 /* MSAE_ERROR_NOT_FINITE when a weight, bias or scale is NaN or Inf. Thread-safe. */
 MSAE_API msae_status msae_check_weights(const msae_model *model, msae_error *error);
+#ifndef MSAE__INFERENCE_ONLY
 /* Bytes of the file that a model makes, the file itself into buffer [bytes], or into a writer. */
 MSAE_API msae_status msae_save_bytes(const msae_model *model, size_t *bytes, msae_error *error);
 MSAE_API msae_status msae_save_memory(const msae_model *model, void *buffer, size_t bytes,
                                       msae_error *error);
 MSAE_API msae_status msae_save_writer(const msae_model *model, const msae_writer *writer,
                                       msae_error *error);
+#endif
+
 #ifndef MSAE_NO_STDIO
 MSAE_API msae_status msae_load_file(msae_model *model, const char *path, const msae_load_desc *desc,
                                     msae_error *error);
+#ifndef MSAE__INFERENCE_ONLY
 /* Written as path.PID.tmp, flushed to the disk and renamed: whatever fails at whatever moment,
    `path` is the old file or the new one. A device is written to directly. */
 MSAE_API msae_status msae_save_file(const msae_model *model, const char *path, msae_error *error);
+#endif
 
 /* The whole of a file; release with msae_release. */
 MSAE_API msae_status msae_read_file(const char *path, const msae_allocator *allocator, void **bytes,
@@ -1609,6 +1628,7 @@ MSAE_API void msae_safetensors_close(msae_safetensors *file);
 MSAE_API const msae_tensor *msae_safetensors_find(const msae_safetensors *file, const char *name);
 MSAE_API const msae_metadata *msae_safetensors_metadata(const msae_safetensors *file,
                                                         const char *key);
+#ifndef MSAE__INFERENCE_ONLY
 /* Bytes of the file that tensors and metadata make, and the file itself into buffer. Names, keys
    and values are UTF-8 without control characters, quotes and backslashes. */
 MSAE_API msae_status msae_safetensors_bytes(const msae_tensor *tensors, size_t n_tensors,
@@ -1625,6 +1645,7 @@ MSAE_API msae_status msae_safetensors_write_file(const char *path, const msae_te
 /* x [rows, cols] as a .npy of float32, by temporary name and rename. */
 MSAE_API msae_status msae_write_npy(const char *path, const float *x, size_t rows, size_t cols,
                                     msae_error *error);
+#endif
 #endif
 
 #ifdef __cplusplus
@@ -1826,9 +1847,11 @@ static uint64_t msae__load_le(const unsigned char *bytes, size_t count) {
     return value;
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 static void msae__store_le(unsigned char *bytes, size_t count, uint64_t value) {
     for (size_t i = 0; i < count; i++) bytes[i] = (unsigned char)(value >> (8 * i));
 }
+#endif
 
 static int msae__little_endian(void) {
     const uint32_t one = 1;
@@ -2207,6 +2230,7 @@ MSAE_API void msae_background_free(msae_background *background) {
 }
 #endif /* MSAE_USE_PTHREADS */
 
+#ifndef MSAE__INFERENCE_ONLY
 /* Several processes, each of which must come here. */
 static int msae__is_collective(const msae_collective *collective) {
     return collective && collective->ranks > 1;
@@ -2247,7 +2271,9 @@ static msae_status msae__agree_on(const msae_collective *collective, msae_status
     double failed[1];
     return msae__agree(collective, status, failed, 0, error);
 }
+#endif
 
+#ifndef MSAE__INFERENCE_ONLY
 /* ---------------------------------------------------------------------------------------------
    Random numbers: xoshiro256** (Blackman and Vigna), seeded by splitmix64
    ------------------------------------------------------------------------------------------ */
@@ -2290,12 +2316,27 @@ static size_t msae__random_below(uint64_t state[4], size_t limit) {
     return (size_t)(value % limit);
 }
 #endif
+#endif /* MSAE__INFERENCE_ONLY */
 
 /* ---------------------------------------------------------------------------------------------
    Kernels: the scalar reference. Each reads like its formula; the paths below compute the same with
    other orders of summation.
    ------------------------------------------------------------------------------------------ */
 
+/* A build has the kernels that it calls: those between the two brackets are left out with training,
+   or where there is neither training nor analysis (see the manual). */
+#ifdef MSAE_NO_TRAIN
+#define MSAE__TRAINING(...)
+#else
+#define MSAE__TRAINING(...) __VA_ARGS__
+#endif
+#ifdef MSAE__INFERENCE_ONLY
+#define MSAE__ALL(...)
+#else
+#define MSAE__ALL(...) __VA_ARGS__
+#endif
+
+#ifndef MSAE_NO_TRAIN
 /* What AdamW and the published decoder constraint do to one row of parameters in one pass:
        p = p * rescale;  g = (g - project * p) * clip;
        m = beta1 m + rest1 g;  v = beta2 v + rest2 g^2;
@@ -2310,6 +2351,7 @@ typedef struct msae__adam {
 
 #define MSAE__TINY_M 1e-30f
 #define MSAE__TINY_V 1e-35f
+#endif
 
 /* Training cuts its matrices into blocks of latents and panels of columns, so that what a kernel
    reads again and again stays in the first-level cache: a panel of a block is 32 KB. */
@@ -2330,14 +2372,17 @@ struct msae_kernels {
     float (*dot)(const float *a, const float *b, size_t n);
     /* out = (x - mean) scale; out may be x */
     void (*center)(float *out, const float *x, const float *mean, float scale, size_t n);
+#ifndef MSAE__INFERENCE_ONLY
     /* IEEE halves, little-endian, to floats */
     void (*from_half)(float *out, const unsigned char *half, size_t n);
+#endif
     /* y += a x */
     void (*axpy)(float *y, float a, const float *x, size_t n);
     /* c[i][j] = <a_i, b_j> for rows of a and b that lie their strides apart, i < rows and
        j < cols <= 4: a product without packing */
     void (*dots)(float *c, size_t ldc, const float *a, size_t a_stride, size_t rows, const float *b,
                  size_t b_stride, size_t cols, size_t depth);
+#ifndef MSAE__INFERENCE_ONLY
     /* x [rows][stride] to out [depth][width], rows <= width; columns beyond `rows` become zero */
     void (*pack)(float *out, size_t width, const float *x, size_t stride, size_t rows,
                  size_t depth);
@@ -2345,9 +2390,11 @@ struct msae_kernels {
        a [k][mr] and b [k][nr]; adds to c when accumulate is 1 */
     void (*gemm)(const float *a, const float *b, size_t k, float *c, size_t ldc, size_t rows,
                  size_t cols, int accumulate);
+#endif
     /* y[0 .. width) += sum_e weight[e] row_e,  row_e = base + index[e] * stride */
     void (*gather_axpy)(float *y, const float *base, size_t stride, const uint32_t *index,
                         const float *weight, size_t count, size_t width);
+#ifndef MSAE_NO_TRAIN
     /* the same, and dots[e] += <a, row_e>: one read of each row serves both */
     void (*gather_dot_axpy)(float *y, float *dots, const float *a, const float *base, size_t stride,
                             const uint32_t *index, const float *weight, size_t count, size_t width);
@@ -2361,20 +2408,25 @@ struct msae_kernels {
                         float deviation, float mean, float *errors);
     /* Reconstructions to G_i = sum_{l >= i} factor_l (r_l - target), in place */
     void (*residuals)(float *levels, size_t count, const float *target, const float *factors);
+#endif
     /* Keys are the bits of floats, or integers in the same order. Those with low < key <= high go
        to out [n + 16], which may be keys, in their order; returns their number and raises *largest
        to the largest of them. */
     size_t (*between)(int32_t *out, const void *keys, size_t n, int32_t low, int32_t high,
                       int32_t *largest);
+#ifndef MSAE__INFERENCE_ONLY
     /* Sorts the latents of a block by the level at which they enter, key >= floors[level] first,
        floors descending; in the order of the latents within a level. Writes for each its key (to
        sorted [LATENT_BLOCK], which may be keys), its place in the block and its level, and where
        each level ends. */
     void (*place)(void *sorted, uint8_t *index, uint8_t *level, uint8_t *ends, const void *keys,
                   size_t count, const int32_t *floors, size_t levels);
+#endif
+#ifndef MSAE_NO_TRAIN
     /* see msae__adam */
     void (*adam)(float *p, const float *g, float *m, float *v, size_t n, float rescale,
                  float project, const msae__adam *adam);
+#endif
 };
 
 static float msae__scalar_dot(const float *a, const float *b, size_t n) {
@@ -2399,11 +2451,13 @@ static float msae__half_to_float(uint32_t half) {
     return msae__bits_float(((rest << 13) + (112u << 23)) | sign);
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 static void msae__scalar_from_half(float *out, const unsigned char *half, size_t n) {
     for (size_t i = 0; i < n; i++) {
         out[i] = msae__half_to_float(half[2 * i] | (uint32_t)half[2 * i + 1] << 8);
     }
 }
+#endif
 
 static void msae__scalar_axpy(float *y, float a, const float *x, size_t n) {
     for (size_t i = 0; i < n; i++) y[i] += a * x[i];
@@ -2418,6 +2472,9 @@ static void msae__scalar_dots(float *c, size_t ldc, const float *a, size_t a_str
     }
 }
 
+#define MSAE__SCALAR_TILE 4
+
+#ifndef MSAE__INFERENCE_ONLY
 static void msae__scalar_pack(float *out, size_t width, const float *x, size_t stride, size_t rows,
                               size_t depth) {
     for (size_t i = 0; i < width; i++) {
@@ -2425,8 +2482,6 @@ static void msae__scalar_pack(float *out, size_t width, const float *x, size_t s
         for (size_t s = 0; s < depth; s++) out[s * width + i] = i < rows ? row[s] : 0;
     }
 }
-
-#define MSAE__SCALAR_TILE 4
 
 static void msae__scalar_gemm(const float *a, const float *b, size_t k, float *c, size_t ldc,
                               size_t rows, size_t cols, int accumulate) {
@@ -2440,6 +2495,7 @@ static void msae__scalar_gemm(const float *a, const float *b, size_t k, float *c
         }
     }
 }
+#endif
 
 static void msae__scalar_gather_axpy(float *y, const float *base, size_t stride,
                                      const uint32_t *index, const float *weight, size_t count,
@@ -2449,6 +2505,7 @@ static void msae__scalar_gather_axpy(float *y, const float *base, size_t stride,
     }
 }
 
+#ifndef MSAE_NO_TRAIN
 static void msae__scalar_gather_dot_axpy(float *y, float *dots, const float *a, const float *base,
                                          size_t stride, const uint32_t *index, const float *weight,
                                          size_t count, size_t width) {
@@ -2510,6 +2567,7 @@ static void msae__scalar_residuals(float *levels, size_t count, const float *tar
         }
     }
 }
+#endif
 
 /* Keys lie in memory that may be floats, so they are copied rather than read through a pointer. */
 static int32_t msae__load_key(const void *keys, size_t i) {
@@ -2533,6 +2591,7 @@ static size_t msae__scalar_between(int32_t *out, const void *keys, size_t n, int
     return count;
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 /* The last step of all `place` kernels: a counting sort of keys whose levels are known. */
 static void msae__place_found(void *sorted, uint8_t *index, uint8_t *level, uint8_t *ends,
                               const int32_t *keys, const int32_t *places, const int32_t *found,
@@ -2565,6 +2624,7 @@ static void msae__scalar_place(void *sorted, uint8_t *index, uint8_t *level, uin
     }
     msae__place_found(sorted, index, level, ends, key, place, found, count, levels);
 }
+#endif
 
 static const msae_kernels msae__scalar_kernels = {
     MSAE_SIMD_SCALAR,
@@ -2573,20 +2633,12 @@ static const msae_kernels msae__scalar_kernels = {
     4,
     msae__scalar_dot,
     msae__scalar_center,
-    msae__scalar_from_half,
-    msae__scalar_axpy,
+    MSAE__ALL(msae__scalar_from_half, ) msae__scalar_axpy,
     msae__scalar_dots,
-    msae__scalar_pack,
-    msae__scalar_gemm,
-    msae__scalar_gather_axpy,
-    msae__scalar_gather_dot_axpy,
-    msae__scalar_decode,
-    msae__scalar_reconstruct,
-    msae__scalar_residuals,
-    msae__scalar_between,
-    msae__scalar_place,
-    msae__scalar_adam,
-};
+    MSAE__ALL(msae__scalar_pack, msae__scalar_gemm, ) msae__scalar_gather_axpy,
+    MSAE__TRAINING(msae__scalar_gather_dot_axpy, msae__scalar_decode, msae__scalar_reconstruct,
+                   msae__scalar_residuals, ) msae__scalar_between,
+    MSAE__ALL(msae__scalar_place, ) MSAE__TRAINING(msae__scalar_adam, )};
 
 #if defined(MSAE__HAS_AVX2) || defined(MSAE__HAS_NEON)
 /* For each set of four lanes, the byte shuffle that moves them to the front. */
@@ -2653,6 +2705,7 @@ static MSAE__AVX2 void msae__avx2_center(float *out, const float *x, const float
     msae__scalar_center(out + i, x + i, mean + i, scale, n - i);
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 static MSAE__AVX2 void msae__avx2_from_half(float *out, const unsigned char *half, size_t n) {
     size_t i = 0;
     for (; i + 8 <= n; i += 8) {
@@ -2661,6 +2714,7 @@ static MSAE__AVX2 void msae__avx2_from_half(float *out, const unsigned char *hal
     }
     msae__scalar_from_half(out + i, half + 2 * i, n - i);
 }
+#endif
 
 static MSAE__AVX2 void msae__avx2_axpy(float *y, float a, const float *x, size_t n) {
     __m256 va = _mm256_set1_ps(a);
@@ -2733,6 +2787,7 @@ static MSAE__AVX2 void msae__avx2_dots(float *c, size_t ldc, const float *a, siz
     }
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 /* Pieces of 8 x 8 and 4 x 4 are turned around in registers, what is left by the scalar loop. */
 static MSAE__AVX2 void msae__avx2_pack(float *out, size_t width, const float *x, size_t stride,
                                        size_t rows, size_t depth) {
@@ -2813,6 +2868,7 @@ static MSAE__AVX2 void msae__avx2_gemm(const float *a, const float *b, size_t k,
         }
     }
 }
+#endif
 
 /* 64 columns of the sum stay in 8 registers while all rows pass by; the rest goes 8 at a time. */
 static MSAE__AVX2 void msae__avx2_gather_axpy(float *y, const float *base, size_t stride,
@@ -2853,6 +2909,7 @@ static MSAE__AVX2 void msae__avx2_gather_axpy(float *y, const float *base, size_
     }
 }
 
+#ifndef MSAE_NO_TRAIN
 /* The same with a second use of every vector loaded: its product with a goes into the dot. 32
    columns at a time: 4 sums, the 4 vectors of a and the dots of 4 rows stay in registers. */
 static MSAE__AVX2 void msae__avx2_gather_dot_axpy(float *y, float *dots, const float *a,
@@ -3009,6 +3066,7 @@ static MSAE__AVX2 void msae__avx2_residuals(float *levels, size_t count, const f
         }
     }
 }
+#endif
 
 /* The lanes of `four` that are set in `kept` move to the front by a shuffle from a table. */
 static MSAE__AVX2 void msae__avx2_front(int32_t *out, __m128i four, int kept) {
@@ -3040,6 +3098,7 @@ static MSAE__AVX2 size_t msae__avx2_between(int32_t *out, const void *keys, size
     return count + msae__scalar_between(out + count, from + 4 * i, n - i, low, high, largest);
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 /* Keys below the last floor are dropped four at a time, then the levels of eight at a time are
    counted from the floors that they miss. */
 static MSAE__AVX2 void msae__avx2_place(void *sorted, uint8_t *index, uint8_t *level, uint8_t *ends,
@@ -3076,6 +3135,7 @@ static MSAE__AVX2 void msae__avx2_place(void *sorted, uint8_t *index, uint8_t *l
     }
     msae__place_found(sorted, index, level, ends, key, place, found, kept, levels);
 }
+#endif
 
 static const msae_kernels msae__avx2_kernels = {
     MSAE_SIMD_AVX2,
@@ -3084,20 +3144,12 @@ static const msae_kernels msae__avx2_kernels = {
     80,
     msae__avx2_dot,
     msae__avx2_center,
-    msae__avx2_from_half,
-    msae__avx2_axpy,
+    MSAE__ALL(msae__avx2_from_half, ) msae__avx2_axpy,
     msae__avx2_dots,
-    msae__avx2_pack,
-    msae__avx2_gemm,
-    msae__avx2_gather_axpy,
-    msae__avx2_gather_dot_axpy,
-    msae__avx2_decode,
-    msae__avx2_reconstruct,
-    msae__avx2_residuals,
-    msae__avx2_between,
-    msae__avx2_place,
-    msae__avx2_adam,
-};
+    MSAE__ALL(msae__avx2_pack, msae__avx2_gemm, ) msae__avx2_gather_axpy,
+    MSAE__TRAINING(msae__avx2_gather_dot_axpy, msae__avx2_decode, msae__avx2_reconstruct,
+                   msae__avx2_residuals, ) msae__avx2_between,
+    MSAE__ALL(msae__avx2_place, ) MSAE__TRAINING(msae__avx2_adam, )};
 
 /* ---------------------------------------------------------------------------------------------
    Kernels: AVX-512. 32 registers of 16 floats. What memory alone bounds is left to AVX2's.
@@ -3203,6 +3255,7 @@ static MSAE__AVX512 void msae__avx512_dots(float *c, size_t ldc, const float *a,
     }
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 /* A 12 x 32 tile: 24 accumulators, two vectors of b, broadcasts of a straight from memory. */
 static MSAE__AVX512 void msae__avx512_gemm(const float *a, const float *b, size_t k, float *c,
                                            size_t ldc, size_t rows, size_t cols, int accumulate) {
@@ -3235,6 +3288,7 @@ static MSAE__AVX512 void msae__avx512_gemm(const float *a, const float *b, size_
         if (m1) _mm512_mask_storeu_ps(c + 16, m1, tile[i][1]);
     }
 }
+#endif
 
 /* s0 .. s3 += w times 64 floats of a row */
 #define MSAE__AVX512_ADD(s, w, row)                             \
@@ -3282,6 +3336,7 @@ static MSAE__AVX512 void msae__avx512_gather_axpy(float *y, const float *base, s
     }
 }
 
+#ifndef MSAE_NO_TRAIN
 /* 64 columns: 4 sums for even and 4 for odd rows, and the 4 vectors of a. Four rows at a time
    share the work of adding up their dots. The last few columns are AVX2's. */
 static MSAE__AVX512 void msae__avx512_gather_dot_axpy(float *y, float *dots, const float *a,
@@ -3370,6 +3425,7 @@ static MSAE__AVX512 void msae__avx512_decode(float *sums, const float *decoder,
         _mm512_storeu_ps(sums + 48, _mm512_add_ps(y3, z3));
     }
 }
+#endif
 
 #undef MSAE__AVX512_ADD
 
@@ -3395,6 +3451,7 @@ static MSAE__AVX512 size_t msae__avx512_between(int32_t *out, const void *keys, 
     return count;
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 /* Keys below the last floor are dropped; of the rest each level takes what its floor lets in. */
 static MSAE__AVX512 void msae__avx512_place(void *sorted, uint8_t *index, uint8_t *level,
                                             uint8_t *ends, const void *keys, size_t count,
@@ -3437,6 +3494,7 @@ static MSAE__AVX512 void msae__avx512_place(void *sorted, uint8_t *index, uint8_
         ends[i] = (uint8_t)at;
     }
 }
+#endif
 
 static const msae_kernels msae__avx512_kernels = {
     MSAE_SIMD_AVX512,
@@ -3445,20 +3503,12 @@ static const msae_kernels msae__avx512_kernels = {
     112,
     msae__avx2_dot,
     msae__avx2_center,
-    msae__avx2_from_half,
-    msae__avx2_axpy,
+    MSAE__ALL(msae__avx2_from_half, ) msae__avx2_axpy,
     msae__avx512_dots,
-    msae__avx2_pack,
-    msae__avx512_gemm,
-    msae__avx512_gather_axpy,
-    msae__avx512_gather_dot_axpy,
-    msae__avx512_decode,
-    msae__avx2_reconstruct,
-    msae__avx2_residuals,
-    msae__avx512_between,
-    msae__avx512_place,
-    msae__avx2_adam,
-};
+    MSAE__ALL(msae__avx2_pack, msae__avx512_gemm, ) msae__avx512_gather_axpy,
+    MSAE__TRAINING(msae__avx512_gather_dot_axpy, msae__avx512_decode, msae__avx2_reconstruct,
+                   msae__avx2_residuals, ) msae__avx512_between,
+    MSAE__ALL(msae__avx512_place, ) MSAE__TRAINING(msae__avx2_adam, )};
 
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic pop
@@ -3556,6 +3606,7 @@ static void msae__neon_dots(float *c, size_t ldc, const float *a, size_t a_strid
     }
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 /* Pieces of 4 x 4 are turned around in registers, what is left by the scalar loop. */
 static void msae__neon_pack(float *out, size_t width, const float *x, size_t stride, size_t rows,
                             size_t depth) {
@@ -3580,6 +3631,7 @@ static void msae__neon_pack(float *out, size_t width, const float *x, size_t str
         }
     }
 }
+#endif
 
 static void msae__neon_center(float *out, const float *x, const float *mean, float scale,
                               size_t n) {
@@ -3590,6 +3642,7 @@ static void msae__neon_center(float *out, const float *x, const float *mean, flo
     msae__scalar_center(out + i, x + i, mean + i, scale, n - i);
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 static void msae__neon_from_half(float *out, const unsigned char *half, size_t n) {
     size_t i = 0;
     for (; i + 4 <= n; i += 4) {
@@ -3597,6 +3650,7 @@ static void msae__neon_from_half(float *out, const unsigned char *half, size_t n
     }
     msae__scalar_from_half(out + i, half + 2 * i, n - i);
 }
+#endif
 
 static void msae__neon_axpy(float *y, float a, const float *x, size_t n) {
     size_t i = 0;
@@ -3606,6 +3660,7 @@ static void msae__neon_axpy(float *y, float a, const float *x, size_t n) {
     for (; i < n; i++) y[i] += a * x[i];
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 /* An 8 x 8 tile: 16 accumulators, two vectors of b, two of a (used by lane). */
 static void msae__neon_gemm(const float *a, const float *b, size_t k, float *c, size_t ldc,
                             size_t rows, size_t cols, int accumulate) {
@@ -3634,6 +3689,7 @@ static void msae__neon_gemm(const float *a, const float *b, size_t k, float *c, 
         for (size_t j = 0; j < cols; j++) c[j] = accumulate ? c[j] + edge[j] : edge[j];
     }
 }
+#endif
 
 /* 64 columns of the sum stay in 16 registers while all rows pass by. */
 static void msae__neon_gather_axpy(float *y, const float *base, size_t stride,
@@ -3655,6 +3711,7 @@ static void msae__neon_gather_axpy(float *y, const float *base, size_t stride,
     }
 }
 
+#ifndef MSAE_NO_TRAIN
 static void msae__neon_gather_dot_axpy(float *y, float *dots, const float *a, const float *base,
                                        size_t stride, const uint32_t *index, const float *weight,
                                        size_t count, size_t width) {
@@ -3740,6 +3797,7 @@ static void msae__neon_residuals(float *levels, size_t count, const float *targe
         }
     }
 }
+#endif
 
 /* Four keys at a time go to the front of a register by a shuffle from a table. */
 static size_t msae__neon_between(int32_t *out, const void *keys, size_t n, int32_t low,
@@ -3764,6 +3822,7 @@ static size_t msae__neon_between(int32_t *out, const void *keys, size_t n, int32
     return count + msae__scalar_between(out + count, from + 4 * i, n - i, low, high, largest);
 }
 
+#ifndef MSAE_NO_TRAIN
 static void msae__neon_adam(float *p, const float *g, float *m, float *v, size_t n, float rescale,
                             float project, const msae__adam *adam) {
     const float32x4_t rate = vdupq_n_f32(adam->rate), eps = vdupq_n_f32(adam->eps);
@@ -3786,6 +3845,7 @@ static void msae__neon_adam(float *p, const float *g, float *m, float *v, size_t
     }
     msae__scalar_adam(p + i, g + i, m + i, v + i, n - i, rescale, project, adam);
 }
+#endif
 
 static const msae_kernels msae__neon_kernels = {
     MSAE_SIMD_NEON,
@@ -3794,20 +3854,12 @@ static const msae_kernels msae__neon_kernels = {
     48,
     msae__neon_dot,
     msae__neon_center,
-    msae__neon_from_half,
-    msae__neon_axpy,
+    MSAE__ALL(msae__neon_from_half, ) msae__neon_axpy,
     msae__neon_dots,
-    msae__neon_pack,
-    msae__neon_gemm,
-    msae__neon_gather_axpy,
-    msae__neon_gather_dot_axpy,
-    msae__neon_decode,
-    msae__neon_reconstruct,
-    msae__neon_residuals,
-    msae__neon_between,
-    msae__scalar_place,
-    msae__neon_adam,
-};
+    MSAE__ALL(msae__neon_pack, msae__neon_gemm, ) msae__neon_gather_axpy,
+    MSAE__TRAINING(msae__neon_gather_dot_axpy, msae__neon_decode, msae__neon_reconstruct,
+                   msae__neon_residuals, ) msae__neon_between,
+    MSAE__ALL(msae__scalar_place, ) MSAE__TRAINING(msae__neon_adam, )};
 #endif /* MSAE__HAS_NEON */
 
 /* ---------------------------------------------------------------------------------------------
@@ -4232,6 +4284,7 @@ static const msae__small_kernels *msae__small_for(msae_simd simd) {
     }
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 /* The nearest half; of two equally near, the even one. Beyond the range it is Inf. */
 static uint16_t msae__to_half(float value) {
     const uint32_t bits = msae__float_bits(value), sign = bits >> 16 & 0x8000u;
@@ -4251,6 +4304,7 @@ static uint16_t msae__to_bfloat(float value) {
     const uint32_t bits = msae__float_bits(value);
     return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
 }
+#endif
 
 static int msae__row_is_finite(const float *x, size_t d) {
     uint32_t worst = 0; /* one maximum over exponents keeps the loop free of branches */
@@ -4297,10 +4351,12 @@ static float msae__quantize(const float *x, size_t n, int16_t *q) {
 #define MSAE__KC_PANELS 4
 #define MSAE__MC 96
 
+#ifndef MSAE__INFERENCE_ONLY
 /* Floats that a worker packs panels of B into. */
 static size_t msae__panel_floats(const msae_kernels *kernels, size_t k) {
     return kernels->nr * msae__min(k, MSAE__KC * MSAE__KC_PANELS);
 }
+#endif
 
 /* Rows of a tile are this far apart: an odd number of cache lines, so that equal columns of many
    rows do not meet in the same cache set. */
@@ -4308,12 +4364,14 @@ static size_t msae__stride(size_t d) {
     return (msae__ceil_div(d, 16) | 1) * 16;
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 /* Floats that A takes when packed. */
 static size_t msae__packed_floats(const msae_kernels *kernels, size_t rows, size_t k) {
     return msae__round_up(rows, kernels->mr) * k;
 }
+#endif
 
-#ifndef MSAE_USE_CBLAS
+#if !defined(MSAE_USE_CBLAS) && !defined(MSAE__INFERENCE_ONLY)
 /* c [rows, ldc] = A B^T for packed A and b [cols][stride]; panels holds msae__panel_floats. Each
    element is summed in the same order whatever rows and cols are. */
 static void msae__product(const msae_kernels *kernels, const float *packed, size_t rows,
@@ -4376,7 +4434,11 @@ static void msae__few_rows(const msae__matmul *p, const float *b, size_t count, 
 /* Adds a bias [count] to each row; 0, or NaN when a sum is NaN or Inf. */
 static float msae__add_bias(const msae_kernels *kernels, float *c, size_t ldc, size_t rows,
                             const float *bias, size_t count) {
+#ifdef MSAE__INFERENCE_ONLY
+    const float zeros[MSAE__LATENT_BLOCK] = {0}; /* (which are none of the program's bytes) */
+#else
     static const float zeros[MSAE__LATENT_BLOCK] = {0};
+#endif
     float probe = 0;
     for (size_t r = 0; r < rows; r++) {
         kernels->axpy(c + r * ldc, 1, bias, count);
@@ -4391,6 +4453,10 @@ static void msae__matmul_task(void *context, size_t task, size_t worker) {
     const size_t count = msae__min(MSAE__LATENT_BLOCK, p->cols - first);
     const float *b = p->b + first * p->b_stride;
     float *c = p->c + task * p->c_block;
+#if defined(MSAE__INFERENCE_ONLY) && !defined(MSAE_USE_CBLAS)
+    (void)worker;
+    msae__few_rows(p, b, count, c);
+#else
     if (p->rows < p->kernels->few) {
         msae__few_rows(p, b, count, c);
     } else {
@@ -4404,13 +4470,14 @@ static void msae__matmul_task(void *context, size_t task, size_t worker) {
                       p->panels + worker * msae__panel_floats(p->kernels, p->depth));
 #endif
     }
+#endif
     if (p->bias) {
         const float probe = msae__add_bias(p->kernels, c, p->ldc, p->rows, p->bias + first, count);
         if (p->probe) p->probe[task] = probe;
     }
 }
 
-#ifndef MSAE_USE_CBLAS
+#if !defined(MSAE_USE_CBLAS) && !defined(MSAE__INFERENCE_ONLY)
 /* A panel of A: depth block after depth block, in each one panel of mr rows after the other. */
 static void msae__pack_task(void *context, size_t task, size_t worker) {
     const msae__matmul *p = (const msae__matmul *)context;
@@ -4426,7 +4493,7 @@ static void msae__pack_task(void *context, size_t task, size_t worker) {
 #endif
 
 static void msae__run_matmul(const msae__matmul *p, const msae_parallel *parallel) {
-#ifndef MSAE_USE_CBLAS
+#if !defined(MSAE_USE_CBLAS) && !defined(MSAE__INFERENCE_ONLY)
     if (p->rows >= p->kernels->few) {
         msae__parallel_for(parallel, msae__ceil_div(p->rows, p->kernels->mr), msae__pack_task,
                            (void *)(uintptr_t)p);
@@ -4675,10 +4742,56 @@ static void msae__cuts(const msae_kernels *kernels, const int32_t *keys, size_t 
     }
 }
 
-static float msae__soft_cap(float value, float cap) {
-    return cap > 0 ? cap * tanhf(value / cap) : value;
+#ifdef MSAE__INFERENCE_ONLY
+/* All that inference needs of the library of mathematics, so that a program links without it. */
+
+/* Newton's iteration, from half the exponent. */
+static double msae__sqrt(double value) {
+    uint64_t bits;
+    double root;
+    if (!(value > 0)) return 0;
+    memcpy(&bits, &value, sizeof bits);
+    bits = (bits >> 1) + ((uint64_t)0x1ff8 << 48);
+    memcpy(&root, &bits, sizeof root);
+    for (int i = 0; i < 5; i++) root = 0.5 * (root + value / root);
+    return root;
 }
 
+/* 2^n times the series of e^r, |r| <= ln 2 / 2, for |value| < 600; to about 1e-12. */
+static double msae__exp(double value) {
+    const double turns = value * 1.4426950408889634;
+    const int n = (int)(turns < 0 ? turns - 0.5 : turns + 0.5);
+    const uint64_t bits = (uint64_t)(n + 1023) << 52;
+    double sum = 1, power;
+    value -= n * 0.6931471805599453;
+    for (int i = 11; i > 0; i--) sum = 1 + sum * value / i;
+    memcpy(&power, &bits, sizeof power);
+    return sum * power;
+}
+
+static float msae__expf(float value) {
+    if ((msae__float_bits(value) & 0x7fffffffu) > 0x7f800000u) return value; /* NaN stays one */
+    if (value > 88.72283f) return msae__bits_float(0x7f800000u);
+    return value < -104 ? 0 : (float)msae__exp((double)value);
+}
+
+static float msae__tanhf(float value) {
+    const double v = (double)value;
+    if (fabs(v) < 1e-3) return (float)(v - v * v * v / 3);
+    if (fabs(v) > 20) return v < 0 ? -1.0f : 1.0f;
+    return (float)(1 - 2 / (msae__exp(2 * v) + 1));
+}
+#else
+#define msae__sqrt sqrt
+#define msae__expf expf
+#define msae__tanhf tanhf
+#endif
+
+static float msae__soft_cap(float value, float cap) {
+    return cap > 0 ? cap * msae__tanhf(value / cap) : value;
+}
+
+#ifndef MSAE__INFERENCE_ONLY
 /* The floors that the kernel `place` takes, one for each cut; 0 when ties are cut apart. */
 static int msae__floors(const msae__cut *cuts, size_t levels, int32_t lowest, int32_t *floors) {
     int whole = 1;
@@ -4688,6 +4801,7 @@ static int msae__floors(const msae__cut *cuts, size_t levels, int32_t lowest, in
     }
     return whole;
 }
+#endif
 
 /* Of a row of pre-activations, the k largest active ones as codes, in the order of the latents.
    room [n], scratch [2 cut_room(n)]. Returns their number. */
@@ -4696,11 +4810,13 @@ static size_t msae__top_codes(const msae_kernels *kernels, const float *pre, siz
                               int32_t *scratch) {
     const int32_t lowest = msae__lowest(activation);
     const unsigned char *keys = (const unsigned char *)msae__keys(pre, n, activation, room);
-    int32_t largest = lowest, floor;
+    int32_t largest = lowest;
     msae__cut cut;
     size_t count = kernels->between(scratch, keys, n, lowest, INT32_MAX, &largest);
     msae__cuts(kernels, scratch, count, largest, lowest, &k, 1, &cut, scratch + msae__cut_room(n));
     count = 0;
+#ifndef MSAE__INFERENCE_ONLY
+    int32_t floor;
     if (msae__floors(&cut, 1, lowest, &floor)) {
         for (size_t first = 0; first < n; first += MSAE__LATENT_BLOCK) {
             uint8_t index[MSAE__LATENT_BLOCK], level[MSAE__LATENT_BLOCK], found;
@@ -4711,7 +4827,9 @@ static size_t msae__top_codes(const msae_kernels *kernels, const float *pre, siz
                 codes[count++].latent = (uint32_t)first + index[e];
             }
         }
-    } else {
+    } else
+#endif
+    {
         for (size_t j = 0; j < n && count < k; j++) {
             const int32_t key = msae__load_key(keys, j);
             if (key > cut.key || (key == cut.key && cut.ties > 0)) {
@@ -4771,6 +4889,7 @@ MSAE_API const char *msae_recipe_name(msae_recipe recipe) {
     return (unsigned)recipe < MSAE_RECIPE_COUNT ? msae__recipe_names[recipe] : "unknown";
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 /* The place of `name` in names [1 .. count - 1]; count when it is not there. */
 static int msae__name_index(const char *name, const char *const *names, int count) {
     int i = 1;
@@ -4781,6 +4900,7 @@ static int msae__name_index(const char *name, const char *const *names, int coun
 MSAE_API msae_recipe msae_recipe_from_name(const char *name) {
     return (msae_recipe)msae__name_index(name, msae__recipe_names, MSAE_RECIPE_COUNT);
 }
+#endif
 
 static int msae__is_nested(msae_recipe recipe) {
     return recipe == MSAE_RECIPE_MSAE_UW || recipe == MSAE_RECIPE_MSAE_RW;
@@ -4829,8 +4949,8 @@ static size_t msae__resolve_levels(const msae_model_desc *desc, size_t *levels, 
     return count;
 }
 
-MSAE_API msae_status msae_model_desc_resolve(const msae_model_desc *desc, msae_model_desc *resolved,
-                                             size_t *levels, float *weights, msae_error *error) {
+static msae_status msae__resolve_model(const msae_model_desc *desc, msae_model_desc *resolved,
+                                       size_t *levels, float *weights, msae_error *error) {
     msae_model_desc r = *desc;
     size_t list[MSAE_MAX_LEVELS], count, values;
     float sum = 0;
@@ -4916,6 +5036,13 @@ MSAE_API msae_status msae_model_desc_resolve(const msae_model_desc *desc, msae_m
     return MSAE_OK;
 }
 
+#ifndef MSAE__INFERENCE_ONLY
+MSAE_API msae_status msae_model_desc_resolve(const msae_model_desc *desc, msae_model_desc *resolved,
+                                             size_t *levels, float *weights, msae_error *error) {
+    return msae__resolve_model(desc, resolved, levels, weights, error);
+}
+#endif
+
 /* The arrays of a model whose sizes are set. */
 static void msae__model_layout(msae_model *model, msae__arena *arena) {
     const size_t n = model->n_latents, d = model->n_inputs;
@@ -4943,7 +5070,7 @@ static msae_status msae__model_shape(msae_model *model, const msae_model_desc *d
                                      msae_model_desc *resolved, msae_error *error) {
     msae_status status;
     memset(model, 0, sizeof *model);
-    status = msae_model_desc_resolve(desc, resolved, model->nesting, model->level_weights, error);
+    status = msae__resolve_model(desc, resolved, model->nesting, model->level_weights, error);
     if (status != MSAE_OK) {
         memset(model, 0, sizeof *model);
         return status;
@@ -4967,6 +5094,7 @@ static msae_status msae__model_shape(msae_model *model, const msae_model_desc *d
     return MSAE_OK;
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 /* Weights that are drawn and trained are float32 by columns. */
 static msae_status msae__check_new(const msae_model_desc *desc, msae_error *error) {
     if (desc->weights == MSAE_F32 && !desc->by_rows) return MSAE_OK;
@@ -4996,18 +5124,25 @@ static void msae__model_weights(msae_model *model, float threshold, uint64_t see
     for (size_t j = 0; model->log_threshold && j < n; j++)
         model->log_threshold[j] = logf(threshold);
 }
+#endif
 
+/* Bytes of the arrays of a model that has its shape. */
+static msae_status msae__shaped_bytes(const msae_model *shaped, size_t *bytes, msae_error *error) {
+    msae_model model = *shaped;
+    msae__arena arena = msae__arena_over(NULL);
+    msae__model_layout(&model, &arena);
+    return msae__arena_bytes(&arena, bytes) ? MSAE_OK : msae__fail_memory(error);
+}
+
+#ifndef MSAE__INFERENCE_ONLY
 MSAE_API msae_status msae_model_bytes(const msae_model_desc *desc, size_t *bytes,
                                       msae_error *error) {
     msae_model model;
     msae_model_desc resolved;
-    msae__arena arena = msae__arena_over(NULL);
     msae_status status = msae__model_shape(&model, desc, &resolved, error);
-    if (status != MSAE_OK) return status;
-    msae__model_layout(&model, &arena);
-    if (!msae__arena_bytes(&arena, bytes)) return msae__fail_memory(error);
-    return MSAE_OK;
+    return status == MSAE_OK ? msae__shaped_bytes(&model, bytes, error) : status;
 }
+#endif
 
 /* A model whose arrays have their places and no values yet; memory NULL: taken from the
    descriptor's allocator. */
@@ -5018,7 +5153,7 @@ static msae_status msae__model_place(msae_model *model, const msae_model_desc *d
     msae_status status = msae__model_shape(model, desc, resolved, error);
     if (status != MSAE_OK) return status;
     if (!memory) {
-        status = msae_model_bytes(desc, &bytes, error);
+        status = msae__shaped_bytes(model, &bytes, error);
         if (status == MSAE_OK) memory = msae__alloc(&desc->allocator, bytes);
         if (!memory) {
             memset(model, 0, sizeof *model);
@@ -5033,6 +5168,7 @@ static msae_status msae__model_place(msae_model *model, const msae_model_desc *d
     return MSAE_OK;
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 MSAE_API msae_status msae_model_init_in(msae_model *model, const msae_model_desc *desc,
                                         void *memory, size_t bytes, msae_error *error) {
     msae_model_desc resolved;
@@ -5058,6 +5194,7 @@ MSAE_API msae_status msae_model_init(msae_model *model, const msae_model_desc *d
     if (status == MSAE_OK) msae__model_weights(model, resolved.threshold, resolved.seed);
     return status;
 }
+#endif
 
 MSAE_API void msae_model_free(msae_model *model) {
     if (model->owns_memory) msae__free(&model->allocator, model->memory, model->memory_bytes);
@@ -5070,7 +5207,7 @@ static void msae__moments(const float *x, size_t d, double *mean, double *deviat
     for (size_t i = 0; i < d; i++) sum += x[i];
     *mean = sum / (double)d;
     for (size_t i = 0; i < d; i++) squares += (x[i] - *mean) * (x[i] - *mean);
-    *deviation = d > 1 ? sqrt(squares / (double)(d - 1)) : 0;
+    *deviation = d > 1 ? msae__sqrt(squares / (double)(d - 1)) : 0;
 }
 
 /* A raw row into the model's space: out = (x - mean) * scale. */
@@ -5129,6 +5266,13 @@ static void msae__tile_layout(msae__tile *tile, const msae_model *model, size_t 
     tile->stride = msae__stride(model->n_inputs);
     tile->centred = MSAE__TAKE(arena, float, rows * tile->stride);
     tile->moments = MSAE__TAKE(arena, float, rows * 2);
+#ifdef MSAE__INFERENCE_ONLY
+    tile->packed =
+        MSAE__TAKE(arena, float,
+                   model->weights == MSAE_I8 ? msae__quantized_floats(rows, model->n_inputs) : 0);
+    tile->pre = MSAE__TAKE(arena, float, rows *n);
+    tile->panels = NULL;
+#else
     tile->packed = MSAE__TAKE(arena, float,
                               model->weights == MSAE_I8
                                   ? msae__quantized_floats(rows, model->n_inputs)
@@ -5136,6 +5280,7 @@ static void msae__tile_layout(msae__tile *tile, const msae_model *model, size_t 
     tile->pre = MSAE__TAKE(arena, float, rows *n);
     tile->panels =
         MSAE__TAKE(arena, float, workers *msae__panel_floats(model->kernels, model->n_inputs));
+#endif
     tile->probe = MSAE__TAKE(arena, float, msae__ceil_div(n, MSAE__LATENT_BLOCK));
     start = arena->used;
     for (size_t w = 0; w < workers; w++) {
@@ -5189,7 +5334,7 @@ static size_t msae__rank_row(const msae_model *model, float *pre, size_t k,
     size_t count;
     if (model->recipe == MSAE_RECIPE_JUMPRELU) {
         for (size_t j = 0; j < n; j++) {
-            if (!(pre[j] > expf(model->log_threshold[j]))) pre[j] = 0;
+            if (!(pre[j] > msae__expf(model->log_threshold[j]))) pre[j] = 0;
         }
     }
     if (k == 0) {
@@ -5319,7 +5464,7 @@ MSAE_API size_t msae_encode_level(const msae_model *model, void *workspace, cons
         const float pre = tile.pre[j];
         float value = model->activation == MSAE_ACTIVATION_ABS ? fabsf(pre) : pre;
         if (!(value > least)) continue;
-        if (model->log_threshold && !(value > expf(model->log_threshold[j]))) continue;
+        if (model->log_threshold && !(value > msae__expf(model->log_threshold[j]))) continue;
         if (model->soft_cap > 0) value = msae__soft_cap(value, model->soft_cap);
         codes[count].latent = (uint32_t)j;
         codes[count++].value = value;
@@ -5500,7 +5645,7 @@ MSAE_API void msae_row_moments(const msae_model *model, const float *x, float mo
             squares += off * off;
         }
         moments[0] = (float)mean;
-        moments[1] = d > 1 ? (float)sqrt(squares / (double)(d - 1)) : 0;
+        moments[1] = d > 1 ? (float)msae__sqrt(squares / (double)(d - 1)) : 0;
     }
 }
 
@@ -5620,6 +5765,7 @@ MSAE_API size_t msae_dtype_bytes(msae_dtype dtype) {
     return (unsigned)dtype < MSAE_DTYPE_COUNT ? msae__dtype_sizes[dtype] : 0;
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 static int msae__dtype_is_float(msae_dtype dtype) {
     return (unsigned)dtype <= MSAE_F64;
 }
@@ -6001,6 +6147,7 @@ MSAE_API msae_status msae_data_geometric_median(const msae_data *data, const flo
     return msae_source_geometric_median(&source, mean, scale, skip_bad, NULL, allocator, median,
                                         error);
 }
+#endif /* MSAE__INFERENCE_ONLY */
 
 #ifndef MSAE_NO_TRAIN
 /* ---------------------------------------------------------------------------------------------
@@ -11973,6 +12120,7 @@ MSAE_API msae_reader msae_reader_memory(const void *bytes, size_t size) {
     return reader;
 }
 
+#if !defined(MSAE__INFERENCE_ONLY) || !defined(MSAE_NO_STDIO)
 /* The whole of a file. */
 static msae_status msae__read_all(const msae_reader *reader, const msae_allocator *allocator,
                                   void **bytes, size_t *size, msae_error *error) {
@@ -11992,6 +12140,7 @@ static msae_status msae__read_all(const msae_reader *reader, const msae_allocato
     }
     return status;
 }
+#endif
 
 #ifndef MSAE_NO_STDIO
 typedef enum msae__place { MSAE__NOTHING, MSAE__FILE, MSAE__FOLDER, MSAE__DEVICE } msae__place;
@@ -12214,6 +12363,7 @@ static int msae__equals(const char *text, size_t length, const char *word) {
     return strlen(word) == length && memcmp(text, word, length) == 0;
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 /* ---- .npy ---- */
 
 static int msae__npy_word(msae__parser *p, const char *word) {
@@ -12329,9 +12479,11 @@ static int msae__npy_dictionary(msae__parser *p, msae_dtype *dtype, uint64_t sha
 static int msae__is_npy(const unsigned char *bytes, size_t size) {
     return size >= 6 && memcmp(bytes, "\x93NUMPY", 6) == 0;
 }
+#endif
 
 #define MSAE__MAX_HEADER 100000000u /* the limit of safetensors, held to for .npy too */
 
+#ifndef MSAE__INFERENCE_ONLY
 /* Where a matrix lies in a file, whose values need not have been read. */
 typedef struct msae__matrix {
     uint64_t rows, offset;
@@ -12418,6 +12570,7 @@ static msae_status msae__npy_open(msae__matrix *matrix, const unsigned char *byt
     matrix->offset = start;
     return MSAE_OK;
 }
+#endif
 
 /* ---- safetensors: 8 bytes of header length, a JSON header, the tensors' bytes ---- */
 
@@ -12756,6 +12909,7 @@ MSAE_API const msae_metadata *msae_safetensors_metadata(const msae_safetensors *
     return NULL;
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 /* Whether it is meant as one, so that an error can say which rule was broken. */
 static int msae__is_safetensors(const unsigned char *bytes, size_t size) {
     return size > 8 && (bytes[8] == '{' || msae__load_le(bytes, 8) <= size - 8);
@@ -12820,7 +12974,9 @@ MSAE_API msae_status msae_data_from_memory(msae_data *data, const void *bytes, s
                                            const char *tensor, msae_error *error) {
     return msae__data_over(data, bytes, size, tensor, NULL, error);
 }
+#endif
 
+#ifndef MSAE__INFERENCE_ONLY
 /* ---- writing ---- */
 
 typedef struct msae__memory_left {
@@ -13174,9 +13330,11 @@ MSAE_API msae_status msae_write_npy(const char *path, const float *x, size_t row
     return msae__write_file(msae__write_npy_data, &data, path, error);
 }
 #endif
+#endif /* MSAE__INFERENCE_ONLY */
 
 /* ---- models ---- */
 
+#ifndef MSAE__INFERENCE_ONLY
 /* A float in decimal, exactly recoverable: nine digits, without stdio and locale. */
 static void msae__put_float(msae__text *text, float value) {
     double v = value, scaled;
@@ -13222,6 +13380,18 @@ static void msae__put_float(msae__text *text, float value) {
         msae__put_bytes(text, i < digits ? out + i : "0", 1);
     }
 }
+#endif
+
+/* 10^n. An object for inference alone makes do without the library of mathematics. */
+static double msae__power_of_ten(int n) {
+#ifdef MSAE__INFERENCE_ONLY
+    double power = 1;
+    for (int i = 0; i < n; i++) power *= 10;
+    return power;
+#else
+    return pow(10, n);
+#endif
+}
 
 /* The number at *at, moved past it; 0 with *ok = 0 when there is none. Plain decimal with an
    optional fraction and exponent. */
@@ -13247,7 +13417,8 @@ static double msae__read_float(const char **at, const char *end, int *ok) {
         if (power_digits == 0) digits = 0;
     }
     if (mantissa > 0) { /* 0 times an infinite power would be NaN */
-        mantissa = exponent < 0 ? mantissa / pow(10, -exponent) : mantissa * pow(10, exponent);
+        mantissa = exponent < 0 ? mantissa / msae__power_of_ten(-exponent)
+                                : mantissa * msae__power_of_ten(exponent);
     }
     if (digits == 0 || digits >= 40 || !msae__is_finite_double(mantissa)) {
         *ok = 0;
@@ -13257,6 +13428,7 @@ static double msae__read_float(const char **at, const char *end, int *ok) {
     return negative ? -mantissa : mantissa;
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 /* Metadata under construction: texts stand one after the other in `text`. */
 #define MSAE__MAX_METADATA 48
 typedef struct msae__notes {
@@ -13295,6 +13467,7 @@ static void msae__note_float(msae__notes *notes, const char *key, float value) {
     msae__put_float(&notes->at, value);
     msae__note_end(notes);
 }
+#endif
 
 static const char *const msae__activation_names[] = {"default", "relu", "identity", "abs"};
 
@@ -13337,8 +13510,10 @@ static void msae__checksum(const msae_tensor *tensors, size_t n_tensors,
 typedef struct msae__file {
     msae_tensor tensors[MSAE__MAX_TENSORS];
     size_t n_tensors;
+#ifndef MSAE__INFERENCE_ONLY
     msae__notes notes;
     char checksum[17];
+#endif
 } msae__file;
 
 static void msae__add_tensor(msae__file *file, const char *name, msae_dtype dtype,
@@ -13410,6 +13585,28 @@ static void msae__add_small_tensors(msae__file *file, const msae_model *model) {
     }
 }
 
+/* The tensors of a model's file, which lie where the model's arrays are. */
+static void msae__list_tensors(const msae_model *model, msae__file *file) {
+    const size_t d = model->n_inputs;
+    file->n_tensors = 0;
+    if (model->by_rows) {
+        msae__add_small_tensors(file, model);
+    } else {
+        msae__add_parameters(file, model, msae__weight_names, model->encoder, model->decoder,
+                             model->pre_bias, model->latent_bias, model->log_threshold);
+    }
+    if (model->has_level_thresholds) {
+        msae__add_tensor(file, "level_thresholds", MSAE_F32, model->level_thresholds, 1,
+                         model->n_levels, 0);
+    }
+    msae__add_tensor(file, "mean", MSAE_F32, model->mean, 1, d, 0);
+    msae__add_tensor(file, "scale", MSAE_F32, &model->scale, 1, 1, 0);
+    if (model->recipe == MSAE_RECIPE_BATCHTOPK) {
+        msae__add_tensor(file, "threshold", MSAE_F32, &model->threshold, 1, 1, 0);
+    }
+}
+
+#ifndef MSAE__INFERENCE_ONLY
 static void msae__describe_model(const msae_model *model, msae__file *file) {
     const size_t n = model->n_latents, d = model->n_inputs;
     const msae_history *h = &model->history;
@@ -13453,23 +13650,8 @@ static void msae__describe_model(const msae_model *model, msae__file *file) {
     msae__note_float(notes, "train_sparse_weight", h->sparse_weight);
     msae__note_number(notes, "train_steps", h->steps);
     msae__note_float(notes, "train_weight_decay", h->weight_decay);
-
-    if (model->by_rows) {
-        msae__note(notes, "weights", msae_dtype_name(model->weights));
-        msae__add_small_tensors(file, model);
-    } else {
-        msae__add_parameters(file, model, msae__weight_names, model->encoder, model->decoder,
-                             model->pre_bias, model->latent_bias, model->log_threshold);
-    }
-    if (model->has_level_thresholds) {
-        msae__add_tensor(file, "level_thresholds", MSAE_F32, model->level_thresholds, 1,
-                         model->n_levels, 0);
-    }
-    msae__add_tensor(file, "mean", MSAE_F32, model->mean, 1, d, 0);
-    msae__add_tensor(file, "scale", MSAE_F32, &model->scale, 1, 1, 0);
-    if (model->recipe == MSAE_RECIPE_BATCHTOPK) {
-        msae__add_tensor(file, "threshold", MSAE_F32, &model->threshold, 1, 1, 0);
-    }
+    if (model->by_rows) msae__note(notes, "weights", msae_dtype_name(model->weights));
+    msae__list_tensors(model, file);
 }
 
 /* To be called once all tensors and notes are there. */
@@ -13524,6 +13706,8 @@ MSAE_API msae_status msae_save_writer(const msae_model *model, const msae_writer
     msae__finish_description(&file);
     return msae__fill_writer(msae__write_content, &file, writer, error);
 }
+
+#endif /* MSAE__INFERENCE_ONLY */
 
 /* Reading a model's notes: each helper leaves *ok = 0 when a value is missing or malformed. */
 static const msae_metadata *msae__find_note(const msae_safetensors *file, const char *key,
@@ -13597,6 +13781,7 @@ static int msae__read_flag(const msae_safetensors *file, const char *key, int *o
     return value == 1;
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 /* A place in an enum, which another version may have made longer. */
 static int msae__read_small(const msae_safetensors *file, const char *key, int *ok) {
     const uint64_t value = msae__read_number(file, key, ok);
@@ -13622,6 +13807,7 @@ static void msae__read_history(const msae_safetensors *file, msae_history *h, in
     h->steps = msae__read_number(file, "train_steps", ok);
     h->weight_decay = msae__read_one_float(file, "train_weight_decay", ok);
 }
+#endif
 
 /* `count` numbers of the dtype from byte `offset` on, in the machine's byte order; floats must be
    finite, else *finite = 0. Read in pieces, so that they are checked while in the cache. */
@@ -13783,7 +13969,7 @@ static msae_status msae__read_shape(msae_safetensors *file, msae_model_desc *des
     desc->n_levels = msae__read_list(file, "nesting", values, MSAE_MAX_LEVELS, &ok);
     for (size_t i = 0; ok && i < desc->n_levels; i++) {
         if (!(values[i] >= 1 && values[i] <= (double)desc->n_latents) ||
-            values[i] != floor(values[i]))
+            values[i] != (double)(size_t)values[i])
             ok = 0;
         else
             nesting[i] = (size_t)values[i];
@@ -13795,7 +13981,9 @@ static msae_status msae__read_shape(msae_safetensors *file, msae_model_desc *des
         desc->by_rows = 1;
     }
     memset(history, 0, sizeof *history);
+#ifndef MSAE__INFERENCE_ONLY
     if (msae_safetensors_metadata(file, "train_steps")) msae__read_history(file, history, &ok);
+#endif
     if (!ok) {
         return msae__fail(error, MSAE_ERROR_FORMAT, "a hyper-parameter is missing or malformed");
     }
@@ -13828,6 +14016,7 @@ static msae_status msae__check_scale(const msae_model *model, msae_error *error)
     return msae__fail(error, MSAE_ERROR_FORMAT, "the scale is not positive");
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 /* The descriptor of a model like this one. */
 static msae_model_desc msae__desc_of(const msae_model *model) {
     msae_model_desc desc;
@@ -13967,6 +14156,7 @@ MSAE_API msae_status msae_compact(const msae_model *model, msae_dtype weights,
     msae_model_free(compact);
     return msae__fail(error, MSAE_ERROR_NOT_FINITE, "a weight is beyond the range of 16 bits");
 }
+#endif
 
 /* Where a tensor's values lie; NULL with *aligned 0 when floats there are not. */
 static float *msae__mapped(const msae_safetensors *file, const char *name, int *aligned) {
@@ -13998,7 +14188,7 @@ static msae_status msae__map_model(msae_model *model, msae_safetensors *file,
     status = msae__model_shape(model, &desc, &resolved, error);
     if (status != MSAE_OK) return status;
     model->has_level_thresholds = msae_safetensors_find(file, "level_thresholds") != NULL;
-    msae__describe_model(model, &wanted);
+    msae__list_tensors(model, &wanted);
     status = msae__check_tensors(file, &wanted, error);
     if (status != MSAE_OK) return status;
     model->history = history;
@@ -14085,6 +14275,11 @@ static msae_status msae__load_model(msae_model *model, msae_safetensors *file,
     msae__file wanted;
     msae_status status = msae__read_shape(file, &desc, nesting, weights, &history, error);
     if (status != MSAE_OK) return status;
+#ifdef MSAE__INFERENCE_ONLY
+    if (load && load->widen) {
+        return msae__fail(error, MSAE_ERROR_UNSUPPORTED, "this build does not widen weights");
+    }
+#endif
     if (load) {
         desc.simd = load->simd;
         desc.allocator = load->allocator;
@@ -14094,19 +14289,21 @@ static msae_status msae__load_model(msae_model *model, msae_safetensors *file,
     status = msae__model_shape(model, &desc, &resolved, error);
     if (status != MSAE_OK) return status;
     model->has_level_thresholds = msae_safetensors_find(file, "level_thresholds") != NULL;
-    msae__describe_model(model, &wanted);
+    msae__list_tensors(model, &wanted);
     status = msae__check_tensors(file, &wanted, error);
     if (status == MSAE_OK) status = msae__model_place(model, &desc, &resolved, NULL, 0, error);
     if (status == MSAE_OK) {
         model->has_level_thresholds = msae_safetensors_find(file, "level_thresholds") != NULL;
-        msae__describe_model(model, &wanted);
+        msae__list_tensors(model, &wanted);
         status = msae__read_tensors(reader, file, &wanted, &model->allocator, error);
     }
     if (status == MSAE_OK) status = msae__check_scale(model, error);
     model->history = history;
+#ifndef MSAE__INFERENCE_ONLY
     if (status == MSAE_OK && load && load->widen && model->by_rows) {
         status = msae__widen(model, error);
     }
+#endif
     return status;
 }
 
@@ -14129,6 +14326,7 @@ MSAE_API msae_status msae_load_memory(msae_model *model, const void *bytes, size
     return msae_load_reader(model, &reader, desc, error);
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 MSAE_API msae_status msae_data_load_reader(msae_data *data, const msae_reader *reader,
                                            const char *tensor, const msae_allocator *allocator,
                                            msae_error *error) {
@@ -14148,14 +14346,17 @@ MSAE_API msae_status msae_data_load_reader(msae_data *data, const msae_reader *r
     if (allocator) data->allocator = *allocator;
     return MSAE_OK;
 }
+#endif
 
 #ifndef MSAE_NO_STDIO
+#ifndef MSAE__INFERENCE_ONLY
 MSAE_API msae_status msae_save_file(const msae_model *model, const char *path, msae_error *error) {
     msae__file file;
     msae__describe_model(model, &file);
     msae__finish_description(&file);
     return msae__write_file(msae__write_content, &file, path, error);
 }
+#endif
 
 MSAE_API void msae_release(const msae_allocator *allocator, void *bytes, size_t size) {
     msae__free(allocator, bytes, size);
@@ -14186,6 +14387,7 @@ MSAE_API msae_status msae_load_file(msae_model *model, const char *path, const m
     return status;
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 /* Reads the digits that end at *end, moved before them and the underscore in front. */
 static int msae__number_before(const char *start, const char **end, uint64_t *number) {
     const char *at = *end;
@@ -14429,6 +14631,7 @@ MSAE_API msae_status msae_files_open(msae_files *files, const char *const *paths
     }
     return status;
 }
+#endif /* MSAE__INFERENCE_ONLY */
 #endif /* MSAE_NO_STDIO */
 
 #ifndef MSAE_NO_ANALYSIS
