@@ -1712,6 +1712,11 @@ MSAE_API msae_status msae_write_npy(const char *path, const float *x, size_t row
 #endif
 #endif
 
+/* One row is encoded at the speed of the memory, with AVX2 too: AVX-512 pays for training. */
+#if defined(MSAE__HAS_AVX2) && !defined(MSAE__INFERENCE_ONLY)
+#define MSAE__HAS_AVX512
+#endif
+
 #ifdef MSAE__HAS_AVX2
 #include <immintrin.h>
 #ifdef __GNUC__
@@ -1890,6 +1895,22 @@ static void msae__put_number(msae__text *text, uint64_t number) {
     msae__put_bytes(text, digits + 20 - count, count);
 }
 
+#ifdef MSAE__INFERENCE_ONLY
+/* The texts of failures would be a tenth of the object: the code and the position have to do. */
+static msae_status msae__fail_at(msae_error *error, msae_status code, uint64_t position,
+                                 const char *what, uint64_t number, const char *after) {
+    (void)what;
+    (void)number;
+    (void)after;
+    if (error) {
+        msae__text text = msae__text_in(error->message, sizeof error->message);
+        error->code = code;
+        error->position = position;
+        msae__put(&text, msae_status_text(code));
+    }
+    return code;
+}
+#else
 /* Fills *error (when there is one) with "what", or "what number after" when `after` is given. */
 static msae_status msae__fail_at(msae_error *error, msae_status code, uint64_t position,
                                  const char *what, uint64_t number, const char *after) {
@@ -1906,6 +1927,7 @@ static msae_status msae__fail_at(msae_error *error, msae_status code, uint64_t p
     }
     return code;
 }
+#endif
 
 static msae_status msae__fail(msae_error *error, msae_status code, const char *what) {
     return msae__fail_at(error, code, MSAE_NO_POSITION, what, 0, NULL);
@@ -1914,6 +1936,10 @@ static msae_status msae__fail(msae_error *error, msae_status code, const char *w
 /* "what name after". */
 static msae_status msae__fail_text(msae_error *error, msae_status code, uint64_t position,
                                    const char *what, const char *name, const char *after) {
+#ifdef MSAE__INFERENCE_ONLY
+    (void)name;
+    return msae__fail_at(error, code, position, what, 0, after);
+#else
     if (error) {
         msae__text text = msae__text_in(error->message, sizeof error->message);
         error->code = code;
@@ -1923,6 +1949,7 @@ static msae_status msae__fail_text(msae_error *error, msae_status code, uint64_t
         msae__put(&text, after);
     }
     return code;
+#endif
 }
 
 static msae_status msae__fail_memory(msae_error *error) {
@@ -2323,20 +2350,19 @@ static size_t msae__random_below(uint64_t state[4], size_t limit) {
    other orders of summation.
    ------------------------------------------------------------------------------------------ */
 
-/* A build has the kernels that it calls: those between the two brackets are left out with training,
-   or where there is neither training nor analysis (see the manual). */
+/* A table has what its build calls: nothing stands where a kernel is for training alone and there is
+   none, or where it is for more than inference (see the manual). */
 #ifdef MSAE_NO_TRAIN
-#define MSAE__TRAINING(...)
+#define MSAE__FOR_TRAINING(kernel) NULL
 #else
-#define MSAE__TRAINING(...) __VA_ARGS__
+#define MSAE__FOR_TRAINING(kernel) kernel
 #endif
 #ifdef MSAE__INFERENCE_ONLY
-#define MSAE__ALL(...)
+#define MSAE__FOR_MORE(kernel) NULL
 #else
-#define MSAE__ALL(...) __VA_ARGS__
+#define MSAE__FOR_MORE(kernel) kernel
 #endif
 
-#ifndef MSAE_NO_TRAIN
 /* What AdamW and the published decoder constraint do to one row of parameters in one pass:
        p = p * rescale;  g = (g - project * p) * clip;
        m = beta1 m + rest1 g;  v = beta2 v + rest2 g^2;
@@ -2351,7 +2377,6 @@ typedef struct msae__adam {
 
 #define MSAE__TINY_M 1e-30f
 #define MSAE__TINY_V 1e-35f
-#endif
 
 /* Training cuts its matrices into blocks of latents and panels of columns, so that what a kernel
    reads again and again stays in the first-level cache: a panel of a block is 32 KB. */
@@ -2372,17 +2397,14 @@ struct msae_kernels {
     float (*dot)(const float *a, const float *b, size_t n);
     /* out = (x - mean) scale; out may be x */
     void (*center)(float *out, const float *x, const float *mean, float scale, size_t n);
-#ifndef MSAE__INFERENCE_ONLY
     /* IEEE halves, little-endian, to floats */
     void (*from_half)(float *out, const unsigned char *half, size_t n);
-#endif
     /* y += a x */
     void (*axpy)(float *y, float a, const float *x, size_t n);
     /* c[i][j] = <a_i, b_j> for rows of a and b that lie their strides apart, i < rows and
        j < cols <= 4: a product without packing */
     void (*dots)(float *c, size_t ldc, const float *a, size_t a_stride, size_t rows, const float *b,
                  size_t b_stride, size_t cols, size_t depth);
-#ifndef MSAE__INFERENCE_ONLY
     /* x [rows][stride] to out [depth][width], rows <= width; columns beyond `rows` become zero */
     void (*pack)(float *out, size_t width, const float *x, size_t stride, size_t rows,
                  size_t depth);
@@ -2390,11 +2412,9 @@ struct msae_kernels {
        a [k][mr] and b [k][nr]; adds to c when accumulate is 1 */
     void (*gemm)(const float *a, const float *b, size_t k, float *c, size_t ldc, size_t rows,
                  size_t cols, int accumulate);
-#endif
     /* y[0 .. width) += sum_e weight[e] row_e,  row_e = base + index[e] * stride */
     void (*gather_axpy)(float *y, const float *base, size_t stride, const uint32_t *index,
                         const float *weight, size_t count, size_t width);
-#ifndef MSAE_NO_TRAIN
     /* the same, and dots[e] += <a, row_e>: one read of each row serves both */
     void (*gather_dot_axpy)(float *y, float *dots, const float *a, const float *base, size_t stride,
                             const uint32_t *index, const float *weight, size_t count, size_t width);
@@ -2408,25 +2428,20 @@ struct msae_kernels {
                         float deviation, float mean, float *errors);
     /* Reconstructions to G_i = sum_{l >= i} factor_l (r_l - target), in place */
     void (*residuals)(float *levels, size_t count, const float *target, const float *factors);
-#endif
     /* Keys are the bits of floats, or integers in the same order. Those with low < key <= high go
        to out [n + 16], which may be keys, in their order; returns their number and raises *largest
        to the largest of them. */
     size_t (*between)(int32_t *out, const void *keys, size_t n, int32_t low, int32_t high,
                       int32_t *largest);
-#ifndef MSAE__INFERENCE_ONLY
     /* Sorts the latents of a block by the level at which they enter, key >= floors[level] first,
        floors descending; in the order of the latents within a level. Writes for each its key (to
        sorted [LATENT_BLOCK], which may be keys), its place in the block and its level, and where
        each level ends. */
     void (*place)(void *sorted, uint8_t *index, uint8_t *level, uint8_t *ends, const void *keys,
                   size_t count, const int32_t *floors, size_t levels);
-#endif
-#ifndef MSAE_NO_TRAIN
     /* see msae__adam */
     void (*adam)(float *p, const float *g, float *m, float *v, size_t n, float rescale,
                  float project, const msae__adam *adam);
-#endif
 };
 
 static float msae__scalar_dot(const float *a, const float *b, size_t n) {
@@ -2497,6 +2512,7 @@ static void msae__scalar_gemm(const float *a, const float *b, size_t k, float *c
 }
 #endif
 
+#ifndef MSAE__INFERENCE_ONLY
 static void msae__scalar_gather_axpy(float *y, const float *base, size_t stride,
                                      const uint32_t *index, const float *weight, size_t count,
                                      size_t width) {
@@ -2504,6 +2520,7 @@ static void msae__scalar_gather_axpy(float *y, const float *base, size_t stride,
         msae__scalar_axpy(y, weight[e], base + index[e] * stride, width);
     }
 }
+#endif
 
 #ifndef MSAE_NO_TRAIN
 static void msae__scalar_gather_dot_axpy(float *y, float *dots, const float *a, const float *base,
@@ -2633,12 +2650,20 @@ static const msae_kernels msae__scalar_kernels = {
     4,
     msae__scalar_dot,
     msae__scalar_center,
-    MSAE__ALL(msae__scalar_from_half, ) msae__scalar_axpy,
+    MSAE__FOR_MORE(msae__scalar_from_half),
+    msae__scalar_axpy,
     msae__scalar_dots,
-    MSAE__ALL(msae__scalar_pack, msae__scalar_gemm, ) msae__scalar_gather_axpy,
-    MSAE__TRAINING(msae__scalar_gather_dot_axpy, msae__scalar_decode, msae__scalar_reconstruct,
-                   msae__scalar_residuals, ) msae__scalar_between,
-    MSAE__ALL(msae__scalar_place, ) MSAE__TRAINING(msae__scalar_adam, )};
+    MSAE__FOR_MORE(msae__scalar_pack),
+    MSAE__FOR_MORE(msae__scalar_gemm),
+    MSAE__FOR_MORE(msae__scalar_gather_axpy),
+    MSAE__FOR_TRAINING(msae__scalar_gather_dot_axpy),
+    MSAE__FOR_TRAINING(msae__scalar_decode),
+    MSAE__FOR_TRAINING(msae__scalar_reconstruct),
+    MSAE__FOR_TRAINING(msae__scalar_residuals),
+    msae__scalar_between,
+    MSAE__FOR_MORE(msae__scalar_place),
+    MSAE__FOR_TRAINING(msae__scalar_adam),
+};
 
 #if defined(MSAE__HAS_AVX2) || defined(MSAE__HAS_NEON)
 /* For each set of four lanes, the byte shuffle that moves them to the front. */
@@ -2731,6 +2756,15 @@ static MSAE__AVX2 void msae__avx2_axpy(float *y, float a, const float *x, size_t
     }
 }
 
+#ifdef MSAE__INFERENCE_ONLY
+static MSAE__AVX2 void msae__avx2_dots(float *c, size_t ldc, const float *a, size_t a_stride,
+                                       size_t rows, const float *b, size_t b_stride, size_t cols,
+                                       size_t depth) {
+    for (size_t i = 0; i < rows; i++, a += a_stride, c += ldc) {
+        for (size_t j = 0; j < cols; j++) c[j] = msae__avx2_dot(a, b + j * b_stride, depth);
+    }
+}
+#else
 /* [sum a, sum b, sum c, sum d] */
 static MSAE__AVX2 __m128 msae__avx2_sum4(__m256 a, __m256 b, __m256 c, __m256 d) {
     const __m256 all = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
@@ -2786,6 +2820,7 @@ static MSAE__AVX2 void msae__avx2_dots(float *c, size_t ldc, const float *a, siz
         if (i + 2 < rows) msae__avx2_store4(c + 2 * ldc, msae__avx2_sum4(r0, r1, r2, r3), cols);
     }
 }
+#endif
 
 #ifndef MSAE__INFERENCE_ONLY
 /* Pieces of 8 x 8 and 4 x 4 are turned around in registers, what is left by the scalar loop. */
@@ -2870,6 +2905,7 @@ static MSAE__AVX2 void msae__avx2_gemm(const float *a, const float *b, size_t k,
 }
 #endif
 
+#ifndef MSAE__INFERENCE_ONLY
 /* 64 columns of the sum stay in 8 registers while all rows pass by; the rest goes 8 at a time. */
 static MSAE__AVX2 void msae__avx2_gather_axpy(float *y, const float *base, size_t stride,
                                               const uint32_t *index, const float *weight,
@@ -2908,6 +2944,7 @@ static MSAE__AVX2 void msae__avx2_gather_axpy(float *y, const float *base, size_
         _mm256_maskstore_ps(y + c, mask, sum);
     }
 }
+#endif
 
 #ifndef MSAE_NO_TRAIN
 /* The same with a second use of every vector loaded: its product with a goes into the dot. 32
@@ -3144,13 +3181,22 @@ static const msae_kernels msae__avx2_kernels = {
     80,
     msae__avx2_dot,
     msae__avx2_center,
-    MSAE__ALL(msae__avx2_from_half, ) msae__avx2_axpy,
+    MSAE__FOR_MORE(msae__avx2_from_half),
+    msae__avx2_axpy,
     msae__avx2_dots,
-    MSAE__ALL(msae__avx2_pack, msae__avx2_gemm, ) msae__avx2_gather_axpy,
-    MSAE__TRAINING(msae__avx2_gather_dot_axpy, msae__avx2_decode, msae__avx2_reconstruct,
-                   msae__avx2_residuals, ) msae__avx2_between,
-    MSAE__ALL(msae__avx2_place, ) MSAE__TRAINING(msae__avx2_adam, )};
+    MSAE__FOR_MORE(msae__avx2_pack),
+    MSAE__FOR_MORE(msae__avx2_gemm),
+    MSAE__FOR_MORE(msae__avx2_gather_axpy),
+    MSAE__FOR_TRAINING(msae__avx2_gather_dot_axpy),
+    MSAE__FOR_TRAINING(msae__avx2_decode),
+    MSAE__FOR_TRAINING(msae__avx2_reconstruct),
+    MSAE__FOR_TRAINING(msae__avx2_residuals),
+    msae__avx2_between,
+    MSAE__FOR_MORE(msae__avx2_place),
+    MSAE__FOR_TRAINING(msae__avx2_adam),
+};
 
+#ifdef MSAE__HAS_AVX512
 /* ---------------------------------------------------------------------------------------------
    Kernels: AVX-512. 32 registers of 16 floats. What memory alone bounds is left to AVX2's.
    ------------------------------------------------------------------------------------------ */
@@ -3503,23 +3549,34 @@ static const msae_kernels msae__avx512_kernels = {
     112,
     msae__avx2_dot,
     msae__avx2_center,
-    MSAE__ALL(msae__avx2_from_half, ) msae__avx2_axpy,
+    MSAE__FOR_MORE(msae__avx2_from_half),
+    msae__avx2_axpy,
     msae__avx512_dots,
-    MSAE__ALL(msae__avx2_pack, msae__avx512_gemm, ) msae__avx512_gather_axpy,
-    MSAE__TRAINING(msae__avx512_gather_dot_axpy, msae__avx512_decode, msae__avx2_reconstruct,
-                   msae__avx2_residuals, ) msae__avx512_between,
-    MSAE__ALL(msae__avx512_place, ) MSAE__TRAINING(msae__avx2_adam, )};
+    MSAE__FOR_MORE(msae__avx2_pack),
+    MSAE__FOR_MORE(msae__avx512_gemm),
+    MSAE__FOR_MORE(msae__avx512_gather_axpy),
+    MSAE__FOR_TRAINING(msae__avx512_gather_dot_axpy),
+    MSAE__FOR_TRAINING(msae__avx512_decode),
+    MSAE__FOR_TRAINING(msae__avx2_reconstruct),
+    MSAE__FOR_TRAINING(msae__avx2_residuals),
+    msae__avx512_between,
+    MSAE__FOR_MORE(msae__avx512_place),
+    MSAE__FOR_TRAINING(msae__avx2_adam),
+};
 
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic pop
 #endif
+#endif /* MSAE__HAS_AVX512 */
 
 /* The best path that the processor has (cpuid) and whose registers the system saves (XCR0). */
 static msae_simd msae__detect_x86(void) {
     unsigned leaf1[4] = {0, 0, 0, 0}, leaf7[4] = {0, 0, 0, 0}, xcr0;
     const unsigned fma = 1u << 12, osxsave = 1u << 27, avx = 1u << 28, f16c = 1u << 29;
     const unsigned avx2 = 1u << 5;
+#ifdef MSAE__HAS_AVX512
     const unsigned avx512 = 1u << 16 | 1u << 30 | 1u << 31; /* F, BW, VL */
+#endif
 #ifdef __GNUC__
     unsigned high;
     if (!__get_cpuid(1, &leaf1[0], &leaf1[1], &leaf1[2], &leaf1[3])) return MSAE_SIMD_SCALAR;
@@ -3544,8 +3601,10 @@ static msae_simd msae__detect_x86(void) {
         (xcr0 & 6) != 6) {
         return MSAE_SIMD_SCALAR;
     }
-    return (leaf7[1] & avx512) == avx512 && (xcr0 & 0xe6) == 0xe6 ? MSAE_SIMD_AVX512
-                                                                  : MSAE_SIMD_AVX2;
+#ifdef MSAE__HAS_AVX512
+    if ((leaf7[1] & avx512) == avx512 && (xcr0 & 0xe6) == 0xe6) return MSAE_SIMD_AVX512;
+#endif
+    return MSAE_SIMD_AVX2;
 }
 #endif /* MSAE__HAS_AVX2 */
 
@@ -3691,6 +3750,7 @@ static void msae__neon_gemm(const float *a, const float *b, size_t k, float *c, 
 }
 #endif
 
+#ifndef MSAE__INFERENCE_ONLY
 /* 64 columns of the sum stay in 16 registers while all rows pass by. */
 static void msae__neon_gather_axpy(float *y, const float *base, size_t stride,
                                    const uint32_t *index, const float *weight, size_t count,
@@ -3710,6 +3770,7 @@ static void msae__neon_gather_axpy(float *y, const float *base, size_t stride,
         msae__neon_axpy(y + c, weight[e], base + index[e] * stride + c, width - c);
     }
 }
+#endif
 
 #ifndef MSAE_NO_TRAIN
 static void msae__neon_gather_dot_axpy(float *y, float *dots, const float *a, const float *base,
@@ -3854,12 +3915,20 @@ static const msae_kernels msae__neon_kernels = {
     48,
     msae__neon_dot,
     msae__neon_center,
-    MSAE__ALL(msae__neon_from_half, ) msae__neon_axpy,
+    MSAE__FOR_MORE(msae__neon_from_half),
+    msae__neon_axpy,
     msae__neon_dots,
-    MSAE__ALL(msae__neon_pack, msae__neon_gemm, ) msae__neon_gather_axpy,
-    MSAE__TRAINING(msae__neon_gather_dot_axpy, msae__neon_decode, msae__neon_reconstruct,
-                   msae__neon_residuals, ) msae__neon_between,
-    MSAE__ALL(msae__scalar_place, ) MSAE__TRAINING(msae__neon_adam, )};
+    MSAE__FOR_MORE(msae__neon_pack),
+    MSAE__FOR_MORE(msae__neon_gemm),
+    MSAE__FOR_MORE(msae__neon_gather_axpy),
+    MSAE__FOR_TRAINING(msae__neon_gather_dot_axpy),
+    MSAE__FOR_TRAINING(msae__neon_decode),
+    MSAE__FOR_TRAINING(msae__neon_reconstruct),
+    MSAE__FOR_TRAINING(msae__neon_residuals),
+    msae__neon_between,
+    MSAE__FOR_MORE(msae__scalar_place),
+    MSAE__FOR_TRAINING(msae__neon_adam),
+};
 #endif /* MSAE__HAS_NEON */
 
 /* ---------------------------------------------------------------------------------------------
@@ -3896,8 +3965,10 @@ static const msae_kernels *msae__kernels_for(msae_simd simd) {
         return msae__kernels_for(msae__best_x86());
     case MSAE_SIMD_AVX2:
         return msae__best_x86() != MSAE_SIMD_SCALAR ? &msae__avx2_kernels : NULL;
+#ifdef MSAE__HAS_AVX512
     case MSAE_SIMD_AVX512:
         return msae__best_x86() == MSAE_SIMD_AVX512 ? &msae__avx512_kernels : NULL;
+#endif
 #elif defined(MSAE__HAS_NEON)
     case MSAE_SIMD_AUTO:
     case MSAE_SIMD_NEON:
@@ -4005,6 +4076,46 @@ static const msae__small_kernels msae__scalar_small = {
     msae__scalar_axpy_half, msae__scalar_axpy_bfloat, msae__scalar_axpy_int8,
 };
 
+#ifdef MSAE__INFERENCE_ONLY
+/* Products over vectors of floats, for any way of loading weights: four columns at a time for each
+   row. LOAD(w) is a vector of WIDTH weights, BYTES bytes each; what is left over is taken one by
+   one. */
+#define MSAE__SMALL_DOTS(target, name, vector, width, bytes, LOAD, LOAD_ONE, ZERO, LOADX, FMA,  \
+                         SUM)                                                                   \
+    static target void name(float *c, size_t ldc, const float *x, size_t x_stride, size_t rows, \
+                            const unsigned char *w, size_t cols, size_t depth) {                \
+        const size_t whole = depth / (width) * (width), row = (bytes)*depth;                    \
+        for (size_t j = 0; j < cols; j += 4, w += 4 * row, c += 4) {                            \
+            const size_t columns = msae__min(4, cols - j);                                      \
+            const unsigned char *w1 = columns > 1 ? w + row : w;                                \
+            const unsigned char *w2 = columns > 2 ? w1 + row : w,                               \
+                                *w3 = columns > 3 ? w2 + row : w;                               \
+            const float *xr = x;                                                                \
+            float *cr = c;                                                                      \
+            for (size_t r = 0; r < rows; r++, xr += x_stride, cr += ldc) {                      \
+                vector s0 = ZERO, s1 = s0, s2 = s0, s3 = s0;                                    \
+                float sums[4];                                                                  \
+                for (size_t i = 0; i < whole; i += (width)) {                                   \
+                    const vector v = LOADX(xr + i);                                             \
+                    s0 = FMA(v, LOAD(w + (bytes)*i), s0);                                       \
+                    s1 = FMA(v, LOAD(w1 + (bytes)*i), s1);                                      \
+                    s2 = FMA(v, LOAD(w2 + (bytes)*i), s2);                                      \
+                    s3 = FMA(v, LOAD(w3 + (bytes)*i), s3);                                      \
+                }                                                                               \
+                sums[0] = SUM(s0);                                                              \
+                sums[1] = SUM(s1);                                                              \
+                sums[2] = SUM(s2);                                                              \
+                sums[3] = SUM(s3);                                                              \
+                for (size_t e = 0; e < columns; e++) {                                          \
+                    cr[e] = sums[e];                                                            \
+                    for (size_t i = whole; i < depth; i++) {                                    \
+                        cr[e] += xr[i] * LOAD_ONE(w + e * row + (bytes)*i);                     \
+                    }                                                                           \
+                }                                                                               \
+            }                                                                                   \
+        }                                                                                       \
+    }
+#else
 /* Products over vectors of floats, for any way of loading weights: four columns at a time for one
    row, four rows at a time for one column, so that four sums are under way. LOAD(w) is a vector of
    WIDTH weights, BYTES bytes each; what is left over is taken one by one. */
@@ -4065,6 +4176,7 @@ static const msae__small_kernels msae__scalar_small = {
             }                                                                                   \
         }                                                                                       \
     }
+#endif
 
 /* y += a w likewise. */
 #define MSAE__SMALL_AXPY(target, name, vector, width, bytes, LOAD, LOAD_ONE, SET, LOADX, STORE, \
@@ -4147,6 +4259,7 @@ static const msae__small_kernels msae__avx2_small = {
     msae__avx2_axpy_half, msae__avx2_axpy_bfloat, msae__avx2_axpy_int8,
 };
 
+#ifdef MSAE__HAS_AVX512
 #if defined(__GNUC__) && !defined(__clang__) /* GCC 12 warns about its own avx512fintrin.h */
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
@@ -4204,6 +4317,7 @@ static const msae__small_kernels msae__avx512_small = {
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic pop
 #endif
+#endif /* MSAE__HAS_AVX512 */
 #endif /* MSAE__HAS_AVX2 */
 
 #ifdef MSAE__HAS_NEON
@@ -4272,6 +4386,8 @@ static const msae__small_kernels *msae__small_for(msae_simd simd) {
 #ifdef MSAE__HAS_AVX2
     case MSAE_SIMD_AVX2:
         return &msae__avx2_small;
+#endif
+#ifdef MSAE__HAS_AVX512
     case MSAE_SIMD_AVX512:
         return &msae__avx512_small;
 #endif
@@ -4345,13 +4461,13 @@ static float msae__quantize(const float *x, size_t n, int16_t *q) {
    Matrix product: C = A B^T for row-major A [rows, k] and B [cols, k]
    ------------------------------------------------------------------------------------------ */
 
+#ifndef MSAE__INFERENCE_ONLY
 /* The product's blocks. KC: depth of a panel of B that stays in the first-level cache; KC_PANELS of
    them are packed at a time, so that a block of MC rows of C is finished while in the cache. */
 #define MSAE__KC 256
 #define MSAE__KC_PANELS 4
 #define MSAE__MC 96
 
-#ifndef MSAE__INFERENCE_ONLY
 /* Floats that a worker packs panels of B into. */
 static size_t msae__panel_floats(const msae_kernels *kernels, size_t k) {
     return kernels->nr * msae__min(k, MSAE__KC * MSAE__KC_PANELS);
@@ -4364,14 +4480,45 @@ static size_t msae__stride(size_t d) {
     return (msae__ceil_div(d, 16) | 1) * 16;
 }
 
+/* Rows of A that stay in the first-level cache while tiles of dots read B where it lies. */
+#define MSAE__DOT_ROWS 12
+
+/* c [rows, ldc] = A B^T for a few rows of A, or without packing for any number: b [cols][depth]. */
+static void msae__few_rows(const msae_kernels *kernels, float *c, size_t ldc, const float *a,
+                           size_t a_stride, size_t rows, const float *b, size_t b_stride,
+                           size_t cols, size_t depth) {
+    for (size_t first = 0; first < rows; first += MSAE__DOT_ROWS) {
+        const size_t last = msae__min(first + MSAE__DOT_ROWS, rows);
+        for (size_t j = 0; j < cols; j += 4) {
+            kernels->dots(c + first * ldc + j, ldc, a + first * a_stride, a_stride, last - first,
+                          b + j * b_stride, b_stride, msae__min(4, cols - j), depth);
+        }
+    }
+}
+
+/* Adds a bias [count] to each row; 0, or NaN when a sum is NaN or Inf. */
+static float msae__add_bias(const msae_kernels *kernels, float *c, size_t ldc, size_t rows,
+                            const float *bias, size_t count) {
+#ifdef MSAE__INFERENCE_ONLY
+    const float zeros[MSAE__LATENT_BLOCK] = {0}; /* (which are none of the program's bytes) */
+#else
+    static const float zeros[MSAE__LATENT_BLOCK] = {0};
+#endif
+    float probe = 0;
+    for (size_t r = 0; r < rows; r++) {
+        kernels->axpy(c + r * ldc, 1, bias, count);
+        probe += kernels->dot(c + r * ldc, zeros, count); /* Inf and NaN times zero are NaN */
+    }
+    return probe;
+}
+
 #ifndef MSAE__INFERENCE_ONLY
 /* Floats that A takes when packed. */
 static size_t msae__packed_floats(const msae_kernels *kernels, size_t rows, size_t k) {
     return msae__round_up(rows, kernels->mr) * k;
 }
-#endif
 
-#if !defined(MSAE_USE_CBLAS) && !defined(MSAE__INFERENCE_ONLY)
+#ifndef MSAE_USE_CBLAS
 /* c [rows, ldc] = A B^T for packed A and b [cols][stride]; panels holds msae__panel_floats. Each
    element is summed in the same order whatever rows and cols are. */
 static void msae__product(const msae_kernels *kernels, const float *packed, size_t rows,
@@ -4416,49 +4563,15 @@ typedef struct msae__matmul {
     float *probe;  /* for each task 0, or NaN when one of its C + bias is not finite; or NULL */
 } msae__matmul;
 
-/* Rows of A that stay in the first-level cache while tiles of dots read B where it lies. */
-#define MSAE__DOT_ROWS 12
-
-/* The product of a few rows and `count` rows of B. */
-static void msae__few_rows(const msae__matmul *p, const float *b, size_t count, float *c) {
-    for (size_t first = 0; first < p->rows; first += MSAE__DOT_ROWS) {
-        const size_t last = msae__min(first + MSAE__DOT_ROWS, p->rows);
-        for (size_t j = 0; j < count; j += 4) {
-            p->kernels->dots(c + first * p->ldc + j, p->ldc, p->a + first * p->a_stride,
-                             p->a_stride, last - first, b + j * p->b_stride, p->b_stride,
-                             msae__min(4, count - j), p->depth);
-        }
-    }
-}
-
-/* Adds a bias [count] to each row; 0, or NaN when a sum is NaN or Inf. */
-static float msae__add_bias(const msae_kernels *kernels, float *c, size_t ldc, size_t rows,
-                            const float *bias, size_t count) {
-#ifdef MSAE__INFERENCE_ONLY
-    const float zeros[MSAE__LATENT_BLOCK] = {0}; /* (which are none of the program's bytes) */
-#else
-    static const float zeros[MSAE__LATENT_BLOCK] = {0};
-#endif
-    float probe = 0;
-    for (size_t r = 0; r < rows; r++) {
-        kernels->axpy(c + r * ldc, 1, bias, count);
-        probe += kernels->dot(c + r * ldc, zeros, count); /* Inf and NaN times zero are NaN */
-    }
-    return probe;
-}
-
 static void msae__matmul_task(void *context, size_t task, size_t worker) {
     const msae__matmul *p = (const msae__matmul *)context;
     const size_t first = task * MSAE__LATENT_BLOCK;
     const size_t count = msae__min(MSAE__LATENT_BLOCK, p->cols - first);
     const float *b = p->b + first * p->b_stride;
     float *c = p->c + task * p->c_block;
-#if defined(MSAE__INFERENCE_ONLY) && !defined(MSAE_USE_CBLAS)
-    (void)worker;
-    msae__few_rows(p, b, count, c);
-#else
     if (p->rows < p->kernels->few) {
-        msae__few_rows(p, b, count, c);
+        msae__few_rows(p->kernels, c, p->ldc, p->a, p->a_stride, p->rows, b, p->b_stride, count,
+                       p->depth);
     } else {
 #ifdef MSAE_USE_CBLAS
         (void)worker;
@@ -4470,14 +4583,13 @@ static void msae__matmul_task(void *context, size_t task, size_t worker) {
                       p->panels + worker * msae__panel_floats(p->kernels, p->depth));
 #endif
     }
-#endif
     if (p->bias) {
         const float probe = msae__add_bias(p->kernels, c, p->ldc, p->rows, p->bias + first, count);
         if (p->probe) p->probe[task] = probe;
     }
 }
 
-#if !defined(MSAE_USE_CBLAS) && !defined(MSAE__INFERENCE_ONLY)
+#ifndef MSAE_USE_CBLAS
 /* A panel of A: depth block after depth block, in each one panel of mr rows after the other. */
 static void msae__pack_task(void *context, size_t task, size_t worker) {
     const msae__matmul *p = (const msae__matmul *)context;
@@ -4493,7 +4605,7 @@ static void msae__pack_task(void *context, size_t task, size_t worker) {
 #endif
 
 static void msae__run_matmul(const msae__matmul *p, const msae_parallel *parallel) {
-#if !defined(MSAE_USE_CBLAS) && !defined(MSAE__INFERENCE_ONLY)
+#ifndef MSAE_USE_CBLAS
     if (p->rows >= p->kernels->few) {
         msae__parallel_for(parallel, msae__ceil_div(p->rows, p->kernels->mr), msae__pack_task,
                            (void *)(uintptr_t)p);
@@ -4502,11 +4614,9 @@ static void msae__run_matmul(const msae__matmul *p, const msae_parallel *paralle
     msae__parallel_for(parallel, msae__ceil_div(p->cols, MSAE__LATENT_BLOCK), msae__matmul_task,
                        (void *)(uintptr_t)p);
 }
+#endif /* MSAE__INFERENCE_ONLY */
 
-/* Pre-activations pre = (xin - pre_bias) encoder^T + latent_bias of centred rows; 0 when one is NaN
-   or Inf. The sign of such a NaN says nothing, so that ReLU must not be asked about it. probe: a
-   float for each block of latents. */
-/* Some latents' pre-activations of all rows, from small weights. With int8 the rows come as whole
+/* Some latents' pre-activations of all rows, from small weights or without packing. With int8 the rows come as whole
    numbers: `packed` holds them, and before them what each row is to be multiplied by. */
 typedef struct msae__small_product {
     const msae_model *model;
@@ -4528,9 +4638,12 @@ static void msae__small_block(const msae__small_product *p, size_t first, size_t
     const msae_model *model = p->model;
     const msae__small_kernels *small = msae__small_for(model->simd);
     const size_t d = model->n_inputs;
-    const unsigned char *w =
-        (const unsigned char *)model->small_encoder + first * d * msae_dtype_bytes(model->weights);
-    if (model->weights == MSAE_F16) {
+    const unsigned char *w = (const unsigned char *)model->small_encoder;
+    if (w) w += first * d * msae_dtype_bytes(model->weights);
+    if (model->weights == MSAE_F32) {
+        msae__few_rows(model->kernels, c, p->ldc, p->centred, p->stride, p->rows,
+                       model->encoder + first * d, d, count, d);
+    } else if (model->weights == MSAE_F16) {
         small->dots_half(c, p->ldc, p->centred, p->stride, p->rows, w, count, d);
     } else if (model->weights == MSAE_BF16) {
         small->dots_bfloat(c, p->ldc, p->centred, p->stride, p->rows, w, count, d);
@@ -4586,37 +4699,43 @@ static msae__small_product msae__small_over(const msae_model *model, const float
     return p;
 }
 
+/* Pre-activations pre = (xin - pre_bias) encoder^T + latent_bias of centred rows; 0 when one is NaN
+   or Inf. The sign of such a NaN says nothing, so that ReLU must not be asked about it. probe: a
+   float for each block of latents. */
 static int msae__encode_rows_to(const msae_model *model, const float *centred, size_t stride,
                                 size_t rows, float *packed, float *panels, float *probe, float *pre,
                                 size_t ldc, size_t c_block) {
     const size_t blocks = msae__ceil_div(model->n_latents, MSAE__LATENT_BLOCK);
     int finite = 1;
-    msae__matmul p;
-    if (model->weights != MSAE_F32) {
+#ifndef MSAE__INFERENCE_ONLY
+    if (model->weights == MSAE_F32) {
+        msae__matmul p;
+        p.kernels = model->kernels;
+        p.a = centred;
+        p.a_stride = stride;
+        p.rows = rows;
+        p.b = model->encoder;
+        p.b_stride = p.depth = model->n_inputs;
+        p.cols = model->n_latents;
+        p.bias = model->latent_bias;
+        p.c = pre;
+        p.ldc = ldc;
+        p.c_block = c_block;
+        p.packed = packed;
+        p.panels = panels;
+        p.probe = probe;
+        msae__run_matmul(&p, &model->parallel);
+    } else
+#endif
+    {
         msae__small_product small;
+        (void)panels;
         if (model->weights == MSAE_I8) {
             msae__quantize_rows(model, centred, stride, rows, packed);
         }
         small = msae__small_over(model, centred, stride, rows, packed, probe, pre, ldc, c_block);
         msae__parallel_for(&model->parallel, blocks, msae__small_task, &small);
-        for (size_t b = 0; b < blocks; b++) finite &= msae__is_finite(probe[b]);
-        return finite;
     }
-    p.kernels = model->kernels;
-    p.a = centred;
-    p.a_stride = stride;
-    p.rows = rows;
-    p.b = model->encoder;
-    p.b_stride = p.depth = model->n_inputs;
-    p.cols = model->n_latents;
-    p.bias = model->latent_bias;
-    p.c = pre;
-    p.ldc = ldc;
-    p.c_block = c_block;
-    p.packed = packed;
-    p.panels = panels;
-    p.probe = probe;
-    msae__run_matmul(&p, &model->parallel);
     for (size_t b = 0; b < blocks; b++) finite &= msae__is_finite(probe[b]);
     return finite;
 }
@@ -4652,6 +4771,7 @@ typedef struct msae__cut {
     int partial; /* 1: more keys are equal than go in, so that their order decides */
 } msae__cut;
 
+#ifndef MSAE__INFERENCE_ONLY
 /* The rank-th largest (from 1) of a few keys: the one that has as many above it. */
 static msae__cut msae__cut_few(const int32_t *keys, size_t count, size_t rank) {
     msae__cut cut = {0, 0, 0};
@@ -4670,8 +4790,9 @@ static msae__cut msae__cut_few(const int32_t *keys, size_t count, size_t rank) {
     }
     return cut;
 }
+#endif
 
-/* The same for many keys, byte by byte from the top; keys are overwritten. */
+/* The rank-th largest (from 1) of many keys, byte by byte from the top; keys are overwritten. */
 static msae__cut msae__cut_many(int32_t *keys, size_t count, size_t rank) {
     msae__cut cut;
     for (int shift = 24; shift >= 0; shift -= 8) {
@@ -4694,17 +4815,20 @@ static msae__cut msae__cut_many(int32_t *keys, size_t count, size_t rank) {
     return cut;
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 /* Bins of the histogram over the distance from the largest key. On the bits of a float that is 64
    bins for each octave and 16 octaves; the last bin takes all that is smaller. */
 #define MSAE__BINS 1024
 #define MSAE__BIN_SHIFT 17
 #define MSAE__FEW_KEYS 32
+#endif
 
 /* What msae__cuts works in, for n keys. */
 static size_t msae__cut_room(size_t n) {
     return n + 16;
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 /* cuts[i] for the k = ks[i] largest of keys [count], all above `lowest`; ks ascending. One
    histogram finds the bins of all cuts; then only the keys in a cut's own bin are looked into.
    Where all are kept, the cut is `lowest`. scratch [cut_room(count)]. */
@@ -4741,6 +4865,7 @@ static void msae__cuts(const msae_kernels *kernels, const int32_t *keys, size_t 
                       : msae__cut_many(scratch, counts[bin], ks[i] - before);
     }
 }
+#endif
 
 #ifdef MSAE__INFERENCE_ONLY
 /* All that inference needs of the library of mathematics, so that a program links without it. */
@@ -4811,9 +4936,14 @@ static size_t msae__top_codes(const msae_kernels *kernels, const float *pre, siz
     const int32_t lowest = msae__lowest(activation);
     const unsigned char *keys = (const unsigned char *)msae__keys(pre, n, activation, room);
     int32_t largest = lowest;
-    msae__cut cut;
+    msae__cut cut = {0, 0, 0};
     size_t count = kernels->between(scratch, keys, n, lowest, INT32_MAX, &largest);
+#ifdef MSAE__INFERENCE_ONLY
+    cut.key = lowest;
+    if (k < count) cut = msae__cut_many(scratch, count, k);
+#else
     msae__cuts(kernels, scratch, count, largest, lowest, &k, 1, &cut, scratch + msae__cut_room(n));
+#endif
     count = 0;
 #ifndef MSAE__INFERENCE_ONLY
     int32_t floor;
@@ -5283,17 +5413,12 @@ static void msae__tile_layout(msae__tile *tile, const msae_model *model, size_t 
 #endif
     tile->probe = MSAE__TAKE(arena, float, msae__ceil_div(n, MSAE__LATENT_BLOCK));
     start = arena->used;
-    for (size_t w = 0; w < workers; w++) {
-        msae__ranking ranking;
-        ranking.keys = MSAE__TAKE(arena, int32_t, n);
-        ranking.scratch = MSAE__TAKE(arena, int32_t, 2 * msae__cut_room(n));
-        ranking.codes = MSAE__TAKE(arena, msae_code, n);
-        ranking.spare = MSAE__TAKE(arena, msae_code, n);
-        if (w == 0) {
-            tile->rankings[0] = ranking;
-            tile->ranking_stride = arena->used - start;
-        }
-    }
+    tile->rankings[0].keys = MSAE__TAKE(arena, int32_t, n);
+    tile->rankings[0].scratch = MSAE__TAKE(arena, int32_t, 2 * msae__cut_room(n));
+    tile->rankings[0].codes = MSAE__TAKE(arena, msae_code, n);
+    tile->rankings[0].spare = MSAE__TAKE(arena, msae_code, n);
+    tile->ranking_stride = arena->used - start;
+    msae__take(arena, workers - 1, tile->ranking_stride); /* whole lines, as each piece is */
 }
 
 static msae__ranking msae__worker_ranking(const msae__tile *tile, size_t worker) {
@@ -5359,24 +5484,11 @@ static size_t msae__rank_row(const msae_model *model, float *pre, size_t k,
    Inf. What int8 needs of the row is in tile->packed. */
 static int msae__encode_slice(const msae__tile *tile, size_t first, size_t count) {
     const msae_model *model = tile->model;
-    const size_t d = model->n_inputs;
     float *c = tile->pre + first;
-    if (model->weights == MSAE_F32) {
-        msae__matmul p;
-        memset(&p, 0, sizeof p);
-        p.kernels = model->kernels;
-        p.a = tile->centred;
-        p.a_stride = tile->stride;
-        p.rows = 1;
-        p.b_stride = p.depth = d;
-        p.ldc = model->n_latents;
-        msae__few_rows(&p, model->encoder + first * d, count, c);
-    } else {
-        const msae__small_product p =
-            msae__small_over(model, tile->centred, tile->stride, 1, tile->packed, NULL, tile->pre,
-                             model->n_latents, MSAE__LATENT_BLOCK);
-        msae__small_block(&p, first, count, c);
-    }
+    const msae__small_product p =
+        msae__small_over(model, tile->centred, tile->stride, 1, tile->packed, NULL, tile->pre,
+                         model->n_latents, MSAE__LATENT_BLOCK);
+    msae__small_block(&p, first, count, c);
     return msae__is_finite(
         msae__add_bias(model->kernels, c, model->n_latents, 1, model->latent_bias + first, count));
 }
@@ -5575,9 +5687,11 @@ MSAE_API msae_status msae_encode_dense(const msae_model *model, void *workspace,
 static void msae__add_small(const msae_model *model, const msae_code *code, float *sum) {
     const msae__small_kernels *small = msae__small_for(model->simd);
     const size_t d = model->n_inputs;
-    const unsigned char *row = (const unsigned char *)model->small_decoder +
-                               code->latent * d * msae_dtype_bytes(model->weights);
-    if (model->weights == MSAE_F16) {
+    const unsigned char *row = (const unsigned char *)model->small_decoder;
+    if (row) row += code->latent * d * msae_dtype_bytes(model->weights);
+    if (model->weights == MSAE_F32) {
+        model->kernels->axpy(sum, code->value, model->decoder + code->latent * d, d);
+    } else if (model->weights == MSAE_F16) {
         small->axpy_half(sum, code->value, row, d);
     } else if (model->weights == MSAE_BF16) {
         small->axpy_bfloat(sum, code->value, row, d);
@@ -5588,16 +5702,11 @@ static void msae__add_small(const msae_model *model, const msae_code *code, floa
 
 static void msae__add_codes(const msae_model *model, const msae_code *codes, size_t count,
                             float *sum) {
+#ifndef MSAE__INFERENCE_ONLY
     enum { CHUNK = 256 };
     uint32_t index[CHUNK];
     float weight[CHUNK];
-    if (model->weights != MSAE_F32) {
-        for (size_t e = 0; e < count; e++) {
-            if (codes[e].latent < model->n_latents) msae__add_small(model, &codes[e], sum);
-        }
-        return;
-    }
-    for (size_t first = 0; first < count; first += CHUNK) {
+    for (size_t first = 0; first < count && model->weights == MSAE_F32; first += CHUNK) {
         size_t filled = 0;
         for (size_t e = first; e < count && e < first + CHUNK; e++) {
             if (codes[e].latent >= model->n_latents) continue;
@@ -5606,6 +5715,11 @@ static void msae__add_codes(const msae_model *model, const msae_code *codes, siz
         }
         model->kernels->gather_axpy(sum, model->decoder, model->n_inputs, index, weight, filled,
                                     model->n_inputs);
+    }
+    if (model->weights == MSAE_F32) return;
+#endif
+    for (size_t e = 0; e < count; e++) {
+        if (codes[e].latent < model->n_latents) msae__add_small(model, &codes[e], sum);
     }
 }
 
@@ -12235,6 +12349,7 @@ static msae__parser msae__parser_over(const void *bytes, size_t size, msae_error
 static int msae__parse_fail_at(msae__parser *p, uint64_t position, const char *what) {
     if (p->status == MSAE_OK) {
         p->status = msae__fail_at(p->error, MSAE_ERROR_FORMAT, position, what, 0, NULL);
+#ifndef MSAE__INFERENCE_ONLY
         if (p->error) {
             msae__text text = msae__text_in(p->error->message, sizeof p->error->message);
             msae__put(&text, what);
@@ -12242,6 +12357,7 @@ static int msae__parse_fail_at(msae__parser *p, uint64_t position, const char *w
             msae__put_number(&text, position);
             msae__put(&text, ")");
         }
+#endif
     }
     return 0;
 }
