@@ -1883,9 +1883,11 @@ static void msae__put_bytes(msae__text *text, const char *bytes, size_t count) {
     *text->at = 0;
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 static void msae__put(msae__text *text, const char *string) {
     msae__put_bytes(text, string, strlen(string));
 }
+#endif
 
 static void msae__put_number(msae__text *text, uint64_t number) {
     char digits[20];
@@ -1903,10 +1905,10 @@ static msae_status msae__fail_at(msae_error *error, msae_status code, uint64_t p
     (void)number;
     (void)after;
     if (error) {
-        msae__text text = msae__text_in(error->message, sizeof error->message);
+        const char *text = msae_status_text(code);
         error->code = code;
         error->position = position;
-        msae__put(&text, msae_status_text(code));
+        memcpy(error->message, text, strlen(text) + 1);
     }
     return code;
 }
@@ -2359,8 +2361,10 @@ static size_t msae__random_below(uint64_t state[4], size_t limit) {
 #endif
 #ifdef MSAE__INFERENCE_ONLY
 #define MSAE__FOR_MORE(kernel) NULL
+#define MSAE__OR_SCALAR(kernel) msae__scalar_##kernel /* where it hardly counts for one row */
 #else
 #define MSAE__FOR_MORE(kernel) kernel
+#define MSAE__OR_SCALAR(kernel) msae__avx2_##kernel
 #endif
 
 /* What AdamW and the published decoder constraint do to one row of parameters in one pass:
@@ -2665,7 +2669,7 @@ static const msae_kernels msae__scalar_kernels = {
     MSAE__FOR_TRAINING(msae__scalar_adam),
 };
 
-#if defined(MSAE__HAS_AVX2) || defined(MSAE__HAS_NEON)
+#if (defined(MSAE__HAS_AVX2) && !defined(MSAE__INFERENCE_ONLY)) || defined(MSAE__HAS_NEON)
 /* For each set of four lanes, the byte shuffle that moves them to the front. */
 static const uint8_t msae__front[16][16] = {
 #define MSAE__LANE(i) 4 * (i), 4 * (i) + 1, 4 * (i) + 2, 4 * (i) + 3
@@ -2719,6 +2723,7 @@ static MSAE__AVX2 float msae__avx2_dot(const float *a, const float *b, size_t n)
     return msae__avx2_sum(_mm256_add_ps(_mm256_add_ps(s0, s1), _mm256_add_ps(s2, s3)));
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 static MSAE__AVX2 void msae__avx2_center(float *out, const float *x, const float *mean, float scale,
                                          size_t n) {
     const __m256 factor = _mm256_set1_ps(scale);
@@ -2729,6 +2734,7 @@ static MSAE__AVX2 void msae__avx2_center(float *out, const float *x, const float
     }
     msae__scalar_center(out + i, x + i, mean + i, scale, n - i);
 }
+#endif
 
 #ifndef MSAE__INFERENCE_ONLY
 static MSAE__AVX2 void msae__avx2_from_half(float *out, const unsigned char *half, size_t n) {
@@ -3105,6 +3111,7 @@ static MSAE__AVX2 void msae__avx2_residuals(float *levels, size_t count, const f
 }
 #endif
 
+#ifndef MSAE__INFERENCE_ONLY
 /* The lanes of `four` that are set in `kept` move to the front by a shuffle from a table. */
 static MSAE__AVX2 void msae__avx2_front(int32_t *out, __m128i four, int kept) {
     const __m128i order = _mm_loadu_si128((const __m128i *)(const void *)msae__front[kept]);
@@ -3173,6 +3180,7 @@ static MSAE__AVX2 void msae__avx2_place(void *sorted, uint8_t *index, uint8_t *l
     msae__place_found(sorted, index, level, ends, key, place, found, kept, levels);
 }
 #endif
+#endif
 
 static const msae_kernels msae__avx2_kernels = {
     MSAE_SIMD_AVX2,
@@ -3180,7 +3188,7 @@ static const msae_kernels msae__avx2_kernels = {
     16,
     80,
     msae__avx2_dot,
-    msae__avx2_center,
+    MSAE__OR_SCALAR(center),
     MSAE__FOR_MORE(msae__avx2_from_half),
     msae__avx2_axpy,
     msae__avx2_dots,
@@ -3191,7 +3199,7 @@ static const msae_kernels msae__avx2_kernels = {
     MSAE__FOR_TRAINING(msae__avx2_decode),
     MSAE__FOR_TRAINING(msae__avx2_reconstruct),
     MSAE__FOR_TRAINING(msae__avx2_residuals),
-    msae__avx2_between,
+    MSAE__OR_SCALAR(between),
     MSAE__FOR_MORE(msae__avx2_place),
     MSAE__FOR_TRAINING(msae__avx2_adam),
 };
@@ -3997,11 +4005,17 @@ MSAE_API const char *msae_simd_name(msae_simd simd) {
 
 /* Rows of weights w [cols][depth] lie one after the other, little-endian and without alignment. */
 typedef struct msae__small_kernels {
+#ifdef MSAE__INFERENCE_ONLY
+    /* sums[j] = <x, w_j> for four rows of weights: a quarter of the code below */
+    void (*dots_half)(float *sums, const float *x, const unsigned char *const *w, size_t depth);
+    void (*dots_bfloat)(float *sums, const float *x, const unsigned char *const *w, size_t depth);
+#else
     /* c[r][j] = <x_r, w_j> for rows x [rows][x_stride]; c's rows lie ldc apart */
     void (*dots_half)(float *c, size_t ldc, const float *x, size_t x_stride, size_t rows,
                       const unsigned char *w, size_t cols, size_t depth);
     void (*dots_bfloat)(float *c, size_t ldc, const float *x, size_t x_stride, size_t rows,
                         const unsigned char *w, size_t cols, size_t depth);
+#endif
     /* The same over whole numbers, whose sum fits 32 bits (see msae__quantize): exact, and so the
        same on every path */
     void (*dots_int8)(int32_t *c, const int16_t *x, const unsigned char *w, size_t cols,
@@ -4024,6 +4038,7 @@ static int32_t msae__load_int8(const unsigned char *w) {
     return (int32_t)(*w ^ 0x80u) - 128;
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 static void msae__scalar_dots_half(float *c, size_t ldc, const float *x, size_t x_stride,
                                    size_t rows, const unsigned char *w, size_t cols, size_t depth) {
     for (size_t j = 0; j < cols; j++, w += 2 * depth) {
@@ -4049,6 +4064,7 @@ static void msae__scalar_dots_bfloat(float *c, size_t ldc, const float *x, size_
         }
     }
 }
+#endif
 
 static void msae__scalar_dots_int8(int32_t *c, const int16_t *x, const unsigned char *w,
                                    size_t cols, size_t depth) {
@@ -4071,49 +4087,30 @@ static void msae__scalar_axpy_int8(float *y, float a, const unsigned char *w, si
     for (size_t i = 0; i < n; i++) y[i] += a * (float)msae__load_int8(w + i);
 }
 
-static const msae__small_kernels msae__scalar_small = {
-    msae__scalar_dots_half, msae__scalar_dots_bfloat, msae__scalar_dots_int8,
-    msae__scalar_axpy_half, msae__scalar_axpy_bfloat, msae__scalar_axpy_int8,
-};
-
 #ifdef MSAE__INFERENCE_ONLY
-/* Products over vectors of floats, for any way of loading weights: four columns at a time for each
-   row. LOAD(w) is a vector of WIDTH weights, BYTES bytes each; what is left over is taken one by
-   one. */
-#define MSAE__SMALL_DOTS(target, name, vector, width, bytes, LOAD, LOAD_ONE, ZERO, LOADX, FMA,  \
-                         SUM)                                                                   \
-    static target void name(float *c, size_t ldc, const float *x, size_t x_stride, size_t rows, \
-                            const unsigned char *w, size_t cols, size_t depth) {                \
-        const size_t whole = depth / (width) * (width), row = (bytes)*depth;                    \
-        for (size_t j = 0; j < cols; j += 4, w += 4 * row, c += 4) {                            \
-            const size_t columns = msae__min(4, cols - j);                                      \
-            const unsigned char *w1 = columns > 1 ? w + row : w;                                \
-            const unsigned char *w2 = columns > 2 ? w1 + row : w,                               \
-                                *w3 = columns > 3 ? w2 + row : w;                               \
-            const float *xr = x;                                                                \
-            float *cr = c;                                                                      \
-            for (size_t r = 0; r < rows; r++, xr += x_stride, cr += ldc) {                      \
-                vector s0 = ZERO, s1 = s0, s2 = s0, s3 = s0;                                    \
-                float sums[4];                                                                  \
-                for (size_t i = 0; i < whole; i += (width)) {                                   \
-                    const vector v = LOADX(xr + i);                                             \
-                    s0 = FMA(v, LOAD(w + (bytes)*i), s0);                                       \
-                    s1 = FMA(v, LOAD(w1 + (bytes)*i), s1);                                      \
-                    s2 = FMA(v, LOAD(w2 + (bytes)*i), s2);                                      \
-                    s3 = FMA(v, LOAD(w3 + (bytes)*i), s3);                                      \
-                }                                                                               \
-                sums[0] = SUM(s0);                                                              \
-                sums[1] = SUM(s1);                                                              \
-                sums[2] = SUM(s2);                                                              \
-                sums[3] = SUM(s3);                                                              \
-                for (size_t e = 0; e < columns; e++) {                                          \
-                    cr[e] = sums[e];                                                            \
-                    for (size_t i = whole; i < depth; i++) {                                    \
-                        cr[e] += xr[i] * LOAD_ONE(w + e * row + (bytes)*i);                     \
-                    }                                                                           \
-                }                                                                               \
-            }                                                                                   \
-        }                                                                                       \
+/* Products over vectors of floats, for any way of loading weights, four sums at a time. LOAD(w) is a
+   vector of WIDTH weights, BYTES bytes each; what is left over is taken one by one. */
+#define MSAE__SMALL_DOTS(target, name, vector, width, bytes, LOAD, LOAD_ONE, ZERO, LOADX, FMA, \
+                         SUM)                                                                  \
+    static target void name(float *sums, const float *x, const unsigned char *const *w,        \
+                            size_t depth) {                                                    \
+        const unsigned char *w0 = w[0], *w1 = w[1], *w2 = w[2], *w3 = w[3];                    \
+        vector s0 = ZERO, s1 = s0, s2 = s0, s3 = s0;                                           \
+        size_t i = 0;                                                                          \
+        for (; i + (width) <= depth; i += (width)) {                                           \
+            const vector v = LOADX(x + i);                                                     \
+            s0 = FMA(v, LOAD(w0 + (bytes)*i), s0);                                             \
+            s1 = FMA(v, LOAD(w1 + (bytes)*i), s1);                                             \
+            s2 = FMA(v, LOAD(w2 + (bytes)*i), s2);                                             \
+            s3 = FMA(v, LOAD(w3 + (bytes)*i), s3);                                             \
+        }                                                                                      \
+        sums[0] = SUM(s0);                                                                     \
+        sums[1] = SUM(s1);                                                                     \
+        sums[2] = SUM(s2);                                                                     \
+        sums[3] = SUM(s3);                                                                     \
+        for (; i < depth; i++) {                                                               \
+            for (size_t e = 0; e < 4; e++) sums[e] += x[i] * LOAD_ONE(w[e] + (bytes)*i);       \
+        }                                                                                      \
     }
 #else
 /* Products over vectors of floats, for any way of loading weights: four columns at a time for one
@@ -4177,6 +4174,21 @@ static const msae__small_kernels msae__scalar_small = {
         }                                                                                       \
     }
 #endif
+
+#ifdef MSAE__INFERENCE_ONLY
+#define MSAE__SCALAR_LOAD(x) (*(x))
+#define MSAE__SCALAR_FMA(a, b, sum) ((sum) + (a) * (b))
+#define MSAE__SCALAR_SUM(sum) (sum)
+MSAE__SMALL_DOTS(, msae__scalar_dots_half, float, 1, 2, msae__load_half, msae__load_half, 0,
+                 MSAE__SCALAR_LOAD, MSAE__SCALAR_FMA, MSAE__SCALAR_SUM)
+MSAE__SMALL_DOTS(, msae__scalar_dots_bfloat, float, 1, 2, msae__load_bfloat, msae__load_bfloat, 0,
+                 MSAE__SCALAR_LOAD, MSAE__SCALAR_FMA, MSAE__SCALAR_SUM)
+#endif
+
+static const msae__small_kernels msae__scalar_small = {
+    msae__scalar_dots_half, msae__scalar_dots_bfloat, msae__scalar_dots_int8,
+    msae__scalar_axpy_half, msae__scalar_axpy_bfloat, msae__scalar_axpy_int8,
+};
 
 /* y += a w likewise. */
 #define MSAE__SMALL_AXPY(target, name, vector, width, bytes, LOAD, LOAD_ONE, SET, LOADX, STORE, \
@@ -4480,10 +4492,11 @@ static size_t msae__stride(size_t d) {
     return (msae__ceil_div(d, 16) | 1) * 16;
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 /* Rows of A that stay in the first-level cache while tiles of dots read B where it lies. */
 #define MSAE__DOT_ROWS 12
 
-/* c [rows, ldc] = A B^T for a few rows of A, or without packing for any number: b [cols][depth]. */
+/* c [rows, ldc] = A B^T without packing, for a few rows of A. */
 static void msae__few_rows(const msae_kernels *kernels, float *c, size_t ldc, const float *a,
                            size_t a_stride, size_t rows, const float *b, size_t b_stride,
                            size_t cols, size_t depth) {
@@ -4495,6 +4508,7 @@ static void msae__few_rows(const msae_kernels *kernels, float *c, size_t ldc, co
         }
     }
 }
+#endif
 
 /* Adds a bias [count] to each row; 0, or NaN when a sum is NaN or Inf. */
 static float msae__add_bias(const msae_kernels *kernels, float *c, size_t ldc, size_t rows,
@@ -4634,6 +4648,44 @@ static size_t msae__quantized_floats(size_t rows, size_t d) {
     return msae__round_up(rows, 16) + rows * (msae__round_up(d, 32) / 2);
 }
 
+#ifdef MSAE__INFERENCE_ONLY
+/* Four latents of all rows at a time, whose weights stay in the first-level cache. */
+static void msae__small_block(const msae__small_product *p, size_t first, size_t count, float *c) {
+    const msae_model *model = p->model;
+    const msae__small_kernels *small = msae__small_for(model->simd);
+    const size_t d = model->n_inputs, row = d * msae_dtype_bytes(model->weights);
+    const int floats = model->weights == MSAE_F32, whole = model->weights == MSAE_I8;
+    for (size_t j = 0; j < count; j += 4, c += 4) {
+        const size_t now = msae__min(4, count - j), at = first + j;
+        const unsigned char *four[4];
+        if (floats) {
+            model->kernels->dots(c, p->ldc, p->centred, p->stride, p->rows, model->encoder + at * d,
+                                 d, now, d);
+            continue;
+        }
+        for (size_t e = 0; e < 4; e++) {
+            four[e] =
+                (const unsigned char *)model->small_encoder + (at + msae__min(e, now - 1)) * row;
+        }
+        for (size_t r = 0; r < p->rows; r++) {
+            const float *x = p->centred + r * p->stride;
+            float sums[4];
+            int32_t exact[4];
+            if (whole) {
+                small->dots_int8(exact, p->quantized + r * p->q_stride, four[0], now, d);
+            } else {
+                (model->weights == MSAE_F16 ? small->dots_half : small->dots_bfloat)(sums, x, four,
+                                                                                     d);
+            }
+            for (size_t e = 0; e < now; e++) {
+                c[r * p->ldc + e] =
+                    whole ? (float)exact[e] * (p->factors[r] * model->encoder_scale[at + e])
+                          : sums[e];
+            }
+        }
+    }
+}
+#else
 static void msae__small_block(const msae__small_product *p, size_t first, size_t count, float *c) {
     const msae_model *model = p->model;
     const msae__small_kernels *small = msae__small_for(model->simd);
@@ -4658,6 +4710,7 @@ static void msae__small_block(const msae__small_product *p, size_t first, size_t
         }
     }
 }
+#endif
 
 static void msae__small_task(void *context, size_t task, size_t worker) {
     const msae__small_product *p = (const msae__small_product *)context;
@@ -4975,6 +5028,27 @@ static size_t msae__top_codes(const msae_kernels *kernels, const float *pre, siz
     return count;
 }
 
+#ifdef MSAE__INFERENCE_ONLY
+/* Codes by descending value, equal ones by latent: insertion with gaps (Shell, by Knuth's). */
+static void msae__sort_codes(msae_code *codes, size_t count, msae_code *spare) {
+    (void)spare;
+    for (size_t gap = 797161; gap > 0; gap /= 3) { /* (3^13 - 1) / 2, and so are those below it */
+        for (size_t i = gap; i < count; i++) {
+            const msae_code code = codes[i];
+            size_t at = i;
+            for (; at >= gap; at -= gap) {
+                const msae_code *before = &codes[at - gap];
+                if (before->value > code.value ||
+                    (before->value == code.value && before->latent < code.latent)) {
+                    break;
+                }
+                codes[at] = *before;
+            }
+            codes[at] = code;
+        }
+    }
+}
+#else
 /* Unsigned bits in the order of the values. */
 static uint32_t msae__rank_bits(float value) {
     return (uint32_t)msae__key(value, MSAE_ACTIVATION_IDENTITY) ^ 0x80000000u;
@@ -5007,6 +5081,7 @@ static void msae__sort_codes(msae_code *codes, size_t count, msae_code *spare) {
         spare = swap;
     }
 }
+#endif
 
 /* ---------------------------------------------------------------------------------------------
    Model
@@ -5070,12 +5145,14 @@ static size_t msae__resolve_levels(const msae_model_desc *desc, size_t *levels, 
         }
         return desc->n_levels;
     }
+#ifndef MSAE__INFERENCE_ONLY
     levels[count++] = desc->nesting_start; /* at most n */
     while (levels[count - 1] <= n / 2) {
         levels[count] = 2 * levels[count - 1];
         count++;
     }
     if (levels[count - 1] != n) levels[count++] = n;
+#endif
     return count;
 }
 
@@ -5101,17 +5178,21 @@ static msae_status msae__resolve_model(const msae_model_desc *desc, msae_model_d
     if ((unsigned)r.activation > MSAE_ACTIVATION_ABS) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "unknown activation");
     }
+#ifndef MSAE__INFERENCE_ONLY
     if (r.recipe == MSAE_RECIPE_DEFAULT) r.recipe = MSAE_RECIPE_MSAE_UW;
     if (r.activation == MSAE_ACTIVATION_DEFAULT) r.activation = MSAE_ACTIVATION_RELU;
+#endif
     if (r.activation != MSAE_ACTIVATION_RELU && !msae__is_nested(r.recipe) &&
         r.recipe != MSAE_RECIPE_TOPK) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "this recipe's activation is fixed");
     }
+#ifndef MSAE__INFERENCE_ONLY
     if (r.nesting_start == 0) r.nesting_start = msae__min(64, r.n_latents);
     if (r.nesting_start > r.n_latents) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "the nesting starts beyond the latents");
     }
     if (r.k == 0) r.k = msae__min(r.recipe == MSAE_RECIPE_BATCHTOPK ? 32 : 64, r.n_latents);
+#endif
     if (r.k > r.n_latents) {
         return msae__fail_at(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "k =", r.k,
                              " is more than the number of latents");
@@ -5128,10 +5209,12 @@ static msae_status msae__resolve_model(const msae_model_desc *desc, msae_model_d
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "weights are F32, F16, BF16 or I8");
     }
     if (r.weights != MSAE_F32) r.by_rows = 1;
+#ifndef MSAE__INFERENCE_ONLY
     if (r.threshold == 0) r.threshold = 0.001f;
     if (!(r.threshold > 0)) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "the initial threshold is not positive");
     }
+#endif
     if (r.parallel.workers > MSAE_MAX_WORKERS) {
         return msae__fail_at(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "more than",
                              MSAE_MAX_WORKERS, " workers");
@@ -5142,6 +5225,11 @@ static msae_status msae__resolve_model(const msae_model_desc *desc, msae_model_d
     }
     count = msae__resolve_levels(&r, list, error);
     if (count == 0) return MSAE_ERROR_ARGUMENT;
+#ifdef MSAE__INFERENCE_ONLY
+    (void)sum;
+    memcpy(levels, list, count * sizeof *list);
+    memset(weights, 0, MSAE_MAX_LEVELS * sizeof *weights);
+#else
     if (r.level_weights && r.n_level_weights != count) {
         return msae__fail_at(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION,
                              "the number of level weights does not match the", count,
@@ -5161,6 +5249,7 @@ static msae_status msae__resolve_model(const msae_model_desc *desc, msae_model_d
     if (!(sum > 0) || !msae__is_finite(sum)) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "the level weights have no positive sum");
     }
+#endif
     r.n_levels = count;
     *resolved = r;
     return MSAE_OK;
@@ -5173,26 +5262,118 @@ MSAE_API msae_status msae_model_desc_resolve(const msae_model_desc *desc, msae_m
 }
 #endif
 
+/* What a model consists of, in the order of its memory: the name in files, the field, the shape there,
+   and what a model must be to have it. Memory, files, mapping and checks go through this list. */
+enum {
+    MSAE__BY_COLUMNS = 1,
+    MSAE__BY_ROWS = 2, /* as floats */
+    MSAE__SMALL = 4,   /* by rows too */
+    MSAE__UNTIED = 8,
+    MSAE__INT8 = 16,
+    MSAE__JUMPS = 32,
+    MSAE__BATCH_THRESHOLD = 64,
+    MSAE__LEVEL_THRESHOLDS = 128
+};
+/* Up to _LEVELS the values are in the struct itself; encoders by columns are _TURNED in files. */
+enum { MSAE__ONE, MSAE__LEVELS, MSAE__INPUTS, MSAE__LATENTS, MSAE__ROWS, MSAE__TURNED };
+
+typedef struct msae__part {
+    char name[22];
+    uint8_t when, shape;
+    uint16_t field;
+} msae__part;
+
+#define MSAE__PART(name, field, shape, when) \
+    { name, when, shape, (uint16_t)offsetof(msae_model, field) }
+static const msae__part msae__parts[] = {
+    MSAE__PART("encoder", encoder, MSAE__TURNED, MSAE__BY_COLUMNS),
+    MSAE__PART("decoder", decoder, MSAE__ROWS, MSAE__BY_COLUMNS | MSAE__UNTIED),
+    MSAE__PART("weights.encoder_rows", encoder, MSAE__ROWS, MSAE__BY_ROWS),
+    MSAE__PART("weights.decoder_rows", decoder, MSAE__ROWS, MSAE__BY_ROWS | MSAE__UNTIED),
+    MSAE__PART("weights.encoder_rows", small_encoder, MSAE__ROWS, MSAE__SMALL),
+    MSAE__PART("weights.decoder_rows", small_decoder, MSAE__ROWS, MSAE__SMALL | MSAE__UNTIED),
+    MSAE__PART("encoder_scale", encoder_scale, MSAE__LATENTS, MSAE__INT8),
+    MSAE__PART("decoder_scale", decoder_scale, MSAE__LATENTS, MSAE__INT8 | MSAE__UNTIED),
+    MSAE__PART("pre_bias", pre_bias, MSAE__INPUTS, 0),
+    MSAE__PART("latent_bias", latent_bias, MSAE__LATENTS, 0),
+    MSAE__PART("log_threshold", log_threshold, MSAE__LATENTS, MSAE__JUMPS),
+    MSAE__PART("mean", mean, MSAE__INPUTS, 0),
+    MSAE__PART("level_thresholds", level_thresholds, MSAE__LEVELS, MSAE__LEVEL_THRESHOLDS),
+    MSAE__PART("scale", scale, MSAE__ONE, 0),
+    MSAE__PART("threshold", threshold, MSAE__ONE, MSAE__BATCH_THRESHOLD),
+};
+#undef MSAE__PART
+
+/* The next part that a model has, as a tensor without data; NULL after the last. *at starts at 0. */
+static const msae__part *msae__next_part(const msae_model *model, size_t *at, msae_tensor *tensor) {
+    unsigned has = !model->by_rows              ? MSAE__BY_COLUMNS
+                   : model->weights == MSAE_F32 ? MSAE__BY_ROWS
+                                                : MSAE__SMALL;
+    size_t extents[MSAE__ROWS];
+    extents[MSAE__ONE] = 1;
+    extents[MSAE__LEVELS] = model->n_levels;
+    extents[MSAE__INPUTS] = model->n_inputs;
+    extents[MSAE__LATENTS] = model->n_latents;
+    if (!model->tied) has |= MSAE__UNTIED;
+    if (model->weights == MSAE_I8) has |= MSAE__INT8;
+    if (model->recipe == MSAE_RECIPE_JUMPRELU) has |= MSAE__JUMPS;
+    if (model->recipe == MSAE_RECIPE_BATCHTOPK) has |= MSAE__BATCH_THRESHOLD;
+    if (model->has_level_thresholds) has |= MSAE__LEVEL_THRESHOLDS;
+    while (*at < sizeof msae__parts / sizeof *msae__parts) {
+        const msae__part *part = &msae__parts[(*at)++];
+        if (part->when & ~has) continue;
+        memset(tensor, 0, sizeof *tensor);
+        tensor->name = part->name;
+        tensor->name_bytes = strlen(part->name);
+        tensor->rank = 1;
+        if (part->shape < MSAE__ROWS) {
+            tensor->shape[0] = extents[part->shape];
+            tensor->bytes = tensor->shape[0] * sizeof(float);
+            return part;
+        }
+        tensor->rank = 2;
+        tensor->dtype = model->weights;
+        tensor->shape[part->shape == MSAE__TURNED] = model->n_latents;
+        tensor->shape[part->shape == MSAE__ROWS] = model->n_inputs;
+        tensor->bytes = model->n_latents * model->n_inputs * msae_dtype_bytes(model->weights);
+        return part;
+    }
+    return NULL;
+}
+
+/* Where a part's values are. */
+static void *msae__part_values(const msae_model *model, const msae__part *part) {
+    unsigned char *field = (unsigned char *)(uintptr_t)model + part->field;
+    void *values;
+    if (part->shape <= MSAE__LEVELS) return field;
+    memcpy(&values, field, sizeof values);
+    return values;
+}
+
+/* Gives a part that is an array its place. */
+static void msae__set_part(msae_model *model, const msae__part *part, const void *values) {
+    memcpy((unsigned char *)model + part->field, &values, sizeof values);
+}
+
+/* To be called once all parts have theirs. */
+static void msae__tie(msae_model *model) {
+    if (!model->tied) return;
+    model->decoder = model->encoder;
+    model->small_decoder = model->small_encoder;
+    model->decoder_scale = model->encoder_scale;
+}
+
 /* The arrays of a model whose sizes are set. */
 static void msae__model_layout(msae_model *model, msae__arena *arena) {
-    const size_t n = model->n_latents, d = model->n_inputs;
-    const size_t bytes = msae_dtype_bytes(model->weights);
-    if (model->weights == MSAE_F32) {
-        model->encoder = MSAE__TAKE(arena, float, n *d);
-        model->decoder = model->tied ? model->encoder : MSAE__TAKE(arena, float, n *d);
-    } else {
-        model->small_encoder = msae__take(arena, n * d, bytes);
-        model->small_decoder = model->tied ? model->small_encoder : msae__take(arena, n * d, bytes);
+    const msae__part *part;
+    msae_tensor tensor;
+    size_t at = 0;
+    while ((part = msae__next_part(model, &at, &tensor)) != NULL) {
+        if (part->shape > MSAE__LEVELS) {
+            msae__set_part(model, part, msae__take(arena, tensor.bytes, 1));
+        }
     }
-    if (model->weights == MSAE_I8) {
-        model->encoder_scale = MSAE__TAKE(arena, float, n);
-        model->decoder_scale = model->tied ? model->encoder_scale : MSAE__TAKE(arena, float, n);
-    }
-    model->pre_bias = MSAE__TAKE(arena, float, d);
-    model->latent_bias = MSAE__TAKE(arena, float, n);
-    model->log_threshold =
-        model->recipe == MSAE_RECIPE_JUMPRELU ? MSAE__TAKE(arena, float, n) : NULL;
-    model->mean = MSAE__TAKE(arena, float, d);
+    msae__tie(model);
 }
 
 /* Everything but the arrays. */
@@ -5200,6 +5381,7 @@ static msae_status msae__model_shape(msae_model *model, const msae_model_desc *d
                                      msae_model_desc *resolved, msae_error *error) {
     msae_status status;
     memset(model, 0, sizeof *model);
+    *resolved = *desc;
     status = msae__resolve_model(desc, resolved, model->nesting, model->level_weights, error);
     if (status != MSAE_OK) {
         memset(model, 0, sizeof *model);
@@ -5274,17 +5456,14 @@ MSAE_API msae_status msae_model_bytes(const msae_model_desc *desc, size_t *bytes
 }
 #endif
 
-/* A model whose arrays have their places and no values yet; memory NULL: taken from the
-   descriptor's allocator. */
-static msae_status msae__model_place(msae_model *model, const msae_model_desc *desc,
-                                     msae_model_desc *resolved, void *memory, size_t bytes,
-                                     msae_error *error) {
+/* Places for the arrays of a model that has its shape, without values yet; memory NULL: taken from
+   its allocator. */
+static msae_status msae__model_arrays(msae_model *model, void *memory, size_t bytes,
+                                      msae_error *error) {
     msae__arena arena;
-    msae_status status = msae__model_shape(model, desc, resolved, error);
-    if (status != MSAE_OK) return status;
     if (!memory) {
-        status = msae__shaped_bytes(model, &bytes, error);
-        if (status == MSAE_OK) memory = msae__alloc(&desc->allocator, bytes);
+        msae_status status = msae__shaped_bytes(model, &bytes, error);
+        if (status == MSAE_OK) memory = msae__alloc(&model->allocator, bytes);
         if (!memory) {
             memset(model, 0, sizeof *model);
             return status != MSAE_OK ? status : msae__fail_memory(error);
@@ -5299,6 +5478,13 @@ static msae_status msae__model_place(msae_model *model, const msae_model_desc *d
 }
 
 #ifndef MSAE__INFERENCE_ONLY
+static msae_status msae__model_place(msae_model *model, const msae_model_desc *desc,
+                                     msae_model_desc *resolved, void *memory, size_t bytes,
+                                     msae_error *error) {
+    msae_status status = msae__model_shape(model, desc, resolved, error);
+    return status == MSAE_OK ? msae__model_arrays(model, memory, bytes, error) : status;
+}
+
 MSAE_API msae_status msae_model_init_in(msae_model *model, const msae_model_desc *desc,
                                         void *memory, size_t bytes, msae_error *error) {
     msae_model_desc resolved;
@@ -13632,6 +13818,7 @@ typedef struct msae__file {
 #endif
 } msae__file;
 
+#ifndef MSAE__INFERENCE_ONLY
 static void msae__add_tensor(msae__file *file, const char *name, msae_dtype dtype,
                              const void *values, size_t rank, size_t rows, size_t cols) {
     msae_tensor *tensor = &file->tensors[file->n_tensors++];
@@ -13645,21 +13832,7 @@ static void msae__add_tensor(msae__file *file, const char *name, msae_dtype dtyp
     tensor->data = values;
     tensor->bytes = rows * (rank == 2 ? cols : 1) * msae_dtype_bytes(dtype);
 }
-
-/* Weights and what is shaped like them. `names` in the order of the arrays. */
-static void msae__add_parameters(msae__file *file, const msae_model *model,
-                                 const char *const names[5], const float *encoder,
-                                 const float *decoder, const float *pre_bias,
-                                 const float *latent_bias, const float *log_threshold) {
-    const size_t n = model->n_latents, d = model->n_inputs;
-    msae__add_tensor(file, names[0], MSAE_F32, encoder, 2, d, n);
-    if (!model->tied) msae__add_tensor(file, names[1], MSAE_F32, decoder, 2, n, d);
-    msae__add_tensor(file, names[2], MSAE_F32, pre_bias, 1, d, 0);
-    msae__add_tensor(file, names[3], MSAE_F32, latent_bias, 1, n, 0);
-    if (model->recipe == MSAE_RECIPE_JUMPRELU) {
-        msae__add_tensor(file, names[4], MSAE_F32, log_threshold, 1, n, 0);
-    }
-}
+#endif
 
 /* Encoders, and moments of them, are [n, d] in memory and [d, n] in files. */
 static int msae__is_transposed(const msae_tensor *tensor) {
@@ -13674,51 +13847,13 @@ static int msae__is_small(const msae_tensor *tensor) {
     return tensor->dtype == MSAE_F16 || tensor->dtype == MSAE_BF16 || tensor->dtype == MSAE_I8;
 }
 
-static const char *const msae__weight_names[] = {"encoder", "decoder", "pre_bias", "latent_bias",
-                                                 "log_threshold"};
-
-/* The matrices' names sort behind all others: whatever the length of int8 ones, every float before
-   them is aligned. */
-static void msae__add_small_tensors(msae__file *file, const msae_model *model) {
-    const size_t n = model->n_latents, d = model->n_inputs;
-    const int floats = model->weights == MSAE_F32;
-    msae__add_tensor(file, "weights.encoder_rows", model->weights,
-                     floats ? model->encoder : model->small_encoder, 2, n, d);
-    if (!model->tied) {
-        msae__add_tensor(file, "weights.decoder_rows", model->weights,
-                         floats ? model->decoder : model->small_decoder, 2, n, d);
-    }
-    if (model->weights == MSAE_I8) {
-        msae__add_tensor(file, "encoder_scale", MSAE_F32, model->encoder_scale, 1, n, 0);
-        if (!model->tied) {
-            msae__add_tensor(file, "decoder_scale", MSAE_F32, model->decoder_scale, 1, n, 0);
-        }
-    }
-    msae__add_tensor(file, "pre_bias", MSAE_F32, model->pre_bias, 1, d, 0);
-    msae__add_tensor(file, "latent_bias", MSAE_F32, model->latent_bias, 1, n, 0);
-    if (model->recipe == MSAE_RECIPE_JUMPRELU) {
-        msae__add_tensor(file, "log_threshold", MSAE_F32, model->log_threshold, 1, n, 0);
-    }
-}
-
 /* The tensors of a model's file, which lie where the model's arrays are. */
 static void msae__list_tensors(const msae_model *model, msae__file *file) {
-    const size_t d = model->n_inputs;
+    const msae__part *part;
+    size_t at = 0;
     file->n_tensors = 0;
-    if (model->by_rows) {
-        msae__add_small_tensors(file, model);
-    } else {
-        msae__add_parameters(file, model, msae__weight_names, model->encoder, model->decoder,
-                             model->pre_bias, model->latent_bias, model->log_threshold);
-    }
-    if (model->has_level_thresholds) {
-        msae__add_tensor(file, "level_thresholds", MSAE_F32, model->level_thresholds, 1,
-                         model->n_levels, 0);
-    }
-    msae__add_tensor(file, "mean", MSAE_F32, model->mean, 1, d, 0);
-    msae__add_tensor(file, "scale", MSAE_F32, &model->scale, 1, 1, 0);
-    if (model->recipe == MSAE_RECIPE_BATCHTOPK) {
-        msae__add_tensor(file, "threshold", MSAE_F32, &model->threshold, 1, 1, 0);
+    while ((part = msae__next_part(model, &at, &file->tensors[file->n_tensors])) != NULL) {
+        file->tensors[file->n_tensors++].data = msae__part_values(model, part);
     }
 }
 
@@ -14090,8 +14225,13 @@ static msae_status msae__read_shape(msae_safetensors *file, msae_model_desc *des
         else
             nesting[i] = (size_t)values[i];
     }
+#ifdef MSAE__INFERENCE_ONLY
+    (void)weights; /* of the loss: what training did is not looked at */
+#else
     desc->n_level_weights = msae__read_list(file, "level_weights", values, MSAE_MAX_LEVELS, &ok);
     for (size_t i = 0; ok && i < desc->n_level_weights; i++) weights[i] = (float)values[i];
+    desc->level_weights = weights;
+#endif
     if (msae_safetensors_metadata(file, "weights")) {
         desc->weights = msae__read_weights(file, &ok);
         desc->by_rows = 1;
@@ -14104,7 +14244,6 @@ static msae_status msae__read_shape(msae_safetensors *file, msae_model_desc *des
         return msae__fail(error, MSAE_ERROR_FORMAT, "a hyper-parameter is missing or malformed");
     }
     desc->nesting = nesting;
-    desc->level_weights = weights;
     desc->k = nesting[0];
     return MSAE_OK;
 }
@@ -14274,69 +14413,53 @@ MSAE_API msae_status msae_compact(const msae_model *model, msae_dtype weights,
 }
 #endif
 
-/* Where a tensor's values lie; NULL with *aligned 0 when floats there are not. */
-static float *msae__mapped(const msae_safetensors *file, const char *name, int *aligned) {
-    const msae_tensor *tensor = msae_safetensors_find(file, name);
-    if (!tensor) return NULL;
-    if (tensor->dtype == MSAE_F32 && (uintptr_t)tensor->data % sizeof(float) != 0) *aligned = 0;
-    return (float *)(uintptr_t)tensor->data; /* never written */
-}
-
-static msae_status msae__map_model(msae_model *model, msae_safetensors *file,
-                                   const msae_load_desc *load, msae_error *error) {
+/* A model without arrays whose shape a file has told, and which holds all that it must. */
+static msae_status msae__open_model(msae_model *model, msae_safetensors *file,
+                                    const msae_load_desc *load, msae__file *wanted,
+                                    msae_error *error) {
     size_t nesting[MSAE_MAX_LEVELS] = {0};
     float weights[MSAE_MAX_LEVELS] = {0};
     msae_model_desc desc, resolved;
     msae_history history;
-    msae__file wanted;
-    int aligned = 1;
-    const float *scale, *threshold, *levels;
     msae_status status = msae__read_shape(file, &desc, nesting, weights, &history, error);
     if (status != MSAE_OK) return status;
-    if (!desc.by_rows || !msae__little_endian()) {
-        return msae__fail(error, MSAE_ERROR_UNSUPPORTED,
-                          "a model by columns, or one on a big-endian machine, has to be loaded");
-    }
     if (load) {
         desc.simd = load->simd;
+        desc.allocator = load->allocator;
         desc.parallel = load->parallel;
     }
     status = msae__model_shape(model, &desc, &resolved, error);
     if (status != MSAE_OK) return status;
-    model->has_level_thresholds = msae_safetensors_find(file, "level_thresholds") != NULL;
-    msae__list_tensors(model, &wanted);
-    status = msae__check_tensors(file, &wanted, error);
-    if (status != MSAE_OK) return status;
     model->history = history;
-    if (model->weights == MSAE_F32) {
-        model->encoder = msae__mapped(file, "weights.encoder_rows", &aligned);
-        model->decoder = msae__mapped(file, "weights.decoder_rows", &aligned);
-        if (model->tied) model->decoder = model->encoder;
-    } else {
-        model->small_encoder = msae__mapped(file, "weights.encoder_rows", &aligned);
-        model->small_decoder = msae__mapped(file, "weights.decoder_rows", &aligned);
-        model->encoder_scale = msae__mapped(file, "encoder_scale", &aligned);
-        model->decoder_scale = msae__mapped(file, "decoder_scale", &aligned);
-        if (model->tied) model->small_decoder = model->small_encoder;
-        if (model->tied) model->decoder_scale = model->encoder_scale;
+    model->has_level_thresholds = msae_safetensors_find(file, "level_thresholds") != NULL;
+    msae__list_tensors(model, wanted);
+    return msae__check_tensors(file, wanted, error);
+}
+
+static msae_status msae__map_model(msae_model *model, msae_safetensors *file,
+                                   const msae_load_desc *load, msae_error *error) {
+    const msae__part *part;
+    msae_tensor tensor;
+    msae__file wanted;
+    size_t at = 0;
+    msae_status status = msae__open_model(model, file, load, &wanted, error);
+    if (status != MSAE_OK) return status;
+    if (!model->by_rows || !msae__little_endian()) {
+        return msae__fail(error, MSAE_ERROR_UNSUPPORTED,
+                          "a model by columns, or one on a big-endian machine, has to be loaded");
     }
-    model->pre_bias = msae__mapped(file, "pre_bias", &aligned);
-    model->latent_bias = msae__mapped(file, "latent_bias", &aligned);
-    model->mean = msae__mapped(file, "mean", &aligned);
-    if (model->recipe == MSAE_RECIPE_JUMPRELU) {
-        model->log_threshold = msae__mapped(file, "log_threshold", &aligned);
+    while ((part = msae__next_part(model, &at, &tensor)) != NULL) {
+        const void *values = msae_safetensors_find(file, part->name)->data;
+        if (tensor.dtype == MSAE_F32 && (uintptr_t)values % sizeof(float) != 0) {
+            return msae__fail(error, MSAE_ERROR_ARGUMENT, "the memory is not aligned to 4 bytes");
+        }
+        if (part->shape > MSAE__LEVELS) {
+            msae__set_part(model, part, values); /* never written */
+        } else {
+            memcpy(msae__part_values(model, part), values, tensor.bytes);
+        }
     }
-    scale = msae__mapped(file, "scale", &aligned);
-    threshold = msae__mapped(file, "threshold", &aligned);
-    levels = msae__mapped(file, "level_thresholds", &aligned);
-    if (!aligned) {
-        return msae__fail(error, MSAE_ERROR_ARGUMENT, "the memory is not aligned to 4 bytes");
-    }
-    model->scale = *scale;
-    if (model->recipe == MSAE_RECIPE_BATCHTOPK) model->threshold = *threshold;
-    if (model->has_level_thresholds) {
-        memcpy(model->level_thresholds, levels, model->n_levels * sizeof *levels);
-    }
+    msae__tie(model);
     if (!msae__is_finite(model->scale)) {
         return msae__fail(error, MSAE_ERROR_NOT_FINITE, "the scale is NaN or Inf");
     }
@@ -14357,25 +14480,15 @@ MSAE_API msae_status msae_map(msae_model *model, const void *bytes, size_t size,
 }
 
 MSAE_API msae_status msae_check_weights(const msae_model *model, msae_error *error) {
-    const size_t n = model->n_latents, d = model->n_inputs;
-    const float *arrays[7];
-    const size_t counts[7] = {d, n, d, n, n, n * d, n * d};
-    const size_t bytes = n * d * msae_dtype_bytes(model->weights);
+    const msae__part *part;
+    msae_tensor tensor;
+    size_t at = 0;
     int finite = 1;
-    arrays[0] = model->pre_bias;
-    arrays[1] = model->latent_bias;
-    arrays[2] = model->mean;
-    arrays[3] = model->encoder_scale;
-    arrays[4] = model->decoder_scale;
-    arrays[5] = model->encoder;
-    arrays[6] = model->decoder;
-    for (size_t i = 0; i < 7; i++) {
-        if (arrays[i]) finite &= msae__row_is_finite(arrays[i], counts[i]);
-    }
-    if (model->log_threshold) finite &= msae__row_is_finite(model->log_threshold, n);
-    if (model->weights != MSAE_F32) {
-        finite &= msae__small_is_finite(model->weights, model->small_encoder, bytes);
-        finite &= msae__small_is_finite(model->weights, model->small_decoder, bytes);
+    while ((part = msae__next_part(model, &at, &tensor)) != NULL) {
+        const void *values = msae__part_values(model, part);
+        finite &= tensor.dtype == MSAE_F32
+                      ? msae__row_is_finite((const float *)values, tensor.bytes / sizeof(float))
+                      : msae__small_is_finite(tensor.dtype, values, tensor.bytes);
     }
     if (finite) return MSAE_OK;
     return msae__fail(error, MSAE_ERROR_NOT_FINITE, "a weight is NaN or Inf");
@@ -14384,37 +14497,21 @@ MSAE_API msae_status msae_check_weights(const msae_model *model, msae_error *err
 static msae_status msae__load_model(msae_model *model, msae_safetensors *file,
                                     const msae_reader *reader, const msae_load_desc *load,
                                     msae_error *error) {
-    size_t nesting[MSAE_MAX_LEVELS] = {0};
-    float weights[MSAE_MAX_LEVELS] = {0};
-    msae_model_desc desc, resolved;
-    msae_history history;
     msae__file wanted;
-    msae_status status = msae__read_shape(file, &desc, nesting, weights, &history, error);
-    if (status != MSAE_OK) return status;
+    msae_status status;
 #ifdef MSAE__INFERENCE_ONLY
     if (load && load->widen) {
         return msae__fail(error, MSAE_ERROR_UNSUPPORTED, "this build does not widen weights");
     }
 #endif
-    if (load) {
-        desc.simd = load->simd;
-        desc.allocator = load->allocator;
-        desc.parallel = load->parallel;
-    }
     /* first without arrays: nothing is allocated before the file has shown what fills it */
-    status = msae__model_shape(model, &desc, &resolved, error);
-    if (status != MSAE_OK) return status;
-    model->has_level_thresholds = msae_safetensors_find(file, "level_thresholds") != NULL;
-    msae__list_tensors(model, &wanted);
-    status = msae__check_tensors(file, &wanted, error);
-    if (status == MSAE_OK) status = msae__model_place(model, &desc, &resolved, NULL, 0, error);
+    status = msae__open_model(model, file, load, &wanted, error);
+    if (status == MSAE_OK) status = msae__model_arrays(model, NULL, 0, error);
     if (status == MSAE_OK) {
-        model->has_level_thresholds = msae_safetensors_find(file, "level_thresholds") != NULL;
         msae__list_tensors(model, &wanted);
         status = msae__read_tensors(reader, file, &wanted, &model->allocator, error);
     }
     if (status == MSAE_OK) status = msae__check_scale(model, error);
-    model->history = history;
 #ifndef MSAE__INFERENCE_ONLY
     if (status == MSAE_OK && load && load->widen && model->by_rows) {
         status = msae__widen(model, error);
@@ -14953,6 +15050,21 @@ static void msae__note_numbers(msae__notes *notes, const char *key, const uint64
         msae__put_number(&notes->at, values[i]);
     }
     msae__note_end(notes);
+}
+
+/* Weights and what is shaped like them. `names` in the order of the arrays. */
+static void msae__add_parameters(msae__file *file, const msae_model *model,
+                                 const char *const names[5], const float *encoder,
+                                 const float *decoder, const float *pre_bias,
+                                 const float *latent_bias, const float *log_threshold) {
+    const size_t n = model->n_latents, d = model->n_inputs;
+    msae__add_tensor(file, names[0], MSAE_F32, encoder, 2, d, n);
+    if (!model->tied) msae__add_tensor(file, names[1], MSAE_F32, decoder, 2, n, d);
+    msae__add_tensor(file, names[2], MSAE_F32, pre_bias, 1, d, 0);
+    msae__add_tensor(file, names[3], MSAE_F32, latent_bias, 1, n, 0);
+    if (model->recipe == MSAE_RECIPE_JUMPRELU) {
+        msae__add_tensor(file, names[4], MSAE_F32, log_threshold, 1, n, 0);
+    }
 }
 
 static void msae__add_moments(msae__file *file, const msae_model *model, const char *const names[5],
