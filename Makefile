@@ -136,8 +136,9 @@ $(BUILD)/examples/%: examples/%.c msae.h
 	@mkdir -p $(@D)
 	$(C99) -o $@ $< $(LDFLAGS) $(LIBS)
 
-# The test of two static copies is a program of two sources.
+# The tests of two static copies are programs of two sources.
 $(BUILD)/tests/test_copies: tests/copies_other.c
+$(BUILD)/tests/test_inference: tests/inference_pocket.c
 # These two take in sources of the tool.
 $(BUILD)/tests/test_torch $(BUILD)/tests/test_layouts: $(wildcard examples/tool/*)
 $(BUILD)/tests/%: tests/%.c $(wildcard tests/*.h) msae.h

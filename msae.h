@@ -4096,8 +4096,8 @@ static void msae__scalar_axpy_int8(float *y, float a, const unsigned char *w, si
                             size_t depth) {                                                    \
         const unsigned char *w0 = w[0], *w1 = w[1], *w2 = w[2], *w3 = w[3];                    \
         vector s0 = ZERO, s1 = s0, s2 = s0, s3 = s0;                                           \
-        size_t i = 0;                                                                          \
-        for (; i + (width) <= depth; i += (width)) {                                           \
+        const size_t whole = depth / (width) * (width);                                        \
+        for (size_t i = 0; i < whole; i += (width)) {                                          \
             const vector v = LOADX(x + i);                                                     \
             s0 = FMA(v, LOAD(w0 + (bytes)*i), s0);                                             \
             s1 = FMA(v, LOAD(w1 + (bytes)*i), s1);                                             \
@@ -4108,7 +4108,7 @@ static void msae__scalar_axpy_int8(float *y, float a, const unsigned char *w, si
         sums[1] = SUM(s1);                                                                     \
         sums[2] = SUM(s2);                                                                     \
         sums[3] = SUM(s3);                                                                     \
-        for (; i < depth; i++) {                                                               \
+        for (size_t i = whole; i < depth; i++) {                                               \
             for (size_t e = 0; e < 4; e++) sums[e] += x[i] * LOAD_ONE(w[e] + (bytes)*i);       \
         }                                                                                      \
     }
