@@ -37,18 +37,19 @@ C99 = $(CC) -std=c99 -I. $(CFLAGS)
 
 TOOL_PARTS := $(patsubst examples/tool/%.c,$(BUILD)/tool/%.o,$(wildcard examples/tool/*.c))
 EXAMPLES := $(patsubst examples/%.c,$(BUILD)/examples/%,$(filter-out examples/msae.c,$(wildcard examples/*.c)))
+EXAMPLES += $(BUILD)/engine/bake $(BUILD)/engine/engine
 TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
 FUZZ_TARGETS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 REPLAYS := $(FUZZ_TARGETS:%=$(BUILD)/fuzz/replay/%)
 BENCHES := $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/bench_*.c))
 
-# The one C++ example is left out where there is no C++ compiler.
+# The C++ examples are left out where there is no C++ compiler.
 ifneq ($(shell command -v $(firstword $(CXX)) 2>/dev/null),)
-EXAMPLES += $(BUILD)/examples/cpp
+EXAMPLES += $(BUILD)/examples/cpp $(BUILD)/examples/cpp17
 endif
 
 .PHONY: all help demo test tests fuzz kills python-test golden portability coverage trust
-.PHONY: benches bench bench-peers install uninstall clean
+.PHONY: benches bench bench-peers footprint engine mobile install uninstall clean
 .DELETE_ON_ERROR:
 
 all: $(BUILD)/msae $(EXAMPLES) ## the tool and the examples (default)
@@ -110,6 +111,18 @@ trust: ## all that is measured of what can be trusted: test, portability, covera
 	@$(MAKE) --no-print-directory kills KILLS=500
 	@$(MAKE) --no-print-directory fuzz RUNS=20000000
 
+footprint: $(BUILD)/tests/test_inference $(BUILD)/tests/test_stack ## what inference alone takes: bytes, stack, compile time
+	@bash tests/footprint.sh $(BUILD)
+
+engine: $(BUILD)/engine/engine $(BUILD)/engine/concepts.safetensors ## a frame loop that encodes in slices, on its own arena and jobs
+	@$(BUILD)/engine/engine $(BUILD)/engine
+
+$(BUILD)/engine/concepts.safetensors: $(BUILD)/engine/bake
+	$(BUILD)/engine/bake $(BUILD)/engine
+
+mobile: ## compiles examples/mobile for Android and iOS as far as the compilers here can
+	@sh examples/mobile/build.sh $(BUILD)/mobile
+
 benches: $(BENCHES) ## builds the benchmarks without running them
 
 bench: $(BENCHES) ## measures products, selection, steps, encoding, loading and memory
@@ -131,6 +144,14 @@ $(BUILD)/tool/%.o: examples/tool/%.c $(wildcard examples/tool/*.h) msae.h
 $(BUILD)/examples/cpp: examples/cpp.cpp msae.h
 	@mkdir -p $(@D)
 	$(CXX) -std=c++11 -I. $(CXXFLAGS) -o $@ $< $(LDFLAGS) $(LIBS)
+
+$(BUILD)/examples/cpp17: examples/cpp17.cpp msae.h
+	@mkdir -p $(@D)
+	$(CXX) -std=c++17 -I. $(CXXFLAGS) -o $@ $< $(LDFLAGS) $(LIBS)
+
+$(BUILD)/engine/%: examples/engine/%.c msae.h
+	@mkdir -p $(@D)
+	$(C99) -o $@ $< $(LDFLAGS) $(LIBS)
 
 $(BUILD)/examples/%: examples/%.c msae.h
 	@mkdir -p $(@D)
