@@ -67,6 +67,7 @@
        MSAE_NO_STDIO         no *_file functions, no <stdio.h>; *_memory, *_reader, *_writer remain
        MSAE_NO_TRAIN         no training: about a third of the code
        MSAE_NO_ANALYSIS      no metrics, names, search, steering, probes: about a third of the code
+       both of these         inference alone: no making, saving or reading of data either, see below
        MSAE_NO_SIMD          scalar kernels only, several times slower
        MSAE_USE_PTHREADS     brings msae_pool, a small thread pool for the parallel hook, and
                              msae_background, a thread that reads ahead (gcc and clang, for their
@@ -75,6 +76,20 @@
        MSAE_FORCE_AVX2       AVX2 under MinGW GCC too, whose stack is not aligned for it
        MSAE_ASSERT           instead of assert, which guards against misuse by the program
        MSAE_MALLOC, MSAE_REALLOC, MSAE_FREE   instead of malloc, realloc, free: all or none
+
+   In the pocket. With MSAE_NO_TRAIN and MSAE_NO_ANALYSIS the object is for inference alone, and
+   with MSAE_NO_STDIO too it has 24 KB of code and data (x86-64, gcc -Os; unwind tables, which
+   -fno-asynchronous-unwind-tables leaves out, are 5 KB more) and needs no libm. There are
+   msae_load_*, msae_map, msae_check_weights, every way to encode and decode, msae_forward, the
+   hooks, safetensors headers; there are not: descriptors and new models (msae_model_init and the
+   like, msae_compact), msae_data and sources, msae_save_*, writing, msae_recipe_from_name. What is
+   there differs so: msae_load_desc.widen is MSAE_ERROR_UNSUPPORTED; history and level_weights stay
+   zero; an error has its code and position, and for a message the status's text; AVX2 is the
+   fastest path on x86 (one row is read from memory as fast by it, int8 within a fifth);
+   MSAE_USE_CBLAS has no effect, and batches of rows are multiplied without packing, at about half
+   the speed. One row has the same codes to the bit on the same path, but where soft caps,
+   jumprelu's thresholds or `normalize` go through its own tanh, exp and sqrt (within 1e-6).
+   `make footprint` measures all this; examples/engine/ and examples/mobile/ are such programs.
 
    Memory. Each object takes one block from its descriptor's allocator (zero: MSAE_MALLOC) when it
    is made, or works in the caller's (*_bytes and *_init_in); the name of a temporary file and the
@@ -180,7 +195,7 @@
      within the file and 100 MB, JSON of the one shape the format allows, UTF-8, names once each (as
      they are spelled: escapes are not undone), known dtypes, shape times size equal to the bytes,
      no overlap, no hole, nothing behind, only spaces as padding; a .npy likewise. Sizes are
-     multiplied with checks. Each rule has a message of its own with the byte where it is broken.
+     multiplied with checks. Each rule has a message of its own (but for inference alone) with the byte where it is broken.
    - Memory follows from the bytes that are there: at most 8 times the file (a header of many tiny
      entries; a model of ours: less than 3 times), whatever sizes the file claims. Resuming takes
      what its trainer needs (see Memory), once the file holds all tensors of that size; a batch of
