@@ -85,9 +85,10 @@
    like, msae_compact), msae_data and sources, msae_save_*, writing, msae_recipe_from_name. What is
    there differs so: msae_load_desc.widen is MSAE_ERROR_UNSUPPORTED; history and level_weights stay
    zero; an error has its code and position, and for a message the status's text; AVX2 is the
-   fastest path on x86 (one row is read from memory as fast by it, int8 within a fifth);
-   MSAE_USE_CBLAS has no effect, and batches of rows are multiplied without packing, at about half
-   the speed. One row has the same codes to the bit on the same path, but where soft caps,
+   fastest path on x86, and some steps are scalar (one row of d = 512, n = 4096 takes 4 % longer
+   than by AVX-512 in a whole build, 17 % with halves, 30 % with int8);
+   MSAE_USE_CBLAS has no effect, and batches of rows are multiplied without packing, floats
+   at half the speed. One row has the same codes to the bit on the same path, but where soft caps,
    jumprelu's thresholds or `normalize` go through its own tanh, exp and sqrt (within 1e-6).
    `make footprint` measures all this; examples/engine/ and examples/mobile/ are such programs.
 
@@ -195,7 +196,8 @@
      within the file and 100 MB, JSON of the one shape the format allows, UTF-8, names once each (as
      they are spelled: escapes are not undone), known dtypes, shape times size equal to the bytes,
      no overlap, no hole, nothing behind, only spaces as padding; a .npy likewise. Sizes are
-     multiplied with checks. Each rule has a message of its own (but for inference alone) with the byte where it is broken.
+     multiplied with checks. Each rule has a message of its own
+     (but for inference alone) with the byte where it is broken.
    - Memory follows from the bytes that are there: at most 8 times the file (a header of many tiny
      entries; a model of ours: less than 3 times), whatever sizes the file claims. Resuming takes
      what its trainer needs (see Memory), once the file holds all tensors of that size; a batch of
@@ -2367,7 +2369,7 @@ static size_t msae__random_below(uint64_t state[4], size_t limit) {
    other orders of summation.
    ------------------------------------------------------------------------------------------ */
 
-/* A table has what its build calls: nothing stands where a kernel is for training alone and there is
+/* A table has what its build calls: NULL stands where a kernel is for training alone and there is
    none, or where it is for more than inference (see the manual). */
 #ifdef MSAE_NO_TRAIN
 #define MSAE__FOR_TRAINING(kernel) NULL
@@ -4103,8 +4105,8 @@ static void msae__scalar_axpy_int8(float *y, float a, const unsigned char *w, si
 }
 
 #ifdef MSAE__INFERENCE_ONLY
-/* Products over vectors of floats, for any way of loading weights, four sums at a time. LOAD(w) is a
-   vector of WIDTH weights, BYTES bytes each; what is left over is taken one by one. */
+/* Products over vectors of floats, for any way of loading weights, four sums at a time. LOAD(w) is
+   a vector of WIDTH weights, BYTES bytes each; what is left over is taken one by one. */
 #define MSAE__SMALL_DOTS(target, name, vector, width, bytes, LOAD, LOAD_ONE, ZERO, LOADX, FMA, \
                          SUM)                                                                  \
     static target void name(float *sums, const float *x, const unsigned char *const *w,        \
@@ -4645,8 +4647,9 @@ static void msae__run_matmul(const msae__matmul *p, const msae_parallel *paralle
 }
 #endif /* MSAE__INFERENCE_ONLY */
 
-/* Some latents' pre-activations of all rows, from small weights or without packing. With int8 the rows come as whole
-   numbers: `packed` holds them, and before them what each row is to be multiplied by. */
+/* Some latents' pre-activations of all rows, from small weights or without packing. With int8 the
+   rows come as whole numbers: `packed` holds them, and before them what each row is to be
+   multiplied by. */
 typedef struct msae__small_product {
     const msae_model *model;
     const float *centred;
@@ -4664,14 +4667,15 @@ static size_t msae__quantized_floats(size_t rows, size_t d) {
 }
 
 #ifdef MSAE__INFERENCE_ONLY
-/* Four latents of all rows at a time, whose weights stay in the first-level cache. */
+/* A few latents of all rows at a time, whose weights stay in the first-level cache. */
 static void msae__small_block(const msae__small_product *p, size_t first, size_t count, float *c) {
     const msae_model *model = p->model;
     const msae__small_kernels *small = msae__small_for(model->simd);
     const size_t d = model->n_inputs, row = d * msae_dtype_bytes(model->weights);
     const int floats = model->weights == MSAE_F32, whole = model->weights == MSAE_I8;
-    for (size_t j = 0; j < count; j += 4, c += 4) {
-        const size_t now = msae__min(4, count - j), at = first + j;
+    const size_t step = whole ? 32 : 4;
+    for (size_t j = 0; j < count; j += step, c += step) {
+        const size_t now = msae__min(step, count - j), at = first + j;
         const unsigned char *four[4];
         if (floats) {
             model->kernels->dots(c, p->ldc, p->centred, p->stride, p->rows, model->encoder + at * d,
@@ -4685,7 +4689,7 @@ static void msae__small_block(const msae__small_product *p, size_t first, size_t
         for (size_t r = 0; r < p->rows; r++) {
             const float *x = p->centred + r * p->stride;
             float sums[4];
-            int32_t exact[4];
+            int32_t exact[32];
             if (whole) {
                 small->dots_int8(exact, p->quantized + r * p->q_stride, four[0], now, d);
             } else {
@@ -5277,8 +5281,8 @@ MSAE_API msae_status msae_model_desc_resolve(const msae_model_desc *desc, msae_m
 }
 #endif
 
-/* What a model consists of, in the order of its memory: the name in files, the field, the shape there,
-   and what a model must be to have it. Memory, files, mapping and checks go through this list. */
+/* What a model consists of, in the order of its memory: the name in files, the field, the shape in
+   files, and what a model must be to have it. Memory, files, mapping and checks use this list. */
 enum {
     MSAE__BY_COLUMNS = 1,
     MSAE__BY_ROWS = 2, /* as floats */
@@ -5319,7 +5323,7 @@ static const msae__part msae__parts[] = {
 };
 #undef MSAE__PART
 
-/* The next part that a model has, as a tensor without data; NULL after the last. *at starts at 0. */
+/* The next part that a model has, as a tensor without data; NULL after the last. *at is 0 first. */
 static const msae__part *msae__next_part(const msae_model *model, size_t *at, msae_tensor *tensor) {
     unsigned has = !model->by_rows              ? MSAE__BY_COLUMNS
                    : model->weights == MSAE_F32 ? MSAE__BY_ROWS

@@ -1,6 +1,6 @@
-// C++17: a model that owns its file, views instead of pointers, and no way to forget a release. Writes
-// a model by rows to a temporary file as an application would ship it, maps the file, and lists the
-// concepts of a few words with their names.
+// C++17: a model that owns its file, views instead of pointers, and no way to forget a release.
+// Writes a model by rows to a temporary file as an application would ship it, maps the file, and
+// lists the concepts of a few words with their names.
 #define MSAE_IMPLEMENTATION
 #include "../msae.h"
 
