@@ -8,24 +8,9 @@
 /* Whatever this file's copy of the library takes from the heap comes through here. */
 static size_t heap_calls;
 
-static inline void *counted_malloc(size_t bytes) {
-    heap_calls++;
-    return malloc(bytes);
-}
-
-static inline void *counted_realloc(void *memory, size_t bytes) {
-    heap_calls++;
-    return realloc(memory, bytes);
-}
-
-static inline void counted_free(void *memory) {
-    heap_calls++;
-    free(memory);
-}
-
-#define MSAE_MALLOC(bytes) counted_malloc(bytes)
-#define MSAE_REALLOC(memory, bytes) counted_realloc(memory, bytes)
-#define MSAE_FREE(memory) counted_free(memory)
+#define MSAE_MALLOC(bytes) (heap_calls++, malloc(bytes))
+#define MSAE_REALLOC(memory, bytes) (heap_calls++, realloc(memory, bytes))
+#define MSAE_FREE(memory) (heap_calls++, free(memory))
 
 #include "test.h"
 
