@@ -39,18 +39,20 @@ C99 = $(CC) -std=c99 -I. $(CFLAGS)
 
 TOOL_PARTS := $(patsubst examples/tool/%.c,$(BUILD)/tool/%.o,$(wildcard examples/tool/*.c))
 EXAMPLES := $(patsubst examples/%.c,$(BUILD)/examples/%,$(filter-out examples/msae.c,$(wildcard examples/*.c)))
+EXAMPLES += $(BUILD)/engine/bake $(BUILD)/engine/engine
 TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
 FUZZ_TARGETS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 REPLAYS := $(FUZZ_TARGETS:%=$(BUILD)/fuzz/replay/%)
 BENCHES := $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/bench_*.c))
 
-# The one C++ example is left out where there is no C++ compiler.
+# The C++ examples are left out where there is no C++ compiler.
 ifneq ($(shell command -v $(firstword $(CXX)) 2>/dev/null),)
-EXAMPLES += $(BUILD)/examples/cpp
+EXAMPLES += $(BUILD)/examples/cpp $(BUILD)/examples/cpp17
 endif
 
 .PHONY: all help demo test tests fuzz kills python-test golden portability coverage trust
-.PHONY: web web-test benches bench bench-peers mpi mpi-test install uninstall clean
+.PHONY: web web-test benches bench bench-peers mpi mpi-test footprint engine mobile
+.PHONY: install uninstall clean
 .DELETE_ON_ERROR:
 
 all: $(BUILD)/msae $(EXAMPLES) ## the tool and the examples (default)
@@ -126,6 +128,18 @@ mpi: ## the tool's train over MPI, build/msae-mpi (needs an MPI, see examples/mp
 mpi-test: $(BUILD)/msae $(BUILD)/tests/mpi_files mpi ## trains over two and three processes, and kills them
 	@sh tests/mpi.sh $(BUILD)
 
+footprint: $(BUILD)/tests/test_inference $(BUILD)/tests/test_stack ## what inference alone takes: bytes, stack, compile time
+	@bash tests/footprint.sh $(BUILD)
+
+engine: $(BUILD)/engine/engine $(BUILD)/engine/concepts.safetensors ## a frame loop that encodes in slices, on its own arena and jobs
+	@$(BUILD)/engine/engine $(BUILD)/engine
+
+$(BUILD)/engine/concepts.safetensors: $(BUILD)/engine/bake
+	$(BUILD)/engine/bake $(BUILD)/engine
+
+mobile: ## compiles examples/mobile for Android and iOS as far as the compilers here can
+	@sh examples/mobile/build.sh $(BUILD)/mobile
+
 benches: $(BENCHES) ## builds the benchmarks without running them
 
 bench: $(BENCHES) ## measures products, selection, steps, encoding, loading and memory
@@ -151,12 +165,21 @@ $(BUILD)/examples/cpp: examples/cpp.cpp msae.h
 	@mkdir -p $(@D)
 	$(CXX) -std=c++11 -I. $(CXXFLAGS) -o $@ $< $(LDFLAGS) $(LIBS)
 
+$(BUILD)/examples/cpp17: examples/cpp17.cpp msae.h
+	@mkdir -p $(@D)
+	$(CXX) -std=c++17 -I. $(CXXFLAGS) -o $@ $< $(LDFLAGS) $(LIBS)
+
+$(BUILD)/engine/%: examples/engine/%.c msae.h
+	@mkdir -p $(@D)
+	$(C99) -o $@ $< $(LDFLAGS) $(LIBS)
+
 $(BUILD)/examples/%: examples/%.c msae.h
 	@mkdir -p $(@D)
 	$(C99) -o $@ $< $(LDFLAGS) $(LIBS)
 
-# The test of two static copies is a program of two sources.
+# The tests of two static copies are programs of two sources.
 $(BUILD)/tests/test_copies: tests/copies_other.c
+$(BUILD)/tests/test_inference: tests/inference_pocket.c
 # These two take in sources of the tool.
 $(BUILD)/tests/test_torch $(BUILD)/tests/test_layouts: $(wildcard examples/tool/*)
 $(BUILD)/tests/%: tests/%.c $(wildcard tests/*.h) msae.h

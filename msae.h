@@ -68,6 +68,7 @@
        MSAE_NO_STDIO         no *_file functions, no <stdio.h>; *_memory, *_reader, *_writer remain
        MSAE_NO_TRAIN         no training: about a third of the code
        MSAE_NO_ANALYSIS      no metrics, names, search, steering, probes: about a third of the code
+       both of these         inference alone: no making, saving or reading of data either, see below
        MSAE_NO_SIMD          scalar kernels only, several times slower
        MSAE_USE_PTHREADS     brings msae_pool, a small thread pool for the parallel hook, and
                              msae_background, a thread that reads ahead (gcc and clang, for their
@@ -76,6 +77,21 @@
        MSAE_FORCE_AVX2       AVX2 under MinGW GCC too, whose stack is not aligned for it
        MSAE_ASSERT           instead of assert, which guards against misuse by the program
        MSAE_MALLOC, MSAE_REALLOC, MSAE_FREE   instead of malloc, realloc, free: all or none
+
+   In the pocket. With MSAE_NO_TRAIN and MSAE_NO_ANALYSIS the object is for inference alone, and
+   with MSAE_NO_STDIO too it has 24 KB of code and data (x86-64, gcc -Os; unwind tables, which
+   -fno-asynchronous-unwind-tables leaves out, are 5 KB more) and needs no libm. There are
+   msae_load_*, msae_map, msae_check_weights, every way to encode and decode, msae_forward, the
+   hooks, safetensors headers; there are not: descriptors and new models (msae_model_init and the
+   like, msae_compact), msae_data and sources, msae_save_*, writing, msae_recipe_from_name. What is
+   there differs so: msae_load_desc.widen is MSAE_ERROR_UNSUPPORTED; history and level_weights stay
+   zero; an error has its code and position, and for a message the status's text; AVX2 is the
+   fastest path on x86, and some steps are scalar (one row of d = 512, n = 4096 takes 4 % longer
+   than by AVX-512 in a whole build, 17 % with halves, 30 % with int8);
+   MSAE_USE_CBLAS has no effect, and batches of rows are multiplied without packing, floats
+   at half the speed. One row has the same codes to the bit on the same path, but where soft caps,
+   jumprelu's thresholds or `normalize` go through its own tanh, exp and sqrt (within 1e-6).
+   `make footprint` measures all this; examples/engine/ and examples/mobile/ are such programs.
 
    Memory. Each object takes one block from its descriptor's allocator (zero: MSAE_MALLOC) when it
    is made, or works in the caller's (*_bytes and *_init_in); the name of a temporary file and the
@@ -181,7 +197,8 @@
      within the file and 100 MB, JSON of the one shape the format allows, UTF-8, names once each (as
      they are spelled: escapes are not undone), known dtypes, shape times size equal to the bytes,
      no overlap, no hole, nothing behind, only spaces as padding; a .npy likewise. Sizes are
-     multiplied with checks. Each rule has a message of its own with the byte where it is broken.
+     multiplied with checks. Each rule has a message of its own
+     (but for inference alone) with the byte where it is broken.
    - Memory follows from the bytes that are there: at most 8 times the file (a header of many tiny
      entries; a model of ours: less than 3 times), whatever sizes the file claims. Resuming takes
      what its trainer needs (see Memory), once the file holds all tensors of that size; a batch of
@@ -241,6 +258,11 @@
 #define MSAE_VERSION_MINOR 4
 #define MSAE_VERSION_PATCH 0
 #define MSAE_VERSION "0.4.0"
+
+/* What runs models and neither trains nor looks into them does not make or write them either. */
+#if defined(MSAE_NO_TRAIN) && defined(MSAE_NO_ANALYSIS)
+#define MSAE__INFERENCE_ONLY
+#endif
 
 #ifndef MSAE_API
 #if defined(MSAE_STATIC) && defined(__GNUC__)
@@ -418,8 +440,10 @@ typedef enum msae_recipe {
 
 /* "msae-uw", "msae-rw", "topk", "batchtopk", "relu", "jumprelu". Thread-safe. */
 MSAE_API const char *msae_recipe_name(msae_recipe recipe);
+#ifndef MSAE__INFERENCE_ONLY
 /* The recipe of that name, or MSAE_RECIPE_COUNT. Thread-safe. */
 MSAE_API msae_recipe msae_recipe_from_name(const char *name);
+#endif
 
 typedef enum msae_activation {
     MSAE_ACTIVATION_DEFAULT = 0, /* MSAE_ACTIVATION_RELU */
@@ -519,6 +543,7 @@ typedef struct msae_model {
     int owns_memory;
 } msae_model;
 
+#ifndef MSAE__INFERENCE_ONLY
 /* Replaces every zero of `desc` that means a default, or says what is wrong. `levels` and `weights`
    (both of MSAE_MAX_LEVELS, may be NULL) receive the nesting list and its weights. Thread-safe. */
 MSAE_API msae_status msae_model_desc_resolve(const msae_model_desc *desc, msae_model_desc *resolved,
@@ -535,6 +560,8 @@ MSAE_API msae_status msae_model_init(msae_model *model, const msae_model_desc *d
                                      msae_error *error);
 MSAE_API msae_status msae_model_init_in(msae_model *model, const msae_model_desc *desc,
                                         void *memory, size_t bytes, msae_error *error);
+#endif
+
 /* Gives back what the model owns and zeroes the struct; fine on a zeroed struct. */
 MSAE_API void msae_model_free(msae_model *model);
 
@@ -546,6 +573,7 @@ typedef struct msae_load_desc {
     int widen; /* 1: small weights become float32, for what needs them so (names, alignment) */
 } msae_load_desc;
 
+#ifndef MSAE__INFERENCE_ONLY
 /* A copy of a float32 model for inference, with its matrices as `weights` says: MSAE_F32, MSAE_F16,
    MSAE_BF16, or MSAE_I8 with a scale for each row (symmetric, encoder and decoder apart; see the
    README for what each costs). Its files hold the encoder by rows, so that msae_map can use them in
@@ -553,6 +581,7 @@ typedef struct msae_load_desc {
 MSAE_API msae_status msae_compact(const msae_model *model, msae_dtype weights,
                                   const msae_load_desc *desc, msae_model *compact,
                                   msae_error *error);
+#endif
 
 /* ---------------------------------------------------------------------------------------------
    Inference: raw embeddings in, raw reconstructions out, no allocation
@@ -675,6 +704,7 @@ MSAE_API msae_status msae_reader_open(msae_reader *reader, const char *path, msa
 MSAE_API void msae_reader_close(msae_reader *reader);
 #endif
 
+#ifndef MSAE__INFERENCE_ONLY
 /* ---------------------------------------------------------------------------------------------
    Data: matrices of embeddings, kept in the type they came in
    ------------------------------------------------------------------------------------------ */
@@ -803,6 +833,7 @@ MSAE_API msae_status msae_data_geometric_median(const msae_data *data, const flo
                                                 float scale, int skip_bad,
                                                 const msae_allocator *allocator, float *median,
                                                 msae_error *error);
+#endif
 
 #ifndef MSAE_NO_TRAIN
 /* ---------------------------------------------------------------------------------------------
@@ -1533,18 +1564,23 @@ MSAE_API msae_status msae_map(msae_model *model, const void *bytes, size_t size,
                               const msae_load_desc *desc, msae_error *error);
 /* MSAE_ERROR_NOT_FINITE when a weight, bias or scale is NaN or Inf. Thread-safe. */
 MSAE_API msae_status msae_check_weights(const msae_model *model, msae_error *error);
+#ifndef MSAE__INFERENCE_ONLY
 /* Bytes of the file that a model makes, the file itself into buffer [bytes], or into a writer. */
 MSAE_API msae_status msae_save_bytes(const msae_model *model, size_t *bytes, msae_error *error);
 MSAE_API msae_status msae_save_memory(const msae_model *model, void *buffer, size_t bytes,
                                       msae_error *error);
 MSAE_API msae_status msae_save_writer(const msae_model *model, const msae_writer *writer,
                                       msae_error *error);
+#endif
+
 #ifndef MSAE_NO_STDIO
 MSAE_API msae_status msae_load_file(msae_model *model, const char *path, const msae_load_desc *desc,
                                     msae_error *error);
+#ifndef MSAE__INFERENCE_ONLY
 /* Written as path.PID.tmp, flushed to the disk and renamed: whatever fails at whatever moment,
    `path` is the old file or the new one. A device is written to directly. */
 MSAE_API msae_status msae_save_file(const msae_model *model, const char *path, msae_error *error);
+#endif
 
 /* The whole of a file; release with msae_release. */
 MSAE_API msae_status msae_read_file(const char *path, const msae_allocator *allocator, void **bytes,
@@ -1619,6 +1655,7 @@ MSAE_API void msae_safetensors_close(msae_safetensors *file);
 MSAE_API const msae_tensor *msae_safetensors_find(const msae_safetensors *file, const char *name);
 MSAE_API const msae_metadata *msae_safetensors_metadata(const msae_safetensors *file,
                                                         const char *key);
+#ifndef MSAE__INFERENCE_ONLY
 /* Bytes of the file that tensors and metadata make, and the file itself into buffer. Names, keys
    and values are UTF-8 without control characters, quotes and backslashes. */
 MSAE_API msae_status msae_safetensors_bytes(const msae_tensor *tensors, size_t n_tensors,
@@ -1635,6 +1672,7 @@ MSAE_API msae_status msae_safetensors_write_file(const char *path, const msae_te
 /* x [rows, cols] as a .npy of float32, by temporary name and rename. */
 MSAE_API msae_status msae_write_npy(const char *path, const float *x, size_t rows, size_t cols,
                                     msae_error *error);
+#endif
 #endif
 
 #ifdef __cplusplus
@@ -1701,6 +1739,11 @@ MSAE_API msae_status msae_write_npy(const char *path, const float *x, size_t row
 #elif defined(__wasm_simd128__)
 #define MSAE__HAS_WASM128
 #endif
+#endif
+
+/* One row is encoded at the speed of the memory, with AVX2 too: AVX-512 pays for training. */
+#if defined(MSAE__HAS_AVX2) && !defined(MSAE__INFERENCE_ONLY)
+#define MSAE__HAS_AVX512
 #endif
 
 #ifdef MSAE__HAS_AVX2
@@ -1841,9 +1884,11 @@ static uint64_t msae__load_le(const unsigned char *bytes, size_t count) {
     return value;
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 static void msae__store_le(unsigned char *bytes, size_t count, uint64_t value) {
     for (size_t i = 0; i < count; i++) bytes[i] = (unsigned char)(value >> (8 * i));
 }
+#endif
 
 static int msae__little_endian(void) {
     const uint32_t one = 1;
@@ -1870,9 +1915,11 @@ static void msae__put_bytes(msae__text *text, const char *bytes, size_t count) {
     *text->at = 0;
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 static void msae__put(msae__text *text, const char *string) {
     msae__put_bytes(text, string, strlen(string));
 }
+#endif
 
 static void msae__put_number(msae__text *text, uint64_t number) {
     char digits[20];
@@ -1882,6 +1929,22 @@ static void msae__put_number(msae__text *text, uint64_t number) {
     msae__put_bytes(text, digits + 20 - count, count);
 }
 
+#ifdef MSAE__INFERENCE_ONLY
+/* The texts of failures would be a tenth of the object: the code and the position have to do. */
+static msae_status msae__fail_at(msae_error *error, msae_status code, uint64_t position,
+                                 const char *what, uint64_t number, const char *after) {
+    (void)what;
+    (void)number;
+    (void)after;
+    if (error) {
+        const char *text = msae_status_text(code);
+        error->code = code;
+        error->position = position;
+        memcpy(error->message, text, strlen(text) + 1);
+    }
+    return code;
+}
+#else
 /* Fills *error (when there is one) with "what", or "what number after" when `after` is given. */
 static msae_status msae__fail_at(msae_error *error, msae_status code, uint64_t position,
                                  const char *what, uint64_t number, const char *after) {
@@ -1898,6 +1961,7 @@ static msae_status msae__fail_at(msae_error *error, msae_status code, uint64_t p
     }
     return code;
 }
+#endif
 
 static msae_status msae__fail(msae_error *error, msae_status code, const char *what) {
     return msae__fail_at(error, code, MSAE_NO_POSITION, what, 0, NULL);
@@ -1906,6 +1970,10 @@ static msae_status msae__fail(msae_error *error, msae_status code, const char *w
 /* "what name after". */
 static msae_status msae__fail_text(msae_error *error, msae_status code, uint64_t position,
                                    const char *what, const char *name, const char *after) {
+#ifdef MSAE__INFERENCE_ONLY
+    (void)name;
+    return msae__fail_at(error, code, position, what, 0, after);
+#else
     if (error) {
         msae__text text = msae__text_in(error->message, sizeof error->message);
         error->code = code;
@@ -1915,6 +1983,7 @@ static msae_status msae__fail_text(msae_error *error, msae_status code, uint64_t
         msae__put(&text, after);
     }
     return code;
+#endif
 }
 
 static msae_status msae__fail_memory(msae_error *error) {
@@ -2222,6 +2291,7 @@ MSAE_API void msae_background_free(msae_background *background) {
 }
 #endif /* MSAE_USE_PTHREADS */
 
+#ifndef MSAE__INFERENCE_ONLY
 /* Several processes, each of which must come here. */
 static int msae__is_collective(const msae_collective *collective) {
     return collective && collective->ranks > 1;
@@ -2262,7 +2332,9 @@ static msae_status msae__agree_on(const msae_collective *collective, msae_status
     double failed[1];
     return msae__agree(collective, status, failed, 0, error);
 }
+#endif
 
+#ifndef MSAE__INFERENCE_ONLY
 /* ---------------------------------------------------------------------------------------------
    Random numbers: xoshiro256** (Blackman and Vigna), seeded by splitmix64
    ------------------------------------------------------------------------------------------ */
@@ -2305,11 +2377,27 @@ static size_t msae__random_below(uint64_t state[4], size_t limit) {
     return (size_t)(value % limit);
 }
 #endif
+#endif /* MSAE__INFERENCE_ONLY */
 
 /* ---------------------------------------------------------------------------------------------
    Kernels: the scalar reference. Each reads like its formula; the paths below compute the same with
    other orders of summation.
    ------------------------------------------------------------------------------------------ */
+
+/* A table has what its build calls: NULL stands where a kernel is for training alone and there is
+   none, or where it is for more than inference (see the manual). */
+#ifdef MSAE_NO_TRAIN
+#define MSAE__FOR_TRAINING(kernel) NULL
+#else
+#define MSAE__FOR_TRAINING(kernel) kernel
+#endif
+#ifdef MSAE__INFERENCE_ONLY
+#define MSAE__FOR_MORE(kernel) NULL
+#define MSAE__OR_SCALAR(kernel) msae__scalar_##kernel /* where it hardly counts for one row */
+#else
+#define MSAE__FOR_MORE(kernel) kernel
+#define MSAE__OR_SCALAR(kernel) msae__avx2_##kernel
+#endif
 
 /* What AdamW and the published decoder constraint do to one row of parameters in one pass:
        p = p * rescale;  g = (g - project * p) * clip;
@@ -2414,11 +2502,13 @@ static float msae__half_to_float(uint32_t half) {
     return msae__bits_float(((rest << 13) + (112u << 23)) | sign);
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 static void msae__scalar_from_half(float *out, const unsigned char *half, size_t n) {
     for (size_t i = 0; i < n; i++) {
         out[i] = msae__half_to_float(half[2 * i] | (uint32_t)half[2 * i + 1] << 8);
     }
 }
+#endif
 
 static void msae__scalar_axpy(float *y, float a, const float *x, size_t n) {
     for (size_t i = 0; i < n; i++) y[i] += a * x[i];
@@ -2433,6 +2523,9 @@ static void msae__scalar_dots(float *c, size_t ldc, const float *a, size_t a_str
     }
 }
 
+#define MSAE__SCALAR_TILE 4
+
+#ifndef MSAE__INFERENCE_ONLY
 static void msae__scalar_pack(float *out, size_t width, const float *x, size_t stride, size_t rows,
                               size_t depth) {
     for (size_t i = 0; i < width; i++) {
@@ -2440,8 +2533,6 @@ static void msae__scalar_pack(float *out, size_t width, const float *x, size_t s
         for (size_t s = 0; s < depth; s++) out[s * width + i] = i < rows ? row[s] : 0;
     }
 }
-
-#define MSAE__SCALAR_TILE 4
 
 static void msae__scalar_gemm(const float *a, const float *b, size_t k, float *c, size_t ldc,
                               size_t rows, size_t cols, int accumulate) {
@@ -2455,7 +2546,9 @@ static void msae__scalar_gemm(const float *a, const float *b, size_t k, float *c
         }
     }
 }
+#endif
 
+#ifndef MSAE__INFERENCE_ONLY
 static void msae__scalar_gather_axpy(float *y, const float *base, size_t stride,
                                      const uint32_t *index, const float *weight, size_t count,
                                      size_t width) {
@@ -2463,7 +2556,9 @@ static void msae__scalar_gather_axpy(float *y, const float *base, size_t stride,
         msae__scalar_axpy(y, weight[e], base + index[e] * stride, width);
     }
 }
+#endif
 
+#ifndef MSAE_NO_TRAIN
 static void msae__scalar_gather_dot_axpy(float *y, float *dots, const float *a, const float *base,
                                          size_t stride, const uint32_t *index, const float *weight,
                                          size_t count, size_t width) {
@@ -2525,6 +2620,7 @@ static void msae__scalar_residuals(float *levels, size_t count, const float *tar
         }
     }
 }
+#endif
 
 /* Keys lie in memory that may be floats, so they are copied rather than read through a pointer. */
 static int32_t msae__load_key(const void *keys, size_t i) {
@@ -2548,6 +2644,7 @@ static size_t msae__scalar_between(int32_t *out, const void *keys, size_t n, int
     return count;
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 /* The last step of all `place` kernels: a counting sort of keys whose levels are known. */
 static void msae__place_found(void *sorted, uint8_t *index, uint8_t *level, uint8_t *ends,
                               const int32_t *keys, const int32_t *places, const int32_t *found,
@@ -2580,6 +2677,7 @@ static void msae__scalar_place(void *sorted, uint8_t *index, uint8_t *level, uin
     }
     msae__place_found(sorted, index, level, ends, key, place, found, count, levels);
 }
+#endif
 
 static const msae_kernels msae__scalar_kernels = {
     MSAE_SIMD_SCALAR,
@@ -2588,22 +2686,23 @@ static const msae_kernels msae__scalar_kernels = {
     4,
     msae__scalar_dot,
     msae__scalar_center,
-    msae__scalar_from_half,
+    MSAE__FOR_MORE(msae__scalar_from_half),
     msae__scalar_axpy,
     msae__scalar_dots,
-    msae__scalar_pack,
-    msae__scalar_gemm,
-    msae__scalar_gather_axpy,
-    msae__scalar_gather_dot_axpy,
-    msae__scalar_decode,
-    msae__scalar_reconstruct,
-    msae__scalar_residuals,
+    MSAE__FOR_MORE(msae__scalar_pack),
+    MSAE__FOR_MORE(msae__scalar_gemm),
+    MSAE__FOR_MORE(msae__scalar_gather_axpy),
+    MSAE__FOR_TRAINING(msae__scalar_gather_dot_axpy),
+    MSAE__FOR_TRAINING(msae__scalar_decode),
+    MSAE__FOR_TRAINING(msae__scalar_reconstruct),
+    MSAE__FOR_TRAINING(msae__scalar_residuals),
     msae__scalar_between,
-    msae__scalar_place,
-    msae__scalar_adam,
+    MSAE__FOR_MORE(msae__scalar_place),
+    MSAE__FOR_TRAINING(msae__scalar_adam),
 };
 
-#if defined(MSAE__HAS_AVX2) || defined(MSAE__HAS_NEON) || defined(MSAE__HAS_WASM128)
+#if (defined(MSAE__HAS_AVX2) && !defined(MSAE__INFERENCE_ONLY)) || defined(MSAE__HAS_NEON) || \
+    defined(MSAE__HAS_WASM128)
 /* For each set of four lanes, the byte shuffle that moves them to the front. */
 static const uint8_t msae__front[16][16] = {
 #define MSAE__LANE(i) 4 * (i), 4 * (i) + 1, 4 * (i) + 2, 4 * (i) + 3
@@ -2657,6 +2756,7 @@ static MSAE__AVX2 float msae__avx2_dot(const float *a, const float *b, size_t n)
     return msae__avx2_sum(_mm256_add_ps(_mm256_add_ps(s0, s1), _mm256_add_ps(s2, s3)));
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 static MSAE__AVX2 void msae__avx2_center(float *out, const float *x, const float *mean, float scale,
                                          size_t n) {
     const __m256 factor = _mm256_set1_ps(scale);
@@ -2667,7 +2767,9 @@ static MSAE__AVX2 void msae__avx2_center(float *out, const float *x, const float
     }
     msae__scalar_center(out + i, x + i, mean + i, scale, n - i);
 }
+#endif
 
+#ifndef MSAE__INFERENCE_ONLY
 static MSAE__AVX2 void msae__avx2_from_half(float *out, const unsigned char *half, size_t n) {
     size_t i = 0;
     for (; i + 8 <= n; i += 8) {
@@ -2676,6 +2778,7 @@ static MSAE__AVX2 void msae__avx2_from_half(float *out, const unsigned char *hal
     }
     msae__scalar_from_half(out + i, half + 2 * i, n - i);
 }
+#endif
 
 static MSAE__AVX2 void msae__avx2_axpy(float *y, float a, const float *x, size_t n) {
     __m256 va = _mm256_set1_ps(a);
@@ -2692,6 +2795,15 @@ static MSAE__AVX2 void msae__avx2_axpy(float *y, float a, const float *x, size_t
     }
 }
 
+#ifdef MSAE__INFERENCE_ONLY
+static MSAE__AVX2 void msae__avx2_dots(float *c, size_t ldc, const float *a, size_t a_stride,
+                                       size_t rows, const float *b, size_t b_stride, size_t cols,
+                                       size_t depth) {
+    for (size_t i = 0; i < rows; i++, a += a_stride, c += ldc) {
+        for (size_t j = 0; j < cols; j++) c[j] = msae__avx2_dot(a, b + j * b_stride, depth);
+    }
+}
+#else
 /* [sum a, sum b, sum c, sum d] */
 static MSAE__AVX2 __m128 msae__avx2_sum4(__m256 a, __m256 b, __m256 c, __m256 d) {
     const __m256 all = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
@@ -2747,7 +2859,9 @@ static MSAE__AVX2 void msae__avx2_dots(float *c, size_t ldc, const float *a, siz
         if (i + 2 < rows) msae__avx2_store4(c + 2 * ldc, msae__avx2_sum4(r0, r1, r2, r3), cols);
     }
 }
+#endif
 
+#ifndef MSAE__INFERENCE_ONLY
 /* Pieces of 8 x 8 and 4 x 4 are turned around in registers, what is left by the scalar loop. */
 static MSAE__AVX2 void msae__avx2_pack(float *out, size_t width, const float *x, size_t stride,
                                        size_t rows, size_t depth) {
@@ -2828,7 +2942,9 @@ static MSAE__AVX2 void msae__avx2_gemm(const float *a, const float *b, size_t k,
         }
     }
 }
+#endif
 
+#ifndef MSAE__INFERENCE_ONLY
 /* 64 columns of the sum stay in 8 registers while all rows pass by; the rest goes 8 at a time. */
 static MSAE__AVX2 void msae__avx2_gather_axpy(float *y, const float *base, size_t stride,
                                               const uint32_t *index, const float *weight,
@@ -2867,7 +2983,9 @@ static MSAE__AVX2 void msae__avx2_gather_axpy(float *y, const float *base, size_
         _mm256_maskstore_ps(y + c, mask, sum);
     }
 }
+#endif
 
+#ifndef MSAE_NO_TRAIN
 /* The same with a second use of every vector loaded: its product with a goes into the dot. 32
    columns at a time: 4 sums, the 4 vectors of a and the dots of 4 rows stay in registers. */
 static MSAE__AVX2 void msae__avx2_gather_dot_axpy(float *y, float *dots, const float *a,
@@ -3024,7 +3142,9 @@ static MSAE__AVX2 void msae__avx2_residuals(float *levels, size_t count, const f
         }
     }
 }
+#endif
 
+#ifndef MSAE__INFERENCE_ONLY
 /* The lanes of `four` that are set in `kept` move to the front by a shuffle from a table. */
 static MSAE__AVX2 void msae__avx2_front(int32_t *out, __m128i four, int kept) {
     const __m128i order = _mm_loadu_si128((const __m128i *)(const void *)msae__front[kept]);
@@ -3055,6 +3175,7 @@ static MSAE__AVX2 size_t msae__avx2_between(int32_t *out, const void *keys, size
     return count + msae__scalar_between(out + count, from + 4 * i, n - i, low, high, largest);
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 /* Keys below the last floor are dropped four at a time, then the levels of eight at a time are
    counted from the floors that they miss. */
 static MSAE__AVX2 void msae__avx2_place(void *sorted, uint8_t *index, uint8_t *level, uint8_t *ends,
@@ -3091,6 +3212,8 @@ static MSAE__AVX2 void msae__avx2_place(void *sorted, uint8_t *index, uint8_t *l
     }
     msae__place_found(sorted, index, level, ends, key, place, found, kept, levels);
 }
+#endif
+#endif
 
 static const msae_kernels msae__avx2_kernels = {
     MSAE_SIMD_AVX2,
@@ -3098,22 +3221,23 @@ static const msae_kernels msae__avx2_kernels = {
     16,
     80,
     msae__avx2_dot,
-    msae__avx2_center,
-    msae__avx2_from_half,
+    MSAE__OR_SCALAR(center),
+    MSAE__FOR_MORE(msae__avx2_from_half),
     msae__avx2_axpy,
     msae__avx2_dots,
-    msae__avx2_pack,
-    msae__avx2_gemm,
-    msae__avx2_gather_axpy,
-    msae__avx2_gather_dot_axpy,
-    msae__avx2_decode,
-    msae__avx2_reconstruct,
-    msae__avx2_residuals,
-    msae__avx2_between,
-    msae__avx2_place,
-    msae__avx2_adam,
+    MSAE__FOR_MORE(msae__avx2_pack),
+    MSAE__FOR_MORE(msae__avx2_gemm),
+    MSAE__FOR_MORE(msae__avx2_gather_axpy),
+    MSAE__FOR_TRAINING(msae__avx2_gather_dot_axpy),
+    MSAE__FOR_TRAINING(msae__avx2_decode),
+    MSAE__FOR_TRAINING(msae__avx2_reconstruct),
+    MSAE__FOR_TRAINING(msae__avx2_residuals),
+    MSAE__OR_SCALAR(between),
+    MSAE__FOR_MORE(msae__avx2_place),
+    MSAE__FOR_TRAINING(msae__avx2_adam),
 };
 
+#ifdef MSAE__HAS_AVX512
 /* ---------------------------------------------------------------------------------------------
    Kernels: AVX-512. 32 registers of 16 floats. What memory alone bounds is left to AVX2's.
    ------------------------------------------------------------------------------------------ */
@@ -3218,6 +3342,7 @@ static MSAE__AVX512 void msae__avx512_dots(float *c, size_t ldc, const float *a,
     }
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 /* A 12 x 32 tile: 24 accumulators, two vectors of b, broadcasts of a straight from memory. */
 static MSAE__AVX512 void msae__avx512_gemm(const float *a, const float *b, size_t k, float *c,
                                            size_t ldc, size_t rows, size_t cols, int accumulate) {
@@ -3250,6 +3375,7 @@ static MSAE__AVX512 void msae__avx512_gemm(const float *a, const float *b, size_
         if (m1) _mm512_mask_storeu_ps(c + 16, m1, tile[i][1]);
     }
 }
+#endif
 
 /* s0 .. s3 += w times 64 floats of a row */
 #define MSAE__AVX512_ADD(s, w, row)                             \
@@ -3297,6 +3423,7 @@ static MSAE__AVX512 void msae__avx512_gather_axpy(float *y, const float *base, s
     }
 }
 
+#ifndef MSAE_NO_TRAIN
 /* 64 columns: 4 sums for even and 4 for odd rows, and the 4 vectors of a. Four rows at a time
    share the work of adding up their dots. The last few columns are AVX2's. */
 static MSAE__AVX512 void msae__avx512_gather_dot_axpy(float *y, float *dots, const float *a,
@@ -3385,6 +3512,7 @@ static MSAE__AVX512 void msae__avx512_decode(float *sums, const float *decoder,
         _mm512_storeu_ps(sums + 48, _mm512_add_ps(y3, z3));
     }
 }
+#endif
 
 #undef MSAE__AVX512_ADD
 
@@ -3410,6 +3538,7 @@ static MSAE__AVX512 size_t msae__avx512_between(int32_t *out, const void *keys, 
     return count;
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 /* Keys below the last floor are dropped; of the rest each level takes what its floor lets in. */
 static MSAE__AVX512 void msae__avx512_place(void *sorted, uint8_t *index, uint8_t *level,
                                             uint8_t *ends, const void *keys, size_t count,
@@ -3452,6 +3581,7 @@ static MSAE__AVX512 void msae__avx512_place(void *sorted, uint8_t *index, uint8_
         ends[i] = (uint8_t)at;
     }
 }
+#endif
 
 static const msae_kernels msae__avx512_kernels = {
     MSAE_SIMD_AVX512,
@@ -3460,24 +3590,25 @@ static const msae_kernels msae__avx512_kernels = {
     112,
     msae__avx2_dot,
     msae__avx2_center,
-    msae__avx2_from_half,
+    MSAE__FOR_MORE(msae__avx2_from_half),
     msae__avx2_axpy,
     msae__avx512_dots,
-    msae__avx2_pack,
-    msae__avx512_gemm,
-    msae__avx512_gather_axpy,
-    msae__avx512_gather_dot_axpy,
-    msae__avx512_decode,
-    msae__avx2_reconstruct,
-    msae__avx2_residuals,
+    MSAE__FOR_MORE(msae__avx2_pack),
+    MSAE__FOR_MORE(msae__avx512_gemm),
+    MSAE__FOR_MORE(msae__avx512_gather_axpy),
+    MSAE__FOR_TRAINING(msae__avx512_gather_dot_axpy),
+    MSAE__FOR_TRAINING(msae__avx512_decode),
+    MSAE__FOR_TRAINING(msae__avx2_reconstruct),
+    MSAE__FOR_TRAINING(msae__avx2_residuals),
     msae__avx512_between,
-    msae__avx512_place,
-    msae__avx2_adam,
+    MSAE__FOR_MORE(msae__avx512_place),
+    MSAE__FOR_TRAINING(msae__avx2_adam),
 };
 
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic pop
 #endif
+#endif /* MSAE__HAS_AVX512 */
 
 /* The best path that the processor has (cpuid) and whose registers the system saves (XCR0). */
 #define MSAE__VNNI 0x100 /* AVX-512's sums of products of bytes, beside the path */
@@ -3486,8 +3617,10 @@ static int msae__detect_x86(void) {
     unsigned leaf1[4] = {0, 0, 0, 0}, leaf7[4] = {0, 0, 0, 0}, xcr0;
     const unsigned fma = 1u << 12, osxsave = 1u << 27, avx = 1u << 28, f16c = 1u << 29;
     const unsigned avx2 = 1u << 5;
+#ifdef MSAE__HAS_AVX512
     const unsigned avx512 = 1u << 16 | 1u << 30 | 1u << 31; /* F, BW, VL */
     const unsigned vnni = 1u << 11;
+#endif
 #ifdef __GNUC__
     unsigned high;
     if (!__get_cpuid(1, &leaf1[0], &leaf1[1], &leaf1[2], &leaf1[3])) return MSAE_SIMD_SCALAR;
@@ -3512,8 +3645,12 @@ static int msae__detect_x86(void) {
         (xcr0 & 6) != 6) {
         return MSAE_SIMD_SCALAR;
     }
-    if ((leaf7[1] & avx512) != avx512 || (xcr0 & 0xe6) != 0xe6) return MSAE_SIMD_AVX2;
-    return MSAE_SIMD_AVX512 | (leaf7[2] & vnni ? MSAE__VNNI : 0);
+#ifdef MSAE__HAS_AVX512
+    if ((leaf7[1] & avx512) == avx512 && (xcr0 & 0xe6) == 0xe6) {
+        return MSAE_SIMD_AVX512 | (leaf7[2] & vnni ? MSAE__VNNI : 0);
+    }
+#endif
+    return MSAE_SIMD_AVX2;
 }
 #endif /* MSAE__HAS_AVX2 */
 
@@ -3574,6 +3711,7 @@ static void msae__neon_dots(float *c, size_t ldc, const float *a, size_t a_strid
     }
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 /* Pieces of 4 x 4 are turned around in registers, what is left by the scalar loop. */
 static void msae__neon_pack(float *out, size_t width, const float *x, size_t stride, size_t rows,
                             size_t depth) {
@@ -3598,6 +3736,7 @@ static void msae__neon_pack(float *out, size_t width, const float *x, size_t str
         }
     }
 }
+#endif
 
 static void msae__neon_center(float *out, const float *x, const float *mean, float scale,
                               size_t n) {
@@ -3608,6 +3747,7 @@ static void msae__neon_center(float *out, const float *x, const float *mean, flo
     msae__scalar_center(out + i, x + i, mean + i, scale, n - i);
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 static void msae__neon_from_half(float *out, const unsigned char *half, size_t n) {
     size_t i = 0;
     for (; i + 4 <= n; i += 4) {
@@ -3615,6 +3755,7 @@ static void msae__neon_from_half(float *out, const unsigned char *half, size_t n
     }
     msae__scalar_from_half(out + i, half + 2 * i, n - i);
 }
+#endif
 
 static void msae__neon_axpy(float *y, float a, const float *x, size_t n) {
     size_t i = 0;
@@ -3624,6 +3765,7 @@ static void msae__neon_axpy(float *y, float a, const float *x, size_t n) {
     for (; i < n; i++) y[i] += a * x[i];
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 /* An 8 x 8 tile: 16 accumulators, two vectors of b, two of a (used by lane). */
 static void msae__neon_gemm(const float *a, const float *b, size_t k, float *c, size_t ldc,
                             size_t rows, size_t cols, int accumulate) {
@@ -3652,7 +3794,9 @@ static void msae__neon_gemm(const float *a, const float *b, size_t k, float *c, 
         for (size_t j = 0; j < cols; j++) c[j] = accumulate ? c[j] + edge[j] : edge[j];
     }
 }
+#endif
 
+#ifndef MSAE__INFERENCE_ONLY
 /* 64 columns of the sum stay in 16 registers while all rows pass by. */
 static void msae__neon_gather_axpy(float *y, const float *base, size_t stride,
                                    const uint32_t *index, const float *weight, size_t count,
@@ -3672,7 +3816,9 @@ static void msae__neon_gather_axpy(float *y, const float *base, size_t stride,
         msae__neon_axpy(y + c, weight[e], base + index[e] * stride + c, width - c);
     }
 }
+#endif
 
+#ifndef MSAE_NO_TRAIN
 static void msae__neon_gather_dot_axpy(float *y, float *dots, const float *a, const float *base,
                                        size_t stride, const uint32_t *index, const float *weight,
                                        size_t count, size_t width) {
@@ -3758,6 +3904,7 @@ static void msae__neon_residuals(float *levels, size_t count, const float *targe
         }
     }
 }
+#endif
 
 /* Four keys at a time go to the front of a register by a shuffle from a table. */
 static size_t msae__neon_between(int32_t *out, const void *keys, size_t n, int32_t low,
@@ -3782,6 +3929,7 @@ static size_t msae__neon_between(int32_t *out, const void *keys, size_t n, int32
     return count + msae__scalar_between(out + count, from + 4 * i, n - i, low, high, largest);
 }
 
+#ifndef MSAE_NO_TRAIN
 static void msae__neon_adam(float *p, const float *g, float *m, float *v, size_t n, float rescale,
                             float project, const msae__adam *adam) {
     const float32x4_t rate = vdupq_n_f32(adam->rate), eps = vdupq_n_f32(adam->eps);
@@ -3804,6 +3952,7 @@ static void msae__neon_adam(float *p, const float *g, float *m, float *v, size_t
     }
     msae__scalar_adam(p + i, g + i, m + i, v + i, n - i, rescale, project, adam);
 }
+#endif
 
 static const msae_kernels msae__neon_kernels = {
     MSAE_SIMD_NEON,
@@ -3812,19 +3961,19 @@ static const msae_kernels msae__neon_kernels = {
     48,
     msae__neon_dot,
     msae__neon_center,
-    msae__neon_from_half,
+    MSAE__FOR_MORE(msae__neon_from_half),
     msae__neon_axpy,
     msae__neon_dots,
-    msae__neon_pack,
-    msae__neon_gemm,
-    msae__neon_gather_axpy,
-    msae__neon_gather_dot_axpy,
-    msae__neon_decode,
-    msae__neon_reconstruct,
-    msae__neon_residuals,
+    MSAE__FOR_MORE(msae__neon_pack),
+    MSAE__FOR_MORE(msae__neon_gemm),
+    MSAE__FOR_MORE(msae__neon_gather_axpy),
+    MSAE__FOR_TRAINING(msae__neon_gather_dot_axpy),
+    MSAE__FOR_TRAINING(msae__neon_decode),
+    MSAE__FOR_TRAINING(msae__neon_reconstruct),
+    MSAE__FOR_TRAINING(msae__neon_residuals),
     msae__neon_between,
-    msae__scalar_place,
-    msae__neon_adam,
+    MSAE__FOR_MORE(msae__scalar_place),
+    MSAE__FOR_TRAINING(msae__neon_adam),
 };
 #endif /* MSAE__HAS_NEON */
 
@@ -4098,8 +4247,10 @@ static const msae_kernels *msae__kernels_for(msae_simd simd) {
         return msae__kernels_for(msae__best_x86());
     case MSAE_SIMD_AVX2:
         return msae__best_x86() != MSAE_SIMD_SCALAR ? &msae__avx2_kernels : NULL;
+#ifdef MSAE__HAS_AVX512
     case MSAE_SIMD_AVX512:
         return msae__best_x86() == MSAE_SIMD_AVX512 ? &msae__avx512_kernels : NULL;
+#endif
 #elif defined(MSAE__HAS_NEON)
     case MSAE_SIMD_AUTO:
     case MSAE_SIMD_NEON:
@@ -4132,11 +4283,17 @@ MSAE_API const char *msae_simd_name(msae_simd simd) {
 
 /* Rows of weights w [cols][depth] lie one after the other, little-endian and without alignment. */
 typedef struct msae__small_kernels {
+#ifdef MSAE__INFERENCE_ONLY
+    /* sums[j] = <x, w_j> for four rows of weights: a quarter of the code below */
+    void (*dots_half)(float *sums, const float *x, const unsigned char *const *w, size_t depth);
+    void (*dots_bfloat)(float *sums, const float *x, const unsigned char *const *w, size_t depth);
+#else
     /* c[r][j] = <x_r, w_j> for rows x [rows][x_stride]; c's rows lie ldc apart */
     void (*dots_half)(float *c, size_t ldc, const float *x, size_t x_stride, size_t rows,
                       const unsigned char *w, size_t cols, size_t depth);
     void (*dots_bfloat)(float *c, size_t ldc, const float *x, size_t x_stride, size_t rows,
                         const unsigned char *w, size_t cols, size_t depth);
+#endif
     /* The same over whole numbers, a row that msae__quantize made: their sum fits 32 bits, so that
        it is exact, and the same on every path */
     void (*dots_int8)(int32_t *c, const int16_t *x, const unsigned char *w, size_t cols,
@@ -4161,6 +4318,7 @@ static int32_t msae__load_int8(const unsigned char *w) {
     return (int32_t)(*w ^ 0x80u) - 128;
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 static void msae__scalar_dots_half(float *c, size_t ldc, const float *x, size_t x_stride,
                                    size_t rows, const unsigned char *w, size_t cols, size_t depth) {
     for (size_t j = 0; j < cols; j++, w += 2 * depth) {
@@ -4186,6 +4344,7 @@ static void msae__scalar_dots_bfloat(float *c, size_t ldc, const float *x, size_
         }
     }
 }
+#endif
 
 static void msae__scalar_dots_int8(int32_t *c, const int16_t *x, const unsigned char *w,
                                    size_t cols, size_t depth) {
@@ -4208,11 +4367,32 @@ static void msae__scalar_axpy_int8(float *y, float a, const unsigned char *w, si
     for (size_t i = 0; i < n; i++) y[i] += a * (float)msae__load_int8(w + i);
 }
 
-static const msae__small_kernels msae__scalar_small = {
-    msae__scalar_dots_half, msae__scalar_dots_bfloat, msae__scalar_dots_int8, NULL,
-    msae__scalar_axpy_half, msae__scalar_axpy_bfloat, msae__scalar_axpy_int8,
-};
-
+#ifdef MSAE__INFERENCE_ONLY
+/* Products over vectors of floats, for any way of loading weights, four sums at a time. LOAD(w) is
+   a vector of WIDTH weights, BYTES bytes each; what is left over is taken one by one. */
+#define MSAE__SMALL_DOTS(target, name, vector, width, bytes, LOAD, LOAD_ONE, ZERO, ADD, LOADX, \
+                         FMA, SUM)                                                             \
+    static target void name(float *sums, const float *x, const unsigned char *const *w,        \
+                            size_t depth) {                                                    \
+        const unsigned char *w0 = w[0], *w1 = w[1], *w2 = w[2], *w3 = w[3];                    \
+        vector s0 = ZERO, s1 = s0, s2 = s0, s3 = s0;                                           \
+        const size_t whole = depth / (width) * (width);                                        \
+        for (size_t i = 0; i < whole; i += (width)) {                                          \
+            const vector v = LOADX(x + i);                                                     \
+            s0 = FMA(v, LOAD(w0 + (bytes)*i), s0);                                             \
+            s1 = FMA(v, LOAD(w1 + (bytes)*i), s1);                                             \
+            s2 = FMA(v, LOAD(w2 + (bytes)*i), s2);                                             \
+            s3 = FMA(v, LOAD(w3 + (bytes)*i), s3);                                             \
+        }                                                                                      \
+        sums[0] = SUM(s0);                                                                     \
+        sums[1] = SUM(s1);                                                                     \
+        sums[2] = SUM(s2);                                                                     \
+        sums[3] = SUM(s3);                                                                     \
+        for (size_t i = whole; i < depth; i++) {                                               \
+            for (size_t e = 0; e < 4; e++) sums[e] += x[i] * LOAD_ONE(w[e] + (bytes)*i);       \
+        }                                                                                      \
+    }
+#else
 /* Products over vectors of floats, for any way of loading weights. LOAD(w) is a vector of WIDTH
    weights, BYTES bytes each; what is left over is taken one by one. Four sums are under way: of one
    row, pieces of a column, so that memory is read from front to back, which is what its speed is
@@ -4275,6 +4455,22 @@ static const msae__small_kernels msae__scalar_small = {
             }                                                                                    \
         }                                                                                        \
     }
+#endif
+
+#ifdef MSAE__INFERENCE_ONLY
+#define MSAE__SCALAR_LOAD(x) (*(x))
+#define MSAE__SCALAR_FMA(a, b, sum) ((sum) + (a) * (b))
+#define MSAE__SCALAR_SUM(sum) (sum)
+MSAE__SMALL_DOTS(, msae__scalar_dots_half, float, 1, 2, msae__load_half, msae__load_half, 0, 0,
+                 MSAE__SCALAR_LOAD, MSAE__SCALAR_FMA, MSAE__SCALAR_SUM)
+MSAE__SMALL_DOTS(, msae__scalar_dots_bfloat, float, 1, 2, msae__load_bfloat, msae__load_bfloat, 0,
+                 0, MSAE__SCALAR_LOAD, MSAE__SCALAR_FMA, MSAE__SCALAR_SUM)
+#endif
+
+static const msae__small_kernels msae__scalar_small = {
+    msae__scalar_dots_half, msae__scalar_dots_bfloat, msae__scalar_dots_int8, NULL,
+    msae__scalar_axpy_half, msae__scalar_axpy_bfloat, msae__scalar_axpy_int8,
+};
 
 /* y += a w likewise. */
 #define MSAE__SMALL_AXPY(target, name, vector, width, bytes, LOAD, LOAD_ONE, SET, LOADX, STORE, \
@@ -4353,6 +4549,7 @@ static const msae__small_kernels msae__avx2_small = {
     msae__avx2_axpy_half, msae__avx2_axpy_bfloat, msae__avx2_axpy_int8,
 };
 
+#ifdef MSAE__HAS_AVX512
 #if defined(__GNUC__) && !defined(__clang__) /* GCC 12 warns about its own avx512fintrin.h */
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
@@ -4475,6 +4672,7 @@ static const msae__small_kernels msae__vnni_small = {
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic pop
 #endif
+#endif /* MSAE__HAS_AVX512 */
 #endif /* MSAE__HAS_AVX2 */
 
 #ifdef MSAE__HAS_NEON
@@ -4606,6 +4804,8 @@ static const msae__small_kernels *msae__small_for(msae_simd simd) {
 #ifdef MSAE__HAS_AVX2
     case MSAE_SIMD_AVX2:
         return &msae__avx2_small;
+#endif
+#ifdef MSAE__HAS_AVX512
     case MSAE_SIMD_AVX512:
 #ifdef MSAE__HAS_VNNI
         if (msae__ask_x86() & MSAE__VNNI) return &msae__vnni_small;
@@ -4625,6 +4825,7 @@ static const msae__small_kernels *msae__small_for(msae_simd simd) {
     }
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 /* The nearest half; of two equally near, the even one. Beyond the range it is Inf. */
 static uint16_t msae__to_half(float value) {
     const uint32_t bits = msae__float_bits(value), sign = bits >> 16 & 0x8000u;
@@ -4644,6 +4845,7 @@ static uint16_t msae__to_bfloat(float value) {
     const uint32_t bits = msae__float_bits(value);
     return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
 }
+#endif
 
 static int msae__row_is_finite(const float *x, size_t d) {
     uint32_t worst = 0; /* one maximum over exponents keeps the loop free of branches */
@@ -4689,6 +4891,7 @@ static float msae__quantize(const float *x, size_t n, int16_t *q) {
    Matrix product: C = A B^T for row-major A [rows, k] and B [cols, k]
    ------------------------------------------------------------------------------------------ */
 
+#ifndef MSAE__INFERENCE_ONLY
 /* The product's blocks. KC: depth of a panel of B that stays in the first-level cache; KC_PANELS of
    them are packed at a time, so that a block of MC rows of C is finished while in the cache. */
 #define MSAE__KC 256
@@ -4699,6 +4902,7 @@ static float msae__quantize(const float *x, size_t n, int16_t *q) {
 static size_t msae__panel_floats(const msae_kernels *kernels, size_t k) {
     return kernels->nr * msae__min(k, MSAE__KC * MSAE__KC_PANELS);
 }
+#endif
 
 /* Rows of a tile are this far apart: an odd number of cache lines, so that equal columns of many
    rows do not meet in the same cache set. */
@@ -4706,6 +4910,41 @@ static size_t msae__stride(size_t d) {
     return (msae__ceil_div(d, 16) | 1) * 16;
 }
 
+#ifndef MSAE__INFERENCE_ONLY
+/* Rows of A that stay in the first-level cache while tiles of dots read B where it lies. */
+#define MSAE__DOT_ROWS 12
+
+/* c [rows, ldc] = A B^T without packing, for a few rows of A. */
+static void msae__few_rows(const msae_kernels *kernels, float *c, size_t ldc, const float *a,
+                           size_t a_stride, size_t rows, const float *b, size_t b_stride,
+                           size_t cols, size_t depth) {
+    for (size_t first = 0; first < rows; first += MSAE__DOT_ROWS) {
+        const size_t last = msae__min(first + MSAE__DOT_ROWS, rows);
+        for (size_t j = 0; j < cols; j += 4) {
+            kernels->dots(c + first * ldc + j, ldc, a + first * a_stride, a_stride, last - first,
+                          b + j * b_stride, b_stride, msae__min(4, cols - j), depth);
+        }
+    }
+}
+#endif
+
+/* Adds a bias [count] to each row; 0, or NaN when a sum is NaN or Inf. */
+static float msae__add_bias(const msae_kernels *kernels, float *c, size_t ldc, size_t rows,
+                            const float *bias, size_t count) {
+#ifdef MSAE__INFERENCE_ONLY
+    const float zeros[MSAE__LATENT_BLOCK] = {0}; /* (which are none of the program's bytes) */
+#else
+    static const float zeros[MSAE__LATENT_BLOCK] = {0};
+#endif
+    float probe = 0;
+    for (size_t r = 0; r < rows; r++) {
+        kernels->axpy(c + r * ldc, 1, bias, count);
+        probe += kernels->dot(c + r * ldc, zeros, count); /* Inf and NaN times zero are NaN */
+    }
+    return probe;
+}
+
+#ifndef MSAE__INFERENCE_ONLY
 /* Floats that A takes when packed. */
 static size_t msae__packed_floats(const msae_kernels *kernels, size_t rows, size_t k) {
     return msae__round_up(rows, kernels->mr) * k;
@@ -4756,33 +4995,6 @@ typedef struct msae__matmul {
     float *probe;  /* for each task 0, or NaN when one of its C + bias is not finite; or NULL */
 } msae__matmul;
 
-/* Rows of A that stay in the first-level cache while tiles of dots read B where it lies. */
-#define MSAE__DOT_ROWS 12
-
-/* The product of a few rows and `count` rows of B. */
-static void msae__few_rows(const msae__matmul *p, const float *b, size_t count, float *c) {
-    for (size_t first = 0; first < p->rows; first += MSAE__DOT_ROWS) {
-        const size_t last = msae__min(first + MSAE__DOT_ROWS, p->rows);
-        for (size_t j = 0; j < count; j += 4) {
-            p->kernels->dots(c + first * p->ldc + j, p->ldc, p->a + first * p->a_stride,
-                             p->a_stride, last - first, b + j * p->b_stride, p->b_stride,
-                             msae__min(4, count - j), p->depth);
-        }
-    }
-}
-
-/* Adds a bias [count] to each row; 0, or NaN when a sum is NaN or Inf. */
-static float msae__add_bias(const msae_kernels *kernels, float *c, size_t ldc, size_t rows,
-                            const float *bias, size_t count) {
-    static const float zeros[MSAE__LATENT_BLOCK] = {0};
-    float probe = 0;
-    for (size_t r = 0; r < rows; r++) {
-        kernels->axpy(c + r * ldc, 1, bias, count);
-        probe += kernels->dot(c + r * ldc, zeros, count); /* Inf and NaN times zero are NaN */
-    }
-    return probe;
-}
-
 static void msae__matmul_task(void *context, size_t task, size_t worker) {
     const msae__matmul *p = (const msae__matmul *)context;
     const size_t first = task * MSAE__LATENT_BLOCK;
@@ -4790,7 +5002,8 @@ static void msae__matmul_task(void *context, size_t task, size_t worker) {
     const float *b = p->b + first * p->b_stride;
     float *c = p->c + task * p->c_block;
     if (p->rows < p->kernels->few) {
-        msae__few_rows(p, b, count, c);
+        msae__few_rows(p->kernels, c, p->ldc, p->a, p->a_stride, p->rows, b, p->b_stride, count,
+                       p->depth);
     } else {
 #ifdef MSAE_USE_CBLAS
         (void)worker;
@@ -4833,12 +5046,11 @@ static void msae__run_matmul(const msae__matmul *p, const msae_parallel *paralle
     msae__parallel_for(parallel, msae__ceil_div(p->cols, MSAE__LATENT_BLOCK), msae__matmul_task,
                        (void *)(uintptr_t)p);
 }
+#endif /* MSAE__INFERENCE_ONLY */
 
-/* Pre-activations pre = (xin - pre_bias) encoder^T + latent_bias of centred rows; 0 when one is NaN
-   or Inf. The sign of such a NaN says nothing, so that ReLU must not be asked about it. probe: a
-   float for each block of latents. */
-/* Some latents' pre-activations of all rows, from small weights. With int8 the rows come as whole
-   numbers: `packed` holds them, and before them what each row is to be multiplied by. */
+/* Some latents' pre-activations of all rows, from small weights or without packing. With int8 the
+   rows come as whole numbers: `packed` holds them, and before them what each row is to be
+   multiplied by. */
 typedef struct msae__small_product {
     const msae_model *model;
     const float *centred;
@@ -4855,13 +5067,55 @@ static size_t msae__quantized_floats(size_t rows, size_t d) {
     return msae__round_up(rows, 16) + rows * (msae__quantized_stride(d) / 2);
 }
 
+#ifdef MSAE__INFERENCE_ONLY
+/* A few latents of all rows at a time, whose weights stay in the first-level cache. */
+static void msae__small_block(const msae__small_product *p, size_t first, size_t count, float *c) {
+    const msae_model *model = p->model;
+    const msae__small_kernels *small = msae__small_for(model->simd);
+    const size_t d = model->n_inputs, row = d * msae_dtype_bytes(model->weights);
+    const int floats = model->weights == MSAE_F32, whole = model->weights == MSAE_I8;
+    const size_t step = whole ? 32 : 4;
+    for (size_t j = 0; j < count; j += step, c += step) {
+        const size_t now = msae__min(step, count - j), at = first + j;
+        const unsigned char *four[4];
+        if (floats) {
+            model->kernels->dots(c, p->ldc, p->centred, p->stride, p->rows, model->encoder + at * d,
+                                 d, now, d);
+            continue;
+        }
+        for (size_t e = 0; e < 4; e++) {
+            four[e] =
+                (const unsigned char *)model->small_encoder + (at + msae__min(e, now - 1)) * row;
+        }
+        for (size_t r = 0; r < p->rows; r++) {
+            const float *x = p->centred + r * p->stride;
+            float sums[4];
+            int32_t exact[32];
+            if (whole) {
+                small->dots_int8(exact, p->quantized + r * p->q_stride, four[0], now, d);
+            } else {
+                (model->weights == MSAE_F16 ? small->dots_half : small->dots_bfloat)(sums, x, four,
+                                                                                     d);
+            }
+            for (size_t e = 0; e < now; e++) {
+                c[r * p->ldc + e] =
+                    whole ? (float)exact[e] * (p->factors[r] * model->encoder_scale[at + e])
+                          : sums[e];
+            }
+        }
+    }
+}
+#else
 static void msae__small_block(const msae__small_product *p, size_t first, size_t count, float *c) {
     const msae_model *model = p->model;
     const msae__small_kernels *small = msae__small_for(model->simd);
     const size_t d = model->n_inputs;
-    const unsigned char *w =
-        (const unsigned char *)model->small_encoder + first * d * msae_dtype_bytes(model->weights);
-    if (model->weights == MSAE_F16) {
+    const unsigned char *w = (const unsigned char *)model->small_encoder;
+    if (w) w += first * d * msae_dtype_bytes(model->weights);
+    if (model->weights == MSAE_F32) {
+        msae__few_rows(model->kernels, c, p->ldc, p->centred, p->stride, p->rows,
+                       model->encoder + first * d, d, count, d);
+    } else if (model->weights == MSAE_F16) {
         small->dots_half(c, p->ldc, p->centred, p->stride, p->rows, w, count, d);
     } else if (model->weights == MSAE_BF16) {
         small->dots_bfloat(c, p->ldc, p->centred, p->stride, p->rows, w, count, d);
@@ -4876,6 +5130,7 @@ static void msae__small_block(const msae__small_product *p, size_t first, size_t
         }
     }
 }
+#endif
 
 static void msae__small_task(void *context, size_t task, size_t worker) {
     const msae__small_product *p = (const msae__small_product *)context;
@@ -4919,37 +5174,43 @@ static msae__small_product msae__small_over(const msae_model *model, const float
     return p;
 }
 
+/* Pre-activations pre = (xin - pre_bias) encoder^T + latent_bias of centred rows; 0 when one is NaN
+   or Inf. The sign of such a NaN says nothing, so that ReLU must not be asked about it. probe: a
+   float for each block of latents. */
 static int msae__encode_rows_to(const msae_model *model, const float *centred, size_t stride,
                                 size_t rows, float *packed, float *panels, float *probe, float *pre,
                                 size_t ldc, size_t c_block) {
     const size_t blocks = msae__ceil_div(model->n_latents, MSAE__LATENT_BLOCK);
     int finite = 1;
-    msae__matmul p;
-    if (model->weights != MSAE_F32) {
+#ifndef MSAE__INFERENCE_ONLY
+    if (model->weights == MSAE_F32) {
+        msae__matmul p;
+        p.kernels = model->kernels;
+        p.a = centred;
+        p.a_stride = stride;
+        p.rows = rows;
+        p.b = model->encoder;
+        p.b_stride = p.depth = model->n_inputs;
+        p.cols = model->n_latents;
+        p.bias = model->latent_bias;
+        p.c = pre;
+        p.ldc = ldc;
+        p.c_block = c_block;
+        p.packed = packed;
+        p.panels = panels;
+        p.probe = probe;
+        msae__run_matmul(&p, &model->parallel);
+    } else
+#endif
+    {
         msae__small_product small;
+        (void)panels;
         if (model->weights == MSAE_I8) {
             msae__quantize_rows(model, centred, stride, rows, packed);
         }
         small = msae__small_over(model, centred, stride, rows, packed, probe, pre, ldc, c_block);
         msae__parallel_for(&model->parallel, blocks, msae__small_task, &small);
-        for (size_t b = 0; b < blocks; b++) finite &= msae__is_finite(probe[b]);
-        return finite;
     }
-    p.kernels = model->kernels;
-    p.a = centred;
-    p.a_stride = stride;
-    p.rows = rows;
-    p.b = model->encoder;
-    p.b_stride = p.depth = model->n_inputs;
-    p.cols = model->n_latents;
-    p.bias = model->latent_bias;
-    p.c = pre;
-    p.ldc = ldc;
-    p.c_block = c_block;
-    p.packed = packed;
-    p.panels = panels;
-    p.probe = probe;
-    msae__run_matmul(&p, &model->parallel);
     for (size_t b = 0; b < blocks; b++) finite &= msae__is_finite(probe[b]);
     return finite;
 }
@@ -4985,6 +5246,7 @@ typedef struct msae__cut {
     int partial; /* 1: more keys are equal than go in, so that their order decides */
 } msae__cut;
 
+#ifndef MSAE__INFERENCE_ONLY
 /* The rank-th largest (from 1) of a few keys: the one that has as many above it. */
 static msae__cut msae__cut_few(const int32_t *keys, size_t count, size_t rank) {
     msae__cut cut = {0, 0, 0};
@@ -5003,8 +5265,9 @@ static msae__cut msae__cut_few(const int32_t *keys, size_t count, size_t rank) {
     }
     return cut;
 }
+#endif
 
-/* The same for many keys, byte by byte from the top; keys are overwritten. */
+/* The rank-th largest (from 1) of many keys, byte by byte from the top; keys are overwritten. */
 static msae__cut msae__cut_many(int32_t *keys, size_t count, size_t rank) {
     msae__cut cut;
     for (int shift = 24; shift >= 0; shift -= 8) {
@@ -5027,17 +5290,20 @@ static msae__cut msae__cut_many(int32_t *keys, size_t count, size_t rank) {
     return cut;
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 /* Bins of the histogram over the distance from the largest key. On the bits of a float that is 64
    bins for each octave and 16 octaves; the last bin takes all that is smaller. */
 #define MSAE__BINS 1024
 #define MSAE__BIN_SHIFT 17
 #define MSAE__FEW_KEYS 32
+#endif
 
 /* What msae__cuts works in, for n keys. */
 static size_t msae__cut_room(size_t n) {
     return n + 16;
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 /* cuts[i] for the k = ks[i] largest of keys [count], all above `lowest`; ks ascending. One
    histogram finds the bins of all cuts; then only the keys in a cut's own bin are looked into.
    Where all are kept, the cut is `lowest`. scratch [cut_room(count)]. */
@@ -5074,11 +5340,58 @@ static void msae__cuts(const msae_kernels *kernels, const int32_t *keys, size_t 
                       : msae__cut_many(scratch, counts[bin], ks[i] - before);
     }
 }
+#endif
 
-static float msae__soft_cap(float value, float cap) {
-    return cap > 0 ? cap * tanhf(value / cap) : value;
+#ifdef MSAE__INFERENCE_ONLY
+/* All that inference needs of the library of mathematics, so that a program links without it. */
+
+/* Newton's iteration, from half the exponent. */
+static double msae__sqrt(double value) {
+    uint64_t bits;
+    double root;
+    if (!(value > 0)) return 0;
+    memcpy(&bits, &value, sizeof bits);
+    bits = (bits >> 1) + ((uint64_t)0x1ff8 << 48);
+    memcpy(&root, &bits, sizeof root);
+    for (int i = 0; i < 5; i++) root = 0.5 * (root + value / root);
+    return root;
 }
 
+/* 2^n times the series of e^r, |r| <= ln 2 / 2, for |value| < 600; to about 1e-12. */
+static double msae__exp(double value) {
+    const double turns = value * 1.4426950408889634;
+    const int n = (int)(turns < 0 ? turns - 0.5 : turns + 0.5);
+    const uint64_t bits = (uint64_t)(n + 1023) << 52;
+    double sum = 1, power;
+    value -= n * 0.6931471805599453;
+    for (int i = 11; i > 0; i--) sum = 1 + sum * value / i;
+    memcpy(&power, &bits, sizeof power);
+    return sum * power;
+}
+
+static float msae__expf(float value) {
+    if ((msae__float_bits(value) & 0x7fffffffu) > 0x7f800000u) return value; /* NaN stays one */
+    if (value > 88.72283f) return msae__bits_float(0x7f800000u);
+    return value < -104 ? 0 : (float)msae__exp((double)value);
+}
+
+static float msae__tanhf(float value) {
+    const double v = (double)value;
+    if (fabs(v) < 1e-3) return (float)(v - v * v * v / 3);
+    if (fabs(v) > 20) return v < 0 ? -1.0f : 1.0f;
+    return (float)(1 - 2 / (msae__exp(2 * v) + 1));
+}
+#else
+#define msae__sqrt sqrt
+#define msae__expf expf
+#define msae__tanhf tanhf
+#endif
+
+static float msae__soft_cap(float value, float cap) {
+    return cap > 0 ? cap * msae__tanhf(value / cap) : value;
+}
+
+#ifndef MSAE__INFERENCE_ONLY
 /* The floors that the kernel `place` takes, one for each cut; 0 when ties are cut apart. */
 static int msae__floors(const msae__cut *cuts, size_t levels, int32_t lowest, int32_t *floors) {
     int whole = 1;
@@ -5088,6 +5401,7 @@ static int msae__floors(const msae__cut *cuts, size_t levels, int32_t lowest, in
     }
     return whole;
 }
+#endif
 
 /* Of a row of pre-activations, the k largest active ones as codes, in the order of the latents.
    room [n], scratch [2 cut_room(n)]. Returns their number. */
@@ -5096,11 +5410,18 @@ static size_t msae__top_codes(const msae_kernels *kernels, const float *pre, siz
                               int32_t *scratch) {
     const int32_t lowest = msae__lowest(activation);
     const unsigned char *keys = (const unsigned char *)msae__keys(pre, n, activation, room);
-    int32_t largest = lowest, floor;
-    msae__cut cut;
+    int32_t largest = lowest;
+    msae__cut cut = {0, 0, 0};
     size_t count = kernels->between(scratch, keys, n, lowest, INT32_MAX, &largest);
+#ifdef MSAE__INFERENCE_ONLY
+    cut.key = lowest;
+    if (k < count) cut = msae__cut_many(scratch, count, k);
+#else
     msae__cuts(kernels, scratch, count, largest, lowest, &k, 1, &cut, scratch + msae__cut_room(n));
+#endif
     count = 0;
+#ifndef MSAE__INFERENCE_ONLY
+    int32_t floor;
     if (msae__floors(&cut, 1, lowest, &floor)) {
         for (size_t first = 0; first < n; first += MSAE__LATENT_BLOCK) {
             uint8_t index[MSAE__LATENT_BLOCK], level[MSAE__LATENT_BLOCK], found;
@@ -5111,7 +5432,9 @@ static size_t msae__top_codes(const msae_kernels *kernels, const float *pre, siz
                 codes[count++].latent = (uint32_t)first + index[e];
             }
         }
-    } else {
+    } else
+#endif
+    {
         for (size_t j = 0; j < n && count < k; j++) {
             const int32_t key = msae__load_key(keys, j);
             if (key > cut.key || (key == cut.key && cut.ties > 0)) {
@@ -5127,6 +5450,27 @@ static size_t msae__top_codes(const msae_kernels *kernels, const float *pre, siz
     return count;
 }
 
+#ifdef MSAE__INFERENCE_ONLY
+/* Codes by descending value, equal ones by latent: insertion with gaps (Shell, by Knuth's). */
+static void msae__sort_codes(msae_code *codes, size_t count, msae_code *spare) {
+    (void)spare;
+    for (size_t gap = 797161; gap > 0; gap /= 3) { /* (3^13 - 1) / 2, and so are those below it */
+        for (size_t i = gap; i < count; i++) {
+            const msae_code code = codes[i];
+            size_t at = i;
+            for (; at >= gap; at -= gap) {
+                const msae_code *before = &codes[at - gap];
+                if (before->value > code.value ||
+                    (before->value == code.value && before->latent < code.latent)) {
+                    break;
+                }
+                codes[at] = *before;
+            }
+            codes[at] = code;
+        }
+    }
+}
+#else
 /* Unsigned bits in the order of the values. */
 static uint32_t msae__rank_bits(float value) {
     return (uint32_t)msae__key(value, MSAE_ACTIVATION_IDENTITY) ^ 0x80000000u;
@@ -5159,6 +5503,7 @@ static void msae__sort_codes(msae_code *codes, size_t count, msae_code *spare) {
         spare = swap;
     }
 }
+#endif
 
 /* ---------------------------------------------------------------------------------------------
    Model
@@ -5171,6 +5516,7 @@ MSAE_API const char *msae_recipe_name(msae_recipe recipe) {
     return (unsigned)recipe < MSAE_RECIPE_COUNT ? msae__recipe_names[recipe] : "unknown";
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 /* The place of `name` in names [1 .. count - 1]; count when it is not there. */
 static int msae__name_index(const char *name, const char *const *names, int count) {
     int i = 1;
@@ -5181,6 +5527,7 @@ static int msae__name_index(const char *name, const char *const *names, int coun
 MSAE_API msae_recipe msae_recipe_from_name(const char *name) {
     return (msae_recipe)msae__name_index(name, msae__recipe_names, MSAE_RECIPE_COUNT);
 }
+#endif
 
 static int msae__is_nested(msae_recipe recipe) {
     return recipe == MSAE_RECIPE_MSAE_UW || recipe == MSAE_RECIPE_MSAE_RW;
@@ -5220,17 +5567,19 @@ static size_t msae__resolve_levels(const msae_model_desc *desc, size_t *levels, 
         }
         return desc->n_levels;
     }
+#ifndef MSAE__INFERENCE_ONLY
     levels[count++] = desc->nesting_start; /* at most n */
     while (levels[count - 1] <= n / 2) {
         levels[count] = 2 * levels[count - 1];
         count++;
     }
     if (levels[count - 1] != n) levels[count++] = n;
+#endif
     return count;
 }
 
-MSAE_API msae_status msae_model_desc_resolve(const msae_model_desc *desc, msae_model_desc *resolved,
-                                             size_t *levels, float *weights, msae_error *error) {
+static msae_status msae__resolve_model(const msae_model_desc *desc, msae_model_desc *resolved,
+                                       size_t *levels, float *weights, msae_error *error) {
     msae_model_desc r = *desc;
     size_t list[MSAE_MAX_LEVELS], count, values;
     float sum = 0;
@@ -5251,17 +5600,21 @@ MSAE_API msae_status msae_model_desc_resolve(const msae_model_desc *desc, msae_m
     if ((unsigned)r.activation > MSAE_ACTIVATION_ABS) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "unknown activation");
     }
+#ifndef MSAE__INFERENCE_ONLY
     if (r.recipe == MSAE_RECIPE_DEFAULT) r.recipe = MSAE_RECIPE_MSAE_UW;
     if (r.activation == MSAE_ACTIVATION_DEFAULT) r.activation = MSAE_ACTIVATION_RELU;
+#endif
     if (r.activation != MSAE_ACTIVATION_RELU && !msae__is_nested(r.recipe) &&
         r.recipe != MSAE_RECIPE_TOPK) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "this recipe's activation is fixed");
     }
+#ifndef MSAE__INFERENCE_ONLY
     if (r.nesting_start == 0) r.nesting_start = msae__min(64, r.n_latents);
     if (r.nesting_start > r.n_latents) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "the nesting starts beyond the latents");
     }
     if (r.k == 0) r.k = msae__min(r.recipe == MSAE_RECIPE_BATCHTOPK ? 32 : 64, r.n_latents);
+#endif
     if (r.k > r.n_latents) {
         return msae__fail_at(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "k =", r.k,
                              " is more than the number of latents");
@@ -5278,10 +5631,12 @@ MSAE_API msae_status msae_model_desc_resolve(const msae_model_desc *desc, msae_m
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "weights are F32, F16, BF16 or I8");
     }
     if (r.weights != MSAE_F32) r.by_rows = 1;
+#ifndef MSAE__INFERENCE_ONLY
     if (r.threshold == 0) r.threshold = 0.001f;
     if (!(r.threshold > 0)) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "the initial threshold is not positive");
     }
+#endif
     if (r.parallel.workers > MSAE_MAX_WORKERS) {
         return msae__fail_at(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "more than",
                              MSAE_MAX_WORKERS, " workers");
@@ -5292,6 +5647,11 @@ MSAE_API msae_status msae_model_desc_resolve(const msae_model_desc *desc, msae_m
     }
     count = msae__resolve_levels(&r, list, error);
     if (count == 0) return MSAE_ERROR_ARGUMENT;
+#ifdef MSAE__INFERENCE_ONLY
+    (void)sum;
+    memcpy(levels, list, count * sizeof *list);
+    memset(weights, 0, MSAE_MAX_LEVELS * sizeof *weights);
+#else
     if (r.level_weights && r.n_level_weights != count) {
         return msae__fail_at(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION,
                              "the number of level weights does not match the", count,
@@ -5311,31 +5671,131 @@ MSAE_API msae_status msae_model_desc_resolve(const msae_model_desc *desc, msae_m
     if (!(sum > 0) || !msae__is_finite(sum)) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "the level weights have no positive sum");
     }
+#endif
     r.n_levels = count;
     *resolved = r;
     return MSAE_OK;
 }
 
+#ifndef MSAE__INFERENCE_ONLY
+MSAE_API msae_status msae_model_desc_resolve(const msae_model_desc *desc, msae_model_desc *resolved,
+                                             size_t *levels, float *weights, msae_error *error) {
+    return msae__resolve_model(desc, resolved, levels, weights, error);
+}
+#endif
+
+/* What a model consists of, in the order of its memory: the name in files, the field, the shape in
+   files, and what a model must be to have it. Memory, files, mapping and checks use this list. */
+enum {
+    MSAE__BY_COLUMNS = 1,
+    MSAE__BY_ROWS = 2, /* as floats */
+    MSAE__SMALL = 4,   /* by rows too */
+    MSAE__UNTIED = 8,
+    MSAE__INT8 = 16,
+    MSAE__JUMPS = 32,
+    MSAE__BATCH_THRESHOLD = 64,
+    MSAE__LEVEL_THRESHOLDS = 128
+};
+/* Up to _LEVELS the values are in the struct itself; encoders by columns are _TURNED in files. */
+enum { MSAE__ONE, MSAE__LEVELS, MSAE__INPUTS, MSAE__LATENTS, MSAE__ROWS, MSAE__TURNED };
+
+typedef struct msae__part {
+    char name[22];
+    uint8_t when, shape;
+    uint16_t field;
+} msae__part;
+
+#define MSAE__PART(name, field, shape, when) \
+    { name, when, shape, (uint16_t)offsetof(msae_model, field) }
+static const msae__part msae__parts[] = {
+    MSAE__PART("encoder", encoder, MSAE__TURNED, MSAE__BY_COLUMNS),
+    MSAE__PART("decoder", decoder, MSAE__ROWS, MSAE__BY_COLUMNS | MSAE__UNTIED),
+    MSAE__PART("weights.encoder_rows", encoder, MSAE__ROWS, MSAE__BY_ROWS),
+    MSAE__PART("weights.decoder_rows", decoder, MSAE__ROWS, MSAE__BY_ROWS | MSAE__UNTIED),
+    MSAE__PART("weights.encoder_rows", small_encoder, MSAE__ROWS, MSAE__SMALL),
+    MSAE__PART("weights.decoder_rows", small_decoder, MSAE__ROWS, MSAE__SMALL | MSAE__UNTIED),
+    MSAE__PART("encoder_scale", encoder_scale, MSAE__LATENTS, MSAE__INT8),
+    MSAE__PART("decoder_scale", decoder_scale, MSAE__LATENTS, MSAE__INT8 | MSAE__UNTIED),
+    MSAE__PART("pre_bias", pre_bias, MSAE__INPUTS, 0),
+    MSAE__PART("latent_bias", latent_bias, MSAE__LATENTS, 0),
+    MSAE__PART("log_threshold", log_threshold, MSAE__LATENTS, MSAE__JUMPS),
+    MSAE__PART("mean", mean, MSAE__INPUTS, 0),
+    MSAE__PART("level_thresholds", level_thresholds, MSAE__LEVELS, MSAE__LEVEL_THRESHOLDS),
+    MSAE__PART("scale", scale, MSAE__ONE, 0),
+    MSAE__PART("threshold", threshold, MSAE__ONE, MSAE__BATCH_THRESHOLD),
+};
+#undef MSAE__PART
+
+/* The next part that a model has, as a tensor without data; NULL after the last. *at is 0 first. */
+static const msae__part *msae__next_part(const msae_model *model, size_t *at, msae_tensor *tensor) {
+    unsigned has = !model->by_rows              ? MSAE__BY_COLUMNS
+                   : model->weights == MSAE_F32 ? MSAE__BY_ROWS
+                                                : MSAE__SMALL;
+    size_t extents[MSAE__ROWS];
+    extents[MSAE__ONE] = 1;
+    extents[MSAE__LEVELS] = model->n_levels;
+    extents[MSAE__INPUTS] = model->n_inputs;
+    extents[MSAE__LATENTS] = model->n_latents;
+    if (!model->tied) has |= MSAE__UNTIED;
+    if (model->weights == MSAE_I8) has |= MSAE__INT8;
+    if (model->recipe == MSAE_RECIPE_JUMPRELU) has |= MSAE__JUMPS;
+    if (model->recipe == MSAE_RECIPE_BATCHTOPK) has |= MSAE__BATCH_THRESHOLD;
+    if (model->has_level_thresholds) has |= MSAE__LEVEL_THRESHOLDS;
+    while (*at < sizeof msae__parts / sizeof *msae__parts) {
+        const msae__part *part = &msae__parts[(*at)++];
+        if (part->when & ~has) continue;
+        memset(tensor, 0, sizeof *tensor);
+        tensor->name = part->name;
+        tensor->name_bytes = strlen(part->name);
+        tensor->rank = 1;
+        if (part->shape < MSAE__ROWS) {
+            tensor->shape[0] = extents[part->shape];
+            tensor->bytes = tensor->shape[0] * sizeof(float);
+            return part;
+        }
+        tensor->rank = 2;
+        tensor->dtype = model->weights;
+        tensor->shape[part->shape == MSAE__TURNED] = model->n_latents;
+        tensor->shape[part->shape == MSAE__ROWS] = model->n_inputs;
+        tensor->bytes = model->n_latents * model->n_inputs * msae_dtype_bytes(model->weights);
+        return part;
+    }
+    return NULL;
+}
+
+/* Where a part's values are. */
+static void *msae__part_values(const msae_model *model, const msae__part *part) {
+    unsigned char *field = (unsigned char *)(uintptr_t)model + part->field;
+    void *values;
+    if (part->shape <= MSAE__LEVELS) return field;
+    memcpy(&values, field, sizeof values);
+    return values;
+}
+
+/* Gives a part that is an array its place. */
+static void msae__set_part(msae_model *model, const msae__part *part, const void *values) {
+    memcpy((unsigned char *)model + part->field, &values, sizeof values);
+}
+
+/* To be called once all parts have theirs. */
+static void msae__tie(msae_model *model) {
+    if (!model->tied) return;
+    model->decoder = model->encoder;
+    model->small_decoder = model->small_encoder;
+    model->decoder_scale = model->encoder_scale;
+}
+
 /* The arrays of a model whose sizes are set. */
 static void msae__model_layout(msae_model *model, msae__arena *arena) {
-    const size_t n = model->n_latents, d = model->n_inputs;
-    const size_t bytes = msae_dtype_bytes(model->weights);
-    if (model->weights == MSAE_F32) {
-        model->encoder = MSAE__TAKE(arena, float, n *d);
-        model->decoder = model->tied ? model->encoder : MSAE__TAKE(arena, float, n *d);
-    } else {
-        model->small_encoder = msae__take(arena, n * d, bytes);
-        model->small_decoder = model->tied ? model->small_encoder : msae__take(arena, n * d, bytes);
+    const msae__part *part;
+    msae_tensor tensor;
+    size_t at = 0;
+    while ((part = msae__next_part(model, &at, &tensor)) != NULL) {
+        if (part->shape > MSAE__LEVELS) {
+            msae__set_part(model, part, msae__take(arena, tensor.bytes, 1));
+        }
     }
-    if (model->weights == MSAE_I8) {
-        model->encoder_scale = MSAE__TAKE(arena, float, n);
-        model->decoder_scale = model->tied ? model->encoder_scale : MSAE__TAKE(arena, float, n);
-    }
-    model->pre_bias = MSAE__TAKE(arena, float, d);
-    model->latent_bias = MSAE__TAKE(arena, float, n);
-    model->log_threshold =
-        model->recipe == MSAE_RECIPE_JUMPRELU ? MSAE__TAKE(arena, float, n) : NULL;
-    model->mean = MSAE__TAKE(arena, float, d);
+    msae__tie(model);
 }
 
 /* Everything but the arrays. */
@@ -5343,7 +5803,8 @@ static msae_status msae__model_shape(msae_model *model, const msae_model_desc *d
                                      msae_model_desc *resolved, msae_error *error) {
     msae_status status;
     memset(model, 0, sizeof *model);
-    status = msae_model_desc_resolve(desc, resolved, model->nesting, model->level_weights, error);
+    *resolved = *desc;
+    status = msae__resolve_model(desc, resolved, model->nesting, model->level_weights, error);
     if (status != MSAE_OK) {
         memset(model, 0, sizeof *model);
         return status;
@@ -5367,6 +5828,7 @@ static msae_status msae__model_shape(msae_model *model, const msae_model_desc *d
     return MSAE_OK;
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 /* Weights that are drawn and trained are float32 by columns. */
 static msae_status msae__check_new(const msae_model_desc *desc, msae_error *error) {
     if (desc->weights == MSAE_F32 && !desc->by_rows) return MSAE_OK;
@@ -5396,30 +5858,34 @@ static void msae__model_weights(msae_model *model, float threshold, uint64_t see
     for (size_t j = 0; model->log_threshold && j < n; j++)
         model->log_threshold[j] = logf(threshold);
 }
+#endif
 
+/* Bytes of the arrays of a model that has its shape. */
+static msae_status msae__shaped_bytes(const msae_model *shaped, size_t *bytes, msae_error *error) {
+    msae_model model = *shaped;
+    msae__arena arena = msae__arena_over(NULL);
+    msae__model_layout(&model, &arena);
+    return msae__arena_bytes(&arena, bytes) ? MSAE_OK : msae__fail_memory(error);
+}
+
+#ifndef MSAE__INFERENCE_ONLY
 MSAE_API msae_status msae_model_bytes(const msae_model_desc *desc, size_t *bytes,
                                       msae_error *error) {
     msae_model model;
     msae_model_desc resolved;
-    msae__arena arena = msae__arena_over(NULL);
     msae_status status = msae__model_shape(&model, desc, &resolved, error);
-    if (status != MSAE_OK) return status;
-    msae__model_layout(&model, &arena);
-    if (!msae__arena_bytes(&arena, bytes)) return msae__fail_memory(error);
-    return MSAE_OK;
+    return status == MSAE_OK ? msae__shaped_bytes(&model, bytes, error) : status;
 }
+#endif
 
-/* A model whose arrays have their places and no values yet; memory NULL: taken from the
-   descriptor's allocator. */
-static msae_status msae__model_place(msae_model *model, const msae_model_desc *desc,
-                                     msae_model_desc *resolved, void *memory, size_t bytes,
-                                     msae_error *error) {
+/* Places for the arrays of a model that has its shape, without values yet; memory NULL: taken from
+   its allocator. */
+static msae_status msae__model_arrays(msae_model *model, void *memory, size_t bytes,
+                                      msae_error *error) {
     msae__arena arena;
-    msae_status status = msae__model_shape(model, desc, resolved, error);
-    if (status != MSAE_OK) return status;
     if (!memory) {
-        status = msae_model_bytes(desc, &bytes, error);
-        if (status == MSAE_OK) memory = msae__alloc(&desc->allocator, bytes);
+        msae_status status = msae__shaped_bytes(model, &bytes, error);
+        if (status == MSAE_OK) memory = msae__alloc(&model->allocator, bytes);
         if (!memory) {
             memset(model, 0, sizeof *model);
             return status != MSAE_OK ? status : msae__fail_memory(error);
@@ -5431,6 +5897,14 @@ static msae_status msae__model_place(msae_model *model, const msae_model_desc *d
     model->memory = memory;
     model->memory_bytes = bytes;
     return MSAE_OK;
+}
+
+#ifndef MSAE__INFERENCE_ONLY
+static msae_status msae__model_place(msae_model *model, const msae_model_desc *desc,
+                                     msae_model_desc *resolved, void *memory, size_t bytes,
+                                     msae_error *error) {
+    msae_status status = msae__model_shape(model, desc, resolved, error);
+    return status == MSAE_OK ? msae__model_arrays(model, memory, bytes, error) : status;
 }
 
 MSAE_API msae_status msae_model_init_in(msae_model *model, const msae_model_desc *desc,
@@ -5458,6 +5932,7 @@ MSAE_API msae_status msae_model_init(msae_model *model, const msae_model_desc *d
     if (status == MSAE_OK) msae__model_weights(model, resolved.threshold, resolved.seed);
     return status;
 }
+#endif
 
 MSAE_API void msae_model_free(msae_model *model) {
     if (model->owns_memory) msae__free(&model->allocator, model->memory, model->memory_bytes);
@@ -5470,7 +5945,7 @@ static void msae__moments(const float *x, size_t d, double *mean, double *deviat
     for (size_t i = 0; i < d; i++) sum += x[i];
     *mean = sum / (double)d;
     for (size_t i = 0; i < d; i++) squares += (x[i] - *mean) * (x[i] - *mean);
-    *deviation = d > 1 ? sqrt(squares / (double)(d - 1)) : 0;
+    *deviation = d > 1 ? msae__sqrt(squares / (double)(d - 1)) : 0;
 }
 
 /* A raw row into the model's space: out = (x - mean) * scale. */
@@ -5529,6 +6004,13 @@ static void msae__tile_layout(msae__tile *tile, const msae_model *model, size_t 
     tile->stride = msae__stride(model->n_inputs);
     tile->centred = MSAE__TAKE(arena, float, rows * tile->stride);
     tile->moments = MSAE__TAKE(arena, float, rows * 2);
+#ifdef MSAE__INFERENCE_ONLY
+    tile->packed =
+        MSAE__TAKE(arena, float,
+                   model->weights == MSAE_I8 ? msae__quantized_floats(rows, model->n_inputs) : 0);
+    tile->pre = MSAE__TAKE(arena, float, rows *n);
+    tile->panels = NULL;
+#else
     tile->packed = MSAE__TAKE(arena, float,
                               model->weights == MSAE_I8
                                   ? msae__quantized_floats(rows, model->n_inputs)
@@ -5536,19 +6018,15 @@ static void msae__tile_layout(msae__tile *tile, const msae_model *model, size_t 
     tile->pre = MSAE__TAKE(arena, float, rows *n);
     tile->panels =
         MSAE__TAKE(arena, float, workers *msae__panel_floats(model->kernels, model->n_inputs));
+#endif
     tile->probe = MSAE__TAKE(arena, float, msae__ceil_div(n, MSAE__LATENT_BLOCK));
     start = arena->used;
-    for (size_t w = 0; w < workers; w++) {
-        msae__ranking ranking;
-        ranking.keys = MSAE__TAKE(arena, int32_t, n);
-        ranking.scratch = MSAE__TAKE(arena, int32_t, 2 * msae__cut_room(n));
-        ranking.codes = MSAE__TAKE(arena, msae_code, n);
-        ranking.spare = MSAE__TAKE(arena, msae_code, n);
-        if (w == 0) {
-            tile->rankings[0] = ranking;
-            tile->ranking_stride = arena->used - start;
-        }
-    }
+    tile->rankings[0].keys = MSAE__TAKE(arena, int32_t, n);
+    tile->rankings[0].scratch = MSAE__TAKE(arena, int32_t, 2 * msae__cut_room(n));
+    tile->rankings[0].codes = MSAE__TAKE(arena, msae_code, n);
+    tile->rankings[0].spare = MSAE__TAKE(arena, msae_code, n);
+    tile->ranking_stride = arena->used - start;
+    msae__take(arena, workers - 1, tile->ranking_stride); /* whole lines, as each piece is */
 }
 
 static msae__ranking msae__worker_ranking(const msae__tile *tile, size_t worker) {
@@ -5589,7 +6067,7 @@ static size_t msae__rank_row(const msae_model *model, float *pre, size_t k,
     size_t count;
     if (model->recipe == MSAE_RECIPE_JUMPRELU) {
         for (size_t j = 0; j < n; j++) {
-            if (!(pre[j] > expf(model->log_threshold[j]))) pre[j] = 0;
+            if (!(pre[j] > msae__expf(model->log_threshold[j]))) pre[j] = 0;
         }
     }
     if (k == 0) {
@@ -5614,24 +6092,11 @@ static size_t msae__rank_row(const msae_model *model, float *pre, size_t k,
    Inf. What int8 needs of the row is in tile->packed. */
 static int msae__encode_slice(const msae__tile *tile, size_t first, size_t count) {
     const msae_model *model = tile->model;
-    const size_t d = model->n_inputs;
     float *c = tile->pre + first;
-    if (model->weights == MSAE_F32) {
-        msae__matmul p;
-        memset(&p, 0, sizeof p);
-        p.kernels = model->kernels;
-        p.a = tile->centred;
-        p.a_stride = tile->stride;
-        p.rows = 1;
-        p.b_stride = p.depth = d;
-        p.ldc = model->n_latents;
-        msae__few_rows(&p, model->encoder + first * d, count, c);
-    } else {
-        const msae__small_product p =
-            msae__small_over(model, tile->centred, tile->stride, 1, tile->packed, NULL, tile->pre,
-                             model->n_latents, MSAE__LATENT_BLOCK);
-        msae__small_block(&p, first, count, c);
-    }
+    const msae__small_product p =
+        msae__small_over(model, tile->centred, tile->stride, 1, tile->packed, NULL, tile->pre,
+                         model->n_latents, MSAE__LATENT_BLOCK);
+    msae__small_block(&p, first, count, c);
     return msae__is_finite(
         msae__add_bias(model->kernels, c, model->n_latents, 1, model->latent_bias + first, count));
 }
@@ -5719,7 +6184,7 @@ MSAE_API size_t msae_encode_level(const msae_model *model, void *workspace, cons
         const float pre = tile.pre[j];
         float value = model->activation == MSAE_ACTIVATION_ABS ? fabsf(pre) : pre;
         if (!(value > least)) continue;
-        if (model->log_threshold && !(value > expf(model->log_threshold[j]))) continue;
+        if (model->log_threshold && !(value > msae__expf(model->log_threshold[j]))) continue;
         if (model->soft_cap > 0) value = msae__soft_cap(value, model->soft_cap);
         codes[count].latent = (uint32_t)j;
         codes[count++].value = value;
@@ -5830,9 +6295,11 @@ MSAE_API msae_status msae_encode_dense(const msae_model *model, void *workspace,
 static void msae__add_small(const msae_model *model, const msae_code *code, float *sum) {
     const msae__small_kernels *small = msae__small_for(model->simd);
     const size_t d = model->n_inputs;
-    const unsigned char *row = (const unsigned char *)model->small_decoder +
-                               code->latent * d * msae_dtype_bytes(model->weights);
-    if (model->weights == MSAE_F16) {
+    const unsigned char *row = (const unsigned char *)model->small_decoder;
+    if (row) row += code->latent * d * msae_dtype_bytes(model->weights);
+    if (model->weights == MSAE_F32) {
+        model->kernels->axpy(sum, code->value, model->decoder + code->latent * d, d);
+    } else if (model->weights == MSAE_F16) {
         small->axpy_half(sum, code->value, row, d);
     } else if (model->weights == MSAE_BF16) {
         small->axpy_bfloat(sum, code->value, row, d);
@@ -5843,16 +6310,11 @@ static void msae__add_small(const msae_model *model, const msae_code *code, floa
 
 static void msae__add_codes(const msae_model *model, const msae_code *codes, size_t count,
                             float *sum) {
+#ifndef MSAE__INFERENCE_ONLY
     enum { CHUNK = 256 };
     uint32_t index[CHUNK];
     float weight[CHUNK];
-    if (model->weights != MSAE_F32) {
-        for (size_t e = 0; e < count; e++) {
-            if (codes[e].latent < model->n_latents) msae__add_small(model, &codes[e], sum);
-        }
-        return;
-    }
-    for (size_t first = 0; first < count; first += CHUNK) {
+    for (size_t first = 0; first < count && model->weights == MSAE_F32; first += CHUNK) {
         size_t filled = 0;
         for (size_t e = first; e < count && e < first + CHUNK; e++) {
             if (codes[e].latent >= model->n_latents) continue;
@@ -5861,6 +6323,11 @@ static void msae__add_codes(const msae_model *model, const msae_code *codes, siz
         }
         model->kernels->gather_axpy(sum, model->decoder, model->n_inputs, index, weight, filled,
                                     model->n_inputs);
+    }
+    if (model->weights == MSAE_F32) return;
+#endif
+    for (size_t e = 0; e < count; e++) {
+        if (codes[e].latent < model->n_latents) msae__add_small(model, &codes[e], sum);
     }
 }
 
@@ -5900,7 +6367,7 @@ MSAE_API void msae_row_moments(const msae_model *model, const float *x, float mo
             squares += off * off;
         }
         moments[0] = (float)mean;
-        moments[1] = d > 1 ? (float)sqrt(squares / (double)(d - 1)) : 0;
+        moments[1] = d > 1 ? (float)msae__sqrt(squares / (double)(d - 1)) : 0;
     }
 }
 
@@ -6020,6 +6487,7 @@ MSAE_API size_t msae_dtype_bytes(msae_dtype dtype) {
     return (unsigned)dtype < MSAE_DTYPE_COUNT ? msae__dtype_sizes[dtype] : 0;
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 static int msae__dtype_is_float(msae_dtype dtype) {
     return (unsigned)dtype <= MSAE_F64;
 }
@@ -6401,6 +6869,7 @@ MSAE_API msae_status msae_data_geometric_median(const msae_data *data, const flo
     return msae_source_geometric_median(&source, mean, scale, skip_bad, NULL, allocator, median,
                                         error);
 }
+#endif /* MSAE__INFERENCE_ONLY */
 
 #ifndef MSAE_NO_TRAIN
 /* ---------------------------------------------------------------------------------------------
@@ -12568,6 +13037,7 @@ MSAE_API msae_reader msae_reader_memory(const void *bytes, size_t size) {
     return reader;
 }
 
+#if !defined(MSAE__INFERENCE_ONLY) || !defined(MSAE_NO_STDIO)
 /* The whole of a file. */
 static msae_status msae__read_all(const msae_reader *reader, const msae_allocator *allocator,
                                   void **bytes, size_t *size, msae_error *error) {
@@ -12587,6 +13057,7 @@ static msae_status msae__read_all(const msae_reader *reader, const msae_allocato
     }
     return status;
 }
+#endif
 
 #ifndef MSAE_NO_STDIO
 typedef enum msae__place { MSAE__NOTHING, MSAE__FILE, MSAE__FOLDER, MSAE__DEVICE } msae__place;
@@ -12681,6 +13152,7 @@ static msae__parser msae__parser_over(const void *bytes, size_t size, msae_error
 static int msae__parse_fail_at(msae__parser *p, uint64_t position, const char *what) {
     if (p->status == MSAE_OK) {
         p->status = msae__fail_at(p->error, MSAE_ERROR_FORMAT, position, what, 0, NULL);
+#ifndef MSAE__INFERENCE_ONLY
         if (p->error) {
             msae__text text = msae__text_in(p->error->message, sizeof p->error->message);
             msae__put(&text, what);
@@ -12688,6 +13160,7 @@ static int msae__parse_fail_at(msae__parser *p, uint64_t position, const char *w
             msae__put_number(&text, position);
             msae__put(&text, ")");
         }
+#endif
     }
     return 0;
 }
@@ -12809,6 +13282,7 @@ static int msae__equals(const char *text, size_t length, const char *word) {
     return strlen(word) == length && memcmp(text, word, length) == 0;
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 /* ---- .npy ---- */
 
 static int msae__npy_word(msae__parser *p, const char *word) {
@@ -12924,9 +13398,11 @@ static int msae__npy_dictionary(msae__parser *p, msae_dtype *dtype, uint64_t sha
 static int msae__is_npy(const unsigned char *bytes, size_t size) {
     return size >= 6 && memcmp(bytes, "\x93NUMPY", 6) == 0;
 }
+#endif
 
 #define MSAE__MAX_HEADER 100000000u /* the limit of safetensors, held to for .npy too */
 
+#ifndef MSAE__INFERENCE_ONLY
 /* Where a matrix lies in a file, whose values need not have been read. */
 typedef struct msae__matrix {
     uint64_t rows, offset;
@@ -13013,6 +13489,7 @@ static msae_status msae__npy_open(msae__matrix *matrix, const unsigned char *byt
     matrix->offset = start;
     return MSAE_OK;
 }
+#endif
 
 /* ---- safetensors: 8 bytes of header length, a JSON header, the tensors' bytes ---- */
 
@@ -13351,6 +13828,7 @@ MSAE_API const msae_metadata *msae_safetensors_metadata(const msae_safetensors *
     return NULL;
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 /* Whether it is meant as one, so that an error can say which rule was broken. */
 static int msae__is_safetensors(const unsigned char *bytes, size_t size) {
     return size > 8 && (bytes[8] == '{' || msae__load_le(bytes, 8) <= size - 8);
@@ -13415,7 +13893,9 @@ MSAE_API msae_status msae_data_from_memory(msae_data *data, const void *bytes, s
                                            const char *tensor, msae_error *error) {
     return msae__data_over(data, bytes, size, tensor, NULL, error);
 }
+#endif
 
+#ifndef MSAE__INFERENCE_ONLY
 /* ---- writing ---- */
 
 typedef struct msae__memory_left {
@@ -13769,9 +14249,11 @@ MSAE_API msae_status msae_write_npy(const char *path, const float *x, size_t row
     return msae__write_file(msae__write_npy_data, &data, path, error);
 }
 #endif
+#endif /* MSAE__INFERENCE_ONLY */
 
 /* ---- models ---- */
 
+#ifndef MSAE__INFERENCE_ONLY
 /* A float in decimal, exactly recoverable: nine digits, without stdio and locale. */
 static void msae__put_float(msae__text *text, float value) {
     double v = value, scaled;
@@ -13817,6 +14299,18 @@ static void msae__put_float(msae__text *text, float value) {
         msae__put_bytes(text, i < digits ? out + i : "0", 1);
     }
 }
+#endif
+
+/* 10^n. An object for inference alone makes do without the library of mathematics. */
+static double msae__power_of_ten(int n) {
+#ifdef MSAE__INFERENCE_ONLY
+    double power = 1;
+    for (int i = 0; i < n; i++) power *= 10;
+    return power;
+#else
+    return pow(10, n);
+#endif
+}
 
 /* The number at *at, moved past it; 0 with *ok = 0 when there is none. Plain decimal with an
    optional fraction and exponent. */
@@ -13842,7 +14336,8 @@ static double msae__read_float(const char **at, const char *end, int *ok) {
         if (power_digits == 0) digits = 0;
     }
     if (mantissa > 0) { /* 0 times an infinite power would be NaN */
-        mantissa = exponent < 0 ? mantissa / pow(10, -exponent) : mantissa * pow(10, exponent);
+        mantissa = exponent < 0 ? mantissa / msae__power_of_ten(-exponent)
+                                : mantissa * msae__power_of_ten(exponent);
     }
     if (digits == 0 || digits >= 40 || !msae__is_finite_double(mantissa)) {
         *ok = 0;
@@ -13852,6 +14347,7 @@ static double msae__read_float(const char **at, const char *end, int *ok) {
     return negative ? -mantissa : mantissa;
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 /* Metadata under construction: texts stand one after the other in `text`. */
 #define MSAE__MAX_METADATA 48
 typedef struct msae__notes {
@@ -13890,6 +14386,7 @@ static void msae__note_float(msae__notes *notes, const char *key, float value) {
     msae__put_float(&notes->at, value);
     msae__note_end(notes);
 }
+#endif
 
 static const char *const msae__activation_names[] = {"default", "relu", "identity", "abs"};
 
@@ -13932,10 +14429,13 @@ static void msae__checksum(const msae_tensor *tensors, size_t n_tensors,
 typedef struct msae__file {
     msae_tensor tensors[MSAE__MAX_TENSORS];
     size_t n_tensors;
+#ifndef MSAE__INFERENCE_ONLY
     msae__notes notes;
     char checksum[17];
+#endif
 } msae__file;
 
+#ifndef MSAE__INFERENCE_ONLY
 static void msae__add_tensor(msae__file *file, const char *name, msae_dtype dtype,
                              const void *values, size_t rank, size_t rows, size_t cols) {
     msae_tensor *tensor = &file->tensors[file->n_tensors++];
@@ -13949,21 +14449,7 @@ static void msae__add_tensor(msae__file *file, const char *name, msae_dtype dtyp
     tensor->data = values;
     tensor->bytes = rows * (rank == 2 ? cols : 1) * msae_dtype_bytes(dtype);
 }
-
-/* Weights and what is shaped like them. `names` in the order of the arrays. */
-static void msae__add_parameters(msae__file *file, const msae_model *model,
-                                 const char *const names[5], const float *encoder,
-                                 const float *decoder, const float *pre_bias,
-                                 const float *latent_bias, const float *log_threshold) {
-    const size_t n = model->n_latents, d = model->n_inputs;
-    msae__add_tensor(file, names[0], MSAE_F32, encoder, 2, d, n);
-    if (!model->tied) msae__add_tensor(file, names[1], MSAE_F32, decoder, 2, n, d);
-    msae__add_tensor(file, names[2], MSAE_F32, pre_bias, 1, d, 0);
-    msae__add_tensor(file, names[3], MSAE_F32, latent_bias, 1, n, 0);
-    if (model->recipe == MSAE_RECIPE_JUMPRELU) {
-        msae__add_tensor(file, names[4], MSAE_F32, log_threshold, 1, n, 0);
-    }
-}
+#endif
 
 /* Encoders, and moments of them, are [n, d] in memory and [d, n] in files. */
 static int msae__is_transposed(const msae_tensor *tensor) {
@@ -13978,33 +14464,17 @@ static int msae__is_small(const msae_tensor *tensor) {
     return tensor->dtype == MSAE_F16 || tensor->dtype == MSAE_BF16 || tensor->dtype == MSAE_I8;
 }
 
-static const char *const msae__weight_names[] = {"encoder", "decoder", "pre_bias", "latent_bias",
-                                                 "log_threshold"};
-
-/* The matrices' names sort behind all others: whatever the length of int8 ones, every float before
-   them is aligned. */
-static void msae__add_small_tensors(msae__file *file, const msae_model *model) {
-    const size_t n = model->n_latents, d = model->n_inputs;
-    const int floats = model->weights == MSAE_F32;
-    msae__add_tensor(file, "weights.encoder_rows", model->weights,
-                     floats ? model->encoder : model->small_encoder, 2, n, d);
-    if (!model->tied) {
-        msae__add_tensor(file, "weights.decoder_rows", model->weights,
-                         floats ? model->decoder : model->small_decoder, 2, n, d);
-    }
-    if (model->weights == MSAE_I8) {
-        msae__add_tensor(file, "encoder_scale", MSAE_F32, model->encoder_scale, 1, n, 0);
-        if (!model->tied) {
-            msae__add_tensor(file, "decoder_scale", MSAE_F32, model->decoder_scale, 1, n, 0);
-        }
-    }
-    msae__add_tensor(file, "pre_bias", MSAE_F32, model->pre_bias, 1, d, 0);
-    msae__add_tensor(file, "latent_bias", MSAE_F32, model->latent_bias, 1, n, 0);
-    if (model->recipe == MSAE_RECIPE_JUMPRELU) {
-        msae__add_tensor(file, "log_threshold", MSAE_F32, model->log_threshold, 1, n, 0);
+/* The tensors of a model's file, which lie where the model's arrays are. */
+static void msae__list_tensors(const msae_model *model, msae__file *file) {
+    const msae__part *part;
+    size_t at = 0;
+    file->n_tensors = 0;
+    while ((part = msae__next_part(model, &at, &file->tensors[file->n_tensors])) != NULL) {
+        file->tensors[file->n_tensors++].data = msae__part_values(model, part);
     }
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 static void msae__describe_model(const msae_model *model, msae__file *file) {
     const size_t n = model->n_latents, d = model->n_inputs;
     const msae_history *h = &model->history;
@@ -14048,23 +14518,8 @@ static void msae__describe_model(const msae_model *model, msae__file *file) {
     msae__note_float(notes, "train_sparse_weight", h->sparse_weight);
     msae__note_number(notes, "train_steps", h->steps);
     msae__note_float(notes, "train_weight_decay", h->weight_decay);
-
-    if (model->by_rows) {
-        msae__note(notes, "weights", msae_dtype_name(model->weights));
-        msae__add_small_tensors(file, model);
-    } else {
-        msae__add_parameters(file, model, msae__weight_names, model->encoder, model->decoder,
-                             model->pre_bias, model->latent_bias, model->log_threshold);
-    }
-    if (model->has_level_thresholds) {
-        msae__add_tensor(file, "level_thresholds", MSAE_F32, model->level_thresholds, 1,
-                         model->n_levels, 0);
-    }
-    msae__add_tensor(file, "mean", MSAE_F32, model->mean, 1, d, 0);
-    msae__add_tensor(file, "scale", MSAE_F32, &model->scale, 1, 1, 0);
-    if (model->recipe == MSAE_RECIPE_BATCHTOPK) {
-        msae__add_tensor(file, "threshold", MSAE_F32, &model->threshold, 1, 1, 0);
-    }
+    if (model->by_rows) msae__note(notes, "weights", msae_dtype_name(model->weights));
+    msae__list_tensors(model, file);
 }
 
 /* To be called once all tensors and notes are there. */
@@ -14119,6 +14574,8 @@ MSAE_API msae_status msae_save_writer(const msae_model *model, const msae_writer
     msae__finish_description(&file);
     return msae__fill_writer(msae__write_content, &file, writer, error);
 }
+
+#endif /* MSAE__INFERENCE_ONLY */
 
 /* Reading a model's notes: each helper leaves *ok = 0 when a value is missing or malformed. */
 static const msae_metadata *msae__find_note(const msae_safetensors *file, const char *key,
@@ -14192,6 +14649,7 @@ static int msae__read_flag(const msae_safetensors *file, const char *key, int *o
     return value == 1;
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 /* A place in an enum, which another version may have made longer. */
 static int msae__read_small(const msae_safetensors *file, const char *key, int *ok) {
     const uint64_t value = msae__read_number(file, key, ok);
@@ -14217,6 +14675,7 @@ static void msae__read_history(const msae_safetensors *file, msae_history *h, in
     h->steps = msae__read_number(file, "train_steps", ok);
     h->weight_decay = msae__read_one_float(file, "train_weight_decay", ok);
 }
+#endif
 
 /* `count` numbers of the dtype from byte `offset` on, in the machine's byte order; floats must be
    finite, else *finite = 0. Read in pieces, so that they are checked while in the cache. */
@@ -14378,24 +14837,30 @@ static msae_status msae__read_shape(msae_safetensors *file, msae_model_desc *des
     desc->n_levels = msae__read_list(file, "nesting", values, MSAE_MAX_LEVELS, &ok);
     for (size_t i = 0; ok && i < desc->n_levels; i++) {
         if (!(values[i] >= 1 && values[i] <= (double)desc->n_latents) ||
-            values[i] != floor(values[i]))
+            values[i] != (double)(size_t)values[i])
             ok = 0;
         else
             nesting[i] = (size_t)values[i];
     }
+#ifdef MSAE__INFERENCE_ONLY
+    (void)weights; /* of the loss: what training did is not looked at */
+#else
     desc->n_level_weights = msae__read_list(file, "level_weights", values, MSAE_MAX_LEVELS, &ok);
     for (size_t i = 0; ok && i < desc->n_level_weights; i++) weights[i] = (float)values[i];
+    desc->level_weights = weights;
+#endif
     if (msae_safetensors_metadata(file, "weights")) {
         desc->weights = msae__read_weights(file, &ok);
         desc->by_rows = 1;
     }
     memset(history, 0, sizeof *history);
+#ifndef MSAE__INFERENCE_ONLY
     if (msae_safetensors_metadata(file, "train_steps")) msae__read_history(file, history, &ok);
+#endif
     if (!ok) {
         return msae__fail(error, MSAE_ERROR_FORMAT, "a hyper-parameter is missing or malformed");
     }
     desc->nesting = nesting;
-    desc->level_weights = weights;
     desc->k = nesting[0];
     return MSAE_OK;
 }
@@ -14423,6 +14888,7 @@ static msae_status msae__check_scale(const msae_model *model, msae_error *error)
     return msae__fail(error, MSAE_ERROR_FORMAT, "the scale is not positive");
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 /* The descriptor of a model like this one. */
 static msae_model_desc msae__desc_of(const msae_model *model) {
     msae_model_desc desc;
@@ -14562,70 +15028,55 @@ MSAE_API msae_status msae_compact(const msae_model *model, msae_dtype weights,
     msae_model_free(compact);
     return msae__fail(error, MSAE_ERROR_NOT_FINITE, "a weight is beyond the range of 16 bits");
 }
+#endif
 
-/* Where a tensor's values lie; NULL with *aligned 0 when floats there are not. */
-static float *msae__mapped(const msae_safetensors *file, const char *name, int *aligned) {
-    const msae_tensor *tensor = msae_safetensors_find(file, name);
-    if (!tensor) return NULL;
-    if (tensor->dtype == MSAE_F32 && (uintptr_t)tensor->data % sizeof(float) != 0) *aligned = 0;
-    return (float *)(uintptr_t)tensor->data; /* never written */
-}
-
-static msae_status msae__map_model(msae_model *model, msae_safetensors *file,
-                                   const msae_load_desc *load, msae_error *error) {
+/* A model without arrays whose shape a file has told, and which holds all that it must. */
+static msae_status msae__open_model(msae_model *model, msae_safetensors *file,
+                                    const msae_load_desc *load, msae__file *wanted,
+                                    msae_error *error) {
     size_t nesting[MSAE_MAX_LEVELS] = {0};
     float weights[MSAE_MAX_LEVELS] = {0};
     msae_model_desc desc, resolved;
     msae_history history;
-    msae__file wanted;
-    int aligned = 1;
-    const float *scale, *threshold, *levels;
     msae_status status = msae__read_shape(file, &desc, nesting, weights, &history, error);
     if (status != MSAE_OK) return status;
-    if (!desc.by_rows || !msae__little_endian()) {
-        return msae__fail(error, MSAE_ERROR_UNSUPPORTED,
-                          "a model by columns, or one on a big-endian machine, has to be loaded");
-    }
     if (load) {
         desc.simd = load->simd;
+        desc.allocator = load->allocator;
         desc.parallel = load->parallel;
     }
     status = msae__model_shape(model, &desc, &resolved, error);
     if (status != MSAE_OK) return status;
-    model->has_level_thresholds = msae_safetensors_find(file, "level_thresholds") != NULL;
-    msae__describe_model(model, &wanted);
-    status = msae__check_tensors(file, &wanted, error);
-    if (status != MSAE_OK) return status;
     model->history = history;
-    if (model->weights == MSAE_F32) {
-        model->encoder = msae__mapped(file, "weights.encoder_rows", &aligned);
-        model->decoder = msae__mapped(file, "weights.decoder_rows", &aligned);
-        if (model->tied) model->decoder = model->encoder;
-    } else {
-        model->small_encoder = msae__mapped(file, "weights.encoder_rows", &aligned);
-        model->small_decoder = msae__mapped(file, "weights.decoder_rows", &aligned);
-        model->encoder_scale = msae__mapped(file, "encoder_scale", &aligned);
-        model->decoder_scale = msae__mapped(file, "decoder_scale", &aligned);
-        if (model->tied) model->small_decoder = model->small_encoder;
-        if (model->tied) model->decoder_scale = model->encoder_scale;
+    model->has_level_thresholds = msae_safetensors_find(file, "level_thresholds") != NULL;
+    msae__list_tensors(model, wanted);
+    return msae__check_tensors(file, wanted, error);
+}
+
+static msae_status msae__map_model(msae_model *model, msae_safetensors *file,
+                                   const msae_load_desc *load, msae_error *error) {
+    const msae__part *part;
+    msae_tensor tensor;
+    msae__file wanted;
+    size_t at = 0;
+    msae_status status = msae__open_model(model, file, load, &wanted, error);
+    if (status != MSAE_OK) return status;
+    if (!model->by_rows || !msae__little_endian()) {
+        return msae__fail(error, MSAE_ERROR_UNSUPPORTED,
+                          "a model by columns, or one on a big-endian machine, has to be loaded");
     }
-    model->pre_bias = msae__mapped(file, "pre_bias", &aligned);
-    model->latent_bias = msae__mapped(file, "latent_bias", &aligned);
-    model->mean = msae__mapped(file, "mean", &aligned);
-    if (model->recipe == MSAE_RECIPE_JUMPRELU) {
-        model->log_threshold = msae__mapped(file, "log_threshold", &aligned);
+    while ((part = msae__next_part(model, &at, &tensor)) != NULL) {
+        const void *values = msae_safetensors_find(file, part->name)->data;
+        if (tensor.dtype == MSAE_F32 && (uintptr_t)values % sizeof(float) != 0) {
+            return msae__fail(error, MSAE_ERROR_ARGUMENT, "the memory is not aligned to 4 bytes");
+        }
+        if (part->shape > MSAE__LEVELS) {
+            msae__set_part(model, part, values); /* never written */
+        } else {
+            memcpy(msae__part_values(model, part), values, tensor.bytes);
+        }
     }
-    scale = msae__mapped(file, "scale", &aligned);
-    threshold = msae__mapped(file, "threshold", &aligned);
-    levels = msae__mapped(file, "level_thresholds", &aligned);
-    if (!aligned) {
-        return msae__fail(error, MSAE_ERROR_ARGUMENT, "the memory is not aligned to 4 bytes");
-    }
-    model->scale = *scale;
-    if (model->recipe == MSAE_RECIPE_BATCHTOPK) model->threshold = *threshold;
-    if (model->has_level_thresholds) {
-        memcpy(model->level_thresholds, levels, model->n_levels * sizeof *levels);
-    }
+    msae__tie(model);
     if (!msae__is_finite(model->scale)) {
         return msae__fail(error, MSAE_ERROR_NOT_FINITE, "the scale is NaN or Inf");
     }
@@ -14646,25 +15097,15 @@ MSAE_API msae_status msae_map(msae_model *model, const void *bytes, size_t size,
 }
 
 MSAE_API msae_status msae_check_weights(const msae_model *model, msae_error *error) {
-    const size_t n = model->n_latents, d = model->n_inputs;
-    const float *arrays[7];
-    const size_t counts[7] = {d, n, d, n, n, n * d, n * d};
-    const size_t bytes = n * d * msae_dtype_bytes(model->weights);
+    const msae__part *part;
+    msae_tensor tensor;
+    size_t at = 0;
     int finite = 1;
-    arrays[0] = model->pre_bias;
-    arrays[1] = model->latent_bias;
-    arrays[2] = model->mean;
-    arrays[3] = model->encoder_scale;
-    arrays[4] = model->decoder_scale;
-    arrays[5] = model->encoder;
-    arrays[6] = model->decoder;
-    for (size_t i = 0; i < 7; i++) {
-        if (arrays[i]) finite &= msae__row_is_finite(arrays[i], counts[i]);
-    }
-    if (model->log_threshold) finite &= msae__row_is_finite(model->log_threshold, n);
-    if (model->weights != MSAE_F32) {
-        finite &= msae__small_is_finite(model->weights, model->small_encoder, bytes);
-        finite &= msae__small_is_finite(model->weights, model->small_decoder, bytes);
+    while ((part = msae__next_part(model, &at, &tensor)) != NULL) {
+        const void *values = msae__part_values(model, part);
+        finite &= tensor.dtype == MSAE_F32
+                      ? msae__row_is_finite((const float *)values, tensor.bytes / sizeof(float))
+                      : msae__small_is_finite(tensor.dtype, values, tensor.bytes);
     }
     if (finite) return MSAE_OK;
     return msae__fail(error, MSAE_ERROR_NOT_FINITE, "a weight is NaN or Inf");
@@ -14673,35 +15114,26 @@ MSAE_API msae_status msae_check_weights(const msae_model *model, msae_error *err
 static msae_status msae__load_model(msae_model *model, msae_safetensors *file,
                                     const msae_reader *reader, const msae_load_desc *load,
                                     msae_error *error) {
-    size_t nesting[MSAE_MAX_LEVELS] = {0};
-    float weights[MSAE_MAX_LEVELS] = {0};
-    msae_model_desc desc, resolved;
-    msae_history history;
     msae__file wanted;
-    msae_status status = msae__read_shape(file, &desc, nesting, weights, &history, error);
-    if (status != MSAE_OK) return status;
-    if (load) {
-        desc.simd = load->simd;
-        desc.allocator = load->allocator;
-        desc.parallel = load->parallel;
+    msae_status status;
+#ifdef MSAE__INFERENCE_ONLY
+    if (load && load->widen) {
+        return msae__fail(error, MSAE_ERROR_UNSUPPORTED, "this build does not widen weights");
     }
+#endif
     /* first without arrays: nothing is allocated before the file has shown what fills it */
-    status = msae__model_shape(model, &desc, &resolved, error);
-    if (status != MSAE_OK) return status;
-    model->has_level_thresholds = msae_safetensors_find(file, "level_thresholds") != NULL;
-    msae__describe_model(model, &wanted);
-    status = msae__check_tensors(file, &wanted, error);
-    if (status == MSAE_OK) status = msae__model_place(model, &desc, &resolved, NULL, 0, error);
+    status = msae__open_model(model, file, load, &wanted, error);
+    if (status == MSAE_OK) status = msae__model_arrays(model, NULL, 0, error);
     if (status == MSAE_OK) {
-        model->has_level_thresholds = msae_safetensors_find(file, "level_thresholds") != NULL;
-        msae__describe_model(model, &wanted);
+        msae__list_tensors(model, &wanted);
         status = msae__read_tensors(reader, file, &wanted, &model->allocator, error);
     }
     if (status == MSAE_OK) status = msae__check_scale(model, error);
-    model->history = history;
+#ifndef MSAE__INFERENCE_ONLY
     if (status == MSAE_OK && load && load->widen && model->by_rows) {
         status = msae__widen(model, error);
     }
+#endif
     return status;
 }
 
@@ -14724,6 +15156,7 @@ MSAE_API msae_status msae_load_memory(msae_model *model, const void *bytes, size
     return msae_load_reader(model, &reader, desc, error);
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 MSAE_API msae_status msae_data_load_reader(msae_data *data, const msae_reader *reader,
                                            const char *tensor, const msae_allocator *allocator,
                                            msae_error *error) {
@@ -14743,14 +15176,17 @@ MSAE_API msae_status msae_data_load_reader(msae_data *data, const msae_reader *r
     if (allocator) data->allocator = *allocator;
     return MSAE_OK;
 }
+#endif
 
 #ifndef MSAE_NO_STDIO
+#ifndef MSAE__INFERENCE_ONLY
 MSAE_API msae_status msae_save_file(const msae_model *model, const char *path, msae_error *error) {
     msae__file file;
     msae__describe_model(model, &file);
     msae__finish_description(&file);
     return msae__write_file(msae__write_content, &file, path, error);
 }
+#endif
 
 MSAE_API void msae_release(const msae_allocator *allocator, void *bytes, size_t size) {
     msae__free(allocator, bytes, size);
@@ -14781,6 +15217,7 @@ MSAE_API msae_status msae_load_file(msae_model *model, const char *path, const m
     return status;
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 /* Reads the digits that end at *end, moved before them and the underscore in front. */
 static int msae__number_before(const char *start, const char **end, uint64_t *number) {
     const char *at = *end;
@@ -15024,6 +15461,7 @@ MSAE_API msae_status msae_files_open(msae_files *files, const char *const *paths
     }
     return status;
 }
+#endif /* MSAE__INFERENCE_ONLY */
 #endif /* MSAE_NO_STDIO */
 
 #ifndef MSAE_NO_ANALYSIS
@@ -15229,6 +15667,21 @@ static void msae__note_numbers(msae__notes *notes, const char *key, const uint64
         msae__put_number(&notes->at, values[i]);
     }
     msae__note_end(notes);
+}
+
+/* Weights and what is shaped like them. `names` in the order of the arrays. */
+static void msae__add_parameters(msae__file *file, const msae_model *model,
+                                 const char *const names[5], const float *encoder,
+                                 const float *decoder, const float *pre_bias,
+                                 const float *latent_bias, const float *log_threshold) {
+    const size_t n = model->n_latents, d = model->n_inputs;
+    msae__add_tensor(file, names[0], MSAE_F32, encoder, 2, d, n);
+    if (!model->tied) msae__add_tensor(file, names[1], MSAE_F32, decoder, 2, n, d);
+    msae__add_tensor(file, names[2], MSAE_F32, pre_bias, 1, d, 0);
+    msae__add_tensor(file, names[3], MSAE_F32, latent_bias, 1, n, 0);
+    if (model->recipe == MSAE_RECIPE_JUMPRELU) {
+        msae__add_tensor(file, names[4], MSAE_F32, log_threshold, 1, n, 0);
+    }
 }
 
 static void msae__add_moments(msae__file *file, const msae_model *model, const char *const names[5],
