@@ -19,6 +19,8 @@ CXXFLAGS ?= $(CFLAGS)
 TARGETS ?= $(FUZZ_TARGETS)
 RUNS ?= 100000
 FUZZ_CC ?= clang
+# The compiler of make mpi, around CC.
+MPICC ?= mpicc
 
 # The C++ compiler that goes with the C compiler, unless one is named.
 ifeq ($(origin CXX),default)
@@ -49,7 +51,8 @@ EXAMPLES += $(BUILD)/examples/cpp $(BUILD)/examples/cpp17
 endif
 
 .PHONY: all help demo test tests fuzz kills python-test golden portability coverage trust
-.PHONY: benches bench bench-peers footprint engine mobile install uninstall clean
+.PHONY: web web-test benches bench bench-peers footprint engine mobile mpi mpi-test
+.PHONY: install uninstall clean
 .DELETE_ON_ERROR:
 
 all: $(BUILD)/msae $(EXAMPLES) ## the tool and the examples (default)
@@ -59,6 +62,12 @@ help: ## this list
 
 demo: $(BUILD)/msae ## trains on word vectors and shows the concepts found, in under a minute
 	@sh examples/demo.sh $(BUILD)/msae $(BUILD)
+
+web: $(BUILD)/msae ## a page about word vectors in BUILD/web (emscripten, or clang with wasi-libc)
+	@sh examples/web/build.sh $(BUILD)/msae $(BUILD)/web
+
+web-test: web ## drives that page in headless Chromium and compares it with the tool (node, chromium)
+	@sh tests/web.sh $(BUILD)
 
 # Compiling is most of the tests' time, so that it takes all cores unless -j says how many.
 JOBS := $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1))
@@ -123,6 +132,14 @@ $(BUILD)/engine/concepts.safetensors: $(BUILD)/engine/bake
 mobile: ## compiles examples/mobile for Android and iOS as far as the compilers here can
 	@sh examples/mobile/build.sh $(BUILD)/mobile
 
+mpi: ## the tool's train over MPI, build/msae-mpi (needs an MPI, see examples/mpi/README.md)
+	@command -v $(firstword $(MPICC)) > /dev/null || \
+	    { echo "make mpi needs $(firstword $(MPICC)) (Debian: openmpi-bin libopenmpi-dev)"; exit 1; }
+	@$(MAKE) --no-print-directory $(BUILD)/msae-mpi
+
+mpi-test: $(BUILD)/msae $(BUILD)/tests/mpi_files mpi ## trains over two and three processes, and kills them
+	@sh tests/mpi.sh $(BUILD)
+
 benches: $(BENCHES) ## builds the benchmarks without running them
 
 bench: $(BENCHES) ## measures products, selection, steps, encoding, loading and memory
@@ -136,6 +153,9 @@ bench-peers: $(BENCHES) ## the same training in plain PyTorch, in turns with our
 
 $(BUILD)/msae: examples/msae.c $(TOOL_PARTS) examples/tool/tool.h msae.h
 	$(C99) -o $@ examples/msae.c $(TOOL_PARTS) $(LDFLAGS) $(LIBS)
+
+$(BUILD)/msae-mpi: examples/mpi/msae_mpi.c $(TOOL_PARTS) examples/tool/tool.h msae.h
+	OMPI_CC='$(CC)' MPICH_CC='$(CC)' $(MPICC) -std=c99 -I. $(CFLAGS) -o $@ $< $(TOOL_PARTS) $(LDFLAGS) $(LIBS)
 
 $(BUILD)/tool/%.o: examples/tool/%.c $(wildcard examples/tool/*.h) msae.h
 	@mkdir -p $(@D)

@@ -40,8 +40,9 @@
 
    Quick start. Copy this file into your project. Link with -lm, and with -lpthread if you define
    MSAE_USE_PTHREADS. The kernels carry their own target attributes and are chosen at run time, so
-   plain -O2 is all the compiler needs; -march=native adds nothing. examples/hello.c is a whole
-   program, examples/msae.c a command-line tool for everything below.
+   plain -O2 is all the compiler needs; -march=native adds nothing. (WebAssembly knows no choice at
+   run time: -msimd128 brings its vectors, see examples/web.) examples/hello.c is a whole program,
+   examples/msae.c a command-line tool for everything below.
 
    What it does NOT do. No GPU, no images or text (bring embeddings), no threads of its own, no
    printing, no exit, no errno, no global state (but what cpuid said), no network: processes that
@@ -139,8 +140,8 @@
 
    Determinism. Seeds are in the descriptors and the generator is this file's own. The same seed,
    data and instruction path give the same bits for any number of workers. Between paths (scalar,
-   AVX2, AVX-512, NEON) sums are taken in other orders: within 2e-6 of each other for a step
-   (relative L2).
+   AVX2, AVX-512, NEON, SIMD128) sums are taken in other orders: within 2e-6 of each other for a
+   step (relative L2).
 
    Numbers. NaN and Inf are found by bit patterns, so -ffast-math does no harm. A row with one is
    refused by number, or left out and counted (skip_bad), and so is one that float32 cannot hold
@@ -382,15 +383,16 @@ typedef struct msae_collective {
 typedef enum msae_simd {
     MSAE_SIMD_AUTO = 0,
     MSAE_SIMD_SCALAR,
-    MSAE_SIMD_AVX2,   /* with FMA and F16C */
-    MSAE_SIMD_AVX512, /* F, BW and VL, with all of the above */
-    MSAE_SIMD_NEON,   /* aarch64 */
+    MSAE_SIMD_AVX2,    /* with FMA and F16C */
+    MSAE_SIMD_AVX512,  /* F, BW and VL, with all of the above */
+    MSAE_SIMD_NEON,    /* aarch64 */
+    MSAE_SIMD_WASM128, /* WebAssembly, built with -msimd128 */
     MSAE_SIMD_COUNT
 } msae_simd;
 
 /* 1 when the path is compiled in and this processor and system can run it. Thread-safe. */
 MSAE_API int msae_simd_available(msae_simd simd);
-/* "auto", "scalar", "avx2", "avx512", "neon". Thread-safe. */
+/* "auto", "scalar", "avx2", "avx512", "neon", "simd128". Thread-safe. */
 MSAE_API const char *msae_simd_name(msae_simd simd);
 
 typedef enum msae_dtype {
@@ -1037,6 +1039,13 @@ typedef struct msae_stream_desc {
     /* For several processes: the batches are those of a single one, but only the rows of every
        window's blocks part, part + parts, .. are read and given out. 0 counts as 1 part. */
     size_t part, parts;
+    /* msae_fit_source: 0 or, for the same bits with any number of processes up to this one, the
+       number of shares that a batch's blocks fall into. Each share's gradients are summed apart from
+       the others, and the shares in double, where the order makes no difference; so does a single
+       process that is given the same number. Takes 16 n d bytes and sends twice as much. Without it
+       the processes' sums differ from one process's in their last bits, which a TopK or Adam may
+       make more of. */
+    size_t shares;
     msae_background background; /* reads the next window while this one is used */
     msae_allocator allocator;
 } msae_stream_desc;
@@ -1045,8 +1054,9 @@ typedef struct msae_stream_desc {
 typedef struct msae_batch {
     const msae_data *data;
     const size_t *index;
-    size_t rows;     /* of this part */
-    size_t all_rows; /* of the whole batch; 0 at the end of an epoch */
+    size_t rows;              /* of this part */
+    size_t all_rows;          /* of the whole batch; 0 at the end of an epoch */
+    const size_t *share_ends; /* [shares] where in index each share ends; NULL without shares */
 } msae_batch;
 
 typedef struct msae_stream {
@@ -1673,9 +1683,9 @@ MSAE_API msae_status msae_write_npy(const char *path, const float *x, size_t row
 
 /* ==============================================================================================
    Stop here if you only want the API. Below is the implementation, from the ground up: platform -
-   checked sizes and bytes - rng - kernels (scalar, AVX2, AVX-512, NEON) - dispatch - product -
-   selection - model - inference - loss and backward - optimiser - data - metrics - interpretation
-   - files. Each section uses only those above it.
+   checked sizes and bytes - rng - kernels (scalar, AVX2, AVX-512, NEON, SIMD128) - dispatch -
+   product - selection - model - inference - loss and backward - optimiser - data - metrics -
+   interpretation - files. Each section uses only those above it.
    ============================================================================================ */
 #ifdef MSAE_IMPLEMENTATION
 #ifndef MSAE_IMPLEMENTED
@@ -1726,6 +1736,8 @@ MSAE_API msae_status msae_write_npy(const char *path, const float *x, size_t row
 #include <intrin.h>
 #elif defined(__aarch64__) && defined(__ARM_NEON) && !defined(__AARCH64EB__)
 #define MSAE__HAS_NEON
+#elif defined(__wasm_simd128__)
+#define MSAE__HAS_WASM128
 #endif
 #endif
 
@@ -1742,6 +1754,9 @@ MSAE_API msae_status msae_write_npy(const char *path, const float *x, size_t row
 #endif
 #ifdef MSAE__HAS_NEON
 #include <arm_neon.h>
+#endif
+#ifdef MSAE__HAS_WASM128
+#include <wasm_simd128.h>
 #endif
 #ifdef MSAE_USE_CBLAS
 #include <cblas.h>
@@ -2686,7 +2701,8 @@ static const msae_kernels msae__scalar_kernels = {
     MSAE__FOR_TRAINING(msae__scalar_adam),
 };
 
-#if (defined(MSAE__HAS_AVX2) && !defined(MSAE__INFERENCE_ONLY)) || defined(MSAE__HAS_NEON)
+#if (defined(MSAE__HAS_AVX2) && !defined(MSAE__INFERENCE_ONLY)) || defined(MSAE__HAS_NEON) || \
+    defined(MSAE__HAS_WASM128)
 /* For each set of four lanes, the byte shuffle that moves them to the front. */
 static const uint8_t msae__front[16][16] = {
 #define MSAE__LANE(i) 4 * (i), 4 * (i) + 1, 4 * (i) + 2, 4 * (i) + 3
@@ -3595,12 +3611,15 @@ static const msae_kernels msae__avx512_kernels = {
 #endif /* MSAE__HAS_AVX512 */
 
 /* The best path that the processor has (cpuid) and whose registers the system saves (XCR0). */
-static msae_simd msae__detect_x86(void) {
+#define MSAE__VNNI 0x100 /* AVX-512's sums of products of bytes, beside the path */
+
+static int msae__detect_x86(void) {
     unsigned leaf1[4] = {0, 0, 0, 0}, leaf7[4] = {0, 0, 0, 0}, xcr0;
     const unsigned fma = 1u << 12, osxsave = 1u << 27, avx = 1u << 28, f16c = 1u << 29;
     const unsigned avx2 = 1u << 5;
 #ifdef MSAE__HAS_AVX512
     const unsigned avx512 = 1u << 16 | 1u << 30 | 1u << 31; /* F, BW, VL */
+    const unsigned vnni = 1u << 11;
 #endif
 #ifdef __GNUC__
     unsigned high;
@@ -3627,7 +3646,9 @@ static msae_simd msae__detect_x86(void) {
         return MSAE_SIMD_SCALAR;
     }
 #ifdef MSAE__HAS_AVX512
-    if ((leaf7[1] & avx512) == avx512 && (xcr0 & 0xe6) == 0xe6) return MSAE_SIMD_AVX512;
+    if ((leaf7[1] & avx512) == avx512 && (xcr0 & 0xe6) == 0xe6) {
+        return MSAE_SIMD_AVX512 | (leaf7[2] & vnni ? MSAE__VNNI : 0);
+    }
 #endif
     return MSAE_SIMD_AVX2;
 }
@@ -3957,26 +3978,270 @@ static const msae_kernels msae__neon_kernels = {
 #endif /* MSAE__HAS_NEON */
 
 /* ---------------------------------------------------------------------------------------------
+   Kernels: SIMD128 of WebAssembly. Engines on x86-64 give its values 16 registers of 4 floats, so
+   that no kernel keeps more; there is no fused multiply-add. Those that only training needs are the
+   scalar ones.
+   ------------------------------------------------------------------------------------------ */
+#ifdef MSAE__HAS_WASM128
+
+/* sum + a b */
+static v128_t msae__wasm_add(v128_t sum, v128_t a, v128_t b) {
+    return wasm_f32x4_add(sum, wasm_f32x4_mul(a, b));
+}
+
+static float msae__wasm_sum(v128_t v) {
+    const v128_t two = wasm_f32x4_add(v, wasm_i32x4_shuffle(v, v, 2, 3, 0, 1));
+    return wasm_f32x4_extract_lane(wasm_f32x4_add(two, wasm_i32x4_shuffle(two, two, 1, 0, 3, 2)),
+                                   0);
+}
+
+static float msae__wasm_dot(const float *a, const float *b, size_t n) {
+    v128_t s0 = wasm_f32x4_splat(0), s1 = s0, s2 = s0, s3 = s0;
+    float sum;
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        s0 = msae__wasm_add(s0, wasm_v128_load(a + i), wasm_v128_load(b + i));
+        s1 = msae__wasm_add(s1, wasm_v128_load(a + i + 4), wasm_v128_load(b + i + 4));
+        s2 = msae__wasm_add(s2, wasm_v128_load(a + i + 8), wasm_v128_load(b + i + 8));
+        s3 = msae__wasm_add(s3, wasm_v128_load(a + i + 12), wasm_v128_load(b + i + 12));
+    }
+    for (; i + 4 <= n; i += 4) {
+        s0 = msae__wasm_add(s0, wasm_v128_load(a + i), wasm_v128_load(b + i));
+    }
+    sum = msae__wasm_sum(wasm_f32x4_add(wasm_f32x4_add(s0, s1), wasm_f32x4_add(s2, s3)));
+    for (; i < n; i++) sum += a[i] * b[i];
+    return sum;
+}
+
+static void msae__wasm_center(float *out, const float *x, const float *mean, float scale,
+                              size_t n) {
+    const v128_t factor = wasm_f32x4_splat(scale);
+    size_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+        const v128_t off = wasm_f32x4_sub(wasm_v128_load(x + i), wasm_v128_load(mean + i));
+        wasm_v128_store(out + i, wasm_f32x4_mul(off, factor));
+    }
+    msae__scalar_center(out + i, x + i, mean + i, scale, n - i);
+}
+
+/* Four halves in the low 16 bits of each lane. Their bits, moved to those of a float, are the number
+   times 2^-112, denormal ones too; of Inf and NaN the exponent is missing. */
+static v128_t msae__wasm_widen(v128_t half) {
+    const v128_t moved = wasm_i32x4_shr(wasm_i32x4_shl(half, 16), 3); /* the sign fills up */
+    const v128_t bits = wasm_v128_and(moved, wasm_i32x4_splat((int32_t)0x8fffffff));
+    const v128_t number = wasm_f32x4_mul(bits, wasm_f32x4_splat(5.192296858534828e33f));
+    const v128_t special = wasm_f32x4_ge(wasm_f32x4_abs(number), wasm_f32x4_splat(65536));
+    return wasm_v128_or(number, wasm_v128_and(special, wasm_i32x4_splat(0x7f800000)));
+}
+
+#ifndef MSAE__INFERENCE_ONLY
+static void msae__wasm_from_half(float *out, const unsigned char *half, size_t n) {
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        const v128_t eight = wasm_v128_load(half + 2 * i);
+        wasm_v128_store(out + i, msae__wasm_widen(wasm_u32x4_extend_low_u16x8(eight)));
+        wasm_v128_store(out + i + 4, msae__wasm_widen(wasm_u32x4_extend_high_u16x8(eight)));
+    }
+    msae__scalar_from_half(out + i, half + 2 * i, n - i);
+}
+#endif
+
+static void msae__wasm_axpy(float *y, float a, const float *x, size_t n) {
+    const v128_t factor = wasm_f32x4_splat(a);
+    size_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+        wasm_v128_store(y + i,
+                        msae__wasm_add(wasm_v128_load(y + i), wasm_v128_load(x + i), factor));
+    }
+    for (; i < n; i++) y[i] += a * x[i];
+}
+
+/* Tiles of 2 x 4 dots: 8 sums, 4 vectors of b and one of a. Rows that are not there are replaced by
+   the first one, and their dots dropped. */
+static void msae__wasm_dots(float *c, size_t ldc, const float *a, size_t a_stride, size_t rows,
+                            const float *b, size_t b_stride, size_t cols, size_t depth) {
+    const size_t whole = depth / 4 * 4;
+    if (rows == 1) {
+        for (size_t j = 0; j < cols; j++) c[j] = msae__wasm_dot(a, b + j * b_stride, depth);
+        return;
+    }
+    for (size_t first = 0; first < rows; first += 2) {
+        const float *x[2], *y[4];
+        v128_t sum[2][4];
+        for (size_t j = 0; j < 4; j++) {
+            y[j] = j < cols ? b + j * b_stride : b;
+            sum[0][j] = sum[1][j] = wasm_f32x4_splat(0);
+        }
+        x[0] = a + first * a_stride;
+        x[1] = first + 1 < rows ? x[0] + a_stride : x[0];
+        for (size_t s = 0; s < whole; s += 4) {
+            const v128_t b0 = wasm_v128_load(y[0] + s), b1 = wasm_v128_load(y[1] + s);
+            const v128_t b2 = wasm_v128_load(y[2] + s), b3 = wasm_v128_load(y[3] + s);
+            for (size_t i = 0; i < 2; i++) {
+                const v128_t va = wasm_v128_load(x[i] + s);
+                sum[i][0] = msae__wasm_add(sum[i][0], va, b0);
+                sum[i][1] = msae__wasm_add(sum[i][1], va, b1);
+                sum[i][2] = msae__wasm_add(sum[i][2], va, b2);
+                sum[i][3] = msae__wasm_add(sum[i][3], va, b3);
+            }
+        }
+        for (size_t i = 0; i < 2 && first + i < rows; i++) {
+            for (size_t j = 0; j < cols; j++) {
+                float dot = msae__wasm_sum(sum[i][j]);
+                for (size_t s = whole; s < depth; s++) dot += x[i][s] * y[j][s];
+                c[(first + i) * ldc + j] = dot;
+            }
+        }
+    }
+}
+
+#ifndef MSAE__INFERENCE_ONLY
+/* Pieces of 4 x 4 are turned around in registers, what is left by the scalar loop. */
+static void msae__wasm_pack(float *out, size_t width, const float *x, size_t stride, size_t rows,
+                            size_t depth) {
+    const size_t whole = depth / 4 * 4;
+    size_t i = 0;
+    for (; i + 4 <= rows; i += 4) {
+        for (size_t s = 0; s < whole; s += 4) {
+            const float *p = x + i * stride + s;
+            float *q = out + s * width + i;
+            const v128_t r0 = wasm_v128_load(p), r1 = wasm_v128_load(p + stride);
+            const v128_t r2 = wasm_v128_load(p + 2 * stride), r3 = wasm_v128_load(p + 3 * stride);
+            const v128_t low01 = wasm_i32x4_shuffle(r0, r1, 0, 4, 1, 5);
+            const v128_t low23 = wasm_i32x4_shuffle(r2, r3, 0, 4, 1, 5);
+            const v128_t high01 = wasm_i32x4_shuffle(r0, r1, 2, 6, 3, 7);
+            const v128_t high23 = wasm_i32x4_shuffle(r2, r3, 2, 6, 3, 7);
+            wasm_v128_store(q, wasm_i64x2_shuffle(low01, low23, 0, 2));
+            wasm_v128_store(q + width, wasm_i64x2_shuffle(low01, low23, 1, 3));
+            wasm_v128_store(q + 2 * width, wasm_i64x2_shuffle(high01, high23, 0, 2));
+            wasm_v128_store(q + 3 * width, wasm_i64x2_shuffle(high01, high23, 1, 3));
+        }
+    }
+    for (size_t left = i, k = 0; k < width; k++) {
+        const float *row = k < rows ? x + k * stride : x;
+        for (size_t s = k < left ? whole : 0; s < depth; s++) {
+            out[s * width + k] = k < rows ? row[s] : 0;
+        }
+    }
+}
+#endif
+
+#ifndef MSAE__INFERENCE_ONLY
+/* A 4 x 8 tile: 8 accumulators, two vectors of b, one of a. */
+static void msae__wasm_gemm(const float *a, const float *b, size_t k, float *c, size_t ldc,
+                            size_t rows, size_t cols, int accumulate) {
+    v128_t tile[4][2];
+    float edge[8];
+    for (size_t i = 0; i < 4; i++) tile[i][0] = tile[i][1] = wasm_f32x4_splat(0);
+    for (size_t s = 0; s < k; s++, a += 4, b += 8) {
+        const v128_t b0 = wasm_v128_load(b), b1 = wasm_v128_load(b + 4);
+        for (size_t i = 0; i < 4; i++) {
+            const v128_t va = wasm_f32x4_splat(a[i]);
+            tile[i][0] = msae__wasm_add(tile[i][0], va, b0);
+            tile[i][1] = msae__wasm_add(tile[i][1], va, b1);
+        }
+    }
+    for (size_t i = 0; i < rows; i++, c += ldc) {
+        wasm_v128_store(edge, tile[i][0]);
+        wasm_v128_store(edge + 4, tile[i][1]);
+        for (size_t j = 0; j < cols; j++) c[j] = accumulate ? c[j] + edge[j] : edge[j];
+    }
+}
+#endif
+
+#ifndef MSAE__INFERENCE_ONLY
+/* 32 columns of the sum stay in 8 registers while all rows pass by. */
+static void msae__wasm_gather_axpy(float *y, const float *base, size_t stride,
+                                   const uint32_t *index, const float *weight, size_t count,
+                                   size_t width) {
+    size_t c = 0;
+    for (; c + 32 <= width; c += 32) {
+        v128_t sum[8];
+        for (size_t i = 0; i < 8; i++) sum[i] = wasm_v128_load(y + c + 4 * i);
+        for (size_t e = 0; e < count; e++) {
+            const float *row = base + index[e] * stride + c;
+            const v128_t w = wasm_f32x4_splat(weight[e]);
+            for (size_t i = 0; i < 8; i++) {
+                sum[i] = msae__wasm_add(sum[i], wasm_v128_load(row + 4 * i), w);
+            }
+        }
+        for (size_t i = 0; i < 8; i++) wasm_v128_store(y + c + 4 * i, sum[i]);
+    }
+    for (size_t e = 0; e < count && c < width; e++) {
+        msae__wasm_axpy(y + c, weight[e], base + index[e] * stride + c, width - c);
+    }
+}
+#endif
+
+/* Four keys at a time go to the front of a register by a shuffle from a table. */
+static size_t msae__wasm_between(int32_t *out, const void *keys, size_t n, int32_t low,
+                                 int32_t high, int32_t *largest) {
+    const unsigned char *from = (const unsigned char *)keys;
+    const v128_t above = wasm_i32x4_splat(low), below = wasm_i32x4_splat(high);
+    v128_t most = wasm_i32x4_splat(*largest);
+    size_t count = 0, i = 0;
+    for (; i + 4 <= n; i += 4) {
+        const v128_t key = wasm_v128_load(from + 4 * i);
+        const v128_t in = wasm_v128_and(wasm_i32x4_gt(key, above), wasm_i32x4_le(key, below));
+        const uint32_t kept = (uint32_t)wasm_i32x4_bitmask(in);
+        wasm_v128_store(out + count, wasm_i8x16_swizzle(key, wasm_v128_load(msae__front[kept])));
+        count += msae__popcount4[kept];
+        most = wasm_i32x4_max(most, wasm_v128_bitselect(key, most, in));
+    }
+    most = wasm_i32x4_max(most, wasm_i32x4_shuffle(most, most, 2, 3, 0, 1));
+    most = wasm_i32x4_max(most, wasm_i32x4_shuffle(most, most, 1, 0, 3, 2));
+    *largest = wasm_i32x4_extract_lane(most, 0);
+    return count + msae__scalar_between(out + count, from + 4 * i, n - i, low, high, largest);
+}
+
+static const msae_kernels msae__wasm_kernels = {
+    MSAE_SIMD_WASM128,
+    4,
+    8,
+    24,
+    msae__wasm_dot,
+    msae__wasm_center,
+    MSAE__FOR_MORE(msae__wasm_from_half),
+    msae__wasm_axpy,
+    msae__wasm_dots,
+    MSAE__FOR_MORE(msae__wasm_pack),
+    MSAE__FOR_MORE(msae__wasm_gemm),
+    MSAE__FOR_MORE(msae__wasm_gather_axpy),
+    MSAE__FOR_TRAINING(msae__scalar_gather_dot_axpy),
+    MSAE__FOR_TRAINING(msae__scalar_decode),
+    MSAE__FOR_TRAINING(msae__scalar_reconstruct),
+    MSAE__FOR_TRAINING(msae__scalar_residuals),
+    msae__wasm_between,
+    MSAE__FOR_MORE(msae__scalar_place),
+    MSAE__FOR_TRAINING(msae__scalar_adam),
+};
+#endif /* MSAE__HAS_WASM128 */
+
+/* ---------------------------------------------------------------------------------------------
    Dispatch
    ------------------------------------------------------------------------------------------ */
 
 #ifdef MSAE__HAS_AVX2
 /* cpuid costs tens of microseconds on a virtual machine, so its answer is kept: every thread that
    asks finds the same. */
-static msae_simd msae__best_x86(void) {
+static int msae__ask_x86(void) {
 #ifdef __GNUC__
     static int known;
-    int simd = __atomic_load_n(&known, __ATOMIC_RELAXED);
-    if (simd == 0) {
-        simd = (int)msae__detect_x86();
-        __atomic_store_n(&known, simd, __ATOMIC_RELAXED);
+    int found = __atomic_load_n(&known, __ATOMIC_RELAXED);
+    if (found == 0) {
+        found = msae__detect_x86();
+        __atomic_store_n(&known, found, __ATOMIC_RELAXED);
     }
 #else
     static volatile long known;
-    long simd = known;
-    if (simd == 0) known = simd = (long)msae__detect_x86();
+    int found = (int)known;
+    if (found == 0) known = found = msae__detect_x86();
 #endif
-    return (msae_simd)simd;
+    return found;
+}
+
+static msae_simd msae__best_x86(void) {
+    return (msae_simd)(msae__ask_x86() & ~MSAE__VNNI);
 }
 #endif
 
@@ -3998,6 +4263,10 @@ static const msae_kernels *msae__kernels_for(msae_simd simd) {
     case MSAE_SIMD_AUTO:
     case MSAE_SIMD_NEON:
         return &msae__neon_kernels;
+#elif defined(MSAE__HAS_WASM128)
+    case MSAE_SIMD_AUTO:
+    case MSAE_SIMD_WASM128:
+        return &msae__wasm_kernels;
 #else
     case MSAE_SIMD_AUTO:
         return &msae__scalar_kernels;
@@ -4012,7 +4281,7 @@ MSAE_API int msae_simd_available(msae_simd simd) {
 }
 
 MSAE_API const char *msae_simd_name(msae_simd simd) {
-    static const char *const names[] = {"auto", "scalar", "avx2", "avx512", "neon"};
+    static const char *const names[] = {"auto", "scalar", "avx2", "avx512", "neon", "simd128"};
     return (unsigned)simd < MSAE_SIMD_COUNT ? names[simd] : "unknown";
 }
 
@@ -4023,9 +4292,10 @@ MSAE_API const char *msae_simd_name(msae_simd simd) {
 /* Rows of weights w [cols][depth] lie one after the other, little-endian and without alignment. */
 typedef struct msae__small_kernels {
 #ifdef MSAE__INFERENCE_ONLY
-    /* sums[j] = <x, w_j> for four rows of weights: a quarter of the code below */
-    void (*dots_half)(float *sums, const float *x, const unsigned char *const *w, size_t depth);
-    void (*dots_bfloat)(float *sums, const float *x, const unsigned char *const *w, size_t depth);
+    /* c[j] = <x, w_j>: a quarter of the code below */
+    void (*dots_half)(float *c, const float *x, const unsigned char *w, size_t cols, size_t depth);
+    void (*dots_bfloat)(float *c, const float *x, const unsigned char *w, size_t cols,
+                        size_t depth);
 #else
     /* c[r][j] = <x_r, w_j> for rows x [rows][x_stride]; c's rows lie ldc apart */
     void (*dots_half)(float *c, size_t ldc, const float *x, size_t x_stride, size_t rows,
@@ -4033,10 +4303,12 @@ typedef struct msae__small_kernels {
     void (*dots_bfloat)(float *c, size_t ldc, const float *x, size_t x_stride, size_t rows,
                         const unsigned char *w, size_t cols, size_t depth);
 #endif
-    /* The same over whole numbers, whose sum fits 32 bits (see msae__quantize): exact, and so the
-       same on every path */
+    /* The same over whole numbers, a row that msae__quantize made: their sum fits 32 bits, so that
+       it is exact, and the same on every path */
     void (*dots_int8)(int32_t *c, const int16_t *x, const unsigned char *w, size_t cols,
                       size_t depth);
+    /* Adds to such a row what dots_int8 wants of it besides; or NULL */
+    void (*split_int8)(int16_t *x, size_t depth);
     /* y += a w for one row of weights */
     void (*axpy_half)(float *y, float a, const unsigned char *w, size_t n);
     void (*axpy_bfloat)(float *y, float a, const unsigned char *w, size_t n);
@@ -4105,107 +4377,100 @@ static void msae__scalar_axpy_int8(float *y, float a, const unsigned char *w, si
 }
 
 #ifdef MSAE__INFERENCE_ONLY
-/* Products over vectors of floats, for any way of loading weights, four sums at a time. LOAD(w) is
-   a vector of WIDTH weights, BYTES bytes each; what is left over is taken one by one. */
-#define MSAE__SMALL_DOTS(target, name, vector, width, bytes, LOAD, LOAD_ONE, ZERO, LOADX, FMA, \
-                         SUM)                                                                  \
-    static target void name(float *sums, const float *x, const unsigned char *const *w,        \
-                            size_t depth) {                                                    \
-        const unsigned char *w0 = w[0], *w1 = w[1], *w2 = w[2], *w3 = w[3];                    \
-        vector s0 = ZERO, s1 = s0, s2 = s0, s3 = s0;                                           \
-        const size_t whole = depth / (width) * (width);                                        \
-        for (size_t i = 0; i < whole; i += (width)) {                                          \
-            const vector v = LOADX(x + i);                                                     \
-            s0 = FMA(v, LOAD(w0 + (bytes)*i), s0);                                             \
-            s1 = FMA(v, LOAD(w1 + (bytes)*i), s1);                                             \
-            s2 = FMA(v, LOAD(w2 + (bytes)*i), s2);                                             \
-            s3 = FMA(v, LOAD(w3 + (bytes)*i), s3);                                             \
-        }                                                                                      \
-        sums[0] = SUM(s0);                                                                     \
-        sums[1] = SUM(s1);                                                                     \
-        sums[2] = SUM(s2);                                                                     \
-        sums[3] = SUM(s3);                                                                     \
-        for (size_t i = whole; i < depth; i++) {                                               \
-            for (size_t e = 0; e < 4; e++) sums[e] += x[i] * LOAD_ONE(w[e] + (bytes)*i);       \
-        }                                                                                      \
+static void msae__scalar_dots_half(float *c, const float *x, const unsigned char *w, size_t cols,
+                                   size_t depth) {
+    for (size_t j = 0; j < cols; j++, w += 2 * depth) {
+        c[j] = 0;
+        for (size_t i = 0; i < depth; i++) c[j] += x[i] * msae__load_half(w + 2 * i);
     }
+}
+
+static void msae__scalar_dots_bfloat(float *c, const float *x, const unsigned char *w, size_t cols,
+                                     size_t depth) {
+    for (size_t j = 0; j < cols; j++, w += 2 * depth) {
+        c[j] = 0;
+        for (size_t i = 0; i < depth; i++) c[j] += x[i] * msae__load_bfloat(w + 2 * i);
+    }
+}
+#endif
+
+static const msae__small_kernels msae__scalar_small = {
+    msae__scalar_dots_half, msae__scalar_dots_bfloat, msae__scalar_dots_int8, NULL,
+    msae__scalar_axpy_half, msae__scalar_axpy_bfloat, msae__scalar_axpy_int8,
+};
+
+/* Products over vectors of floats, for any way of loading weights. LOAD(w) is a vector of WIDTH
+   weights, BYTES bytes each; what is left over is taken one by one. Four sums are under way: of one
+   row, pieces of a column, so that memory is read from front to back, which is what its speed is
+   made of; of more rows, four of them, so that a weight that was loaded serves them all. */
+#define MSAE__SMALL_DOTS_ONE(target, name, vector, width, bytes, LOAD, LOAD_ONE, ZERO, ADD, LOADX, \
+                             FMA, SUM)                                                             \
+    static target void name(float *c, const float *x, const unsigned char *w, size_t cols,         \
+                            size_t depth) {                                                        \
+        for (size_t j = 0; j < cols; j++, w += (bytes)*depth) {                                    \
+            vector s0 = ZERO, s1 = ZERO, s2 = ZERO, s3 = ZERO;                                     \
+            size_t i = 0;                                                                          \
+            for (; i + 4 * (width) <= depth; i += 4 * (width)) {                                   \
+                s0 = FMA(LOADX(x + i), LOAD(w + (bytes)*i), s0);                                   \
+                s1 = FMA(LOADX(x + i + (width)), LOAD(w + (bytes) * (i + (width))), s1);           \
+                s2 = FMA(LOADX(x + i + 2 * (width)), LOAD(w + (bytes) * (i + 2 * (width))), s2);   \
+                s3 = FMA(LOADX(x + i + 3 * (width)), LOAD(w + (bytes) * (i + 3 * (width))), s3);   \
+            }                                                                                      \
+            for (; i + (width) <= depth; i += (width)) {                                           \
+                s0 = FMA(LOADX(x + i), LOAD(w + (bytes)*i), s0);                                   \
+            }                                                                                      \
+            c[j] = SUM(ADD(ADD(s0, s1), ADD(s2, s3)));                                             \
+            for (; i < depth; i++) c[j] += x[i] * LOAD_ONE(w + (bytes)*i);                         \
+        }                                                                                          \
+    }
+
+/* For inference alone every row is one. */
+#ifdef MSAE__INFERENCE_ONLY
+#define MSAE__SMALL_DOTS MSAE__SMALL_DOTS_ONE
 #else
-/* Products over vectors of floats, for any way of loading weights: four columns at a time for one
-   row, four rows at a time for one column, so that four sums are under way. LOAD(w) is a vector of
-   WIDTH weights, BYTES bytes each; what is left over is taken one by one. */
-#define MSAE__SMALL_DOTS(target, name, vector, width, bytes, LOAD, LOAD_ONE, ZERO, LOADX, FMA,  \
-                         SUM)                                                                   \
+#define MSAE__SMALL_DOTS(target, name, vector, width, bytes, LOAD, LOAD_ONE, ZERO, ADD, LOADX,  \
+                         FMA, SUM)                                                              \
+    MSAE__SMALL_DOTS_ONE(target, name##_one, vector, width, bytes, LOAD, LOAD_ONE, ZERO, ADD,   \
+                         LOADX, FMA, SUM)                                                       \
     static target void name(float *c, size_t ldc, const float *x, size_t x_stride, size_t rows, \
                             const unsigned char *w, size_t cols, size_t depth) {                \
-        const size_t whole = depth / (width) * (width), row = (bytes)*depth;                    \
+        const size_t whole = depth / (width) * (width);                                         \
         for (size_t r = 0; r < rows; r += 4) {                                                  \
             const size_t many = msae__min(4, rows - r);                                         \
-            const size_t side = many == 1 ? 4 : 1; /* columns at a time */                      \
-            for (size_t j = 0; j < cols; j += side) {                                           \
-                const size_t columns = msae__min(side, cols - j);                               \
-                const unsigned char *w0 = w + j * row, *w1 = w0, *w2 = w0, *w3 = w0;            \
-                const float *x0 = x + r * x_stride, *x1 = x0, *x2 = x0, *x3 = x0;               \
+            const float *x0 = x + r * x_stride, *x1 = many > 1 ? x0 + x_stride : x0;            \
+            const float *x2 = many > 2 ? x1 + x_stride : x0;                                    \
+            const float *x3 = many > 3 ? x2 + x_stride : x0;                                    \
+            if (many == 1) {                                                                    \
+                name##_one(c + r * ldc, x0, w, cols, depth);                                    \
+                continue;                                                                       \
+            }                                                                                   \
+            for (size_t j = 0; j < cols; j++) {                                                 \
+                const unsigned char *row = w + j * (bytes)*depth;                               \
                 vector s0 = ZERO, s1 = ZERO, s2 = ZERO, s3 = ZERO;                              \
                 float sums[4];                                                                  \
-                if (many == 1) {                                                                \
-                    w1 = columns > 1 ? w0 + row : w0;                                           \
-                    w2 = columns > 2 ? w1 + row : w0;                                           \
-                    w3 = columns > 3 ? w2 + row : w0;                                           \
-                    for (size_t i = 0; i < whole; i += (width)) {                               \
-                        const vector v = LOADX(x0 + i);                                         \
-                        s0 = FMA(v, LOAD(w0 + (bytes)*i), s0);                                  \
-                        s1 = FMA(v, LOAD(w1 + (bytes)*i), s1);                                  \
-                        s2 = FMA(v, LOAD(w2 + (bytes)*i), s2);                                  \
-                        s3 = FMA(v, LOAD(w3 + (bytes)*i), s3);                                  \
-                    }                                                                           \
-                } else {                                                                        \
-                    x1 = x0 + x_stride;                                                         \
-                    x2 = many > 2 ? x1 + x_stride : x0;                                         \
-                    x3 = many > 3 ? x2 + x_stride : x0;                                         \
-                    for (size_t i = 0; i < whole; i += (width)) {                               \
-                        const vector v = LOAD(w0 + (bytes)*i);                                  \
-                        s0 = FMA(v, LOADX(x0 + i), s0);                                         \
-                        s1 = FMA(v, LOADX(x1 + i), s1);                                         \
-                        s2 = FMA(v, LOADX(x2 + i), s2);                                         \
-                        s3 = FMA(v, LOADX(x3 + i), s3);                                         \
-                    }                                                                           \
+                for (size_t i = 0; i < whole; i += (width)) {                                   \
+                    const vector v = LOAD(row + (bytes)*i);                                     \
+                    s0 = FMA(v, LOADX(x0 + i), s0);                                             \
+                    s1 = FMA(v, LOADX(x1 + i), s1);                                             \
+                    s2 = FMA(v, LOADX(x2 + i), s2);                                             \
+                    s3 = FMA(v, LOADX(x3 + i), s3);                                             \
                 }                                                                               \
                 sums[0] = SUM(s0);                                                              \
                 sums[1] = SUM(s1);                                                              \
                 sums[2] = SUM(s2);                                                              \
                 sums[3] = SUM(s3);                                                              \
                 for (size_t i = whole; i < depth; i++) {                                        \
-                    sums[0] += x0[i] * LOAD_ONE(w0 + (bytes)*i);                                \
-                    sums[1] += x1[i] * LOAD_ONE(w1 + (bytes)*i);                                \
-                    sums[2] += x2[i] * LOAD_ONE(w2 + (bytes)*i);                                \
-                    sums[3] += x3[i] * LOAD_ONE(w3 + (bytes)*i);                                \
+                    const float weight = LOAD_ONE(row + (bytes)*i);                             \
+                    sums[0] += x0[i] * weight;                                                  \
+                    sums[1] += x1[i] * weight;                                                  \
+                    sums[2] += x2[i] * weight;                                                  \
+                    sums[3] += x3[i] * weight;                                                  \
                 }                                                                               \
-                for (size_t e = 0; e < (many == 1 ? columns : many); e++) {                     \
-                    if (many == 1) {                                                            \
-                        c[r * ldc + j + e] = sums[e];                                           \
-                    } else {                                                                    \
-                        c[(r + e) * ldc + j] = sums[e];                                         \
-                    }                                                                           \
-                }                                                                               \
+                for (size_t e = 0; e < many; e++) c[(r + e) * ldc + j] = sums[e];               \
             }                                                                                   \
         }                                                                                       \
     }
 #endif
-
-#ifdef MSAE__INFERENCE_ONLY
-#define MSAE__SCALAR_LOAD(x) (*(x))
-#define MSAE__SCALAR_FMA(a, b, sum) ((sum) + (a) * (b))
-#define MSAE__SCALAR_SUM(sum) (sum)
-MSAE__SMALL_DOTS(, msae__scalar_dots_half, float, 1, 2, msae__load_half, msae__load_half, 0,
-                 MSAE__SCALAR_LOAD, MSAE__SCALAR_FMA, MSAE__SCALAR_SUM)
-MSAE__SMALL_DOTS(, msae__scalar_dots_bfloat, float, 1, 2, msae__load_bfloat, msae__load_bfloat, 0,
-                 MSAE__SCALAR_LOAD, MSAE__SCALAR_FMA, MSAE__SCALAR_SUM)
-#endif
-
-static const msae__small_kernels msae__scalar_small = {
-    msae__scalar_dots_half, msae__scalar_dots_bfloat, msae__scalar_dots_int8,
-    msae__scalar_axpy_half, msae__scalar_axpy_bfloat, msae__scalar_axpy_int8,
-};
 
 /* y += a w likewise. */
 #define MSAE__SMALL_AXPY(target, name, vector, width, bytes, LOAD, LOAD_ONE, SET, LOADX, STORE, \
@@ -4235,10 +4500,11 @@ static MSAE__AVX2 __m256 msae__avx2_int8s(const unsigned char *w) {
 }
 
 MSAE__SMALL_DOTS(MSAE__AVX2, msae__avx2_dots_half, __m256, 8, 2, msae__avx2_halves, msae__load_half,
-                 _mm256_setzero_ps(), _mm256_loadu_ps, _mm256_fmadd_ps, msae__avx2_sum)
-MSAE__SMALL_DOTS(MSAE__AVX2, msae__avx2_dots_bfloat, __m256, 8, 2, msae__avx2_bfloats,
-                 msae__load_bfloat, _mm256_setzero_ps(), _mm256_loadu_ps, _mm256_fmadd_ps,
+                 _mm256_setzero_ps(), _mm256_add_ps, _mm256_loadu_ps, _mm256_fmadd_ps,
                  msae__avx2_sum)
+MSAE__SMALL_DOTS(MSAE__AVX2, msae__avx2_dots_bfloat, __m256, 8, 2, msae__avx2_bfloats,
+                 msae__load_bfloat, _mm256_setzero_ps(), _mm256_add_ps, _mm256_loadu_ps,
+                 _mm256_fmadd_ps, msae__avx2_sum)
 MSAE__SMALL_AXPY(MSAE__AVX2, msae__avx2_axpy_half, __m256, 8, 2, msae__avx2_halves, msae__load_half,
                  _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_fmadd_ps)
 MSAE__SMALL_AXPY(MSAE__AVX2, msae__avx2_axpy_bfloat, __m256, 8, 2, msae__avx2_bfloats,
@@ -4254,37 +4520,32 @@ static MSAE__AVX2 int32_t msae__avx2_sum_int(__m256i v) {
     return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
 }
 
-static MSAE__AVX2 __m256i msae__avx2_products(__m256i x, const unsigned char *w) {
+static MSAE__AVX2 __m256i msae__avx2_products(const int16_t *x, const unsigned char *w) {
     const __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)w);
-    return _mm256_madd_epi16(x, _mm256_cvtepi8_epi16(bytes));
+    return _mm256_madd_epi16(_mm256_loadu_si256((const __m256i *)(const void *)x),
+                             _mm256_cvtepi8_epi16(bytes));
 }
 
 static MSAE__AVX2 void msae__avx2_dots_int8(int32_t *c, const int16_t *x, const unsigned char *w,
                                             size_t cols, size_t depth) {
-    const size_t whole = depth / 16 * 16;
-    size_t j = 0;
-    for (; j + 4 <= cols; j += 4, w += 4 * depth) {
-        __m256i s0 = _mm256_setzero_si256(), s1 = s0, s2 = s0, s3 = s0;
-        for (size_t i = 0; i < whole; i += 16) {
-            const __m256i v = _mm256_loadu_si256((const __m256i *)(const void *)(x + i));
-            s0 = _mm256_add_epi32(s0, msae__avx2_products(v, w + i));
-            s1 = _mm256_add_epi32(s1, msae__avx2_products(v, w + depth + i));
-            s2 = _mm256_add_epi32(s2, msae__avx2_products(v, w + 2 * depth + i));
-            s3 = _mm256_add_epi32(s3, msae__avx2_products(v, w + 3 * depth + i));
+    for (size_t j = 0; j < cols; j++, w += depth) {
+        __m256i s0 = _mm256_setzero_si256(), s1 = s0;
+        size_t i = 0;
+        for (; i + 32 <= depth; i += 32) {
+            s0 = _mm256_add_epi32(s0, msae__avx2_products(x + i, w + i));
+            s1 = _mm256_add_epi32(s1, msae__avx2_products(x + i + 16, w + i + 16));
         }
-        c[j] = msae__avx2_sum_int(s0);
-        c[j + 1] = msae__avx2_sum_int(s1);
-        c[j + 2] = msae__avx2_sum_int(s2);
-        c[j + 3] = msae__avx2_sum_int(s3);
-        for (size_t i = whole; i < depth; i++) {
-            for (size_t e = 0; e < 4; e++) c[j + e] += x[i] * msae__load_int8(w + e * depth + i);
+        if (i + 16 <= depth) {
+            s0 = _mm256_add_epi32(s0, msae__avx2_products(x + i, w + i));
+            i += 16;
         }
+        c[j] = msae__avx2_sum_int(_mm256_add_epi32(s0, s1));
+        for (; i < depth; i++) c[j] += x[i] * msae__load_int8(w + i);
     }
-    msae__scalar_dots_int8(c + j, x, w, cols - j, depth);
 }
 
 static const msae__small_kernels msae__avx2_small = {
-    msae__avx2_dots_half, msae__avx2_dots_bfloat, msae__avx2_dots_int8,
+    msae__avx2_dots_half, msae__avx2_dots_bfloat, msae__avx2_dots_int8, NULL,
     msae__avx2_axpy_half, msae__avx2_axpy_bfloat, msae__avx2_axpy_int8,
 };
 
@@ -4304,45 +4565,110 @@ static MSAE__AVX512 __m512 msae__avx512_bfloats(const unsigned char *w) {
 }
 
 MSAE__SMALL_DOTS(MSAE__AVX512, msae__avx512_dots_half, __m512, 16, 2, msae__avx512_halves,
-                 msae__load_half, _mm512_setzero_ps(), _mm512_loadu_ps, _mm512_fmadd_ps,
-                 _mm512_reduce_add_ps)
+                 msae__load_half, _mm512_setzero_ps(), _mm512_add_ps, _mm512_loadu_ps,
+                 _mm512_fmadd_ps, _mm512_reduce_add_ps)
 MSAE__SMALL_DOTS(MSAE__AVX512, msae__avx512_dots_bfloat, __m512, 16, 2, msae__avx512_bfloats,
-                 msae__load_bfloat, _mm512_setzero_ps(), _mm512_loadu_ps, _mm512_fmadd_ps,
-                 _mm512_reduce_add_ps)
+                 msae__load_bfloat, _mm512_setzero_ps(), _mm512_add_ps, _mm512_loadu_ps,
+                 _mm512_fmadd_ps, _mm512_reduce_add_ps)
 
-static MSAE__AVX512 __m512i msae__avx512_products(__m512i x, const unsigned char *w) {
+static MSAE__AVX512 __m512i msae__avx512_products(const int16_t *x, const unsigned char *w) {
     const __m256i bytes = _mm256_loadu_si256((const __m256i *)(const void *)w);
-    return _mm512_madd_epi16(x, _mm512_cvtepi8_epi16(bytes));
+    return _mm512_madd_epi16(_mm512_loadu_si512((const void *)x), _mm512_cvtepi8_epi16(bytes));
 }
 
 static MSAE__AVX512 void msae__avx512_dots_int8(int32_t *c, const int16_t *x,
                                                 const unsigned char *w, size_t cols, size_t depth) {
-    const size_t whole = depth / 32 * 32;
-    size_t j = 0;
-    for (; j + 4 <= cols; j += 4, w += 4 * depth) {
-        __m512i s0 = _mm512_setzero_si512(), s1 = s0, s2 = s0, s3 = s0;
-        for (size_t i = 0; i < whole; i += 32) {
-            const __m512i v = _mm512_loadu_si512((const void *)(x + i));
-            s0 = _mm512_add_epi32(s0, msae__avx512_products(v, w + i));
-            s1 = _mm512_add_epi32(s1, msae__avx512_products(v, w + depth + i));
-            s2 = _mm512_add_epi32(s2, msae__avx512_products(v, w + 2 * depth + i));
-            s3 = _mm512_add_epi32(s3, msae__avx512_products(v, w + 3 * depth + i));
+    for (size_t j = 0; j < cols; j++, w += depth) {
+        __m512i s0 = _mm512_setzero_si512(), s1 = s0;
+        size_t i = 0;
+        for (; i + 64 <= depth; i += 64) {
+            s0 = _mm512_add_epi32(s0, msae__avx512_products(x + i, w + i));
+            s1 = _mm512_add_epi32(s1, msae__avx512_products(x + i + 32, w + i + 32));
         }
-        c[j] = _mm512_reduce_add_epi32(s0);
-        c[j + 1] = _mm512_reduce_add_epi32(s1);
-        c[j + 2] = _mm512_reduce_add_epi32(s2);
-        c[j + 3] = _mm512_reduce_add_epi32(s3);
-        for (size_t i = whole; i < depth; i++) {
-            for (size_t e = 0; e < 4; e++) c[j + e] += x[i] * msae__load_int8(w + e * depth + i);
+        if (i + 32 <= depth) {
+            s0 = _mm512_add_epi32(s0, msae__avx512_products(x + i, w + i));
+            i += 32;
         }
+        c[j] = _mm512_reduce_add_epi32(_mm512_add_epi32(s0, s1));
+        for (; i < depth; i++) c[j] += x[i] * msae__load_int8(w + i);
     }
-    msae__scalar_dots_int8(c + j, x, w, cols - j, depth);
 }
 
 static const msae__small_kernels msae__avx512_small = {
-    msae__avx512_dots_half, msae__avx512_dots_bfloat, msae__avx512_dots_int8,
+    msae__avx512_dots_half, msae__avx512_dots_bfloat, msae__avx512_dots_int8, NULL,
     msae__avx2_axpy_half,   msae__avx2_axpy_bfloat,   msae__avx2_axpy_int8,
 };
+
+#if defined(__clang__) || !defined(__GNUC__) || __GNUC__ >= 8
+#define MSAE__HAS_VNNI
+#ifdef __GNUC__
+#define MSAE__AVX512_VNNI \
+    __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c,popcnt")))
+#else
+#define MSAE__AVX512_VNNI
+#endif
+
+/* Products of bytes, of which the one is unsigned: so w + 128 times x, and what that is too much
+   taken off. x is 256 high + low, both signed, which lie behind it, and behind them its sum.
+   Everything is modulo 2^32: only the result fits. */
+static void msae__vnni_split_int8(int16_t *x, size_t depth) {
+    const size_t padded = msae__round_up(depth, 64);
+    signed char *high = (signed char *)(x + padded), *low = high + padded;
+    uint32_t sum = 0;
+    for (size_t i = 0; i < depth; i++) {
+        const int value = x[i], part = (value + 128) & 255;
+        low[i] = (signed char)(part - 128);
+        high[i] = (signed char)((value - (part - 128)) / 256);
+        sum += (uint32_t)value;
+    }
+    memset(low + depth, 0, padded - depth);
+    memset(high + depth, 0, padded - depth);
+    memcpy(low + padded, &sum, sizeof sum);
+}
+
+static MSAE__AVX512_VNNI void msae__vnni_dots_int8(int32_t *c, const int16_t *x,
+                                                   const unsigned char *w, size_t cols,
+                                                   size_t depth) {
+    const __m512i flip = _mm512_set1_epi8((char)0x80);
+    const size_t padded = msae__round_up(depth, 64), rest = depth % 64;
+    const __mmask64 mask = ((__mmask64)1 << rest) - 1;
+    const signed char *high = (const signed char *)(x + padded), *low = high + padded;
+    uint32_t sum;
+    memcpy(&sum, low + padded, sizeof sum);
+    for (size_t j = 0; j < cols; j++, w += depth) {
+        __m512i h0 = _mm512_setzero_si512(), l0 = h0, h1 = h0, l1 = h0;
+        size_t i = 0;
+        for (; i + 128 <= depth; i += 128) {
+            const __m512i a = _mm512_xor_si512(_mm512_loadu_si512((const void *)(w + i)), flip);
+            const __m512i b =
+                _mm512_xor_si512(_mm512_loadu_si512((const void *)(w + i + 64)), flip);
+            h0 = _mm512_dpbusd_epi32(h0, a, _mm512_loadu_si512((const void *)(high + i)));
+            l0 = _mm512_dpbusd_epi32(l0, a, _mm512_loadu_si512((const void *)(low + i)));
+            h1 = _mm512_dpbusd_epi32(h1, b, _mm512_loadu_si512((const void *)(high + i + 64)));
+            l1 = _mm512_dpbusd_epi32(l1, b, _mm512_loadu_si512((const void *)(low + i + 64)));
+        }
+        if (i + 64 <= depth) {
+            const __m512i a = _mm512_xor_si512(_mm512_loadu_si512((const void *)(w + i)), flip);
+            h0 = _mm512_dpbusd_epi32(h0, a, _mm512_loadu_si512((const void *)(high + i)));
+            l0 = _mm512_dpbusd_epi32(l0, a, _mm512_loadu_si512((const void *)(low + i)));
+            i += 64;
+        }
+        if (rest > 0) { /* beyond the end x is zero, and w is not read */
+            const __m512i a = _mm512_xor_si512(_mm512_maskz_loadu_epi8(mask, w + i), flip);
+            h1 = _mm512_dpbusd_epi32(h1, a, _mm512_loadu_si512((const void *)(high + i)));
+            l1 = _mm512_dpbusd_epi32(l1, a, _mm512_loadu_si512((const void *)(low + i)));
+        }
+        h0 = _mm512_slli_epi32(_mm512_add_epi32(h0, h1), 8);
+        l0 = _mm512_add_epi32(_mm512_add_epi32(l0, l1), h0);
+        c[j] = (int32_t)((uint32_t)_mm512_reduce_add_epi32(l0) - 128 * sum);
+    }
+}
+
+static const msae__small_kernels msae__vnni_small = {
+    msae__avx512_dots_half, msae__avx512_dots_bfloat, msae__vnni_dots_int8, msae__vnni_split_int8,
+    msae__avx2_axpy_half,   msae__avx2_axpy_bfloat,   msae__avx2_axpy_int8,
+};
+#endif
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic pop
 #endif
@@ -4363,9 +4689,9 @@ static float32x4_t msae__neon_fma(float32x4_t a, float32x4_t b, float32x4_t sum)
 }
 
 MSAE__SMALL_DOTS(, msae__neon_dots_half, float32x4_t, 4, 2, msae__neon_halves, msae__load_half,
-                 vdupq_n_f32(0), vld1q_f32, msae__neon_fma, vaddvq_f32)
+                 vdupq_n_f32(0), vaddq_f32, vld1q_f32, msae__neon_fma, vaddvq_f32)
 MSAE__SMALL_DOTS(, msae__neon_dots_bfloat, float32x4_t, 4, 2, msae__neon_bfloats, msae__load_bfloat,
-                 vdupq_n_f32(0), vld1q_f32, msae__neon_fma, vaddvq_f32)
+                 vdupq_n_f32(0), vaddq_f32, vld1q_f32, msae__neon_fma, vaddvq_f32)
 MSAE__SMALL_AXPY(, msae__neon_axpy_half, float32x4_t, 4, 2, msae__neon_halves, msae__load_half,
                  vdupq_n_f32, vld1q_f32, vst1q_f32, msae__neon_fma)
 MSAE__SMALL_AXPY(, msae__neon_axpy_bfloat, float32x4_t, 4, 2, msae__neon_bfloats, msae__load_bfloat,
@@ -4404,8 +4730,71 @@ static void msae__neon_dots_int8(int32_t *c, const int16_t *x, const unsigned ch
 }
 
 static const msae__small_kernels msae__neon_small = {
-    msae__neon_dots_half, msae__neon_dots_bfloat, msae__neon_dots_int8,
+    msae__neon_dots_half, msae__neon_dots_bfloat, msae__neon_dots_int8, NULL,
     msae__neon_axpy_half, msae__neon_axpy_bfloat, msae__neon_axpy_int8,
+};
+#endif
+
+#ifdef MSAE__HAS_WASM128
+static v128_t msae__wasm_halves(const unsigned char *w) {
+    return msae__wasm_widen(wasm_u32x4_load16x4(w));
+}
+
+static v128_t msae__wasm_bfloats(const unsigned char *w) {
+    return wasm_i32x4_shl(wasm_u32x4_load16x4(w), 16);
+}
+
+static v128_t msae__wasm_fma(v128_t a, v128_t b, v128_t sum) {
+    return msae__wasm_add(sum, a, b);
+}
+
+MSAE__SMALL_DOTS(, msae__wasm_dots_half, v128_t, 4, 2, msae__wasm_halves, msae__load_half,
+                 wasm_f32x4_splat(0), wasm_f32x4_add, wasm_v128_load, msae__wasm_fma,
+                 msae__wasm_sum)
+MSAE__SMALL_DOTS(, msae__wasm_dots_bfloat, v128_t, 4, 2, msae__wasm_bfloats, msae__load_bfloat,
+                 wasm_f32x4_splat(0), wasm_f32x4_add, wasm_v128_load, msae__wasm_fma,
+                 msae__wasm_sum)
+MSAE__SMALL_AXPY(, msae__wasm_axpy_half, v128_t, 4, 2, msae__wasm_halves, msae__load_half,
+                 wasm_f32x4_splat, wasm_v128_load, wasm_v128_store, msae__wasm_fma)
+MSAE__SMALL_AXPY(, msae__wasm_axpy_bfloat, v128_t, 4, 2, msae__wasm_bfloats, msae__load_bfloat,
+                 wasm_f32x4_splat, wasm_v128_load, wasm_v128_store, msae__wasm_fma)
+
+static void msae__wasm_axpy_int8(float *y, float a, const unsigned char *w, size_t n) {
+    const v128_t factor = wasm_f32x4_splat(a);
+    const size_t whole = n / 8 * 8;
+    for (size_t i = 0; i < whole; i += 8) {
+        const v128_t eight = wasm_i16x8_load8x8(w + i);
+        const v128_t low = wasm_f32x4_convert_i32x4(wasm_i32x4_extend_low_i16x8(eight));
+        const v128_t high = wasm_f32x4_convert_i32x4(wasm_i32x4_extend_high_i16x8(eight));
+        wasm_v128_store(y + i, msae__wasm_add(wasm_v128_load(y + i), low, factor));
+        wasm_v128_store(y + i + 4, msae__wasm_add(wasm_v128_load(y + i + 4), high, factor));
+    }
+    msae__scalar_axpy_int8(y + whole, a, w + whole, n - whole);
+}
+
+static void msae__wasm_dots_int8(int32_t *c, const int16_t *x, const unsigned char *w, size_t cols,
+                                 size_t depth) {
+    const size_t whole = depth / 16 * 16;
+    for (size_t j = 0; j < cols; j++, w += depth) {
+        v128_t s0 = wasm_i32x4_splat(0), s1 = s0;
+        for (size_t i = 0; i < whole; i += 16) {
+            const v128_t bytes = wasm_v128_load(w + i);
+            const v128_t low = wasm_i16x8_extend_low_i8x16(bytes);
+            const v128_t high = wasm_i16x8_extend_high_i8x16(bytes);
+            s0 = wasm_i32x4_add(s0, wasm_i32x4_dot_i16x8(low, wasm_v128_load(x + i)));
+            s1 = wasm_i32x4_add(s1, wasm_i32x4_dot_i16x8(high, wasm_v128_load(x + i + 8)));
+        }
+        s0 = wasm_i32x4_add(s0, s1);
+        s0 = wasm_i32x4_add(s0, wasm_i32x4_shuffle(s0, s0, 2, 3, 0, 1));
+        s0 = wasm_i32x4_add(s0, wasm_i32x4_shuffle(s0, s0, 1, 0, 3, 2));
+        c[j] = wasm_i32x4_extract_lane(s0, 0);
+        for (size_t i = whole; i < depth; i++) c[j] += x[i] * msae__load_int8(w + i);
+    }
+}
+
+static const msae__small_kernels msae__wasm_small = {
+    msae__wasm_dots_half, msae__wasm_dots_bfloat, msae__wasm_dots_int8, NULL,
+    msae__wasm_axpy_half, msae__wasm_axpy_bfloat, msae__wasm_axpy_int8,
 };
 #endif
 
@@ -4418,11 +4807,18 @@ static const msae__small_kernels *msae__small_for(msae_simd simd) {
 #endif
 #ifdef MSAE__HAS_AVX512
     case MSAE_SIMD_AVX512:
+#ifdef MSAE__HAS_VNNI
+        if (msae__ask_x86() & MSAE__VNNI) return &msae__vnni_small;
+#endif
         return &msae__avx512_small;
 #endif
 #ifdef MSAE__HAS_NEON
     case MSAE_SIMD_NEON:
         return &msae__neon_small;
+#endif
+#ifdef MSAE__HAS_WASM128
+    case MSAE_SIMD_WASM128:
+        return &msae__wasm_small;
 #endif
     default:
         return &msae__scalar_small;
@@ -4460,11 +4856,16 @@ static int msae__row_is_finite(const float *x, size_t d) {
     return worst != 0x7f800000u;
 }
 
-/* x [n] as whole numbers q [n] and what they are to be multiplied by. Their products with n int8
-   add up to less than 2^31: up to n = 516 that leaves all 16 bits, at 4096 thirteen. NaN or Inf
-   gives NaN. */
+/* Room for a row of whole numbers, with what a path adds to it. */
+static size_t msae__quantized_stride(size_t n) {
+    return 2 * msae__round_up(n, 64) + 32;
+}
+
+/* x [n] as whole numbers q [quantized_stride] and what they are to be multiplied by. Their products
+   with n int8 add up to less than 2^31: up to n = 520 that leaves 16 bits, at 4096 thirteen. NaN or
+   Inf gives NaN. */
 static float msae__quantize(const float *x, size_t n, int16_t *q) {
-    const size_t most = msae__min(32767, (size_t)(2147483647u / 127u) / n);
+    const size_t most = msae__min(32512, (size_t)(2147483647u / 127u) / n); /* 127 * 256 */
     float largest = 0, factor;
     for (size_t i = 0; i < n; i++) {
         const float magnitude = msae__bits_float(msae__float_bits(x[i]) & 0x7fffffffu);
@@ -4663,7 +5064,7 @@ typedef struct msae__small_product {
 
 /* Rows of whole numbers in floats' places, and as many floats to begin with. */
 static size_t msae__quantized_floats(size_t rows, size_t d) {
-    return msae__round_up(rows, 16) + rows * (msae__round_up(d, 32) / 2);
+    return msae__round_up(rows, 16) + rows * (msae__quantized_stride(d) / 2);
 }
 
 #ifdef MSAE__INFERENCE_ONLY
@@ -4672,34 +5073,28 @@ static void msae__small_block(const msae__small_product *p, size_t first, size_t
     const msae_model *model = p->model;
     const msae__small_kernels *small = msae__small_for(model->simd);
     const size_t d = model->n_inputs, row = d * msae_dtype_bytes(model->weights);
-    const int floats = model->weights == MSAE_F32, whole = model->weights == MSAE_I8;
-    const size_t step = whole ? 32 : 4;
+    const size_t step = model->weights == MSAE_F32 ? 4 : 16;
     for (size_t j = 0; j < count; j += step, c += step) {
         const size_t now = msae__min(step, count - j), at = first + j;
-        const unsigned char *four[4];
-        if (floats) {
+        if (model->weights == MSAE_F32) {
             model->kernels->dots(c, p->ldc, p->centred, p->stride, p->rows, model->encoder + at * d,
                                  d, now, d);
             continue;
         }
-        for (size_t e = 0; e < 4; e++) {
-            four[e] =
-                (const unsigned char *)model->small_encoder + (at + msae__min(e, now - 1)) * row;
-        }
         for (size_t r = 0; r < p->rows; r++) {
+            const unsigned char *w = (const unsigned char *)model->small_encoder + at * row;
             const float *x = p->centred + r * p->stride;
-            float sums[4];
-            int32_t exact[32];
-            if (whole) {
-                small->dots_int8(exact, p->quantized + r * p->q_stride, four[0], now, d);
+            float *out = c + r * p->ldc;
+            int32_t exact[16];
+            if (model->weights == MSAE_F16) {
+                small->dots_half(out, x, w, now, d);
+            } else if (model->weights == MSAE_BF16) {
+                small->dots_bfloat(out, x, w, now, d);
             } else {
-                (model->weights == MSAE_F16 ? small->dots_half : small->dots_bfloat)(sums, x, four,
-                                                                                     d);
-            }
-            for (size_t e = 0; e < now; e++) {
-                c[r * p->ldc + e] =
-                    whole ? (float)exact[e] * (p->factors[r] * model->encoder_scale[at + e])
-                          : sums[e];
+                small->dots_int8(exact, p->quantized + r * p->q_stride, w, now, d);
+                for (size_t e = 0; e < now; e++) {
+                    out[e] = (float)exact[e] * (p->factors[r] * model->encoder_scale[at + e]);
+                }
             }
         }
     }
@@ -4747,9 +5142,11 @@ static void msae__small_task(void *context, size_t task, size_t worker) {
 static void msae__quantize_rows(const msae_model *model, const float *centred, size_t stride,
                                 size_t rows, float *packed) {
     const size_t d = model->n_inputs;
+    const msae__small_kernels *small = msae__small_for(model->simd);
     int16_t *q = (int16_t *)(void *)(packed + msae__round_up(rows, 16));
-    for (size_t r = 0; r < rows; r++) {
-        packed[r] = msae__quantize(centred + r * stride, d, q + r * msae__round_up(d, 32));
+    for (size_t r = 0; r < rows; r++, q += msae__quantized_stride(d)) {
+        packed[r] = msae__quantize(centred + r * stride, d, q);
+        if (small->split_int8) small->split_int8(q, d);
     }
 }
 
@@ -4767,7 +5164,7 @@ static msae__small_product msae__small_over(const msae_model *model, const float
     p.probe = probe;
     p.factors = packed;
     p.quantized = (const int16_t *)(const void *)(packed + msae__round_up(rows, 16));
-    p.q_stride = msae__round_up(model->n_inputs, 32);
+    p.q_stride = msae__quantized_stride(model->n_inputs);
     return p;
 }
 
@@ -6632,6 +7029,11 @@ struct msae_train_workspace {
 
     int has_gradients; /* msae_train_gradients succeeded since the last update */
     size_t gradient_rows, gradient_skipped;
+
+    /* msae_fit_source with shares: where each ends in the batch, and the sums of all gradients */
+    const size_t *share_ends;
+    size_t shares;
+    double *share_sums; /* [msae__share_count]; NULL without shares */
 };
 
 static size_t msae__blocks(const msae_model *model) {
@@ -6870,7 +7272,9 @@ typedef struct msae__batch {
     const msae_data *data;
     const size_t *index;
     size_t first, rows; /* of the tile, in the batch */
-    int first_tile;     /* gradients start at zero */
+    int first_tile;     /* of the batch, or of its share: gradients start at zero */
+    int last_tile;      /* likewise */
+    int in_shares;
     int backward;
     double coefficient[MSAE_MAX_LEVELS]; /* a_i / sum(a) / rows that have a loss */
     double sparse_coefficient;           /* lambda over the rows that have a sparsity term */
@@ -7598,10 +8002,28 @@ static msae_status msae__load_tile(msae__batch *batch, msae_step_stats *stats, m
     return MSAE_OK;
 }
 
-static void msae__set_tile(msae__batch *batch, size_t first, size_t total) {
+/* Before the first tile. */
+static void msae__rewind_tiles(msae__batch *batch) {
+    batch->first = batch->rows = 0;
+}
+
+/* Sets the tile behind the last one, which ends where its share does if there are shares; 0 at the
+   end. */
+static int msae__next_tile(msae__batch *batch, size_t total) {
+    const struct msae_train_workspace *ws = batch->ws;
+    const size_t first = batch->first + batch->rows;
+    size_t start = 0, end = total;
+    if (first >= total) return 0;
+    for (size_t s = 0; batch->in_shares && s < ws->shares; s++) {
+        start = s > 0 ? ws->share_ends[s - 1] : 0;
+        end = ws->share_ends[s];
+        if (first < end) break;
+    }
     batch->first = first;
-    batch->rows = msae__min(batch->ws->tile_rows, total - first);
-    batch->first_tile = first == 0;
+    batch->rows = msae__min(ws->tile_rows, end - first);
+    batch->first_tile = first == start;
+    batch->last_tile = first + batch->rows == end;
+    return 1;
 }
 
 static msae_status msae__encode_tile(msae__batch *batch, msae_error *error) {
@@ -7624,10 +8046,9 @@ static msae_status msae__survey(msae__batch *batch, size_t total, size_t limit,
     *with_sparse = 0;
     ws->kept_count = 0;
     batch->lowest_key_value = 0;
-    for (size_t first = 0; first < total; first += ws->tile_rows) {
-        msae_status status;
-        msae__set_tile(batch, first, total);
-        status = msae__load_tile(batch, stats, error);
+    msae__rewind_tiles(batch);
+    while (msae__next_tile(batch, total)) {
+        msae_status status = msae__load_tile(batch, stats, error);
         if (status != MSAE_OK) return status;
         for (size_t r = 0; r < batch->rows; r++) {
             *with_sparse +=
@@ -7839,51 +8260,148 @@ static void msae__export_tile(const msae__batch *batch, size_t total, float *rec
     }
 }
 
-/* Runs all tiles. zero_rows[i] receives the number of rows without a cosine at level i because
-   their reconstruction is zero. */
+/* ---- shares of a batch: gradients that are summed apart, then in double ---- */
+
+/* Numbers in the sums of all gradients: the arrays of msae_parameters, and how often each latent was
+   active. */
+static size_t msae__share_count(const msae_model *model) {
+    const size_t n = model->n_latents, d = model->n_inputs;
+    return (model->tied ? 1 : 2) * n * d + 3 * n + d;
+}
+
+/* Gradients of a block of latents into the sums, or back; the last task takes pre_bias. */
+typedef struct msae__share_task {
+    const msae_trainer *trainer;
+    int back;
+} msae__share_task;
+
+static void msae__move_share(double *sums, float *values, size_t count, int back) {
+    for (size_t i = 0; i < count; i++) {
+        if (back) {
+            values[i] = (float)sums[i];
+        } else {
+            sums[i] += (double)values[i];
+        }
+    }
+}
+
+static void msae__share_block(void *context, size_t task, size_t worker) {
+    const msae__share_task *job = (const msae__share_task *)context;
+    const msae_model *model = &job->trainer->model;
+    const msae_parameters *grad = &job->trainer->grad;
+    struct msae_train_workspace *ws = job->trainer->workspace;
+    const size_t n = model->n_latents, d = model->n_inputs;
+    const size_t matrices = (model->tied ? 1 : 2) * n * d;
+    const size_t first = task * MSAE__LATENT_BLOCK;
+    double *rest = ws->share_sums + matrices; /* latent_bias, log_threshold, activity, pre_bias */
+    (void)worker;
+    if (first >= n) {
+        msae__move_share(rest + 3 * n, grad->pre_bias, d, job->back);
+        return;
+    }
+    const size_t count = msae__min(MSAE__LATENT_BLOCK, n - first);
+    msae__move_share(ws->share_sums + first * d, grad->encoder + first * d, count * d, job->back);
+    if (!model->tied) {
+        msae__move_share(ws->share_sums + n * d + first * d, grad->decoder + first * d, count * d,
+                         job->back);
+    }
+    msae__move_share(rest + first, grad->latent_bias + first, count, job->back);
+    if (grad->log_threshold) {
+        msae__move_share(rest + n + first, grad->log_threshold + first, count, job->back);
+    }
+    for (size_t j = first; j < first + count; j++) {
+        if (job->back) {
+            ws->fired_now[j] = (uint32_t)rest[2 * n + j];
+        } else {
+            rest[2 * n + j] += ws->fired_now[j];
+        }
+    }
+}
+
+static void msae__move_shares(const msae_trainer *trainer, int back) {
+    msae__share_task job;
+    job.trainer = trainer;
+    job.back = back;
+    msae__parallel_for(&trainer->model.parallel, msae__blocks(&trainer->model) + 1,
+                       msae__share_block, &job);
+}
+
+/* All shares of all processes to the gradients. Sums of some floats are exact in double unless they
+   are 2^25 apart, so that their order does not matter. */
+static msae_status msae__finish_shares(msae_trainer *trainer, msae_error *error) {
+    const msae_collective *collective = &trainer->desc.collective;
+    if (msae__is_collective(collective) &&
+        !collective->sum_doubles(collective->user, trainer->workspace->share_sums,
+                                 msae__share_count(&trainer->model))) {
+        return msae__fail_collective(error);
+    }
+    msae__move_shares(trainer, 1);
+    return MSAE_OK;
+}
+
+/* Runs the tile that is set, which may still have to be loaded. */
+static msae_status msae__run_tile(msae__batch *batch, size_t total, int is_loaded, float *recon,
+                                  float *latents, msae_step_stats *stats, double *sparse,
+                                  size_t *zero_rows, msae_error *error) {
+    struct msae_train_workspace *ws = batch->ws;
+    const msae_model *model = &batch->trainer->model;
+    const msae_parallel *parallel = &model->parallel;
+    const size_t levels = model->n_levels, panels = msae__column_panels(model);
+    if (!is_loaded) {
+        msae_status status = msae__load_tile(batch, NULL, error);
+        if (status != MSAE_OK) return status;
+    }
+    for (size_t r = 0; r < batch->rows; r++) {
+        ws->rows[r].l0 = 0;
+        ws->rows[r].zero_levels = 0;
+    }
+    if (model->recipe != MSAE_RECIPE_BATCHTOPK) {
+        msae_status status = msae__encode_tile(batch, error);
+        if (status != MSAE_OK) return status;
+    }
+    msae__parallel_for(parallel, msae__ceil_div(batch->rows, msae__select_rows(batch)),
+                       msae__select_task, batch);
+    msae__parallel_for(parallel, panels * msae__ceil_div(batch->rows, msae__decode_rows(batch)),
+                       msae__decode_task, batch);
+    if (recon || latents) msae__export_tile(batch, total, recon, latents);
+    msae__parallel_for(parallel, batch->rows, msae__loss_task, batch);
+    for (size_t r = 0; r < batch->rows; r++) { /* in the order of the rows */
+        const msae__row *row = ws->rows + r;
+        for (size_t i = 0; i < levels; i++) {
+            stats->level_loss[i] += row->squared_error[i];
+            if (msae__row_has_loss(batch, row)) zero_rows[i] += row->zero_levels >> i & 1;
+        }
+        *sparse += row->sparse;
+        stats->l0 += (double)row->l0;
+    }
+    if (batch->backward) {
+        msae__parallel_for(parallel, msae__blocks(model) + panels, msae__gradient_task, batch);
+    }
+    return MSAE_OK;
+}
+
+/* Runs all tiles, share by share where there are shares. zero_rows[i] receives the number of rows
+   without a cosine at level i because their reconstruction is zero. */
 static msae_status msae__run_tiles(msae__batch *batch, size_t total, float *recon, float *latents,
                                    msae_step_stats *stats, double *sparse, size_t *zero_rows,
                                    msae_error *error) {
     struct msae_train_workspace *ws = batch->ws;
     const msae_model *model = &batch->trainer->model;
-    const msae_parallel *parallel = &model->parallel;
-    const size_t levels = model->n_levels, panels = msae__column_panels(model);
-    memset(zero_rows, 0, levels * sizeof *zero_rows);
+    /* a single tile is still there from the survey */
+    const int is_loaded = total <= ws->tile_rows && !batch->in_shares;
+    memset(zero_rows, 0, model->n_levels * sizeof *zero_rows);
     memset(stats->level_loss, 0, sizeof stats->level_loss);
     stats->l0 = 0;
     *sparse = 0;
-    for (size_t first = 0; first < total; first += ws->tile_rows) {
-        msae__set_tile(batch, first, total);
-        if (total > ws->tile_rows) { /* a single tile is still there from the survey */
-            msae_status status = msae__load_tile(batch, NULL, error);
-            if (status != MSAE_OK) return status;
-        }
-        for (size_t r = 0; r < batch->rows; r++) {
-            ws->rows[r].l0 = 0;
-            ws->rows[r].zero_levels = 0;
-        }
-        if (model->recipe != MSAE_RECIPE_BATCHTOPK) {
-            msae_status status = msae__encode_tile(batch, error);
-            if (status != MSAE_OK) return status;
-        }
-        msae__parallel_for(parallel, msae__ceil_div(batch->rows, msae__select_rows(batch)),
-                           msae__select_task, batch);
-        msae__parallel_for(parallel, panels * msae__ceil_div(batch->rows, msae__decode_rows(batch)),
-                           msae__decode_task, batch);
-        if (recon || latents) msae__export_tile(batch, total, recon, latents);
-        msae__parallel_for(parallel, batch->rows, msae__loss_task, batch);
-        for (size_t r = 0; r < batch->rows; r++) { /* in the order of the rows */
-            const msae__row *row = ws->rows + r;
-            for (size_t i = 0; i < levels; i++) {
-                stats->level_loss[i] += row->squared_error[i];
-                if (msae__row_has_loss(batch, row)) zero_rows[i] += row->zero_levels >> i & 1;
-            }
-            *sparse += row->sparse;
-            stats->l0 += (double)row->l0;
-        }
-        if (batch->backward) {
-            msae__parallel_for(parallel, msae__blocks(model) + panels, msae__gradient_task, batch);
-        }
+    if (batch->in_shares) {
+        memset(ws->share_sums, 0, msae__share_count(model) * sizeof *ws->share_sums);
+    }
+    msae__rewind_tiles(batch);
+    while (msae__next_tile(batch, total)) {
+        msae_status status = msae__run_tile(batch, total, is_loaded, recon, latents, stats, sparse,
+                                            zero_rows, error);
+        if (status != MSAE_OK) return status;
+        if (batch->in_shares && batch->last_tile) msae__move_shares(batch->trainer, 0);
     }
     return MSAE_OK;
 }
@@ -7929,6 +8447,7 @@ static msae_status msae__run_batch(msae_trainer *trainer, const msae_data *data,
     batch.data = data;
     batch.index = index;
     batch.backward = backward;
+    batch.in_shares = backward && ws->share_sums;
     for (size_t j = 0; ws->theta && j < model->n_latents; j++) {
         ws->theta[j] = expf(model->log_threshold[j]);
     }
@@ -7964,7 +8483,7 @@ static msae_status msae__run_batch(msae_trainer *trainer, const msae_data *data,
         again = 0;
         for (size_t i = 0; i < model->n_levels; i++) again |= zero_rows[i] > 0 && backward;
     }
-    if (backward) {
+    if (backward && !batch.in_shares) { /* it is linear in the other gradients */
         msae__parallel_for(&model->parallel, msae__column_panels(model), msae__encoder_bias_task,
                            &batch);
     }
@@ -7986,6 +8505,13 @@ static msae_status msae__run_batch(msae_trainer *trainer, const msae_data *data,
     }
     ws->gradient_rows = local.rows;
     ws->gradient_skipped = local.rows_skipped;
+    if (batch.in_shares) {
+        status = msae__finish_shares(trainer, error);
+        if (status != MSAE_OK) return status;
+        msae__parallel_for(&model->parallel, msae__column_panels(model), msae__encoder_bias_task,
+                           &batch);
+        return MSAE_OK;
+    }
     return msae__is_collective(collective) ? msae__sum_gradients(trainer, error) : MSAE_OK;
 }
 
@@ -8299,7 +8825,7 @@ typedef struct msae__window {
 struct msae_stream_state {
     msae_source source;
     msae_background background;
-    size_t part, parts;
+    size_t part, parts, shares;
     size_t block_rows, last_rows; /* of a block, of the source's last one */
     size_t n_blocks, window_blocks, n_windows;
     uint64_t rng[4];      /* behind this epoch's draws */
@@ -8314,6 +8840,8 @@ struct msae_stream_state {
     float *values;  /* [slots, cols]; NULL where the source's rows lie in memory */
     msae_data view; /* of them */
     size_t *index;  /* [batch] */
+    /* with shares: the same before it is sorted by share, each row's share, where each ends */
+    size_t *unsorted, *share_of, *share_ends;
 };
 
 /* Rows of the block at a place in the epoch's order. */
@@ -8340,7 +8868,8 @@ static void msae__open_window(struct msae_stream_state *state, msae__window *win
     window->status = MSAE_OK;
     for (size_t b = 0; b < window->blocks; b++) {
         const size_t rows = msae__block_rows(state, window->first + b);
-        const int ours = b % state->parts == state->part;
+        const size_t share = state->shares > 0 ? b % state->shares : b;
+        const int ours = share % state->parts == state->part;
         if (rows != state->block_rows) window->shorter = b;
         window->rows += rows;
         window->slots[b] = ours ? slot : MSAE__NOT_OURS;
@@ -8458,11 +8987,28 @@ static size_t msae__give_out(struct msae_stream_state *state, const msae__window
         size_t place = window->order[state->offset + i];
         const size_t block = msae__block_at(window, &place);
         if (window->slots[block] == MSAE__NOT_OURS) continue;
+        if (state->shares > 0) state->share_of[rows] = block % state->shares;
         state->index[rows++] =
             state->values ? window->slots[block] + place
                           : (size_t)msae__block_start(state, window->first + block) + place;
     }
     return rows;
+}
+
+/* Sorts a batch by share, each in the order of the batch. */
+static void msae__sort_by_share(struct msae_stream_state *state, size_t rows) {
+    size_t start = 0;
+    memcpy(state->unsorted, state->index, rows * sizeof *state->index);
+    memset(state->share_ends, 0, state->shares * sizeof *state->share_ends);
+    for (size_t r = 0; r < rows; r++) state->share_ends[state->share_of[r]]++;
+    for (size_t s = 0; s < state->shares; s++) { /* counts to starts, which become ends */
+        const size_t count = state->share_ends[s];
+        state->share_ends[s] = start;
+        start += count;
+    }
+    for (size_t r = 0; r < rows; r++) {
+        state->index[state->share_ends[state->share_of[r]]++] = state->unsorted[r];
+    }
 }
 
 MSAE_API uint64_t msae_stream_row(const msae_stream *stream, size_t index) {
@@ -8532,6 +9078,10 @@ MSAE_API msae_status msae_stream_next(msae_stream *stream, msae_batch *batch, ms
         wanted -= count;
     }
     at->row += batch->all_rows;
+    if (state->shares > 0) {
+        msae__sort_by_share(state, batch->rows);
+        batch->share_ends = state->share_ends;
+    }
     if (!state->is_reading && !state->behind && state->number + 1 < state->n_windows) {
         /* without another thread: as much of the next window as is used up of this one */
         msae__window *next = &state->windows[1 - state->current];
@@ -8581,7 +9131,12 @@ static msae_status msae__stream_shape(struct msae_stream_state *state, msae_posi
 static void msae__stream_layout(struct msae_stream_state *state, const msae_position *at,
                                 msae__arena *arena) {
     const size_t windows = state->n_windows > 1 ? 2 : 1;
-    const size_t slots = msae__ceil_div(state->window_blocks, state->parts) * state->block_rows;
+    const size_t batch = (size_t)(at->batch < at->rows ? at->batch : at->rows);
+    /* blocks of a window that can be this part's */
+    const size_t ours = state->shares > 0 ? msae__ceil_div(state->window_blocks, state->shares) *
+                                                msae__ceil_div(state->shares, state->parts)
+                                          : msae__ceil_div(state->window_blocks, state->parts);
+    const size_t slots = msae__min(ours, state->window_blocks) * state->block_rows;
     state->blocks = MSAE__TAKE(arena, size_t, state->n_blocks);
     for (size_t w = 0; w < windows; w++) {
         state->windows[w].order =
@@ -8589,7 +9144,12 @@ static void msae__stream_layout(struct msae_stream_state *state, const msae_posi
         state->windows[w].slots = MSAE__TAKE(arena, size_t, state->window_blocks);
         state->windows[w].base = w * slots;
     }
-    state->index = MSAE__TAKE(arena, size_t, (size_t)(at->batch < at->rows ? at->batch : at->rows));
+    state->index = MSAE__TAKE(arena, size_t, batch);
+    if (state->shares > 0) {
+        state->unsorted = MSAE__TAKE(arena, size_t, batch);
+        state->share_of = MSAE__TAKE(arena, size_t, batch);
+        state->share_ends = MSAE__TAKE(arena, size_t, state->shares);
+    }
     if (!state->source.data) {
         size_t count = 0;
         if (!msae__mul(windows * slots, state->source.cols, &count)) arena->ok = 0;
@@ -8619,6 +9179,10 @@ MSAE_API msae_status msae_stream_init(msae_stream *stream, const msae_source *so
         return msae__fail_at(error, MSAE_ERROR_SHAPE, MSAE_NO_POSITION, "the run was over",
                              stream->at.rows, " rows of data");
     }
+    if (desc->shares > MSAE_MAX_RANKS || (desc->shares > 0 && desc->parts > desc->shares)) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT,
+                          "there are fewer shares than parts, or too many");
+    }
     if (desc->parts > 1 ? desc->part >= desc->parts : desc->part > 0) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "the part is beyond the number of parts");
     }
@@ -8638,6 +9202,7 @@ MSAE_API msae_status msae_stream_init(msae_stream *stream, const msae_source *so
         state->background = desc->background;
         state->part = desc->part;
         state->parts = desc->parts > 1 ? desc->parts : 1;
+        state->shares = desc->shares;
         memcpy(state->rng, stream->at.rng, sizeof state->rng);
         status = msae__stream_shape(state, &stream->at, desc, at != NULL, error);
         if (status != MSAE_OK) return status;
@@ -8673,9 +9238,11 @@ static void msae__add_to_epoch(msae_epoch_stats *epoch, const msae_step_stats *s
 }
 
 /* The stream of a run from where it begins, or where an earlier call or a checkpoint left it. */
-static msae_status msae__begin_run(const msae_trainer *trainer, const msae_source *source,
+static msae_status msae__begin_run(msae_trainer *trainer, const msae_source *source,
                                    const msae_stream_desc *given, msae_stream *stream,
                                    msae_error *error) {
+    struct msae_train_workspace *ws = trainer->workspace;
+    msae_status status;
     const msae_collective *collective = &trainer->desc.collective;
     const msae_position *at = &trainer->position;
     msae_stream_desc desc = *given;
@@ -8688,7 +9255,30 @@ static msae_status msae__begin_run(const msae_trainer *trainer, const msae_sourc
     } else if (desc.parts > 1) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "a part of the rows without a collective");
     }
-    return msae_stream_init(stream, source, &desc, at->rows > 0 ? at : NULL, error);
+    status = msae_stream_init(stream, source, &desc, at->rows > 0 ? at : NULL, error);
+    if (status == MSAE_OK && desc.shares > 0) {
+        const size_t count = msae__share_count(&trainer->model);
+        if (count <= SIZE_MAX / sizeof *ws->share_sums) {
+            ws->share_sums =
+                (double *)msae__alloc(&trainer->model.allocator, count * sizeof(double));
+        }
+        ws->shares = desc.shares;
+        if (!ws->share_sums) {
+            msae_stream_free(stream);
+            return msae__fail_memory(error);
+        }
+    }
+    return status;
+}
+
+static void msae__end_run(msae_trainer *trainer, msae_stream *stream) {
+    struct msae_train_workspace *ws = trainer->workspace;
+    msae__free(&trainer->model.allocator, ws->share_sums,
+               msae__share_count(&trainer->model) * sizeof(double));
+    ws->share_sums = NULL;
+    ws->share_ends = NULL;
+    ws->shares = 0;
+    msae_stream_free(stream);
 }
 
 /* One step on a batch of the stream. A process whose step fails says so to the others, who would
@@ -8697,8 +9287,10 @@ static msae_status msae__fit_step(msae_trainer *trainer, const msae_stream *stre
                                   const msae_batch *batch, msae_step_stats *stats,
                                   msae_error *error) {
     msae_error own;
-    msae_status status = msae_train_gradients(trainer, batch->data, batch->index, batch->rows,
-                                              stats, error ? error : &own);
+    msae_status status;
+    trainer->workspace->share_ends = batch->share_ends;
+    status = msae_train_gradients(trainer, batch->data, batch->index, batch->rows, stats,
+                                  error ? error : &own);
     if (status == MSAE_ERROR_NOT_FINITE && error && error->position != MSAE_NO_POSITION) {
         return msae__fail_row(error, msae_stream_row(stream, (size_t)error->position));
     }
@@ -8741,7 +9333,7 @@ MSAE_API msae_status msae_fit_source(msae_trainer *trainer, const msae_source *s
         const msae_status begun =
             msae__begin_run(trainer, source, given ? given : &all, &stream, error);
         status = msae__agree_on(&desc->collective, begun, error);
-        if (begun == MSAE_OK && status != MSAE_OK) msae_stream_free(&stream);
+        if (begun == MSAE_OK && status != MSAE_OK) msae__end_run(trainer, &stream);
     }
     if (status != MSAE_OK) return status;
     trainer->model.history.epochs = desc->epochs; /* may have been raised */
@@ -8770,7 +9362,7 @@ MSAE_API msae_status msae_fit_source(msae_trainer *trainer, const msae_source *s
         now.rows = trainer->rows;
         status = msae__fit_progress(trainer, &now, progress, user, error);
     }
-    msae_stream_free(&stream);
+    msae__end_run(trainer, &stream);
     return status;
 }
 

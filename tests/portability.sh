@@ -147,7 +147,7 @@ check_foreign() {
     check "locale" "true" "$@" && check_models "$runner"
 }
 
-# Only the paths named may have run: scalar, avx2, avx512.
+# Only the paths named may have run: scalar, avx2, avx512, simd128.
 check_paths() {
     local expected=$1
     shift
@@ -155,7 +155,7 @@ check_paths() {
     local status=$?
     cat "$work/paths"
     [ $status -eq 0 ] &&
-        [ "$(sed -n 's/^\(scalar\|avx2\|avx512\) .*/\1/p' "$work/paths" | xargs)" = "$expected" ]
+        [ "$(sed -n 's/^\(scalar\|avx2\|avx512\|simd128\) .*/\1/p' "$work/paths" | xargs)" = "$expected" ]
 }
 
 # check_configuration COMPILER .. : the header as a program of two files, one with the code.
@@ -295,6 +295,9 @@ target "MinGW-w64, MSAE_FORCE_AVX2 compiles" $mingw \
 target "WebAssembly (node)" "gcc clang wasi-libc node" \
     check_foreign "$some" "node --no-warnings tests/wasi.mjs" clang --target=wasm32-wasi \
     -Wl,-z,stack-size=1048576 -DTEST_NO_THREADS $optimised
+target "WebAssembly with SIMD128 (node)" "clang wasi-libc node" \
+    check_paths "scalar simd128" "$tests model small" "node --no-warnings tests/wasi.mjs" clang \
+    --target=wasm32-wasi -msimd128 -Wl,-z,stack-size=1048576 -DTEST_NO_THREADS $optimised
 
 # --- sanitizers, valgrind, locale ---------------------------------------------------------------
 some="$tests model"

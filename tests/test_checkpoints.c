@@ -512,7 +512,7 @@ static void batches_beyond_all_memory(void) {
     msae_error error;
     test_heap heap;
     memset(&heap, 0, sizeof heap);
-    const msae_load_desc load = {MSAE_SIMD_AUTO, test_heap_allocator(&heap), {NULL, NULL, 0}};
+    const msae_load_desc load = {MSAE_SIMD_AUTO, test_heap_allocator(&heap), {NULL, NULL, 0}, 0};
     CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL));
     bytes file = checkpoint(&trainer);
     msae_trainer_free(&trainer);

@@ -113,7 +113,7 @@ static msae_status statistics(test_heap *heap) {
 }
 
 static msae_status load_memory(test_heap *heap) {
-    msae_load_desc desc = {MSAE_SIMD_AUTO, test_heap_allocator(heap), {NULL, NULL, 0}};
+    msae_load_desc desc = {MSAE_SIMD_AUTO, test_heap_allocator(heap), {NULL, NULL, 0}, 0};
     msae_model model;
     msae_status status = msae_load_memory(&model, world.file, world.file_bytes, &desc, NULL);
     msae_model_free(&model);
@@ -121,7 +121,7 @@ static msae_status load_memory(test_heap *heap) {
 }
 
 static msae_status load_file(test_heap *heap) {
-    msae_load_desc desc = {MSAE_SIMD_AUTO, test_heap_allocator(heap), {NULL, NULL, 0}};
+    msae_load_desc desc = {MSAE_SIMD_AUTO, test_heap_allocator(heap), {NULL, NULL, 0}, 0};
     msae_model model;
     msae_status status = msae_load_file(&model, world.model_path, &desc, NULL);
     msae_model_free(&model);
@@ -217,7 +217,7 @@ static msae_status steer_model(msae_model *model) {
 }
 
 static msae_status index_model(msae_model *model) {
-    msae_load_desc desc = {MSAE_SIMD_AUTO, model->allocator, {NULL, NULL, 0}};
+    msae_load_desc desc = {MSAE_SIMD_AUTO, model->allocator, {NULL, NULL, 0}, 0};
     msae_index index, loaded;
     size_t bytes;
     msae_status status = msae_index_build(&index, model, &world.data, 3, NULL);

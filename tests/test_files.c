@@ -692,7 +692,7 @@ static void written_and_read_again(void) {
 static size_t memory_for(const bytes *file) {
     test_heap heap;
     memset(&heap, 0, sizeof heap);
-    const msae_load_desc load = {MSAE_SIMD_AUTO, test_heap_allocator(&heap), {NULL, NULL, 0}};
+    const msae_load_desc load = {MSAE_SIMD_AUTO, test_heap_allocator(&heap), {NULL, NULL, 0}, 0};
     const msae_reader reader = msae_reader_memory(file->data, file->size);
     msae_safetensors opened;
     msae_model model;

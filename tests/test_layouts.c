@@ -229,7 +229,7 @@ static void scale_by_norms(const msae_model *model, outcome *out) {
 
 static void there_and_back(const msae_model *model, const float *x, tool_layout layout, size_t k) {
     const char *out = path_of("there"), *back = path_of("back.safetensors");
-    tool_target target, as_it_is = {TOOL_LAYOUT_MSAE, MSAE_RECIPE_DEFAULT, 0};
+    tool_target target, as_it_is = {TOOL_LAYOUT_MSAE, MSAE_RECIPE_DEFAULT, 0, 0, MSAE_F32};
     outcome wanted = compute(model, x, ROWS, k);
     const double factor = 1 / (double)model->scale;
     msae_model loaded;

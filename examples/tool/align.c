@@ -30,6 +30,7 @@ static int load(align_job *job) {
     if (status != TOOL_OK) return status;
     desc.simd = (msae_simd)job->common.simd;
     desc.parallel = msae_pool_parallel(job->pool);
+    desc.widen = 1;
     job->paths[0] = job->first;
     job->paths[1] = job->second;
     for (size_t i = 0; i < job->more.count; i++) job->paths[2 + i] = job->more.values[i];

@@ -9,6 +9,8 @@ typedef struct convert_job {
     size_t k;
     tool_import import;
     int as_json;
+    int weights; /* place among the choices */
+    const char *calibration, *tensor;
 } convert_job;
 
 static void print_result(const convert_job *job, const msae_model *model, tool_layout from,
@@ -24,6 +26,9 @@ static void print_result(const convert_job *job, const msae_model *model, tool_l
         tool_json_count(&json, "n_inputs", model->n_inputs);
         tool_json_count(&json, "n_latents", model->n_latents);
         if (has_k) tool_json_count(&json, "k", target->k);
+        if (target->has_weights) {
+            tool_json_text(&json, "weights", msae_dtype_name(target->weights));
+        }
         tool_json_end(&json, '}');
         return;
     }
@@ -31,24 +36,49 @@ static void print_result(const convert_job *job, const msae_model *model, tool_l
            job->output, tool_layout_name(target->layout), msae_recipe_name(target->recipe),
            model->n_inputs, model->n_latents);
     if (has_k) printf(", k = %zu", target->k);
+    if (target->has_weights) printf(", %s", msae_dtype_name(target->weights));
     putchar('\n');
 }
 
+/* Thresholds of the levels, from data. */
+static int calibrate(const convert_job *job, msae_model *model) {
+    msae_data data;
+    msae_error error;
+    int status;
+    if (job->calibration == NULL) return TOOL_OK;
+    status = tool_load_data(&data, job->calibration, job->tensor, model->n_inputs, 0);
+    if (status != TOOL_OK) return status;
+    if (msae_calibrate(model, &data, &error) != MSAE_OK) {
+        status = tool_fail_error(job->calibration, &error);
+    }
+    msae_data_free(&data);
+    return status;
+}
+
 static int run(const convert_job *job) {
+    static const msae_dtype types[] = {MSAE_F32, MSAE_F32, MSAE_F16, MSAE_BF16, MSAE_I8};
+    msae_load_desc load = {0};
     msae_model model;
     tool_layout from = TOOL_LAYOUT_MSAE;
-    tool_target target;
+    tool_target target = {0};
     const tool_layout to = job->to != 0 ? (tool_layout)job->to : TOOL_LAYOUT_MSAE;
     int status = TOOL_OK;
     if (job->output == NULL) return tool_usage("convert", "-o is missing");
+    if (to != TOOL_LAYOUT_MSAE && (job->weights != 0 || job->calibration != NULL)) {
+        return tool_usage("convert", "--dtype and --calibrate are for --to msae");
+    }
     if (tool_same_file(job->output, job->input)) {
         return tool_fail(job->output, "is read and would be replaced");
     }
     if (to == TOOL_LAYOUT_MSAE) status = tool_check_output("convert", job->output);
     if (status != TOOL_OK) return status;
-    status = tool_import_model(&model, job->input, NULL, &job->import, &from);
+    load.widen = 1;
+    status = tool_import_model(&model, job->input, &load, &job->import, &from);
     if (status != TOOL_OK) return status;
-    status = tool_plan_export(&model, job->input, to, job->k, &target);
+    status = calibrate(job, &model);
+    if (status == TOOL_OK) status = tool_plan_export(&model, job->input, to, job->k, &target);
+    target.has_weights = job->weights != 0;
+    target.weights = types[job->weights];
     if (status == TOOL_OK) status = tool_export_model(&model, job->output, &target);
     if (status == TOOL_OK) print_result(job, &model, from, &target);
     msae_model_free(&model);
@@ -66,6 +96,12 @@ int tool_convert(int argc, char **argv) {
         {"--k", "K", TOOL_COUNT, &job.k,
          "write a TopK of K latents (nested models: the largest\n"
          "level is written otherwise)"},
+        {"--dtype", "f32|f16|bf16|int8", TOOL_CHOICE, &job.weights,
+         "for inference: such weights, in a file that is used where it\n"
+         "lies in memory (msae_map)"},
+        {"--calibrate", "DATA", TOOL_TEXT, &job.calibration,
+         "keep a threshold for each level, so that it needs no ranking"},
+        {"--tensor", "NAME", TOOL_TEXT, &job.tensor, "which tensor of DATA"},
         {"--recipe", "msae-uw|msae-rw|topk|batchtopk|relu|jumprelu", TOOL_CHOICE,
          &job.import.recipe, "recipe of a torch.save file that does not say it, or another one"},
         {"--nesting", "K | K,K,..", TOOL_COUNTS, &job.import.nesting,

@@ -304,6 +304,7 @@ static int decode(decode_job *job) {
     msae_safetensors file;
     int status = tool_check_output("decode", job->output);
     if (status == TOOL_OK) {
+        job->inputs.as_stored = 1;
         status = tool_open_inputs(&job->inputs, &job->common, job->model_path, NULL);
     }
     if (status != TOOL_OK) return status;

@@ -319,6 +319,7 @@ static int open_data(encode_job *job) {
 static int encode(encode_job *job) {
     int status = tool_check_output("encode", job->output);
     if (status == TOOL_OK) {
+        job->inputs.as_stored = 1;
         status = tool_open_inputs(&job->inputs, &job->common, job->model_path, NULL);
     }
     if (status == TOOL_OK) status = open_data(job);

@@ -70,8 +70,13 @@ static void print_table(const msae_metrics *results, size_t count, double overla
         print_cell(m->cknna, 8, 4);
         printf(" %7zu\n", m->ndn);
     }
-    printf("%zu rows, mean \302\261 standard deviation over them; decoder overlap (do): %.6g\n",
-           results[0].rows, overlap);
+    printf("%zu rows, mean \302\261 standard deviation over them; decoder overlap (do): ",
+           results[0].rows);
+    if (isfinite(overlap)) {
+        printf("%.6g\n", overlap);
+    } else {
+        puts("-");
+    }
 }
 
 /* Measures at job->ks and prints. */
@@ -113,6 +118,7 @@ static int find_statistics(eval_job *job) {
 
 static int run(eval_job *job) {
     msae_error error;
+    job->inputs.as_stored = 1;
     int status = tool_open_inputs(&job->inputs, &job->common, job->model_path, job->data_path);
     if (status != TOOL_OK) return status;
     size_t n = job->inputs.model.n_latents;
@@ -126,7 +132,9 @@ static int run(eval_job *job) {
             return tool_fail("--k", "the list does not ascend");
         }
     }
-    if (msae_decoder_overlap(&job->inputs.model, &job->overlap, &error) != MSAE_OK) {
+    job->overlap = NAN; /* of small weights it is not computed */
+    if (job->inputs.model.weights == MSAE_F32 &&
+        msae_decoder_overlap(&job->inputs.model, &job->overlap, &error) != MSAE_OK) {
         return tool_fail_error(job->model_path, &error);
     }
     if (job->own_statistics) status = find_statistics(job);

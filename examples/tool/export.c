@@ -438,6 +438,19 @@ static int write_folder(const folded *f) {
 }
 
 /* A model of ours, as it is or as a TopK. */
+/* As the target's weights say. */
+static msae_status save(const msae_model *model, const char *path, const tool_target *target,
+                        msae_error *error) {
+    msae_model compact;
+    msae_status status;
+    if (!target->has_weights) return msae_save_file(model, path, error);
+    status = msae_compact(model, target->weights, NULL, &compact, error);
+    if (status != MSAE_OK) return status;
+    status = msae_save_file(&compact, path, error);
+    msae_model_free(&compact);
+    return status;
+}
+
 static int write_msae(const msae_model *model, const char *path, const tool_target *target) {
     const size_t n = model->n_latents, d = model->n_inputs;
     msae_model_desc desc = {0};
@@ -446,7 +459,7 @@ static int write_msae(const msae_model *model, const char *path, const tool_targ
     msae_status status;
     if (target->recipe == model->recipe &&
         (target->recipe != MSAE_RECIPE_TOPK || target->k == model->nesting[0])) {
-        status = msae_save_file(model, path, &error);
+        status = save(model, path, target, &error);
         return status == MSAE_OK ? TOOL_OK : tool_fail_error(path, &error);
     }
     desc.n_inputs = d;
@@ -466,7 +479,7 @@ static int write_msae(const msae_model *model, const char *path, const tool_targ
         memcpy(copy.mean, model->mean, d * sizeof(float));
         copy.scale = model->scale;
         copy.history = model->history;
-        status = msae_save_file(&copy, path, &error);
+        status = save(&copy, path, target, &error);
     }
     msae_model_free(&copy);
     return status == MSAE_OK ? TOOL_OK : tool_fail_error(path, &error);

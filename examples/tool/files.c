@@ -59,6 +59,7 @@ int tool_open_inputs(tool_inputs *inputs, const tool_common *common, const char 
     if (status != TOOL_OK) return status;
     desc.simd = (msae_simd)common->simd;
     desc.parallel = msae_pool_parallel(inputs->pool);
+    desc.widen = !inputs->as_stored;
     status = tool_load_model(&inputs->model, model_path, &desc);
     if (status != TOOL_OK || data_path == NULL) return status;
     return tool_load_data(&inputs->data, data_path, common->tensor, inputs->model.n_inputs, 0);

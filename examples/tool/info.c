@@ -188,7 +188,8 @@ static int describe_safetensors(const char *path, const void *bytes, size_t size
     if (msae_safetensors_open(&file, bytes, size, NULL, &error) != MSAE_OK) {
         return tool_fail_error(path, &error);
     }
-    if (msae_safetensors_find(&file, "encoder") != NULL &&
+    if ((msae_safetensors_find(&file, "encoder") != NULL ||
+         msae_safetensors_find(&file, "weights.encoder_rows") != NULL) &&
         msae_safetensors_find(&file, "latent_bias") != NULL) {
         status = describe_model(path, bytes, size, &file, as_json);
     } else if (tool_is_codes(&file)) {

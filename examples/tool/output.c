@@ -7,21 +7,31 @@
 #include <string.h>
 #include <time.h>
 
+static FILE *errors; /* NULL: standard error */
+
+void tool_errors_to(FILE *file) {
+    errors = file;
+}
+
+static FILE *error_file(void) {
+    return errors != NULL ? errors : stderr;
+}
+
 /* Whatever a file name holds, an error stays on one line. */
 static void put_printable(const char *text) {
     for (; *text != '\0'; text++) {
         unsigned char c = (unsigned char)*text;
-        fputc(c < 32 || c == 127 ? '?' : c, stderr);
+        fputc(c < 32 || c == 127 ? '?' : c, error_file());
     }
 }
 
 static void put_line(const char *subject, const char *format, va_list arguments) {
     char text[1024];
     vsnprintf(text, sizeof text, format, arguments);
-    fputs("msae: ", stderr);
+    fputs("msae: ", error_file());
     if (subject != NULL) {
         put_printable(subject);
-        fputs(": ", stderr);
+        fputs(": ", error_file());
     }
     put_printable(text);
 }
@@ -31,7 +41,7 @@ int tool_fail(const char *subject, const char *format, ...) {
     va_start(arguments, format);
     put_line(subject, format, arguments);
     va_end(arguments);
-    fputc('\n', stderr);
+    fputc('\n', error_file());
     return TOOL_FAILED;
 }
 
@@ -52,7 +62,7 @@ int tool_usage(const char *command, const char *format, ...) {
     va_start(arguments, format);
     put_line(command, format, arguments);
     va_end(arguments);
-    fprintf(stderr, " (see msae%s%s --help)\n", command != NULL ? " " : "",
+    fprintf(error_file(), " (see msae%s%s --help)\n", command != NULL ? " " : "",
             command != NULL ? command : "");
     return TOOL_USAGE;
 }

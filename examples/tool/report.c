@@ -637,6 +637,7 @@ static int load_models(report_job *job) {
     if (status != TOOL_OK) return status;
     desc.simd = (msae_simd)job->common.simd;
     desc.parallel = msae_pool_parallel(job->inputs.pool);
+    desc.widen = 1;
     job->paths[job->count++] = job->model_path;
     for (size_t i = 0; i < job->more.count; i++) {
         const char *path = job->more.values[i];

@@ -33,6 +33,8 @@ int tool_fail_error(const char *subject, const msae_error *error);
 /* The same for an operation of the C library that failed with `code`, an errno. */
 int tool_fail_errno(const char *subject, int code);
 int tool_fail_memory(void);
+/* Where these lines go; NULL: standard error. */
+void tool_errors_to(FILE *file);
 /* The same line with a pointer to the command's --help; returns TOOL_USAGE. */
 int tool_usage(const char *command, const char *format, ...) TOOL_PRINTF(2, 3);
 
@@ -152,10 +154,10 @@ typedef struct tool_common {
     }
 #define TOOL_OPTION_THREADS(common) \
     { "--threads", "N", TOOL_COUNT, &(common).threads, "threads (default: one for each core)" }
-#define TOOL_OPTION_SIMD(common)                                          \
-    {                                                                     \
-        "--simd", "scalar|avx2|avx512|neon", TOOL_CHOICE, &(common).simd, \
-            "forces an instruction path (default: the fastest there is)"  \
+#define TOOL_OPTION_SIMD(common)                                                  \
+    {                                                                             \
+        "--simd", "scalar|avx2|avx512|neon|simd128", TOOL_CHOICE, &(common).simd, \
+            "forces an instruction path (default: the fastest there is)"          \
     }
 #define TOOL_OPTION_JSON(common) \
     { "--json", NULL, TOOL_FLAG, &(common).json, "one JSON object a line on standard output" }
@@ -169,6 +171,7 @@ typedef struct tool_inputs {
     msae_pool *pool;
     msae_model model;
     msae_data data;
+    int as_stored; /* set before opening: small weights stay small, for what can use them so */
 } tool_inputs;
 
 /* Starts the threads that the options ask for. */
@@ -474,6 +477,8 @@ typedef struct tool_target {
     tool_layout layout;
     msae_recipe recipe; /* TOPK, RELU, JUMPRELU, BATCHTOPK */
     size_t k;           /* of TOPK and BATCHTOPK */
+    int has_weights;    /* TOOL_LAYOUT_MSAE: a model by rows, with .. */
+    msae_dtype weights; /* .. such weights */
 } tool_target;
 
 /* Says how a model goes into a layout: by its own rule or, with k > 0, as a TopK of k latents. Fails
@@ -490,6 +495,23 @@ int tool_export_model(const msae_model *model, const char *path, const tool_targ
    ------------------------------------------------------------------------------------------ */
 
 int tool_train(int argc, char **argv);
+
+/* Processes that train one model together, each with the same arguments (examples/mpi/). Rank 0 is
+   the one that writes files and tells of progress. */
+typedef struct tool_team {
+    msae_collective collective;
+    size_t threads; /* of this process, where --threads does not say */
+    int lost;       /* 1 once a sum did not come about */
+} tool_team;
+/* tool_train in one of them; NULL: alone. When one fails, all do; those it did not happen to say
+   nothing. */
+int tool_train_over(const tool_team *team, int argc, char **argv);
+/* The signal that asked a training run to end, 0 if there was none. */
+int tool_stop_signal(void);
+/* For the collective's sums, while they wait: makes the checkpoint of the last whole step, where
+   there is to be one and it is not made yet. */
+void tool_keep_steps(void);
+
 int tool_eval(int argc, char **argv);
 int tool_encode(int argc, char **argv);
 int tool_decode(int argc, char **argv);

@@ -17,7 +17,8 @@ typedef struct train_options {
     tool_rest more;                                  /* files of the data */
     int recipe, activation, schedule, loss, scaling; /* places in their enums */
     int tied, normalize, geometric_median, skip_bad, in_memory;
-    size_t latents, k, epochs, batch, every, window;
+    int no_shares;
+    size_t latents, k, epochs, batch, every, window, shares;
     tool_counts nesting;
     tool_reals weights;
     float expansion, lr, soft_cap, sparse_weight, bandwidth, weight_decay, clip;
@@ -26,6 +27,8 @@ typedef struct train_options {
 
 typedef struct train_job {
     train_options options;
+    const tool_team *team; /* NULL: this process is the only one */
+    int leads;             /* writes the files and tells of progress */
     msae_pool *pool;
     tool_rows rows;
     msae_data data; /* the same rows when they are held in memory */
@@ -36,6 +39,7 @@ typedef struct train_job {
     /* progress */
     int status; /* why the callback stopped the run */
     int shows_bar;
+    uint64_t kept_step; /* the last one after which a checkpoint was made, or tried */
     double start, last_drawn;
     uint64_t rows_before, steps_before; /* of an earlier part of the run */
 } train_job;
@@ -48,6 +52,10 @@ static void on_signal(int number) {
     stop_signal = number;
 }
 
+int tool_stop_signal(void) {
+    return (int)stop_signal;
+}
+
 static void catch_signals(void) {
     struct sigaction action;
     memset(&action, 0, sizeof action);
@@ -56,6 +64,96 @@ static void catch_signals(void) {
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Several processes
+   ------------------------------------------------------------------------------------------ */
+
+/* 1: the values [count] are now sums over all processes; 0: these cannot be reached. */
+static int sum_over_team(const train_job *job, double *values, size_t count) {
+    if (job->team == NULL) return 1;
+    return job->team->collective.sum_doubles(job->team->collective.user, values, count);
+}
+
+/* The status that a process came here with, and a failure where another's was one: what is to fail
+   in one must not leave the others waiting for it. */
+static int agree(const train_job *job, int status) {
+    double failed = status != TOOL_OK;
+    if (!sum_over_team(job, &failed, 1) || (status == TOOL_OK && failed > 0)) {
+        return status != TOOL_OK ? status : TOOL_FAILED;
+    }
+    return status;
+}
+
+/* The first process whose value is not that of rank 0, or 0 when all have the same. */
+static int find_different(const train_job *job, uint64_t value, size_t *rank) {
+    double halves[2 * MSAE_MAX_RANKS] = {0};
+    *rank = 0;
+    if (job->team == NULL) return TOOL_OK;
+    const size_t ranks = job->team->collective.ranks, own = job->team->collective.rank;
+    halves[2 * own] = (double)(value >> 32);
+    halves[2 * own + 1] = (double)(value & 0xffffffffu);
+    if (!sum_over_team(job, halves, 2 * ranks)) return TOOL_FAILED;
+    for (size_t r = 1; r < ranks && *rank == 0; r++) {
+        if (halves[2 * r] != halves[0] || halves[2 * r + 1] != halves[1]) *rank = r;
+    }
+    return TOOL_OK;
+}
+
+static uint64_t add_bits(uint64_t sum, const float *values, size_t count) {
+    for (size_t i = 0; values != NULL && i < count; i++) {
+        uint32_t bits;
+        memcpy(&bits, values + i, sizeof bits);
+        sum = (sum ^ bits) * 0x9e3779b97f4a7c15u; /* a change of any bit reaches the upper ones */
+        sum ^= sum >> 32;
+    }
+    return sum;
+}
+
+static uint64_t parameter_bits(const msae_model *model) {
+    const size_t n = model->n_latents, d = model->n_inputs;
+    uint64_t sum = 1;
+    sum = add_bits(sum, model->encoder, n * d);
+    if (!model->tied) sum = add_bits(sum, model->decoder, n * d);
+    sum = add_bits(sum, model->latent_bias, n);
+    sum = add_bits(sum, model->log_threshold, n);
+    sum = add_bits(sum, model->pre_bias, d);
+    sum = add_bits(sum, model->mean, d);
+    return add_bits(sum, &model->scale, 1);
+}
+
+/* Every process makes the same updates to the same parameters, or the model is that of none. */
+static int check_parameters(const train_job *job) {
+    size_t rank;
+    if (job->team == NULL) return TOOL_OK;
+    int status = find_different(job, parameter_bits(&job->trainer.model), &rank);
+    if (status != TOOL_OK || rank == 0) return status;
+    return tool_fail("train", "after step %llu rank %zu has other parameters than rank 0",
+                     (unsigned long long)job->trainer.step, rank);
+}
+
+/* Before the first step: what would have them differ later. */
+static int check_team(const train_job *job) {
+    const msae_trainer *trainer = &job->trainer;
+    const struct {
+        uint64_t value;
+        const char *what;
+    } same[] = {
+        {(uint64_t)trainer->model.simd,
+         "has another instruction path than rank 0; --simd names one for all"},
+        {job->source.rows, "sees other data than rank 0, by its number of rows"},
+        {job->source.cols, "sees other data than rank 0, by its number of columns"},
+        {trainer->step, "resumes from another step than rank 0"},
+        {trainer->position.row, "resumes from another row than rank 0"},
+    };
+    for (size_t i = 0; i < sizeof same / sizeof same[0]; i++) {
+        size_t rank;
+        int status = find_different(job, same[i].value, &rank);
+        if (status != TOOL_OK) return status;
+        if (rank != 0) return tool_fail("train", "rank %zu %s", rank, same[i].what);
+    }
+    return TOOL_OK;
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -88,26 +186,33 @@ static void clear_bar(const train_job *job) {
     if (job->shows_bar) fputs("\r\033[K", stderr);
 }
 
-/* The loss on the validation rows, batch by batch. */
+/* The loss on the validation rows, batch by batch, of which each process has its share. */
 static int measure_validation(train_job *job, double *loss) {
     const size_t batch = job->trainer.desc.batch;
+    const size_t ranks = job->team != NULL ? job->team->collective.ranks : 1;
+    const size_t rank = job->team != NULL ? job->team->collective.rank : 0;
     msae_data part = job->validation;
-    double sum = 0, rows = 0;
-    for (size_t first = 0; first < job->validation.rows; first += part.rows) {
+    double sums[2] = {0, 0};
+    int status = TOOL_OK;
+    for (size_t first = 0; first < job->validation.rows && status == TOOL_OK; first += part.rows) {
         msae_step_stats stats;
         msae_error error;
         const size_t row_bytes = part.cols * msae_dtype_bytes(part.dtype);
         part.rows = job->validation.rows - first < batch ? job->validation.rows - first : batch;
         part.values = (const char *)job->validation.values + first * row_bytes;
+        if (first / batch % ranks != rank) continue;
         if (msae_train_forward(&job->trainer, &part, NULL, part.rows, NULL, NULL, &stats, &error) !=
             MSAE_OK) {
-            return tool_fail_error(job->options.validation, &error);
+            status = tool_fail_error(job->options.validation, &error);
+            break;
         }
-        sum += stats.loss * (double)stats.rows;
-        rows += (double)stats.rows;
+        sums[0] += stats.loss * (double)stats.rows;
+        sums[1] += (double)stats.rows;
     }
-    *loss = sum / rows;
-    return TOOL_OK;
+    status = agree(job, status);
+    if (status == TOOL_OK && !sum_over_team(job, sums, 2)) status = TOOL_FAILED;
+    *loss = sums[0] / sums[1];
+    return status;
 }
 
 static void print_epoch_json(const train_job *job, const msae_progress *progress,
@@ -144,6 +249,7 @@ static int end_epoch(train_job *job, const msae_progress *progress) {
     clear_bar(job);
     if (validates && measure_validation(job, &validation) != TOOL_OK) return TOOL_FAILED;
     const double seconds = tool_seconds() - job->start;
+    if (!job->leads) return TOOL_OK;
     if (job->options.common.json) {
         print_epoch_json(job, progress, validates ? &validation : NULL, seconds);
     } else if (!job->shows_bar || validates) {
@@ -155,6 +261,7 @@ static int end_epoch(train_job *job, const msae_progress *progress) {
 static int save_checkpoint(const train_job *job) {
     const char *path = job->options.checkpoint;
     msae_error error;
+    if (!job->leads) return TOOL_OK;
     if (msae_checkpoint_file(&job->trainer, path, &error) != MSAE_OK) {
         clear_bar(job);
         return tool_fail_error(path, &error);
@@ -182,8 +289,10 @@ static int on_progress(const msae_progress *progress, void *user) {
         draw_bar(job, progress);
     }
     if (ends_epoch) job->status = end_epoch(job, progress);
-    if (job->status == TOOL_OK && o->checkpoint != NULL && (is_due || stop_signal != 0)) {
-        job->status = save_checkpoint(job);
+    if (job->status == TOOL_OK && o->checkpoint != NULL && is_due) {
+        job->kept_step = job->trainer.step;
+        job->status = check_parameters(job);
+        if (job->status == TOOL_OK) job->status = save_checkpoint(job);
     }
     return job->status != TOOL_OK || (stop_signal != 0 && !ends_run); /* the model is ready then */
 }
@@ -218,6 +327,7 @@ static int expanded(const train_options *options, size_t n_inputs, size_t *n_lat
 static int describe(train_job *job, msae_train_desc *desc) {
     const train_options *o = &job->options;
     memset(desc, 0, sizeof *desc);
+    if (job->team != NULL) desc->collective = job->team->collective;
     desc->model.n_inputs = job->source.cols;
     desc->model.n_latents = o->latents;
     if (o->latents == 0) {
@@ -320,24 +430,32 @@ static void print_done(const train_job *job, double seconds) {
     }
 }
 
-/* A run that a signal ended: exit status as the shell gives it to a program killed by one. */
-static int print_stopped(const train_job *job) {
-    const char *checkpoint = job->options.checkpoint;
+/* Where a run that ended early can go on; signal 0: another process was lost. */
+static void print_stopped(const train_job *job, int signal) {
+    const int has_steps = job->trainer.step > job->steps_before;
+    const char *file = has_steps ? job->options.checkpoint : job->options.resume;
     const unsigned long long step = job->trainer.step;
+    if (!job->leads) return;
     if (job->options.common.json) {
         tool_json json = tool_json_line("stopped");
         tool_json_count(&json, "step", job->trainer.step);
         tool_json_count(&json, "rows", job->trainer.rows);
-        tool_json_count(&json, "signal", (uint64_t)stop_signal);
-        if (checkpoint != NULL) tool_json_text(&json, "file", checkpoint);
+        tool_json_count(&json, "signal", (uint64_t)signal);
+        if (file != NULL) tool_json_text(&json, "file", file);
         tool_json_end(&json, '}');
-    } else if (checkpoint != NULL) {
-        fprintf(stderr, "stopped after step %llu; --resume %s goes on from there\n", step,
-                checkpoint);
-    } else {
-        fprintf(stderr, "stopped after step %llu; without --checkpoint nothing is kept\n", step);
+        if (signal != 0) return;
     }
-    return 128 + stop_signal;
+    char text[64] = "";
+    if (signal == 0) snprintf(text, sizeof text, "msae: another process is gone: ");
+    if (file != NULL) {
+        fprintf(stderr, "%sstopped after step %llu; --resume %s goes on from there\n", text, step,
+                file);
+    } else if (has_steps) {
+        fprintf(stderr, "%sstopped after step %llu; without --checkpoint nothing is kept\n", text,
+                step);
+    } else {
+        fprintf(stderr, "%sstopped before the first step\n", text);
+    }
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -393,14 +511,22 @@ static int begin(train_job *job) {
     if (msae_trainer_init(&job->trainer, &desc, &error) != MSAE_OK) {
         return tool_fail_error("train", &error);
     }
-    status = place_data(job);
-    if (status != TOOL_OK) return status;
-    /* Ahead of the first line, so that an error of the data is all that is said. */
-    job->start = job->last_drawn = tool_seconds();
-    if (msae_train_statistics_source(&job->trainer, &job->source, &error) != MSAE_OK) {
-        return tool_fail_rows(&job->rows, &error);
-    }
-    return TOOL_OK;
+    return place_data(job);
+}
+
+/* Whether the library's error is one of this process: those that tell of another's have no text. */
+static int is_own(const train_job *job, msae_status status) {
+    return status != MSAE_ERROR_STOPPED && (job->team == NULL || !job->team->lost);
+}
+
+/* Mean and scale, ahead of the first line, so that an error of the data is all that is said. */
+static int measure_data(train_job *job) {
+    msae_error error;
+    msae_status status;
+    if (job->options.resume != NULL) return TOOL_OK;
+    status = msae_train_statistics_source(&job->trainer, &job->source, &error);
+    if (status == MSAE_OK) return TOOL_OK;
+    return is_own(job, status) ? tool_fail_rows(&job->rows, &error) : TOOL_FAILED;
 }
 
 /* Rows of a window that the options ask for. */
@@ -504,38 +630,88 @@ static int resume(train_job *job) {
     }
     if (o->epochs != 0) trainer->desc.epochs = o->epochs;
     job->rows_before = trainer->rows;
-    job->steps_before = trainer->step;
+    job->steps_before = job->kept_step = trainer->step;
+    if (job->team != NULL) trainer->desc.collective = job->team->collective;
     int status = check_agreement(job);
-    if (status == TOOL_OK) status = place_data(job);
-    job->start = job->last_drawn = tool_seconds();
-    return status;
+    return status == TOOL_OK ? place_data(job) : status;
+}
+
+/* The signal that ended the run, whichever process it came to, which is 0 when one failed. */
+static int agree_signal(const train_job *job, int failed) {
+    double sums[3] = {failed, stop_signal != 0, (double)stop_signal};
+    if (!sum_over_team(job, sums, 3) || sums[0] > 0 || sums[1] < 1) return 0;
+    return (int)(sums[2] / sums[1]);
+}
+
+/* A run that a failure or a signal ended. What it did up to its last whole step is kept, even where
+   the other processes are gone: a step changes nothing before all have brought their part. */
+static int end_early(train_job *job, msae_status fitted, const msae_error *error) {
+    const train_options *o = &job->options;
+    int status = job->status, signal = 0;
+    clear_bar(job);
+    if (status == TOOL_OK && is_own(job, fitted)) status = tool_fail_rows(&job->rows, error);
+    if (job->team == NULL || !job->team->lost) signal = agree_signal(job, status != TOOL_OK);
+    if (o->checkpoint != NULL && job->trainer.step > job->kept_step) {
+        const int saved = save_checkpoint(job);
+        if (saved != TOOL_OK) return saved;
+    }
+    if (signal != 0 || (job->team != NULL && job->team->lost)) print_stopped(job, signal);
+    /* A signal's exit status is what the shell gives a program that it killed. */
+    return signal != 0 ? 128 + signal : TOOL_FAILED;
+}
+
+static train_job *running; /* what tool_keep_steps is about */
+
+void tool_keep_steps(void) {
+    train_job *job = running;
+    if (job == NULL || job->options.checkpoint == NULL || job->trainer.step <= job->kept_step) {
+        return;
+    }
+    job->kept_step = job->trainer.step;
+    job->status = save_checkpoint(job);
+}
+
+/* Gradients of several processes are summed in shares unless that is not wanted, so that their number
+   does not show in the result; a single process does it when it is asked to. */
+enum { DEFAULT_SHARES = 12 }; /* which two, three, four and six processes divide evenly */
+
+static size_t shares(const train_job *job) {
+    const train_options *o = &job->options;
+    if (o->no_shares || o->shares > 0 || job->team == NULL) return o->no_shares ? 0 : o->shares;
+    return job->team->collective.ranks <= DEFAULT_SHARES ? DEFAULT_SHARES : 0;
 }
 
 static int train(train_job *job) {
     const train_options *o = &job->options;
     msae_error error;
     msae_stream_desc stream = {0};
-    job->shows_bar = isatty(STDERR_FILENO);
-    int status = o->resume != NULL ? resume(job) : begin(job);
-    if (status != TOOL_OK) return status;
-    print_start(job);
+    job->shows_bar = job->leads && isatty(STDERR_FILENO);
+    job->start = job->last_drawn = tool_seconds();
+    int status = check_team(job);
+    if (status == TOOL_OK) status = measure_data(job);
+    if (status == TOOL_OK) status = check_parameters(job);
+    if (status != TOOL_OK) {
+        if (job->team != NULL && job->team->lost) print_stopped(job, 0);
+        return status;
+    }
+    if (job->leads) print_start(job);
     catch_signals();
     stream.window_rows = job->source.data != NULL ? SIZE_MAX : window_rows(job);
     stream.background = job->reader;
+    stream.shares = shares(job);
+    running = job;
     msae_status fitted =
         msae_fit_source(&job->trainer, &job->source, &stream, on_progress, job, &error);
-    if (fitted != MSAE_OK) {
-        clear_bar(job);
-        if (job->status != TOOL_OK) return job->status;
-        return fitted == MSAE_ERROR_STOPPED ? print_stopped(job)
-                                            : tool_fail_rows(&job->rows, &error);
-    }
+    running = NULL;
+    if (fitted != MSAE_OK) return end_early(job, fitted, &error);
     const double seconds = tool_seconds() - job->start;
-    if (msae_save_file(&job->trainer.model, o->output, &error) != MSAE_OK) {
-        return tool_fail_error(o->output, &error);
+    if (job->leads && msae_save_file(&job->trainer.model, o->output, &error) != MSAE_OK) {
+        status = tool_fail_error(o->output, &error);
     }
-    print_done(job, seconds);
-    return TOOL_OK;
+    if (!job->leads) return agree(job, TOOL_OK);
+    if (status == TOOL_OK) print_done(job, seconds);
+    agree(job, status); /* (whoever is gone by now: the model is there) */
+    return status;
 }
 
 /* Neither output may take the place of an input or of the other one. */
@@ -561,6 +737,21 @@ static int check_places(const train_job *job) {
     return TOOL_OK;
 }
 
+/* All that one process can fail at while the others do not. */
+static int prepare(train_job *job) {
+    const train_options *o = &job->options;
+    int status = open_data(job);
+    if (status == TOOL_OK) status = check_places(job);
+    if (status == TOOL_OK && job->leads) status = tool_check_output("train", o->output);
+    if (status == TOOL_OK && job->leads && o->checkpoint != NULL) {
+        status = tool_check_output("train", o->checkpoint);
+    }
+    if (status == TOOL_OK) status = tool_start_threads(&o->common, &job->pool);
+    if (status == TOOL_OK) status = load_validation(job);
+    if (status == TOOL_OK) status = o->resume != NULL ? resume(job) : begin(job);
+    return status;
+}
+
 static int run(train_job *job) {
     const train_options *o = &job->options;
     if (o->latents > 0 && o->expansion > 0) {
@@ -572,22 +763,20 @@ static int run(train_job *job) {
     if (o->every > 0 && o->checkpoint == NULL) {
         return tool_usage("train", "--every needs --checkpoint");
     }
-    int status = open_data(job);
-    if (status == TOOL_OK) status = check_places(job);
-    if (status == TOOL_OK) status = tool_check_output("train", o->output);
-    if (status == TOOL_OK && o->checkpoint != NULL) {
-        status = tool_check_output("train", o->checkpoint);
-    }
-    if (status == TOOL_OK) status = tool_start_threads(&o->common, &job->pool);
-    if (status == TOOL_OK) status = load_validation(job);
-    if (status == TOOL_OK) status = train(job);
-    return status;
+    const int status = agree(job, prepare(job));
+    return status == TOOL_OK ? train(job) : status;
 }
 
 int tool_train(int argc, char **argv) {
+    return tool_train_over(NULL, argc, argv);
+}
+
+int tool_train_over(const tool_team *team, int argc, char **argv) {
     train_job job;
     memset(&job, 0, sizeof job);
     train_options *o = &job.options;
+    job.team = team;
+    job.leads = team == NULL || team->collective.rank == 0;
     o->clip = o->sparse_weight = o->soft_cap = o->weight_decay = NOT_GIVEN;
     const tool_option options[] = {
         {"-o", "MODEL", TOOL_TEXT, &o->output, "file to write, a safetensors (required)"},
@@ -638,6 +827,11 @@ int tool_train(int argc, char **argv) {
          "read the data in windows of this size (default: 64 for data over 256)"},
         {"--in-memory", NULL, TOOL_FLAG, &o->in_memory,
          "hold all of the data and shuffle it at once, whatever its size"},
+        {"--shares", "N", TOOL_COUNT, &o->shares,
+         "sum gradients in so many shares, so that any number of\n"
+         "processes up to N gives the same model (msae-mpi: 12)"},
+        {"--no-shares", NULL, TOOL_FLAG, &o->no_shares,
+         "msae-mpi: faster, and the same but for the last bits"},
         TOOL_OPTION_TENSOR(o->common),
         TOOL_OPTION_THREADS(o->common),
         TOOL_OPTION_SIMD(o->common),
@@ -659,6 +853,7 @@ int tool_train(int argc, char **argv) {
     };
     int status = tool_parse(&syntax, argc, argv);
     if (status != TOOL_GO) return status;
+    if (team != NULL && o->common.threads == 0) o->common.threads = team->threads;
     status = run(&job);
     msae_trainer_free(&job.trainer);
     msae_data_free(&job.validation);
