@@ -87,10 +87,10 @@
    there differs so: msae_load_desc.widen is MSAE_ERROR_UNSUPPORTED; history and level_weights stay
    zero; an error has its code and position, and for a message the status's text; AVX2 is the
    fastest path on x86, and some steps are scalar (one row of d = 512, n = 4096 takes 4 % longer
-   than by AVX-512 in a whole build, 17 % with halves, 30 % with int8);
-   MSAE_USE_CBLAS has no effect, and batches of rows are multiplied without packing, floats
-   at half the speed. One row has the same codes to the bit on the same path, but where soft caps,
-   jumprelu's thresholds or `normalize` go through its own tanh, exp and sqrt (within 1e-6).
+   than by AVX-512 in a whole build, a quarter with halves, a third with int8); MSAE_USE_CBLAS has
+   no effect, and batches of rows are multiplied without packing, floats at half the speed. One row
+   has the same codes to the bit on the same path, but where soft caps, jumprelu's thresholds or
+   `normalize` go through its own tanh, exp and sqrt (within 1e-6).
    `make footprint` measures all this; examples/engine/ and examples/mobile/ are such programs.
 
    Memory. Each object takes one block from its descriptor's allocator (zero: MSAE_MALLOC) when it
