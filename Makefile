@@ -51,7 +51,7 @@ EXAMPLES += $(BUILD)/examples/cpp $(BUILD)/examples/cpp17
 endif
 
 .PHONY: all help demo test tests fuzz kills python-test golden portability coverage trust
-.PHONY: web web-test benches bench bench-peers footprint engine mobile mpi mpi-test
+.PHONY: web web-test benches bench bench-peers mpi mpi-test footprint engine mobile
 .PHONY: install uninstall clean
 .DELETE_ON_ERROR:
 
@@ -120,6 +120,14 @@ trust: ## all that is measured of what can be trusted: test, portability, covera
 	@$(MAKE) --no-print-directory kills KILLS=500
 	@$(MAKE) --no-print-directory fuzz RUNS=20000000
 
+mpi: ## the tool's train over MPI, build/msae-mpi (needs an MPI, see examples/mpi/README.md)
+	@command -v $(firstword $(MPICC)) > /dev/null || \
+	    { echo "make mpi needs $(firstword $(MPICC)) (Debian: openmpi-bin libopenmpi-dev)"; exit 1; }
+	@$(MAKE) --no-print-directory $(BUILD)/msae-mpi
+
+mpi-test: $(BUILD)/msae $(BUILD)/tests/mpi_files mpi ## trains over two and three processes, and kills them
+	@sh tests/mpi.sh $(BUILD)
+
 footprint: $(BUILD)/tests/test_inference $(BUILD)/tests/test_stack ## what inference alone takes: bytes, stack, compile time
 	@bash tests/footprint.sh $(BUILD)
 
@@ -131,14 +139,6 @@ $(BUILD)/engine/concepts.safetensors: $(BUILD)/engine/bake
 
 mobile: ## compiles examples/mobile for Android and iOS as far as the compilers here can
 	@sh examples/mobile/build.sh $(BUILD)/mobile
-
-mpi: ## the tool's train over MPI, build/msae-mpi (needs an MPI, see examples/mpi/README.md)
-	@command -v $(firstword $(MPICC)) > /dev/null || \
-	    { echo "make mpi needs $(firstword $(MPICC)) (Debian: openmpi-bin libopenmpi-dev)"; exit 1; }
-	@$(MAKE) --no-print-directory $(BUILD)/msae-mpi
-
-mpi-test: $(BUILD)/msae $(BUILD)/tests/mpi_files mpi ## trains over two and three processes, and kills them
-	@sh tests/mpi.sh $(BUILD)
 
 benches: $(BENCHES) ## builds the benchmarks without running them
 

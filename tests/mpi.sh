@@ -4,11 +4,9 @@
 #
 #     sh tests/mpi.sh BUILD [KILLS]       (make mpi-test)
 #
-# Sums of another number of ranks are rounded otherwise, by some 1e-7. That stays so for hundreds of
-# steps, unless a latent falls on the other side of a selection or threshold by it, and Adam then
-# makes a whole step of what a latent that is hardly ever active gets from one row. (Another
-# instruction path in one process does the same.) So a seed that does not agree to 1e-5 must do so to
-# 1e-2 and is followed by another, six at most; what each gave is printed.
+# Gradients are summed in shares (--shares, which msae-mpi does by itself), so that the number of ranks
+# does not show in a single bit of the model. Without shares it shows in the last ones, and a TopK or
+# Adam makes more of that in the end; how much is printed.
 build=${1:?usage: tests/mpi.sh BUILD [KILLS]}
 kills=${2:-6}
 folder=$(mktemp -d) || exit 1
@@ -56,28 +54,21 @@ shards="$folder/part-*.npy"
 # 200 steps over two and three processes, and over one
 # ------------------------------------------------------------------------------------------------
 
-# agree NAME RANKS DATA OPTION..
+# agree NAME RANKS DATA OPTION..: the bytes of one process
 agree() {
     name=$1
     ranks=$2
     data=$3
     shift 3
-    for seed in 0 1 2 3 4 5; do
+    for seed in 0 1; do
         [ -e "$folder/one.$name.$seed" ] ||
-            "$msae" train "$data" -o "$folder/one.$name.$seed" --seed $seed --threads 1 "$@" \
-                >/dev/null 2>"$folder/stderr" || break
+            "$msae" train "$data" -o "$folder/one.$name.$seed" --seed $seed --threads 1 \
+                --shares 12 "$@" >/dev/null 2>"$folder/stderr"
         over "$ranks" train "$data" -o "$folder/many" --seed $seed --threads 1 "$@" \
-            >/dev/null 2>"$folder/stderr" || break
-        distances=$("$files" compare "$folder/one.$name.$seed" "$folder/many" 1e-5)
-        status=$?
-        echo "$name, $ranks ranks, seed $seed:$distances"
-        if [ $status -eq 0 ]; then
-            pass
-            return
-        fi
-        "$files" compare "$folder/one.$name.$seed" "$folder/many" 1e-2 >/dev/null || break
+            >/dev/null 2>"$folder/stderr"
+        expect "$name over $ranks ranks, seed $seed: other bytes than one process's" \
+            cmp "$folder/one.$name.$seed" "$folder/many"
     done
-    fail "$name over $ranks ranks differs from one process"
 }
 
 for recipe in msae-uw topk batchtopk jumprelu; do
@@ -92,22 +83,34 @@ for recipe in msae-uw topk batchtopk jumprelu; do
     done
 done
 [ -e "$clip" ] || echo "no $clip: not compared on it"
-over 1 train "$shards" -o "$folder/many" --seed 0 --threads 1 --recipe topk --latents 128 --k 16 \
-    --nesting 16 --window 1 --batch 217 --epochs 2 >/dev/null 2>"$folder/stderr"
-expect "one rank: the bytes of msae train" cmp "$folder/one.topk, shards.0" "$folder/many"
+options="--recipe topk --latents 128 --k 16 --window 1 --batch 217 --epochs 2 --threads 1"
+# shellcheck disable=SC2086
+for ranks in 1 2; do
+    "$msae" train "$shards" -o "$folder/plain" $options >/dev/null 2>"$folder/stderr"
+    over $ranks train "$shards" -o "$folder/many" $options --no-shares >/dev/null 2>"$folder/stderr"
+    echo "topk, $ranks ranks, without shares:$("$files" compare "$folder/plain" "$folder/many" 1e-5)"
+    if [ $ranks -eq 1 ]; then
+        expect "one rank without shares: the bytes of msae train" cmp "$folder/plain" "$folder/many"
+    else
+        expect "two ranks without shares: about the same" \
+            "$files" compare "$folder/plain" "$folder/many" 1e-2 >/dev/null
+    fi
+done
+expect "a share for each rank" [ "$(over 3 train "$shards" -o "$folder/many" $options --shares 2 \
+    2>&1 | grep -c 'fewer shares than')" -eq 1 ]
 
 # From one process to two, and back to one.
 options="--recipe jumprelu --latents 64 --batch 217 --window 1 --threads 1 --schedule constant"
 # shellcheck disable=SC2086
 {
-    "$msae" train "$shards" -o "$folder/whole" $options --epochs 3
-    "$msae" train "$shards" -o "$folder/m" $options --epochs 1 --checkpoint "$folder/run"
+    "$msae" train "$shards" -o "$folder/whole" $options --epochs 3 --shares 12
+    "$msae" train "$shards" -o "$folder/m" $options --epochs 1 --checkpoint "$folder/run" \
+        --shares 12
     over 2 train "$shards" -o "$folder/m" $options --epochs 2 --checkpoint "$folder/run" \
         --resume "$folder/run"
-    "$msae" train "$shards" -o "$folder/m" $options --epochs 3 --resume "$folder/run"
+    "$msae" train "$shards" -o "$folder/m" $options --epochs 3 --resume "$folder/run" --shares 12
 } >/dev/null 2>"$folder/stderr"
-echo "from one process to two and back:$("$files" compare "$folder/whole" "$folder/m" 1e-5)"
-expect "going on with another number" "$files" compare "$folder/whole" "$folder/m" 1e-2 >/dev/null
+expect "from one process to two and back: the same bytes" cmp "$folder/whole" "$folder/m"
 rm -f "$folder/run"
 
 # ------------------------------------------------------------------------------------------------
@@ -195,7 +198,7 @@ expect "stopped" [ "$(grep -c -e "--resume $folder/keep/run goes on" "$folder/st
 run="--recipe jumprelu --latents 64 --batch 1001 --epochs 20 --window 1 --threads 1"
 checkpoint=$folder/run
 # shellcheck disable=SC2086
-"$msae" train "$shards" -o "$folder/whole" $run >/dev/null 2>&1 || exit 1
+"$msae" train "$shards" -o "$folder/whole" $run --shares 12 >/dev/null 2>&1 || exit 1
 awk -v count=$((20 * kills)) 'BEGIN {
     srand()
     for (i = 0; i < count; i++) printf "%d %d %.3f\n", 1 + 3 * rand(), 3 * rand(), 1.2 * rand()
@@ -203,7 +206,6 @@ awk -v count=$((20 * kills)) 'BEGIN {
 
 done_kills=0
 finished=0
-agreed=0
 tries=0
 said=0
 at=0 # steps that are safe
@@ -230,14 +232,8 @@ while { [ $done_kills -lt "$kills" ] || [ -e "$checkpoint" ]; } && [ $tries -lt 
     fi
     if wait $!; then
         finished=$((finished + 1))
-        echo "after $done_kills kills:$("$files" compare "$folder/whole" "$folder/model" 1e-5)"
-        expect "the model of an uncut run" \
-            "$files" compare "$folder/whole" "$folder/model" 1e-2 >/dev/null
-        if "$files" compare "$folder/whole" "$folder/model" 1e-5 >/dev/null; then
-            agreed=$((agreed + 1))
-        elif [ $agreed -eq 0 ] && [ $finished -lt 4 ]; then
-            kills=$((kills + 2)) # see the top
-        fi
+        expect "after $done_kills kills: the bytes of an uncut run" \
+            cmp "$folder/whole" "$folder/model"
         rm -f "$checkpoint" "$folder/model"
         at=0
         continue
@@ -255,7 +251,7 @@ while { [ $done_kills -lt "$kills" ] || [ -e "$checkpoint" ]; } && [ $tries -lt 
     at=${now:-0}
 done
 echo "$done_kills kills, of which $said ended with how to go on; $finished runs came to their end"
-expect "some run came to its end, within 1e-5 of an uncut one" [ $agreed -gt 0 ]
+expect "some run came to its end" [ $finished -gt 0 ]
 
 echo "$passed passed, $failed failed"
 [ $failed -eq 0 ]

@@ -1280,6 +1280,54 @@ static void processes_train_one_model(void) {
     free(x);
 }
 
+/* In shares the number of processes does not show in a bit, whatever they do with the rows. */
+static void shares_hide_processes(void) {
+    enum { D = 6, N = 24, ROWS = 157 };
+    float *x = test_random_floats(3, ROWS * D, 2);
+    FOR_EACH_RECIPE(recipe) {
+        for (size_t window = 0; window <= 70; window += 70) {
+            shelf shelves[MAX_RANKS], own = make_shelf(x, ROWS, D);
+            const msae_source source = shelf_source(&own);
+            msae_train_desc desc = test_desc(recipe, D, N);
+            msae_stream_desc stream;
+            hall h, nobody;
+            memset(&stream, 0, sizeof stream);
+            stream.block_rows = 3;
+            stream.window_rows = window;
+            stream.shares = 12;
+            desc.batch = 37;
+            desc.epochs = 10;
+            desc.lr = 0.001f;
+            make_members(&alone, &nobody, 1, &desc, &stream, &source);
+            memset(&alone.desc.collective, 0, sizeof alone.desc.collective);
+            run_members(&alone, 1);
+            CHECK_STATUS(MSAE_OK, alone.status);
+            for (size_t ranks = 2; ranks <= MAX_RANKS; ranks++) {
+                test_note("%s, %zu processes, windows of %zu", recipe->name, ranks, window);
+                make_members(members, &h, ranks, &desc, &stream, &source);
+                for (size_t r = 0; r < ranks; r++) {
+                    shelves[r] = make_shelf(x, ROWS, D);
+                    members[r].source = shelf_source(&shelves[r]);
+                }
+                run_members(members, ranks);
+                CHECK_STATUS(MSAE_OK, members[0].status);
+                const msae_parameters a = test_weights(&members[0].trainer.model);
+                const msae_parameters b = test_weights(&alone.trainer.model);
+                test_parameter list[TEST_MAX_PARAMETERS], want[TEST_MAX_PARAMETERS];
+                const size_t count = test_list(&alone.trainer.model, &a, list);
+                test_list(&alone.trainer.model, &b, want);
+                for (size_t i = 0; i < count; i++) {
+                    CHECK(test_same(list[i].values, want[i].values, list[i].rows * list[i].cols));
+                }
+                CHECK(members[0].trainer.model.threshold == alone.trainer.model.threshold);
+                free_members(members, ranks);
+            }
+            free_members(&alone, 1);
+        }
+    }
+    free(x);
+}
+
 /* One that fails ends all, wherever it was; none waits, and no model is changed by the step. */
 static void one_fails_for_all(void) {
     enum { D = 5, N = 12, ROWS = 61, RANKS = 3 };
@@ -2076,6 +2124,7 @@ int main(void) {
     RUN(runs_that_cannot_be);
 #ifdef MSAE_USE_PTHREADS
     RUN(processes_train_one_model);
+    RUN(shares_hide_processes);
     RUN(one_fails_for_all);
     RUN(the_largest_of_all);
     RUN(hostile_collectives);

@@ -1,6 +1,7 @@
 /* Models from files. Input that starts with an 'M' makes a tiny model, saves it and changes bytes
    of what was saved, so that most of them load; '{' spells a file out; the rest are raw bytes. What
-   loads must encode and decode, and stay the same when it is saved and loaded again.
+   loads must encode and decode, and stay the same when it is saved and loaded again. What can be
+   used where it lies, whose numbers are not looked at, must encode and decode too.
    Options: -max_len=1024
    Dictionaries: safetensors model */
 #include "fuzz.h"
@@ -72,6 +73,16 @@ static void fill_model(fuzz_input *in, msae_model *model) {
     model->scale = fabsf(fuzz_finite(in));
 }
 
+/* A model by rows with weights of a kind instead; 0 when it is beyond their range. */
+static int compact_model(msae_model *model, size_t kind) {
+    static const msae_dtype types[] = {MSAE_F32, MSAE_F16, MSAE_BF16, MSAE_I8};
+    msae_model compact;
+    const int fits = msae_compact(model, types[kind], NULL, &compact, NULL) == MSAE_OK;
+    msae_model_free(model);
+    if (fits) *model = compact;
+    return fits;
+}
+
 /* The file of a model that the input describes, with some of its bytes changed; none when there is
    no such model. */
 static fuzz_file made_file(const uint8_t *input, size_t size, int *is_whole) {
@@ -79,11 +90,14 @@ static fuzz_file made_file(const uint8_t *input, size_t size, int *is_whole) {
     fuzz_file file = {NULL, 0};
     msae_model model;
     const size_t n_changes = fuzz_below(&in, MAX_CHANGES);
-    const int without_checksum = fuzz_byte(&in) & 1;
+    const unsigned flags = (unsigned)fuzz_byte(&in);
+    const int without_checksum = (int)(flags & 1);
+    const size_t kind = flags >> 1 & 7; /* of weights, from 1; 0: as it is made */
     changes = in;
     for (size_t i = 0; i < 3 * n_changes; i++) fuzz_byte(&in);
     if (!make_model(&in, &model)) return file;
     fill_model(&in, &model);
+    if (kind > 0 && !compact_model(&model, (kind - 1) % 4)) return file;
     *is_whole = n_changes == 0 && !without_checksum && model.scale > 0;
     file = save(&model);
     msae_model_free(&model);
@@ -154,7 +168,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size) {
     fuzz_input in = fuzz_input_of(input, size);
     fuzz_heap heap;
     msae_load_desc desc;
-    msae_model model;
+    msae_model model, mapped;
     msae_error error;
     memset(&desc, 0, sizeof desc);
     desc.allocator = fuzz_heap_allocator(&heap);
@@ -168,6 +182,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size) {
         CHECK(!is_whole && error.message[0] && model.memory == NULL);
     }
     CHECK(heap.most <= 8 * file.size + 4096);
+    if (msae_map(&mapped, file.bytes, file.size, NULL, NULL) == MSAE_OK) {
+        CHECK(mapped.by_rows && mapped.memory == NULL);
+        use(&mapped, &in);
+    } else {
+        CHECK(!model.latent_bias || !model.by_rows || !msae__little_endian() || !is_whole);
+    }
     msae_model_free(&model);
     CHECK(heap.held == 0);
     fuzz_release();

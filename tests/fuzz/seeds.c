@@ -49,9 +49,11 @@ typedef struct seed {
 #define INDPTR_0_1 "\0\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0"
 
 /* For the model made of an input: no changes, with a checksum, 3 inputs, 7 latents, the recipe, the
-   activation, three levels, no weights, k, tied, normalize, no soft cap. */
-#define MADE(recipe, activation, tied, normalize) \
-    "M\0\0\x02\x06" recipe activation "\x03\0\x01\x02\0\x02" tied normalize "\0"
+   activation, three levels, no weights, k, tied, normalize, no soft cap. Weights: as they are, or by
+   rows as float32 (2), halves (4), bfloats (6) or int8 (8). */
+#define MADE(recipe, activation, tied, normalize) MADE_OF("\0", recipe, activation, tied, normalize)
+#define MADE_OF(weights, recipe, activation, tied, normalize) \
+    "M\0" weights "\x02\x06" recipe activation "\x03\0\x01\x02\0\x02" tied normalize "\0"
 
 /* For the run made of an input: no changes, with a checksum, 3 inputs, 7 latents, the recipe, tied,
    normalize, the seed, batches of 2, the loss, the published schedule, the cut, tame numbers. */
@@ -229,6 +231,10 @@ static const seed seeds[] = {
     SEED("model", "made_batchtopk", MADE("\x04", "\0", "\0", "\0")),
     SEED("model", "made_relu", MADE("\x05", "\0", "\x01", "\x01")),
     SEED("model", "made_jumprelu", MADE("\x06", "\0", "\0", "\0")),
+    SEED("model", "made_by_rows", MADE_OF("\x02", "\x01", "\x01", "\0", "\0")),
+    SEED("model", "made_of_halves", MADE_OF("\x04", "\x03", "\x01", "\0", "\x01")),
+    SEED("model", "made_of_bfloats", MADE_OF("\x06", "\x06", "\0", "\x01", "\0")),
+    SEED("model", "made_of_int8", MADE_OF("\x08", "\x04", "\0", "\0", "\0")),
     SEED("model", "made_with_largest_lr", MADE("\x01", "\x01", "\0", "\0") "\0\0\0\0\0\0\0\0\x06"),
     SEED("model", "made_and_changed",
          "M\x02\x01\x40\x01x\xf0\x05\x3f\x02\x06\x01\x01\x03\0\x01\x02\0\x02\0\0\0"),
