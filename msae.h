@@ -87,10 +87,10 @@
    there differs so: msae_load_desc.widen is MSAE_ERROR_UNSUPPORTED; history and level_weights stay
    zero; an error has its code and position, and for a message the status's text; AVX2 is the
    fastest path on x86, and some steps are scalar (one row of d = 512, n = 4096 takes 4 % longer
-   than by AVX-512 in a whole build, 30 % with int8); MSAE_USE_CBLAS has no effect, and batches of
-   rows are multiplied without packing, floats at half the speed. One row has the same codes to the
-   bit on the same path, but where halves and bfloats are summed in another order, and where soft
-   caps, jumprelu's thresholds or `normalize` go through its own tanh, exp and sqrt (within 1e-6).
+   than by AVX-512 in a whole build, a quarter with halves, a third with int8); MSAE_USE_CBLAS has
+   no effect, and batches of rows are multiplied without packing, floats at half the speed. One row
+   has the same codes to the bit on the same path, but where soft caps, jumprelu's thresholds or
+   `normalize` go through its own tanh, exp and sqrt (within 1e-6).
    `make footprint` measures all this; examples/engine/ and examples/mobile/ are such programs.
 
    Memory. Each object takes one block from its descriptor's allocator (zero: MSAE_MALLOC) when it
@@ -4034,6 +4034,7 @@ static v128_t msae__wasm_widen(v128_t half) {
     return wasm_v128_or(number, wasm_v128_and(special, wasm_i32x4_splat(0x7f800000)));
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 static void msae__wasm_from_half(float *out, const unsigned char *half, size_t n) {
     size_t i = 0;
     for (; i + 8 <= n; i += 8) {
@@ -4043,6 +4044,7 @@ static void msae__wasm_from_half(float *out, const unsigned char *half, size_t n
     }
     msae__scalar_from_half(out + i, half + 2 * i, n - i);
 }
+#endif
 
 static void msae__wasm_axpy(float *y, float a, const float *x, size_t n) {
     const v128_t factor = wasm_f32x4_splat(a);
@@ -4093,6 +4095,7 @@ static void msae__wasm_dots(float *c, size_t ldc, const float *a, size_t a_strid
     }
 }
 
+#ifndef MSAE__INFERENCE_ONLY
 /* Pieces of 4 x 4 are turned around in registers, what is left by the scalar loop. */
 static void msae__wasm_pack(float *out, size_t width, const float *x, size_t stride, size_t rows,
                             size_t depth) {
@@ -4121,7 +4124,9 @@ static void msae__wasm_pack(float *out, size_t width, const float *x, size_t str
         }
     }
 }
+#endif
 
+#ifndef MSAE__INFERENCE_ONLY
 /* A 4 x 8 tile: 8 accumulators, two vectors of b, one of a. */
 static void msae__wasm_gemm(const float *a, const float *b, size_t k, float *c, size_t ldc,
                             size_t rows, size_t cols, int accumulate) {
@@ -4142,7 +4147,9 @@ static void msae__wasm_gemm(const float *a, const float *b, size_t k, float *c, 
         for (size_t j = 0; j < cols; j++) c[j] = accumulate ? c[j] + edge[j] : edge[j];
     }
 }
+#endif
 
+#ifndef MSAE__INFERENCE_ONLY
 /* 32 columns of the sum stay in 8 registers while all rows pass by. */
 static void msae__wasm_gather_axpy(float *y, const float *base, size_t stride,
                                    const uint32_t *index, const float *weight, size_t count,
@@ -4164,6 +4171,7 @@ static void msae__wasm_gather_axpy(float *y, const float *base, size_t stride,
         msae__wasm_axpy(y + c, weight[e], base + index[e] * stride + c, width - c);
     }
 }
+#endif
 
 /* Four keys at a time go to the front of a register by a shuffle from a table. */
 static size_t msae__wasm_between(int32_t *out, const void *keys, size_t n, int32_t low,
@@ -4193,19 +4201,19 @@ static const msae_kernels msae__wasm_kernels = {
     24,
     msae__wasm_dot,
     msae__wasm_center,
-    msae__wasm_from_half,
+    MSAE__FOR_MORE(msae__wasm_from_half),
     msae__wasm_axpy,
     msae__wasm_dots,
-    msae__wasm_pack,
-    msae__wasm_gemm,
-    msae__wasm_gather_axpy,
-    msae__scalar_gather_dot_axpy,
-    msae__scalar_decode,
-    msae__scalar_reconstruct,
-    msae__scalar_residuals,
+    MSAE__FOR_MORE(msae__wasm_pack),
+    MSAE__FOR_MORE(msae__wasm_gemm),
+    MSAE__FOR_MORE(msae__wasm_gather_axpy),
+    MSAE__FOR_TRAINING(msae__scalar_gather_dot_axpy),
+    MSAE__FOR_TRAINING(msae__scalar_decode),
+    MSAE__FOR_TRAINING(msae__scalar_reconstruct),
+    MSAE__FOR_TRAINING(msae__scalar_residuals),
     msae__wasm_between,
-    msae__scalar_place,
-    msae__scalar_adam,
+    MSAE__FOR_MORE(msae__scalar_place),
+    MSAE__FOR_TRAINING(msae__scalar_adam),
 };
 #endif /* MSAE__HAS_WASM128 */
 
@@ -4284,9 +4292,10 @@ MSAE_API const char *msae_simd_name(msae_simd simd) {
 /* Rows of weights w [cols][depth] lie one after the other, little-endian and without alignment. */
 typedef struct msae__small_kernels {
 #ifdef MSAE__INFERENCE_ONLY
-    /* sums[j] = <x, w_j> for four rows of weights: a quarter of the code below */
-    void (*dots_half)(float *sums, const float *x, const unsigned char *const *w, size_t depth);
-    void (*dots_bfloat)(float *sums, const float *x, const unsigned char *const *w, size_t depth);
+    /* c[j] = <x, w_j>: a quarter of the code below */
+    void (*dots_half)(float *c, const float *x, const unsigned char *w, size_t cols, size_t depth);
+    void (*dots_bfloat)(float *c, const float *x, const unsigned char *w, size_t cols,
+                        size_t depth);
 #else
     /* c[r][j] = <x_r, w_j> for rows x [rows][x_stride]; c's rows lie ldc apart */
     void (*dots_half)(float *c, size_t ldc, const float *x, size_t x_stride, size_t rows,
@@ -4368,109 +4377,100 @@ static void msae__scalar_axpy_int8(float *y, float a, const unsigned char *w, si
 }
 
 #ifdef MSAE__INFERENCE_ONLY
-/* Products over vectors of floats, for any way of loading weights, four sums at a time. LOAD(w) is
-   a vector of WIDTH weights, BYTES bytes each; what is left over is taken one by one. */
-#define MSAE__SMALL_DOTS(target, name, vector, width, bytes, LOAD, LOAD_ONE, ZERO, ADD, LOADX, \
-                         FMA, SUM)                                                             \
-    static target void name(float *sums, const float *x, const unsigned char *const *w,        \
-                            size_t depth) {                                                    \
-        const unsigned char *w0 = w[0], *w1 = w[1], *w2 = w[2], *w3 = w[3];                    \
-        vector s0 = ZERO, s1 = s0, s2 = s0, s3 = s0;                                           \
-        const size_t whole = depth / (width) * (width);                                        \
-        for (size_t i = 0; i < whole; i += (width)) {                                          \
-            const vector v = LOADX(x + i);                                                     \
-            s0 = FMA(v, LOAD(w0 + (bytes)*i), s0);                                             \
-            s1 = FMA(v, LOAD(w1 + (bytes)*i), s1);                                             \
-            s2 = FMA(v, LOAD(w2 + (bytes)*i), s2);                                             \
-            s3 = FMA(v, LOAD(w3 + (bytes)*i), s3);                                             \
-        }                                                                                      \
-        sums[0] = SUM(s0);                                                                     \
-        sums[1] = SUM(s1);                                                                     \
-        sums[2] = SUM(s2);                                                                     \
-        sums[3] = SUM(s3);                                                                     \
-        for (size_t i = whole; i < depth; i++) {                                               \
-            for (size_t e = 0; e < 4; e++) sums[e] += x[i] * LOAD_ONE(w[e] + (bytes)*i);       \
-        }                                                                                      \
+static void msae__scalar_dots_half(float *c, const float *x, const unsigned char *w, size_t cols,
+                                   size_t depth) {
+    for (size_t j = 0; j < cols; j++, w += 2 * depth) {
+        c[j] = 0;
+        for (size_t i = 0; i < depth; i++) c[j] += x[i] * msae__load_half(w + 2 * i);
     }
-#else
-/* Products over vectors of floats, for any way of loading weights. LOAD(w) is a vector of WIDTH
-   weights, BYTES bytes each; what is left over is taken one by one. Four sums are under way: of one
-   row, pieces of a column, so that memory is read from front to back, which is what its speed is
-   made of; of more rows, four of them, so that a weight that was loaded serves them all. */
-#define MSAE__SMALL_DOTS(target, name, vector, width, bytes, LOAD, LOAD_ONE, ZERO, ADD, LOADX,   \
-                         FMA, SUM)                                                               \
-    static target void name##_one(float *c, const float *x, const unsigned char *w, size_t cols, \
-                                  size_t depth) {                                                \
-        for (size_t j = 0; j < cols; j++, w += (bytes)*depth) {                                  \
-            vector s0 = ZERO, s1 = ZERO, s2 = ZERO, s3 = ZERO;                                   \
-            size_t i = 0;                                                                        \
-            for (; i + 4 * (width) <= depth; i += 4 * (width)) {                                 \
-                s0 = FMA(LOADX(x + i), LOAD(w + (bytes)*i), s0);                                 \
-                s1 = FMA(LOADX(x + i + (width)), LOAD(w + (bytes) * (i + (width))), s1);         \
-                s2 = FMA(LOADX(x + i + 2 * (width)), LOAD(w + (bytes) * (i + 2 * (width))), s2); \
-                s3 = FMA(LOADX(x + i + 3 * (width)), LOAD(w + (bytes) * (i + 3 * (width))), s3); \
-            }                                                                                    \
-            for (; i + (width) <= depth; i += (width)) {                                         \
-                s0 = FMA(LOADX(x + i), LOAD(w + (bytes)*i), s0);                                 \
-            }                                                                                    \
-            c[j] = SUM(ADD(ADD(s0, s1), ADD(s2, s3)));                                           \
-            for (; i < depth; i++) c[j] += x[i] * LOAD_ONE(w + (bytes)*i);                       \
-        }                                                                                        \
-    }                                                                                            \
-    static target void name(float *c, size_t ldc, const float *x, size_t x_stride, size_t rows,  \
-                            const unsigned char *w, size_t cols, size_t depth) {                 \
-        const size_t whole = depth / (width) * (width);                                          \
-        for (size_t r = 0; r < rows; r += 4) {                                                   \
-            const size_t many = msae__min(4, rows - r);                                          \
-            const float *x0 = x + r * x_stride, *x1 = many > 1 ? x0 + x_stride : x0;             \
-            const float *x2 = many > 2 ? x1 + x_stride : x0;                                     \
-            const float *x3 = many > 3 ? x2 + x_stride : x0;                                     \
-            if (many == 1) {                                                                     \
-                name##_one(c + r * ldc, x0, w, cols, depth);                                     \
-                continue;                                                                        \
-            }                                                                                    \
-            for (size_t j = 0; j < cols; j++) {                                                  \
-                const unsigned char *row = w + j * (bytes)*depth;                                \
-                vector s0 = ZERO, s1 = ZERO, s2 = ZERO, s3 = ZERO;                               \
-                float sums[4];                                                                   \
-                for (size_t i = 0; i < whole; i += (width)) {                                    \
-                    const vector v = LOAD(row + (bytes)*i);                                      \
-                    s0 = FMA(v, LOADX(x0 + i), s0);                                              \
-                    s1 = FMA(v, LOADX(x1 + i), s1);                                              \
-                    s2 = FMA(v, LOADX(x2 + i), s2);                                              \
-                    s3 = FMA(v, LOADX(x3 + i), s3);                                              \
-                }                                                                                \
-                sums[0] = SUM(s0);                                                               \
-                sums[1] = SUM(s1);                                                               \
-                sums[2] = SUM(s2);                                                               \
-                sums[3] = SUM(s3);                                                               \
-                for (size_t i = whole; i < depth; i++) {                                         \
-                    const float weight = LOAD_ONE(row + (bytes)*i);                              \
-                    sums[0] += x0[i] * weight;                                                   \
-                    sums[1] += x1[i] * weight;                                                   \
-                    sums[2] += x2[i] * weight;                                                   \
-                    sums[3] += x3[i] * weight;                                                   \
-                }                                                                                \
-                for (size_t e = 0; e < many; e++) c[(r + e) * ldc + j] = sums[e];                \
-            }                                                                                    \
-        }                                                                                        \
-    }
-#endif
+}
 
-#ifdef MSAE__INFERENCE_ONLY
-#define MSAE__SCALAR_LOAD(x) (*(x))
-#define MSAE__SCALAR_FMA(a, b, sum) ((sum) + (a) * (b))
-#define MSAE__SCALAR_SUM(sum) (sum)
-MSAE__SMALL_DOTS(, msae__scalar_dots_half, float, 1, 2, msae__load_half, msae__load_half, 0, 0,
-                 MSAE__SCALAR_LOAD, MSAE__SCALAR_FMA, MSAE__SCALAR_SUM)
-MSAE__SMALL_DOTS(, msae__scalar_dots_bfloat, float, 1, 2, msae__load_bfloat, msae__load_bfloat, 0,
-                 0, MSAE__SCALAR_LOAD, MSAE__SCALAR_FMA, MSAE__SCALAR_SUM)
+static void msae__scalar_dots_bfloat(float *c, const float *x, const unsigned char *w, size_t cols,
+                                     size_t depth) {
+    for (size_t j = 0; j < cols; j++, w += 2 * depth) {
+        c[j] = 0;
+        for (size_t i = 0; i < depth; i++) c[j] += x[i] * msae__load_bfloat(w + 2 * i);
+    }
+}
 #endif
 
 static const msae__small_kernels msae__scalar_small = {
     msae__scalar_dots_half, msae__scalar_dots_bfloat, msae__scalar_dots_int8, NULL,
     msae__scalar_axpy_half, msae__scalar_axpy_bfloat, msae__scalar_axpy_int8,
 };
+
+/* Products over vectors of floats, for any way of loading weights. LOAD(w) is a vector of WIDTH
+   weights, BYTES bytes each; what is left over is taken one by one. Four sums are under way: of one
+   row, pieces of a column, so that memory is read from front to back, which is what its speed is
+   made of; of more rows, four of them, so that a weight that was loaded serves them all. */
+#define MSAE__SMALL_DOTS_ONE(target, name, vector, width, bytes, LOAD, LOAD_ONE, ZERO, ADD, LOADX, \
+                             FMA, SUM)                                                             \
+    static target void name(float *c, const float *x, const unsigned char *w, size_t cols,         \
+                            size_t depth) {                                                        \
+        for (size_t j = 0; j < cols; j++, w += (bytes)*depth) {                                    \
+            vector s0 = ZERO, s1 = ZERO, s2 = ZERO, s3 = ZERO;                                     \
+            size_t i = 0;                                                                          \
+            for (; i + 4 * (width) <= depth; i += 4 * (width)) {                                   \
+                s0 = FMA(LOADX(x + i), LOAD(w + (bytes)*i), s0);                                   \
+                s1 = FMA(LOADX(x + i + (width)), LOAD(w + (bytes) * (i + (width))), s1);           \
+                s2 = FMA(LOADX(x + i + 2 * (width)), LOAD(w + (bytes) * (i + 2 * (width))), s2);   \
+                s3 = FMA(LOADX(x + i + 3 * (width)), LOAD(w + (bytes) * (i + 3 * (width))), s3);   \
+            }                                                                                      \
+            for (; i + (width) <= depth; i += (width)) {                                           \
+                s0 = FMA(LOADX(x + i), LOAD(w + (bytes)*i), s0);                                   \
+            }                                                                                      \
+            c[j] = SUM(ADD(ADD(s0, s1), ADD(s2, s3)));                                             \
+            for (; i < depth; i++) c[j] += x[i] * LOAD_ONE(w + (bytes)*i);                         \
+        }                                                                                          \
+    }
+
+/* For inference alone every row is one. */
+#ifdef MSAE__INFERENCE_ONLY
+#define MSAE__SMALL_DOTS MSAE__SMALL_DOTS_ONE
+#else
+#define MSAE__SMALL_DOTS(target, name, vector, width, bytes, LOAD, LOAD_ONE, ZERO, ADD, LOADX,  \
+                         FMA, SUM)                                                              \
+    MSAE__SMALL_DOTS_ONE(target, name##_one, vector, width, bytes, LOAD, LOAD_ONE, ZERO, ADD,   \
+                         LOADX, FMA, SUM)                                                       \
+    static target void name(float *c, size_t ldc, const float *x, size_t x_stride, size_t rows, \
+                            const unsigned char *w, size_t cols, size_t depth) {                \
+        const size_t whole = depth / (width) * (width);                                         \
+        for (size_t r = 0; r < rows; r += 4) {                                                  \
+            const size_t many = msae__min(4, rows - r);                                         \
+            const float *x0 = x + r * x_stride, *x1 = many > 1 ? x0 + x_stride : x0;            \
+            const float *x2 = many > 2 ? x1 + x_stride : x0;                                    \
+            const float *x3 = many > 3 ? x2 + x_stride : x0;                                    \
+            if (many == 1) {                                                                    \
+                name##_one(c + r * ldc, x0, w, cols, depth);                                    \
+                continue;                                                                       \
+            }                                                                                   \
+            for (size_t j = 0; j < cols; j++) {                                                 \
+                const unsigned char *row = w + j * (bytes)*depth;                               \
+                vector s0 = ZERO, s1 = ZERO, s2 = ZERO, s3 = ZERO;                              \
+                float sums[4];                                                                  \
+                for (size_t i = 0; i < whole; i += (width)) {                                   \
+                    const vector v = LOAD(row + (bytes)*i);                                     \
+                    s0 = FMA(v, LOADX(x0 + i), s0);                                             \
+                    s1 = FMA(v, LOADX(x1 + i), s1);                                             \
+                    s2 = FMA(v, LOADX(x2 + i), s2);                                             \
+                    s3 = FMA(v, LOADX(x3 + i), s3);                                             \
+                }                                                                               \
+                sums[0] = SUM(s0);                                                              \
+                sums[1] = SUM(s1);                                                              \
+                sums[2] = SUM(s2);                                                              \
+                sums[3] = SUM(s3);                                                              \
+                for (size_t i = whole; i < depth; i++) {                                        \
+                    const float weight = LOAD_ONE(row + (bytes)*i);                             \
+                    sums[0] += x0[i] * weight;                                                  \
+                    sums[1] += x1[i] * weight;                                                  \
+                    sums[2] += x2[i] * weight;                                                  \
+                    sums[3] += x3[i] * weight;                                                  \
+                }                                                                               \
+                for (size_t e = 0; e < many; e++) c[(r + e) * ldc + j] = sums[e];               \
+            }                                                                                   \
+        }                                                                                       \
+    }
+#endif
 
 /* y += a w likewise. */
 #define MSAE__SMALL_AXPY(target, name, vector, width, bytes, LOAD, LOAD_ONE, SET, LOADX, STORE, \
@@ -5073,34 +5073,28 @@ static void msae__small_block(const msae__small_product *p, size_t first, size_t
     const msae_model *model = p->model;
     const msae__small_kernels *small = msae__small_for(model->simd);
     const size_t d = model->n_inputs, row = d * msae_dtype_bytes(model->weights);
-    const int floats = model->weights == MSAE_F32, whole = model->weights == MSAE_I8;
-    const size_t step = whole ? 32 : 4;
+    const size_t step = model->weights == MSAE_F32 ? 4 : 16;
     for (size_t j = 0; j < count; j += step, c += step) {
         const size_t now = msae__min(step, count - j), at = first + j;
-        const unsigned char *four[4];
-        if (floats) {
+        if (model->weights == MSAE_F32) {
             model->kernels->dots(c, p->ldc, p->centred, p->stride, p->rows, model->encoder + at * d,
                                  d, now, d);
             continue;
         }
-        for (size_t e = 0; e < 4; e++) {
-            four[e] =
-                (const unsigned char *)model->small_encoder + (at + msae__min(e, now - 1)) * row;
-        }
         for (size_t r = 0; r < p->rows; r++) {
+            const unsigned char *w = (const unsigned char *)model->small_encoder + at * row;
             const float *x = p->centred + r * p->stride;
-            float sums[4];
-            int32_t exact[32];
-            if (whole) {
-                small->dots_int8(exact, p->quantized + r * p->q_stride, four[0], now, d);
+            float *out = c + r * p->ldc;
+            int32_t exact[16];
+            if (model->weights == MSAE_F16) {
+                small->dots_half(out, x, w, now, d);
+            } else if (model->weights == MSAE_BF16) {
+                small->dots_bfloat(out, x, w, now, d);
             } else {
-                (model->weights == MSAE_F16 ? small->dots_half : small->dots_bfloat)(sums, x, four,
-                                                                                     d);
-            }
-            for (size_t e = 0; e < now; e++) {
-                c[r * p->ldc + e] =
-                    whole ? (float)exact[e] * (p->factors[r] * model->encoder_scale[at + e])
-                          : sums[e];
+                small->dots_int8(exact, p->quantized + r * p->q_stride, w, now, d);
+                for (size_t e = 0; e < now; e++) {
+                    out[e] = (float)exact[e] * (p->factors[r] * model->encoder_scale[at + e]);
+                }
             }
         }
     }
