@@ -1,5 +1,5 @@
-/* A model in use: latency of encoding 1, 8, 64 and 1024 rows, time to load it from a file, and the
-   memory that training takes. Options: --latents N, --inputs D, --threads T, --rounds R, --simd
+/* A model in use: latency of encoding 1, 8, 64 and 1024 rows, and of one row with small weights, time
+   to load it from a file and to use one where it lies, and the memory that training takes. Options: --latents N, --inputs D, --threads T, --rounds R, --simd
    PATH, --json. */
 #include "bench.h"
 
@@ -52,6 +52,77 @@ static int bench_rows(const msae_model *model, size_t rows, const bench_options 
     free(workspace);
     free(codes);
     free(counts);
+    return 0;
+}
+
+/* One row in one thread with each kind of weights, in turns, and how long it takes to use such a
+   model's file where it lies in memory. */
+static int bench_small(const msae_model *model, const bench_options *options) {
+    enum { KINDS = 4, FEW = 32 };
+    static const msae_dtype types[KINDS] = {MSAE_F32, MSAE_F16, MSAE_BF16, MSAE_I8};
+    static double times[KINDS][BENCH_MAX_ROUNDS], ratios[BENCH_MAX_ROUNDS];
+    static double maps[BENCH_MAX_ROUNDS];
+    const size_t rounds = options->rounds, d = model->n_inputs;
+    msae_model models[KINDS];
+    void *workspace, *files[KINDS];
+    size_t bytes[KINDS];
+    msae_load_desc load;
+    msae_code codes[FEW];
+    msae_error error;
+    float *x = bench_random(16 * d, 7);
+    memset(&load, 0, sizeof load);
+    load.simd = options->simd;
+    for (size_t t = 0; t < KINDS; t++) {
+        if (msae_compact(model, types[t], &load, &models[t], &error) != MSAE_OK ||
+            msae_save_bytes(&models[t], &bytes[t], &error) != MSAE_OK) {
+            return bench_fail("small weights", error.message);
+        }
+        files[t] = bench_alloc(bytes[t]);
+        if (msae_save_memory(&models[t], files[t], bytes[t], &error) != MSAE_OK) {
+            return bench_fail("small weights", error.message);
+        }
+    }
+    workspace = bench_alloc(msae_workspace_bytes(&models[0], 1) +
+                            msae_workspace_bytes(&models[KINDS - 1], 1));
+    for (size_t round = 0; round < rounds; round++) {
+        for (size_t t = 0; t < KINDS; t++) {
+            for (int again = 0; again < 3; again++) { /* the first ones bring it into the cache */
+                const double start = bench_seconds();
+                msae_encode(&models[t], workspace, x + round % 16 * d, FEW, codes);
+                times[t][round] = bench_seconds() - start;
+            }
+        }
+    }
+    if (!options->json) printf("\nOne row, k %d, one thread; a file used where it lies\n", FEW);
+    for (size_t t = 0; t < KINDS; t++) {
+        for (size_t round = 0; round < rounds; round++) {
+            msae_model mapped;
+            const double start = bench_seconds();
+            if (msae_map(&mapped, files[t], bytes[t], NULL, &error) != MSAE_OK) {
+                return bench_fail("map", error.message);
+            }
+            maps[round] = bench_seconds() - start;
+            ratios[round] = times[0][round] / times[t][round];
+        }
+        const double ratio = bench_median(ratios, rounds), map = bench_median(maps, rounds);
+        double sorted[BENCH_MAX_ROUNDS];
+        memcpy(sorted, times[t], rounds * sizeof *sorted);
+        const double p50 = bench_median(sorted, rounds);
+        if (options->json) {
+            printf("{\"bench\":\"small\",\"weights\":\"%s\",\"bytes\":%zu,\"p50_us\":%.2f,"
+                   "\"ratio\":%.3f,\"map_us\":%.2f}\n",
+                   msae_dtype_name(types[t]), bytes[t], p50 * 1e6, ratio, map * 1e6);
+        } else {
+            printf("%6s %10.1f us %6.2f x %10zu bytes, in place in %.1f us\n",
+                   msae_dtype_name(types[t]), p50 * 1e6, ratio, bytes[t], map * 1e6);
+        }
+    }
+    for (size_t t = 0; t < KINDS; t++) {
+        msae_model_free(&models[t]);
+        free(files[t]);
+    }
+    free(workspace);
+    free(x);
     return 0;
 }
 
@@ -200,7 +271,7 @@ int main(int argc, char **argv) {
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         if (bench_rows(&model, sizes[i], &options, &parallel, peak)) return 1;
     }
-    if (bench_load(&model, &options)) return 1;
+    if (bench_small(&model, &options) || bench_load(&model, &options)) return 1;
     msae_model_free(&model);
     msae_pool_free(pool);
     return bench_memory(&options, 1024) || bench_memory(&options, 4096);

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The training of bench_step in plain PyTorch, written the obvious way: for every level a TopK, a
 scatter and a dense decode; autograd for the gradients; torch.optim.AdamW for the update. And
-torch.topk beside bench_topk. The two sides take turns, with the same rows and the same number of
+torch.topk beside bench_topk, and encoding one row beside bench_model. The two sides take turns, with the same rows and the same number of
 threads; the ratios' medians are printed.
 
 usage: torch_peer.py BENCH_FOLDER [--data FILE.npy] [--threads T] [--rounds R] [--json]
@@ -145,6 +145,37 @@ def compare_topk(args, latents):
               f"{mine:.1f} us, {ratio:.1f} x (thresholds of all levels: {levels:.1f} us)")
 
 
+def compare_encode(args, inputs, latents):
+    """One row to its 32 largest latents, one thread."""
+    torch.set_num_threads(1)
+    encoder = torch.rand(inputs, latents) - 0.5
+    mean, pre_bias, latent_bias = torch.rand(inputs), torch.rand(inputs), torch.rand(latents)
+    rows = torch.rand(16, 1, inputs)
+    times = []
+    for _ in range(args.rounds):
+        theirs = []
+        with torch.no_grad():
+            for i in range(200):
+                start = time.perf_counter()
+                pre = torch.addmm(latent_bias, (rows[i % 16] - mean) * 2 - pre_bias, encoder)
+                torch.topk(torch.relu(pre), 32, dim=1)
+                theirs.append((time.perf_counter() - start) * 1e6)
+        lines = ours([f"{args.folder}/bench_model", "--json", "--threads", "1", "--inputs",
+                      str(inputs), "--latents", str(latents)])
+        mine = {o["weights"]: o["p50_us"] for o in lines if o["bench"] == "small"}
+        times.append((statistics.median(theirs), mine["F32"], mine["I8"]))
+    torch.set_num_threads(args.threads)
+    theirs, floats, small = (statistics.median(t[i] for t in times) for i in (0, 1, 2))
+    ratio = statistics.median(t[0] / t[1] for t in times)
+    if args.json:
+        print(json.dumps({"bench": "peer", "recipe": "encode one row", "inputs": inputs,
+                          "latents": latents, "threads": 1, "torch_us": theirs,
+                          "msae_us": floats, "int8_us": small, "ratio": ratio}), flush=True)
+    else:
+        print(f"encoding one row, d {inputs}, n {latents}, k 32, one thread: PyTorch {theirs:.1f} us, "
+              f"msae.h {floats:.1f} us, {ratio:.1f} x (int8 {small:.1f} us)")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("folder")
@@ -168,6 +199,7 @@ def main():
         compare_steps(args, *shape)
     if not args.recipe:
         compare_topk(args, 6144)
+        compare_encode(args, 512, 4096)
 
 
 if __name__ == "__main__":
