@@ -224,6 +224,12 @@ refuse 1 'is read and would be replaced' name "$model" --vocab "$other" --words 
 { printf 'kind\tword\n'; sed 's/^/x\t/' "$words"; } >"$folder/column.tsv"
 accept name "$model" --vocab "$other" --words "$folder/column.tsv" -o "$folder/names2.tsv"
 expect "words of a column are the same" cmp -s "$folder/names.tsv" "$folder/names2.tsv"
+sed 's/$/\r/' "$folder/column.tsv" >"$folder/returns.tsv"
+accept name "$model" --vocab "$other" --words "$folder/returns.tsv" -o "$folder/names2.tsv"
+expect "lines that end as Windows writes them too" cmp -s "$folder/names.tsv" "$folder/names2.tsv"
+{ printf 'kind\tword\rx\n'; sed 1d "$folder/column.tsv"; } >"$folder/within.tsv"
+refuse 1 "within.tsv: has $((words_of_other + 1)) entries for the" name "$model" --vocab "$other" \
+    --words "$folder/within.tsv"
 
 # The page: every section, numbers as eval prints them, what files hold as text and not as markup.
 printf 'row\tkind\tside\n' >"$folder/hostile.tsv"

@@ -60,11 +60,12 @@ static int split_rows(tool_table *table, char *line, size_t line_number) {
 static int is_header(const char *line, const char *column, const char *path) {
     const size_t length = strlen(column), bytes = strlen(path);
     const int is_tsv = bytes >= 4 && strcmp(path + bytes - 4, ".tsv") == 0;
-    const size_t end = strcspn(line, "\r\n");
-    size_t fields = 1;
+    size_t end = strcspn(line, "\n"), fields = 1;
     int found = 0;
+    if (end > 0 && line[end - 1] == '\r') end--;
     for (size_t i = 0, width; i <= end; i += width + 1, fields++) {
-        width = strcspn(line + i, "\t\r\n");
+        const char *tab = memchr(line + i, '\t', end - i);
+        width = tab != NULL ? (size_t)(tab - line) - i : end - i;
         found |= width == length && memcmp(line + i, column, length) == 0;
     }
     return found && (fields > 2 || is_tsv);
