@@ -1,4 +1,4 @@
-/* msae.h - v0.4.0 - Matryoshka sparse autoencoders in a single file - public domain or MIT
+/* msae.h - v0.5.0 - Matryoshka sparse autoencoders in a single file - public domain or MIT
 
    Trains and runs Matryoshka sparse autoencoders (MSAE): an embedding (CLIP, SigLIP, a word
    vector, any vector) is rewritten as a few active concepts out of thousands, and the nested
@@ -236,6 +236,9 @@
    thread needs no more.
 
    Changelog
+       0.5.0  recipe msae, now the default: better at every k than the published ones, which keep
+              their names; recipe msae-width; trapezoid schedule, starts from rows, revival of
+              latents that take no part (msae_train_desc, msae_history have more fields)
        0.4.0  rows from anywhere: sources, sets of files, streams in windows; several processes
               (msae_position has two more fields); mean and scale in one pass
        0.3.0  names by strongest rows (msae_name_desc has other fields), runners-up that are no
@@ -245,7 +248,6 @@
               and shuffles each epoch anew from the rows' own order (other orders than 0.1.0 from
               the second epoch on); files reach the disk before they are renamed; what overflows
               is refused by name
-       0.1.0  first version
 */
 
 #ifndef MSAE_H
@@ -255,9 +257,9 @@
 #include <stdint.h>
 
 #define MSAE_VERSION_MAJOR 0
-#define MSAE_VERSION_MINOR 4
+#define MSAE_VERSION_MINOR 5
 #define MSAE_VERSION_PATCH 0
-#define MSAE_VERSION "0.4.0"
+#define MSAE_VERSION "0.5.0"
 
 /* What runs models and neither trains nor looks into them does not make or write them either. */
 #if defined(MSAE_NO_TRAIN) && defined(MSAE_NO_ANALYSIS)
@@ -425,20 +427,26 @@ MSAE_API const char *msae_dtype_name(msae_dtype dtype);
 /* Where a number's zero is a useful value but the default is another one, MSAE_OFF says zero. */
 #define MSAE_OFF (-1.0f)
 
-/* What is trained. A recipe fixes the activation, the level weights and the defaults of k, learning
-   rate and sparsity weight; everything can be set by hand as well. */
+/* What is trained. A recipe fixes the activation and the defaults of all else (nesting, level
+   weights, k, learning rate, schedule ..), each of which can be set by hand as well. MSAE is nested
+   TopK trained as measured best (README, Results); MSAE_UW, MSAE_RW and those up to JUMPRELU are the
+   published ones, as they are. */
 typedef enum msae_recipe {
-    MSAE_RECIPE_DEFAULT = 0, /* MSAE_RECIPE_MSAE_UW */
+    MSAE_RECIPE_DEFAULT = 0, /* MSAE_RECIPE_MSAE */
     MSAE_RECIPE_MSAE_UW,     /* nested TopK, uniform level weights */
     MSAE_RECIPE_MSAE_RW,     /* nested TopK, reverse weights L, L-1, .., 1: small k weighs most */
     MSAE_RECIPE_TOPK,        /* one TopK level */
     MSAE_RECIPE_BATCHTOPK,   /* the k * rows largest of the batch; at inference a threshold */
     MSAE_RECIPE_RELU,        /* ReLU with an L1 penalty */
     MSAE_RECIPE_JUMPRELU,    /* a learned threshold for each latent, with an L0 penalty */
+    MSAE_RECIPE_MSAE,        /* nested TopK from k = 16 on; see msae_train_desc for what differs */
+    MSAE_RECIPE_MSAE_WIDTH,  /* nested widths: BatchTopK, of which prefixes of the dictionary, too,
+                                must reconstruct (Bussmann et al. 2025, arXiv 2503.17547) */
     MSAE_RECIPE_COUNT
 } msae_recipe;
 
-/* "msae-uw", "msae-rw", "topk", "batchtopk", "relu", "jumprelu". Thread-safe. */
+/* "msae-uw", "msae-rw", "topk", "batchtopk", "relu", "jumprelu", "msae", "msae-width".
+   Thread-safe. */
 MSAE_API const char *msae_recipe_name(msae_recipe recipe);
 #ifndef MSAE__INFERENCE_ONLY
 /* The recipe of that name, or MSAE_RECIPE_COUNT. Thread-safe. */
@@ -459,15 +467,18 @@ typedef struct msae_model_desc {
     msae_recipe recipe;
     msae_activation activation; /* msae and topk recipes only */
 
-    /* Nesting (msae recipes). Either an explicit list, ascending, each <= n_latents .. */
+    /* Nesting: k of each level or, for msae-width, how many of the first latents each width has
+       (the last one n). Either an explicit list, ascending, each <= n_latents .. */
     const size_t *nesting;
     size_t n_levels;      /* .. of this length (<= MSAE_MAX_LEVELS), copied; or, when 0, */
-    size_t nesting_start; /* start, 2 start, 4 start .. <= n, then n. 0: 64 */
+    size_t nesting_start; /* start, 2 start, 4 start .. <= n, then n. 0: 64; msae 16, msae-width
+                             n / 32 */
     const float
-        *level_weights;     /* the caller's own, one per level, >= 0 and not all zero; or NULL */
+        *level_weights;     /* the caller's own, one per level, >= 0 and not all zero; or NULL:
+                               msae 1.6, 1.3, 1 .. 1, 1.5, msae-rw L .. 1, all others 1 */
     size_t n_level_weights; /* length of level_weights, must equal the number of levels */
 
-    size_t k;        /* topk: 0 means 64; batchtopk: 0 means 32 (both at most n by default) */
+    size_t k;        /* topk: 0 means 64; batchtopk, msae-width: 32 (all at most n by default) */
     int tied;        /* 1: decoder = encoder^T, one parameter */
     int normalize;   /* 1: each row enters with mean 0 and deviation 1, restored at the output */
     float soft_cap;  /* c > 0: latents pass through c * tanh(v / c); 0: off */
@@ -490,8 +501,9 @@ typedef struct msae_history {
     uint64_t steps, rows; /* updates made, rows seen */
     uint64_t seed;
     uint64_t batch, epochs;
-    float lr, beta1, beta2, eps, weight_decay, clip, sparse_weight, bandwidth;
-    int loss, schedule, scaling; /* msae_loss, msae_schedule, msae_scaling */
+    float lr, beta1, beta2, eps, weight_decay, clip, sparse_weight, bandwidth, warmup, decay;
+    int loss, schedule, scaling, start; /* msae_loss, msae_schedule, msae_scaling, msae_start */
+    int revivals;                       /* 0: none */
 } msae_history;
 
 typedef struct msae_kernels msae_kernels; /* the table of an instruction path; private */
@@ -505,7 +517,9 @@ typedef struct msae_model {
     msae_recipe recipe;
     msae_activation activation;
     size_t n_levels;
-    size_t nesting[MSAE_MAX_LEVELS];      /* k of each level, ascending (topk: k alone) */
+    size_t nesting[MSAE_MAX_LEVELS];      /* k (msae-width: width) of each level, ascending (topk,
+                                             batchtopk: k alone) */
+    size_t k;                             /* topk, batchtopk, msae-width; of a row, on average */
     float level_weights[MSAE_MAX_LEVELS]; /* a_i of the loss, as given, not normalised */
     int tied, normalize;
     float soft_cap;
@@ -515,7 +529,8 @@ typedef struct msae_model {
     float *pre_bias;      /* [d] */
     float *latent_bias;   /* [n] */
     float *log_threshold; /* [n], jumprelu; NULL otherwise */
-    float threshold;      /* batchtopk: pre-activations above it are active; -1 before training */
+    float threshold;      /* batchtopk, msae-width: pre-activations above it are active; -1 before
+                             training */
 
     float *mean; /* [d]: the model works on (x - mean) * scale .. */
     float scale; /* .. and gives back r / scale + mean */
@@ -849,32 +864,53 @@ typedef enum msae_loss {
 } msae_loss;
 
 typedef enum msae_schedule {
-    MSAE_SCHEDULE_DEFAULT = 0, /* MSAE_SCHEDULE_PUBLISHED */
+    MSAE_SCHEDULE_DEFAULT = 0, /* msae, msae-width TRAPEZOID, else PUBLISHED */
     MSAE_SCHEDULE_PUBLISHED,   /* epoch e of E: 1 while e < floor(0.8 E), then (E - e) / (0.2 E), as
                                   the published code has it: where E is no multiple of five the
                                   first epoch of the descent is above 1 (here at most 1.25) */
     MSAE_SCHEDULE_LINEAR,      /* the same, never above 1 */
     MSAE_SCHEDULE_COSINE,      /* 0.1 to 1 over the first epoch, then a cosine down to 0.1 */
     MSAE_SCHEDULE_CONSTANT,
+    MSAE_SCHEDULE_TRAPEZOID, /* by steps: 0 to 1 over the share `warmup` of the run, 1, then down to
+                                0 over the share `decay` at its end */
     MSAE_SCHEDULE_COUNT
 } msae_schedule;
 
+/* Where decoder rows (and the encoder's, which are their transpose) start. */
+typedef enum msae_start {
+    MSAE_START_DEFAULT = 0, /* msae, msae-width ROWS, else RANDOM */
+    MSAE_START_RANDOM,      /* uniform directions */
+    MSAE_START_ROWS,        /* 0.7 of a random row of the data (centred, to unit length) and 0.3 of a
+                               uniform direction; msae_train_statistics finds the rows */
+    MSAE_START_COUNT
+} msae_start;
+
 MSAE_API const char *msae_loss_name(msae_loss loss); /* "nmse", "mse", "cosine" */
-/* "published", "linear", "cosine", "constant" */
+/* "published", "linear", "cosine", "constant", "trapezoid" */
 MSAE_API const char *msae_schedule_name(msae_schedule schedule);
+MSAE_API const char *msae_start_name(msae_start start);       /* "random", "rows" */
 MSAE_API const char *msae_scaling_name(msae_scaling scaling); /* "rms", "paper", "none" */
 
-/* A training run. Zero means default; MSAE_OFF says zero where the default is something else. */
+/* A training run. Zero means default; MSAE_OFF says zero where the default is something else.
+   "msae" below stands for the recipes msae and msae-width, whose defaults were chosen by measurement
+   (bench/README.md has each one's effect); the other recipes have the published ones. */
 typedef struct msae_train_desc {
     msae_model_desc model; /* allocator, parallel, simd and seed serve training too */
-    size_t batch;          /* rows of a step, 4096; a limit on the rows of one step for batchtopk */
+    size_t batch;          /* rows of a step, 4096, msae 512; a limit for batchtopk, msae-width */
     size_t epochs;         /* 30 */
-    float lr;              /* msae 1e-4, topk and batchtopk 5e-4, relu and jumprelu 5e-5 */
-    float beta1, beta2;    /* AdamW, 0.9 and 0.999 (MSAE_OFF: 0) */
+    float lr;              /* msae 2e-3 at batches of 256, with their root, up to twice that;
+                              msae-uw and -rw 1e-4, topk and batchtopk 5e-4, relu and jumprelu 5e-5 */
+    float beta1, beta2;    /* AdamW, 0.9 and 0.999, msae 0.9 and 0.99 (MSAE_OFF: 0) */
     float eps;             /* 6.25e-10 */
     float weight_decay;    /* 0 */
     float clip;            /* norm to which all gradients together are clipped, 1; MSAE_OFF: none */
     msae_schedule schedule;
+    float warmup, decay; /* trapezoid: shares of all steps, 0.03 and 0.4; MSAE_OFF: 0 */
+    msae_start start;
+    /* How often msae_fit looks for latents that take no part, at even distances over the first 60 %
+       of the run, and revives them (msae_train_revive). 0: msae 6, else never; MSAE_NEVER: never.
+       Costs some 1 % of the time and 4 n bytes. */
+    int revivals;
     msae_loss loss;
     float sparse_weight; /* lambda: relu 0.003, jumprelu 0.001; MSAE_OFF: 0 */
     float bandwidth;     /* jumprelu's straight-through window, 0.001 */
@@ -887,6 +923,9 @@ typedef struct msae_train_desc {
        MSAE_ERROR_STOPPED. msae_resume_* knows of no others: put it into trainer.desc afterwards. */
     msae_collective collective;
 } msae_train_desc;
+
+#define MSAE_NEVER (-1)
+#define MSAE_MAX_REVIVALS 1000
 
 /* One array per parameter, shaped as in msae_model; log_threshold is NULL but for jumprelu, and
    decoder is encoder (the same memory) when tied. */
@@ -906,8 +945,9 @@ typedef struct msae_step_stats {
     size_t rows;                        /* rows that entered */
     size_t rows_skipped;                /* with NaN or Inf (skip_bad) */
     size_t rows_left_out; /* without a loss: equal to the mean (nmse), zero (cosine) */
-    size_t dead_latents;  /* fired for less than 10^-5.5 of the rows of the last window of at most
-                             1000 steps */
+    size_t dead_latents;  /* took part for less than 10^-5.5 of the rows of the last window of at
+                             most 1000 steps: were active or, with msae, among the strongest of
+                             the largest level up to 64 (all levels' latents are active somewhere) */
 } msae_step_stats;
 
 /* Where a run through shuffled data stands: enough to find all of its later batches again. */
@@ -936,6 +976,7 @@ typedef struct msae_trainer {
     uint64_t step;          /* updates made */
     uint64_t rows;          /* rows seen */
     uint64_t rows_skipped;  /* with NaN or Inf (skip_bad), each time they came */
+    uint64_t revived;       /* latents, each time they were */
     float lr_factor;        /* the schedule's factor on lr; msae_train_schedule sets it */
     int has_statistics;     /* 1 once mean and scale were set from data */
     msae_position position; /* of the run; all zero before msae_fit. A loop of the caller's own puts
@@ -964,8 +1005,8 @@ MSAE_API msae_status msae_trainer_init_in(msae_trainer *trainer, const msae_trai
                                           void *memory, size_t bytes, msae_error *error);
 MSAE_API void msae_trainer_free(msae_trainer *trainer);
 
-/* Mean and scale (and the geometric median, if the descriptor asks) from the data into the model.
-   */
+/* Mean and scale from the data into the model and, if the descriptor asks and no step was made,
+   the geometric median into pre_bias and rows into the decoder and encoder. */
 MSAE_API msae_status msae_train_statistics(msae_trainer *trainer, const msae_data *data,
                                            msae_error *error);
 MSAE_API msae_status msae_train_statistics_source(msae_trainer *trainer, const msae_source *source,
@@ -992,6 +1033,17 @@ MSAE_API msae_status msae_train_step(msae_trainer *trainer, const float *x, size
 MSAE_API msae_status msae_train_forward(msae_trainer *trainer, const msae_data *data,
                                         const size_t *index, size_t rows, float *recon,
                                         float *latents, msae_step_stats *stats, msae_error *error);
+
+/* Starts latents anew that took no part (see msae_step_stats.dead_latents) in any row since the last
+   such call: n / 32 of them at most get, as decoder row, what the model misses of one of the given
+   rows each, the worst reconstructed first; as encoder row the same, half as long as others are on
+   average; bias and moments of zero. Give some 16 rows for each. msae_fit does it by itself; a loop
+   of the caller's own calls it a few times in the first half of the run. *revived (may be NULL)
+   receives their number, 0 when nothing was trained since the last call. Rows that are not finite
+   are passed over. Takes 256 (L + 1) d + n d / 8 bytes from the allocator and gives them back. */
+MSAE_API msae_status msae_train_revive(msae_trainer *trainer, const msae_data *data,
+                                       const size_t *index, size_t rows, size_t *revived,
+                                       msae_error *error);
 
 /* Sets lr_factor for step `step` of `steps` in epoch `epoch` (both from 0). */
 MSAE_API void msae_train_schedule(msae_trainer *trainer, size_t epoch, size_t step, size_t steps);
@@ -2370,11 +2422,15 @@ static float msae__random_symmetric(uint64_t state[4]) {
 
 #ifndef MSAE_NO_TRAIN
 /* Uniform in 0 .. limit - 1, without the bias of a remainder. */
-static size_t msae__random_below(uint64_t state[4], size_t limit) {
+static uint64_t msae__random_below64(uint64_t state[4], uint64_t limit) {
     uint64_t reject = (UINT64_MAX - limit + 1) % limit, value;
     do value = msae__random(state);
     while (value < reject);
-    return (size_t)(value % limit);
+    return value % limit;
+}
+
+static size_t msae__random_below(uint64_t state[4], size_t limit) {
+    return (size_t)msae__random_below64(state, limit);
 }
 #endif
 #endif /* MSAE__INFERENCE_ONLY */
@@ -5504,7 +5560,8 @@ static void msae__sort_codes(msae_code *codes, size_t count, msae_code *spare) {
    ------------------------------------------------------------------------------------------ */
 
 static const char *const msae__recipe_names[] = {"default",   "msae-uw", "msae-rw", "topk",
-                                                 "batchtopk", "relu",    "jumprelu"};
+                                                 "batchtopk", "relu",    "jumprelu",
+                                                 "msae",      "msae-width"};
 
 MSAE_API const char *msae_recipe_name(msae_recipe recipe) {
     return (unsigned)recipe < MSAE_RECIPE_COUNT ? msae__recipe_names[recipe] : "unknown";
@@ -5524,7 +5581,17 @@ MSAE_API msae_recipe msae_recipe_from_name(const char *name) {
 #endif
 
 static int msae__is_nested(msae_recipe recipe) {
-    return recipe == MSAE_RECIPE_MSAE_UW || recipe == MSAE_RECIPE_MSAE_RW;
+    return recipe == MSAE_RECIPE_MSAE || recipe == MSAE_RECIPE_MSAE_UW ||
+           recipe == MSAE_RECIPE_MSAE_RW;
+}
+
+/* Whether latents are chosen over the whole batch and, at inference, by a threshold. */
+static int msae__is_batch_topk(msae_recipe recipe) {
+    return recipe == MSAE_RECIPE_BATCHTOPK || recipe == MSAE_RECIPE_MSAE_WIDTH;
+}
+
+static int msae__has_k(msae_recipe recipe) {
+    return recipe == MSAE_RECIPE_TOPK || msae__is_batch_topk(recipe);
 }
 
 /* The nesting list of a resolved descriptor into levels; returns their number or 0 with an error.
@@ -5536,7 +5603,7 @@ static size_t msae__resolve_levels(const msae_model_desc *desc, size_t *levels, 
         levels[0] = desc->k;
         return 1;
     }
-    if (!msae__is_nested(desc->recipe)) {
+    if (!msae__is_nested(desc->recipe) && desc->recipe != MSAE_RECIPE_MSAE_WIDTH) {
         levels[0] = n;
         return 1;
     }
@@ -5559,6 +5626,10 @@ static size_t msae__resolve_levels(const msae_model_desc *desc, size_t *levels, 
             }
             levels[i] = k;
         }
+        if (desc->recipe == MSAE_RECIPE_MSAE_WIDTH && levels[desc->n_levels - 1] != n) {
+            msae__fail(error, MSAE_ERROR_ARGUMENT, "the last width is not that of all latents");
+            return 0;
+        }
         return desc->n_levels;
     }
 #ifndef MSAE__INFERENCE_ONLY
@@ -5571,6 +5642,16 @@ static size_t msae__resolve_levels(const msae_model_desc *desc, size_t *levels, 
 #endif
     return count;
 }
+
+#ifndef MSAE__INFERENCE_ONLY
+/* Of level i (measured on CLIP embeddings by bench/recipes): small k gain from more than their
+   share, since later levels pull their latents towards what serves many; the last level, all
+   latents, needs more than its share or it leaves most of them off. */
+static float msae__balanced_weight(size_t i, size_t levels) {
+    if (i + 1 == levels) return 1.5f;
+    return i == 0 ? 1.6f : i == 1 ? 1.3f : 1;
+}
+#endif
 
 static msae_status msae__resolve_model(const msae_model_desc *desc, msae_model_desc *resolved,
                                        size_t *levels, float *weights, msae_error *error) {
@@ -5595,7 +5676,7 @@ static msae_status msae__resolve_model(const msae_model_desc *desc, msae_model_d
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "unknown activation");
     }
 #ifndef MSAE__INFERENCE_ONLY
-    if (r.recipe == MSAE_RECIPE_DEFAULT) r.recipe = MSAE_RECIPE_MSAE_UW;
+    if (r.recipe == MSAE_RECIPE_DEFAULT) r.recipe = MSAE_RECIPE_MSAE;
     if (r.activation == MSAE_ACTIVATION_DEFAULT) r.activation = MSAE_ACTIVATION_RELU;
 #endif
     if (r.activation != MSAE_ACTIVATION_RELU && !msae__is_nested(r.recipe) &&
@@ -5603,11 +5684,16 @@ static msae_status msae__resolve_model(const msae_model_desc *desc, msae_model_d
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "this recipe's activation is fixed");
     }
 #ifndef MSAE__INFERENCE_ONLY
-    if (r.nesting_start == 0) r.nesting_start = msae__min(64, r.n_latents);
+    if (r.nesting_start == 0) {
+        const size_t first = r.recipe == MSAE_RECIPE_MSAE         ? 16
+                             : r.recipe == MSAE_RECIPE_MSAE_WIDTH ? msae__max(r.n_latents / 32, 1)
+                                                                  : 64;
+        r.nesting_start = msae__min(first, r.n_latents);
+    }
     if (r.nesting_start > r.n_latents) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "the nesting starts beyond the latents");
     }
-    if (r.k == 0) r.k = msae__min(r.recipe == MSAE_RECIPE_BATCHTOPK ? 32 : 64, r.n_latents);
+    if (r.k == 0) r.k = msae__min(msae__is_batch_topk(r.recipe) ? 32 : 64, r.n_latents);
 #endif
     if (r.k > r.n_latents) {
         return msae__fail_at(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "k =", r.k,
@@ -5654,6 +5740,7 @@ static msae_status msae__resolve_model(const msae_model_desc *desc, msae_model_d
     for (size_t i = 0; i < count; i++) {
         float weight = r.level_weights                   ? r.level_weights[i]
                        : r.recipe == MSAE_RECIPE_MSAE_RW ? (float)(count - i)
+                       : r.recipe == MSAE_RECIPE_MSAE    ? msae__balanced_weight(i, count)
                                                          : 1;
         if (!(weight >= 0) || !msae__is_finite(weight)) {
             return msae__fail(error, MSAE_ERROR_ARGUMENT, "a level weight is negative");
@@ -5733,7 +5820,7 @@ static const msae__part *msae__next_part(const msae_model *model, size_t *at, ms
     if (!model->tied) has |= MSAE__UNTIED;
     if (model->weights == MSAE_I8) has |= MSAE__INT8;
     if (model->recipe == MSAE_RECIPE_JUMPRELU) has |= MSAE__JUMPS;
-    if (model->recipe == MSAE_RECIPE_BATCHTOPK) has |= MSAE__BATCH_THRESHOLD;
+    if (msae__is_batch_topk(model->recipe)) has |= MSAE__BATCH_THRESHOLD;
     if (model->has_level_thresholds) has |= MSAE__LEVEL_THRESHOLDS;
     while (*at < sizeof msae__parts / sizeof *msae__parts) {
         const msae__part *part = &msae__parts[(*at)++];
@@ -5808,6 +5895,7 @@ static msae_status msae__model_shape(msae_model *model, const msae_model_desc *d
     model->recipe = resolved->recipe;
     model->activation = resolved->activation;
     model->n_levels = resolved->n_levels;
+    model->k = msae__has_k(resolved->recipe) ? resolved->k : 0;
     model->tied = resolved->tied != 0;
     model->normalize = resolved->normalize != 0;
     model->soft_cap = resolved->soft_cap;
@@ -6066,7 +6154,7 @@ static size_t msae__rank_row(const msae_model *model, float *pre, size_t k,
     }
     if (k == 0) {
         k = model->nesting[model->n_levels - 1];
-        if (model->recipe == MSAE_RECIPE_BATCHTOPK) {
+        if (msae__is_batch_topk(model->recipe)) {
             k = n;
             for (size_t j = 0; j < n; j++) {
                 if (!(pre[j] > model->threshold)) pre[j] = 0;
@@ -6871,8 +6959,9 @@ MSAE_API msae_status msae_data_geometric_median(const msae_data *data, const flo
    ------------------------------------------------------------------------------------------ */
 
 static const char *const msae__loss_names[] = {"default", "nmse", "mse", "cosine"};
-static const char *const msae__schedule_names[] = {"default", "published", "linear", "cosine",
-                                                   "constant"};
+static const char *const msae__schedule_names[] = {"default", "published", "linear",
+                                                   "cosine",  "constant",  "trapezoid"};
+static const char *const msae__start_names[] = {"default", "random", "rows"};
 
 MSAE_API const char *msae_loss_name(msae_loss loss) {
     return (unsigned)loss < MSAE_LOSS_COUNT ? msae__loss_names[loss] : "unknown";
@@ -6882,16 +6971,39 @@ MSAE_API const char *msae_schedule_name(msae_schedule schedule) {
     return (unsigned)schedule < MSAE_SCHEDULE_COUNT ? msae__schedule_names[schedule] : "unknown";
 }
 
+MSAE_API const char *msae_start_name(msae_start start) {
+    return (unsigned)start < MSAE_START_COUNT ? msae__start_names[start] : "unknown";
+}
+
 /* 0 means `value`, MSAE_OFF means 0. */
 static float msae__default_float(float given, float value) {
     return given == 0 ? value : given == MSAE_OFF ? 0 : given;
 }
 
+/* Ours go with the root of the batch, as Adam's steps do when the noise goes down with it; beyond
+   four times 256 rows that was not found to help. */
+static float msae__default_lr(msae_recipe recipe, size_t batch) {
+    switch (recipe) {
+    case MSAE_RECIPE_MSAE:
+    case MSAE_RECIPE_MSAE_WIDTH:
+        return (float)(2e-3 * msae__sqrt((double)msae__min(batch, 1024) / 256));
+    case MSAE_RECIPE_TOPK:
+    case MSAE_RECIPE_BATCHTOPK:
+        return 5e-4f;
+    case MSAE_RECIPE_RELU:
+    case MSAE_RECIPE_JUMPRELU:
+        return 5e-5f;
+    default:
+        return 1e-4f;
+    }
+}
+
 MSAE_API msae_status msae_train_desc_resolve(const msae_train_desc *desc, msae_train_desc *resolved,
                                              msae_error *error) {
     msae_train_desc r = *desc;
-    const float numbers[] = {r.lr,   r.beta1,         r.beta2,     r.eps,
-                             r.clip, r.sparse_weight, r.bandwidth, r.weight_decay};
+    int ours;
+    const float numbers[] = {r.lr,   r.beta1,         r.beta2,     r.eps,          r.warmup,
+                             r.clip, r.sparse_weight, r.bandwidth, r.weight_decay, r.decay};
     size_t entries;
     msae_status status = msae_model_desc_resolve(&desc->model, &r.model, NULL, NULL, error);
     if (status != MSAE_OK) return status;
@@ -6900,14 +7012,12 @@ MSAE_API msae_status msae_train_desc_resolve(const msae_train_desc *desc, msae_t
             return msae__fail(error, MSAE_ERROR_ARGUMENT, "a number to train with is NaN or Inf");
         }
     }
-    if (r.batch == 0) r.batch = 4096;
+    ours = r.model.recipe == MSAE_RECIPE_MSAE || r.model.recipe == MSAE_RECIPE_MSAE_WIDTH;
+    if (r.batch == 0) r.batch = ours ? 512 : 4096;
     if (r.epochs == 0) r.epochs = 30;
-    if (r.lr == 0) {
-        int topk = r.model.recipe == MSAE_RECIPE_TOPK || r.model.recipe == MSAE_RECIPE_BATCHTOPK;
-        r.lr = msae__is_nested(r.model.recipe) ? 1e-4f : topk ? 5e-4f : 5e-5f;
-    }
+    if (r.lr == 0) r.lr = msae__default_lr(r.model.recipe, r.batch);
     r.beta1 = msae__default_float(r.beta1, 0.9f);
-    r.beta2 = msae__default_float(r.beta2, 0.999f);
+    r.beta2 = msae__default_float(r.beta2, ours ? 0.99f : 0.999f);
     r.eps = msae__default_float(r.eps, 6.25e-10f);
     r.clip = r.clip == MSAE_OFF ? MSAE_OFF : msae__default_float(r.clip, 1);
     r.sparse_weight =
@@ -6916,12 +7026,25 @@ MSAE_API msae_status msae_train_desc_resolve(const msae_train_desc *desc, msae_t
                                                                                       : MSAE_OFF);
     if (r.sparse_weight == MSAE_OFF) r.sparse_weight = 0;
     r.bandwidth = msae__default_float(r.bandwidth, 0.001f);
-    if (r.schedule == MSAE_SCHEDULE_DEFAULT) r.schedule = MSAE_SCHEDULE_PUBLISHED;
+    if (r.schedule == MSAE_SCHEDULE_DEFAULT) {
+        r.schedule = ours ? MSAE_SCHEDULE_TRAPEZOID : MSAE_SCHEDULE_PUBLISHED;
+    }
+    r.warmup = msae__default_float(r.warmup, 0.03f);
+    r.decay = msae__default_float(r.decay, 0.4f);
+    if (r.start == MSAE_START_DEFAULT) r.start = ours ? MSAE_START_ROWS : MSAE_START_RANDOM;
+    if (r.revivals == 0) r.revivals = ours ? 6 : MSAE_NEVER;
     if (r.loss == MSAE_LOSS_DEFAULT) r.loss = MSAE_LOSS_NMSE;
     if (r.scaling == MSAE_SCALING_DEFAULT) r.scaling = MSAE_SCALING_RMS;
     if ((unsigned)r.schedule >= MSAE_SCHEDULE_COUNT || (unsigned)r.loss >= MSAE_LOSS_COUNT ||
-        (unsigned)r.scaling >= MSAE_SCALING_COUNT) {
-        return msae__fail(error, MSAE_ERROR_ARGUMENT, "unknown loss, schedule or scaling");
+        (unsigned)r.scaling >= MSAE_SCALING_COUNT || (unsigned)r.start >= MSAE_START_COUNT) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "unknown loss, schedule, start or scaling");
+    }
+    if (!(r.warmup >= 0) || !(r.decay >= 0) || !(r.warmup + r.decay <= 1)) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT,
+                          "warmup and decay are not shares of one run");
+    }
+    if (r.revivals < MSAE_NEVER || r.revivals > MSAE_MAX_REVIVALS) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "the number of revivals is out of range");
     }
     if (!(r.lr > 0)) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "the learning rate is not positive");
@@ -6976,6 +7099,9 @@ typedef struct msae__kept {
 #define MSAE__GATHER_ROWS 128
 #define MSAE__GATHER_ENTRIES 16
 
+/* Latents a row that count as taking part with the msae recipe, at most. */
+#define MSAE__PART_TAKERS 64
+
 /* All that a step works in. The batch runs through in tiles of tile_rows rows. Arrays by panel hold
    MSAE__PANEL columns of every row side by side, arrays by block MSAE__LATENT_BLOCK latents, so
    that a task reads and writes one piece of memory. Columns beyond d are zero. */
@@ -7005,8 +7131,11 @@ struct msae_train_workspace {
     float *probe;      /* of the pre-activations of a block of latents [blocks] */
     double *squares;   /* of the gradients of a block of latents [blocks] */
 
-    uint32_t *fired;     /* how often each latent was active in this window [n] .. */
-    uint32_t *fired_now; /* .. and in the batch whose gradients these are [n] */
+    uint32_t *fired;       /* how often each latent took part in this window [n] .. */
+    uint32_t *fired_now;   /* .. and in the batch whose gradients these are [n] .. */
+    uint32_t *fired_since; /* .. and since the last revival [n], NULL without these */
+    uint64_t rows_since;   /* rows of that time */
+    size_t fired_level;    /* taking part is being active at this level */
     uint64_t window_steps, window_rows;
     size_t dead; /* dead latents of the last full window */
     int had_window;
@@ -7059,7 +7188,7 @@ static void msae__train_layout(msae_trainer *trainer, msae__arena *arena) {
     msae_model *model = &trainer->model;
     const size_t n = model->n_latents, d = model->n_inputs, levels = model->n_levels;
     const size_t workers = msae__workers(&model->parallel), stride = msae__stride(d);
-    const int batchtopk = model->recipe == MSAE_RECIPE_BATCHTOPK;
+    const int batchtopk = msae__is_batch_topk(model->recipe);
     /* where few latents are kept, passing over the gradients is what costs */
     const int few = model->recipe == MSAE_RECIPE_TOPK;
     const size_t floats = few         ? 2 * MSAE__TILE_FLOATS
@@ -7104,6 +7233,13 @@ static void msae__train_layout(msae_trainer *trainer, msae__arena *arena) {
     ws->squares = MSAE__TAKE(arena, double, msae__blocks(model));
     ws->fired = MSAE__TAKE(arena, uint32_t, n);
     ws->fired_now = MSAE__TAKE(arena, uint32_t, n);
+    if (trainer->desc.revivals > 0) ws->fired_since = MSAE__TAKE(arena, uint32_t, n);
+    ws->fired_level = levels - 1;
+    if (model->recipe == MSAE_RECIPE_MSAE) {
+        while (ws->fired_level > 0 && model->nesting[ws->fired_level] > MSAE__PART_TAKERS) {
+            ws->fired_level--;
+        }
+    }
     if (batchtopk) {
         ws->kept_room = rows * n + trainer->desc.batch * trainer->desc.model.k;
         ws->kept = MSAE__TAKE(arena, msae__kept, ws->kept_room);
@@ -7187,6 +7323,9 @@ MSAE_API msae_status msae_trainer_init_in(msae_trainer *trainer, const msae_trai
     msae__zero_parameters(&trainer->model, &trainer->moment2);
     memset(trainer->loss_mean, 0, trainer->model.n_inputs * sizeof(float));
     memset(trainer->workspace->fired, 0, trainer->model.n_latents * sizeof(uint32_t));
+    if (trainer->workspace->fired_since) {
+        memset(trainer->workspace->fired_since, 0, trainer->model.n_latents * sizeof(uint32_t));
+    }
     trainer->lr_factor = 1;
     trainer->memory = memory;
     trainer->memory_bytes = bytes;
@@ -7198,6 +7337,10 @@ MSAE_API msae_status msae_trainer_init_in(msae_trainer *trainer, const msae_trai
     history->beta2 = trainer->desc.beta2;
     history->eps = trainer->desc.eps;
     history->weight_decay = trainer->desc.weight_decay;
+    history->warmup = trainer->desc.warmup;
+    history->decay = trainer->desc.decay;
+    history->start = (int)trainer->desc.start;
+    history->revivals = trainer->desc.revivals > 0 ? trainer->desc.revivals : 0;
     history->clip = trainer->desc.clip;
     history->sparse_weight = trainer->desc.sparse_weight;
     history->bandwidth = trainer->desc.bandwidth;
@@ -7232,6 +7375,53 @@ MSAE_API void msae_trainer_free(msae_trainer *trainer) {
     memset(trainer, 0, sizeof *trainer);
 }
 
+/* sum x_i^2 in double; short pieces in float where that neither overflows nor vanishes. */
+static double msae__squares(const msae_kernels *kernels, const float *x, size_t n) {
+    double sum = 0;
+    for (size_t c = 0; c < n; c += MSAE__PANEL) {
+        const size_t width = msae__min(MSAE__PANEL, n - c);
+        const float piece = kernels->dot(x + c, x + c, width);
+        if (piece > 1e-30f && piece < 1e30f) {
+            sum += (double)piece;
+        } else {
+            for (size_t i = c; i < c + width; i++) sum += (double)x[i] * (double)x[i];
+        }
+    }
+    return sum;
+}
+
+/* Decoder rows that lie towards rows of the data already serve some of them, so that fewer latents
+   are never needed. Every process draws and reads the same rows. */
+static msae_status msae__start_at_rows(msae_trainer *trainer, const msae_source *source,
+                                       msae_error *error) {
+    msae_model *model = &trainer->model;
+    struct msae_train_workspace *ws = trainer->workspace;
+    const size_t d = model->n_inputs;
+    float *x = ws->row;
+    uint64_t rng[4];
+    msae__seed(rng, trainer->desc.model.seed + 0x726f7773u); /* not those of weights and shuffles */
+    for (size_t j = 0; j < model->n_latents; j++) {
+        float *row = model->decoder + j * d, moments[2];
+        const uint64_t at = msae__random_below64(rng, source->rows);
+        double length, all = 0;
+        msae_status status = msae__read_source(source, at, 1, x, error);
+        if (status != MSAE_OK) return status;
+        msae__to_model_space(model, x, x);
+        if (!msae__row_is_finite(x, d)) continue; /* it keeps its direction */
+        msae__to_encoder_input(model, x, moments);
+        length = sqrt(msae__squares(model->kernels, x, d));
+        if (!(length > 0) || !msae__is_finite_double(1 / length)) continue;
+        for (size_t i = 0; i < d; i++) {
+            /* a row has norm 0.1 here, and keeps it */
+            row[i] = (float)(0.07 * (double)x[i] / length + 0.3 * (double)row[i]);
+            all += (double)row[i] * (double)row[i];
+        }
+        for (size_t i = 0; i < d && all > 0; i++) row[i] = (float)(0.1 / sqrt(all) * (double)row[i]);
+        if (!model->tied) memcpy(model->encoder + j * d, row, d * sizeof *row);
+    }
+    return MSAE_OK;
+}
+
 MSAE_API msae_status msae_train_statistics_source(msae_trainer *trainer, const msae_source *source,
                                                   msae_error *error) {
     const msae_train_desc *desc = &trainer->desc;
@@ -7250,6 +7440,10 @@ MSAE_API msae_status msae_train_statistics_source(msae_trainer *trainer, const m
         status = msae_source_geometric_median(source, model->mean, model->scale, desc->skip_bad,
                                               &desc->collective, &model->allocator, model->pre_bias,
                                               error);
+    }
+    if (status == MSAE_OK && desc->start == MSAE_START_ROWS && trainer->step == 0) {
+        status = msae__agree_on(&desc->collective, msae__start_at_rows(trainer, source, error),
+                                error);
     }
     if (status == MSAE_OK) trainer->has_statistics = 1;
     return status;
@@ -7295,21 +7489,6 @@ static void msae__to_panels(const struct msae_train_workspace *ws, float *panels
         memcpy(out, x + c, width * sizeof *out);
         for (size_t i = width; i < MSAE__PANEL; i++) out[i] = beyond;
     }
-}
-
-/* sum x_i^2 in double; short pieces in float where that neither overflows nor vanishes. */
-static double msae__squares(const msae_kernels *kernels, const float *x, size_t n) {
-    double sum = 0;
-    for (size_t c = 0; c < n; c += MSAE__PANEL) {
-        const size_t width = msae__min(MSAE__PANEL, n - c);
-        const float piece = kernels->dot(x + c, x + c, width);
-        if (piece > 1e-30f && piece < 1e30f) {
-            sum += (double)piece;
-        } else {
-            for (size_t i = c; i < c + width; i++) sum += (double)x[i] * (double)x[i];
-        }
-    }
-    return sum;
 }
 
 /* Loads a row: target in the model's space and what the loss needs to know of it. */
@@ -7409,12 +7588,13 @@ static void msae__select_jumprelu(const msae__batch *batch, size_t r) {
     ws->rows[r].sparse = (double)l0;
 }
 
-/* BatchTopK: the row's share of what the batch keeps. */
+/* BatchTopK: the row's share of what the batch keeps. With nested widths a latent enters at the
+   first one that reaches it; both go up together. */
 static void msae__select_kept(const msae__batch *batch, size_t r) {
     const struct msae_train_workspace *ws = batch->ws;
     const msae_model *model = &batch->trainer->model;
-    const size_t wanted = batch->first + r;
-    size_t low = 0, high = ws->kept_count;
+    const size_t wanted = batch->first + r, levels = model->n_levels;
+    size_t low = 0, high = ws->kept_count, level = 0;
     while (low < high) { /* first candidate of this row */
         size_t middle = low + (high - low) / 2;
         if (ws->kept[middle].row < wanted)
@@ -7429,11 +7609,14 @@ static void msae__select_kept(const msae__batch *batch, size_t r) {
         for (; low < ws->kept_count && ws->kept[low].row == wanted; low++, count++) {
             const msae__kept *kept = ws->kept + low;
             if (kept->latent >= until) break;
+            while (level + 1 < levels && kept->latent >= model->nesting[level]) {
+                ends[level++] = (uint8_t)count;
+            }
             ws->latents[slot + count] = msae__soft_cap(kept->value, model->soft_cap);
             ws->index[slot + count] = (uint8_t)(kept->latent % MSAE__LATENT_BLOCK);
-            ws->level[slot + count] = 0;
+            ws->level[slot + count] = (uint8_t)level;
         }
-        ends[0] = ends[1] = (uint8_t)count;
+        for (size_t i = level; i <= levels; i++) ends[i] = (uint8_t)count;
         ws->rows[r].l0 += count;
     }
 }
@@ -7536,7 +7719,7 @@ static void msae__select_row(const msae__batch *batch, size_t r, size_t worker) 
         }
     } else if (model->recipe == MSAE_RECIPE_JUMPRELU) {
         msae__select_jumprelu(batch, r);
-    } else if (model->recipe == MSAE_RECIPE_BATCHTOPK) {
+    } else if (msae__is_batch_topk(model->recipe)) {
         msae__select_kept(batch, r);
     } else {
         msae__select_levels(batch, r, worker);
@@ -7803,6 +7986,17 @@ static int msae__has_activation_gradient(const msae__batch *batch) {
            batch->sparse_coefficient > 0 || model->activation == MSAE_ACTIVATION_ABS;
 }
 
+/* Counts which latents of a block took part where that is less than being active. */
+static void msae__count_part_takers(const msae__batch *batch, size_t block) {
+    const struct msae_train_workspace *ws = batch->ws;
+    uint32_t *fired = ws->fired_now + block * MSAE__LATENT_BLOCK;
+    for (size_t r = 0; r < batch->rows; r++) {
+        const uint8_t *index = ws->index + msae__slot(ws, block, r);
+        const size_t count = msae__ends(batch, block, r)[ws->fired_level];
+        for (size_t e = 0; e < count; e++) fired[index[e] & MSAE__LATENT]++;
+    }
+}
+
 /* Sums of dpre over a latent's rows, and the latent's count of activity. */
 static void msae__bias_gradient(const msae__batch *batch, size_t latent, const float *dots,
                                 const float *values, size_t count) {
@@ -7820,7 +8014,9 @@ static void msae__bias_gradient(const msae__batch *batch, size_t latent, const f
         fired += values[e] != 0;
     }
     batch->trainer->grad.latent_bias[latent] += (sums[0] + sums[1]) + (sums[2] + sums[3]);
-    batch->ws->fired_now[latent] += fired;
+    if (batch->ws->fired_level + 1 == batch->trainer->model.n_levels) {
+        batch->ws->fired_now[latent] += fired;
+    }
 }
 
 /* Gradients of a block of latents, over all rows of the tile. dz and the decoder's gradient read
@@ -7866,6 +8062,7 @@ static void msae__latent_gradients(const msae__batch *batch, size_t block, size_
                             lists.values + j * lists.room, lists.ends[lists.groups - 1][j]);
         if (ws->relu) trainer->grad.log_threshold[first + j] += (float)thresholds[j];
     }
+    if (ws->fired_level + 1 < model->n_levels) msae__count_part_takers(batch, block);
     for (size_t p = 0; p < panels; p++) {
         const size_t c = p * MSAE__PANEL, width = msae__min(MSAE__PANEL, d - c);
         for (size_t g = 0; g < lists.groups; g++) {
@@ -8054,7 +8251,7 @@ static msae_status msae__survey(msae__batch *batch, size_t total, size_t limit,
             *with_sparse +=
                 !ws->rows[r].bad && (model->recipe == MSAE_RECIPE_JUMPRELU || ws->rows[r].norm > 0);
         }
-        if (model->recipe == MSAE_RECIPE_BATCHTOPK) {
+        if (msae__is_batch_topk(model->recipe)) {
             status = msae__encode_tile(batch, error);
             if (status != MSAE_OK) return status;
             msae__add_candidates(batch, limit);
@@ -8164,7 +8361,7 @@ static msae_status msae__agree_survey(msae__batch *batch, msae_status status,
     counts[3] = (double)*with_sparse;
     status = msae__agree(collective, status, counts, 4, error);
     if (status != MSAE_OK) return status;
-    if (model->recipe == MSAE_RECIPE_BATCHTOPK &&
+    if (msae__is_batch_topk(model->recipe) &&
         counts[0] + counts[1] > (double)batch->trainer->desc.batch) {
         return msae__fail_batch(error);
     }
@@ -8172,8 +8369,8 @@ static msae_status msae__agree_survey(msae__batch *batch, msae_status status,
     stats->rows_skipped = (size_t)counts[1];
     stats->rows_left_out = (size_t)counts[2];
     *with_sparse = (size_t)counts[3];
-    if (model->recipe == MSAE_RECIPE_BATCHTOPK) {
-        const size_t limit = msae__max(model->nesting[0] * stats->rows, 1);
+    if (msae__is_batch_topk(model->recipe)) {
+        const size_t limit = msae__max(model->k * stats->rows, 1);
         if (msae__is_collective(collective)) {
             return msae__keep_largest_of_all(batch, (double)limit, error);
         }
@@ -8355,7 +8552,7 @@ static msae_status msae__run_tile(msae__batch *batch, size_t total, int is_loade
         ws->rows[r].l0 = 0;
         ws->rows[r].zero_levels = 0;
     }
-    if (model->recipe != MSAE_RECIPE_BATCHTOPK) {
+    if (!msae__is_batch_topk(model->recipe)) {
         msae_status status = msae__encode_tile(batch, error);
         if (status != MSAE_OK) return status;
     }
@@ -8417,7 +8614,7 @@ static msae_status msae__check_batch(const msae_trainer *trainer, const msae_dat
     if ((rows == 0 && !may_be_none) || (!index && rows > data->rows)) {
         return msae__fail(error, MSAE_ERROR_SHAPE, "a batch has no rows or more than the data");
     }
-    if (model->recipe == MSAE_RECIPE_BATCHTOPK && rows > trainer->desc.batch) {
+    if (msae__is_batch_topk(model->recipe) && rows > trainer->desc.batch) {
         return msae__fail_batch(error);
     }
     if (model->log_threshold && !msae__row_is_finite(model->log_threshold, model->n_latents)) {
@@ -8455,7 +8652,7 @@ static msae_status msae__run_batch(msae_trainer *trainer, const msae_data *data,
     memcpy(ws->start, model->pre_bias, model->n_inputs * sizeof *ws->start);
     status = msae__check_batch(trainer, data, index, rows, msae__is_collective(collective), error);
     if (status == MSAE_OK) {
-        status = msae__survey(&batch, rows, model->nesting[0] * most, &local, &with_sparse, error);
+        status = msae__survey(&batch, rows, model->k * most, &local, &with_sparse, error);
     }
     status = msae__agree_survey(&batch, status, collective, &local, &with_sparse, error);
     if (status != MSAE_OK) return status;
@@ -8625,6 +8822,10 @@ static void msae__advance_window(msae_trainer *trainer) {
     ws->window_steps++;
     ws->window_rows += ws->gradient_rows;
     for (size_t j = 0; j < n; j++) ws->fired[j] += ws->fired_now[j];
+    for (size_t j = 0; ws->fired_since && j < n; j++) {
+        ws->fired_since[j] = (ws->fired_since[j] | ws->fired_now[j]) != 0; /* whether it did */
+    }
+    ws->rows_since += ws->gradient_rows;
     if (!ws->had_window) ws->dead = msae__count_dead(ws, n);
     if (ws->window_steps == MSAE__WINDOW_STEPS) {
         ws->dead = msae__count_dead(ws, n);
@@ -8681,7 +8882,7 @@ MSAE_API msae_status msae_train_update(msae_trainer *trainer, msae_step_stats *s
                          trainer->moment2.pre_bias, d, 1, 0, &update.adam);
 
     /* the first step rescales the decoder by ten, so the threshold begins at the second */
-    if (model->recipe == MSAE_RECIPE_BATCHTOPK && trainer->step > 0 && ws->lowest > 0) {
+    if (msae__is_batch_topk(model->recipe) && trainer->step > 0 && ws->lowest > 0) {
         model->threshold = model->threshold < 0
                                ? ws->lowest
                                : (float)(0.99 * model->threshold + 0.01 * ws->lowest);
@@ -8724,8 +8925,226 @@ MSAE_API void msae_train_schedule(msae_trainer *trainer, size_t epoch, size_t st
                           (epochs > 1 ? epochs - 1 : 1);
             factor = 0.1 + 0.45 * (1 + cos(3.14159265358979323846 * (done > 1 ? 1 : done)));
         }
+    } else if (schedule == MSAE_SCHEDULE_TRAPEZOID) {
+        const double all = epochs * (double)msae__max(steps, 1);
+        const double done = (e * (double)msae__max(steps, 1) + (double)step + 0.5) / all;
+        const double warmup = (double)trainer->desc.warmup, decay = (double)trainer->desc.decay;
+        if (done < warmup) factor = done / warmup;
+        if (1 - done < decay) factor = done < 1 ? (1 - done) / decay : 0;
     }
     trainer->lr_factor = (float)factor;
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Revival of latents that take no part
+   ------------------------------------------------------------------------------------------ */
+
+#define MSAE__REVIVAL_ROWS 64 /* looked at together */
+
+/* The rows that are reconstructed worst so far, the best of these first: a heap. */
+typedef struct msae__misses {
+    size_t count, room;
+    double *share; /* [room] of the row that is missed */
+    float *left;   /* [room, d] what is missed of it */
+    size_t *place; /* [room] in left */
+} msae__misses;
+
+static void msae__sink_miss(msae__misses *misses, size_t at) {
+    for (;;) {
+        size_t least = at, child = 2 * at + 1, place;
+        double share;
+        for (size_t c = child; c < child + 2 && c < misses->count; c++) {
+            if (misses->share[c] < misses->share[least]) least = c;
+        }
+        if (least == at) return;
+        share = misses->share[at];
+        misses->share[at] = misses->share[least];
+        misses->share[least] = share;
+        place = misses->place[at];
+        misses->place[at] = misses->place[least];
+        misses->place[least] = place;
+        at = least;
+    }
+}
+
+/* Keeps what is missed of a row, target - recon, if it is among the worst. */
+static void msae__add_miss(msae__misses *misses, const float *target, const float *recon,
+                           size_t d) {
+    double left = 0, all = 0;
+    size_t at = 0;
+    float *to;
+    for (size_t i = 0; i < d; i++) {
+        const double off = (double)target[i] - (double)recon[i];
+        left += off * off;
+        all += (double)target[i] * (double)target[i];
+    }
+    if (!(all > 0) || !(left > 0) || !msae__is_finite_double(left / all)) return;
+    if (misses->count < misses->room) {
+        at = misses->count++;
+        misses->place[at] = at;
+    } else if (left / all <= misses->share[0]) {
+        return;
+    }
+    misses->share[at] = left / all;
+    to = misses->left + misses->place[at] * d;
+    for (size_t i = 0; i < d; i++) to[i] = target[i] - recon[i];
+    if (misses->count < misses->room) return;
+    if (at > 0) { /* the last place is taken: now it has to be a heap */
+        for (size_t i = misses->count / 2; i-- > 0;) msae__sink_miss(misses, i);
+    } else {
+        msae__sink_miss(misses, 0);
+    }
+}
+
+/* Gives latent j the direction `left`, and the encoder row the length `length`. */
+static void msae__revive_latent(msae_trainer *trainer, size_t j, const float *left, double length) {
+    msae_model *model = &trainer->model;
+    const msae_parameters *const moments[] = {&trainer->moment1, &trainer->moment2};
+    const size_t d = model->n_inputs, at = j * d;
+    const double norm = sqrt(msae__squares(model->kernels, left, d));
+    for (size_t i = 0; i < d; i++) {
+        model->encoder[at + i] = (float)((double)left[i] / norm * length);
+        model->decoder[at + i] = (float)((double)left[i] / norm); /* tied: the same memory */
+    }
+    model->latent_bias[j] = 0;
+    for (size_t m = 0; m < 2; m++) {
+        memset(moments[m]->encoder + at, 0, d * sizeof(float));
+        memset(moments[m]->decoder + at, 0, d * sizeof(float));
+        moments[m]->latent_bias[j] = 0;
+    }
+}
+
+/* The rows to look at: those of an index, random ones, or the first. */
+typedef struct msae__revival_rows {
+    const msae_source *source;
+    const size_t *index;
+    uint64_t *rng;
+    size_t count;
+} msae__revival_rows;
+
+/* Looks for the rows that are missed most, piece by piece. */
+static msae_status msae__find_misses(msae_trainer *trainer, const msae__revival_rows *rows,
+                                     float *x, float *recon, msae__misses *misses,
+                                     msae_error *error) {
+    const msae_model *model = &trainer->model;
+    const size_t d = model->n_inputs, level = trainer->workspace->fired_level;
+    const size_t together = msae__min(MSAE__REVIVAL_ROWS, trainer->desc.batch);
+    msae_status status = MSAE_OK;
+    for (size_t next = 0; next < rows->count && status == MSAE_OK;) {
+        size_t count = 0;
+        msae_data piece;
+        for (; next < rows->count && count < together && status == MSAE_OK; next++) {
+            float *row = x + count * d;
+            const uint64_t at = rows->rng     ? msae__random_below64(rows->rng, rows->source->rows)
+                                : rows->index ? rows->index[next]
+                                              : next;
+            status = msae__read_source(rows->source, at, 1, row, error);
+            count += (size_t)(status == MSAE_OK && msae__row_is_finite(row, d));
+        }
+        if (status != MSAE_OK || count == 0) break;
+        piece = msae_data_view(x, count, d);
+        status = msae_train_forward(trainer, &piece, NULL, count, recon, NULL, NULL, error);
+        if (status != MSAE_OK) break;
+        for (size_t r = 0; r < count; r++) {
+            msae__to_model_space(model, x + r * d, x + r * d);
+            msae__add_miss(misses, x + r * d, recon + (level * count + r) * d, d);
+        }
+    }
+    return status;
+}
+
+/* Most latents that one call revives: more at once would disturb those that do their part. */
+static size_t msae__most_revived(const msae_model *model) {
+    return msae__max(model->n_latents / 32, 1);
+}
+
+/* Latents that took no part, and the average length of the others' encoder rows. */
+static size_t msae__count_idle(const msae_trainer *trainer, double *length) {
+    const struct msae_train_workspace *ws = trainer->workspace;
+    const msae_model *model = &trainer->model;
+    const size_t n = model->n_latents, d = model->n_inputs;
+    size_t idle = 0;
+    *length = 0;
+    for (size_t j = 0; j < n; j++) {
+        idle += !ws->fired_since[j];
+        if (ws->fired_since[j]) *length += sqrt(msae__squares(model->kernels, model->encoder + j * d, d));
+    }
+    *length = idle < n ? *length / (double)(n - idle) : 1;
+    return idle;
+}
+
+static msae_status msae__revive(msae_trainer *trainer, const msae__revival_rows *rows, size_t most,
+                                double length, size_t *revived, msae_error *error) {
+    struct msae_train_workspace *ws = trainer->workspace;
+    const msae_model *model = &trainer->model;
+    const size_t d = model->n_inputs;
+    msae__misses misses;
+    msae__arena arena = msae__arena_over(NULL);
+    msae_status status;
+    size_t bytes = 0;
+    void *memory = NULL;
+    float *x = NULL, *recon = NULL;
+    memset(&misses, 0, sizeof misses);
+    misses.room = most;
+    for (int placed = 0; placed < 2; placed++) {
+        if (placed) {
+            if (msae__arena_bytes(&arena, &bytes)) memory = msae__alloc(&model->allocator, bytes);
+            if (!memory) return msae__fail_memory(error);
+            arena = msae__arena_over(memory);
+        }
+        x = MSAE__TAKE(&arena, float, MSAE__REVIVAL_ROWS *d);
+        recon = MSAE__TAKE(&arena, float, MSAE__REVIVAL_ROWS *model->n_levels *d);
+        misses.left = MSAE__TAKE(&arena, float, most *d);
+        misses.share = MSAE__TAKE(&arena, double, most);
+        misses.place = MSAE__TAKE(&arena, size_t, most);
+    }
+    status = msae__find_misses(trainer, rows, x, recon, &misses, error);
+    for (size_t j = 0; status == MSAE_OK && *revived < misses.count; j++) {
+        if (ws->fired_since[j]) continue;
+        msae__revive_latent(trainer, j, misses.left + misses.place[(*revived)++] * d, 0.5 * length);
+    }
+    msae__free(&model->allocator, memory, bytes);
+    return status;
+}
+
+/* `each` rows of the source for each latent to revive, at random; or those of `given`. */
+static msae_status msae__revive_from(msae_trainer *trainer, const msae__revival_rows *given,
+                                     size_t each, size_t *revived, msae_error *error) {
+    struct msae_train_workspace *ws = trainer->workspace;
+    msae__revival_rows rows = *given;
+    msae_status status = MSAE_OK;
+    double length;
+    size_t idle;
+    *revived = 0;
+    if (ws->rows_since == 0) return MSAE_OK;
+    idle = msae__min(msae__count_idle(trainer, &length), msae__most_revived(&trainer->model));
+    if (each > 0) rows.count = each * idle;
+    if (idle > 0) status = msae__revive(trainer, &rows, idle, length, revived, error);
+    if (status != MSAE_OK) return status;
+    trainer->revived += *revived;
+    ws->rows_since = 0;
+    memset(ws->fired_since, 0, trainer->model.n_latents * sizeof *ws->fired_since);
+    return MSAE_OK;
+}
+
+MSAE_API msae_status msae_train_revive(msae_trainer *trainer, const msae_data *data,
+                                       const size_t *index, size_t rows, size_t *revived,
+                                       msae_error *error) {
+    const msae_source source = msae_source_data(data);
+    msae__revival_rows given;
+    size_t unheard;
+    MSAE_ASSERT(trainer->memory && data);
+    if (!trainer->workspace->fired_since) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "the descriptor has no revivals");
+    }
+    if (data->cols != trainer->model.n_inputs || (!index && rows > data->rows)) {
+        return msae__fail(error, MSAE_ERROR_SHAPE, "data and model differ, or there are fewer rows");
+    }
+    memset(&given, 0, sizeof given);
+    given.source = &source;
+    given.index = index;
+    given.count = rows;
+    return msae__revive_from(trainer, &given, 0, revived ? revived : &unheard, error);
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -9297,6 +9716,39 @@ static msae_status msae__fit_step(msae_trainer *trainer, const msae_stream *stre
     return status == MSAE_OK ? msae_train_update(trainer, stats, error) : status;
 }
 
+/* How many of a run's revivals lie before step `done` of `all`: the last one after 60 % of them, so
+   that what was revived has time to learn. */
+static uint64_t msae__revivals_before(uint64_t revivals, uint64_t done, uint64_t all) {
+    const double share = (double)done / (0.6 * (double)all);
+    return share >= 1 ? revivals : (uint64_t)((double)revivals * share);
+}
+
+#define MSAE__ROWS_FOR_EACH 16
+
+/* Before a step: the revival that is due, if one is. All processes look at the same rows, and so do
+   the same. One that fails leaves all to do; one that was done before a step that failed is not done
+   again, as no row was seen since. */
+static msae_status msae__fit_revive(msae_trainer *trainer, const msae_source *source,
+                                    const msae_progress *now, msae_error *error) {
+    const uint64_t revivals = (uint64_t)(trainer->desc.revivals > 0 ? trainer->desc.revivals : 0);
+    const uint64_t all = (uint64_t)now->epochs * now->steps;
+    const uint64_t done = (uint64_t)now->epoch * now->steps + now->step;
+    msae__revival_rows rows;
+    uint64_t rng[4];
+    size_t revived;
+    msae_status status = MSAE_OK;
+    if (done == 0 || msae__revivals_before(revivals, done, all) ==
+                         msae__revivals_before(revivals, done - 1, all)) {
+        return MSAE_OK;
+    }
+    memset(&rows, 0, sizeof rows);
+    msae__seed(rng, trainer->desc.model.seed + 0x72657669u + done);
+    rows.source = source;
+    rows.rng = rng;
+    status = msae__revive_from(trainer, &rows, MSAE__ROWS_FOR_EACH, &revived, error);
+    return msae__agree_on(&trainer->desc.collective, status, error);
+}
+
 /* The next batch, on every process or on none. */
 static msae_status msae__fit_next(const msae_trainer *trainer, msae_stream *stream,
                                   msae_batch *batch, msae_error *error) {
@@ -9355,7 +9807,8 @@ MSAE_API msae_status msae_fit_source(msae_trainer *trainer, const msae_source *s
         now.step = (size_t)(first / stream.at.batch);
         if (first == 0) memset(&trainer->epoch, 0, sizeof trainer->epoch);
         msae_train_schedule(trainer, now.epoch, now.step, now.steps);
-        status = msae__fit_step(trainer, &stream, &batch, &stats, error);
+        status = msae__fit_revive(trainer, source, &now, error);
+        if (status == MSAE_OK) status = msae__fit_step(trainer, &stream, &batch, &stats, error);
         if (status != MSAE_OK) break;
         trainer->position = stream.at;
         msae__add_to_epoch(&trainer->epoch, &stats);
@@ -9827,6 +10280,7 @@ MSAE_API msae_status msae_calibrate(msae_model *model, const msae_data *data, ms
         return msae__fail(error, MSAE_ERROR_SHAPE, "data and model differ in width");
     }
     if (model->recipe == MSAE_RECIPE_RELU || model->recipe == MSAE_RECIPE_JUMPRELU ||
+        model->recipe == MSAE_RECIPE_MSAE_WIDTH ||
         model->activation == MSAE_ACTIVATION_IDENTITY || data->rows == 0) {
         return msae__fail(error, MSAE_ERROR_UNSUPPORTED,
                           "thresholds are for levels of the largest latents above zero");
@@ -14477,6 +14931,7 @@ static void msae__describe_model(const msae_model *model, msae__file *file) {
     notes->at = msae__text_in(notes->text, sizeof notes->text);
     msae__note(notes, "activation", msae__activation_names[model->activation]);
     msae__note(notes, "format", "msae");
+    if (model->k > 0) msae__note_number(notes, "k", model->k);
     msae__note_begin(notes, "level_weights");
     for (size_t i = 0; i < model->n_levels; i++) {
         if (i > 0) msae__put(&notes->at, ",");
@@ -14501,16 +14956,20 @@ static void msae__describe_model(const msae_model *model, msae__file *file) {
     msae__note_float(notes, "train_beta1", h->beta1);
     msae__note_float(notes, "train_beta2", h->beta2);
     msae__note_float(notes, "train_clip", h->clip);
+    msae__note_float(notes, "train_decay", h->decay);
     msae__note_number(notes, "train_epochs", h->epochs);
     msae__note_float(notes, "train_eps", h->eps);
     msae__note_number(notes, "train_loss", (uint64_t)h->loss);
     msae__note_float(notes, "train_lr", h->lr);
+    msae__note_number(notes, "train_revivals", (uint64_t)h->revivals);
     msae__note_number(notes, "train_rows", h->rows);
     msae__note_number(notes, "train_scaling", (uint64_t)h->scaling);
     msae__note_number(notes, "train_schedule", (uint64_t)h->schedule);
     msae__note_number(notes, "train_seed", h->seed);
+    msae__note_number(notes, "train_start", (uint64_t)h->start);
     msae__note_float(notes, "train_sparse_weight", h->sparse_weight);
     msae__note_number(notes, "train_steps", h->steps);
+    msae__note_float(notes, "train_warmup", h->warmup);
     msae__note_float(notes, "train_weight_decay", h->weight_decay);
     if (model->by_rows) msae__note(notes, "weights", msae_dtype_name(model->weights));
     msae__list_tensors(model, file);
@@ -14651,7 +15110,12 @@ static int msae__read_small(const msae_safetensors *file, const char *key, int *
     return (int)(value & 255);
 }
 
+/* (the public names go with training) */
+#define MSAE__START_BEFORE 1 /* MSAE_START_RANDOM */
+#define MSAE__MOST_REVIVALS 1000
+
 static void msae__read_history(const msae_safetensors *file, msae_history *h, int *ok) {
+    uint64_t revivals;
     h->batch = msae__read_number(file, "train_batch", ok);
     h->bandwidth = msae__read_one_float(file, "train_bandwidth", ok);
     h->beta1 = msae__read_one_float(file, "train_beta1", ok);
@@ -14668,6 +15132,14 @@ static void msae__read_history(const msae_safetensors *file, msae_history *h, in
     h->sparse_weight = msae__read_one_float(file, "train_sparse_weight", ok);
     h->steps = msae__read_number(file, "train_steps", ok);
     h->weight_decay = msae__read_one_float(file, "train_weight_decay", ok);
+    h->start = MSAE__START_BEFORE;
+    if (!msae_safetensors_metadata(file, "train_start")) return; /* versions before 0.5 */
+    h->start = msae__read_small(file, "train_start", ok);
+    h->warmup = msae__read_one_float(file, "train_warmup", ok);
+    h->decay = msae__read_one_float(file, "train_decay", ok);
+    revivals = msae__read_number(file, "train_revivals", ok);
+    if (revivals > MSAE__MOST_REVIVALS) *ok = 0;
+    h->revivals = (int)(revivals & 0xffff);
 }
 #endif
 
@@ -14851,11 +15323,15 @@ static msae_status msae__read_shape(msae_safetensors *file, msae_model_desc *des
 #ifndef MSAE__INFERENCE_ONLY
     if (msae_safetensors_metadata(file, "train_steps")) msae__read_history(file, history, &ok);
 #endif
+    if (desc->recipe == MSAE_RECIPE_MSAE_WIDTH || msae_safetensors_metadata(file, "k")) {
+        desc->k = msae__read_size(file, "k", &ok);
+        if (desc->k == 0) ok = 0;
+    }
     if (!ok) {
         return msae__fail(error, MSAE_ERROR_FORMAT, "a hyper-parameter is missing or malformed");
     }
     desc->nesting = nesting;
-    desc->k = nesting[0];
+    if (!msae_safetensors_metadata(file, "k")) desc->k = nesting[0];
     return MSAE_OK;
 }
 
@@ -14895,7 +15371,7 @@ static msae_model_desc msae__desc_of(const msae_model *model) {
     desc.n_levels = model->n_levels;
     desc.level_weights = model->level_weights;
     desc.n_level_weights = model->n_levels;
-    desc.k = model->nesting[0];
+    desc.k = model->k;
     desc.tied = model->tied;
     desc.normalize = model->normalize;
     desc.soft_cap = model->soft_cap;
@@ -15701,6 +16177,10 @@ static void msae__describe_run(const msae_trainer *trainer, const msae__epoch_me
     msae__add_tensor(file, "run.loss_mean", MSAE_F32, trainer->loss_mean, 1, model->n_inputs, 0);
     msae__add_tensor(file, "run.epoch", MSAE_F64, epoch->values, 1, 4, 0);
     msae__add_tensor(file, "run.fired", MSAE_U32, ws ? ws->fired : NULL, 1, model->n_latents, 0);
+    if (trainer->desc.revivals > 0) {
+        msae__add_tensor(file, "run.fired_since", MSAE_U32, ws ? ws->fired_since : NULL, 1,
+                         model->n_latents, 0);
+    }
     if (ws) {
         const uint64_t position[4] = {at->rows, at->batch, at->epoch, at->row};
         const uint64_t window[4] = {ws->window_steps, ws->window_rows, ws->dead,
@@ -15718,6 +16198,10 @@ static void msae__describe_run(const msae_trainer *trainer, const msae__epoch_me
         msae__note_numbers(notes, "run_position", position, 4);
         msae__note_numbers(notes, "run_rng", at->rng, 4);
         msae__note_number(notes, "run_rows_skipped", trainer->rows_skipped);
+        if (trainer->desc.revivals > 0) {
+            const uint64_t revivals[2] = {trainer->revived, ws->rows_since};
+            msae__note_numbers(notes, "run_revived", revivals, 2);
+        }
         msae__note(notes, "run_simd", msae_simd_name(model->simd));
         msae__note_numbers(notes, "run_window", window, 4);
     }
@@ -15784,6 +16268,7 @@ static void msae__read_note_numbers(const msae_safetensors *file, const char *ke
 /* The part of a run's state that is in no tensor. */
 typedef struct msae__run_notes {
     uint64_t position[4], blocks[2], rng[4], window[4], flags[3], rows_skipped, epoch_rows;
+    uint64_t revived[2];
     float lr_factor;
     msae_simd simd;
 } msae__run_notes;
@@ -15800,6 +16285,9 @@ static void msae__read_run(const msae_safetensors *file, msae__run_notes *run, i
     msae__read_note_numbers(file, "run_flags", run->flags, 3, ok);
     msae__read_note_numbers(file, "run_rows_skipped", &run->rows_skipped, 1, ok);
     msae__read_note_numbers(file, "run_epoch_rows", &run->epoch_rows, 1, ok);
+    if (msae_safetensors_metadata(file, "run_revived")) {
+        msae__read_note_numbers(file, "run_revived", run->revived, 2, ok);
+    }
     run->lr_factor = msae__read_one_float(file, "run_lr_factor", ok);
     for (int i = MSAE_SIMD_SCALAR; simd && i < MSAE_SIMD_COUNT; i++) {
         const char *name = msae_simd_name((msae_simd)i);
@@ -15837,6 +16325,10 @@ static msae_train_desc msae__run_desc(const msae_model_desc *model, const msae_h
     desc.weight_decay = h->weight_decay;
     desc.clip = h->clip;
     desc.schedule = (msae_schedule)h->schedule;
+    desc.warmup = msae__off_if_zero(h->warmup);
+    desc.decay = msae__off_if_zero(h->decay);
+    desc.start = (msae_start)h->start;
+    desc.revivals = h->revivals > 0 ? h->revivals : MSAE_NEVER;
     desc.loss = (msae_loss)h->loss;
     desc.sparse_weight = msae__off_if_zero(h->sparse_weight);
     desc.bandwidth = h->bandwidth;
@@ -15853,6 +16345,7 @@ static void msae__take_up_run(msae_trainer *trainer, const msae_history *history
     trainer->step = history->steps;
     trainer->rows = history->rows;
     trainer->rows_skipped = run->rows_skipped;
+    trainer->revived = run->revived[0];
     trainer->lr_factor = run->lr_factor;
     trainer->has_statistics = (int)run->flags[0];
     trainer->position.rows = run->position[0];
@@ -15867,6 +16360,7 @@ static void msae__take_up_run(msae_trainer *trainer, const msae_history *history
     trainer->epoch.sparse_loss = epoch->values[2];
     trainer->epoch.l0 = epoch->values[3];
     trainer->epoch.rows = run->epoch_rows;
+    ws->rows_since = run->revived[1];
     ws->window_steps = run->window[0];
     ws->window_rows = run->window[1];
     ws->dead = (size_t)run->window[2];
@@ -15939,7 +16433,7 @@ static msae_status msae__resume(msae_trainer *trainer, msae_safetensors *file,
     msae__describe_model(&trainer->model, &wanted);
     msae__describe_run(trainer, &epoch, &wanted);
     status = msae__check_tensors(file, &wanted, error);
-    if (status == MSAE_OK && desc.model.recipe == MSAE_RECIPE_BATCHTOPK) {
+    if (status == MSAE_OK && msae__is_batch_topk(desc.model.recipe)) {
         status = msae__check_kept(trainer, reader->size, error);
     }
     if (status == MSAE_OK) status = msae_trainer_init(trainer, &desc, error);

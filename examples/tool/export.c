@@ -37,11 +37,14 @@ static int check_exact(const msae_model *model, const char *path, const char *la
 int tool_plan_export(const msae_model *model, const char *path, tool_layout layout, size_t k,
                      tool_target *target) {
     const char *name = tool_layout_name(layout);
-    const size_t largest = model->nesting[model->n_levels - 1];
+    const size_t largest = model->k != 0 ? model->k : model->nesting[model->n_levels - 1];
     int status = layout != TOOL_LAYOUT_MSAE ? check_exact(model, path, name) : TOOL_OK;
     if (status != TOOL_OK) return status;
     target->layout = layout;
     target->recipe = model->recipe;
+    if (layout != TOOL_LAYOUT_MSAE && model->recipe == MSAE_RECIPE_MSAE_WIDTH) {
+        target->recipe = MSAE_RECIPE_BATCHTOPK; /* widths are of training: they are not known there */
+    }
     target->k = k != 0 ? k : largest;
     if (k > model->n_latents) {
         return tool_fail("--k", "%lu is more than the %lu latents", (unsigned long)k,
@@ -53,8 +56,8 @@ int tool_plan_export(const msae_model *model, const char *path, tool_layout layo
     }
     if (k != 0) {
         target->recipe = MSAE_RECIPE_TOPK;
-    } else if (layout != TOOL_LAYOUT_MSAE && model->recipe != MSAE_RECIPE_JUMPRELU &&
-               model->recipe != MSAE_RECIPE_BATCHTOPK) {
+    } else if (layout != TOOL_LAYOUT_MSAE && target->recipe != MSAE_RECIPE_JUMPRELU &&
+               target->recipe != MSAE_RECIPE_BATCHTOPK) {
         /* nested levels are not known there: the largest, which with all latents is a ReLU */
         target->recipe = model->recipe != MSAE_RECIPE_TOPK && largest == model->n_latents
                              ? MSAE_RECIPE_RELU
@@ -65,7 +68,7 @@ int tool_plan_export(const msae_model *model, const char *path, tool_layout layo
         return tool_fail(path, "is a %s, whose %s sparsify has no place for%s",
                          msae_recipe_name(model->recipe),
                          model->recipe == MSAE_RECIPE_JUMPRELU ? "thresholds" : "threshold",
-                         model->recipe == MSAE_RECIPE_BATCHTOPK ? " (--k makes it a TopK)" : "");
+                         target->recipe == MSAE_RECIPE_BATCHTOPK ? " (--k makes it a TopK)" : "");
     }
     return TOOL_OK;
 }
@@ -458,7 +461,7 @@ static int write_msae(const msae_model *model, const char *path, const tool_targ
     msae_error error;
     msae_status status;
     if (target->recipe == model->recipe &&
-        (target->recipe != MSAE_RECIPE_TOPK || target->k == model->nesting[0])) {
+        (target->recipe != MSAE_RECIPE_TOPK || target->k == model->k)) {
         status = save(model, path, target, &error);
         return status == MSAE_OK ? TOOL_OK : tool_fail_error(path, &error);
     }

@@ -111,6 +111,7 @@ static void describe_json(tool_json *json, const msae_model *model, tool_layout 
     tool_json_count(json, "n_inputs", model->n_inputs);
     tool_json_count(json, "n_latents", model->n_latents);
     tool_json_counts(json, "nesting", model->nesting, model->n_levels);
+    if (model->k != 0) tool_json_count(json, "k", model->k);
     tool_json_bool(json, "tied", model->tied);
     tool_json_bool(json, "normalize", model->normalize);
     tool_json_real(json, "scale", (double)model->scale);
@@ -125,8 +126,8 @@ static void describe_text(const char *path, const msae_model *model, tool_layout
            model->normalize ? ", normalizing" : "");
     if (layout == TOOL_LAYOUT_MSAE) {
         printf(", %llu steps of training\n", (unsigned long long)model->history.steps);
-    } else if (model->recipe == MSAE_RECIPE_TOPK || model->recipe == MSAE_RECIPE_BATCHTOPK) {
-        printf(", k = %zu, in the layout of %s\n", model->nesting[0], tool_layout_name(layout));
+    } else if (model->k != 0) {
+        printf(", k = %zu, in the layout of %s\n", model->k, tool_layout_name(layout));
     } else {
         printf(", in the layout of %s\n", tool_layout_name(layout));
     }

@@ -955,8 +955,9 @@ static int pth_activation(source *s, const pth_name *name) {
     return TOOL_OK;
 }
 
-static int is_nested(msae_recipe recipe) {
-    return recipe == MSAE_RECIPE_MSAE_UW || recipe == MSAE_RECIPE_MSAE_RW;
+int tool_is_nested(msae_recipe recipe) {
+    return recipe == MSAE_RECIPE_MSAE || recipe == MSAE_RECIPE_MSAE_UW ||
+           recipe == MSAE_RECIPE_MSAE_RW;
 }
 
 /* Where the file is of no help, the name; where options are given, those. */
@@ -973,7 +974,7 @@ static int pth_parameters(source *s, const pth_name *name, int is_named) {
                                       "it with --recipe");
     }
     if (status != TOOL_OK) return status;
-    if (is_nested(s->desc.recipe)) {
+    if (tool_is_nested(s->desc.recipe)) {
         s->desc.nesting_start = import->nesting.count == 1 ? import->nesting.values[0]
                                 : is_named                 ? name->parameter
                                                            : 0;
@@ -982,6 +983,8 @@ static int pth_parameters(source *s, const pth_name *name, int is_named) {
             s->desc.nesting = s->nesting;
             s->desc.n_levels = import->nesting.count;
         }
+    } else if (s->desc.recipe == MSAE_RECIPE_MSAE_WIDTH) {
+        status = tool_fail("--recipe", "no torch.save file has nested widths");
     } else if (s->desc.recipe == MSAE_RECIPE_TOPK || s->desc.recipe == MSAE_RECIPE_BATCHTOPK) {
         status = take_k(s, s->w.path, import->k != 0 ? import->k : is_named ? name->parameter : 0);
     }

@@ -252,7 +252,7 @@ static void put_head(FILE *page, const report_job *job) {
     fprintf(page, "</h1>\n<p class=\"soft\">%s, %zu inputs, %zu latents",
             msae_recipe_name(model->recipe), model->n_inputs, model->n_latents);
     if (model->n_levels > 1) {
-        fputs(", levels", page);
+        fputs(model->recipe == MSAE_RECIPE_MSAE_WIDTH ? ", widths" : ", levels", page);
         for (size_t i = 0; i < model->n_levels; i++) fprintf(page, " %zu", model->nesting[i]);
     }
     fprintf(page, "; %llu steps of training. Measured on the %zu rows of ",

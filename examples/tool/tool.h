@@ -446,6 +446,8 @@ typedef enum tool_layout {
 
 /* "msae", "saelens", "sparsify", "dictionary-learning", "msae-pth", "openai". */
 const char *tool_layout_name(tool_layout layout);
+/* Whether its levels are nested by k. */
+int tool_is_nested(msae_recipe recipe);
 
 /* What is to be used instead of what a torch.save file's name or content says. Zero: as it says. */
 typedef struct tool_import {

@@ -15,13 +15,14 @@ typedef struct train_options {
     tool_common common;
     const char *data, *output, *validation, *checkpoint, *resume;
     tool_rest more;                                  /* files of the data */
-    int recipe, activation, schedule, loss, scaling; /* places in their enums */
+    int recipe, activation, schedule, start, loss, scaling; /* places in their enums */
     int tied, normalize, geometric_median, skip_bad, in_memory;
-    int no_shares;
-    size_t latents, k, epochs, batch, every, window, shares;
+    int no_shares, no_revivals;
+    size_t latents, k, epochs, batch, revivals, every, window, shares;
     tool_counts nesting;
     tool_reals weights;
-    float expansion, lr, soft_cap, sparse_weight, bandwidth, weight_decay, clip;
+    float expansion, lr, beta1, beta2, warmup, decay;
+    float soft_cap, sparse_weight, bandwidth, weight_decay, clip;
     uint64_t seed;
 } train_options;
 
@@ -228,6 +229,7 @@ static void print_epoch_json(const train_job *job, const msae_progress *progress
     tool_json_real(&json, "sparse_loss", progress->epoch_stats->sparse_loss);
     tool_json_real(&json, "l0", progress->epoch_stats->l0);
     tool_json_count(&json, "dead", progress->stats->dead_latents);
+    tool_json_count(&json, "revived", job->trainer.revived);
     tool_json_real(&json, "lr", progress->stats->lr);
     if (validation != NULL) tool_json_real(&json, "val_loss", *validation);
     tool_json_end(&json, '}');
@@ -239,8 +241,12 @@ static void print_epoch_line(const train_job *job, const msae_progress *progress
     fprintf(stderr, "epoch %zu/%zu  loss %.5f", progress->epoch + 1, progress->epochs,
             progress->epoch_stats->loss);
     if (validation != NULL) fprintf(stderr, "  validation %.5f", *validation);
-    fprintf(stderr, "  l0 %.1f  dead %zu  %.0f rows/s\n", progress->epoch_stats->l0,
-            progress->stats->dead_latents, rows_per_second(job, seconds));
+    fprintf(stderr, "  l0 %.1f  dead %zu", progress->epoch_stats->l0,
+            progress->stats->dead_latents);
+    if (job->trainer.desc.revivals > 0) {
+        fprintf(stderr, "  revived %llu", (unsigned long long)job->trainer.revived);
+    }
+    fprintf(stderr, "  %.0f rows/s\n", rows_per_second(job, seconds));
 }
 
 static int end_epoch(train_job *job, const msae_progress *progress) {
@@ -324,6 +330,12 @@ static int expanded(const train_options *options, size_t n_inputs, size_t *n_lat
     return TOOL_OK;
 }
 
+/* As the descriptor has it: 0 for the recipe's own number. */
+static int revivals(const train_options *options) {
+    if (options->no_revivals) return MSAE_NEVER;
+    return options->revivals < MSAE_MAX_REVIVALS ? (int)options->revivals : MSAE_MAX_REVIVALS;
+}
+
 static int describe(train_job *job, msae_train_desc *desc) {
     const train_options *o = &job->options;
     memset(desc, 0, sizeof *desc);
@@ -356,9 +368,15 @@ static int describe(train_job *job, msae_train_desc *desc) {
     desc->batch = o->batch;
     desc->epochs = o->epochs;
     desc->lr = o->lr;
+    desc->beta1 = or_off(o->beta1);
+    desc->beta2 = or_off(o->beta2);
     desc->weight_decay = or_zero(o->weight_decay);
     desc->clip = or_off(o->clip);
     desc->schedule = (msae_schedule)o->schedule;
+    desc->warmup = or_off(o->warmup);
+    desc->decay = or_off(o->decay);
+    desc->start = (msae_start)o->start;
+    desc->revivals = revivals(o);
     desc->loss = (msae_loss)o->loss;
     desc->sparse_weight = or_off(o->sparse_weight);
     desc->bandwidth = o->bandwidth;
@@ -563,8 +581,7 @@ static int check_agreement(const train_job *job) {
     const msae_train_desc *desc = &job->trainer.desc;
     const msae_model *model = &job->trainer.model;
     const float lambda = o->sparse_weight, clip = or_off(o->clip);
-    const int nested = model->recipe == MSAE_RECIPE_MSAE_UW || model->recipe == MSAE_RECIPE_MSAE_RW;
-    const int has_k = model->recipe == MSAE_RECIPE_TOPK || model->recipe == MSAE_RECIPE_BATCHTOPK;
+    const int nested = tool_is_nested(model->recipe) || model->recipe == MSAE_RECIPE_MSAE_WIDTH;
     size_t latents = 0;
     if (o->expansion > 0 && expanded(o, model->n_inputs, &latents) != TOOL_OK) return TOOL_FAILED;
     const struct {
@@ -578,14 +595,20 @@ static int check_agreement(const train_job *job) {
                           !same_counts(&o->nesting, model->nesting, model->n_levels)},
         {"--weights",
          o->weights.count != 0 && !same_reals(&o->weights, model->level_weights, model->n_levels)},
-        {"--k", has_k && o->k != 0 && o->k != model->nesting[0]},
+        {"--k", model->k != 0 && o->k != 0 && o->k != model->k},
         {"--activation", o->activation != 0 && o->activation != (int)model->activation},
         {"--tied", o->tied && !model->tied},
         {"--normalize", o->normalize && !model->normalize},
         {"--softcap", o->soft_cap > NOT_GIVEN && o->soft_cap != model->soft_cap},
         {"--batch", o->batch != 0 && o->batch != desc->batch},
         {"--lr", o->lr > 0 && o->lr != desc->lr},
+        {"--beta1", o->beta1 > NOT_GIVEN && o->beta1 != desc->beta1},
+        {"--beta2", o->beta2 > NOT_GIVEN && o->beta2 != desc->beta2},
         {"--schedule", o->schedule != 0 && o->schedule != (int)desc->schedule},
+        {"--warmup", o->warmup > NOT_GIVEN && o->warmup != desc->warmup},
+        {"--decay", o->decay > NOT_GIVEN && o->decay != desc->decay},
+        {"--start", o->start != 0 && o->start != (int)desc->start},
+        {"--revivals", revivals(o) != 0 && revivals(o) != desc->revivals},
         {"--loss", o->loss != 0 && o->loss != (int)desc->loss},
         {"--lambda", lambda > NOT_GIVEN && lambda != desc->sparse_weight},
         {"--bandwidth", o->bandwidth > 0 && o->bandwidth != desc->bandwidth},
@@ -778,18 +801,19 @@ int tool_train_over(const tool_team *team, int argc, char **argv) {
     job.team = team;
     job.leads = team == NULL || team->collective.rank == 0;
     o->clip = o->sparse_weight = o->soft_cap = o->weight_decay = NOT_GIVEN;
+    o->beta1 = o->beta2 = o->warmup = o->decay = NOT_GIVEN;
     const tool_option options[] = {
         {"-o", "MODEL", TOOL_TEXT, &o->output, "file to write, a safetensors (required)"},
-        {"--recipe", "msae-uw|msae-rw|topk|batchtopk|relu|jumprelu", TOOL_CHOICE, &o->recipe,
-         "what to train (default: msae-uw)"},
+        {"--recipe", "msae-uw|msae-rw|topk|batchtopk|relu|jumprelu|msae|msae-width", TOOL_CHOICE,
+         &o->recipe, "what to train (default: msae)"},
         {"--latents", "N", TOOL_COUNT, &o->latents, "number of latents"},
         {"--expansion", "F", TOOL_POSITIVE, &o->expansion,
          "number of latents as a multiple of the inputs (default: 8)"},
         {"--nesting", "K | K,K,..", TOOL_COUNTS, &o->nesting,
-         "levels of msae: a start that doubles, or a list (default: 64)"},
+         "levels: a start that doubles, or a list (default: msae 16, msae-uw, -rw 64)"},
         {"--weights", "A,A,..", TOOL_REALS, &o->weights,
          "weights of the levels in the loss (default: the recipe's)"},
-        {"--k", "K", TOOL_COUNT, &o->k, "active latents a row (default: topk 64, batchtopk 32)"},
+        {"--k", "K", TOOL_COUNT, &o->k, "active latents a row (default: topk 64, batchtopk, msae-width 32)"},
         {"--activation", "relu|identity|abs", TOOL_CHOICE, &o->activation,
          "of the latents that TopK selects (default: relu)"},
         {"--tied", NULL, TOOL_FLAG, &o->tied, "one matrix serves as encoder and decoder"},
@@ -797,11 +821,20 @@ int tool_train_over(const tool_team *team, int argc, char **argv) {
          "each row enters with mean 0 and deviation 1"},
         {"--softcap", "C", TOOL_REAL, &o->soft_cap, "latents pass through C tanh(v / C)"},
         {"--epochs", "E", TOOL_COUNT, &o->epochs, "times through the data (default: 30)"},
-        {"--batch", "B", TOOL_COUNT, &o->batch, "rows of a step (default: 4096)"},
+        {"--batch", "B", TOOL_COUNT, &o->batch, "rows of a step (default: msae 512, others 4096)"},
         {"--lr", "LR", TOOL_POSITIVE, &o->lr,
-         "learning rate (default: msae 1e-4, (batch)topk 5e-4, others 5e-5)"},
-        {"--schedule", "published|linear|cosine|constant", TOOL_CHOICE, &o->schedule,
-         "of the learning rate (default: published, down over the last fifth)"},
+         "learning rate (default: msae 2e-3 at 256 rows, msae-uw, -rw 1e-4, see msae.h)"},
+        {"--beta1", "B", TOOL_REAL, &o->beta1, "of AdamW's first moment (default: 0.9)"},
+        {"--beta2", "B", TOOL_REAL, &o->beta2, "of its second (default: msae 0.99, others 0.999)"},
+        {"--schedule", "published|linear|cosine|constant|trapezoid", TOOL_CHOICE, &o->schedule,
+         "of the learning rate (default: msae trapezoid, others published)"},
+        {"--warmup", "S", TOOL_REAL, &o->warmup, "trapezoid: share of the steps up (default: 0.03)"},
+        {"--decay", "S", TOOL_REAL, &o->decay, ".. and down to 0 at the end (default: 0.4)"},
+        {"--start", "random|rows", TOOL_CHOICE, &o->start,
+         "where decoder rows start (default: msae at rows of the data, others random)"},
+        {"--revivals", "N", TOOL_COUNT, &o->revivals,
+         "times that idle latents are started anew (default: msae 6, others never)"},
+        {"--no-revivals", NULL, TOOL_FLAG, &o->no_revivals, "never"},
         {"--loss", "nmse|mse|cosine", TOOL_CHOICE, &o->loss, "default: nmse"},
         {"--lambda", "L", TOOL_REAL, &o->sparse_weight,
          "weight of the sparsity term (default: relu 0.003, jumprelu 0.001)"},
