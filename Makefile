@@ -9,6 +9,8 @@ CFLAGS ?= -O2 -Wall -Wextra
 # Python that has PyTorch.
 BENCH_DATA ?= $(wildcard ../shared/clip/train_f16.npy)
 BENCH_FLAGS ?=
+# What make recipes runs: claims, glove, shift, cost, rates, levers.
+GRIDS ?= claims glove shift cost
 PYTHON ?= /usr/bin/python3
 # For portability: full or quick (one of each kind).
 LEVEL ?= full
@@ -51,7 +53,7 @@ EXAMPLES += $(BUILD)/examples/cpp $(BUILD)/examples/cpp17
 endif
 
 .PHONY: all help demo test tests fuzz kills python-test golden portability coverage trust
-.PHONY: web web-test benches bench bench-peers mpi mpi-test footprint engine mobile
+.PHONY: web web-test benches bench bench-peers recipes mpi mpi-test footprint engine mobile
 .PHONY: install uninstall clean
 .DELETE_ON_ERROR:
 
@@ -140,7 +142,7 @@ $(BUILD)/engine/concepts.safetensors: $(BUILD)/engine/bake
 mobile: ## compiles examples/mobile for Android and iOS as far as the compilers here can
 	@sh examples/mobile/build.sh $(BUILD)/mobile
 
-benches: $(BENCHES) ## builds the benchmarks without running them
+benches: $(BENCHES) $(BUILD)/bench/recipes ## builds the benchmarks without running them
 
 bench: $(BENCHES) ## measures products, selection, steps, encoding, loading and memory
 	@$(BUILD)/bench/bench_gemm $(BENCH_FLAGS)
@@ -150,6 +152,9 @@ bench: $(BENCHES) ## measures products, selection, steps, encoding, loading and 
 
 bench-peers: $(BENCHES) ## the same training in plain PyTorch, in turns with ours
 	@$(PYTHON) bench/torch_peer.py $(BUILD)/bench $(if $(BENCH_DATA),--data $(BENCH_DATA)) $(BENCH_FLAGS)
+
+recipes: $(BUILD)/bench/recipes ## trains recipes and compares them on rows that none has seen (an hour)
+	@sh bench/recipes/run.sh $(BUILD) $(GRIDS)
 
 $(BUILD)/msae: examples/msae.c $(TOOL_PARTS) examples/tool/tool.h msae.h
 	$(C99) -o $@ examples/msae.c $(TOOL_PARTS) $(LDFLAGS) $(LIBS)
@@ -218,6 +223,10 @@ $(BUILD)/fuzz/seeds.made: tests/fuzz/seeds.c
 	rm -rf $(BUILD)/fuzz/seeds
 	$(BUILD)/fuzz/seeds.tool $(BUILD)/fuzz/seeds
 	@touch $@
+
+$(BUILD)/bench/recipes: bench/recipes/recipes.c $(wildcard bench/recipes/*.h) bench/bench.h msae.h
+	@mkdir -p $(@D)
+	$(C99) -o $@ $< $(LDFLAGS) $(LIBS) -ldl
 
 $(BUILD)/bench/%: bench/%.c $(wildcard bench/*.h) msae.h
 	@mkdir -p $(@D)

@@ -1,0 +1,159 @@
+/* A grid's lines: a name, then key=value.
+
+   Keys of the library: recipe, nesting (a list; one number: where it starts), weights (a list), k,
+   lr, batch, epochs, beta1, beta2, eps, clip, schedule, warmup, decay, start, revivals (0: none),
+   loss, scale, median (1: geometric median).
+   Levers that the library does not have (levers.h): power (weights k^-power), balance (1: weights
+   are divided by the level's loss), random (1: k of each step at random within an octave), exact
+   (1: decoder rows to exactly unit norm after each step), ema (decay of an average of the weights),
+   auxk (dead latents that reconstruct the residual).
+   For the outputs: seeds, plot (1: a line; 2: a point, at the line's k), align (1: seeds against
+   each other). */
+
+#define NOT_SET (-1.0)
+
+typedef struct levers {
+    size_t nesting[MSAE_MAX_LEVELS];
+    float weights[MSAE_MAX_LEVELS];
+    double power, ema;
+    int balance, random, exact;
+    size_t auxk;
+} levers;
+
+/* The value of a key as text in `value` [LINE_BYTES]; 0 when the line has no such key. */
+static int find_key(const grid_line *line, const char *key, char *value) {
+    char pattern[64];
+    const char *at;
+    snprintf(pattern, sizeof pattern, " %s=", key);
+    at = strstr(line->options, pattern);
+    if (!at) return 0;
+    at += strlen(pattern);
+    snprintf(value, LINE_BYTES, "%.*s", (int)strcspn(at, " "), at);
+    return 1;
+}
+
+static double key_number(const grid_line *line, const char *key, double otherwise) {
+    char value[LINE_BYTES];
+    return find_key(line, key, value) ? strtod(value, NULL) : otherwise;
+}
+
+/* Zero is a value here, and MSAE_OFF to the library. */
+static float key_float(const grid_line *line, const char *key) {
+    const double value = key_number(line, key, NOT_SET);
+    return value == NOT_SET ? 0 : value == 0 ? MSAE_OFF : (float)value;
+}
+
+static size_t key_list(const grid_line *line, const char *key, double *values) {
+    char text[LINE_BYTES], *at = text;
+    size_t count = 0;
+    if (!find_key(line, key, text)) return 0;
+    while (*at && count < MSAE_MAX_LEVELS) {
+        values[count++] = strtod(at, &at);
+        at += *at == ',';
+    }
+    return count;
+}
+
+/* The place of a key's value among names that a function gives. */
+#define KEY_CHOICE(line, key, name_of, count, out)                                 \
+    do {                                                                           \
+        char value_[LINE_BYTES];                                                   \
+        int found_ = 0;                                                            \
+        if (find_key(line, key, value_)) {                                         \
+            for (int i_ = 1; i_ < (int)(count); i_++) {                            \
+                if (strcmp(value_, name_of(i_)) == 0) found_ = i_;                 \
+            }                                                                      \
+            if (found_ == 0) fail((line)->name, "has an unknown value of " key);   \
+        }                                                                          \
+        (out) = found_;                                                            \
+    } while (0)
+
+static const char *recipe_name(int i) {
+    return msae_recipe_name((msae_recipe)i);
+}
+static const char *schedule_name(int i) {
+    return msae_schedule_name((msae_schedule)i);
+}
+static const char *start_name(int i) {
+    return msae_start_name((msae_start)i);
+}
+static const char *loss_name(int i) {
+    return msae_loss_name((msae_loss)i);
+}
+static const char *scaling_name(int i) {
+    return msae_scaling_name((msae_scaling)i);
+}
+
+static void read_keys(const grid_line *line, msae_train_desc *desc, levers *l) {
+    double nesting[MSAE_MAX_LEVELS], weights[MSAE_MAX_LEVELS], revivals;
+    const size_t n_nesting = key_list(line, "nesting", nesting);
+    const size_t n_weights = key_list(line, "weights", weights);
+    int choice;
+    for (size_t i = 0; i < n_nesting; i++) l->nesting[i] = (size_t)nesting[i];
+    for (size_t i = 0; i < n_weights; i++) l->weights[i] = (float)weights[i];
+    if (n_nesting == 1) desc->model.nesting_start = l->nesting[0];
+    if (n_nesting > 1) {
+        desc->model.nesting = l->nesting;
+        desc->model.n_levels = n_nesting;
+    }
+    if (n_weights > 0) {
+        desc->model.level_weights = l->weights;
+        desc->model.n_level_weights = n_weights;
+    }
+    KEY_CHOICE(line, "recipe", recipe_name, MSAE_RECIPE_COUNT, choice);
+    desc->model.recipe = (msae_recipe)choice;
+    KEY_CHOICE(line, "schedule", schedule_name, MSAE_SCHEDULE_COUNT, choice);
+    desc->schedule = (msae_schedule)choice;
+    KEY_CHOICE(line, "start", start_name, MSAE_START_COUNT, choice);
+    desc->start = (msae_start)choice;
+    KEY_CHOICE(line, "loss", loss_name, MSAE_LOSS_COUNT, choice);
+    desc->loss = (msae_loss)choice;
+    KEY_CHOICE(line, "scale", scaling_name, MSAE_SCALING_COUNT, choice);
+    desc->scaling = (msae_scaling)choice;
+    desc->model.n_latents =
+        (size_t)key_number(line, "latents", (double)desc->model.n_latents);
+    desc->model.k = (size_t)key_number(line, "k", 0);
+    desc->batch = (size_t)key_number(line, "batch", (double)desc->batch);
+    desc->epochs = (size_t)key_number(line, "epochs", (double)desc->epochs);
+    desc->lr = (float)key_number(line, "lr", 0);
+    desc->beta1 = key_float(line, "beta1");
+    desc->beta2 = key_float(line, "beta2");
+    desc->eps = key_float(line, "eps");
+    desc->clip = key_float(line, "clip");
+    desc->warmup = key_float(line, "warmup");
+    desc->decay = key_float(line, "decay");
+    desc->geometric_median = (int)key_number(line, "median", 0);
+    revivals = key_number(line, "revivals", NOT_SET);
+    desc->revivals = revivals == NOT_SET ? 0 : revivals == 0 ? MSAE_NEVER : (int)revivals;
+    l->power = key_number(line, "power", NOT_SET);
+    l->balance = (int)key_number(line, "balance", 0);
+    l->random = (int)key_number(line, "random", 0);
+    l->exact = (int)key_number(line, "exact", 0);
+    l->ema = key_number(line, "ema", 0);
+    l->auxk = (size_t)key_number(line, "auxk", 0);
+}
+
+static void read_grid(job *j) {
+    char text[LINE_BYTES];
+    FILE *file = fopen(j->grid_path, "r");
+    if (!file) fail(j->grid_path, "cannot be read");
+    while (fgets(text, sizeof text, file)) {
+        grid_line *line = &j->lines[j->n_lines];
+        size_t length;
+        text[strcspn(text, "#\r\n")] = '\0';
+        length = strcspn(text, " ");
+        if (length == 0) continue;
+        if (length >= sizeof line->name || j->n_lines + 1 == MAX_LINES) {
+            fail(j->grid_path, "has too many lines, or a name that is too long");
+        }
+        memcpy(line->name, text, length);
+        snprintf(line->options, sizeof line->options, "%s", text + length);
+        for (size_t end = strlen(line->options); end > 0 && line->options[end - 1] == ' '; end--) {
+            line->options[end - 1] = '\0';
+        }
+        line->seeds = (size_t)key_number(line, "seeds", (double)j->seeds);
+        if (line->seeds > MAX_SEEDS) fail(line->name, "has too many seeds");
+        j->n_lines++;
+    }
+    fclose(file);
+}
