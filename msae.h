@@ -473,10 +473,9 @@ typedef struct msae_model_desc {
     size_t n_levels;      /* .. of this length (<= MSAE_MAX_LEVELS), copied; or, when 0, */
     size_t nesting_start; /* start, 2 start, 4 start .. <= n, then n. 0: 64; msae 16, msae-width
                              n / 32 */
-    const float
-        *level_weights;     /* the caller's own, one per level, >= 0 and not all zero; or NULL:
+    const float *level_weights; /* the caller's own, one per level, >= 0 and not all zero; or NULL:
                                msae 1.6, 1.3, 1 .. 1, 1.5, msae-rw L .. 1, all others 1 */
-    size_t n_level_weights; /* length of level_weights, must equal the number of levels */
+    size_t n_level_weights;     /* length of level_weights, must equal the number of levels */
 
     size_t k;        /* topk: 0 means 64; batchtopk, msae-width: 32 (all at most n by default) */
     int tied;        /* 1: decoder = encoder^T, one parameter */
@@ -880,7 +879,7 @@ typedef enum msae_schedule {
 typedef enum msae_start {
     MSAE_START_DEFAULT = 0, /* msae, msae-width ROWS, else RANDOM */
     MSAE_START_RANDOM,      /* uniform directions */
-    MSAE_START_ROWS,        /* 0.7 of a random row of the data (centred, to unit length) and 0.3 of a
+    MSAE_START_ROWS, /* 0.7 of a random row of the data (centred, to unit length) and 0.3 of a
                                uniform direction; msae_train_statistics finds the rows */
     MSAE_START_COUNT
 } msae_start;
@@ -5559,9 +5558,8 @@ static void msae__sort_codes(msae_code *codes, size_t count, msae_code *spare) {
    Model
    ------------------------------------------------------------------------------------------ */
 
-static const char *const msae__recipe_names[] = {"default",   "msae-uw", "msae-rw", "topk",
-                                                 "batchtopk", "relu",    "jumprelu",
-                                                 "msae",      "msae-width"};
+static const char *const msae__recipe_names[] = {
+    "default", "msae-uw", "msae-rw", "topk", "batchtopk", "relu", "jumprelu", "msae", "msae-width"};
 
 MSAE_API const char *msae_recipe_name(msae_recipe recipe) {
     return (unsigned)recipe < MSAE_RECIPE_COUNT ? msae__recipe_names[recipe] : "unknown";
@@ -7040,8 +7038,7 @@ MSAE_API msae_status msae_train_desc_resolve(const msae_train_desc *desc, msae_t
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "unknown loss, schedule, start or scaling");
     }
     if (!(r.warmup >= 0) || !(r.decay >= 0) || !(r.warmup + r.decay <= 1)) {
-        return msae__fail(error, MSAE_ERROR_ARGUMENT,
-                          "warmup and decay are not shares of one run");
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "warmup and decay are not shares of one run");
     }
     if (r.revivals < MSAE_NEVER || r.revivals > MSAE_MAX_REVIVALS) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "the number of revivals is out of range");
@@ -7099,8 +7096,8 @@ typedef struct msae__kept {
 #define MSAE__GATHER_ROWS 128
 #define MSAE__GATHER_ENTRIES 16
 
-/* Latents a row that count as taking part with the msae recipe, at most. */
-#define MSAE__PART_TAKERS 64
+/* With recipe msae, taking part is being among a row's strongest at the largest level up to this. */
+#define MSAE__STRONGEST 64
 
 /* All that a step works in. The batch runs through in tiles of tile_rows rows. Arrays by panel hold
    MSAE__PANEL columns of every row side by side, arrays by block MSAE__LATENT_BLOCK latents, so
@@ -7236,7 +7233,7 @@ static void msae__train_layout(msae_trainer *trainer, msae__arena *arena) {
     if (trainer->desc.revivals > 0) ws->fired_since = MSAE__TAKE(arena, uint32_t, n);
     ws->fired_level = levels - 1;
     if (model->recipe == MSAE_RECIPE_MSAE) {
-        while (ws->fired_level > 0 && model->nesting[ws->fired_level] > MSAE__PART_TAKERS) {
+        while (ws->fired_level > 0 && model->nesting[ws->fired_level] > MSAE__STRONGEST) {
             ws->fired_level--;
         }
     }
@@ -7416,7 +7413,8 @@ static msae_status msae__start_at_rows(msae_trainer *trainer, const msae_source 
             row[i] = (float)(0.07 * (double)x[i] / length + 0.3 * (double)row[i]);
             all += (double)row[i] * (double)row[i];
         }
-        for (size_t i = 0; i < d && all > 0; i++) row[i] = (float)(0.1 / sqrt(all) * (double)row[i]);
+        for (size_t i = 0; i < d && all > 0; i++)
+            row[i] = (float)(0.1 / sqrt(all) * (double)row[i]);
         if (!model->tied) memcpy(model->encoder + j * d, row, d * sizeof *row);
     }
     return MSAE_OK;
@@ -7442,8 +7440,8 @@ MSAE_API msae_status msae_train_statistics_source(msae_trainer *trainer, const m
                                               error);
     }
     if (status == MSAE_OK && desc->start == MSAE_START_ROWS && trainer->step == 0) {
-        status = msae__agree_on(&desc->collective, msae__start_at_rows(trainer, source, error),
-                                error);
+        status =
+            msae__agree_on(&desc->collective, msae__start_at_rows(trainer, source, error), error);
     }
     if (status == MSAE_OK) trainer->has_statistics = 1;
     return status;
@@ -7986,8 +7984,8 @@ static int msae__has_activation_gradient(const msae__batch *batch) {
            batch->sparse_coefficient > 0 || model->activation == MSAE_ACTIVATION_ABS;
 }
 
-/* Counts which latents of a block took part where that is less than being active. */
-static void msae__count_part_takers(const msae__batch *batch, size_t block) {
+/* Counts how often the latents of a block took part where that is more than being active. */
+static void msae__count_strongest(const msae__batch *batch, size_t block) {
     const struct msae_train_workspace *ws = batch->ws;
     uint32_t *fired = ws->fired_now + block * MSAE__LATENT_BLOCK;
     for (size_t r = 0; r < batch->rows; r++) {
@@ -8062,7 +8060,7 @@ static void msae__latent_gradients(const msae__batch *batch, size_t block, size_
                             lists.values + j * lists.room, lists.ends[lists.groups - 1][j]);
         if (ws->relu) trainer->grad.log_threshold[first + j] += (float)thresholds[j];
     }
-    if (ws->fired_level + 1 < model->n_levels) msae__count_part_takers(batch, block);
+    if (ws->fired_level + 1 < model->n_levels) msae__count_strongest(batch, block);
     for (size_t p = 0; p < panels; p++) {
         const size_t c = p * MSAE__PANEL, width = msae__min(MSAE__PANEL, d - c);
         for (size_t g = 0; g < lists.groups; g++) {
@@ -9067,7 +9065,8 @@ static size_t msae__count_idle(const msae_trainer *trainer, double *length) {
     *length = 0;
     for (size_t j = 0; j < n; j++) {
         idle += !ws->fired_since[j];
-        if (ws->fired_since[j]) *length += sqrt(msae__squares(model->kernels, model->encoder + j * d, d));
+        if (ws->fired_since[j])
+            *length += sqrt(msae__squares(model->kernels, model->encoder + j * d, d));
     }
     *length = idle < n ? *length / (double)(n - idle) : 1;
     return idle;
@@ -9093,7 +9092,7 @@ static msae_status msae__revive(msae_trainer *trainer, const msae__revival_rows 
             arena = msae__arena_over(memory);
         }
         x = MSAE__TAKE(&arena, float, MSAE__REVIVAL_ROWS *d);
-        recon = MSAE__TAKE(&arena, float, MSAE__REVIVAL_ROWS *model->n_levels *d);
+        recon = MSAE__TAKE(&arena, float, MSAE__REVIVAL_ROWS * model->n_levels * d);
         misses.left = MSAE__TAKE(&arena, float, most *d);
         misses.share = MSAE__TAKE(&arena, double, most);
         misses.place = MSAE__TAKE(&arena, size_t, most);
@@ -9138,7 +9137,8 @@ MSAE_API msae_status msae_train_revive(msae_trainer *trainer, const msae_data *d
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "the descriptor has no revivals");
     }
     if (data->cols != trainer->model.n_inputs || (!index && rows > data->rows)) {
-        return msae__fail(error, MSAE_ERROR_SHAPE, "data and model differ, or there are fewer rows");
+        return msae__fail(error, MSAE_ERROR_SHAPE,
+                          "data and model differ, or there are fewer rows");
     }
     memset(&given, 0, sizeof given);
     given.source = &source;
@@ -10280,8 +10280,8 @@ MSAE_API msae_status msae_calibrate(msae_model *model, const msae_data *data, ms
         return msae__fail(error, MSAE_ERROR_SHAPE, "data and model differ in width");
     }
     if (model->recipe == MSAE_RECIPE_RELU || model->recipe == MSAE_RECIPE_JUMPRELU ||
-        model->recipe == MSAE_RECIPE_MSAE_WIDTH ||
-        model->activation == MSAE_ACTIVATION_IDENTITY || data->rows == 0) {
+        model->recipe == MSAE_RECIPE_MSAE_WIDTH || model->activation == MSAE_ACTIVATION_IDENTITY ||
+        data->rows == 0) {
         return msae__fail(error, MSAE_ERROR_UNSUPPORTED,
                           "thresholds are for levels of the largest latents above zero");
     }

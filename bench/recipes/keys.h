@@ -55,17 +55,17 @@ static size_t key_list(const grid_line *line, const char *key, double *values) {
 }
 
 /* The place of a key's value among names that a function gives. */
-#define KEY_CHOICE(line, key, name_of, count, out)                                 \
-    do {                                                                           \
-        char value_[LINE_BYTES];                                                   \
-        int found_ = 0;                                                            \
-        if (find_key(line, key, value_)) {                                         \
-            for (int i_ = 1; i_ < (int)(count); i_++) {                            \
-                if (strcmp(value_, name_of(i_)) == 0) found_ = i_;                 \
-            }                                                                      \
-            if (found_ == 0) fail((line)->name, "has an unknown value of " key);   \
-        }                                                                          \
-        (out) = found_;                                                            \
+#define KEY_CHOICE(line, key, name_of, count, out)                               \
+    do {                                                                         \
+        char value_[LINE_BYTES];                                                 \
+        int found_ = 0;                                                          \
+        if (find_key(line, key, value_)) {                                       \
+            for (int i_ = 1; i_ < (int)(count); i_++) {                          \
+                if (strcmp(value_, name_of(i_)) == 0) found_ = i_;               \
+            }                                                                    \
+            if (found_ == 0) fail((line)->name, "has an unknown value of " key); \
+        }                                                                        \
+        (out) = found_;                                                          \
     } while (0)
 
 static const char *recipe_name(int i) {
@@ -110,8 +110,7 @@ static void read_keys(const grid_line *line, msae_train_desc *desc, levers *l) {
     desc->loss = (msae_loss)choice;
     KEY_CHOICE(line, "scale", scaling_name, MSAE_SCALING_COUNT, choice);
     desc->scaling = (msae_scaling)choice;
-    desc->model.n_latents =
-        (size_t)key_number(line, "latents", (double)desc->model.n_latents);
+    desc->model.n_latents = (size_t)key_number(line, "latents", (double)desc->model.n_latents);
     desc->model.k = (size_t)key_number(line, "k", 0);
     desc->batch = (size_t)key_number(line, "batch", (double)desc->batch);
     desc->epochs = (size_t)key_number(line, "epochs", (double)desc->epochs);

@@ -161,8 +161,8 @@ static void write_heads(FILE *file, const summary *s, int other) {
 
 static void write_table(const job *j, FILE *file) {
     for (int other = 0; other <= (j->other.rows > 0); other++) {
-        fprintf(file, "%s\n\n", other ? "On the sets left out:"
-                                      : "fvu_row on held-out rows, means over seeds:");
+        fprintf(file, "%s\n\n",
+                other ? "On the sets left out:" : "fvu_row on held-out rows, means over seeds:");
         for (size_t i = 0; i < j->n_lines; i++) {
             const summary s = summarize(j, i);
             if (i == 0) write_heads(file, &s, other);
@@ -236,7 +236,8 @@ static void put_axes(FILE *file, const plot *p) {
 static void put_series(FILE *file, const plot *p, const job *j, size_t line, size_t *color,
                        size_t *points) {
     const summary s = summarize(j, line);
-    const double kind = key_number(&j->lines[line], "plot", 0), k = key_number(&j->lines[line], "k", 0);
+    const double kind = key_number(&j->lines[line], "plot", 0),
+                 k = key_number(&j->lines[line], "k", 0);
     if (kind == 2) { /* a model for one k, at that k */
         for (size_t i = 0; i < s.n_ks; i++) {
             if ((double)s.ks[i] != k) continue;
@@ -289,10 +290,11 @@ static void write_plot(const job *j, FILE *file) {
     put_axes(file, &p);
     for (size_t i = 0; i < j->n_lines; i++) put_series(file, &p, j, i, &color, &points);
     if (points > 0) {
-        fprintf(file,
-                "<circle class=\"point\" cx=\"%d\" cy=\"%zu\" r=\"5\"/><text x=\"%d\" y=\"%zu\">topk "
-                "for that k</text>\n",
-                LEFT + WIDTH + 30, TOP + 14 + 24 * color, LEFT + WIDTH + 52, TOP + 18 + 24 * color);
+        fprintf(
+            file,
+            "<circle class=\"point\" cx=\"%d\" cy=\"%zu\" r=\"5\"/><text x=\"%d\" y=\"%zu\">topk "
+            "for that k</text>\n",
+            LEFT + WIDTH + 30, TOP + 14 + 24 * color, LEFT + WIDTH + 52, TOP + 18 + 24 * color);
     }
     fputs("</svg>\n", file);
 }

@@ -25,8 +25,8 @@ typedef struct result {
     int is_there;
     size_t n_ks, ks[MAX_KS];
     double fvu[MAX_KS], cosine[MAX_KS], other[MAX_KS]; /* other: fvu of the set left out */
-    double never;   /* share of latents that no row of DATA has among its 64 strongest */
-    double revived; /* latents */
+    double never;    /* share of latents that no row of DATA has among its 64 strongest */
+    double revived;  /* latents */
     double smallest; /* k with cosine 0.99 and fvu below 0.1; 0: none */
     double seconds;
 } result;
@@ -255,9 +255,8 @@ static void compare_cost(const job *j) {
     }
     printf("{\"bench\":\"recipe_cost\",\"recipe\":\"%s\",\"against\":\"%s\",\"epochs\":%zu,"
            "\"rows_per_s\":%.0f,\"against_rows_per_s\":%.0f,\"median_time_ratio\":%.3f}\n",
-           j->lines[0].name, j->lines[1].name, count,
-           (double)(j->train.rows * count) / totals[0], (double)(j->train.rows * count) / totals[1],
-           bench_median(ratios, count));
+           j->lines[0].name, j->lines[1].name, count, (double)(j->train.rows * count) / totals[0],
+           (double)(j->train.rows * count) / totals[1], bench_median(ratios, count));
     for (size_t i = 0; i < 2; i++) msae_trainer_free(&trainers[i]);
 }
 

@@ -43,7 +43,8 @@ int tool_plan_export(const msae_model *model, const char *path, tool_layout layo
     target->layout = layout;
     target->recipe = model->recipe;
     if (layout != TOOL_LAYOUT_MSAE && model->recipe == MSAE_RECIPE_MSAE_WIDTH) {
-        target->recipe = MSAE_RECIPE_BATCHTOPK; /* widths are of training: they are not known there */
+        target->recipe =
+            MSAE_RECIPE_BATCHTOPK; /* widths are of training: they are not known there */
     }
     target->k = k != 0 ? k : largest;
     if (k > model->n_latents) {

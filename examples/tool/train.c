@@ -14,7 +14,7 @@ enum { DEFAULT_EXPANSION = 8 };
 typedef struct train_options {
     tool_common common;
     const char *data, *output, *validation, *checkpoint, *resume;
-    tool_rest more;                                  /* files of the data */
+    tool_rest more;                                         /* files of the data */
     int recipe, activation, schedule, start, loss, scaling; /* places in their enums */
     int tied, normalize, geometric_median, skip_bad, in_memory;
     int no_shares, no_revivals;
@@ -813,7 +813,8 @@ int tool_train_over(const tool_team *team, int argc, char **argv) {
          "levels: a start that doubles, or a list (default: msae 16, msae-uw, -rw 64)"},
         {"--weights", "A,A,..", TOOL_REALS, &o->weights,
          "weights of the levels in the loss (default: the recipe's)"},
-        {"--k", "K", TOOL_COUNT, &o->k, "active latents a row (default: topk 64, batchtopk, msae-width 32)"},
+        {"--k", "K", TOOL_COUNT, &o->k,
+         "active latents a row (default: topk 64, batchtopk, msae-width 32)"},
         {"--activation", "relu|identity|abs", TOOL_CHOICE, &o->activation,
          "of the latents that TopK selects (default: relu)"},
         {"--tied", NULL, TOOL_FLAG, &o->tied, "one matrix serves as encoder and decoder"},
@@ -828,7 +829,8 @@ int tool_train_over(const tool_team *team, int argc, char **argv) {
         {"--beta2", "B", TOOL_REAL, &o->beta2, "of its second (default: msae 0.99, others 0.999)"},
         {"--schedule", "published|linear|cosine|constant|trapezoid", TOOL_CHOICE, &o->schedule,
          "of the learning rate (default: msae trapezoid, others published)"},
-        {"--warmup", "S", TOOL_REAL, &o->warmup, "trapezoid: share of the steps up (default: 0.03)"},
+        {"--warmup", "S", TOOL_REAL, &o->warmup,
+         "trapezoid: share of the steps up (default: 0.03)"},
         {"--decay", "S", TOOL_REAL, &o->decay, ".. and down to 0 at the end (default: 0.4)"},
         {"--start", "random|rows", TOOL_CHOICE, &o->start,
          "where decoder rows start (default: msae at rows of the data, others random)"},
