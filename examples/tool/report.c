@@ -298,7 +298,9 @@ static void put_sweep_charts(FILE *page, const report_job *job) {
     double x[MAX_MODELS][MSAE_MAX_LEVELS], y[MAX_MODELS][MSAE_MAX_LEVELS], levels[MSAE_MAX_LEVELS];
     chart_series series[MAX_MODELS];
     const msae_model *model = &job->inputs.model;
-    for (size_t i = 0; i < model->n_levels; i++) levels[i] = (double)model->nesting[i];
+    /* widths are no numbers of latents kept */
+    const size_t marked = model->recipe == MSAE_RECIPE_MSAE_WIDTH ? 0 : model->n_levels;
+    for (size_t i = 0; i < marked; i++) levels[i] = (double)model->nesting[i];
     fputs("<div class=\"charts\">\n", page);
     for (int what = 0; what < PLOTTED; what++) {
         if (what == PLOTTED_CKNNA && !isfinite(job->sweeps[0][0].cknna)) continue;
@@ -318,7 +320,7 @@ static void put_sweep_charts(FILE *page, const report_job *job) {
                          series,
                          job->count,
                          levels,
-                         model->n_levels};
+                         marked};
         chart_write(page, &c);
     }
     fputs("</div>\n", page);
