@@ -61,6 +61,18 @@
    a row is ranked once, the r_i are running sums over one sparse decode, and the gradients are
    suffix sums: L levels cost what the largest costs. A decoder row is kept at unit norm.
 
+   Recipes. A zeroed descriptor trains recipe msae: levels from k = 16 on, of which the first two
+   and the last weigh more; decoder rows that start near rows of the data; a learning rate twenty
+   times the published one, that goes up and down by steps; a shorter memory for Adam's second
+   moment; and, six times in the first 60 % of a run, latents that are never among the 64 strongest
+   are started anew from what the worst rows miss. It costs no more time than msae-uw, and rebuilds
+   rows that it was not trained on better at every k (README, Results; bench/README.md has what each
+   part does alone). dead_latents in msae_step_stats counts what takes no part. Each part can be set
+   or switched off by hand in msae_train_desc, for any recipe. msae-uw, msae-rw, topk, batchtopk,
+   relu and jumprelu are as published. msae-width nests the dictionary instead of k: its first n / 32
+   latents alone have to rebuild a row as well as they can, and so the first n / 16, .. n, while
+   BatchTopK keeps k a row on average; it is good at its k, where msae is good at all.
+
    Configuration. Define before the include, the same in every file; none changes a public struct
    or prototype.
        MSAE_IMPLEMENTATION   in exactly one file: the code
