@@ -138,7 +138,12 @@ static void print_help(const tool_syntax *syntax) {
             putchar('\n');
             width = 0;
         }
-        printf("%*s%s\n", column - width, "", option->help);
+        printf("%*s", column - width, "");
+        for (const char *at = option->help; *at != '\0'; at++) { /* lines under each other */
+            putchar(*at);
+            if (*at == '\n') printf("%*s", column, "");
+        }
+        putchar('\n');
     }
     printf("  %-*s%s\n", column - 2, "--help", "this text");
 }
