@@ -9,7 +9,7 @@ CFLAGS ?= -O2 -Wall -Wextra
 # Python that has PyTorch.
 BENCH_DATA ?= $(wildcard ../shared/clip/train_f16.npy)
 BENCH_FLAGS ?=
-# What make recipes runs: claims, glove, shift, cost, rates, levers.
+# What make recipes runs: claims, glove, shift, cost, rates, levers, sizes, stability.
 GRIDS ?= claims glove shift cost
 PYTHON ?= /usr/bin/python3
 # For portability: full or quick (one of each kind).

@@ -163,9 +163,13 @@ static void write_table(const job *j, FILE *file) {
     for (int other = 0; other <= (j->other.rows > 0); other++) {
         fprintf(file, "%s\n\n",
                 other ? "On the sets left out:" : "fvu_row on held-out rows, means over seeds:");
-        for (size_t i = 0; i < j->n_lines; i++) {
+        for (size_t i = 0, latents = 0; i < j->n_lines; i++) {
             const summary s = summarize(j, i);
-            if (i == 0) write_heads(file, &s, other);
+            if (s.ks[s.n_ks - 1] != latents) { /* another sweep */
+                if (i > 0) fputc('\n', file);
+                write_heads(file, &s, other);
+            }
+            latents = s.ks[s.n_ks - 1];
             write_row(file, j, i, &s, other);
         }
         fputc('\n', file);
