@@ -243,7 +243,7 @@
    -D_LARGEFILE_SOURCE).
    Codes number latents with 32 bits.
 
-   Stack, measured with -O2 on x86-64: 12 KB for encoding and decoding, 16 KB for training, 20 KB
+   Stack, measured with -O2 on x86-64: 12 KB for encoding and decoding, 18 KB for training, 20 KB
    for analysis, 24 KB for files; twice that suffices without optimisation. A worker's
    thread needs no more.
 
@@ -5928,21 +5928,23 @@ static msae_status msae__check_new(const msae_model_desc *desc, msae_error *erro
                       "a new model is float32 by columns (msae_compact makes others)");
 }
 
+/* A uniform direction, 0.1 long. */
+static void msae__random_row(uint64_t state[4], float *row, size_t d) {
+    double squares = 0;
+    float scale;
+    for (size_t i = 0; i < d; i++) {
+        row[i] = msae__random_symmetric(state);
+        squares += (double)row[i] * (double)row[i];
+    }
+    scale = squares > 0 ? (float)(0.1 / sqrt(squares)) : 0;
+    for (size_t i = 0; i < d; i++) row[i] *= scale;
+}
+
 static void msae__model_weights(msae_model *model, float threshold, uint64_t seed) {
     const size_t n = model->n_latents, d = model->n_inputs;
     uint64_t state[4];
     msae__seed(state, seed);
-    for (size_t j = 0; j < n; j++) {
-        float *row = model->decoder + j * d;
-        double squares = 0;
-        float scale;
-        for (size_t i = 0; i < d; i++) {
-            row[i] = msae__random_symmetric(state);
-            squares += (double)row[i] * (double)row[i];
-        }
-        scale = squares > 0 ? (float)(0.1 / sqrt(squares)) : 0;
-        for (size_t i = 0; i < d; i++) row[i] *= scale;
-    }
+    for (size_t j = 0; j < n; j++) msae__random_row(state, model->decoder + j * d, d);
     if (!model->tied) memcpy(model->encoder, model->decoder, n * d * sizeof(float));
     memset(model->pre_bias, 0, d * sizeof(float));
     memset(model->latent_bias, 0, n * sizeof(float));
@@ -7400,27 +7402,31 @@ static double msae__squares(const msae_kernels *kernels, const float *x, size_t 
 }
 
 /* Decoder rows that lie towards rows of the data already serve some of them, so that fewer latents
-   are never needed. Every process draws and reads the same rows. */
+   are never needed. Every process draws and reads the same rows. The uniform directions are those
+   of the new model, drawn again: done a second time, or after it failed, it gives the same. */
 static msae_status msae__start_at_rows(msae_trainer *trainer, const msae_source *source,
                                        msae_error *error) {
     msae_model *model = &trainer->model;
     struct msae_train_workspace *ws = trainer->workspace;
     const size_t d = model->n_inputs;
     float *x = ws->row;
-    uint64_t rng[4];
+    uint64_t rng[4], weights[4];
+    msae__seed(weights, trainer->desc.model.seed);
     msae__seed(rng, trainer->desc.model.seed + 0x726f7773u); /* not those of weights and shuffles */
     for (size_t j = 0; j < model->n_latents; j++) {
         float *row = model->decoder + j * d, moments[2];
         const uint64_t at = msae__random_below64(rng, source->rows);
-        double length, all = 0;
+        double length = 0, all = 0;
         msae_status status = msae__read_source(source, at, 1, x, error);
         if (status != MSAE_OK) return status;
+        msae__random_row(weights, row, d);
         msae__to_model_space(model, x, x);
-        if (!msae__row_is_finite(x, d)) continue; /* it keeps its direction */
-        msae__to_encoder_input(model, x, moments);
-        length = sqrt(msae__squares(model->kernels, x, d));
-        if (!(length > 0) || !msae__is_finite_double(1 / length)) continue;
-        for (size_t i = 0; i < d; i++) {
+        if (msae__row_is_finite(x, d)) {
+            msae__to_encoder_input(model, x, moments);
+            length = sqrt(msae__squares(model->kernels, x, d));
+        }
+        if (!(length > 0) || !msae__is_finite_double(1 / length)) length = 0;
+        for (size_t i = 0; i < d && length > 0; i++) { /* others keep their direction */
             /* a row has norm 0.1 here, and keeps it */
             row[i] = (float)(0.07 * (double)x[i] / length + 0.3 * (double)row[i]);
             all += (double)row[i] * (double)row[i];
@@ -7616,6 +7622,7 @@ static void msae__select_kept(const msae__batch *batch, size_t r) {
         const size_t slot = msae__slot(ws, b, r), until = (b + 1) * MSAE__LATENT_BLOCK;
         uint8_t *ends = msae__ends(batch, b, r);
         size_t count = 0;
+        memset(ends, 0, level); /* the widths that end before this block */
         for (; low < ws->kept_count && ws->kept[low].row == wanted; low++, count++) {
             const msae__kept *kept = ws->kept + low;
             if (kept->latent >= until) break;
@@ -9741,7 +9748,8 @@ static uint64_t msae__revivals_before(uint64_t revivals, uint64_t done, uint64_t
    the same. One that fails leaves all to do; one that was done before a step that failed is not done
    again, as no row was seen since. */
 static msae_status msae__fit_revive(msae_trainer *trainer, const msae_source *source,
-                                    const msae_progress *now, msae_error *error) {
+                                    msae_stream *stream, const msae_progress *now,
+                                    msae_error *error) {
     const uint64_t revivals = (uint64_t)(trainer->desc.revivals > 0 ? trainer->desc.revivals : 0);
     const uint64_t all = (uint64_t)now->epochs * now->steps;
     const uint64_t done = (uint64_t)now->epoch * now->steps + now->step;
@@ -9753,6 +9761,7 @@ static msae_status msae__fit_revive(msae_trainer *trainer, const msae_source *so
                          msae__revivals_before(revivals, done - 1, all)) {
         return MSAE_OK;
     }
+    msae__wait_for_reading(stream->state); /* a source is read by one thread at a time */
     memset(&rows, 0, sizeof rows);
     msae__seed(rng, trainer->desc.model.seed + 0x72657669u + done);
     rows.source = source;
@@ -9819,7 +9828,7 @@ MSAE_API msae_status msae_fit_source(msae_trainer *trainer, const msae_source *s
         now.step = (size_t)(first / stream.at.batch);
         if (first == 0) memset(&trainer->epoch, 0, sizeof trainer->epoch);
         msae_train_schedule(trainer, now.epoch, now.step, now.steps);
-        status = msae__fit_revive(trainer, source, &now, error);
+        status = msae__fit_revive(trainer, source, &stream, &now, error);
         if (status == MSAE_OK) status = msae__fit_step(trainer, &stream, &batch, &stats, error);
         if (status != MSAE_OK) break;
         trainer->position = stream.at;

@@ -71,7 +71,7 @@ agree() {
     done
 }
 
-for recipe in msae-uw topk batchtopk jumprelu; do
+for recipe in msae msae-width msae-uw topk batchtopk jumprelu; do
     options="--recipe $recipe --latents 128 --k 16 --nesting 16"
     for ranks in 2 3; do
         # windows of a third and a fifth of the rows; batches that neither 2 nor 3 divides

@@ -30,7 +30,7 @@ expect() {
 }
 
 # Codes of the tool and of numpy, at most 1e-5 apart.
-for recipe in msae-uw "topk --tied" batchtopk jumprelu; do
+for recipe in msae msae-width "topk --tied" batchtopk jumprelu; do
     # shellcheck disable=SC2086
     expect "train $recipe" "$msae" train "$data" -o "$folder/model" --recipe $recipe \
         --latents 192 --epochs 2 --batch 256

@@ -303,7 +303,14 @@ static const test_recipe test_recipes[] = {
     {"batchtopk", MSAE_RECIPE_BATCHTOPK, MSAE_ACTIVATION_DEFAULT, MSAE_LOSS_NMSE, 0, 0, 0},
     {"relu", MSAE_RECIPE_RELU, MSAE_ACTIVATION_DEFAULT, MSAE_LOSS_NMSE, 0, 0, 0},
     {"jumprelu", MSAE_RECIPE_JUMPRELU, MSAE_ACTIVATION_DEFAULT, MSAE_LOSS_NMSE, 0, 0, 0},
+    {"msae", MSAE_RECIPE_MSAE, MSAE_ACTIVATION_RELU, MSAE_LOSS_NMSE, 0, 0, 0},
+    {"msae-width", MSAE_RECIPE_MSAE_WIDTH, MSAE_ACTIVATION_DEFAULT, MSAE_LOSS_NMSE, 0, 0, 0},
 };
+
+/* Whether latents are chosen over the batch and, at inference, by a threshold. */
+static inline int test_is_batch_topk(msae_recipe recipe) {
+    return recipe == MSAE_RECIPE_BATCHTOPK || recipe == MSAE_RECIPE_MSAE_WIDTH;
+}
 
 #define FOR_EACH_RECIPE(recipe)                                                                 \
     for (const test_recipe *recipe = test_recipes; recipe < test_recipes + COUNT(test_recipes); \

@@ -132,7 +132,7 @@ static void tensors_have_their_names_and_shapes(void) {
         CHECK(has(&file, "mean") && has(&file, "scale"));
         CHECK(has(&file, "decoder") == !recipe->tied);
         CHECK(has(&file, "log_threshold") == (recipe->recipe == MSAE_RECIPE_JUMPRELU));
-        CHECK(has(&file, "threshold") == (recipe->recipe == MSAE_RECIPE_BATCHTOPK));
+        CHECK(has(&file, "threshold") == test_is_batch_topk(recipe->recipe));
         msae_safetensors_close(&file);
         free(bytes_of_file.data);
         msae_trainer_free(&trainer);

@@ -158,7 +158,11 @@ static void freeze(reference *r) {
             level = !(pre[at] > exp(r->log_threshold[at % n]));
             break;
         case MSAE_RECIPE_BATCHTOPK:
-            level = rank_of(keys, count, at) >= model->nesting[0] * r->rows;
+            level = rank_of(keys, count, at) >= model->k * r->rows;
+            break;
+        case MSAE_RECIPE_MSAE_WIDTH: /* the first width that reaches the latent */
+            while (at % n >= model->nesting[level]) level++;
+            if (rank_of(keys, count, at) >= model->k * r->rows) level = model->n_levels;
             break;
         default:
             while (level < model->n_levels &&
@@ -335,6 +339,14 @@ static void batchtopk(void) {
     check_options("batchtopk", MSAE_RECIPE_BATCHTOPK, MSAE_ACTIVATION_DEFAULT);
 }
 
+static void msae_balanced_weights(void) {
+    check_options("msae", MSAE_RECIPE_MSAE, MSAE_ACTIVATION_RELU);
+}
+
+static void msae_widths(void) {
+    check_options("msae-width", MSAE_RECIPE_MSAE_WIDTH, MSAE_ACTIVATION_DEFAULT);
+}
+
 static void relu_l1(void) {
     check_options("relu", MSAE_RECIPE_RELU, MSAE_ACTIVATION_DEFAULT);
 }
@@ -366,6 +378,8 @@ int main(void) {
     RUN(topk_identity);
     RUN(topk_abs);
     RUN(batchtopk);
+    RUN(msae_balanced_weights);
+    RUN(msae_widths);
     RUN(relu_l1);
     RUN(jumprelu_l0);
     RUN(other_sizes);

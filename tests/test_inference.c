@@ -34,7 +34,7 @@ static unsigned char *make_file(const test_recipe *recipe, msae_dtype kind, size
     if (!CHECK_STATUS(MSAE_OK, msae_model_init(&model, &desc.model, NULL))) return NULL;
     test_randomize(&model, 11);
     model.scale = 1.25f;
-    if (recipe->recipe == MSAE_RECIPE_BATCHTOPK) model.threshold = 0.2f;
+    if (test_is_batch_topk(recipe->recipe)) model.threshold = 0.2f;
     model.has_level_thresholds = 1;
     for (size_t i = 0; i < model.n_levels; i++) model.level_thresholds[i] = 0.5f / (float)(i + 1);
     if (kind == MSAE_DTYPE_COUNT) {

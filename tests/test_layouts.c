@@ -268,8 +268,35 @@ static const char *reason_against(const test_recipe *recipe, tool_layout layout)
     if (recipe->activation == MSAE_ACTIVATION_IDENTITY) return "negative latents (identity)";
     if (layout != TOOL_LAYOUT_SPARSIFY) return NULL;
     if (recipe->recipe == MSAE_RECIPE_JUMPRELU) return "whose thresholds sparsify has no place for";
-    if (recipe->recipe == MSAE_RECIPE_BATCHTOPK) return "whose threshold sparsify has no place for";
+    if (test_is_batch_topk(recipe->recipe)) return "whose threshold sparsify has no place for";
     return NULL;
+}
+
+/* Of nested widths the others know the last one, which is a BatchTopK; ours knows them all. */
+static void widths_elsewhere(void) {
+    msae_train_desc desc = test_desc(&test_recipes[COUNT(test_recipes) - 1], 8, 32);
+    float *x = shifted_rows(8);
+    msae_trainer trainer;
+    if (train(&trainer, &desc, x)) {
+        tool_target target;
+        CHECK(trainer.model.recipe == MSAE_RECIPE_MSAE_WIDTH && trainer.model.n_levels > 1);
+        for (int layout = TOOL_LAYOUT_MSAE; layout <= TOOL_LAYOUT_DICTIONARY; layout++) {
+            test_note("%s", tool_layout_name((tool_layout)layout));
+            memset(&target, 0, sizeof target);
+            if (layout != TOOL_LAYOUT_SPARSIFY) {
+                CHECK(tool_plan_export(&trainer.model, "it", (tool_layout)layout, 0, &target) ==
+                      TOOL_OK);
+                CHECK(target.recipe == (layout == TOOL_LAYOUT_MSAE ? MSAE_RECIPE_MSAE_WIDTH
+                                                                   : MSAE_RECIPE_BATCHTOPK));
+                CHECK(target.k == trainer.model.k && target.k == 5);
+            }
+            CHECK(tool_plan_export(&trainer.model, "it", (tool_layout)layout, 3, &target) ==
+                  TOOL_OK);
+            CHECK(target.recipe == MSAE_RECIPE_TOPK && target.k == 3);
+        }
+        msae_trainer_free(&trainer);
+    }
+    free(x);
 }
 
 static void to_every_layout_and_back(void) {
@@ -940,6 +967,7 @@ static void json_that_is_read(void) {
 int main(void) {
     folder = test_folder();
     RUN(models_of_other_code);
+    RUN(widths_elsewhere);
     RUN(to_every_layout_and_back);
     RUN(as_topk);
     RUN(saelens_variants);

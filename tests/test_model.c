@@ -26,7 +26,7 @@ static int open_subject(subject *s, const test_recipe *recipe, msae_simd simd) {
     msae_data data = msae_data_view(s->x, ROWS, D);
     CHECK_STATUS(MSAE_OK, msae_data_statistics(&data, MSAE_SCALING_RMS, 0, NULL, s->model.mean,
                                                &s->model.scale, NULL));
-    if (recipe->recipe == MSAE_RECIPE_BATCHTOPK) s->model.threshold = 0.3f;
+    if (test_is_batch_topk(recipe->recipe)) s->model.threshold = 0.3f;
     s->workspace = test_alloc(msae_workspace_bytes(&s->model, ROWS));
     return 1;
 }
@@ -144,8 +144,8 @@ static void check_own_k(subject *s) {
         const float *x = s->x + b * D;
         size_t count = msae_encode(model, s->workspace, x, N, all);
         size_t kept = msae_encode(model, s->workspace, x, 0, own), want = count;
-        if (model->recipe == MSAE_RECIPE_TOPK && want > model->nesting[0]) want = model->nesting[0];
-        if (model->recipe == MSAE_RECIPE_BATCHTOPK) {
+        if (model->recipe == MSAE_RECIPE_TOPK && want > model->k) want = model->k;
+        if (test_is_batch_topk(model->recipe)) {
             for (want = 0; want < count && all[want].value > model->threshold;) want++;
         }
         CHECK(kept == want);
@@ -185,7 +185,7 @@ static void raw_rows_in_and_out(void) {
 static void check_training_levels(subject *s) {
     msae_train_desc desc = test_desc(&test_recipes[0], D, N);
     msae_trainer trainer;
-    if (s->model.recipe != MSAE_RECIPE_MSAE_UW && s->model.recipe != MSAE_RECIPE_MSAE_RW) return;
+    if (!msae__is_nested(s->model.recipe)) return;
     desc.model.recipe = s->model.recipe;
     desc.model.activation = s->model.activation;
     desc.model.tied = s->model.tied;
@@ -470,27 +470,49 @@ static msae_model_desc plain(size_t d, size_t n) {
     return desc;
 }
 
-static void check_nesting(size_t n, size_t start, const size_t *want, size_t count) {
+static void check_nesting(msae_recipe recipe, size_t n, size_t start, const size_t *want,
+                          size_t count) {
     msae_model_desc desc = plain(8, n), resolved;
     size_t levels[MSAE_MAX_LEVELS];
     float weights[MSAE_MAX_LEVELS];
+    desc.recipe = recipe;
     desc.nesting_start = start;
-    test_note("n %zu, start %zu", n, start);
+    test_note("%s, n %zu, start %zu", msae_recipe_name(recipe), n, start);
     CHECK_STATUS(MSAE_OK, msae_model_desc_resolve(&desc, &resolved, levels, weights, NULL));
     CHECK(resolved.n_levels == count && memcmp(levels, want, count * sizeof *want) == 0);
-    for (size_t i = 0; i < count; i++) CHECK(weights[i] == 1);
+    for (size_t i = 0; i < count; i++) {
+        const float first = i == 0 ? 1.6f : i == 1 ? 1.3f : 1;
+        const float balanced = i + 1 == count ? 1.5f : first;
+        CHECK(weights[i] == (recipe == MSAE_RECIPE_MSAE ? balanced : 1));
+    }
 }
 
 static void nesting_list_from_its_start(void) {
     static const size_t usual[] = {64, 128, 256, 512, 1024, 2048, 4096, 6144};
     static const size_t exact[] = {64, 128, 256}, lone[] = {64}, small[] = {40};
-    static const size_t odd[] = {3, 6, 12, 20}, one[] = {1, 2, 4, 5};
-    check_nesting(6144, 0, usual, COUNT(usual));
-    check_nesting(256, 64, exact, COUNT(exact));
-    check_nesting(64, 0, lone, COUNT(lone));
-    check_nesting(40, 0, small, COUNT(small));
-    check_nesting(20, 3, odd, COUNT(odd));
-    check_nesting(5, 1, one, COUNT(one));
+    static const size_t odd[] = {3, 6, 12, 20}, one[] = {1, 2, 4, 5}, least[] = {1};
+    static const size_t early[] = {16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 6144};
+    static const size_t early_odd[] = {16, 20}, sixteen[] = {16}, fifteen[] = {15};
+    static const size_t widths[] = {192, 384, 768, 1536, 3072, 6144};
+    static const size_t wide_odd[] = {1, 2, 4, 8, 16, 32, 33};
+    static const msae_recipe all[] = {MSAE_RECIPE_MSAE_UW, MSAE_RECIPE_MSAE,
+                                      MSAE_RECIPE_MSAE_WIDTH};
+    const msae_recipe uniform = MSAE_RECIPE_MSAE_UW, ours = MSAE_RECIPE_MSAE;
+    check_nesting(uniform, 6144, 0, usual, COUNT(usual));
+    check_nesting(uniform, 64, 0, lone, COUNT(lone));
+    check_nesting(uniform, 40, 0, small, COUNT(small));
+    check_nesting(ours, 6144, 0, early, COUNT(early));
+    check_nesting(ours, 20, 0, early_odd, COUNT(early_odd));
+    check_nesting(ours, 16, 0, sixteen, 1);
+    check_nesting(ours, 15, 0, fifteen, 1);
+    check_nesting(MSAE_RECIPE_MSAE_WIDTH, 6144, 0, widths, COUNT(widths));
+    check_nesting(MSAE_RECIPE_MSAE_WIDTH, 33, 0, wide_odd, COUNT(wide_odd));
+    for (size_t i = 0; i < COUNT(all); i++) {
+        check_nesting(all[i], 256, 64, exact, COUNT(exact));
+        check_nesting(all[i], 20, 3, odd, COUNT(odd));
+        check_nesting(all[i], 5, 1, one, COUNT(one));
+        check_nesting(all[i], 1, 0, least, 1);
+    }
 }
 
 static void defaults_of_a_model(void) {
@@ -498,12 +520,16 @@ static void defaults_of_a_model(void) {
     size_t levels[MSAE_MAX_LEVELS];
     float weights[MSAE_MAX_LEVELS];
     CHECK_STATUS(MSAE_OK, msae_model_desc_resolve(&desc, &resolved, levels, weights, NULL));
-    CHECK(resolved.recipe == MSAE_RECIPE_MSAE_UW && resolved.activation == MSAE_ACTIVATION_RELU);
-    CHECK(levels[0] == 64 && resolved.n_levels == 5 && levels[4] == 1000);
+    CHECK(resolved.recipe == MSAE_RECIPE_MSAE && resolved.activation == MSAE_ACTIVATION_RELU);
+    CHECK(levels[0] == 16 && resolved.n_levels == 7 && levels[6] == 1000);
     desc.nesting = levels; /* no list without a length */
     CHECK_STATUS(MSAE_OK, msae_model_desc_resolve(&desc, &resolved, NULL, NULL, NULL));
-    CHECK(resolved.n_levels == 5);
+    CHECK(resolved.n_levels == 7);
     desc.nesting = NULL;
+
+    desc.recipe = MSAE_RECIPE_MSAE_UW;
+    CHECK_STATUS(MSAE_OK, msae_model_desc_resolve(&desc, &resolved, levels, weights, NULL));
+    CHECK(levels[0] == 64 && resolved.n_levels == 5 && levels[4] == 1000);
 
     desc.recipe = MSAE_RECIPE_MSAE_RW;
     CHECK_STATUS(MSAE_OK, msae_model_desc_resolve(&desc, &resolved, levels, weights, NULL));
@@ -516,7 +542,13 @@ static void defaults_of_a_model(void) {
     desc.recipe = MSAE_RECIPE_BATCHTOPK;
     CHECK_STATUS(MSAE_OK, msae_model_desc_resolve(&desc, &resolved, NULL, NULL, NULL));
     CHECK(resolved.k == 32);
+    desc.recipe = MSAE_RECIPE_MSAE_WIDTH;
+    CHECK_STATUS(MSAE_OK, msae_model_desc_resolve(&desc, &resolved, levels, NULL, NULL));
+    CHECK(resolved.k == 32 && resolved.n_levels == 7 && levels[0] == 31 && levels[6] == 1000);
     desc.n_latents = 10;
+    CHECK_STATUS(MSAE_OK, msae_model_desc_resolve(&desc, &resolved, NULL, NULL, NULL));
+    CHECK(resolved.k == 10);
+    desc.recipe = MSAE_RECIPE_BATCHTOPK;
     CHECK_STATUS(MSAE_OK, msae_model_desc_resolve(&desc, &resolved, NULL, NULL, NULL));
     CHECK(resolved.k == 10);
 
@@ -573,7 +605,7 @@ static void descriptors_that_make_no_sense(void) {
     const float not_a_number[4] = {1, NAN, 1, 1}, infinite[4] = {1, INFINITY, 1, 1};
     static const size_t list[4] = {2, 4, 8, 16}, beyond[4] = {2, 4, 8, 21};
     static const size_t falling[4] = {2, 8, 4, 16}, equal[4] = {2, 4, 4, 16};
-    static const size_t from_zero[4] = {0, 4, 8, 16};
+    static const size_t from_zero[4] = {0, 4, 8, 16}, short_of_all[2] = {5, 19};
     msae_model model;
     const msae_model_desc good = plain(8, 20);
     msae_model_desc desc = good;
@@ -621,6 +653,11 @@ static void descriptors_that_make_no_sense(void) {
     BAD(nested, desc.level_weights = too_large);
     BAD(good, (desc.recipe = MSAE_RECIPE_TOPK, desc.k = 21));
     BAD(good, (desc.recipe = MSAE_RECIPE_BATCHTOPK, desc.k = 21));
+    BAD(good, (desc.recipe = MSAE_RECIPE_MSAE_WIDTH, desc.k = 21));
+    BAD(good, (desc.recipe = MSAE_RECIPE_MSAE_WIDTH, desc.activation = MSAE_ACTIVATION_ABS));
+    BAD(good,
+        (desc.recipe = MSAE_RECIPE_MSAE_WIDTH, desc.nesting = short_of_all, desc.n_levels = 2));
+    BAD(good, (desc.recipe = MSAE_RECIPE_MSAE_WIDTH, desc.nesting = equal, desc.n_levels = 4));
     BAD(good, (desc.recipe = MSAE_RECIPE_RELU, desc.activation = MSAE_ACTIVATION_ABS));
     BAD(good, (desc.recipe = MSAE_RECIPE_JUMPRELU, desc.threshold = -1));
 #undef BAD
@@ -679,7 +716,8 @@ static void every_status_and_name(void) {
     for (int recipe = MSAE_RECIPE_MSAE_UW; recipe < MSAE_RECIPE_COUNT; recipe++) {
         CHECK(msae_recipe_from_name(msae_recipe_name((msae_recipe)recipe)) == (msae_recipe)recipe);
     }
-    CHECK(msae_recipe_from_name("msae") == MSAE_RECIPE_COUNT);
+    CHECK(msae_recipe_from_name("msae") == MSAE_RECIPE_MSAE);
+    CHECK(msae_recipe_from_name("msae-") == MSAE_RECIPE_COUNT);
     CHECK(msae_recipe_from_name("") == MSAE_RECIPE_COUNT);
     CHECK(strcmp(msae_simd_name(MSAE_SIMD_AVX2), "avx2") == 0);
     for (int dtype = 0; dtype < MSAE_DTYPE_COUNT; dtype++) {
@@ -689,14 +727,18 @@ static void every_status_and_name(void) {
     CHECK(msae_dtype_bytes(MSAE_DTYPE_COUNT) == 0);
     CHECK(strcmp(msae_loss_name(MSAE_LOSS_COSINE), "cosine") == 0);
     CHECK(strcmp(msae_schedule_name(MSAE_SCHEDULE_CONSTANT), "constant") == 0);
+    CHECK(strcmp(msae_schedule_name(MSAE_SCHEDULE_TRAPEZOID), "trapezoid") == 0);
+    CHECK(strcmp(msae_start_name(MSAE_START_RANDOM), "random") == 0);
+    CHECK(strcmp(msae_start_name(MSAE_START_ROWS), "rows") == 0);
     CHECK(strcmp(msae_scaling_name(MSAE_SCALING_PAPER), "paper") == 0);
-    static const char *unknown[6];
+    static const char *unknown[7];
     unknown[0] = msae_simd_name(MSAE_SIMD_COUNT);
     unknown[1] = msae_recipe_name(MSAE_RECIPE_COUNT);
     unknown[2] = msae_dtype_name(MSAE_DTYPE_COUNT);
     unknown[3] = msae_loss_name(MSAE_LOSS_COUNT);
     unknown[4] = msae_schedule_name(MSAE_SCHEDULE_COUNT);
     unknown[5] = msae_scaling_name(MSAE_SCALING_COUNT);
+    unknown[6] = msae_start_name(MSAE_START_COUNT);
     for (size_t i = 0; i < COUNT(unknown); i++) CHECK(strcmp(unknown[i], "unknown") == 0);
     CHECK(msae_simd_available(MSAE_SIMD_SCALAR));
     CHECK(!msae_simd_available(MSAE_SIMD_COUNT));

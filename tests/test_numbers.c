@@ -773,7 +773,7 @@ static void duplicate_rows(void) {
             test_parameter a[TEST_MAX_PARAMETERS], b[TEST_MAX_PARAMETERS];
             test_note("%s, %s", msae_simd_name(simd), recipe->name);
             desc.batch = COPIES;
-            desc.model.k = recipe->recipe == MSAE_RECIPE_BATCHTOPK ? N : 5; /* cuts no ties apart */
+            desc.model.k = test_is_batch_topk(recipe->recipe) ? N : 5; /* cuts no ties apart */
             if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&once, &desc, NULL))) continue;
             if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&often, &desc, NULL))) continue;
             CHECK_STATUS(MSAE_OK, msae_train_gradients(&once, &data, NULL, 1, NULL, NULL));

@@ -178,7 +178,7 @@ static int open_subject(subject *s, const test_recipe *recipe, msae_dtype type, 
     const msae_data data = msae_data_view(s->x, ROWS, D);
     CHECK_STATUS(MSAE_OK, msae_data_statistics(&data, MSAE_SCALING_RMS, 0, NULL, s->model.mean,
                                                &s->model.scale, NULL));
-    if (recipe->recipe == MSAE_RECIPE_BATCHTOPK) s->model.threshold = 0.3f;
+    if (test_is_batch_topk(recipe->recipe)) s->model.threshold = 0.3f;
     s->type = type;
     CHECK_STATUS(MSAE_OK, msae_compact(&s->model, type, &load, &s->small, NULL));
     s->workspace =
@@ -462,6 +462,7 @@ static void check_levels(subject *s) {
     msae_code codes[N];
     const int has_levels = s->small.recipe != MSAE_RECIPE_RELU &&
                            s->small.recipe != MSAE_RECIPE_JUMPRELU &&
+                           s->small.recipe != MSAE_RECIPE_MSAE_WIDTH &&
                            s->small.activation != MSAE_ACTIVATION_IDENTITY;
     CHECK(msae_encode_level(&s->small, s->workspace, s->x, 0, codes) == 0);
     if (!has_levels) {

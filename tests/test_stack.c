@@ -46,6 +46,7 @@ static void encode_rows(void) {
 static void train(void) {
     CHECK_STATUS(MSAE_OK, msae_train_step(&world.trainer, world.x, ROWS, NULL, NULL));
     CHECK_STATUS(MSAE_OK, msae_fit(&world.trainer, &world.data, NULL, NULL, NULL));
+    CHECK(world.trainer.revived > 0);
 }
 
 static void evaluate(void) {
@@ -109,7 +110,7 @@ static void within_the_manual(void) {
         size_t most; /* KB */
     } calls[] = {
         {"encode, decode", encode, 12},    {"encode_rows, forward", encode_rows, 12},
-        {"train_step, fit", train, 16},    {"evaluate, name", evaluate, 20},
+        {"train_step, fit", train, 18},    {"evaluate, name", evaluate, 20},
         {"save, load", save_and_load, 20}, {"checkpoint, resume", checkpoint_and_resume, 24},
     };
     const size_t start = stack_of(nothing);
@@ -124,10 +125,12 @@ int main(void) {
     world.desc = test_desc(&test_recipes[0], D, N);
     world.desc.batch = ROWS;
     world.desc.epochs = 2;
+    world.desc.revivals = 2;
     world.x = test_random_floats(1, ROWS * D, 1);
     world.out = test_floats(3 * ROWS * D);
     world.data = msae_data_view(world.x, ROWS, D);
     CHECK_STATUS(MSAE_OK, msae_trainer_init(&world.trainer, &world.desc, NULL));
+    world.trainer.model.latent_bias[3] = -1e6f; /* there is something to revive */
     CHECK_STATUS(MSAE_OK, msae_model_init(&world.model, &world.desc.model, NULL));
     CHECK_STATUS(MSAE_OK, msae_save_bytes(&world.model, &world.file_bytes, NULL));
     CHECK_STATUS(MSAE_OK, msae_checkpoint_bytes(&world.trainer, &world.run_bytes, NULL));

@@ -822,6 +822,69 @@ static void same_bits_from_anywhere(void) {
     free(x);
 }
 
+/* A background that has begun but does nothing until it is waited for, and a source that is read
+   only by whoever may: not by the run while the background has it. */
+typedef struct late {
+    shelf s;
+    msae_task task;
+    void *context;
+    int is_begun;
+    size_t begun, reads, single, early; /* reads of one row, and those while it had begun */
+} late;
+
+static int late_start(void *user, msae_task task, void *context) {
+    late *l = (late *)user;
+    CHECK(!l->is_begun);
+    l->task = task;
+    l->context = context;
+    l->is_begun = 1;
+    l->begun++;
+    return 1;
+}
+
+static void late_wait(void *user) {
+    late *l = (late *)user;
+    CHECK(l->is_begun);
+    l->is_begun = 0;
+    l->task(l->context, 0, 0);
+}
+
+static msae_status read_late(void *user, uint64_t first, size_t rows, float *out,
+                             msae_error *error) {
+    late *l = (late *)user;
+    l->reads++;
+    l->single += rows == 1;
+    l->early += l->is_begun != 0;
+    return read_shelf(&l->s, first, rows, out, error);
+}
+
+static void one_reader_at_a_time(void) {
+    enum { EPOCHS = 6, SEEN = 60 };
+    float *x = test_random_floats(3, RUN_ROWS * RUN_D, 2);
+    const msae_data data = msae_data_view(x, RUN_ROWS, RUN_D);
+    const msae_source direct = msae_source_data(&data);
+    msae_train_desc desc = run_desc(&test_recipes[5]);
+    msae_stream_desc stream = run_stream(1);
+    late l;
+    const msae_source source = {RUN_ROWS, RUN_D, read_late, &l, NULL};
+    memset(&l, 0, sizeof l);
+    l.s = make_shelf(x, RUN_ROWS, RUN_D);
+    desc.model.n_latents = SEEN;
+    desc.model.k = 1;
+    desc.epochs = EPOCHS;
+    desc.revivals = 40; /* in most of the steps, whatever the windows */
+    bytes want = run_over(&desc, &direct, &stream, NULL);
+    stream.background.start = late_start;
+    stream.background.wait = late_wait;
+    stream.background.user = &l;
+    bytes end = run_over(&desc, &source, &stream, NULL);
+    CHECK(same(&end, &want));
+    CHECK(l.begun >= EPOCHS && l.single >= 100 && l.early == 0);
+    free(end.data);
+    free(want.data);
+    free(x);
+}
+
 /* A run in windows that is cut after any step comes back from its checkpoint, and may go on through
    msae_fit; one in a single window goes on through msae_fit_source, whatever the windows asked. */
 static void runs_come_back(void) {
@@ -1320,6 +1383,67 @@ static void shares_hide_processes(void) {
                     CHECK(test_same(list[i].values, want[i].values, list[i].rows * list[i].cols));
                 }
                 CHECK(members[0].trainer.model.threshold == alone.trainer.model.threshold);
+                free_members(members, ranks);
+            }
+            free_members(&alone, 1);
+        }
+    }
+    free(x);
+}
+
+/* Revivals too: few latents a row of many, so that there are always some to revive. */
+static void shares_hide_processes_from_revivals(void) {
+    enum { D = 6, N = 160, ROWS = 157 };
+    static const size_t levels[] = {1, 3, N};
+    float *x = test_random_floats(3, ROWS * D, 2);
+    FOR_EACH_RECIPE(recipe) {
+        const int nested = recipe->recipe == MSAE_RECIPE_MSAE;
+        if (!nested && !msae__has_k(recipe->recipe)) continue;
+        for (size_t shares = 0; shares <= 12; shares += 12) {
+            shelf shelves[MAX_RANKS], own = make_shelf(x, ROWS, D);
+            const msae_source source = shelf_source(&own);
+            msae_train_desc desc = test_desc(recipe, D, N);
+            msae_stream_desc stream;
+            hall h, nobody;
+            memset(&stream, 0, sizeof stream);
+            stream.block_rows = 3;
+            stream.window_rows = 70;
+            stream.shares = shares;
+            desc.model.k = 1;
+            desc.model.nesting = nested ? levels : NULL;
+            desc.model.n_levels = nested ? COUNT(levels) : 0;
+            desc.batch = 37;
+            desc.epochs = 10;
+            desc.lr = 0.001f;
+            desc.revivals = 4;
+            make_members(&alone, &nobody, 1, &desc, &stream, &source);
+            memset(&alone.desc.collective, 0, sizeof alone.desc.collective);
+            run_members(&alone, 1);
+            CHECK_STATUS(MSAE_OK, alone.status);
+            CHECK(alone.trainer.revived > N / 32);
+            for (size_t ranks = 2; ranks <= MAX_RANKS; ranks++) {
+                test_note("%s, %zu processes, %zu shares", recipe->name, ranks, shares);
+                make_members(members, &h, ranks, &desc, &stream, &source);
+                for (size_t r = 0; r < ranks; r++) {
+                    shelves[r] = make_shelf(x, ROWS, D);
+                    members[r].source = shelf_source(&shelves[r]);
+                }
+                run_members(members, ranks);
+                for (size_t r = 0; r < ranks; r++) {
+                    const member *to = shares ? &alone : &members[0];
+                    const msae_parameters a = test_weights(&members[r].trainer.model);
+                    const msae_parameters b = test_weights(&to->trainer.model);
+                    test_parameter list[TEST_MAX_PARAMETERS], want[TEST_MAX_PARAMETERS];
+                    const size_t count = test_list(&to->trainer.model, &a, list);
+                    test_list(&to->trainer.model, &b, want);
+                    CHECK_STATUS(MSAE_OK, members[r].status);
+                    CHECK(members[r].trainer.revived == to->trainer.revived);
+                    CHECK(members[r].trainer.revived > N / 32);
+                    for (size_t i = 0; i < count; i++) {
+                        CHECK(
+                            test_same(list[i].values, want[i].values, list[i].rows * list[i].cols));
+                    }
+                }
                 free_members(members, ranks);
             }
             free_members(&alone, 1);
@@ -2118,6 +2242,7 @@ int main(void) {
     RUN(hostile_descriptors);
     RUN(fails_and_goes_on);
     RUN(same_bits_from_anywhere);
+    RUN(one_reader_at_a_time);
     RUN(runs_come_back);
     RUN(hostile_checkpoints);
     RUN(bad_rows);
@@ -2125,6 +2250,7 @@ int main(void) {
 #ifdef MSAE_USE_PTHREADS
     RUN(processes_train_one_model);
     RUN(shares_hide_processes);
+    RUN(shares_hide_processes_from_revivals);
     RUN(one_fails_for_all);
     RUN(the_largest_of_all);
     RUN(hostile_collectives);

@@ -112,6 +112,9 @@ static void record_training(tape *t, msae_trainer *trainer, const float *x) {
         record(t, &stats.dead_latents, sizeof stats.dead_latents);
         record_parameters(t, &trainer->model, &trainer->grad);
     }
+    size_t revived = 0;
+    CHECK_STATUS(MSAE_OK, msae_train_revive(trainer, &data, NULL, ROWS, &revived, NULL));
+    record(t, &revived, sizeof revived);
     msae_parameters weights = test_weights(&trainer->model);
     record_parameters(t, &trainer->model, &weights);
     record_parameters(t, &trainer->model, &trainer->moment1);
@@ -177,6 +180,7 @@ static tape run(const test_recipe *recipe, msae_simd simd, msae_parallel paralle
     msae_train_desc desc = test_desc(recipe, D, N);
     desc.batch = ROWS;
     desc.geometric_median = 1;
+    desc.revivals = 1;
     desc.model.simd = simd;
     desc.model.parallel = parallel;
     float *x = test_random_floats(3, ROWS * D, 1.5f);

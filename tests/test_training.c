@@ -177,7 +177,7 @@ static void gradients_of_parts_add_up(void) {
     enum { MANY = 700, PART = 100 };
     float *x = test_random_floats(9, MANY * D, 1);
     FOR_EACH_RECIPE(recipe) {
-        if (recipe->recipe == MSAE_RECIPE_BATCHTOPK) continue; /* its selection is of the batch */
+        if (test_is_batch_topk(recipe->recipe)) continue; /* its selection is of the batch */
         msae_train_desc desc = test_desc(recipe, D, N);
         msae_trainer whole, part;
         desc.batch = MANY;
@@ -238,17 +238,20 @@ static void decoder_rows_are_unit(void) {
 
 /* An EMA of the smallest positive value kept, from the second step on. */
 static void threshold_of_batchtopk(void) {
-    float *x = test_random_floats(1, ROWS * D, 1), *latents = test_floats(ROWS * N);
+    float *x = test_random_floats(1, ROWS * D, 1), *all = test_floats(5 * ROWS * N);
     msae_data data = msae_data_view(x, ROWS, D);
-    double want = -1;
     FOR_EACH_RECIPE(recipe) {
         msae_trainer trainer;
-        if (recipe->recipe != MSAE_RECIPE_BATCHTOPK || !open_trainer(&trainer, recipe)) continue;
+        double want = -1;
+        if (!test_is_batch_topk(recipe->recipe) || !open_trainer(&trainer, recipe)) continue;
         CHECK(trainer.model.threshold == -1);
+        CHECK(trainer.model.n_levels <= 5);
+        const float *latents =
+            all + (trainer.model.n_levels - 1) * ROWS * N; /* of the last width */
         for (int step = 0; step < 4; step++) {
             float smallest = INFINITY;
-            CHECK_STATUS(MSAE_OK, msae_train_forward(&trainer, &data, NULL, ROWS, NULL, latents,
-                                                     NULL, NULL));
+            CHECK_STATUS(MSAE_OK,
+                         msae_train_forward(&trainer, &data, NULL, ROWS, NULL, all, NULL, NULL));
             for (size_t i = 0; i < ROWS * N; i++) {
                 if (latents[i] > 0 && latents[i] < smallest) smallest = latents[i];
             }
@@ -265,7 +268,7 @@ static void threshold_of_batchtopk(void) {
         msae_trainer_free(&trainer);
     }
     free(x);
-    free(latents);
+    free(all);
 }
 
 static void a_batch_beyond_the_descriptor(void) {
@@ -274,8 +277,7 @@ static void a_batch_beyond_the_descriptor(void) {
         msae_trainer trainer;
         if (!open_trainer(&trainer, recipe)) continue;
         msae_status status = msae_train_step(&trainer, x, ROWS + 1, NULL, NULL);
-        CHECK_STATUS(recipe->recipe == MSAE_RECIPE_BATCHTOPK ? MSAE_ERROR_ARGUMENT : MSAE_OK,
-                     status);
+        CHECK_STATUS(test_is_batch_topk(recipe->recipe) ? MSAE_ERROR_ARGUMENT : MSAE_OK, status);
         CHECK(msae_train_step(&trainer, x, 0, NULL, NULL) != MSAE_OK);
         msae_trainer_free(&trainer);
     }
@@ -752,10 +754,21 @@ static void defaults_of_a_run(void) {
         msae_recipe recipe;
         float lr, sparse_weight;
     } wanted[] = {
-        {MSAE_RECIPE_DEFAULT, 1e-4f, 0},   {MSAE_RECIPE_MSAE_RW, 1e-4f, 0},
-        {MSAE_RECIPE_TOPK, 5e-4f, 0},      {MSAE_RECIPE_BATCHTOPK, 5e-4f, 0},
-        {MSAE_RECIPE_RELU, 5e-5f, 0.003f}, {MSAE_RECIPE_JUMPRELU, 5e-5f, 0.001f},
+        {MSAE_RECIPE_MSAE_UW, 1e-4f, 0},
+        {MSAE_RECIPE_MSAE_RW, 1e-4f, 0},
+        {MSAE_RECIPE_TOPK, 5e-4f, 0},
+        {MSAE_RECIPE_BATCHTOPK, 5e-4f, 0},
+        {MSAE_RECIPE_RELU, 5e-5f, 0.003f},
+        {MSAE_RECIPE_JUMPRELU, 5e-5f, 0.001f},
+        {MSAE_RECIPE_DEFAULT, 2.8284271e-3f, 0},
+        {MSAE_RECIPE_MSAE, 2.8284271e-3f, 0},
+        {MSAE_RECIPE_MSAE_WIDTH, 2.8284271e-3f, 0},
     };
+    /* and the learning rate by the batch: with its root, from one row to four times 256 */
+    static const struct {
+        size_t batch;
+        double lr;
+    } rates[] = {{1, 2e-3 / 16}, {64, 1e-3}, {256, 2e-3}, {1024, 4e-3}, {1025, 4e-3}, {8192, 4e-3}};
     for (size_t i = 0; i < COUNT(wanted); i++) {
         msae_train_desc desc, resolved;
         memset(&desc, 0, sizeof desc);
@@ -764,18 +777,33 @@ static void defaults_of_a_run(void) {
         desc.model.recipe = wanted[i].recipe;
         test_note("%s", msae_recipe_name(wanted[i].recipe));
         CHECK_STATUS(MSAE_OK, msae_train_desc_resolve(&desc, &resolved, NULL));
+        const msae_recipe recipe = resolved.model.recipe;
+        const int ours = recipe == MSAE_RECIPE_MSAE || recipe == MSAE_RECIPE_MSAE_WIDTH;
         CHECK(resolved.lr == wanted[i].lr && resolved.sparse_weight == wanted[i].sparse_weight);
-        CHECK(resolved.batch == 4096 && resolved.epochs == 30);
+        CHECK(resolved.batch == (ours ? 512 : 4096) && resolved.epochs == 30);
         /* (casts, because constants may be wider than float, s390x has them so) */
-        CHECK(resolved.beta1 == (float)0.9f && resolved.beta2 == (float)0.999f);
+        CHECK(resolved.beta1 == (float)0.9f);
+        CHECK(resolved.beta2 == (ours ? (float)0.99f : (float)0.999f));
+        CHECK(resolved.warmup == (float)0.03f && resolved.decay == (float)0.4f);
+        CHECK(resolved.start == (ours ? MSAE_START_ROWS : MSAE_START_RANDOM));
+        CHECK(resolved.revivals == (ours ? 6 : MSAE_NEVER));
         CHECK(resolved.eps == (float)6.25e-10f);
         CHECK(resolved.weight_decay == 0 && resolved.clip == 1);
         CHECK(resolved.loss == MSAE_LOSS_NMSE && resolved.scaling == MSAE_SCALING_RMS);
-        CHECK(resolved.schedule == MSAE_SCHEDULE_PUBLISHED);
+        CHECK(resolved.schedule == (ours ? MSAE_SCHEDULE_TRAPEZOID : MSAE_SCHEDULE_PUBLISHED));
         if (wanted[i].recipe == MSAE_RECIPE_JUMPRELU) CHECK(resolved.bandwidth == 0.001f);
-        desc.sparse_weight = desc.beta1 = desc.beta2 = MSAE_OFF;
+        for (size_t r = 0; ours && r < COUNT(rates); r++) {
+            desc.batch = rates[r].batch;
+            CHECK_STATUS(MSAE_OK, msae_train_desc_resolve(&desc, &resolved, NULL));
+            CHECK(fabs((double)resolved.lr - rates[r].lr) <= 1e-6 * rates[r].lr);
+        }
+        desc.sparse_weight = desc.beta1 = desc.beta2 = desc.warmup = desc.decay = MSAE_OFF;
+        desc.revivals = MSAE_NEVER;
+        desc.start = MSAE_START_RANDOM;
         CHECK_STATUS(MSAE_OK, msae_train_desc_resolve(&desc, &resolved, NULL));
         CHECK(resolved.sparse_weight == 0 && resolved.beta1 == 0 && resolved.beta2 == 0);
+        CHECK(resolved.warmup == 0 && resolved.decay == 0 && resolved.revivals == MSAE_NEVER);
+        CHECK(resolved.start == MSAE_START_RANDOM);
     }
 }
 
@@ -852,6 +880,22 @@ static void descriptors_that_make_no_sense(void) {
     BAD(desc.loss = MSAE_LOSS_COUNT);
     BAD(desc.schedule = MSAE_SCHEDULE_COUNT);
     BAD(desc.scaling = MSAE_SCALING_COUNT);
+    BAD(desc.start = MSAE_START_COUNT);
+    BAD(desc.start = (msae_start)-1);
+    BAD(desc.warmup = NAN);
+    BAD(desc.warmup = INFINITY);
+    BAD(desc.warmup = -0.5f);
+    BAD(desc.warmup = 1.5f);
+    BAD(desc.warmup = 0.7f); /* with the 0.4 of the decay */
+    BAD(desc.decay = NAN);
+    BAD(desc.decay = -INFINITY);
+    BAD(desc.decay = -0.25f);
+    BAD(desc.decay = 0.98f);
+    BAD((desc.warmup = 0.5f, desc.decay = 0.5001f));
+    BAD((desc.warmup = 3e38f, desc.decay = 3e38f));
+    BAD(desc.revivals = MSAE_MAX_REVIVALS + 1);
+    BAD(desc.revivals = -2);
+    BAD(desc.revivals = -2147483647);
 #undef BAD
 }
 
@@ -867,7 +911,7 @@ static void memory_of_training(void) {
         CHECK_STATUS(MSAE_OK, msae_trainer_bytes(&desc, &large, NULL));
         CHECK(small >= 4 * parameters * sizeof(float));
         CHECK(small <= 4 * parameters * sizeof(float) + ((size_t)64 << 20));
-        if (recipe->recipe != MSAE_RECIPE_BATCHTOPK) CHECK(small == large);
+        if (!test_is_batch_topk(recipe->recipe)) CHECK(small == large);
     }
 }
 

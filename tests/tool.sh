@@ -159,7 +159,7 @@ expect "train: text beside the JSON" test ! -s "$folder/stderr"
 
 accept info "$model" --json
 expect "info of a model: JSON" is_json
-expect "info of a model: content" lines 1 '"recipe":"msae-uw","n_inputs":8,"n_latents":32'
+expect "info of a model: content" lines 1 '"recipe":"msae","n_inputs":8,"n_latents":32'
 accept info "$model"
 accept info "$data" --json
 expect "info of data: JSON" is_json
@@ -305,7 +305,7 @@ expect "eval of another modality: JSON" is_json
 accept eval "$model" "$other"
 expect "eval: a table with deviations" lines 1 '^ *16 .*±'
 
-for recipe in msae-uw msae-rw topk batchtopk relu jumprelu; do
+for recipe in msae msae-width msae-uw msae-rw topk batchtopk relu jumprelu; do
     for option in '' --tied --normalize; do
         # shellcheck disable=SC2086
         accept train "$data" -o "$folder/r" --recipe $recipe $option --k 4 $small --val "$other"
@@ -362,16 +362,35 @@ long="--latents 64 --nesting 4 --epochs 200 --batch 8 --threads 2 --lr 0.001"
 for differs in '--recipe topk' '--latents 31' '--expansion 2' '--nesting 5' '--nesting 4,8' \
     '--weights 1,2,3,4' '--weights 1' '--activation abs' --tied --normalize \
     '--softcap 1' '--batch 17' '--lr 0.1' '--schedule linear' '--loss mse' '--lambda 1' \
-    '--bandwidth 1' '--scale none' --geometric-median '--weight-decay 1' '--clip 0' '--seed 1' \
-    --skip-bad; do
+    '--bandwidth 1' '--beta1 0.8' '--beta2 0.98' '--warmup 0.1' '--warmup 0' '--decay 0.1' \
+    '--start random' '--revivals 7' '--scale none' --geometric-median \
+    '--weight-decay 1' '--clip 0' '--seed 1' --skip-bad; do
     # shellcheck disable=SC2086
     refuse 1 "^msae: ${differs%% *}: the run in .* has another value" \
         train "$data" -o "$out/m" --resume "$checkpoint" $differs
 done
-accept train "$data" -o "$folder/m" --resume "$checkpoint" --recipe msae-uw --latents 32 \
-    --nesting 4,8,16,32 --weights 1,1,1,1 --k 4 --activation relu --batch 16 --lr 1e-4 \
-    --schedule published --loss nmse --clip 1 --scale rms --seed 0
+refuse 1 "^msae: --revivals: the run in .* has another value" \
+    train "$data" -o "$out/m" --resume "$checkpoint" --no-revivals
+accept train "$data" -o "$folder/m" --resume "$checkpoint" --recipe msae --latents 32 \
+    --nesting 4,8,16,32 --weights 1.6,1.3,1,1.5 --k 4 --activation relu --batch 16 --lr 0.0005 \
+    --beta1 0.9 --beta2 0.99 --schedule trapezoid --warmup 0.03 --decay 0.4 --start rows \
+    --revivals 6 --loss nmse --clip 1 --scale rms --seed 0
 accept train "$data" -o "$folder/m" --resume "$checkpoint" --expansion 4 --k 5
+# Options of the run with other values than the recipe's, zeros and none too.
+# shellcheck disable=SC2086
+for options in '--beta1 0 --warmup 0 --decay 0' '--warmup 0.5 --decay 0.5' '--revivals 1000' \
+    '--no-revivals --start random --schedule constant' '--recipe topk --start rows --revivals 2'; do
+    accept train "$data" -o "$folder/m" --checkpoint "$folder/other" $small $options
+    accept train "$data" -o "$folder/again" --resume "$folder/other" $options
+    expect "$options: resumed" cmp -s "$folder/m" "$folder/again"
+done
+accept train "$data" -o "$folder/m" --json $small
+expect "revivals are counted in each epoch's line" lines 2 '^\{"event":"epoch",.*"revived":[0-9]'
+refuse 1 'warmup and decay' train "$data" -o "$out/m" --latents 32 --warmup 0.7
+refuse 1 'warmup' train "$data" -o "$out/m" --latents 32 --warmup nan
+refuse 1 'start' train "$data" -o "$out/m" --latents 32 --start nowhere
+refuse 1 'revivals' train "$data" -o "$out/m" --latents 32 --revivals -1
+refuse 1 'the last width' train "$data" -o "$out/m" --latents 32 --recipe msae-width --nesting 4,8
 refuse 1 '^msae: --epochs: the run in .* has 2, which may only be raised' \
     train "$data" -o "$out/m" --resume "$checkpoint" --epochs 1
 # shellcheck disable=SC2086
@@ -779,8 +798,9 @@ refuse 1 'clamp: latent 1 needs a range' steer "$model" "$data" --clamp 1=2 -o "
 refuse 1 'ablate: latent 1 needs no value' steer "$model" "$data" --ablate 1=2 -o "$out/y.npy"
 refuse 1 'scale: the value of latent 1 is too large' \
     steer "$model" "$data" --scale 1=1e300 -o "$out/y.npy"
-refuse 1 'data.npy: row 0 gives a NaN or Inf' \
-    steer "$model" "$data" --set 1=3e38,2=3e38 -o "$out/y.npy"
+# (all latents, as two may be orthogonal)
+refuse 1 'data.npy: row 0 gives a NaN or Inf' steer "$model" "$data" \
+    --set "$(seq 0 31 | sed 's/$/=3e38/' | paste -s -d , -)" -o "$out/y.npy"
 refuse 1 'o: .*data.npy is read too' steer "$model" "$data" --set 1=3 -o "$data"
 refuse 1 'row: 40 is beyond' steer "$model" "$data" --set 1=3 --row 40 -o "$out/y.npy"
 refuse 1 "set: no concept is named 'dgo'" \

@@ -32,6 +32,10 @@ static void make_history(fuzz_input *in, msae_history *h) {
     h->lr = fuzz_finite(in);
     h->eps = fuzz_finite(in);
     h->bandwidth = fuzz_finite(in);
+    h->start = (int)fuzz_below(in, MSAE_START_COUNT);
+    h->revivals = (int)fuzz_below(in, MSAE_MAX_REVIVALS + 1);
+    h->warmup = fuzz_finite(in);
+    h->decay = fuzz_finite(in);
 }
 
 /* A model of any shape; 0 when there is none of that kind. */
