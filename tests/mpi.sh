@@ -147,7 +147,8 @@ fi
 
 # What fails in the middle of a run: a row that has gone bad, a file that is gone, a checkpoint that
 # cannot be written. One line, and the steps up to there are kept.
-long="--latents 64 --batch 217 --epochs 1000 --window 1 --threads 1"
+# (a recipe whose line does not begin as messages do)
+long="--recipe msae-uw --latents 64 --batch 217 --epochs 1000 --window 1 --threads 1"
 mkdir "$folder/keep"
 
 # spoiled REGEX COMMAND..: runs, does that after the second epoch
