@@ -1047,11 +1047,12 @@ MSAE_API msae_status msae_train_forward(msae_trainer *trainer, const msae_data *
 
 /* Starts latents anew that took no part (see msae_step_stats.dead_latents) in any row since the last
    such call: n / 32 of them at most get, as decoder row, what the model misses of one of the given
-   rows each, the worst reconstructed first; as encoder row the same, half as long as others are on
-   average; bias and moments of zero. Give some 16 rows for each. msae_fit does it by itself; a loop
-   of the caller's own calls it a few times in the first half of the run. *revived (may be NULL)
-   receives their number, 0 when nothing was trained since the last call. Rows that are not finite
-   are passed over. Takes 256 (L + 1) d + n d / 8 bytes from the allocator and gives them back. */
+   rows each, namely those that are reconstructed worst; as encoder row the same, half as long as
+   others are on average; bias and moments of zero, and jumprelu's threshold at their average. Give
+   some 16 rows for each. msae_fit does it by itself; a loop of the caller's own calls it a few
+   times in the first half of the run. *revived (may be NULL) receives their number, 0 when nothing
+   was trained since the last call. Rows that are not finite are passed over. Takes
+   256 (L + 1) d + n d / 8 bytes from the allocator and gives them back. */
 MSAE_API msae_status msae_train_revive(msae_trainer *trainer, const msae_data *data,
                                        const size_t *index, size_t rows, size_t *revived,
                                        msae_error *error);
@@ -9013,18 +9014,27 @@ static void msae__add_miss(msae__misses *misses, const float *target, const floa
     }
 }
 
-/* Gives latent j the direction `left`, and the encoder row the length `length`. */
-static void msae__revive_latent(msae_trainer *trainer, size_t j, const float *left, double length) {
+/* Of latents that take part, on average. */
+typedef struct msae__typical {
+    double length; /* of encoder rows */
+    float log_threshold;
+} msae__typical;
+
+/* Gives latent j the direction `left`. */
+static void msae__revive_latent(msae_trainer *trainer, size_t j, const float *left,
+                                const msae__typical *others) {
     msae_model *model = &trainer->model;
     const msae_parameters *const moments[] = {&trainer->moment1, &trainer->moment2};
     const size_t d = model->n_inputs, at = j * d;
     const double norm = sqrt(msae__squares(model->kernels, left, d));
     for (size_t i = 0; i < d; i++) {
-        model->encoder[at + i] = (float)((double)left[i] / norm * length);
+        model->encoder[at + i] = (float)((double)left[i] / norm * 0.5 * others->length);
         model->decoder[at + i] = (float)((double)left[i] / norm); /* tied: the same memory */
     }
     model->latent_bias[j] = 0;
+    if (model->log_threshold) model->log_threshold[j] = others->log_threshold;
     for (size_t m = 0; m < 2; m++) {
+        if (model->log_threshold) moments[m]->log_threshold[j] = 0;
         memset(moments[m]->encoder + at, 0, d * sizeof(float));
         memset(moments[m]->decoder + at, 0, d * sizeof(float));
         moments[m]->latent_bias[j] = 0;
@@ -9075,24 +9085,27 @@ static size_t msae__most_revived(const msae_model *model) {
     return msae__max(model->n_latents / 32, 1);
 }
 
-/* Latents that took no part, and the average length of the others' encoder rows. */
-static size_t msae__count_idle(const msae_trainer *trainer, double *length) {
+/* Counts the latents that took no part, and says what the others are like on average. */
+static size_t msae__count_idle(const msae_trainer *trainer, msae__typical *others) {
     const struct msae_train_workspace *ws = trainer->workspace;
     const msae_model *model = &trainer->model;
     const size_t n = model->n_latents, d = model->n_inputs;
+    double length = 0, threshold = 0, count;
     size_t idle = 0;
-    *length = 0;
     for (size_t j = 0; j < n; j++) {
         idle += !ws->fired_since[j];
-        if (ws->fired_since[j])
-            *length += sqrt(msae__squares(model->kernels, model->encoder + j * d, d));
+        if (!ws->fired_since[j]) continue;
+        length += sqrt(msae__squares(model->kernels, model->encoder + j * d, d));
+        if (model->log_threshold) threshold += (double)model->log_threshold[j];
     }
-    *length = idle < n ? *length / (double)(n - idle) : 1;
+    count = (double)(n - idle);
+    others->length = idle < n ? length / count : 1;
+    others->log_threshold = idle < n ? (float)(threshold / count) : 0;
     return idle;
 }
 
 static msae_status msae__revive(msae_trainer *trainer, const msae__revival_rows *rows, size_t most,
-                                double length, size_t *revived, msae_error *error) {
+                                const msae__typical *others, size_t *revived, msae_error *error) {
     struct msae_train_workspace *ws = trainer->workspace;
     const msae_model *model = &trainer->model;
     const size_t d = model->n_inputs;
@@ -9119,7 +9132,7 @@ static msae_status msae__revive(msae_trainer *trainer, const msae__revival_rows 
     status = msae__find_misses(trainer, rows, x, recon, &misses, error);
     for (size_t j = 0; status == MSAE_OK && *revived < misses.count; j++) {
         if (ws->fired_since[j]) continue;
-        msae__revive_latent(trainer, j, misses.left + misses.place[(*revived)++] * d, 0.5 * length);
+        msae__revive_latent(trainer, j, misses.left + misses.place[(*revived)++] * d, others);
     }
     msae__free(&model->allocator, memory, bytes);
     return status;
@@ -9131,13 +9144,13 @@ static msae_status msae__revive_from(msae_trainer *trainer, const msae__revival_
     struct msae_train_workspace *ws = trainer->workspace;
     msae__revival_rows rows = *given;
     msae_status status = MSAE_OK;
-    double length;
+    msae__typical others;
     size_t idle;
     *revived = 0;
     if (ws->rows_since == 0) return MSAE_OK;
-    idle = msae__min(msae__count_idle(trainer, &length), msae__most_revived(&trainer->model));
+    idle = msae__min(msae__count_idle(trainer, &others), msae__most_revived(&trainer->model));
     if (each > 0) rows.count = each * idle;
-    if (idle > 0) status = msae__revive(trainer, &rows, idle, length, revived, error);
+    if (idle > 0) status = msae__revive(trainer, &rows, idle, &others, revived, error);
     if (status != MSAE_OK) return status;
     trainer->revived += *revived;
     ws->rows_since = 0;
@@ -15159,7 +15172,7 @@ static void msae__read_history(const msae_safetensors *file, msae_history *h, in
     h->warmup = msae__read_one_float(file, "train_warmup", ok);
     h->decay = msae__read_one_float(file, "train_decay", ok);
     revivals = msae__read_number(file, "train_revivals", ok);
-    if (revivals > MSAE__MOST_REVIVALS) *ok = 0;
+    if (revivals > MSAE__MOST_REVIVALS || !(h->warmup >= 0) || !(h->decay >= 0)) *ok = 0;
     h->revivals = (int)(revivals & 0xffff);
 }
 #endif

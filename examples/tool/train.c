@@ -332,8 +332,7 @@ static int expanded(const train_options *options, size_t n_inputs, size_t *n_lat
 
 /* As the descriptor has it: 0 for the recipe's own number. */
 static int revivals(const train_options *options) {
-    if (options->no_revivals) return MSAE_NEVER;
-    return options->revivals < MSAE_MAX_REVIVALS ? (int)options->revivals : MSAE_MAX_REVIVALS;
+    return options->no_revivals ? MSAE_NEVER : (int)options->revivals; /* at most a thousand */
 }
 
 static int describe(train_job *job, msae_train_desc *desc) {
@@ -407,11 +406,17 @@ static void print_start(const train_job *job) {
         fflush(stdout);
         return;
     }
-    fprintf(stderr, "%s: %llu rows%s, %zu inputs, %zu latents", msae_recipe_name(model->recipe),
-            (unsigned long long)job->source.rows,
+    const int has_widths = model->recipe == MSAE_RECIPE_MSAE_WIDTH;
+    fprintf(stderr, "recipe %s: %llu rows%s, %zu inputs, %zu latents",
+            msae_recipe_name(model->recipe), (unsigned long long)job->source.rows,
             job->source.data != NULL ? "" : ", read as needed", model->n_inputs, model->n_latents);
+    if (has_widths) fprintf(stderr, ", k %zu", model->k);
     for (size_t i = 0; i < model->n_levels; i++) {
-        fprintf(stderr, "%s%zu", i == 0 ? ", k " : " ", model->nesting[i]);
+        fprintf(stderr, "%s%zu",
+                i > 0        ? " "
+                : has_widths ? ", widths "
+                             : ", k ",
+                model->nesting[i]);
     }
     fprintf(stderr, "; epochs %zu, batch %zu, learning rate %g\n", desc->epochs, desc->batch,
             (double)desc->lr);
@@ -782,6 +787,9 @@ static int run(train_job *job) {
     }
     if (o->window > 0 && o->in_memory && o->resume == NULL) {
         return tool_usage("train", "--window and --in-memory exclude each other");
+    }
+    if (o->revivals > MSAE_MAX_REVIVALS) {
+        return tool_usage("train", "--revivals is at most %d", MSAE_MAX_REVIVALS);
     }
     if (o->every > 0 && o->checkpoint == NULL) {
         return tool_usage("train", "--every needs --checkpoint");
