@@ -486,7 +486,7 @@ typedef struct msae_model_desc {
     size_t nesting_start; /* start, 2 start, 4 start .. <= n, then n. 0: 64; msae 16, msae-width
                              n / 32 */
     const float *level_weights; /* the caller's own, one per level, >= 0 and not all zero; or NULL:
-                               msae 1.6, 1.3, 1 .. 1, 1.5, msae-rw L .. 1, all others 1 */
+                               msae 2.25, 1.75, 1 .. 1, 3, msae-rw L .. 1, all others 1 */
     size_t n_level_weights;     /* length of level_weights, must equal the number of levels */
 
     size_t k;        /* topk: 0 means 64; batchtopk, msae-width: 32 (all at most n by default) */
@@ -5659,8 +5659,8 @@ static size_t msae__resolve_levels(const msae_model_desc *desc, size_t *levels, 
    share, since later levels pull their latents towards what serves many; the last level, all
    latents, needs more than its share or it leaves most of them off. */
 static float msae__balanced_weight(size_t i, size_t levels) {
-    if (i + 1 == levels) return 1.5f;
-    return i == 0 ? 1.6f : i == 1 ? 1.3f : 1;
+    if (i + 1 == levels) return 3;
+    return i == 0 ? 2.25f : i == 1 ? 1.75f : 1;
 }
 #endif
 

@@ -481,8 +481,8 @@ static void check_nesting(msae_recipe recipe, size_t n, size_t start, const size
     CHECK_STATUS(MSAE_OK, msae_model_desc_resolve(&desc, &resolved, levels, weights, NULL));
     CHECK(resolved.n_levels == count && memcmp(levels, want, count * sizeof *want) == 0);
     for (size_t i = 0; i < count; i++) {
-        const float first = i == 0 ? 1.6f : i == 1 ? 1.3f : 1;
-        const float balanced = i + 1 == count ? 1.5f : first;
+        const float first = i == 0 ? 2.25f : i == 1 ? 1.75f : 1;
+        const float balanced = i + 1 == count ? 3.0f : first;
         CHECK(weights[i] == (recipe == MSAE_RECIPE_MSAE ? balanced : 1));
     }
 }

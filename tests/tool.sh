@@ -372,7 +372,7 @@ done
 refuse 1 "^msae: --revivals: the run in .* has another value" \
     train "$data" -o "$out/m" --resume "$checkpoint" --no-revivals
 accept train "$data" -o "$folder/m" --resume "$checkpoint" --recipe msae --latents 32 \
-    --nesting 4,8,16,32 --weights 1.6,1.3,1,1.5 --k 4 --activation relu --batch 16 --lr 0.0005 \
+    --nesting 4,8,16,32 --weights 2.25,1.75,1,3 --k 4 --activation relu --batch 16 --lr 0.0005 \
     --beta1 0.9 --beta2 0.99 --schedule trapezoid --warmup 0.03 --decay 0.4 --start rows \
     --revivals 6 --loss nmse --clip 1 --scale rms --seed 0
 accept train "$data" -o "$folder/m" --resume "$checkpoint" --expansion 4 --k 5
