@@ -34,8 +34,9 @@ static void make_history(fuzz_input *in, msae_history *h) {
     h->bandwidth = fuzz_finite(in);
     h->start = (int)fuzz_below(in, MSAE_START_COUNT);
     h->revivals = (int)fuzz_below(in, MSAE_MAX_REVIVALS + 1);
-    h->warmup = fuzz_finite(in);
-    h->decay = fuzz_finite(in);
+    /* shares of a run */
+    h->warmup = fabsf(fuzz_finite(in));
+    h->decay = fabsf(fuzz_finite(in));
 }
 
 /* A model of any shape; 0 when there is none of that kind. */
