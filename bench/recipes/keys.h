@@ -146,6 +146,7 @@ static void read_grid(job *j) {
             fail(j->grid_path, "has too many lines, or a name that is too long");
         }
         memcpy(line->name, text, length);
+        if (strchr(line->name, '/')) fail(line->name, "is no name of a file");
         snprintf(line->options, sizeof line->options, "%s", text + length);
         for (size_t end = strlen(line->options); end > 0 && line->options[end - 1] == ' '; end--) {
             line->options[end - 1] = '\0';
