@@ -153,7 +153,7 @@ bench: $(BENCHES) ## measures products, selection, steps, encoding, loading and 
 bench-peers: $(BENCHES) ## the same training in plain PyTorch, in turns with ours
 	@$(PYTHON) bench/torch_peer.py $(BUILD)/bench $(if $(BENCH_DATA),--data $(BENCH_DATA)) $(BENCH_FLAGS)
 
-recipes: $(BUILD)/bench/recipes ## trains recipes and compares them on rows that none has seen (an hour)
+recipes: $(BUILD)/bench/recipes ## trains recipes and compares them on rows that none has seen (under an hour)
 	@sh bench/recipes/run.sh $(BUILD) $(GRIDS)
 
 $(BUILD)/msae: examples/msae.c $(TOOL_PARTS) examples/tool/tool.h msae.h

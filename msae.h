@@ -108,7 +108,7 @@
    Memory. Each object takes one block from its descriptor's allocator (zero: MSAE_MALLOC) when it
    is made, or works in the caller's (*_bytes and *_init_in); the name of a temporary file and the
    pool come from MSAE_MALLOC. Encode, decode and training steps allocate nothing (a stream takes its
-   windows when it is made); analysis takes a block and gives it back (CKNNA the largest: 10 n bytes
+   windows when it is made, a revival a block of n d / 8 bytes and some for a while); analysis takes a block and gives it back (CKNNA the largest: 10 n bytes
    for each of up to 10,000 rows). A model is 8 n d bytes (tied: 4 n d) and a little; training 4
    times that and a workspace of 5 to 25 MB (33 with batchtopk and n = 65,536), and about 1 MB for
    each worker after the first. It does not grow with the batch, but for 20 k bytes a row of
@@ -439,6 +439,8 @@ MSAE_API const char *msae_dtype_name(msae_dtype dtype);
 /* Where a number's zero is a useful value but the default is another one, MSAE_OFF says zero. */
 #define MSAE_OFF (-1.0f)
 
+#define MSAE_MAX_REVIVALS 1000 /* of a run, see msae_train_desc */
+
 /* What is trained. A recipe fixes the activation and the defaults of all else (nesting, level
    weights, k, learning rate, schedule ..), each of which can be set by hand as well. MSAE is nested
    TopK trained as measured best (README, Results); MSAE_UW, MSAE_RW and those up to JUMPRELU are the
@@ -486,7 +488,7 @@ typedef struct msae_model_desc {
     size_t nesting_start; /* start, 2 start, 4 start .. <= n, then n. 0: 64; msae 16, msae-width
                              n / 32 */
     const float *level_weights; /* the caller's own, one per level, >= 0 and not all zero; or NULL:
-                               msae 2.25, 1.75, 1 .. 1, 3, msae-rw L .. 1, all others 1 */
+                                   msae 2.25, 1.75, 1 .. 1, 3, msae-rw L .. 1, all others 1 */
     size_t n_level_weights;     /* length of level_weights, must equal the number of levels */
 
     size_t k;        /* topk: 0 means 64; batchtopk, msae-width: 32 (all at most n by default) */
@@ -891,8 +893,8 @@ typedef enum msae_schedule {
 typedef enum msae_start {
     MSAE_START_DEFAULT = 0, /* msae, msae-width ROWS, else RANDOM */
     MSAE_START_RANDOM,      /* uniform directions */
-    MSAE_START_ROWS, /* 0.7 of a random row of the data (centred, to unit length) and 0.3 of a
-                               uniform direction; msae_train_statistics finds the rows */
+    MSAE_START_ROWS,        /* 0.7 of a random row of the data (centred, to unit length) and 0.3 of
+                                a uniform direction; msae_train_statistics finds the rows */
     MSAE_START_COUNT
 } msae_start;
 
@@ -920,7 +922,7 @@ typedef struct msae_train_desc {
     msae_start start;
     /* How often msae_fit looks for latents that take no part, at even distances over the first 60 %
        of the run, and revives them (msae_train_revive). 0: msae 6, else never; MSAE_NEVER: never.
-       Costs some 1 % of the time and 4 n bytes. */
+       Costs 4 n bytes and, each time, a forward pass over n / 2 rows at most. */
     int revivals;
     msae_loss loss;
     float sparse_weight; /* lambda: relu 0.003, jumprelu 0.001; MSAE_OFF: 0 */
@@ -936,7 +938,6 @@ typedef struct msae_train_desc {
 } msae_train_desc;
 
 #define MSAE_NEVER (-1)
-#define MSAE_MAX_REVIVALS 1000
 
 /* One array per parameter, shaped as in msae_model; log_threshold is NULL but for jumprelu, and
    decoder is encoder (the same memory) when tied. */
@@ -15144,9 +15145,7 @@ static int msae__read_small(const msae_safetensors *file, const char *key, int *
     return (int)(value & 255);
 }
 
-/* (the public names go with training) */
-#define MSAE__START_BEFORE 1 /* MSAE_START_RANDOM */
-#define MSAE__MOST_REVIVALS 1000
+#define MSAE__START_BEFORE 1 /* MSAE_START_RANDOM, whose name goes with training */
 
 static void msae__read_history(const msae_safetensors *file, msae_history *h, int *ok) {
     uint64_t revivals;
@@ -15172,7 +15171,7 @@ static void msae__read_history(const msae_safetensors *file, msae_history *h, in
     h->warmup = msae__read_one_float(file, "train_warmup", ok);
     h->decay = msae__read_one_float(file, "train_decay", ok);
     revivals = msae__read_number(file, "train_revivals", ok);
-    if (revivals > MSAE__MOST_REVIVALS || !(h->warmup >= 0) || !(h->decay >= 0)) *ok = 0;
+    if (revivals > MSAE_MAX_REVIVALS || !(h->warmup >= 0) || !(h->decay >= 0)) *ok = 0;
     h->revivals = (int)(revivals & 0xffff);
 }
 #endif
