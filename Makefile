@@ -150,8 +150,9 @@ bench: $(BENCHES) ## measures products, selection, steps, encoding, loading and 
 	@$(BUILD)/bench/bench_step $(if $(BENCH_DATA),--data $(BENCH_DATA)) $(BENCH_FLAGS)
 	@$(BUILD)/bench/bench_model $(BENCH_FLAGS)
 
-bench-peers: $(BENCHES) ## the same training in plain PyTorch, in turns with ours
+bench-peers: $(BENCHES) $(BUILD)/msae ## the same training in plain PyTorch, in turns with ours
 	@$(PYTHON) bench/torch_peer.py $(BUILD)/bench $(if $(BENCH_DATA),--data $(BENCH_DATA)) $(BENCH_FLAGS)
+	@$(if $(BENCH_DATA),$(PYTHON) bench/torch_schedule.py $(BUILD)/msae $(BENCH_DATA) $(filter --json,$(BENCH_FLAGS)))
 
 recipes: $(BUILD)/bench/recipes ## trains recipes and compares them on rows that none has seen (under an hour)
 	@sh bench/recipes/run.sh $(BUILD) $(GRIDS)
@@ -185,8 +186,9 @@ $(BUILD)/examples/%: examples/%.c msae.h
 # The tests of two static copies are programs of two sources.
 $(BUILD)/tests/test_copies: tests/copies_other.c
 $(BUILD)/tests/test_inference: tests/inference_pocket.c
-# These two take in sources of the tool.
+# These take in sources of the tool and of an example.
 $(BUILD)/tests/test_torch $(BUILD)/tests/test_layouts: $(wildcard examples/tool/*)
+$(BUILD)/tests/test_by_hand: examples/by_hand.c
 $(BUILD)/tests/%: tests/%.c $(wildcard tests/*.h) msae.h
 	@mkdir -p $(@D)
 	$(C99) -Itests -o $@ $(filter tests/%.c,$^) $(LDFLAGS) $(LIBS)

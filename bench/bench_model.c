@@ -30,7 +30,7 @@ static int bench_rows(const msae_model *model, size_t rows, const bench_options 
         floors[at] = rows == 1 ? bench_read_once(&machine, parallel)
                                : 2.0 * (double)(rows * n) * (double)d / (peak * 1e9);
         start = bench_seconds();
-        if (msae_encode_rows(model, workspace, x, rows, K, codes, counts, &error) != MSAE_OK) {
+        if (msae_encode_rows(model, workspace, x, rows, K, K, codes, counts, &error) != MSAE_OK) {
             return bench_fail("encode", error.message);
         }
         times[at] = bench_seconds() - start;
@@ -88,7 +88,11 @@ static int bench_small(const msae_model *model, const bench_options *options) {
         for (size_t t = 0; t < KINDS; t++) {
             for (int again = 0; again < 3; again++) { /* the first ones bring it into the cache */
                 const double start = bench_seconds();
-                msae_encode(&models[t], workspace, x + round % 16 * d, FEW, codes);
+                size_t count;
+                if (msae_encode(&models[t], workspace, x + round % 16 * d, FEW, codes, &count) !=
+                    MSAE_OK) {
+                    return bench_fail("one row", "NaN or Inf");
+                }
                 times[t][round] = bench_seconds() - start;
             }
         }

@@ -15,15 +15,16 @@
 
 namespace {
 
-void check(msae_status status, const msae_error &error) {
-    if (status != MSAE_OK) throw std::runtime_error(error.message);
+// What an error is about is the caller's to say.
+void check(msae_status status, const msae_error &error, const std::string &path = "msae") {
+    if (status != MSAE_OK) throw std::runtime_error(path + ": " + error.message);
 }
 
 class Data {
   public:
     explicit Data(const std::string &path) {
         msae_error error;
-        check(msae_data_load_file(&data_, path.c_str(), nullptr, nullptr, &error), error);
+        check(msae_data_load_file(&data_, path.c_str(), nullptr, nullptr, &error), error, path);
     }
     ~Data() {
         msae_data_free(&data_);
@@ -71,7 +72,7 @@ Codes encode(const msae_model &model, const msae_data &data, std::size_t k) {
     std::vector<char> workspace(msae_workspace_bytes(&model, data.rows));
     msae_error error;
     msae_data_read(&data, 0, data.rows, x.data());
-    check(msae_encode_rows(&model, workspace.data(), x.data(), data.rows, k, flat.data(),
+    check(msae_encode_rows(&model, workspace.data(), x.data(), data.rows, k, k, flat.data(),
                            counts.data(), &error),
           error);
     Codes rows;

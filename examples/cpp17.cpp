@@ -24,8 +24,9 @@
 
 namespace {
 
-[[noreturn]] void fail(const msae_error &error) {
-    throw std::runtime_error(error.message);
+// What an error is about is the caller's to say.
+[[noreturn]] void fail(const msae_error &error, const std::string &path = "msae") {
+    throw std::runtime_error(path + ": " + error.message);
 }
 
 // What std::span will be.
@@ -115,8 +116,11 @@ class Concepts {
     // The strongest of them; the view is good until the next call.
     Span<const msae_code> encode(Span<const float> x, std::size_t k) {
         if (x.size() != model_.n_inputs) throw std::invalid_argument("x has another length");
+        std::size_t count;
         codes_.resize(k);
-        return {codes_.data(), msae_encode(&model_, workspace_.data(), x.data(), k, codes_.data())};
+        if (msae_encode(&model_, workspace_.data(), x.data(), k, codes_.data(), &count) != MSAE_OK)
+            throw std::invalid_argument("x has a NaN or Inf, or gives one");
+        return {codes_.data(), count};
     }
     std::vector<float> decode(Span<const msae_code> codes) const {
         std::vector<float> out(model_.n_inputs);
@@ -186,8 +190,8 @@ std::vector<msae_hit> make_model(const msae_data &vectors, const std::string &pa
     if (msae_trainer_init(&trainer, &desc, &error) != MSAE_OK) fail(error);
     msae_status status = msae_fit(&trainer, &vectors, nullptr, nullptr, &error);
     if (status == MSAE_OK) {
-        status = msae_top_rows(&trainer.model, &vectors, 8, nullptr, 0, 1, strongest.data(),
-                               counts.data(), &error);
+        status = msae_top_rows(&trainer.model, &vectors, 8, nullptr, counts.size(), 1,
+                               strongest.data(), counts.data(), &error);
     }
     if (status == MSAE_OK) {
         status = msae_compact(&trainer.model, MSAE_BF16, nullptr, &small, &error);
@@ -196,7 +200,7 @@ std::vector<msae_hit> make_model(const msae_data &vectors, const std::string &pa
     if (status != MSAE_OK) fail(error);
     status = msae_save_file(&small, path.c_str(), &error);
     msae_model_free(&small);
-    if (status != MSAE_OK) fail(error);
+    if (status != MSAE_OK) fail(error, path);
     return strongest;
 }
 
@@ -206,10 +210,8 @@ void run() {
         (std::filesystem::temp_directory_path() / "msae_cpp17.safetensors").string();
     msae_data vectors;
     msae_error error;
-    if (msae_data_load_file(&vectors, "examples/data/glove_f16.npy", nullptr, nullptr, &error) !=
-        MSAE_OK) {
-        fail(error);
-    }
+    const char *const data = "examples/data/glove_f16.npy";
+    if (msae_data_load_file(&vectors, data, nullptr, nullptr, &error) != MSAE_OK) fail(error, data);
     const Release release{&vectors};
     const std::vector<msae_hit> names = make_model(vectors, path);
     {

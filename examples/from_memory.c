@@ -108,7 +108,8 @@ int main(void) {
     for (size_t r = 0; r < 4; r++) {
         msae_code codes[KEEP];
         float rebuilt[INPUTS], edited[INPUTS];
-        const size_t count = msae_encode(&model, workspace, rows[r], KEEP, codes);
+        size_t count;
+        if (msae_encode(&model, workspace, rows[r], KEEP, codes, &count) != MSAE_OK) return 1;
         msae_decode(&model, codes, count, rebuilt);
         printf("row %zu:", r);
         for (size_t i = 0; i < count; i++) {

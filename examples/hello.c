@@ -45,7 +45,8 @@ int main(void) {
         float x[INPUTS];
         msae_code codes[SHOWN];
         msae_data_read(&vectors, i, 1, x);
-        size_t count = msae_encode(&trainer.model, workspace, x, SHOWN, codes);
+        size_t count;
+        if (msae_encode(&trainer.model, workspace, x, SHOWN, codes, &count) != MSAE_OK) return 1;
         printf("%-14s", words[i]);
         for (size_t c = 0; c < count; c++) {
             printf(" %s %.1f", words[names[codes[c].latent].word], (double)codes[c].value);

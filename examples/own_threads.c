@@ -94,9 +94,9 @@ int main(void) {
     msae_data vectors;
     msae_error error;
     uint64_t first = 0;
-    if (msae_data_load_file(&vectors, "examples/data/glove_f16.npy", NULL, NULL, &error) !=
-        MSAE_OK) {
-        fprintf(stderr, "own_threads: %s (run me from the folder that holds examples/)\n",
+    const char *path = "examples/data/glove_f16.npy";
+    if (msae_data_load_file(&vectors, path, NULL, NULL, &error) != MSAE_OK) {
+        fprintf(stderr, "own_threads: %s: %s (run me from the folder that holds examples/)\n", path,
                 error.message);
         return 1;
     }

@@ -4,14 +4,14 @@
 #include "msae.h"
 
 msae_status other_copy_init(msae_model *model, const msae_model_desc *desc);
-size_t other_copy_encode(const msae_model *model, void *workspace, const float *x, size_t k,
-                         msae_code *codes);
+msae_status other_copy_encode(const msae_model *model, void *workspace, const float *x, size_t room,
+                              msae_code *codes, size_t *count);
 
 msae_status other_copy_init(msae_model *model, const msae_model_desc *desc) {
     return msae_model_init(model, desc, NULL);
 }
 
-size_t other_copy_encode(const msae_model *model, void *workspace, const float *x, size_t k,
-                         msae_code *codes) {
-    return msae_encode(model, workspace, x, k, codes);
+msae_status other_copy_encode(const msae_model *model, void *workspace, const float *x, size_t room,
+                              msae_code *codes, size_t *count) {
+    return msae_encode(model, workspace, x, room, codes, count);
 }

@@ -12,13 +12,13 @@ typedef struct pocket_copy {
     void (*release)(msae_model *model);
     int (*available)(msae_simd simd);
     size_t (*workspace)(const msae_model *model, size_t rows);
-    size_t (*encode)(const msae_model *model, void *workspace, const float *x, size_t k,
-                     msae_code *codes);
-    size_t (*level)(const msae_model *model, void *workspace, const float *x, size_t level,
-                    msae_code *codes);
+    msae_status (*encode)(const msae_model *model, void *workspace, const float *x, size_t room,
+                          msae_code *codes, size_t *count);
+    msae_status (*level)(const msae_model *model, void *workspace, const float *x, size_t level,
+                         size_t room, msae_code *codes, size_t *count);
     void (*begin)(msae_slices *slices, const msae_model *model, void *workspace, const float *x);
     size_t (*some)(msae_slices *slices, size_t latents);
-    size_t (*end)(msae_slices *slices, size_t k, msae_code *codes);
+    msae_status (*end)(msae_slices *slices, size_t room, msae_code *codes, size_t *count);
     void (*moments)(const msae_model *model, const float *x, float moments[2]);
     void (*decode)(const msae_model *model, const msae_code *codes, size_t count,
                    const float *moments, float *out);

@@ -122,6 +122,23 @@ static inline void *test_alloc(size_t bytes) {
     return memory;
 }
 
+/* The k largest active latents of one row, whatever the model keeps. */
+static inline size_t test_encode(const msae_model *model, void *workspace, const float *x, size_t k,
+                                 msae_code *codes) {
+    const msae_until all = {0, 0, 0};
+    size_t count;
+    CHECK_STATUS(MSAE_OK, msae_encode_until(model, workspace, x, &all, k, codes, &count, NULL));
+    return count;
+}
+
+/* What the model keeps of one row; codes has room for all. */
+static inline size_t test_encode_own(const msae_model *model, void *workspace, const float *x,
+                                     msae_code *codes) {
+    size_t count;
+    CHECK_STATUS(MSAE_OK, msae_encode(model, workspace, x, model->n_latents, codes, &count));
+    return count;
+}
+
 static inline float *test_floats(size_t count) {
     return (float *)test_alloc(count * sizeof(float));
 }
@@ -312,32 +329,39 @@ static inline int test_is_batch_topk(msae_recipe recipe) {
     return recipe == MSAE_RECIPE_BATCHTOPK || recipe == MSAE_RECIPE_MSAE_WIDTH;
 }
 
+/* Whether a row keeps a number of latents, and not just all that are active. */
+static inline int test_has_k(msae_recipe recipe) {
+    return recipe != MSAE_RECIPE_RELU && recipe != MSAE_RECIPE_JUMPRELU;
+}
+
 #define FOR_EACH_RECIPE(recipe)                                                                 \
     for (const test_recipe *recipe = test_recipes; recipe < test_recipes + COUNT(test_recipes); \
          recipe++)
 
 /* A descriptor of d inputs and n latents with small levels and a large learning rate. */
 static inline msae_train_desc test_desc(const test_recipe *recipe, size_t d, size_t n) {
+    const int has_penalty =
+        recipe->recipe == MSAE_RECIPE_RELU || recipe->recipe == MSAE_RECIPE_JUMPRELU;
+    const int has_levels = !has_penalty && recipe->recipe != MSAE_RECIPE_TOPK &&
+                           recipe->recipe != MSAE_RECIPE_BATCHTOPK;
     msae_train_desc desc;
     memset(&desc, 0, sizeof desc);
     desc.model.n_inputs = d;
     desc.model.n_latents = n;
     desc.model.recipe = recipe->recipe;
     desc.model.activation = recipe->activation;
-    desc.model.nesting_start = n < 4 ? n : 4;
-    desc.model.k = n < 5 ? n : 5;
+    if (has_levels) desc.model.nesting_start = n < 4 ? n : 4;
+    if (test_has_k(recipe->recipe)) desc.model.k = n < 5 ? n : 5;
     desc.model.tied = recipe->tied;
     desc.model.normalize = recipe->normalize;
     desc.model.soft_cap = recipe->soft_cap;
-    desc.model.threshold = 0.1f;
+    if (recipe->recipe == MSAE_RECIPE_JUMPRELU) desc.model.threshold = 0.1f;
     desc.model.seed = 7;
     desc.loss = recipe->loss;
     desc.batch = 64;
     desc.lr = 0.01f;
-    if (recipe->recipe == MSAE_RECIPE_RELU || recipe->recipe == MSAE_RECIPE_JUMPRELU) {
-        desc.sparse_weight = 0.03f;
-    }
-    desc.bandwidth = 0.5f;
+    if (has_penalty) desc.sparse_weight = 0.03f;
+    if (recipe->recipe == MSAE_RECIPE_JUMPRELU) desc.bandwidth = 0.5f;
     return desc;
 }
 

@@ -118,6 +118,54 @@ static void sweep_of_chosen_ks_without_cknna(void) {
     free(x);
 }
 
+/* The single k 0 is the model as it encodes by itself: by its k, or by its threshold. */
+static void sweep_as_the_model_encodes(void) {
+    static const size_t zero = 0;
+    float *x = raw_rows(), *recon = test_floats(ROWS * D), *z = test_floats(ROWS * N);
+    float *forward = test_floats(ROWS * D);
+    msae_data data = msae_data_view(x, ROWS, D);
+    FOR_EACH_RECIPE(recipe) {
+        msae_model model;
+        msae_metrics own, want;
+        msae_eval_desc desc;
+        double cknna;
+        if (!open_model(&model, recipe, MSAE_SIMD_AUTO, x)) continue;
+        model.threshold = 0.25f; /* of the batchtopk recipes: of the order of half of the codes */
+        memset(&desc, 0, sizeof desc);
+        desc.cknna = 1;
+        desc.ks = &zero;
+        desc.n_ks = 1;
+        CHECK_STATUS(MSAE_OK, msae_evaluate(&model, &data, &desc, &own, NULL));
+        void *workspace = test_alloc(msae_workspace_bytes(&model, ROWS));
+        for (size_t r = 0; r < ROWS; r++) {
+            msae_code codes[N];
+            float moments[2];
+            size_t count;
+            CHECK_STATUS(MSAE_OK, msae_encode_rows(&model, workspace, x + r * D, 1, 0, N, codes,
+                                                   &count, NULL));
+            memset(z + r * N, 0, N * sizeof *z);
+            for (size_t e = 0; e < count; e++) z[r * N + codes[e].latent] = codes[e].value;
+            msae_row_moments(&model, x + r * D, moments);
+            msae_decode_with(&model, codes, count, moments, recon + r * D);
+        }
+        CHECK_STATUS(MSAE_OK, msae_measure(x, recon, z, ROWS, D, N, NULL, &want, NULL));
+        CHECK_STATUS(MSAE_OK, msae_cknna(&model, x, D, z, N, ROWS, &cknna, NULL));
+        check_metrics(&own, &want);
+        CHECK(own.k == 0 && fabs(own.cknna - cknna) <= 1e-4);
+        CHECK_STATUS(MSAE_OK, msae_forward(&model, workspace, x, ROWS, &zero, 1, forward, NULL));
+        for (size_t i = 0; i < ROWS * D; i++) CHECK(fabsf(forward[i] - recon[i]) <= 1e-5f);
+        if (recipe->recipe == MSAE_RECIPE_BATCHTOPK) { /* as many as are above it, not k */
+            CHECK(own.l0_std > 0 && own.l0 != (double)model.k);
+        }
+        free(workspace);
+        msae_model_free(&model);
+    }
+    free(x);
+    free(recon);
+    free(forward);
+    free(z);
+}
+
 /* Without a descriptor: the default list of k, no CKNNA. */
 static void sweep_by_default(void) {
     float *x = raw_rows();
@@ -185,8 +233,8 @@ static void default_list_of_ks(void) {
     CHECK(msae_default_ks(SIZE_MAX, NULL) == sizeof(size_t) * 8 - 4 + 1); /* 2^4 .. 2^63, n */
 }
 
-/* Row r is reconstructed r / 10 too long and has r active latents: means and deviations (n - 1) are
-   those of 0, 1, 2, 3 and of their squares. */
+/* Row r is reconstructed r / 10 too long and has r active latents: means and deviations (over
+   their number) are those of 0, 1, 2, 3 and of their squares. */
 static void means_and_deviations(void) {
     enum { FEW = 4, WIDTH = 3 };
     float x[FEW * WIDTH], recon[FEW * WIDTH], z[FEW * WIDTH] = {0};
@@ -198,7 +246,7 @@ static void means_and_deviations(void) {
         if (col < row) z[i] = -0.5f;
     }
     CHECK_STATUS(MSAE_OK, msae_measure(x, recon, z, FEW, WIDTH, WIDTH, NULL, &m, NULL));
-    const double squares = 0.035, squares_std = sqrt(0.00163333333333), line_std = sqrt(5.0 / 3);
+    const double squares = 0.035, squares_std = sqrt(0.001225), line_std = sqrt(5.0 / 4);
     CHECK(near(m.nmse, squares) && near(m.nmse_std, squares_std));
     CHECK(near(m.fvu_row, squares) && near(m.fvu_row_std, squares_std));
     CHECK(near(m.nmae, 0.15) && near(m.nmae_std, line_std / 10));
@@ -485,6 +533,7 @@ static void a_hidden_permutation(void) {
 int main(void) {
     RUN(sweep_is_its_parts);
     RUN(sweep_of_chosen_ks_without_cknna);
+    RUN(sweep_as_the_model_encodes);
     RUN(sweep_by_default);
     RUN(another_mean_and_scale);
     RUN(default_list_of_ks);

@@ -75,10 +75,14 @@ static void correlations_as_by_scipy(void) {
     open_fixture(&f);
     FOR_EACH_PATH(simd) {
         msae_model model;
-        msae_correlation all[N], wide[N];
+        msae_correlation all[N], wide[N], own[N];
         open_plain(&model, simd);
+        CHECK(model.k > 0 && model.k < N);
+        CHECK_STATUS(MSAE_OK, msae_correlate(&model, &f.data, f.attribute, model.k, 0, all, NULL));
+        CHECK_STATUS(MSAE_OK, msae_correlate(&model, &f.data, f.attribute, 0, 0, own, NULL));
+        for (size_t j = 0; j < N; j++) CHECK(all[j].mean[1] == own[j].mean[1]);
         CHECK_STATUS(MSAE_OK, msae_correlate(&model, &f.data, f.attribute, N, 0, all, NULL));
-        CHECK_STATUS(MSAE_OK, msae_correlate(&model, &f.data, f.attribute, 0, 0.9, wide, NULL));
+        CHECK_STATUS(MSAE_OK, msae_correlate(&model, &f.data, f.attribute, N, 0.9, wide, NULL));
         for (size_t i = 0; i < COUNT(expected); i++) {
             const double *want = expected[i];
             const msae_correlation *c = &all[(size_t)want[0]];
@@ -92,7 +96,7 @@ static void correlations_as_by_scipy(void) {
             CHECK(near_to(c->q, want[8], 1e-8));
             for (int g = 0; g < 2; g++) {
                 CHECK(near_to(c->mean[g], want[9 + g], 1e-10));
-                CHECK(near_to(c->active[g], want[11 + g], 1e-10));
+                CHECK(near_to(c->frequency[g], want[11 + g], 1e-10));
             }
         }
         for (uint32_t j = 5; j < 7; j++) {
@@ -286,8 +290,8 @@ static void effects_against_the_slow_way(void) {
             size_t counts[CASES], active = 0;
             open_effects(&e, recipe, simd);
             void *workspace = test_alloc(msae_workspace_bytes(&e.model, CASES));
-            CHECK_STATUS(MSAE_OK,
-                         msae_encode_rows(&e.model, workspace, e.x, CASES, K, codes, counts, NULL));
+            CHECK_STATUS(MSAE_OK, msae_encode_rows(&e.model, workspace, e.x, CASES, K, K, codes,
+                                                   counts, NULL));
             free(workspace);
             for (size_t r = 0; r < CASES; r++) active += counts[r];
             CHECK(active > CASES);

@@ -222,22 +222,28 @@ static void counters_and_paths(void) {
     float *x = run_rows();
     const msae_data data = msae_data_view(x, ROWS, D);
     x[7 * D] = NAN;
+    for (size_t i = 0; i < D; i++) x[9 * D + i] *= 5000;
     FOR_EACH_PATH(simd) {
         msae_train_desc desc = run_desc(&test_recipes[0]);
         msae_trainer trainer, again;
         size_t cut = 10;
         test_note("%s", msae_simd_name(simd));
         desc.skip_bad = 1;
+        desc.max_norm = 60;
         desc.model.simd = simd;
         CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL));
         CHECK_STATUS(MSAE_ERROR_STOPPED, msae_fit(&trainer, &data, stop_at, &cut, NULL));
         bytes file = checkpoint(&trainer);
         CHECK_STATUS(MSAE_OK, msae_resume_memory(&again, file.data, file.size, NULL, NULL));
-        CHECK(again.model.simd == simd && again.desc.skip_bad);
+        CHECK(again.model.simd == simd && again.desc.skip_bad && again.desc.max_norm == 60);
+        CHECK(again.rare.bad == 1 && again.rare.first_bad == 7);
+        CHECK(again.rare.beyond == 1 && again.rare.first_beyond == 9);
+        CHECK(test_same(&again.rare.norm_limit, &trainer.rare.norm_limit, 1));
+        CHECK(test_same(&again.rare.median_norm, &trainer.rare.median_norm, 1));
         CHECK_STATUS(MSAE_OK, msae_fit(&trainer, &data, NULL, NULL, NULL));
         CHECK_STATUS(MSAE_OK, msae_fit(&again, &data, NULL, NULL, NULL));
-        CHECK(again.rows_skipped == EPOCHS && trainer.rows_skipped == EPOCHS);
-        CHECK(again.rows == (ROWS - 1) * EPOCHS && again.epoch.rows == ROWS - 1);
+        CHECK(again.rows_skipped == 2 * EPOCHS && trainer.rows_skipped == 2 * EPOCHS);
+        CHECK(again.rows == (ROWS - 2) * EPOCHS && again.epoch.rows == ROWS - 2);
         CHECK(memcmp(&again.epoch, &trainer.epoch, sizeof again.epoch) == 0);
         msae_trainer_free(&again);
         msae_load_desc load;
@@ -437,8 +443,8 @@ static bytes rewritten(const msae_safetensors *file, const char *key, const char
     }
     for (size_t i = 0; i < file->n_metadata; i++) {
         const msae_metadata *note = &file->metadata[i];
-        if (note == msae_safetensors_metadata(file, "checksum") ||
-            note == msae_safetensors_metadata(file, "msae_version")) {
+        if (note == msae_safetensors_metadata(file, "msae.checksum") ||
+            note == msae_safetensors_metadata(file, "msae.version")) {
             continue;
         }
         notes[n_notes] = *note;
@@ -460,20 +466,22 @@ static void state_that_cannot_be(void) {
     static const struct {
         const char *key, *values[6];
     } wrong[] = {
-        {"run_position", {"", "22,4,1", "22,0,1,8", "22,4,1,23", "22,4,1,-1", "22,4,1,8,0"}},
-        {"run_rng", {"", "0,0,0,0", "1,2,3", "1,2,3,18446744073709551616"}},
-        {"run_window", {"", "1000,0,0,0", "0,0,0,2", "0,0,0"}},
-        {"run_flags", {"", "2,0,0", "0,2,0", "0,0,2"}},
-        {"run_lr_factor", {"", "-1", "nan"}},
-        {"run_rows_skipped", {"", "-1", "x"}},
-        {"run_epoch_rows", {"", "-1"}},
-        {"train_batch", {"", "0", "18446744073709551615"}},
-        {"train_epochs", {"", "0"}},
-        {"train_clip", {"", "0", "-2"}},
-        {"train_bandwidth", {"", "0", "-1"}},
-        {"train_beta1", {"", "1", "-0.5"}},
-        {"train_lr", {"", "-1"}},
-        {"train_loss", {"", "9"}},
+        {"msae.run_position", {"", "22,4,1", "22,0,1,8", "22,4,1,23", "22,4,1,-1", "22,4,1,8,0"}},
+        {"msae.run_rng", {"", "0,0,0,0", "1,2,3", "1,2,3,18446744073709551616"}},
+        {"msae.run_window", {"", "1000,0,0,0", "0,0,0,2", "0,0,0"}},
+        {"msae.run_flags", {"", "2,0,0", "0,2,0", "0,0,2"}},
+        {"msae.run_lr_factor", {"", "-1", "nan"}},
+        {"msae.run_rows_skipped", {"", "-1", "x"}},
+        {"msae.run_rare", {"", "1,2,3", "1,2,3,-1"}},
+        {"msae.run_median_norm", {"", "-1", "nan"}},
+        {"msae.run_epoch_rows", {"", "-1"}},
+        {"msae.train_batch", {"", "0", "18446744073709551615"}},
+        {"msae.train_epochs", {"", "0"}},
+        {"msae.train_clip", {"", "0", "-2"}},
+        {"msae.train_bandwidth", {"", "0", "-1"}},
+        {"msae.train_beta1", {"", "1", "-0.5"}},
+        {"msae.train_lr", {"", "-1"}},
+        {"msae.train_loss", {"", "9"}},
     };
     bytes file = some_checkpoint();
     msae_safetensors parsed;
@@ -517,7 +525,7 @@ static void batches_beyond_all_memory(void) {
     bytes file = checkpoint(&trainer);
     msae_trainer_free(&trainer);
     CHECK_STATUS(MSAE_OK, msae_safetensors_open(&parsed, file.data, file.size, NULL, NULL));
-    bytes copy = rewritten(&parsed, "train_batch", "4000000000");
+    bytes copy = rewritten(&parsed, "msae.train_batch", "4000000000");
     CHECK(msae_resume_memory(&trainer, copy.data, copy.size, &load, &error) != MSAE_OK);
     CHECK(heap.most < 8 * copy.size && heap.bytes == 0 && error.message[0]);
     free(copy.data);
@@ -639,6 +647,59 @@ static void through_files(void) {
     free(file.data);
 }
 
+/* As many levels as there can be and every number as long as it can be: the description has room
+   for it, and the file says it all. */
+static void the_longest_description(void) {
+    enum { MANY = 11000 };
+    FOR_EACH_RECIPE(recipe) {
+        size_t nesting[MSAE_MAX_LEVELS], levels = MSAE_MAX_LEVELS;
+        float weights[MSAE_MAX_LEVELS];
+        msae_train_desc desc = test_desc(recipe, 1, MANY);
+        msae_trainer trainer;
+        msae_model model;
+        test_note("%s", recipe->name);
+        for (size_t i = 0; i < levels; i++) {
+            nesting[i] = MANY - levels + 1 + i;
+            weights[i] = 1.17549449e-38f;
+        }
+        desc.model.nesting = nesting;
+        desc.model.n_levels = levels;
+        desc.model.level_weights = weights;
+        desc.model.n_level_weights = levels;
+        desc.batch = 1;
+        desc.revivals = 3;
+        desc.geometric_median = desc.skip_bad = 1;
+        desc.max_norm = 1.17549449f;
+        if (msae_trainer_init(&trainer, &desc, NULL) != MSAE_OK) { /* a recipe of one level */
+            desc.model.nesting = NULL;
+            desc.model.level_weights = NULL;
+            desc.model.n_levels = desc.model.n_level_weights = 0;
+            if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL))) continue;
+            levels = trainer.model.n_levels;
+        }
+        msae_history *h = &trainer.model.history;
+        h->steps = h->rows = h->seed = UINT64_MAX;
+        h->eps = h->weight_decay = h->warmup = h->decay = 1.17549449e-38f;
+        h->lr = h->clip = h->sparse_weight = h->bandwidth = 1.17549449e-38f;
+        trainer.step = trainer.rows = trainer.rows_skipped = trainer.revived = UINT64_MAX;
+        trainer.lr_factor = 1.17549449e-38f;
+        trainer.has_statistics = 1;
+        memset(&trainer.rare, 0xff, sizeof trainer.rare);
+        trainer.rare.median_norm = trainer.rare.norm_limit = 1.17549449e-38f;
+        memset(&trainer.position, 0xff, sizeof trainer.position);
+        trainer.model.has_level_thresholds = 1;
+        bytes file = checkpoint(&trainer);
+        if (CHECK_STATUS(MSAE_OK, msae_load_memory(&model, file.data, file.size, NULL, NULL))) {
+            CHECK(model.n_levels == levels && model.history.seed == UINT64_MAX);
+            CHECK(memcmp(model.nesting, trainer.model.nesting, levels * sizeof *nesting) == 0);
+            CHECK(test_same(model.level_weights, trainer.model.level_weights, levels));
+            msae_model_free(&model);
+        }
+        free(file.data);
+        msae_trainer_free(&trainer);
+    }
+}
+
 int main(void) {
     RUN(cut_at_every_step);
     RUN(cut_after_each_step);
@@ -657,5 +718,6 @@ int main(void) {
     RUN(moments_that_cannot_be);
     RUN(through_callbacks);
     RUN(through_files);
+    RUN(the_longest_description);
     return test_finish();
 }

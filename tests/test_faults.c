@@ -192,14 +192,14 @@ static msae_status measure_model(msae_model *model) {
     msae_status status =
         msae_measure(world.x, world.x, latents, ROWS, D, N, &model->allocator, &result, NULL);
     if (status == MSAE_OK) status = msae_cknna(model, world.x, D, latents, N, ROWS, &value, NULL);
-    if (status == MSAE_OK) status = msae_decoder_overlap(model, &value, NULL);
+    if (status == MSAE_OK) status = msae_decoder_overlap(model, 0, &value, NULL);
     return status;
 }
 
 static msae_status find_top_rows(msae_model *model) {
     msae_hit hits[N * 2];
     size_t counts[N];
-    return msae_top_rows(model, &world.data, 3, NULL, 0, 2, hits, counts, NULL);
+    return msae_top_rows(model, &world.data, 3, NULL, N, 2, hits, counts, NULL);
 }
 
 static msae_status find_nearest_rows(msae_model *model) {

@@ -83,7 +83,7 @@ static void saved_and_loaded_are_equal(void) {
             free(again.data);
             CHECK(loaded.recipe == model->recipe && loaded.activation == model->activation);
             CHECK(loaded.tied == model->tied && loaded.normalize == model->normalize);
-            CHECK(loaded.n_levels == model->n_levels);
+            CHECK(loaded.n_levels == model->n_levels && loaded.k == model->k);
             CHECK(memcmp(loaded.nesting, model->nesting, model->n_levels * sizeof(size_t)) == 0);
             CHECK(test_same(loaded.level_weights, model->level_weights, model->n_levels));
             CHECK(test_same(&loaded.soft_cap, &model->soft_cap, 1));
@@ -213,7 +213,7 @@ static bytes rewritten(const msae_safetensors *file, damage what, size_t at, con
     for (size_t i = 0; i < file->n_metadata; i++) {
         msae_metadata *note = &notes[n_notes];
         *note = file->metadata[i];
-        if (has_key(note, "checksum") || has_key(note, "msae_version")) continue;
+        if (has_key(note, "msae.checksum") || has_key(note, "msae.version")) continue;
         if (what == NOTE && i == at) {
             if (!value) continue;
             note->value = value;
@@ -240,17 +240,17 @@ static void models_that_contradict_themselves(void) {
     static const struct {
         const char *key, *values[9];
     } wrong[] = {
-        {"format", {"", "other"}},
-        {"n_inputs", {"", "0", "3", "-2", "2x", "2.0", "18446744073709551618"}},
-        {"n_latents", {"", "0", "8", "10", "99999999999999", "18446744073709551625"}},
-        {"recipe", {"", "default", "relu2", "batchtopk", "jumprelu"}},
-        {"activation", {"", "default", "gelu"}},
-        {"tied", {"", "2", "yes"}},
-        {"normalize", {"", "2", "yes"}},
-        {"soft_cap", {"", "-1", "nan", "inf", "1e99", "0x1p3", "1 "}},
-        {"nesting",
+        {"msae.format", {"", "other"}},
+        {"msae.n_inputs", {"", "0", "3", "-2", "2x", "2.0", "18446744073709551618"}},
+        {"msae.n_latents", {"", "0", "8", "10", "99999999999999", "18446744073709551625"}},
+        {"msae.recipe", {"", "default", "relu2", "batchtopk", "jumprelu"}},
+        {"msae.activation", {"", "default", "gelu"}},
+        {"msae.tied", {"", "2", "yes"}},
+        {"msae.normalize", {"", "2", "yes"}},
+        {"msae.soft_cap", {"", "-1", "nan", "inf", "1e99", "0x1p3", "1 "}},
+        {"msae.nesting",
          {"", "4,8,10", "4,8,8", "8,4,9", "0,8,9", "4,,9", "4,8,9,", "4.5,8,9", "4,0e999,9"}},
-        {"level_weights", {"", "1,1", "1,1,1,1", "1,-1,1", "0,0,0", "1,nan,1", "1,1,1e99"}},
+        {"msae.level_weights", {"", "1,1", "1,1,1,1", "1,-1,1", "0,0,0", "1,nan,1", "1,1,1e99"}},
     };
     bytes model = saved_model(&test_recipes[0], 2, 9);
     msae_safetensors file;
@@ -295,9 +295,9 @@ static void what_is_said_of_models(void) {
     msae_safetensors parsed;
     CHECK_STATUS(MSAE_OK, msae_safetensors_open(&parsed, file.data, file.size, NULL, NULL));
     const msae_metadata *notes = parsed.metadata;
-    const size_t format = (size_t)(msae_safetensors_metadata(&parsed, "format") - notes);
-    const size_t tied = (size_t)(msae_safetensors_metadata(&parsed, "tied") - notes);
-    const size_t loss = (size_t)(msae_safetensors_metadata(&parsed, "train_loss") - notes);
+    const size_t format = (size_t)(msae_safetensors_metadata(&parsed, "msae.format") - notes);
+    const size_t tied = (size_t)(msae_safetensors_metadata(&parsed, "msae.tied") - notes);
+    const size_t loss = (size_t)(msae_safetensors_metadata(&parsed, "msae.train_loss") - notes);
     const size_t scale = (size_t)(msae_safetensors_find(&parsed, "scale") - parsed.tensors);
     const float negative = -1;
 
@@ -329,8 +329,8 @@ static void what_is_said_of_models(void) {
     copy.data[(size_t)((const unsigned char *)notes[tied].value - file.data)] ^= 1;
     expect_message_of(&copy, "the header does not match its checksum");
     memcpy(copy.data, file.data, file.size);
-    const msae_metadata *sum = msae_safetensors_metadata(&parsed, "checksum");
-    copy.data[(size_t)((const unsigned char *)sum->key - file.data)] = 'C';
+    const msae_metadata *sum = msae_safetensors_metadata(&parsed, "msae.checksum");
+    copy.data[(size_t)((const unsigned char *)sum->key - file.data) + 5] = 'C';
     expect_message_of(&copy, "the header's checksum is missing");
     free(copy.data);
     msae_safetensors_close(&parsed);
@@ -722,7 +722,9 @@ static void memory_follows_from_the_bytes(void) {
     };
     static const struct {
         const char *key, *value;
-    } sizes[] = {{"n_latents", "999999999"}, {"n_inputs", "999999999"}, {"nesting", "4,8,999999"}};
+    } sizes[] = {{"msae.n_latents", "999999999"},
+                 {"msae.n_inputs", "999999999"},
+                 {"msae.nesting", "4,8,999999"}};
     bytes file = saved_model(&test_recipes[0], 7, 9);
     msae_safetensors parsed;
     CHECK(memory_for(&file) < 3 * file.size + 256);
@@ -854,6 +856,8 @@ static void npy_that_cannot_serve(void) {
          "{'descr': '<f4', 'fortran_order': False, 'shape': (), }", 4},
         {"zero rows", "the array has no rows or no columns (byte 60)",
          "{'descr': '<f4', 'fortran_order': False, 'shape': (0, 3), }", 0},
+        {"nothing", "the array has no rows or no columns (byte 60)",
+         "{'descr': '<f4', 'fortran_order': False, 'shape': (0,), }", 0},
         {"zero columns", "the array has no rows or no columns (byte 60)",
          "{'descr': '<f4', 'fortran_order': False, 'shape': (3, 0), }", 0},
         {"too few bytes", "the data is cut off (byte 151)",
@@ -1002,12 +1006,84 @@ static void tensors_as_data(void) {
     CHECK(msae_data_from_memory(&data, file.data, file.size, "b", NULL) != MSAE_OK);
     CHECK(msae_data_from_memory(&data, file.data, file.size, "c", NULL) != MSAE_OK);
     CHECK(msae_data_from_memory(&data, file.data, file.size, "d", NULL) != MSAE_OK);
-    CHECK(msae_data_from_memory(&data, file.data, file.size, NULL, NULL) != MSAE_OK);
+    if (CHECK_STATUS(MSAE_OK, msae_data_from_memory(&data, file.data, file.size, NULL, NULL))) {
+        CHECK(data.rows == 2 && data.dtype == MSAE_BF16); /* the only matrix of floats */
+    }
     free(file.data);
     static const char one[] = "{" TENSOR("only", "F64", "[1,1]", 0, 8) "}";
     file = safetensors(one, sizeof one - 1, 8);
     CHECK_STATUS(MSAE_OK, data_status(&file, NULL));
     free(file.data);
+}
+
+/* Without a name the only matrix of floats is taken, whatever is beside it. */
+static void the_only_matrix(void) {
+    static const struct {
+        const char *header, *message; /* NULL: data of 3 x 2 */
+        msae_status status;
+    } files[] = {
+        {"{" TENSOR("ids", "I64", "[3]", 0, 24) "," TENSOR("x", "F32", "[3,2]", 24, 48) "}", NULL,
+         MSAE_OK},
+        {"{" TENSOR("x", "F32", "[3,2]", 0, 24) "," TENSOR("logit_scale", "F32", "[]", 24, 28) "}",
+         NULL, MSAE_OK},
+        {"{" TENSOR("a", "F32", "[0,2]", 0, 0) "," TENSOR("b", "F32", "[3,0]", 0, 0) "," TENSOR(
+             "x", "F16", "[3,2]", 0, 12) "," TENSOR("ids", "I32", "[3,2]", 12, 36) "}",
+         NULL, MSAE_OK},
+        {"{" TENSOR("image", "F32", "[3,2]", 0, 24) "," TENSOR(
+             "ids", "I64", "[3]", 24, 48) "," TENSOR("text", "F16", "[1,2]", 48, 52) "}",
+         "2 of the file's 3 tensors are matrices (image, text): name the one to read",
+         MSAE_ERROR_ARGUMENT},
+        {"{" TENSOR("ids", "I64", "[3]", 0, 24) "," TENSOR("a", "F32", "[0,2]", 24, 24) "}",
+         "none of the file's 2 tensors is a matrix of F32, F16, BF16 or F64", MSAE_ERROR_SHAPE},
+        {"{}", "none of the file's 0 tensors is a matrix of F32, F16, BF16 or F64",
+         MSAE_ERROR_SHAPE},
+        {"{" TENSOR("encoder", "F32", "[3,2]", 0, 24) "," TENSOR("latent_bias", "F32", "[3]", 24,
+                                                                 36) "}",
+         "the file holds a model: name the tensor to read", MSAE_ERROR_ARGUMENT},
+        {"{" TENSOR("x", "F32", "[0,2]", 0, 0) "}",
+         "the tensor is not a matrix of F32, F16, BF16 or F64", MSAE_ERROR_SHAPE},
+    };
+    static const size_t sizes[] = {48, 28, 36, 52, 24, 0, 36, 0};
+    for (size_t i = 0; i < COUNT(files); i++) {
+        bytes file = safetensors(files[i].header, strlen(files[i].header), sizes[i]);
+        msae_data data;
+        msae_error error;
+        test_note("%s", files[i].header);
+        CHECK_STATUS(files[i].status,
+                     msae_data_from_memory(&data, file.data, file.size, NULL, &error));
+        if (files[i].message) {
+            test_check(strcmp(error.message, files[i].message) == 0, error.message, __FILE__,
+                       __LINE__);
+        } else {
+            CHECK(data.rows == 3 && data.cols == 2);
+        }
+        free(file.data);
+    }
+}
+
+/* As many names as a message has room for. */
+static void names_of_many_matrices(void) {
+    for (size_t length = 1; length < 300; length++) {
+        char header[2048] = "{", name[300];
+        size_t at = 1;
+        memset(name, 'n', length);
+        for (int i = 0; i < 3; i++) {
+            name[length - 1] = (char)('a' + i);
+            at += (size_t)snprintf(header + at, sizeof header - at,
+                                   "%s\"%.*s\":{\"dtype\":\"F32\",\"shape\":[1,1],"
+                                   "\"data_offsets\":[%d,%d]}",
+                                   i ? "," : "", (int)length, name, 4 * i, 4 * i + 4);
+        }
+        header[at++] = '}';
+        bytes file = safetensors(header, at, 12);
+        msae_error error;
+        test_note("%zu", length);
+        CHECK_STATUS(MSAE_ERROR_ARGUMENT, data_status(&file, &error));
+        CHECK(strlen(error.message) < sizeof error.message);
+        CHECK(strstr(error.message, "): name the one to read") != NULL);
+        CHECK((strstr(error.message, "..)") == NULL) == (length <= 60));
+        free(file.data);
+    }
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -1164,6 +1240,8 @@ int main(void) {
     RUN(npy_cut_and_changed);
     RUN(all_halves);
     RUN(tensors_as_data);
+    RUN(the_only_matrix);
+    RUN(names_of_many_matrices);
     RUN(model_to_disk_and_back);
     RUN(places_that_cannot_be_written);
     RUN(places_that_cannot_be_read);

@@ -186,7 +186,7 @@ static msae_train_desc desc_of(const golden *g, size_t *levels, float *weights) 
                 : text_is(g, "loss", "mse") ? MSAE_LOSS_MSE
                                             : MSAE_LOSS_COSINE;
     desc.sparse_weight = text_is(g, "sparse", "none") ? MSAE_OFF : number_of(g, "sparse_weight");
-    desc.bandwidth = number_of(g, "bandwidth");
+    if (text_is(g, "act", "jumprelu")) desc.bandwidth = number_of(g, "bandwidth");
     desc.lr = number_of(g, "hyper_lr");
     desc.beta1 = number_of(g, "hyper_beta1");
     desc.beta2 = number_of(g, "hyper_beta2");
@@ -362,7 +362,7 @@ static void run_metrics(const golden *g) {
         double cknna = 0, overlap = 0;
         CHECK_STATUS(MSAE_OK, msae_measure(x, recon, latents, rows, d, n, NULL, &m, NULL));
         CHECK_STATUS(MSAE_OK, msae_cknna(&model, x, d, latents, n, rows, &cknna, NULL));
-        CHECK_STATUS(MSAE_OK, msae_decoder_overlap(&model, &overlap, NULL));
+        CHECK_STATUS(MSAE_OK, msae_decoder_overlap(&model, 0, &overlap, NULL));
         const struct {
             const char *name;
             double value;

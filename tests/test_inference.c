@@ -9,7 +9,6 @@
 static size_t heap_calls;
 
 #define MSAE_MALLOC(bytes) (heap_calls++, malloc(bytes))
-#define MSAE_REALLOC(memory, bytes) (heap_calls++, realloc(memory, bytes))
 #define MSAE_FREE(memory) (heap_calls++, free(memory))
 
 #include "test.h"
@@ -75,17 +74,19 @@ static void call_everything(const msae_model *model, void *workspace, const floa
     memset(&until, 0, sizeof until);
     until.k = 2 * K;
     until.target = 0.5f;
-    out->count = msae_encode(model, workspace, x, K, out->codes);
+    CHECK_STATUS(MSAE_OK, msae_encode(model, workspace, x, K, out->codes, &out->count));
     msae_row_moments(model, x, moments);
     msae_decode_with(model, out->codes, out->count, moments, out->decoded);
     msae_decode(model, out->codes, out->count, out->decoded);
-    out->untils = msae_encode_until(model, workspace, x, &until, out->until, &out->missed);
-    out->levels = msae_encode_level(model, workspace, x, 0, out->level);
+    CHECK_STATUS(MSAE_OK, msae_encode_until(model, workspace, x, &until, N, out->until,
+                                            &out->untils, &out->missed));
+    CHECK_STATUS(model->has_level_thresholds ? MSAE_OK : MSAE_ERROR_ARGUMENT,
+                 msae_encode_level(model, workspace, x, 0, N, out->level, &out->levels));
     msae_encode_begin(&slices, model, workspace, x);
     while (msae_encode_some(&slices, 50) > 0) continue;
-    out->slices = msae_encode_end(&slices, K, out->sliced);
+    CHECK_STATUS(MSAE_OK, msae_encode_end(&slices, K, out->sliced, &out->slices));
     CHECK_STATUS(MSAE_OK,
-                 msae_encode_rows(model, workspace, x, ROWS, 0, out->rows, out->counts, NULL));
+                 msae_encode_rows(model, workspace, x, ROWS, 0, N, out->rows, out->counts, NULL));
     CHECK_STATUS(MSAE_OK, msae_encode_dense(model, workspace, x, ROWS, K, out->dense, NULL));
     CHECK_STATUS(MSAE_OK, msae_forward(model, workspace, x, ROWS, ks, ALL_KS, out->recon, NULL));
 }
@@ -274,10 +275,14 @@ static void pocket_agrees(void) {
                 const int exact = recipe->soft_cap == 0 && !recipe->normalize;
                 for (size_t r = 0; r < ROWS; r++) {
                     const float *row = x + r * D;
-                    for (size_t k = 0; k <= 64; k += 8) {
-                        const size_t count = msae_encode(&model, workspace, row, k, by_us);
+                    size_t count = 0, counted = 0;
+                    for (size_t room = 0; room <= 64; room += 8) {
                         size_t same = 0;
-                        CHECK(pocket.encode(&small, workspace, row, k, by_them) == count);
+                        CHECK_STATUS(MSAE_OK,
+                                     msae_encode(&model, workspace, row, room, by_us, &count));
+                        CHECK_STATUS(MSAE_OK, pocket.encode(&small, workspace, row, room, by_them,
+                                                            &counted));
+                        CHECK(counted == count);
                         for (size_t e = 0; e < count; e++) {
                             same += by_us[e].latent == by_them[e].latent &&
                                     close_to(&by_them[e].value, &by_us[e].value, 1);
@@ -286,10 +291,11 @@ static void pocket_agrees(void) {
                         if (exact) CHECK(memcmp(by_us, by_them, count * sizeof *by_us) == 0);
                     }
                     msae_slices slices;
-                    const size_t count = pocket.encode(&small, workspace, row, K, by_us);
+                    CHECK_STATUS(MSAE_OK, pocket.encode(&small, workspace, row, K, by_us, &count));
                     pocket.begin(&slices, &small, workspace, row);
                     while (pocket.some(&slices, 12) > 0) continue;
-                    CHECK(pocket.end(&slices, K, by_them) == count);
+                    CHECK_STATUS(MSAE_OK, pocket.end(&slices, K, by_them, &counted));
+                    CHECK(counted == count);
                     CHECK(memcmp(by_us, by_them, count * sizeof *by_us) == 0);
                     float moments[2], few[2];
                     msae_row_moments(&model, row, moments);
@@ -299,8 +305,9 @@ static void pocket_agrees(void) {
                     pocket.decode(&small, by_us, count, moments, theirs);
                     CHECK(simd > MSAE_SIMD_AVX2 ? close_to(theirs, ours, D)
                                                 : test_same(theirs, ours, D));
-                    CHECK(msae_encode_level(&model, workspace, row, 0, by_us) ==
-                          pocket.level(&small, workspace, row, 0, by_them));
+                    CHECK(msae_encode_level(&model, workspace, row, 0, N, by_us, &count) ==
+                          pocket.level(&small, workspace, row, 0, N, by_them, &counted));
+                    CHECK(count == counted);
                 }
                 CHECK_STATUS(MSAE_OK,
                              msae_forward(&model, workspace, x, ROWS, ks, ALL_KS, ours, NULL));
@@ -352,6 +359,42 @@ static void pocket_refuses_the_same(void) {
     free(bytes);
 }
 
+/* Puts one letter into each place where `text` is. */
+static void respell(unsigned char *bytes, size_t size, const char *text, size_t place,
+                    char letter) {
+    const size_t length = strlen(text);
+    for (size_t at = 0; at + length <= size; at++) {
+        if (memcmp(bytes + at, text, length) == 0) bytes[at + place] = (unsigned char)letter;
+    }
+}
+
+/* Files of nested models that do not say k, as version 0.5.0 wrote them. */
+static void pocket_knows_the_k_of_old_files(void) {
+    FOR_EACH_RECIPE(recipe) {
+        size_t size = 0;
+        unsigned char *bytes = make_file(recipe, MSAE_F32, &size);
+        msae_model model, small;
+        if (!msae__is_nested(recipe->recipe)) {
+            free(bytes);
+            continue;
+        }
+        test_note("%s", recipe->name);
+        for (int old = 0; old < 2; old++) {
+            if (old) {
+                respell(bytes, size, "\"msae.k\":\"5\"", 6, 'K');
+                respell(bytes, size, "\"msae.checksum\"", 6, 'C');
+                respell(bytes, size, "\"msae.version\"", 6, 'V');
+            }
+            CHECK_STATUS(MSAE_OK, msae_load_memory(&model, bytes, size, NULL, NULL));
+            CHECK_STATUS(MSAE_OK, pocket.load(&small, bytes, size, NULL, NULL));
+            CHECK(model.k == (old ? 64 : 5) && small.k == model.k);
+            msae_model_free(&model);
+            pocket.release(&small);
+        }
+        free(bytes);
+    }
+}
+
 /* Its own functions against the library's. */
 static void pocket_computes(void) {
     const float big = msae__bits_float(0x7f800000u), nan = msae__bits_float(0x7fc00000u);
@@ -382,6 +425,7 @@ int main(void) {
     RUN(map_refuses);
     RUN(pocket_agrees);
     RUN(pocket_refuses_the_same);
+    RUN(pocket_knows_the_k_of_old_files);
     RUN(pocket_computes);
     return test_finish();
 }

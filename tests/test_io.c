@@ -88,7 +88,6 @@ static int sys_rename(const char *from, const char *to) {
 }
 
 #define MSAE_MALLOC(bytes) sys_malloc(bytes)
-#define MSAE_REALLOC(memory, bytes) realloc(memory, bytes)
 #define MSAE_FREE(memory) sys_free(memory)
 #define fopen(path, mode) sys_fopen(path, mode)
 #define fclose(file) sys_fclose(file)
@@ -177,7 +176,7 @@ static msae_status load_and_encode(void) {
     msae_status status = msae_load_file(&model, model_path, NULL, NULL);
     if (status != MSAE_OK) return status;
     void *workspace = test_alloc(msae_workspace_bytes(&model, ROWS));
-    status = msae_encode_rows(&model, workspace, world.x, ROWS, 3, codes, counts, NULL);
+    status = msae_encode_rows(&model, workspace, world.x, ROWS, 3, 3, codes, counts, NULL);
     free(workspace);
     msae_model_free(&model);
     return status;
@@ -226,7 +225,7 @@ static msae_status train_over_files(void) {
 static msae_status name(void) {
     msae_name names[N];
     double overlap;
-    msae_status status = msae_decoder_overlap(&world.model, &overlap, NULL);
+    msae_status status = msae_decoder_overlap(&world.model, 0, &overlap, NULL);
     if (status != MSAE_OK) return status;
     return msae_name_latents(&world.model, &world.data, NULL, names, NULL);
 }

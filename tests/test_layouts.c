@@ -22,7 +22,11 @@ static FILE *said(void) {
 
 #include "../examples/tool/output.c"
 #include "../examples/tool/files.c"
+#include "../examples/tool/kinds.c"
+#include "../examples/tool/places.c"
 #include "../examples/tool/rows.c"
+#include "../examples/tool/outcome.c"
+#include "../examples/tool/statistics.c"
 #include "../examples/tool/torch.c"
 #include "../examples/tool/json.c"
 #include "../examples/tool/layouts.c"
@@ -93,7 +97,8 @@ static outcome compute(const msae_model *model, const float *x, size_t rows, siz
     CHECK_STATUS(MSAE_OK, msae_encode_dense(model, workspace, x, rows, k, out.z, NULL));
     for (size_t r = 0; r < rows; r++) {
         float moments[2];
-        const size_t count = msae_encode(model, workspace, x + r * d, k, codes);
+        const size_t count = k > 0 ? test_encode(model, workspace, x + r * d, k, codes)
+                                   : test_encode_own(model, workspace, x + r * d, codes);
         msae_row_moments(model, x + r * d, moments);
         msae_decode_with(model, codes, count, moments, out.r + r * d);
     }
@@ -217,7 +222,7 @@ static float *shifted_rows(size_t d) {
     return x;
 }
 
-/* dictionary_learning's JumpReLU gives latents times the decoder row's norm. */
+/* dictionary_learning's AutoEncoder gives latents times the decoder row's norm. */
 static void scale_by_norms(const msae_model *model, outcome *out) {
     for (size_t j = 0; j < model->n_latents; j++) {
         const double norm = test_norm(model->decoder + j * model->n_inputs, model->n_inputs);
@@ -227,16 +232,38 @@ static void scale_by_norms(const msae_model *model, outcome *out) {
     }
 }
 
+/* Rows of norm 1 to float precision, or the loader of theirs does not take the file. */
+static void check_unit_rows(const char *path) {
+    msae_reader reader;
+    torch_file file;
+    CHECK_STATUS(MSAE_OK, msae_reader_open(&reader, path, NULL));
+    CHECK_STATUS(MSAE_OK, torch_open(&file, &reader, 0, NULL, NULL));
+    const torch_value *value = torch_find(file.root, "decoder.weight");
+    if (CHECK(value != NULL && value->kind == TORCH_TENSOR)) {
+        const torch_tensor decoder = torch_transposed(value->as.tensor);
+        const size_t n = (size_t)decoder.shape[0], d = (size_t)decoder.shape[1];
+        float *rows = test_floats(n * d);
+        CHECK_STATUS(MSAE_OK, torch_read(&reader, &decoder, MSAE_F32, rows, NULL, NULL));
+        for (size_t j = 0; j < n; j++) CHECK(fabs(test_norm(rows + j * d, d) - 1) < 1e-6);
+        free(rows);
+    }
+    torch_close(&file);
+    msae_reader_close(&reader);
+}
+
 static void there_and_back(const msae_model *model, const float *x, tool_layout layout, size_t k) {
     const char *out = path_of("there"), *back = path_of("back.safetensors");
     tool_target target, as_it_is = {TOOL_LAYOUT_MSAE, MSAE_RECIPE_DEFAULT, 0, 0, MSAE_F32};
-    outcome wanted = compute(model, x, ROWS, k);
+    /* other layouts know a nested model's largest level, or a k that is asked for */
+    const int by_level = k == 0 && layout != TOOL_LAYOUT_MSAE && tool_is_nested(model->recipe);
+    outcome wanted = compute(model, x, ROWS, by_level ? model->nesting[model->n_levels - 1] : k);
     const double factor = 1 / (double)model->scale;
     msae_model loaded;
     if (CHECK(tool_plan_export(model, "it", layout, k, &target) == TOOL_OK) &&
         CHECK(tool_export_model(model, out, &target) == TOOL_OK)) {
-        if (layout == TOOL_LAYOUT_DICTIONARY && target.recipe == MSAE_RECIPE_JUMPRELU) {
+        if (layout == TOOL_LAYOUT_DICTIONARY && target.recipe == MSAE_RECIPE_RELU) {
             scale_by_norms(model, &wanted);
+            check_unit_rows(path_of("there/ae.pt"));
         }
         check_same(out, x, ROWS, 0, &wanted, factor);
         if (CHECK(tool_load_model(&loaded, out, NULL) == TOOL_OK)) {
@@ -309,7 +336,7 @@ static void to_every_layout_and_back(void) {
         FOR_EACH_RECIPE(recipe) {
             msae_train_desc desc = test_desc(recipe, sizes[s][0], sizes[s][1]);
             msae_trainer trainer;
-            desc.model.nesting_start = 2;
+            if (desc.model.nesting_start > 0) desc.model.nesting_start = 2;
             desc.scaling = scalings[turn++ % COUNT(scalings)];
             test_note("%s, %d to %d", recipe->name, (int)sizes[s][0], (int)sizes[s][1]);
             if (!train(&trainer, &desc, x)) continue;
@@ -332,7 +359,7 @@ static void to_every_layout_and_back(void) {
     }
 }
 
-/* Levels that stop before all latents are a TopK; a model of ours can become one too. */
+/* Levels that stop before all latents are a TopK; in our own layout they stay, with another k. */
 static void as_topk(void) {
     static const size_t levels[] = {2, 5};
     test_recipe recipe = test_recipes[0];
@@ -342,6 +369,7 @@ static void as_topk(void) {
     msae_model loaded;
     tool_target target;
     desc.model.nesting = levels;
+    desc.model.nesting_start = 0;
     desc.model.n_levels = 2;
     if (train(&trainer, &desc, x)) {
         const char *path = path_of("k.safetensors");
@@ -353,7 +381,7 @@ static void as_topk(void) {
         CHECK(tool_export_model(&trainer.model, path, &target) == TOOL_OK);
         check_same(path, x, ROWS, 0, &wanted, 1);
         if (CHECK(tool_load_model(&loaded, path, NULL) == TOOL_OK)) {
-            CHECK(loaded.recipe == MSAE_RECIPE_TOPK && loaded.nesting[0] == 4);
+            CHECK(loaded.recipe == recipe.recipe && loaded.nesting[1] == 5 && loaded.k == 4);
             CHECK(loaded.history.steps == 8 && loaded.scale == trainer.model.scale);
             msae_model_free(&loaded);
         }
@@ -400,7 +428,7 @@ typedef struct variant {
     rule rule;
     size_t k;
     double threshold; /* RULE_ABOVE */
-    int unshifted, rescale, normalize, scaled_latents;
+    int unshifted, rescale, normalize;
 } variant;
 
 static int is_kept(const double *pre, size_t j, const plain *p, const variant *v) {
@@ -433,7 +461,7 @@ static outcome compute_plainly(const plain *p, const variant *v, const float *x)
         }
         for (size_t j = 0; j < N; j++) {
             const double z = is_kept(pre, j, p, v) ? pre[j] : 0;
-            out.z[r * N + j] = (float)(v->scaled_latents ? z * norm[j] : z);
+            out.z[r * N + j] = (float)z;
             for (size_t i = 0; i < D; i++) {
                 sum[i] += z * (double)p->decoder[j * D + i] / (v->rescale ? norm[j] : 1);
             }
@@ -489,40 +517,53 @@ static void saelens_variants(void) {
         variant v;
         const char *threshold;
     } cases[] = {
-        {"{\"architecture\":\"topk\"," SIZES "\"k\":4," SIX "}",
-         {RULE_TOPK, 4, 0, 0, 0, 0, 0},
-         NULL},
+        {"{\"architecture\":\"topk\"," SIZES "\"k\":4," SIX "}", {RULE_TOPK, 4, 0, 0, 0, 0}, NULL},
         {"{\"architecture\":\"topk\"," SIZES "\"k\":4,\"apply_b_dec_to_input\":false," SIX "}",
-         {RULE_TOPK, 4, 0, 1, 0, 0, 0},
+         {RULE_TOPK, 4, 0, 1, 0, 0},
          NULL},
         {"{\"architecture\":\"topk\"," SIZES "\"k\":4,\"rescale_acts_by_decoder_norm\":true," SIX
          "}",
-         {RULE_TOPK, 4, 0, 0, 1, 0, 0},
+         {RULE_TOPK, 4, 0, 0, 1, 0},
          NULL},
         {"{\"architecture\":\"topk\"," SIZES
          "\"k\":4,\"normalize_activations\":\"layer_norm\",\"apply_b_dec_to_input\":false," SIX "}",
-         {RULE_TOPK, 4, 0, 1, 0, 1, 0},
+         {RULE_TOPK, 4, 0, 1, 0, 1},
          NULL},
         {"{\"architecture\":\"standard\"," SIZES "\"reshape_activations\":\"hook_z\"," SIX "}",
-         {RULE_RELU, 0, 0, 0, 0, 0, 0},
+         {RULE_RELU, 0, 0, 0, 0, 0},
          NULL},
         {"{\"architecture\":\"jumprelu\"," SIZES "\"normalize_activations\":null," SIX "}",
-         {RULE_JUMP, 0, 0, 0, 0, 0, 0},
+         {RULE_JUMP, 0, 0, 0, 0, 0},
          "threshold"},
         {"{\"architecture\":\"batchtopk\"," SIZES "\"k\":4.5," SIX "}",
-         {RULE_ABOVE, 0, (double)0.21f, 0, 0, 0, 0},
+         {RULE_ABOVE, 0, (double)0.21f, 0, 0, 0},
          "topk_threshold"},
         {"{\"architecture\":\"matryoshka_batchtopk\"," SIZES
          "\"k\":4,\"rescale_acts_by_decoder_norm\":true," SIX "}",
-         {RULE_ABOVE, 0, (double)0.21f, 0, 1, 0, 0},
+         {RULE_ABOVE, 0, (double)0.21f, 0, 1, 0},
          "topk_threshold"},
         /* before version 6 */
         {"{\"architecture\":\"standard\"," SIZES
          "\"activation_fn_str\":\"topk\",\"activation_fn_kwargs\":{\"k\":4}}",
-         {RULE_TOPK, 4, 0, 0, 0, 0, 0},
+         {RULE_TOPK, 4, 0, 0, 0, 0},
+         NULL},
+        {"{\"architecture\":\"topk\"," SIZES "\"k\":9,\"activation_fn_str\":\"topk\","
+         "\"activation_fn_kwargs\":{\"k\":4}}",
+         {RULE_TOPK, 4, 0, 0, 0, 0},
+         NULL},
+        {"{\"architecture\":\"jumprelu\"," SIZES "\"activation_fn_str\":\"relu\"}",
+         {RULE_JUMP, 0, 0, 0, 0, 0},
+         "threshold"},
+        /* keys of old that version 6 does not look at */
+        {"{\"architecture\":\"jumprelu\"," SIZES "\"activation_fn\":\"topk\"," SIX "}",
+         {RULE_JUMP, 0, 0, 0, 0, 0},
+         "threshold"},
+        {"{\"architecture\":\"topk\"," SIZES "\"k\":4,\"activation_fn\":\"relu\","
+         "\"activation_fn_kwargs\":{\"k\":9},\"sae_lens_version\":\"10.1\"}",
+         {RULE_TOPK, 4, 0, 0, 0, 0},
          NULL},
         {"{" SIZES "\"normalize_activations\":false,\"activation_fn_str\":\"relu\"}",
-         {RULE_RELU, 0, 0, 0, 0, 0, 0},
+         {RULE_RELU, 0, 0, 0, 0, 0},
          NULL},
     };
     float *x = test_random_floats(9, ROWS * D, 1);
@@ -558,12 +599,12 @@ static void dictionary_variants(void) {
         const char *dict_class;
         variant v;
     } cases[] = {
-        {"AutoEncoder", {RULE_RELU, 0, 0, 0, 0, 0, 0}},
-        {"AutoEncoderNew", {RULE_RELU, 0, 0, 1, 0, 0, 0}},
-        {"AutoEncoderTopK", {RULE_TOPK, 4, 0, 0, 0, 0, 0}},
-        {"BatchTopKSAE", {RULE_ABOVE, 4, (double)0.21f, 0, 0, 0, 0}},
-        {"MatryoshkaBatchTopKSAE", {RULE_ABOVE, 4, (double)0.21f, 0, 0, 0, 0}},
-        {"JumpReluAutoEncoder", {RULE_JUMP, 0, 0, 1, 0, 0, 1}},
+        {"AutoEncoder", {RULE_RELU, 0, 0, 0, 1, 0}}, /* its loader makes decoder rows unit */
+        {"AutoEncoderNew", {RULE_RELU, 0, 0, 1, 0, 0}},
+        {"AutoEncoderTopK", {RULE_TOPK, 4, 0, 0, 0, 0}},
+        {"BatchTopKSAE", {RULE_ABOVE, 4, (double)0.21f, 0, 0, 0}},
+        {"MatryoshkaBatchTopKSAE", {RULE_ABOVE, 4, (double)0.21f, 0, 0, 0}},
+        {"JumpReluAutoEncoder", {RULE_JUMP, 0, 0, 1, 0, 0}},
     };
     float *x = test_random_floats(9, ROWS * D, 1), turned[N * D], decoder[N * D];
     for (size_t i = 0; i < COUNT(cases); i++) {
@@ -603,6 +644,187 @@ static void dictionary_variants(void) {
         remove_folder(path_of("model"));
         forget(&wanted);
     }
+    free(x);
+}
+
+/* Weights alone, under each layout's names: --recipe says what selects latents. */
+static void weights_without_a_configuration(void) {
+    static const float above = 0.21f;
+    static const struct {
+        const char *encoder, *decoder, *b_enc, *b_dec;
+        int is_torch, encoder_is_dn, decoder_is_dn, unshifted, rescale;
+    } named[] = {
+        {"W_enc", "W_dec", "b_enc", "b_dec", 0, 1, 0, 0, 0},
+        {"encoder.weight", "W_dec", "encoder.bias", "b_dec", 0, 0, 0, 0, 0},
+        {"W_enc", "W_dec", "b_enc", "b_dec", 1, 1, 0, 0, 0},
+        {"encoder.weight", "decoder.weight", "encoder.bias", "b_dec", 1, 0, 1, 0, 0},
+        {"encoder.weight", "decoder.weight", "encoder.bias", "decoder.bias", 1, 0, 1, 1, 0},
+        {"encoder.weight", "decoder.weight", "encoder.bias", "bias", 1, 0, 1, 0, 1},
+    };
+    static const struct {
+        msae_recipe recipe;
+        rule rule;
+    } recipes[] = {{MSAE_RECIPE_RELU, RULE_RELU},
+                   {MSAE_RECIPE_TOPK, RULE_TOPK},
+                   {MSAE_RECIPE_BATCHTOPK, RULE_ABOVE},
+                   {MSAE_RECIPE_JUMPRELU, RULE_JUMP},
+                   {MSAE_RECIPE_MSAE_UW, RULE_RELU}};
+    const tool_target as_it_is = {TOOL_LAYOUT_MSAE, MSAE_RECIPE_DEFAULT, 0, 0, MSAE_F32};
+    char back[512];
+    float *x = test_random_floats(9, ROWS * D, 1), turned[N * D], decoder[N * D];
+    snprintf(back, sizeof back, "%s", path_of("back.safetensors"));
+    for (size_t i = 0; i < COUNT(named); i++) {
+        for (size_t r = 0; r < COUNT(recipes); r++) {
+            const char *path = path_of(named[i].is_torch ? "bare.pt" : "bare.safetensors");
+            const int has_theta = recipes[r].rule == RULE_JUMP;
+            tool_import import;
+            tool_target target = as_it_is;
+            msae_model model;
+            plain p;
+            tensors t;
+            /* a JumpReLU under W_enc in a torch.save file is dictionary_learning's */
+            const variant v = {recipes[r].rule,  4,
+                               (double)above,    named[i].unshifted || (i == 2 && has_theta),
+                               named[i].rescale, 0};
+            make_plain(&p, 51 + i);
+            transpose(p.encoder, D, N, turned);
+            transpose(p.decoder, N, D, decoder);
+            outcome wanted = compute_plainly(&p, &v, x);
+            t.count = 0;
+            if (named[i].encoder_is_dn) {
+                add_floats(&t, named[i].encoder, 2, D, N, p.encoder);
+            } else {
+                add_floats(&t, named[i].encoder, 2, N, D, turned);
+            }
+            if (named[i].decoder_is_dn) {
+                add_floats(&t, named[i].decoder, 2, D, N, decoder);
+            } else {
+                add_floats(&t, named[i].decoder, 2, N, D, p.decoder);
+            }
+            add_floats(&t, named[i].b_enc, 1, N, 0, p.b_enc);
+            add_floats(&t, named[i].b_dec, 1, D, 0, p.b_dec);
+            if (has_theta) add_floats(&t, "threshold", 1, N, 0, p.theta);
+            if (recipes[r].rule == RULE_ABOVE) add_floats(&t, "threshold", 0, 0, 0, &above);
+            if (named[i].is_torch) {
+                CHECK(write_torch(path, &t) == TOOL_OK);
+                free_tensors(&t);
+            } else {
+                write_weights(path, &t);
+            }
+            memset(&import, 0, sizeof import);
+            import.recipe = (int)recipes[r].recipe;
+            import.k = recipes[r].rule == RULE_TOPK ? 4 : 0;
+            test_note("%s, %s in %s", msae_recipe_name(recipes[r].recipe), named[i].b_dec, path);
+            if (CHECK(tool_import_model(&model, path, NULL, &import, NULL) == TOOL_OK)) {
+                CHECK(model.recipe == recipes[r].recipe);
+                target.recipe = model.recipe;
+                target.k = model.k;
+                CHECK(tool_export_model(&model, back, &target) == TOOL_OK);
+                check_same(back, x, ROWS, 0, &wanted, 1);
+                msae_model_free(&model);
+                remove(back);
+            } else {
+                printf("  it said: %s", heard());
+            }
+            heard();
+            if (recipes[r].rule == RULE_TOPK) { /* what is said without the recipe, without its k */
+                const int says = i == 4 || i == 5;
+                import.recipe = 0;
+                CHECK(tool_import_model(&model, path, NULL, &import, NULL) ==
+                      (says ? TOOL_OK : TOOL_FAILED));
+                CHECK(says || strstr(heard(), "convert it with --recipe") != NULL);
+                msae_model_free(&model);
+                import.recipe = MSAE_RECIPE_TOPK;
+                import.k = 0;
+                CHECK(tool_import_model(&model, path, NULL, &import, NULL) == TOOL_FAILED);
+                CHECK(strstr(heard(), "k is missing") != NULL);
+                import.recipe = MSAE_RECIPE_JUMPRELU;
+                CHECK(tool_import_model(&model, path, NULL, &import, NULL) == TOOL_FAILED);
+                CHECK(strstr(heard(), "there is no tensor threshold") != NULL);
+                import.recipe = MSAE_RECIPE_MSAE_WIDTH;
+                CHECK(tool_import_model(&model, path, NULL, &import, NULL) == TOOL_FAILED);
+                CHECK(strstr(heard(), "has nested widths") != NULL);
+            }
+            remove(path);
+            forget(&wanted);
+        }
+    }
+    free(x);
+}
+
+/* Files of torch (tests/torch): the model lies in a dict, under a prefix, is one of a run that goes
+   on; or there is none. */
+static void models_inside(void) {
+    static const struct {
+        const char *name, *like; /* NULL: refused, with a message */
+        int recipe;
+        const char *message;
+    } cases[] = {
+        {"state_dict.ckpt", "plain.pt", MSAE_RECIPE_TOPK, NULL},
+        {"module.pt", "plain.pt", MSAE_RECIPE_TOPK, NULL},
+        {"running.pt", "finished.pt", 0, NULL},
+        {"state_dict.ckpt", NULL, 0, "convert it with --recipe topk, batchtopk or relu"},
+        {"two.pt", NULL, MSAE_RECIPE_TOPK, "holds 2 models (a, b): save the state dict of one"},
+        {"two_prefixes.pt", NULL, MSAE_RECIPE_TOPK, "holds 2 models (a.encoder.weight [4, 2], "},
+        {"features.pt", NULL, 0, "a dict of image_features [3, 2], paths, n: none of them is a"},
+        {"tensor.pt", NULL, 0, "holds a tensor [3, 2]: data, and no model's state dict"},
+        {"list.pt", NULL, 0, "holds no state dict"},
+        {"whole.pt", NULL, 0, "is not allowed (of a whole model save model.state_dict())"},
+    };
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        msae_model model, other;
+        tool_import import;
+        char path[64];
+        memset(&import, 0, sizeof import);
+        import.recipe = cases[i].recipe;
+        import.k = 2;
+        snprintf(path, sizeof path, "tests/torch/%s", cases[i].name);
+        test_note("%s", path);
+        heard();
+        const int status = tool_import_model(&model, path, NULL, &import, NULL);
+        if (cases[i].like == NULL) {
+            CHECK(status == TOOL_FAILED);
+            CHECK(strstr(heard(), cases[i].message) != NULL);
+        } else if (CHECK(status == TOOL_OK)) {
+            snprintf(path, sizeof path, "tests/torch/%s", cases[i].like);
+            CHECK(tool_import_model(&other, path, NULL, &import, NULL) == TOOL_OK);
+            CHECK(memcmp(model.encoder, other.encoder, 8 * sizeof(float)) == 0);
+            CHECK(memcmp(model.latent_bias, other.latent_bias, 4 * sizeof(float)) == 0);
+            CHECK(memcmp(model.pre_bias, other.pre_bias, 2 * sizeof(float)) == 0);
+            msae_model_free(&other);
+        }
+        msae_model_free(&model);
+    }
+}
+
+/* Another recipe than the configuration says, and one where it says none. */
+static void another_recipe(void) {
+    const tool_target as_it_is = {TOOL_LAYOUT_MSAE, MSAE_RECIPE_RELU, 0, 0, MSAE_F32};
+    const variant v = {RULE_RELU, 0, 0, 0, 0, 0};
+    static const char *const configs[] = {"{\"architecture\":\"topk\",\"k\":4," SIX "}",
+                                          "{\"architecture\":\"jumprelu\"}"};
+    char back[512];
+    float *x = test_random_floats(9, ROWS * D, 1);
+    plain p;
+    snprintf(back, sizeof back, "%s", path_of("back.safetensors"));
+    make_plain(&p, 71);
+    outcome wanted = compute_plainly(&p, &v, x);
+    for (size_t i = 0; i < COUNT(configs); i++) {
+        tool_import import;
+        msae_model model;
+        memset(&import, 0, sizeof import);
+        import.recipe = MSAE_RECIPE_RELU;
+        test_note("%s", configs[i]);
+        write_saelens(&p, configs[i], p.theta, "threshold", 0);
+        if (CHECK(tool_import_model(&model, path_of("model"), NULL, &import, NULL) == TOOL_OK)) {
+            CHECK(tool_export_model(&model, back, &as_it_is) == TOOL_OK);
+            check_same(back, x, ROWS, 0, &wanted, 1);
+            msae_model_free(&model);
+        }
+        remove_folder(path_of("model"));
+    }
+    remove(back);
+    forget(&wanted);
     free(x);
 }
 
@@ -729,6 +951,19 @@ static void configurations(void) {
         {"{\"d_in\":8}", "d_in is 8, but the tensors have 7"},
         {"{\"d_sae\":17}", "d_sae is 17, but the tensors have 18"},
         {"{\"activation_fn_str\":\"tanh-relu\"}", "the activation 'tanh-relu' is not supported"},
+        {"{\"architecture\":\"jumprelu\",\"activation_fn_str\":\"topk\","
+         "\"activation_fn_kwargs\":{\"k\":4}}",
+         "the architecture 'jumprelu' with the activation 'topk' is not supported"},
+        {"{\"architecture\":\"jumprelu\",\"activation_fn_str\":\"tanh-relu\"}",
+         "the activation 'tanh-relu' is not supported"},
+        {"{\"architecture\":\"topk\",\"activation_fn_str\":\"relu\",\"k\":4}",
+         "the architecture 'topk' with the activation 'relu' is not supported"},
+        {"{\"architecture\":\"batchtopk\",\"activation_fn\":\"topk\"}",
+         "the architecture 'batchtopk' with the activation 'topk' is not supported"},
+        {"{\"activation_fn_str\":\"topk\",\"activation_fn_kwargs\":{\"k\":4,"
+         "\"postact_fn\":\"Identity\"}}",
+         "activation_fn_kwargs.postact_fn is not supported"},
+        {"{\"activation_fn_str\":\"topk\"}", "k is missing"},
         {"{\"normalize_activations\":\"expected_average_only_in\"}",
          "it scales inputs by a factor that the folder does not say"},
         {"{\"normalize_activations\":true}", "'expected_average_only_in' is not supported"},
@@ -756,7 +991,7 @@ static void sparsify_configurations(void) {
         {"{}", "k is 32, more than the 18 latents"},
     };
     float *x = test_random_floats(9, ROWS * D, 1), turned[N * D];
-    const variant v = {RULE_TOPK, 3, 0, 0, 0, 0, 0};
+    const variant v = {RULE_TOPK, 3, 0, 0, 0, 0};
     plain p;
     tensors t;
     outcome wanted;
@@ -972,6 +1207,9 @@ int main(void) {
     RUN(as_topk);
     RUN(saelens_variants);
     RUN(dictionary_variants);
+    RUN(weights_without_a_configuration);
+    RUN(another_recipe);
+    RUN(models_inside);
     RUN(published_names);
     RUN(configurations);
     RUN(sparsify_configurations);

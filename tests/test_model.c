@@ -62,7 +62,7 @@ static void check_forward(subject *s) {
     for (size_t i = 0; i < COUNT(ks); i++) {
         for (size_t b = 0; b < ROWS; b++) {
             const float *x = s->x + b * D;
-            size_t count = msae_encode(&s->model, s->workspace, x, ks[i], codes);
+            size_t count = test_encode(&s->model, s->workspace, x, ks[i], codes);
             msae_row_moments(&s->model, x, moments);
             msae_decode_with(&s->model, codes, count, moments, decoded);
             CHECK(test_error(decoded, recon + (i * ROWS + b) * D, D) <= 2e-6);
@@ -84,14 +84,14 @@ static void check_prefixes(subject *s) {
     msae_code all[N], some[N];
     for (size_t b = 0; b < ROWS; b++) {
         const float *x = s->x + b * D;
-        size_t count = msae_encode(&s->model, s->workspace, x, N, all);
+        size_t count = test_encode(&s->model, s->workspace, x, N, all);
         CHECK(count > 0 && count <= N);
         for (size_t i = 1; i < count; i++) {
             CHECK(all[i].value < all[i - 1].value ||
                   (all[i].value == all[i - 1].value && all[i].latent > all[i - 1].latent));
         }
         for (size_t k = 1; k <= N; k++) {
-            size_t fewer = msae_encode(&s->model, s->workspace, x, k, some);
+            size_t fewer = test_encode(&s->model, s->workspace, x, k, some);
             CHECK(fewer == (k < count ? k : count));
             CHECK(memcmp(some, all, fewer * sizeof *some) == 0);
         }
@@ -110,12 +110,14 @@ static void check_rows_and_dense(subject *s) {
     float *z = test_floats(ROWS * N);
     for (size_t i = 0; i < COUNT(ks); i++) {
         size_t stride = ks[i] ? ks[i] : N;
-        CHECK_STATUS(MSAE_OK, msae_encode_rows(&s->model, s->workspace, s->x, ROWS, ks[i], codes,
-                                               counts, NULL));
+        CHECK_STATUS(MSAE_OK, msae_encode_rows(&s->model, s->workspace, s->x, ROWS, ks[i], stride,
+                                               codes, counts, NULL));
         CHECK_STATUS(MSAE_OK,
                      msae_encode_dense(&s->model, s->workspace, s->x, ROWS, ks[i], z, NULL));
         for (size_t b = 0; b < ROWS; b++) {
-            size_t count = msae_encode(&s->model, s->workspace, s->x + b * D, ks[i], single);
+            const float *x = s->x + b * D;
+            size_t count = ks[i] ? test_encode(&s->model, s->workspace, x, ks[i], single)
+                                 : test_encode_own(&s->model, s->workspace, x, single);
             if (!CHECK(count == counts[b])) continue;
             float dense[N] = {0};
             for (size_t c = 0; c < count; c++) {
@@ -136,15 +138,15 @@ static void rows_and_dense_codes_agree(void) {
     for_every_model(check_rows_and_dense);
 }
 
-/* k = 0: what the recipe keeps by itself. */
+/* What the model keeps by itself. */
 static void check_own_k(subject *s) {
     const msae_model *model = &s->model;
     msae_code all[N], own[N];
     for (size_t b = 0; b < ROWS; b++) {
         const float *x = s->x + b * D;
-        size_t count = msae_encode(model, s->workspace, x, N, all);
-        size_t kept = msae_encode(model, s->workspace, x, 0, own), want = count;
-        if (model->recipe == MSAE_RECIPE_TOPK && want > model->k) want = model->k;
+        size_t count = test_encode(model, s->workspace, x, N, all);
+        size_t kept = test_encode_own(model, s->workspace, x, own), want = count;
+        if (model->k > 0 && want > model->k) want = model->k;
         if (test_is_batch_topk(model->recipe)) {
             for (want = 0; want < count && all[want].value > model->threshold;) want++;
         }
@@ -153,8 +155,43 @@ static void check_own_k(subject *s) {
     }
 }
 
-static void own_k_of_the_recipe(void) {
+static void own_k_of_the_model(void) {
     for_every_model(check_own_k);
+}
+
+/* No more is written than there is room for, and it is the start of what there would be. */
+static void check_room(subject *s) {
+    static const size_t rooms[] = {0, 1, 7, N, 2 * N};
+    msae_code all[N];
+    for (size_t i = 0; i < COUNT(rooms); i++) {
+        const size_t room = rooms[i];
+        size_t counts[ROWS], count = 1;
+        test_fence one = test_fence_open(room * sizeof(msae_code), sizeof(uint32_t));
+        test_fence rows = test_fence_open(ROWS * room * sizeof(msae_code), sizeof(uint32_t));
+        CHECK_STATUS(MSAE_OK, msae_encode_rows(&s->model, s->workspace, s->x, ROWS, 0, room,
+                                               (msae_code *)rows.memory, counts, NULL));
+        for (size_t b = 0; b < ROWS; b++) {
+            const float *x = s->x + b * D;
+            const size_t kept = test_encode_own(&s->model, s->workspace, x, all);
+            const size_t want = kept < room ? kept : room;
+            CHECK_STATUS(MSAE_OK, msae_encode(&s->model, s->workspace, x, room,
+                                              (msae_code *)one.memory, &count));
+            CHECK(count == want && counts[b] == want);
+            CHECK(want == 0 || memcmp(one.memory, all, want * sizeof *all) == 0);
+        }
+        test_fence_close(&one);
+        test_fence_close(&rows);
+    }
+    size_t counts[ROWS], count = 1;
+    CHECK_STATUS(MSAE_OK, msae_encode(&s->model, s->workspace, s->x, 0, NULL, &count));
+    CHECK(count == 0);
+    CHECK_STATUS(MSAE_OK,
+                 msae_encode_rows(&s->model, s->workspace, s->x, ROWS, 5, 0, NULL, counts, NULL));
+    CHECK(counts[0] == 0 && counts[ROWS - 1] == 0);
+}
+
+static void no_more_codes_than_room(void) {
+    for_every_model(check_room);
 }
 
 /* A model with mean and scale does to raw rows what one without does to transformed rows. */
@@ -224,9 +261,18 @@ static void check_bad_rows(subject *s) {
         float kept = s->x[row * D + i];
         msae_error error;
         s->x[row * D + i] = bad[i];
-        CHECK(msae_encode(&s->model, s->workspace, s->x + row * D, 3, codes) == 0);
+        const msae_until until = {3, 0, 0};
+        size_t count = 1;
+        CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
+                     msae_encode(&s->model, s->workspace, s->x + row * D, 3, codes, &count));
+        CHECK(count == 0);
+        count = 1;
+        CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
+                     msae_encode_until(&s->model, s->workspace, s->x + row * D, &until, 3, codes,
+                                       &count, NULL));
+        CHECK(count == 0);
         CHECK_STATUS(MSAE_ERROR_NOT_FINITE, msae_encode_rows(&s->model, s->workspace, s->x, ROWS, 3,
-                                                             codes, counts, &error));
+                                                             3, codes, counts, &error));
         CHECK(error.position == row);
         CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
                      msae_encode_dense(&s->model, s->workspace, s->x, ROWS, 3, z, &error));
@@ -315,7 +361,7 @@ static void smallest_sizes(void) {
                 desc.model.simd = simd;
                 if (!CHECK_STATUS(MSAE_OK, msae_model_init(&model, &desc.model, NULL))) continue;
                 void *workspace = test_alloc(msae_workspace_bytes(&model, 1));
-                size_t count = msae_encode(&model, workspace, x, n, codes);
+                size_t count = test_encode(&model, workspace, x, n, codes);
                 CHECK(count <= n);
                 msae_row_moments(&model, x, moments);
                 msae_decode_with(&model, codes, count, moments, decoded);
@@ -347,9 +393,9 @@ static void inference_allocates_nothing(void) {
     size_t before = heap.allocations;
     CHECK(before > 0 && heap.bytes > 0);
     void *workspace = test_alloc(msae_workspace_bytes(&model, ROWS));
-    msae_encode(&model, workspace, x, N, codes);
+    CHECK(test_encode_own(&model, workspace, x, codes) > 0);
     msae_decode(&model, codes, 3, recon);
-    CHECK_STATUS(MSAE_OK, msae_encode_rows(&model, workspace, x, ROWS, N, codes, counts, NULL));
+    CHECK_STATUS(MSAE_OK, msae_encode_rows(&model, workspace, x, ROWS, N, N, codes, counts, NULL));
     CHECK_STATUS(MSAE_OK, msae_encode_dense(&model, workspace, x, ROWS, N, z, NULL));
     CHECK_STATUS(MSAE_OK, msae_forward(&model, workspace, x, ROWS, ks, 2, recon, NULL));
     CHECK(heap.allocations == before);
@@ -416,9 +462,9 @@ static void workspace_is_as_large_as_it_says(void) {
             size_t counts[ROWS], ks[2] = {3, N};
             for (size_t i = 0; i < COUNT(rows); i++) {
                 test_fence f = test_fence_open(msae_workspace_bytes(&s.model, rows[i]), 1);
-                msae_encode(&s.model, f.memory, s.x, N, codes);
-                CHECK_STATUS(MSAE_OK, msae_encode_rows(&s.model, f.memory, s.x, rows[i], 0, codes,
-                                                       counts, NULL));
+                CHECK(test_encode_own(&s.model, f.memory, s.x, codes) > 0);
+                CHECK_STATUS(MSAE_OK, msae_encode_rows(&s.model, f.memory, s.x, rows[i], 0, N,
+                                                       codes, counts, NULL));
                 CHECK_STATUS(MSAE_OK,
                              msae_encode_dense(&s.model, f.memory, s.x, rows[i], N, z, NULL));
                 CHECK_STATUS(MSAE_OK,
@@ -484,6 +530,75 @@ static void check_nesting(msae_recipe recipe, size_t n, size_t start, const size
         const float first = i == 0 ? 2.25f : i == 1 ? 1.75f : 1;
         const float balanced = i + 1 == count ? 3.0f : first;
         CHECK(weights[i] == (recipe == MSAE_RECIPE_MSAE ? balanced : 1));
+    }
+}
+
+/* That of a nested model has nothing to do with its levels, and may be set. */
+static void own_k_of_nested_models(void) {
+    enum { INPUTS = 3, LATENTS = 100 };
+    for (int recipe = MSAE_RECIPE_DEFAULT; recipe < MSAE_RECIPE_COUNT; recipe++) {
+        msae_model_desc desc = plain(INPUTS, LATENTS);
+        msae_model model;
+        msae_code codes[LATENTS];
+        const float x[INPUTS] = {1, 2, 3};
+        desc.recipe = (msae_recipe)recipe;
+        if (!msae__is_nested(desc.recipe) && recipe != MSAE_RECIPE_DEFAULT) continue;
+        desc.activation = MSAE_ACTIVATION_ABS; /* all are active */
+        test_note("%s", msae_recipe_name(desc.recipe));
+        CHECK_STATUS(MSAE_OK, msae_model_init(&model, &desc, NULL));
+        void *workspace = test_alloc(msae_workspace_bytes(&model, 1));
+        CHECK(model.k == 64);
+        CHECK(test_encode_own(&model, workspace, x, codes) == 64);
+        CHECK(test_encode(&model, workspace, x, LATENTS, codes) == LATENTS);
+        model.k = 3;
+        CHECK(test_encode_own(&model, workspace, x, codes) == 3);
+        free(workspace);
+        msae_model_free(&model);
+        desc.k = 70;
+        CHECK_STATUS(MSAE_OK, msae_model_init(&model, &desc, NULL));
+        CHECK(model.k == 70 && model.nesting[0] != 70);
+        msae_model_free(&model);
+    }
+}
+
+/* A program may set model.k to anything: what is saved can be read, with that k. */
+static void models_that_no_file_can_hold(void) {
+    enum { INPUTS = 3, LATENTS = 9 };
+    static const size_t ks[] = {0, 1, LATENTS, LATENTS + 1, SIZE_MAX};
+    static unsigned char buffer[1 << 15];
+    FOR_EACH_RECIPE(recipe) {
+        msae_train_desc desc = test_desc(recipe, INPUTS, LATENTS);
+        msae_trainer trainer;
+        if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL))) continue;
+        msae_model *model = &trainer.model;
+        const size_t own = model->k;
+        for (size_t i = 0; i <= COUNT(ks); i++) {
+            const size_t k = i < COUNT(ks) ? ks[i] : own;
+            const int holds = own == 0 ? k == 0 : k >= 1 && k <= LATENTS;
+            const msae_status wanted = holds ? MSAE_OK : MSAE_ERROR_ARGUMENT;
+            size_t bytes = 0;
+            msae_error error;
+            msae_model loaded;
+            test_note("%s, k = %zu", recipe->name, k);
+            model->k = k;
+            CHECK_STATUS(wanted, msae_save_memory(model, buffer, sizeof buffer, &error));
+            CHECK_STATUS(wanted, msae_checkpoint_bytes(&trainer, &bytes, NULL));
+            CHECK_STATUS(wanted, msae_checkpoint_memory(&trainer, buffer, sizeof buffer, NULL));
+            CHECK_STATUS(wanted, msae_save_bytes(model, &bytes, NULL));
+            CHECK(holds == (bytes > 0));
+            if (!holds) {
+                CHECK(error.code == MSAE_ERROR_ARGUMENT);
+                continue;
+            }
+            CHECK_STATUS(MSAE_OK, msae_save_memory(model, buffer, bytes, NULL));
+            if (!CHECK_STATUS(MSAE_OK, msae_load_memory(&loaded, buffer, bytes, NULL, &error))) {
+                continue;
+            }
+            CHECK(loaded.k == k);
+            msae_model_free(&loaded);
+        }
+        model->k = own;
+        msae_trainer_free(&trainer);
     }
 }
 
@@ -654,6 +769,10 @@ static void descriptors_that_make_no_sense(void) {
     BAD(good, (desc.recipe = MSAE_RECIPE_TOPK, desc.k = 21));
     BAD(good, (desc.recipe = MSAE_RECIPE_BATCHTOPK, desc.k = 21));
     BAD(good, (desc.recipe = MSAE_RECIPE_MSAE_WIDTH, desc.k = 21));
+    BAD(good, desc.k = 21);
+    BAD(nested, desc.k = 21);
+    BAD(good, (desc.recipe = MSAE_RECIPE_RELU, desc.k = 1));
+    BAD(good, (desc.recipe = MSAE_RECIPE_JUMPRELU, desc.k = 1));
     BAD(good, (desc.recipe = MSAE_RECIPE_MSAE_WIDTH, desc.activation = MSAE_ACTIVATION_ABS));
     BAD(good,
         (desc.recipe = MSAE_RECIPE_MSAE_WIDTH, desc.nesting = short_of_all, desc.n_levels = 2));
@@ -728,6 +847,8 @@ static void every_status_and_name(void) {
     CHECK(strcmp(msae_loss_name(MSAE_LOSS_COSINE), "cosine") == 0);
     CHECK(strcmp(msae_schedule_name(MSAE_SCHEDULE_CONSTANT), "constant") == 0);
     CHECK(strcmp(msae_schedule_name(MSAE_SCHEDULE_TRAPEZOID), "trapezoid") == 0);
+    CHECK(strcmp(msae_schedule_name(MSAE_SCHEDULE_CAPPED), "capped") == 0);
+    CHECK(strcmp(msae_schedule_name(MSAE_SCHEDULE_PUBLISHED), "published") == 0);
     CHECK(strcmp(msae_start_name(MSAE_START_RANDOM), "random") == 0);
     CHECK(strcmp(msae_start_name(MSAE_START_ROWS), "rows") == 0);
     CHECK(strcmp(msae_scaling_name(MSAE_SCALING_PAPER), "paper") == 0);
@@ -766,7 +887,9 @@ int main(void) {
     RUN(encode_then_decode_is_forward);
     RUN(fewer_codes_are_a_prefix);
     RUN(rows_and_dense_codes_agree);
-    RUN(own_k_of_the_recipe);
+    RUN(own_k_of_the_model);
+    RUN(own_k_of_nested_models);
+    RUN(no_more_codes_than_room);
     RUN(raw_rows_in_and_out);
     RUN(inference_is_what_was_trained);
     RUN(nan_and_infinity_are_refused);
@@ -780,6 +903,7 @@ int main(void) {
     RUN(workspace_is_as_large_as_it_says);
     RUN(workspace_stops_growing);
     RUN(freed_models_are_zero);
+    RUN(models_that_no_file_can_hold);
     RUN(nesting_list_from_its_start);
     RUN(defaults_of_a_model);
     RUN(initial_weights);

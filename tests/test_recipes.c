@@ -1,5 +1,5 @@
 /* What the recipes msae and msae-width bring: the trapezoid, starts from rows, the selection of
-   nested widths, which latents take part, and the revival of those that do not. */
+   nested widths, which latents are active, and the revival of those that are not. */
 #include "test.h"
 
 enum { D = 6, N = 96, ROWS = 150 };
@@ -294,6 +294,7 @@ static void check_dead(msae_recipe recipe, const size_t *levels, size_t count, s
     test_note("%s, %zu levels from %zu", msae_recipe_name(recipe), count, levels[0]);
     desc.model.recipe = recipe;
     desc.model.nesting = levels;
+    desc.model.nesting_start = 0;
     desc.model.n_levels = count;
     desc.batch = ROWS;
     if (CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL))) {
@@ -347,6 +348,7 @@ static void check_widths(size_t n, const size_t *widths, size_t count, size_t k,
     float *x = data_rows();
     test_note("n %zu, %zu widths from %zu, k %zu, %zu rows", n, count, widths[0], k, rows);
     desc.model.nesting = widths;
+    desc.model.nesting_start = 0;
     desc.model.n_levels = count;
     desc.model.k = k;
     desc.model.level_weights = uneven ? weights : NULL;
@@ -450,7 +452,7 @@ static void silence(msae_trainer *trainer) {
     }
 }
 
-/* Marks the latents that take part in rows, by what forward gives. */
+/* Marks the latents that are active in rows, by what forward gives. */
 static void mark_active(msae_trainer *trainer, const float *x, size_t rows, unsigned char *active) {
     const size_t n = trainer->model.n_latents, levels = trainer->model.n_levels;
     float *latents = test_floats(levels * rows * n);
@@ -683,7 +685,7 @@ static void revivals_that_are_refused(void) {
         if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL))) continue;
         CHECK_STATUS(MSAE_OK, msae_train_step(&trainer, x, ROWS, NULL, NULL));
         copy before = take_copy(&trainer);
-        CHECK_STATUS(kind == 0 ? MSAE_ERROR_ARGUMENT : MSAE_ERROR_SHAPE,
+        CHECK_STATUS(kind == 1 ? MSAE_ERROR_SHAPE : MSAE_ERROR_ARGUMENT,
                      msae_train_revive(&trainer, kind == 1 ? &narrow : &data, NULL,
                                        ROWS + (size_t)(kind == 2), &revived, &error));
         CHECK(error.message[0] && same_but(&trainer, &before, NULL) && trainer.revived == 0);
@@ -788,13 +790,13 @@ static int same_bytes(const bytes *a, const bytes *b) {
 }
 
 /* Few latents a row of many, so that there are always some without a part; but for those recipes
-   where all take part. */
+   where all are active. */
 static const size_t first_levels[] = {1, 2, N};
 
 static msae_train_desc run_desc(const test_recipe *recipe, int revivals) {
     msae_train_desc desc = test_desc(recipe, D, N);
-    desc.model.k = 1;
-    desc.model.nesting_start = 1;
+    if (desc.model.k > 0) desc.model.k = 1;
+    if (desc.model.nesting_start > 0) desc.model.nesting_start = 1;
     if (recipe->recipe == MSAE_RECIPE_MSAE) {
         desc.model.nesting = first_levels;
         desc.model.n_levels = COUNT(first_levels);
@@ -898,7 +900,8 @@ static void cut_between_revivals(void) {
             msae_trainer_free(&trainer);
             msae_trainer_free(&again);
         }
-        if (recipe->recipe == MSAE_RECIPE_MSAE || msae__has_k(recipe->recipe)) {
+        if (desc.model.nesting == first_levels || recipe->recipe == MSAE_RECIPE_TOPK ||
+            test_is_batch_topk(recipe->recipe)) {
             CHECK(before > 0 && behind > before);
         }
         free(want.data);
@@ -943,7 +946,8 @@ static void runs_that_fail_at_a_revival(void) {
    for the note `key`, or as version 0.4 had it. */
 static bytes rewritten(const bytes *from, const char *key, const char *value, int old) {
     static const char *const later[] = {
-        "train_start", "train_warmup", "train_decay", "train_revivals", "k", "run_revived"};
+        "msae.train_start",    "msae.train_warmup", "msae.train_decay",
+        "msae.train_revivals", "msae.k",            "msae.run_revived"};
     msae_safetensors file;
     msae_tensor tensors[40];
     msae_metadata notes[64];
@@ -956,8 +960,8 @@ static bytes rewritten(const bytes *from, const char *key, const char *value, in
     }
     for (size_t i = 0; i < file.n_metadata; i++) {
         const msae_metadata *note = &file.metadata[i];
-        int left_out = note == msae_safetensors_metadata(&file, "checksum") ||
-                       note == msae_safetensors_metadata(&file, "msae_version");
+        int left_out = note == msae_safetensors_metadata(&file, "msae.checksum") ||
+                       note == msae_safetensors_metadata(&file, "msae.version");
         for (size_t l = 0; old && l < COUNT(later); l++) {
             left_out |= note == msae_safetensors_metadata(&file, later[l]);
         }
@@ -1014,15 +1018,16 @@ static void notes_that_cannot_be(void) {
         const char *recipe, *key, *values[7];
         int as_model;
     } wrong[] = {
-        {"msae", "train_revivals", {"", "1001", "-1", "65536", "4294967297", "x", "1.5"}, 1},
-        {"msae", "train_start", {"", "3", "-1", "256", "x"}, 0},
-        {"msae", "train_warmup", {"", "nan", "1.5", "0.7", "x"}, 0},
-        {"msae", "train_decay", {"", "inf", "1.01", "0.98", "-0.5"}, 0},
-        {"msae", "run_revived", {"", "1", "1,2,3", "-1,0", "1,x"}, 0},
-        {"msae-width", "k", {NULL, "0", "97", "-1", "x", "", "18446744073709551616"}, 1},
-        {"batchtopk", "k", {"0", "97", "-1", "x", ""}, 1},
-        {"topk", "k", {"0", "97", "2,3"}, 1},
-        {"msae-width", "nesting", {"", "1,2,95", "1,2,97", "2,1,96", "96,96"}, 1},
+        {"msae", "msae.train_revivals", {"", "1001", "-1", "65536", "4294967297", "x", "1.5"}, 1},
+        {"msae", "msae.train_start", {"", "3", "-1", "256", "x"}, 0},
+        {"msae", "msae.train_warmup", {"", "nan", "1.5", "0.7", "x"}, 0},
+        {"msae", "msae.train_decay", {"", "inf", "1.01", "0.98", "-0.5"}, 0},
+        {"msae", "msae.run_revived", {"", "1", "1,2,3", "-1,0", "1,x"}, 0},
+        {"msae-width", "msae.k", {NULL, "0", "97", "-1", "x", "", "18446744073709551616"}, 1},
+        {"batchtopk", "msae.k", {"0", "97", "-1", "x", ""}, 1},
+        {"topk", "msae.k", {"0", "97", "2,3"}, 1},
+        {"msae", "msae.k", {"0", "97", "-1", "x", ""}, 1},
+        {"msae-width", "msae.nesting", {"", "1,2,95", "1,2,97", "2,1,96", "96,96"}, 1},
     };
     for (size_t i = 0; i < COUNT(wrong); i++) {
         bytes file = checkpoint_of(recipe_of(wrong[i].recipe), 2, 6);
@@ -1036,6 +1041,22 @@ static void notes_that_cannot_be(void) {
         }
         free(file.data);
     }
+}
+
+/* What files of version 0.5 and before call schedule 1 was published with a cap, and stays so. */
+static void schedule_of_before(void) {
+    const bytes file = checkpoint_of(recipe_of("topk"), MSAE_NEVER, 7);
+    const bytes old = rewritten(&file, "msae.train_schedule", "1", 1);
+    msae_trainer before;
+    if (CHECK_STATUS(MSAE_OK, msae_resume_memory(&before, old.data, old.size, NULL, NULL))) {
+        CHECK(before.desc.schedule == MSAE_SCHEDULE_CAPPED);
+        before.desc.epochs = 2;
+        msae_train_schedule(&before, 1, 0, 1);
+        CHECK(before.lr_factor == 1.25f);
+        msae_trainer_free(&before);
+    }
+    free(old.data);
+    free(file.data);
 }
 
 /* Files of version 0.4 say nothing of starts, shares and revivals, and go on as they did. */
@@ -1052,7 +1073,9 @@ static void files_of_before(void) {
         CHECK(old.size < file.size);
         if (CHECK_STATUS(MSAE_OK, msae_load_memory(&model, old.data, old.size, NULL, NULL))) {
             CHECK(model.history.start == MSAE_START_RANDOM && model.history.revivals == 0);
-            CHECK(model.k == (msae__has_k(model.recipe) ? 1 : 0));
+            CHECK(model.k == (msae__is_nested(model.recipe)      ? 64
+                              : model.recipe == MSAE_RECIPE_RELU ? 0
+                                                                 : 1));
             msae_model_free(&model);
         }
         CHECK_STATUS(MSAE_OK, msae_resume_memory(&now, file.data, file.size, NULL, NULL));
@@ -1079,7 +1102,7 @@ static void k_and_levels_agree(void) {
     static const char *const names[] = {"topk", "batchtopk"};
     for (size_t i = 0; i < COUNT(names); i++) {
         const bytes file = checkpoint_of(recipe_of(names[i]), MSAE_NEVER, 5);
-        const bytes other = rewritten(&file, "k", "7", 0);
+        const bytes other = rewritten(&file, "msae.k", "7", 0);
         msae_model model;
         test_note("%s", names[i]);
         if (msae_load_memory(&model, other.data, other.size, NULL, NULL) == MSAE_OK) {
@@ -1105,10 +1128,9 @@ static void fit_size(const test_recipe *recipe, size_t d, size_t n, size_t rows,
     if (one_level) {
         desc.model.nesting = &n;
         desc.model.n_levels = 1;
-    } else {
-        desc.model.nesting_start = 0;
     }
-    desc.model.k = n < 3 ? n : 3;
+    desc.model.nesting_start = 0;
+    if (desc.model.k > 0) desc.model.k = n < 3 ? n : 3;
     desc.batch = batch;
     desc.epochs = 4;
     test_note("%s, loss %d, d %zu, n %zu, %zu rows, batches of %zu, one level %d", recipe->name,
@@ -1166,6 +1188,7 @@ int main(void) {
     RUN(cut_between_revivals);
     RUN(runs_that_fail_at_a_revival);
     RUN(notes_that_cannot_be);
+    RUN(schedule_of_before);
     RUN(files_of_before);
     RUN(k_and_levels_agree);
     RUN(sizes_of_one_and_odd_ones);

@@ -90,7 +90,7 @@ static void strongest_rows_are_those_of_dense_codes(void) {
             size_t counts[N];
             test_note("%s, k %zu, top %zu", recipe->name, k, top);
             CHECK_STATUS(MSAE_OK,
-                         msae_top_rows(&model, &data, k, NULL, 0, top, hits, counts, NULL));
+                         msae_top_rows(&model, &data, k, NULL, N, top, hits, counts, NULL));
             for (size_t j = 0; j < N; j++) {
                 size_t active = 0;
                 for (size_t r = 0; r < ROWS; r++) {
@@ -124,7 +124,7 @@ static void strongest_rows_of_chosen_latents_and_any_workers(void) {
     if (!open_model(&model, &test_recipes[0], x)) return;
     memset(all, 0xff, sizeof all);
     memset(again, 0, sizeof again); /* (padding is compared too) */
-    CHECK_STATUS(MSAE_OK, msae_top_rows(&model, &data, 5, NULL, 0, TOP, all, counts, NULL));
+    CHECK_STATUS(MSAE_OK, msae_top_rows(&model, &data, 5, NULL, N, TOP, all, counts, NULL));
     CHECK_STATUS(MSAE_OK, msae_top_rows(&model, &data, 5, chosen, COUNT(chosen), TOP, some,
                                         some_counts, NULL));
     for (size_t i = 0; i < COUNT(chosen); i++) {
@@ -135,7 +135,7 @@ static void strongest_rows_of_chosen_latents_and_any_workers(void) {
         }
     }
     model.parallel = backwards_with(&workers);
-    CHECK_STATUS(MSAE_OK, msae_top_rows(&model, &data, 5, NULL, 0, TOP, again, again_counts, NULL));
+    CHECK_STATUS(MSAE_OK, msae_top_rows(&model, &data, 5, NULL, N, TOP, again, again_counts, NULL));
     for (size_t i = 0; i < N * TOP; i++) {
         CHECK(all[i].row == again[i].row && test_same(&all[i].value, &again[i].value, 1));
     }
@@ -145,16 +145,16 @@ static void strongest_rows_of_chosen_latents_and_any_workers(void) {
                  msae_top_rows(&model, &data, 5, beyond, 2, TOP, all, counts, &error));
     CHECK(error.position == 1 && strstr(error.message, "50"));
     CHECK_STATUS(MSAE_ERROR_ARGUMENT,
-                 msae_top_rows(&model, &data, N + 1, NULL, 0, TOP, all, counts, NULL));
+                 msae_top_rows(&model, &data, N + 1, NULL, N, TOP, all, counts, NULL));
     CHECK_STATUS(MSAE_ERROR_ARGUMENT,
-                 msae_top_rows(&model, &data, 5, NULL, 0, 0, all, counts, NULL));
+                 msae_top_rows(&model, &data, 5, NULL, N, 0, all, counts, NULL));
     CHECK_STATUS(MSAE_ERROR_SHAPE,
-                 msae_top_rows(&model, &narrow, 5, NULL, 0, TOP, all, counts, NULL));
+                 msae_top_rows(&model, &narrow, 5, NULL, N, TOP, all, counts, NULL));
     CHECK_STATUS(MSAE_ERROR_SHAPE,
-                 msae_top_rows(&model, &none, 5, NULL, 0, TOP, all, counts, NULL));
+                 msae_top_rows(&model, &none, 5, NULL, N, TOP, all, counts, NULL));
     x[BAD_ROW * D + 1] = INFINITY;
     CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
-                 msae_top_rows(&model, &data, 5, NULL, 0, TOP, all, counts, &error));
+                 msae_top_rows(&model, &data, 5, NULL, N, TOP, all, counts, &error));
     CHECK(error.position == BAD_ROW);
     msae_model_free(&model);
     free(x);
@@ -240,7 +240,7 @@ static void queries_are_cosines_of_dense_codes(void) {
             CHECK_STATUS(MSAE_OK, msae_index_build(&index, &model, &data, ks[i], NULL));
             for (size_t e = 0; e < ROWS * N; e++) entries += z[e] != 0;
             CHECK(index.entries == entries && index.rows == ROWS && index.n_latents == N);
-            CHECK(index.k == ks[i]);
+            CHECK(index.k == (ks[i] || test_is_batch_topk(recipe->recipe) ? ks[i] : model.k));
             for (size_t r = 0; r < ROWS; r += 11) check_query(&index, z + r * N, z, 10);
             for (size_t t = 0; t < COUNT(tops); t++) {
                 memset(query, 0, sizeof query);
@@ -385,6 +385,94 @@ static void queries_that_cannot_be(void) {
 /* ---------------------------------------------------------------------------------------------
    The file of an index
    ------------------------------------------------------------------------------------------ */
+
+/* A model of numbers that every machine has exactly. */
+static int open_exact(msae_model *model) {
+    msae_model_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.n_inputs = 3;
+    desc.n_latents = 5;
+    desc.recipe = MSAE_RECIPE_TOPK;
+    desc.k = 2;
+    if (!CHECK_STATUS(MSAE_OK, msae_model_init(model, &desc, NULL))) return 0;
+    for (size_t i = 0; i < 15; i++) {
+        model->encoder[i] = (float)(i * 7 % 13) / 8 - 0.5f;
+        model->decoder[i] = (float)(i * 5 % 11) / 4 - 1;
+    }
+    for (size_t i = 0; i < 3; i++) {
+        model->pre_bias[i] = (float)i / 4;
+        model->mean[i] = (float)i / 2 - 1;
+    }
+    for (size_t i = 0; i < 5; i++) model->latent_bias[i] = (float)i / 8 - 0.25f;
+    model->scale = 1.5f;
+    return 1;
+}
+
+static void checksums_are_of_the_weights(void) {
+    static const msae_dtype smaller[] = {MSAE_F32, MSAE_F16, MSAE_BF16, MSAE_I8};
+    msae_load_desc widen;
+    msae_model model;
+    memset(&widen, 0, sizeof widen);
+    widen.widen = 1;
+    if (!open_exact(&model)) return;
+    const uint64_t checksum = msae_model_checksum(&model);
+    CHECK(checksum == 0x42d0b3014908bf7fu);
+    model.k = model.nesting[0] = 3;
+    model.threshold = 7;
+    model.history.steps += 9;
+    CHECK(msae_model_checksum(&model) == checksum);
+    float *const parts[] = {model.encoder,      model.encoder + 14, model.decoder,
+                            model.decoder + 14, model.pre_bias + 2, model.latent_bias + 4,
+                            model.latent_bias,  model.mean + 2,     &model.scale};
+    for (size_t i = 0; i < COUNT(parts); i++) {
+        const float value = *parts[i];
+        *parts[i] = value + 0.125f;
+        CHECK(msae_model_checksum(&model) != checksum);
+        *parts[i] = value;
+    }
+    for (size_t i = 0; i < COUNT(smaller); i++) {
+        msae_model compact, wide;
+        size_t bytes;
+        test_note("%s", msae_dtype_name(smaller[i]));
+        CHECK_STATUS(MSAE_OK, msae_compact(&model, smaller[i], NULL, &compact, NULL));
+        const uint64_t own = msae_model_checksum(&compact);
+        CHECK((own == checksum) == (smaller[i] != MSAE_I8)); /* whose steps miss these weights */
+        CHECK_STATUS(MSAE_OK, msae_save_bytes(&compact, &bytes, NULL));
+        void *file = test_alloc(bytes);
+        CHECK_STATUS(MSAE_OK, msae_save_memory(&compact, file, bytes, NULL));
+        CHECK_STATUS(MSAE_OK, msae_load_memory(&wide, file, bytes, &widen, NULL));
+        CHECK(msae_model_checksum(&wide) == own);
+        msae_model_free(&wide);
+        msae_model_free(&compact);
+        free(file);
+    }
+    msae_model_free(&model);
+}
+
+/* Before 0.6.0 an index had another checksum, which tells its model as well. */
+static void older_indices_know_their_model(void) {
+    const uint64_t older = 0x788e10eefd443a5eu;
+    float x[3 * 4];
+    for (size_t i = 0; i < 12; i++) x[i] = (float)(i * 3 % 7) / 2;
+    const msae_data data = msae_data_view(x, 4, 3);
+    msae_model model;
+    msae_index index;
+    msae_error error;
+    char digits[24];
+    if (!open_exact(&model)) return;
+    CHECK_STATUS(MSAE_OK, msae_index_build(&index, &model, &data, 2, NULL));
+    CHECK(index.model == msae_model_checksum(&model));
+    index.model = older;
+    CHECK_STATUS(MSAE_OK, msae_index_check(&index, &model, &data, NULL));
+    index.model++;
+    CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_index_check(&index, &model, &data, &error));
+    snprintf(digits, sizeof digits, "%016llx", (unsigned long long)index.model);
+    CHECK(strstr(error.message, digits) != NULL);
+    snprintf(digits, sizeof digits, "%016llx", (unsigned long long)msae_model_checksum(&model));
+    CHECK(strstr(error.message, digits) != NULL);
+    msae_index_free(&index);
+    msae_model_free(&model);
+}
 
 static int same_index(const msae_index *a, const msae_index *b) {
     return a->rows == b->rows && a->n_latents == b->n_latents && a->k == b->k &&
@@ -571,7 +659,7 @@ static msae_status load_with(const char *name, const msae_tensor *tensor, const 
             file.notes.items[i] = file.notes.items[--file.notes.count];
         }
     }
-    if (!key || strcmp(key, "checksum") != 0) { /* right for what is there now */
+    if (!key || strcmp(key, "msae.checksum") != 0) { /* right for what is there now */
         file.notes.count--;
         msae__finish_description(&file);
     }
@@ -588,7 +676,8 @@ static msae_status load_with(const char *name, const msae_tensor *tensor, const 
 
 static void headers_of_other_files_are_refused(void) {
     static const char *const names[] = {"starts", "rows", "values", "counts"};
-    static const char *const keys[] = {"format", "checksum", "k", "model", "data"};
+    static const char *const keys[] = {"msae.format", "msae.checksum", "msae.k", "msae.model",
+                                       "msae.data"};
     static const char *const bad[] = {"msae", "0123456789abcdef", "-1", "x",
                                       "18446744073709551616"};
     unsigned char bytes[64] = {0};
@@ -972,6 +1061,8 @@ int main(void) {
     RUN(queries_of_many_rows);
     RUN(values_and_cosines_of_zero);
     RUN(queries_that_cannot_be);
+    RUN(checksums_are_of_the_weights);
+    RUN(older_indices_know_their_model);
     RUN(indices_survive_files);
     RUN(malformed_indices_are_refused);
     RUN(headers_of_other_files_are_refused);

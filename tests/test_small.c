@@ -47,9 +47,9 @@ static void rounding(void) {
    Kernels against the scalar ones
    ------------------------------------------------------------------------------------------ */
 
-static void check_products(const msae__small_kernels *small, size_t rows, size_t cols,
+static void check_products(const msae_kernels *small, size_t rows, size_t cols,
                            size_t depth) {
-    const msae__small_kernels *plain = &msae__scalar_small;
+    const msae_kernels *plain = &msae__scalar_kernels;
     uint64_t state = 5 + rows + 100 * cols + 10000 * depth;
     const size_t stride = depth + 3;
     /* one byte off, so that nothing is aligned */
@@ -107,7 +107,7 @@ static void check_products(const msae__small_kernels *small, size_t rows, size_t
 
 static void products(void) {
     FOR_EACH_PATH(simd) {
-        const msae__small_kernels *small = msae__small_for(simd);
+        const msae_kernels *small = msae__kernels_for(simd);
         for (size_t rows = 1; rows <= 9; rows += rows == 1 ? 1 : 3) {
             for (size_t cols = 1; cols <= 9; cols++) {
                 test_note("%s: %zu rows, %zu columns", msae_simd_name(simd), rows, cols);
@@ -119,7 +119,7 @@ static void products(void) {
             check_products(small, 1, 5, depth);
 #ifdef MSAE__HAS_AVX2
             /* (a processor with better ones takes those) */
-            if (simd == MSAE_SIMD_AVX512) check_products(&msae__avx512_small, 1, 5, depth);
+            if (simd == MSAE_SIMD_AVX512) check_products(&msae__avx512_kernels, 1, 5, depth);
 #endif
         }
     }
@@ -139,7 +139,7 @@ static void extremes(void) {
         FOR_EACH_PATH(simd) {
             int32_t sum;
             test_note("%s, %zu", msae_simd_name(simd), n);
-            const msae__small_kernels *small = msae__small_for(simd);
+            const msae_kernels *small = msae__kernels_for(simd);
             if (small->split_int8) small->split_int8(q, n);
             small->dots_int8(&sum, q, w, 1, n);
             CHECK(sum > 0 && fabs((double)sum * factor / (3e37 * 127 * (double)n) - 1) < 1e-6);
@@ -236,7 +236,7 @@ static void check_as_widened(subject *s) {
     CHECK(test_error(z, want, ROWS * N) < most);
     for (size_t r = 0; r < 3; r++) {
         msae_code codes[N];
-        const size_t count = msae_encode(&s->small, s->workspace, s->x + r * D, 9, codes);
+        const size_t count = test_encode(&s->small, s->workspace, s->x + r * D, 9, codes);
         float moments[2];
         msae_row_moments(&s->small, s->x + r * D, moments);
         msae_decode_with(&s->small, codes, count, moments, out);
@@ -296,13 +296,13 @@ static void check_files(subject *s) {
         CHECK_STATUS(MSAE_ERROR_UNSUPPORTED, msae_map(&mapped, file, bytes, &load, NULL));
     }
     for (size_t r = 0; r < 5; r++) {
-        const size_t count = msae_encode(&s->small, s->workspace, s->x + r * D, 0, want);
+        const size_t count = test_encode_own(&s->small, s->workspace, s->x + r * D, want);
         memset(got, 0, sizeof got);
-        CHECK(msae_encode(&loaded, s->workspace, s->x + r * D, 0, got) == count);
+        CHECK(test_encode_own(&loaded, s->workspace, s->x + r * D, got) == count);
         CHECK(memcmp(got, want, count * sizeof *got) == 0);
         if (!mapped.latent_bias) continue;
         memset(got, 0, sizeof got);
-        CHECK(msae_encode(&mapped, s->workspace, s->x + r * D, 0, got) == count);
+        CHECK(test_encode_own(&mapped, s->workspace, s->x + r * D, got) == count);
         CHECK(memcmp(got, want, count * sizeof *got) == 0);
     }
     msae_model_free(&mapped);
@@ -360,7 +360,7 @@ static void refusals(void) {
     CHECK_STATUS(MSAE_OK, msae_compact(&s.model, MSAE_F16, NULL, &model, NULL));
     msae_model_free(&model);
     double overlap;
-    CHECK_STATUS(MSAE_ERROR_UNSUPPORTED, msae_decoder_overlap(&s.small, &overlap, NULL));
+    CHECK_STATUS(MSAE_ERROR_UNSUPPORTED, msae_decoder_overlap(&s.small, 0, &overlap, NULL));
     msae_model_desc desc = {0};
     desc.n_inputs = D;
     desc.n_latents = N;
@@ -379,20 +379,23 @@ static void check_slices(subject *s) {
     static const size_t steps[] = {1, 4, 6, 130, N};
     msae_code want[N], got[N];
     for (size_t i = 0; i < COUNT(steps); i++) {
-        for (size_t k = 0; k < 12; k += 5) {
-            const float *x = s->x + (i + k) * D;
-            const size_t count = msae_encode(&s->small, s->workspace, x, k, want);
+        for (size_t room = 0; room < 12; room += 5) {
+            const float *x = s->x + (i + room) * D;
             msae_slices slices;
-            size_t left = N, calls = 0;
+            size_t left = N, calls = 0, count, counted = 1;
+            CHECK_STATUS(MSAE_OK, msae_encode(&s->small, s->workspace, x, room, want, &count));
+            CHECK(count <= room);
             msae_encode_begin(&slices, &s->small, s->workspace, x);
-            CHECK(msae_encode_end(&slices, k, got) == 0);
+            CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_encode_end(&slices, room, got, &counted));
+            CHECK(counted == 0);
             while (left > 0 && calls++ < N) {
                 const size_t now = msae_encode_some(&slices, steps[i]);
                 CHECK(now < left && left - now <= (steps[i] + 3) / 4 * 4);
                 left = now;
             }
             memset(got, 0, sizeof got);
-            CHECK(msae_encode_end(&slices, k, got) == count);
+            CHECK_STATUS(MSAE_OK, msae_encode_end(&slices, room, got, &counted));
+            CHECK(counted == count);
             CHECK(memcmp(got, want, count * sizeof *got) == 0);
         }
     }
@@ -400,8 +403,11 @@ static void check_slices(subject *s) {
     memcpy(bad, s->x, sizeof bad);
     bad[5] = msae__bits_float(0x7fc00000u);
     msae_slices slices;
+    size_t count = 1;
     msae_encode_begin(&slices, &s->small, s->workspace, bad);
-    CHECK(msae_encode_some(&slices, SIZE_MAX) == 0 && msae_encode_end(&slices, 5, got) == 0);
+    CHECK(msae_encode_some(&slices, SIZE_MAX) == 0);
+    CHECK_STATUS(MSAE_ERROR_NOT_FINITE, msae_encode_end(&slices, 5, got, &count));
+    CHECK(count == 0);
 }
 
 static void in_slices(void) {
@@ -422,22 +428,37 @@ static double missed_share(const msae_model *model, const float *x, const msae_c
     return off / all;
 }
 
+/* The codes up to there, in a room that is just large enough. */
+static size_t encode_until(const subject *s, const float *x, const msae_until *until,
+                           msae_code *codes, double *missed) {
+    size_t count = 0, again = 0;
+    msae_code *room;
+    CHECK_STATUS(MSAE_OK,
+                 msae_encode_until(&s->small, s->workspace, x, until, N, codes, &count, missed));
+    room = (msae_code *)test_alloc(count * sizeof *room);
+    CHECK_STATUS(MSAE_OK,
+                 msae_encode_until(&s->small, s->workspace, x, until, count, room, &again, NULL));
+    CHECK(again == count && memcmp(room, codes, count * sizeof *room) == 0);
+    free(room);
+    return count;
+}
+
 static void check_until(subject *s) {
     msae_code all[N], got[N];
     for (size_t r = 0; r < 4; r++) {
         const float *x = s->x + r * D;
-        const size_t count = msae_encode(&s->small, s->workspace, x, N, all);
+        const size_t count = test_encode(&s->small, s->workspace, x, N, all);
         msae_until until = {0, 0, 0};
         double missed = -1;
-        CHECK(msae_encode_until(&s->small, s->workspace, x, &until, got, &missed) == count);
+        CHECK(encode_until(s, x, &until, got, &missed) == count);
         CHECK(memcmp(got, all, count * sizeof *got) == 0 && missed == -1);
         if (count < 8) continue;
         until.k = 6;
-        CHECK(msae_encode_until(&s->small, s->workspace, x, &until, got, NULL) == 6);
+        CHECK(encode_until(s, x, &until, got, NULL) == 6);
         until.k = 0;
         until.threshold = all[4].value; /* which is not above itself */
         if (until.threshold > 0 && all[3].value > all[4].value) {
-            CHECK(msae_encode_until(&s->small, s->workspace, x, &until, got, NULL) == 4);
+            CHECK(encode_until(s, x, &until, got, NULL) == 4);
         }
         until.threshold = 0;
         /* what five codes miss is reached with five, unless fewer miss less still */
@@ -445,16 +466,35 @@ static void check_until(subject *s) {
         const double five = missed_share(&s->small, x, all, 5);
         until.target = (float)(five * 1.001);
         while (missed_share(&s->small, x, all, enough) > (double)until.target) enough++;
-        CHECK(msae_encode_until(&s->small, s->workspace, x, &until, got, &missed) == enough);
+        CHECK(encode_until(s, x, &until, got, &missed) == enough);
         CHECK(fabs(missed - missed_share(&s->small, x, all, enough)) < 1e-4 * (1 + missed));
         until.k = 2;
-        CHECK(msae_encode_until(&s->small, s->workspace, x, &until, got, &missed) ==
-              (enough < 2 ? enough : 2));
+        CHECK(encode_until(s, x, &until, got, &missed) == (enough < 2 ? enough : 2));
     }
 }
 
 static void until_enough(void) {
     for_every_model(check_until);
+}
+
+/* Less room: the strongest of them, still in the order of the latents. */
+static void check_level_room(const subject *s, const float *x, size_t level, const msae_code *all,
+                             size_t count) {
+    for (size_t room = 0; room <= count && room < 8; room++) {
+        msae_code *codes = (msae_code *)test_alloc(room * sizeof *codes);
+        float weakest = INFINITY;
+        size_t found, stronger = 0;
+        CHECK_STATUS(MSAE_OK,
+                     msae_encode_level(&s->small, s->workspace, x, level, room, codes, &found));
+        CHECK(found == room);
+        for (size_t e = 0; e < found; e++) {
+            CHECK(e == 0 || codes[e].latent > codes[e - 1].latent);
+            weakest = fminf(weakest, codes[e].value);
+        }
+        for (size_t e = 0; e < count && room > 0; e++) stronger += all[e].value > weakest;
+        CHECK(stronger < room || room == 0);
+        free(codes);
+    }
 }
 
 static void check_levels(subject *s) {
@@ -464,7 +504,10 @@ static void check_levels(subject *s) {
                            s->small.recipe != MSAE_RECIPE_JUMPRELU &&
                            s->small.recipe != MSAE_RECIPE_MSAE_WIDTH &&
                            s->small.activation != MSAE_ACTIVATION_IDENTITY;
-    CHECK(msae_encode_level(&s->small, s->workspace, s->x, 0, codes) == 0);
+    size_t count = 1;
+    CHECK_STATUS(MSAE_ERROR_ARGUMENT,
+                 msae_encode_level(&s->small, s->workspace, s->x, 0, N, codes, &count));
+    CHECK(count == 0);
     if (!has_levels) {
         CHECK_STATUS(MSAE_ERROR_UNSUPPORTED, msae_calibrate(&s->small, &data, NULL));
         return;
@@ -479,8 +522,10 @@ static void check_levels(subject *s) {
         const float least = s->small.level_thresholds[level];
         size_t sum = 0;
         for (size_t r = 0; r < ROWS; r++) {
-            const size_t count =
-                msae_encode_level(&s->small, s->workspace, s->x + r * D, level, codes);
+            const float *x = s->x + r * D;
+            CHECK_STATUS(MSAE_OK,
+                         msae_encode_level(&s->small, s->workspace, x, level, N, codes, &count));
+            check_level_room(s, x, level, codes, count);
             for (size_t e = 0; e < count; e++) { /* in order, and those of all latents */
                 CHECK(e == 0 || codes[e].latent > codes[e - 1].latent);
                 CHECK(fabsf(codes[e].value - z[r * N + codes[e].latent]) <=
@@ -494,7 +539,8 @@ static void check_levels(subject *s) {
         CHECK(sum + 4 + most / 500 >= most && sum <= most + 4 + most / 500);
         CHECK(level == 0 || least <= s->small.level_thresholds[level - 1]);
     }
-    CHECK(msae_encode_level(&s->small, s->workspace, s->x, s->small.n_levels, codes) == 0);
+    CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_encode_level(&s->small, s->workspace, s->x,
+                                                        s->small.n_levels, N, codes, &count));
     /* they are saved with the model */
     size_t bytes;
     unsigned char *file = saved(&s->small, &bytes);

@@ -31,12 +31,14 @@ static struct world {
 } world;
 
 static void encode(void) {
-    msae_encode(&world.model, world.workspace, world.x, 8, world.codes);
-    msae_decode(&world.model, world.codes, 8, world.out);
+    size_t count;
+    CHECK_STATUS(MSAE_OK,
+                 msae_encode(&world.model, world.workspace, world.x, 8, world.codes, &count));
+    msae_decode(&world.model, world.codes, count, world.out);
 }
 
 static void encode_rows(void) {
-    CHECK_STATUS(MSAE_OK, msae_encode_rows(&world.model, world.workspace, world.x, ROWS, 0,
+    CHECK_STATUS(MSAE_OK, msae_encode_rows(&world.model, world.workspace, world.x, ROWS, 0, N,
                                            world.codes, world.counts, NULL));
     const size_t ks[] = {1, 8, N};
     CHECK_STATUS(MSAE_OK, msae_forward(&world.model, world.workspace, world.x, ROWS, ks, 3,

@@ -948,7 +948,7 @@ static void hostile_checkpoints(void) {
         msae_trainer again;
         msae_error error;
         bytes file = checkpoint(&trainer);
-        static const char key[] = "\"run_blocks\":\"";
+        static const char key[] = "\"msae.run_blocks\":\"";
         size_t at = 0;
         test_note("%s", cases[i].blocks);
         while (at + 64 < file.size && memcmp(file.data + at, key, sizeof key - 1) != 0) at++;
@@ -966,8 +966,8 @@ static void hostile_checkpoints(void) {
             changed[b] = (unsigned char)((header - 8 - 4 + length) >> (8 * b));
         }
         for (size_t b = 8; b + 16 < header; b++) { /* as files of old had none */
-            if (memcmp(changed + b, "\"checksum\"", 10) == 0) changed[b + 1] = 'x';
-            if (memcmp(changed + b, "\"msae_version\"", 14) == 0) changed[b + 1] = 'x';
+            if (memcmp(changed + b, "\"msae.checksum\"", 15) == 0) changed[b + 1] = 'x';
+            if (memcmp(changed + b, "\"msae.version\"", 14) == 0) changed[b + 1] = 'x';
         }
         const msae_status status = msae_resume_memory(&again, changed, size, NULL, &error);
         if (cases[i].resumes == 0) {
@@ -1266,12 +1266,16 @@ static member members[MAX_RANKS], alone;
 /* Two hundred steps of every recipe: the same bits in all processes, and within rounding what one
    process does. */
 static void processes_train_one_model(void) {
-    enum { D = 6, N = 24, ROWS = 157 };
+    enum { D = 6, N = 24, ROWS = 157, FAR_ROW = 99 };
     static const size_t blocks[] = {3, 157, 50};
     float *x = test_random_floats(3, ROWS * D, 2);
     const uint32_t nan = 0x7fc00000u;
     double worst = 0, worst_loss = 0;
     memcpy(&x[77 * D + 1], &nan, sizeof nan);
+    for (size_t i = 0; i < D; i++) { /* rows whose norm is far above that of the others */
+        x[FAR_ROW * D + i] *= 3000;
+        x[(FAR_ROW + 50) * D + i] *= 3000;
+    }
     memset(&x[40 * D], 0, D * sizeof *x); /* a row of zeros, which cosine leaves out */
     FOR_EACH_RECIPE(recipe) {
         for (size_t kind = 0; kind < COUNT(blocks); kind++) {
@@ -1292,6 +1296,7 @@ static void processes_train_one_model(void) {
             desc.model.seed = 8; /* with 7, one TopK in rounding's reach falls the other way */
             desc.skip_bad = 1;
             desc.geometric_median = recipe->tied;
+            desc.max_norm = 100;
             make_members(&alone, &nobody, 1, &desc, &stream, &source);
             memset(&alone.desc.collective, 0, sizeof alone.desc.collective);
             run_members(&alone, 1);
@@ -1308,6 +1313,9 @@ static void processes_train_one_model(void) {
                 CHECK(members[0].steps == 200 && alone.steps == 200);
                 CHECK(members[0].trainer.rows == alone.trainer.rows);
                 CHECK(members[0].trainer.rows_skipped == alone.trainer.rows_skipped);
+                CHECK(memcmp(&members[0].trainer.rare, &alone.trainer.rare,
+                             sizeof alone.trainer.rare) == 0);
+                CHECK(alone.trainer.rare.beyond == 2 && alone.trainer.rare.first_beyond == FAR_ROW);
                 const msae_parameters a = test_weights(&members[0].trainer.model);
                 const msae_parameters b = test_weights(&alone.trainer.model);
                 test_parameter list[TEST_MAX_PARAMETERS], want[TEST_MAX_PARAMETERS];
@@ -1398,7 +1406,9 @@ static void shares_hide_processes_from_revivals(void) {
     float *x = test_random_floats(3, ROWS * D, 2);
     FOR_EACH_RECIPE(recipe) {
         const int nested = recipe->recipe == MSAE_RECIPE_MSAE;
-        if (!nested && !msae__has_k(recipe->recipe)) continue;
+        if (!nested && recipe->recipe != MSAE_RECIPE_TOPK && !test_is_batch_topk(recipe->recipe)) {
+            continue;
+        }
         for (size_t shares = 0; shares <= 12; shares += 12) {
             shelf shelves[MAX_RANKS], own = make_shelf(x, ROWS, D);
             const msae_source source = shelf_source(&own);
@@ -1409,8 +1419,9 @@ static void shares_hide_processes_from_revivals(void) {
             stream.block_rows = 3;
             stream.window_rows = 70;
             stream.shares = shares;
-            desc.model.k = 1;
+            if (desc.model.k > 0) desc.model.k = 1;
             desc.model.nesting = nested ? levels : NULL;
+            desc.model.nesting_start = 0;
             desc.model.n_levels = nested ? COUNT(levels) : 0;
             desc.batch = 37;
             desc.epochs = 10;
@@ -1989,6 +2000,82 @@ static void files_are_one_set(void) {
     remove_shards();
 }
 
+/* A .npy of that shape and no rows. */
+static void write_empty(const char *path, const char *shape) {
+    char header[256];
+    const int length = snprintf(header, sizeof header,
+                                "{'descr': '<f4', 'fortran_order': False, 'shape': %s, }\n", shape);
+    FILE *file = fopen(path, "wb");
+    if (!CHECK(file != NULL)) exit(1);
+    fwrite("\x93NUMPY\x01\0", 1, 8, file);
+    fputc(length, file);
+    fputc(0, file);
+    fputs(header, file);
+    CHECK(fclose(file) == 0);
+}
+
+/* Files without rows, before, between and behind the others, are shards without rows. */
+static void files_without_rows(void) {
+    enum { MOST = 128 };
+    float x[MOST * FILE_D], out[MOST * FILE_D];
+    const size_t rows = write_shards(x, MOST);
+    static const int kinds[] = {F_NPY2, F_NPY4, F_NPY8, F_T16, F_T32};
+    char paths[COUNT(kinds) + 2][256], wide[256], tall[256];
+    const char *names[SHARDS + 2 * COUNT(paths) + 1];
+    msae_files files;
+    msae_error error;
+    size_t n = 0;
+    for (size_t i = 0; i < COUNT(kinds); i++) {
+        write_shard(paths[i], 50 + i, kinds[i], x, 0, FILE_D);
+    }
+    for (size_t i = COUNT(kinds); i < COUNT(paths); i++) {
+        snprintf(paths[i], sizeof paths[i], "%s/empty%zu", folder_path, i);
+        write_empty(paths[i], i == COUNT(kinds) ? "(0,)" : "(0, 5)");
+    }
+    for (size_t i = 0; i < COUNT(paths); i++) names[n++] = paths[i];
+    for (size_t i = 0; i < SHARDS; i++) {
+        names[n++] = shard_names[i];
+        if (i < COUNT(paths)) names[n++] = paths[i];
+    }
+    for (int last = 0; last < 2; last++) { /* with one behind them all, and without */
+        test_note("%d", last);
+        if (last) names[n++] = paths[0];
+        CHECK_STATUS(MSAE_OK, msae_files_open(&files, names, n, "x", NULL, &error));
+        CHECK(files.n_shards == n && files.source.rows == rows && files.source.cols == FILE_D);
+        for (size_t row = 0; row < rows; row++) {
+            const msae_shard *shard = msae_files_find(&files, row);
+            CHECK(shard->first_row <= row && row - shard->first_row < shard->rows);
+        }
+        CHECK(msae_files_find(&files, rows) == NULL);
+        CHECK_STATUS(MSAE_OK, files.source.read(files.source.user, 0, rows, out, &error));
+        CHECK(test_same(out, x, rows * FILE_D));
+        msae_files_close(&files);
+    }
+    /* their columns count */
+    snprintf(wide, sizeof wide, "%s/wide", folder_path);
+    write_empty(wide, "(0, 6)");
+    names[n - 1] = wide;
+    CHECK_STATUS(MSAE_ERROR_SHAPE, msae_files_open(&files, names, n, "x", NULL, &error));
+    CHECK(files.at_fault == n - 1);
+    CHECK(strcmp(error.message, "has 6 columns, the files before it have another number") == 0);
+    snprintf(tall, sizeof tall, "%s/tall", folder_path);
+    write_empty(tall, "(6, 0)");
+    names[n - 1] = tall;
+    CHECK_STATUS(MSAE_ERROR_FORMAT, msae_files_open(&files, names, n, "x", NULL, &error));
+    CHECK(files.at_fault == n - 1);
+    /* there must be rows somewhere */
+    CHECK_STATUS(MSAE_ERROR_SHAPE, msae_files_open(&files, names, COUNT(paths), "x", NULL, &error));
+    CHECK(files.at_fault == 0 && files.shards == NULL);
+    CHECK(strcmp(error.message, "has no rows, nor has any file after it") == 0);
+    for (size_t i = 0; i < COUNT(paths); i++) {
+        CHECK(msae_files_open(&files, names + i, 1, "x", NULL, &error) != MSAE_OK);
+        remove(paths[i]);
+    }
+    remove(wide);
+    remove(tall);
+    remove_shards();
+}
+
 /* Every file in its turn is missing, empty, of another width, cut off, something else, or without
    the tensor; and shrinks, grows or goes after it was opened. */
 static void bad_files(void) {
@@ -2257,6 +2344,7 @@ int main(void) {
 #endif
     RUN(statistics_in_one_pass);
     RUN(files_are_one_set);
+    RUN(files_without_rows);
     RUN(bad_files);
     RUN(bad_rows_of_files);
     RUN(many_files_and_large_ones);

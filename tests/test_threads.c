@@ -36,7 +36,6 @@ static inline long counted_cores(int name) {
 #define pthread_create limited_create
 #define sysconf counted_cores
 #define MSAE_MALLOC(bytes) limited_malloc(bytes)
-#define MSAE_REALLOC(memory, bytes) realloc(memory, bytes)
 #define MSAE_FREE(memory) counted_free(memory)
 #include "test.h"
 
@@ -128,7 +127,7 @@ static void record_inference(tape *t, const msae_model *model, const float *x) {
     msae_code *codes = (msae_code *)test_alloc(ROWS * K * sizeof *codes);
     size_t *counts = (size_t *)test_alloc(ROWS * sizeof *counts);
     float *z = test_floats(ROWS * N), *recon = test_floats(COUNT(ks) * ROWS * D);
-    CHECK_STATUS(MSAE_OK, msae_encode_rows(model, workspace, x, ROWS, K, codes, counts, NULL));
+    CHECK_STATUS(MSAE_OK, msae_encode_rows(model, workspace, x, ROWS, K, K, codes, counts, NULL));
     record(t, counts, ROWS * sizeof *counts);
     for (size_t b = 0; b < ROWS; b++) record(t, codes + b * K, counts[b] * sizeof *codes);
     CHECK_STATUS(MSAE_OK, msae_encode_dense(model, workspace, x, ROWS, K, z, NULL));
@@ -156,7 +155,7 @@ static void record_analysis(tape *t, const msae_model *model, const float *x) {
     record(t, results, msae_default_ks(N, NULL) * sizeof *results);
     CHECK_STATUS(MSAE_OK, msae_name_latents(model, &data, NULL, names, NULL));
     record(t, names, N * sizeof *names);
-    CHECK_STATUS(MSAE_OK, msae_decoder_overlap(model, &overlap, NULL));
+    CHECK_STATUS(MSAE_OK, msae_decoder_overlap(model, 0, &overlap, NULL));
     record(t, &overlap, sizeof overlap);
     msae_align_desc align;
     msae_alignment alignment;

@@ -160,7 +160,8 @@ typedef struct pickle_case {
 static const pickle_case refused_pickles[] = {
     REFUSED("\x80\x02"
             "cos\nsystem\n" TEXT("\x02", "ls") "\x85R.",
-            "data.pkl: byte 2: the global os.system is not allowed"),
+            "data.pkl: byte 2: the global os.system is not allowed (of a whole model save "
+            "model.state_dict())"),
     REFUSED("\x80\x04\x8c\x02os\x8c\x06system\x93.",
             "data.pkl: byte 14: the global os.system is not allowed"),
     REFUSED("\x80\x02"

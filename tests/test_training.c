@@ -356,6 +356,98 @@ static void bad_rows_are_skipped_on_request(void) {
     free(x);
 }
 
+/* Rows of far larger norm than the others: told of, and left out of statistics and steps on request,
+   with rows of NaN beside them. */
+static void far_rows_are_left_out_on_request(void) {
+    float *x = test_random_floats(1, ROWS * D, 1);
+    const size_t far[] = {2, BAD_ROW, ROWS - 1};
+    size_t good[ROWS], n_good = 0;
+    for (size_t f = 0; f < COUNT(far); f++) {
+        for (size_t i = 0; i < D; i++) x[far[f] * D + i] *= 3000;
+    }
+    for (size_t b = 0; b < ROWS; b++) {
+        if (b != 1 && b != far[0] && b != far[1] && b != far[2]) good[n_good++] = b;
+    }
+    x[D] = NAN;
+    FOR_EACH_RECIPE(recipe) {
+        const msae_data data = msae_data_view(x, ROWS, D);
+        float *kept = test_floats(n_good * D);
+        const msae_data good_data = msae_data_view(kept, n_good, D);
+        msae_train_desc desc = desc_of(recipe);
+        msae_trainer trainer, reference, told;
+        msae_step_stats stats;
+        msae_error error;
+        test_note("%s", recipe->name);
+        desc.skip_bad = 1;
+        desc.max_norm = 40;
+        desc.geometric_median = 1;
+        for (size_t i = 0; i < n_good; i++) memcpy(kept + i * D, x + good[i] * D, D * sizeof *x);
+        if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL))) continue;
+        desc.max_norm = 0;
+        if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&reference, &desc, NULL))) continue;
+        if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&told, &desc, NULL))) continue;
+        CHECK_STATUS(MSAE_OK, msae_train_statistics(&trainer, &data, NULL));
+        CHECK_STATUS(MSAE_OK, msae_train_statistics(&reference, &good_data, NULL));
+        CHECK_STATUS(MSAE_OK, msae_train_statistics(&told, &data, NULL));
+        CHECK(trainer.rare.beyond == 3 && trainer.rare.first_beyond == 2);
+        CHECK(trainer.rare.bad == 1 && trainer.rare.first_bad == 1);
+        CHECK(told.rare.beyond == 3 && told.rare.first_beyond == 2 && told.rare.norm_limit == 0);
+        CHECK(reference.rare.beyond == 0 && reference.rare.bad == 0);
+        CHECK(trainer.rare.norm_limit >= 39 * trainer.rare.median_norm &&
+              trainer.rare.norm_limit <= 41 * trainer.rare.median_norm);
+        CHECK(fabsf(trainer.model.scale / reference.model.scale - 1) < 1e-6f);
+        CHECK(test_error(trainer.model.mean, reference.model.mean, D) < 1e-6);
+        CHECK(test_error(trainer.model.pre_bias, reference.model.pre_bias, D) < 1e-5);
+        /* from here on the same to the bit, so that steps can be compared */
+        memcpy(trainer.model.mean, reference.model.mean, D * sizeof(float));
+        memcpy(trainer.model.pre_bias, reference.model.pre_bias, D * sizeof(float));
+        memcpy(trainer.model.encoder, reference.model.encoder, trainer.model.n_latents * D * sizeof(float));
+        memcpy(trainer.model.decoder, reference.model.decoder, trainer.model.n_latents * D * sizeof(float));
+        trainer.model.scale = reference.model.scale;
+        check_like_good_rows(&trainer, &reference, x, good, n_good, &stats);
+        CHECK(stats.rows == n_good && stats.rows_skipped == 4);
+        /* one is no error, the other is */
+        trainer.desc.skip_bad = 0;
+        CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
+                     msae_train_gradients(&trainer, &data, NULL, ROWS, NULL, &error));
+        CHECK(error.position == 1);
+        CHECK_STATUS(MSAE_OK, msae_train_gradients(&trainer, &data, far, 3, &stats, &error));
+        CHECK(stats.rows == 0 && stats.rows_skipped == 3);
+        msae_trainer_free(&trainer);
+        msae_trainer_free(&reference);
+        msae_trainer_free(&told);
+        free(kept);
+    }
+    free(x);
+}
+
+static void limits_of_norms(void) {
+    static const float wrong[] = {-1, 0.5f, NAN, INFINITY};
+    float x[ROWS * D] = {0};
+    msae_data data = msae_data_view(x, ROWS, D);
+    msae_train_desc desc = desc_of(&test_recipes[0]), resolved;
+    msae_trainer trainer;
+    for (size_t i = 0; i < COUNT(wrong); i++) {
+        desc.max_norm = wrong[i];
+        CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_train_desc_resolve(&desc, &resolved, NULL));
+    }
+    /* rows of zeros and of the largest norms, and a limit beyond them */
+    desc.max_norm = 50;
+    CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL));
+    CHECK_STATUS(MSAE_OK, msae_train_statistics(&trainer, &data, NULL));
+    CHECK(trainer.rare.median_norm == 0 && trainer.rare.beyond == 0 && trainer.rare.norm_limit == 0);
+    x[3 * D] = 1e-20f;
+    x[5 * D] = 1;
+    x[6 * D] = 1e-20f;
+    CHECK_STATUS(MSAE_OK, msae_train_statistics(&trainer, &data, NULL));
+    CHECK(fabsf(trainer.rare.median_norm - 1e-20f) < 1e-22f);
+    CHECK(trainer.rare.beyond == 1 && trainer.rare.first_beyond == 5);
+    for (size_t i = 0; i < COUNT(x); i++) x[i] = i % 2 ? 3e37f : -3e37f;
+    CHECK_STATUS(MSAE_OK, msae_train_statistics(&trainer, &data, NULL));
+    CHECK(trainer.rare.beyond == 0 && trainer.rare.norm_limit == 0);
+    msae_trainer_free(&trainer);
+}
+
 static void batches_of_bad_rows_only(void) {
     float x[2 * D];
     for (size_t i = 0; i < COUNT(x); i++) x[i] = NAN;
@@ -407,7 +499,7 @@ static void rows_without_a_loss_are_left_out(void) {
     free(x);
 }
 
-/* A latent that no row of the window reaches is dead, one that fires is not. */
+/* A latent that is active in no row of the window is dead, another is not. */
 static void dead_latents_are_counted(void) {
     float *x = test_random_floats(1, ROWS * D, 1);
     msae_trainer trainer;
@@ -436,7 +528,7 @@ static void dead_latents_of_full_windows(void) {
         test_note("step %zu", step);
         CHECK_STATUS(MSAE_OK, msae_train_step(&trainer, x, 1, &stats, NULL));
         CHECK(stats.dead_latents == (step < 2000 ? 1 : 2));
-        if (step == 1000) { /* the next window has one alive */
+        if (step == 1000) { /* the next window has one that is active */
             trainer.model.latent_bias[0] = trainer.model.latent_bias[2] = -100;
             trainer.model.latent_bias[1] = 100;
         }
@@ -459,8 +551,9 @@ static void epoch_schedules(void) {
     static const size_t epochs[] = {1, 2, 3, 4, 5, 7, 10, 30, 33};
     for (size_t i = 0; i < COUNT(epochs); i++) {
         double total = (double)epochs[i];
-        msae_trainer published, linear, constant;
+        msae_trainer published, capped, linear, constant;
         open_run(&published, MSAE_SCHEDULE_PUBLISHED, epochs[i]);
+        open_run(&capped, MSAE_SCHEDULE_CAPPED, epochs[i]);
         open_run(&linear, MSAE_SCHEDULE_LINEAR, epochs[i]);
         open_run(&constant, MSAE_SCHEDULE_CONSTANT, epochs[i]);
         for (size_t e = 0; e < epochs[i]; e++) {
@@ -469,16 +562,40 @@ static void epoch_schedules(void) {
             test_note("epoch %zu of %zu", e, epochs[i]);
             for (size_t step = 0; step < 3; step++) {
                 msae_train_schedule(&published, e, step, 3);
+                msae_train_schedule(&capped, e, step, 3);
                 msae_train_schedule(&linear, e, step, 3);
                 msae_train_schedule(&constant, e, step, 3);
-                CHECK(fabs((double)published.lr_factor - fmin(1.25, down)) <= 1e-6);
+                CHECK(fabs((double)published.lr_factor - down) <= 1e-6);
+                CHECK(fabs((double)capped.lr_factor - fmin(1.25, down)) <= 1e-6);
                 CHECK(fabs((double)linear.lr_factor - fmin(1, down)) <= 1e-6);
                 CHECK(constant.lr_factor == 1);
             }
         }
         msae_trainer_free(&published);
+        msae_trainer_free(&capped);
         msae_trainer_free(&linear);
         msae_trainer_free(&constant);
+    }
+}
+
+/* The largest factor of a run of the published code. */
+static void published_factors(void) {
+    static const struct {
+        size_t epochs;
+        double most;
+    } runs[] = {{1, 5},       {2, 2.5},      {3, 5 / 3.0},    {4, 1.25}, {5, 1},
+                {6, 5 / 3.0}, {7, 10 / 7.0}, {11, 15 / 11.0}, {20, 1},   {30, 1}};
+    for (size_t i = 0; i < COUNT(runs); i++) {
+        msae_trainer trainer;
+        double most = 0;
+        open_run(&trainer, MSAE_SCHEDULE_PUBLISHED, runs[i].epochs);
+        for (size_t e = 0; e < runs[i].epochs; e++) {
+            msae_train_schedule(&trainer, e, 0, 1);
+            most = fmax(most, (double)trainer.lr_factor);
+        }
+        test_note("%zu epochs: %g, expected %g", runs[i].epochs, most, runs[i].most);
+        CHECK(fabs(most - runs[i].most) <= 1e-6);
+        msae_trainer_free(&trainer);
     }
 }
 
@@ -501,7 +618,7 @@ static void cosine_schedule(void) {
 
 /* Where a run goes on beyond its epochs or has but one, factors stay within the schedule's. */
 static void beyond_the_last_epoch(void) {
-    for (int schedule = MSAE_SCHEDULE_PUBLISHED; schedule < MSAE_SCHEDULE_COUNT; schedule++) {
+    for (int schedule = MSAE_SCHEDULE_DEFAULT + 1; schedule < MSAE_SCHEDULE_COUNT; schedule++) {
         for (size_t epochs = 1; epochs < 4; epochs++) {
             msae_trainer trainer;
             test_note("%s, %zu epochs", msae_schedule_name((msae_schedule)schedule), epochs);
@@ -872,8 +989,8 @@ static void descriptors_that_make_no_sense(void) {
     BAD(desc.sparse_weight = 0.1f); /* topk has none */
     BAD(desc.bandwidth = -1);
     BAD(desc.bandwidth = INFINITY);
-    BAD(desc.batch = SIZE_MAX / 3);
-    BAD(desc.batch = SIZE_MAX / 256);
+    BAD((desc.batch = SIZE_MAX / 3, desc.model.recipe = MSAE_RECIPE_BATCHTOPK));
+    BAD((desc.batch = SIZE_MAX / 256, desc.model.recipe = MSAE_RECIPE_BATCHTOPK));
 #if SIZE_MAX > UINT32_MAX
     BAD((desc.batch = (size_t)UINT32_MAX + 1, desc.model.k = 1));
 #endif
@@ -897,6 +1014,69 @@ static void descriptors_that_make_no_sense(void) {
     BAD(desc.revivals = -2);
     BAD(desc.revivals = -2147483647);
 #undef BAD
+}
+
+/* A field that the recipe or the schedule has no use for is named, and a resolved descriptor, where
+   all have their defaults, can be used again. */
+static void fields_of_other_recipes(void) {
+    static const size_t levels[] = {4, N};
+    static const float weights[] = {2};
+    FOR_EACH_RECIPE(recipe) {
+        const msae_recipe r = recipe->recipe;
+        const int has_penalty = r == MSAE_RECIPE_RELU || r == MSAE_RECIPE_JUMPRELU;
+        const int has_levels = !has_penalty && r != MSAE_RECIPE_TOPK && r != MSAE_RECIPE_BATCHTOPK;
+        msae_train_desc desc, usual;
+        msae_trainer trainer;
+        msae_error error;
+        test_note("%s", recipe->name);
+        memset(&usual, 0, sizeof usual);
+        usual.model.n_inputs = D;
+        usual.model.n_latents = N;
+        usual.model.recipe = r;
+        CHECK_STATUS(MSAE_OK, msae_train_desc_resolve(&usual, &desc, &error));
+        CHECK_STATUS(MSAE_OK, msae_train_desc_resolve(&desc, &desc, &error));
+        if (CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, &error))) {
+            msae_trainer again;
+            CHECK_STATUS(MSAE_OK, msae_trainer_init(&again, &trainer.desc, &error));
+            msae_trainer_free(&again);
+        }
+        msae_trainer_free(&trainer);
+#define IDLE(applies, field, change)                                                           \
+    do {                                                                                       \
+        desc = usual;                                                                          \
+        change;                                                                                \
+        test_note("%s: %s", recipe->name, #change);                                            \
+        CHECK_STATUS((applies) ? MSAE_OK : MSAE_ERROR_ARGUMENT,                                \
+                     msae_trainer_init(&trainer, &desc, &error));                              \
+        if (!(applies))                                                                        \
+            CHECK(strstr(error.message, msae_recipe_name(r)) && strstr(error.message, field)); \
+        msae_trainer_free(&trainer);                                                           \
+    } while (0)
+        IDLE(!has_penalty, " k", desc.model.k = 3);
+        IDLE(has_levels, "model.nesting", desc.model.nesting_start = 4);
+        IDLE(has_levels, "model.nesting", (desc.model.nesting = levels, desc.model.n_levels = 2));
+        if (!has_levels) {
+            IDLE(0, "model.level_weights",
+                 (desc.model.level_weights = weights, desc.model.n_level_weights = 1));
+        }
+        IDLE(r == MSAE_RECIPE_JUMPRELU, "model.threshold", desc.model.threshold = 0.2f);
+        IDLE(r == MSAE_RECIPE_JUMPRELU, "bandwidth", desc.bandwidth = 0.2f);
+        IDLE(has_penalty, "sparse_weight", desc.sparse_weight = 0.2f);
+#undef IDLE
+        desc = usual;
+        desc.schedule = MSAE_SCHEDULE_LINEAR;
+        desc.warmup = 0.1f;
+        CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_trainer_init(&trainer, &desc, &error));
+        CHECK(strstr(error.message, "linear") && strstr(error.message, "warmup"));
+        desc.warmup = MSAE_OFF;
+        CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, &error));
+        msae_trainer_free(&trainer);
+    }
+    msae_train_desc both = test_desc(&test_recipes[0], D, N);
+    both.model.nesting = levels;
+    both.model.n_levels = COUNT(levels);
+    both.model.nesting_start = 5;
+    expect_bad_desc("two starts of the nesting", &both);
 }
 
 /* Weights, gradients and two moments, and a workspace that does not know the batch. */
@@ -1042,6 +1222,8 @@ int main(void) {
     RUN(a_batch_beyond_the_descriptor);
     RUN(bad_rows_are_refused);
     RUN(bad_rows_are_skipped_on_request);
+    RUN(far_rows_are_left_out_on_request);
+    RUN(limits_of_norms);
     RUN(batches_of_bad_rows_only);
     RUN(rows_without_a_loss_are_left_out);
     RUN(rows_of_any_size_have_a_loss);
@@ -1053,6 +1235,7 @@ int main(void) {
     RUN(gradients_along_the_decoder);
     RUN(zero_reconstructions_without_backward);
     RUN(epoch_schedules);
+    RUN(published_factors);
     RUN(cosine_schedule);
     RUN(beyond_the_last_epoch);
     RUN(the_factor_scales_the_learning_rate);
@@ -1067,6 +1250,7 @@ int main(void) {
     RUN(defaults_of_a_run);
     RUN(clipping);
     RUN(descriptors_that_make_no_sense);
+    RUN(fields_of_other_recipes);
     RUN(memory_of_training);
     RUN(trainer_in_the_callers_memory);
     RUN(steps_allocate_nothing);

@@ -56,7 +56,7 @@ function toolVector(row, k, pushes) {
     const path = join(work, 'out.npy');
     if (pushes.length) {
         run('steer', model, rowFile(row), '-o', path, '--k', String(k),
-            '--set', pushes.map(([latent, value]) => `${latent}=${value}`).join(','));
+            '--raw', '--set', pushes.map(([latent, value]) => `${latent}=${value}`).join(','));
     } else {
         toolCodes(row, k);
         run('decode', model, join(work, 'codes.safetensors'), '-o', path);
@@ -71,7 +71,7 @@ function toolNearest(row, k, pushes, strongest) {
     const edit = pushes.length ? pushes.map(([latent, value]) => `${latent}=${value}`).join(',') :
         `${strongest}=+0`;
     const found = JSON.parse(run('search', model, vectors, '--row', String(row), '--k', String(k),
-        '--edit', edit, '--top', String(TOP), '--json').split('\n')[0]);
+        '--raw', '--edit', edit, '--top', String(TOP), '--json').split('\n')[0]);
     return found.by_embedding;
 }
 

@@ -6,7 +6,7 @@
 
 static void write_result(FILE *file, const grid_line *line, size_t seed, const result *r) {
     fprintf(file, "%s\t%zu\t%s\t%.6f\t%.0f\t%.0f\t%.2f\t%zu", line->name, seed, line->options,
-            r->never, r->revived, r->smallest, r->seconds, r->n_ks);
+            r->dead, r->revived, r->smallest, r->seconds, r->n_ks);
     for (size_t i = 0; i < r->n_ks; i++) {
         fprintf(file, "\t%zu\t%.6f\t%.6f\t%.6f", r->ks[i], r->fvu[i], r->cosine[i], r->other[i]);
     }
@@ -30,7 +30,7 @@ static void read_results(job *j, const char *path) {
         at = *options == '\t' ? strchr(++options, '\t') : NULL;
         if (!at || seed >= MAX_SEEDS) continue;
         *at++ = '\0';
-        r.never = strtod(at, &at);
+        r.dead = strtod(at, &at);
         r.revived = strtod(at, &at);
         r.smallest = strtod(at, &at);
         r.seconds = strtod(at, &at);
@@ -58,7 +58,7 @@ static void read_results(job *j, const char *path) {
 typedef struct summary {
     size_t n_ks, ks[MAX_KS];
     double fvu[MAX_KS], spread[MAX_KS], cosine[MAX_KS], other[MAX_KS];
-    double never, never_most, smallest, seconds;
+    double dead, dead_most, smallest, seconds;
 } summary;
 
 static summary summarize(const job *j, size_t line) {
@@ -70,8 +70,8 @@ static summary summarize(const job *j, size_t line) {
     memcpy(s.ks, results[0].ks, sizeof s.ks);
     for (size_t seed = 0; seed < j->lines[line].seeds; seed++) {
         const result *r = &results[seed];
-        s.never += share * r->never;
-        if (r->never > s.never_most) s.never_most = r->never;
+        s.dead += share * r->dead;
+        if (r->dead > s.dead_most) s.dead_most = r->dead;
         if (r->smallest > s.smallest) s.smallest = r->smallest; /* what every seed holds */
         s.seconds += share * r->seconds;
         for (size_t i = 0; i < s.n_ks; i++) {
@@ -141,7 +141,7 @@ static void write_row(FILE *file, const job *j, size_t line, const summary *s, i
         fputc('\n', file);
         return;
     }
-    fprintf(file, " %.2f (%.2f) | ", 100 * s->never, 100 * s->never_most);
+    fprintf(file, " %.2f (%.2f) | ", 100 * s->dead, 100 * s->dead_most);
     if (s->smallest > 0) {
         fprintf(file, "%.0f |", s->smallest);
     } else {
@@ -153,7 +153,7 @@ static void write_row(FILE *file, const job *j, size_t line, const summary *s, i
 static void write_heads(FILE *file, const summary *s, int other) {
     fputs("| recipe |", file);
     for (size_t i = 0; i < s->n_ks; i++) fprintf(file, " k = %zu |", s->ks[i]);
-    fputs(other ? "\n|---|" : " never at 64, % (worst seed) | cosine .99 from k | seeds |\n|---|",
+    fputs(other ? "\n|---|" : " dead at 64, % (worst seed) | cosine .99 from k | seeds |\n|---|",
           file);
     for (size_t i = 0; i < s->n_ks + (other ? 0 : 3); i++) fputs("---|", file);
     fputc('\n', file);

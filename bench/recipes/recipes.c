@@ -25,7 +25,7 @@ typedef struct result {
     int is_there;
     size_t n_ks, ks[MAX_KS];
     double fvu[MAX_KS], cosine[MAX_KS], other[MAX_KS]; /* other: fvu of the set left out */
-    double never;    /* share of latents that no row of DATA has among its 64 strongest */
+    double dead;     /* share of latents that are dead over DATA at k = 64 */
     double revived;  /* latents */
     double smallest; /* k with cosine 0.99 and fvu below 0.1; 0: none */
     double seconds;
@@ -161,7 +161,7 @@ static void measure(const job *j, const msae_model *model, result *r) {
     desc.ks = &at_64;
     desc.n_ks = 1;
     check(msae_evaluate(model, &j->all, &desc, metrics, &error), "evaluate", &error);
-    r->never = (double)metrics[0].ndn / (double)n;
+    r->dead = (double)metrics[0].ndn / (double)n;
     r->smallest = smallest_k(model, &j->held);
 }
 
@@ -214,7 +214,7 @@ static void run_task(void *context, size_t task, size_t worker) {
     for (size_t i = 0; i < j->results[line][seed].n_ks; i++) {
         printf(" %.4f", j->results[line][seed].fvu[i]);
     }
-    printf("  never %.2f %%\n", 100 * j->results[line][seed].never);
+    printf("  dead %.2f %%\n", 100 * j->results[line][seed].dead);
     fflush(stdout);
     funlockfile(j->log);
 }

@@ -52,7 +52,8 @@ static int bake(const char *folder, const msae_data *vectors, msae_error *error)
     desc.lr = 1e-3f;
     if (msae_trainer_init(&trainer, &desc, error) != MSAE_OK ||
         msae_fit(&trainer, vectors, NULL, NULL, error) != MSAE_OK ||
-        msae_top_rows(&trainer.model, vectors, 8, NULL, 0, 1, top, counts, error) != MSAE_OK ||
+        msae_top_rows(&trainer.model, vectors, 8, NULL, LATENTS, 1, top, counts, error) !=
+            MSAE_OK ||
         msae_compact(&trainer.model, MSAE_I8, NULL, &small, error) != MSAE_OK) {
         return 0;
     }
@@ -66,7 +67,7 @@ static int bake(const char *folder, const msae_data *vectors, msae_error *error)
     FILE *floats = asset(folder, "things.f32");
     if (!names || !list || !floats) return 0;
     for (size_t j = 0; j < LATENTS; j++) {
-        fprintf(names, "%s\n", counts[j] ? words[top[j].row] : "(never active)");
+        fprintf(names, "%s\n", counts[j] ? words[top[j].row] : "(dead)");
     }
     for (size_t t = 0; t < sizeof things / sizeof *things; t++) {
         for (size_t r = 0; r < vectors->rows; r++) {
@@ -84,9 +85,14 @@ int main(int argc, char **argv) {
     msae_data vectors;
     msae_error error;
     if (argc != 2) return 2;
-    if (msae_data_load_file(&vectors, "examples/data/glove_f16.npy", NULL, NULL, &error) !=
-            MSAE_OK ||
-        vectors.cols > 1024 || read_words("examples/data/glove_words.txt") != vectors.rows ||
+    const char *path = "examples/data/glove_f16.npy";
+    if (msae_data_load_file(&vectors, path, NULL, NULL, &error) != MSAE_OK) {
+        fprintf(stderr, "bake: %s: %s (run me from the folder that holds examples/)\n", path,
+                error.message);
+        return 1;
+    }
+    strcpy(error.message, "the words do not belong to the vectors");
+    if (vectors.cols > 1024 || read_words("examples/data/glove_words.txt") != vectors.rows ||
         !bake(argv[1], &vectors, &error)) {
         fprintf(stderr, "bake: %s (run me from the folder that holds examples/)\n", error.message);
         return 1;

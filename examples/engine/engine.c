@@ -207,7 +207,10 @@ int main(int argc, char **argv) {
         }
         const size_t left = msae_encode_some(&slices, BUDGET);
         if (left == 0) {
-            counts[thing] = msae_encode_end(&slices, KEEP, codes[thing]);
+            if (msae_encode_end(&slices, KEEP, codes[thing], &counts[thing]) != MSAE_OK) {
+                fprintf(stderr, "engine: %s gives a NaN or Inf\n", things[thing]);
+                return 1;
+            }
             thing++;
             open = 0;
         }
@@ -219,7 +222,8 @@ int main(int argc, char **argv) {
     printf("%zu frames: %.1f us each, %.1f at most\n", frame, all / (double)frame, worst);
 
     /* At a loading screen there is time for all at once, over the jobs; the codes are the same. */
-    if (msae_encode_rows(&model, workspace, x, n_things, KEEP, again, check, &error) != MSAE_OK) {
+    if (msae_encode_rows(&model, workspace, x, n_things, 0, KEEP, again, check, &error) !=
+        MSAE_OK) {
         fprintf(stderr, "engine: %s\n", error.message);
         return 1;
     }

@@ -58,8 +58,8 @@ size_t concepts_count(const concepts *c) {
 size_t concepts_encode(concepts *c, const float *embedding, size_t k, uint32_t *numbers,
                        float *values) {
     size_t count;
-    if (k == 0) return 0;
-    count = msae_encode(&c->model, c->workspace, embedding, k, c->codes);
+    if (k > c->model.n_latents) k = c->model.n_latents;
+    if (msae_encode(&c->model, c->workspace, embedding, k, c->codes, &count) != MSAE_OK) return 0;
     for (size_t e = 0; e < count; e++) {
         numbers[e] = c->codes[e].latent;
         values[e] = c->codes[e].value;

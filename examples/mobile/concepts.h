@@ -24,7 +24,7 @@ size_t concepts_inputs(const concepts *c);
 size_t concepts_count(const concepts *c);
 
 /* The k strongest concepts of embedding [inputs]: their numbers and values [k], strongest first.
-   Returns how many there are. One call at a time for each `concepts`. */
+   Returns how many there are, 0 for a NaN or Inf. One call at a time for each `concepts`. */
 size_t concepts_encode(concepts *c, const float *embedding, size_t k, uint32_t *numbers,
                        float *values);
 

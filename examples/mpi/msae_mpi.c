@@ -143,7 +143,8 @@ static int run(mpi_team *team, int argc, char **argv) {
     return TOOL_USAGE;
 }
 
-/* The errors of the first rank that has any: where all found the same, it is said once. */
+/* The lines of the first rank that has an error, else of the first that has any: where all found the
+   same, it is said once. */
 static void print_errors(mpi_team *team) {
     const size_t rank = team->team.collective.rank, ranks = team->team.collective.ranks;
     long length = ftell(team->errors);
@@ -151,12 +152,12 @@ static void print_errors(mpi_team *team) {
     size_t first = 0;
     int c;
     if (!team->team.lost) {
-        has[rank] = length > 0;
+        has[rank] = tool_has_failed() ? 2 : length > 0;
         if (sum_doubles(team, has, ranks)) {
-            while (first < ranks && has[first] == 0) first++;
+            for (size_t i = 1; i < ranks; i++) first = has[i] > has[first] ? i : first;
         }
     }
-    if (rank != first && !team->team.lost) return;
+    if ((rank != first || has[first] == 0) && !team->team.lost) return;
     rewind(team->errors);
     while (length-- > 0 && (c = getc(team->errors)) != EOF) putc(c, stderr);
     fflush(stderr);

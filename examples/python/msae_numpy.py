@@ -33,7 +33,9 @@ class Model:
     """A model that msae train wrote; msae convert makes one of other projects' files."""
 
     def __init__(self, path):
-        tensors, self.metadata = read_safetensors(path)
+        tensors, metadata = read_safetensors(path)
+        self.metadata = {key[5:]: value for key, value in metadata.items()  # the library's own
+                         if key.startswith("msae.")} or metadata            # before version 0.6: bare
         self.encoder = tensors["encoder"]                               # [d, n]
         self.decoder = tensors.get("decoder", self.encoder.T)           # [n, d]; tied: not in the file
         self.pre_bias, self.latent_bias = tensors["pre_bias"], tensors["latent_bias"]

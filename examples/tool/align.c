@@ -115,7 +115,7 @@ static void print_stability(const align_job *job, const msae_alignment *pairs, s
         squares[0] += (pairs[i].mean - mean[0]) * (pairs[i].mean - mean[0]);
         squares[1] += (pairs[i].above_70 - mean[1]) * (pairs[i].above_70 - mean[1]);
     }
-    for (int i = 0; i < 2; i++) squares[i] = sqrt(squares[i] / (double)(count - 1));
+    for (int i = 0; i < 2; i++) squares[i] = sqrt(squares[i] / (double)count);
     if (job->common.json) {
         tool_json json = tool_json_line("stability");
         tool_json_count(&json, "models", job->count);
@@ -138,10 +138,9 @@ static int run(align_job *job) {
     if (job->output != NULL && job->more.count > 0) {
         return tool_usage("align", "-o is for the pairs of two models");
     }
-    if (tool_same_file(job->output, job->first) || tool_same_file(job->output, job->second)) {
-        return tool_fail(job->output, "is read and would be replaced");
-    }
-    int status = job->output != NULL ? tool_check_output("align", job->output) : TOOL_OK;
+    int status = job->output != NULL
+                     ? tool_check_output("align", "-o", job->output, TOOL_WRITES_TABLE)
+                     : TOOL_OK;
     if (status == TOOL_OK) status = load(job);
     for (size_t b = 1; b < job->count && status == TOOL_OK; b++) {
         for (size_t a = 0; a < b && status == TOOL_OK; a++) {

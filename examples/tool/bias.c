@@ -6,6 +6,7 @@
 #include <string.h>
 
 enum {
+    NAME_WIDTH = 24, /* of a column */
     SHOWN = 20,
     STEPS = 11,
     SWEPT_ROWS = 1000,    /* rows of a sweep, evenly spaced among those with a label */
@@ -124,6 +125,7 @@ static int fit_probe(tool_study *study) {
     }
     desc.simd = study->model->simd;
     desc.parallel = study->model->parallel;
+    desc.input = (msae_probe_input)study->probe_input;
     int status = TOOL_OK;
     if (msae_probe_fit(&study->probe, study->data, classes, 2, &desc, &error) != MSAE_OK ||
         msae_probe_measure(&study->probe, study->data, classes, &study->score, &error) != MSAE_OK) {
@@ -159,7 +161,7 @@ static int sample_rows(const tool_study *study, size_t limit, msae_data *rows, f
 
 int tool_study_open(tool_study *study) {
     int status = tool_load_labels(&study->labels, study->labels_path, study->column,
-                                  study->data->rows, study->data_path);
+                                  study->data, study->data_path);
     if (status == TOOL_OK) status = choose_positive(study);
     if (status == TOOL_OK) status = split_groups(study);
     if (status == TOOL_OK) status = correlate(study);
@@ -218,7 +220,7 @@ static size_t count_significant(const bias_job *job) {
 static void print_correlation_json(const bias_job *job, const msae_correlation *c) {
     tool_json json = tool_json_line("correlation");
     tool_json_count(&json, "latent", c->latent);
-    tool_json_text(&json, "name", tool_name_of(&job->names, c->latent));
+    tool_json_name(&json, &job->names, c->latent);
     tool_json_real(&json, "r", c->r);
     tool_json_real(&json, "low", c->low);
     tool_json_real(&json, "high", c->high);
@@ -227,31 +229,35 @@ static void print_correlation_json(const bias_job *job, const msae_correlation *
     tool_json_real(&json, "q", c->q);
     tool_json_real(&json, "mean_negative", c->mean[0]);
     tool_json_real(&json, "mean_positive", c->mean[1]);
-    tool_json_real(&json, "active_negative", c->active[0]);
-    tool_json_real(&json, "active_positive", c->active[1]);
+    tool_json_real(&json, "frequency_negative", c->frequency[0]);
+    tool_json_real(&json, "frequency_positive", c->frequency[1]);
     tool_json_end(&json, '}');
 }
 
 static void print_correlations(const bias_job *job) {
     if (!job->common.json) {
-        printf("%s: %zu rows are '%s', %zu are '%s', %zu have no label; latents of the %zu "
-               "strongest of a row\n",
+        char text[TOOL_K_TEXT];
+        printf("%s: %zu rows are '%s', %zu are '%s', %zu have no label; %s\n",
                job->study.column != NULL ? job->study.column : job->study.labels_path,
                job->study.rows_of[1], job->study.value[1], job->study.rows_of[0],
-               job->study.value[0], job->study.labels.unlabelled, job->study.k);
+               job->study.value[0], job->study.labels.unlabelled,
+               tool_k_text(&job->inputs.model, job->study.k, text));
         printf("%zu of %zu latents go with it (q below 0.05); the strongest:\n",
                count_significant(job), job->inputs.model.n_latents);
         printf("%7s  %-24s %7s  %-18s %9s  %-20s %s\n", "latent", "name", "r", "95 % interval", "q",
-               "mean value, - and +", "active on, - and +");
+               "mean value, - and +", "frequency, - and +");
     }
     for (size_t i = 0; i < job->top && isfinite(job->study.all[i].r); i++) {
         const msae_correlation *c = &job->study.all[i];
+        tool_short_name room;
         if (job->common.json) {
             print_correlation_json(job, c);
         } else {
-            printf("%7lu  %-24.24s %+7.3f  %+.3f .. %+.3f  %9.2g  %8.4f %8.4f    %6.2f%% %6.2f%%\n",
-                   (unsigned long)c->latent, tool_name_of(&job->names, c->latent), c->r, c->low,
-                   c->high, c->q, c->mean[0], c->mean[1], 100 * c->active[0], 100 * c->active[1]);
+            printf("%7lu  ", (unsigned long)c->latent);
+            tool_print_column(tool_short_name_of(&job->names, c->latent, &room), NAME_WIDTH);
+            printf(" %+7.3f  %+.3f .. %+.3f  %9.2g  %8.4f %8.4f    %6.2f%% %6.2f%%\n", c->r, c->low,
+                   c->high, c->q, c->mean[0], c->mean[1], 100 * c->frequency[0],
+                   100 * c->frequency[1]);
         }
     }
 }
@@ -273,8 +279,9 @@ static int write_table(const bias_job *job) {
           output.file);
     for (size_t j = 0; j < job->inputs.model.n_latents; j++) {
         const msae_correlation *c = &job->study.all[j];
-        const double numbers[] = {c->r, c->low,     c->high,    c->p,         c->log10_p,
-                                  c->q, c->mean[0], c->mean[1], c->active[0], c->active[1]};
+        const double numbers[] = {
+            c->r,       c->low,     c->high,         c->p,           c->log10_p, c->q,
+            c->mean[0], c->mean[1], c->frequency[0], c->frequency[1]};
         fprintf(output.file, "%lu\t%s", (unsigned long)c->latent,
                 tool_name_of(&job->names, c->latent));
         for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
@@ -291,11 +298,12 @@ static int write_table(const bias_job *job) {
 
 static void print_sweep(const bias_job *job, uint32_t latent, const msae_sweep_point *points,
                         size_t rows) {
-    const char *name = tool_name_of(&job->names, latent);
+    tool_short_name room;
     if (job->common.json) {
         tool_json json = tool_json_line("sweep");
         tool_json_count(&json, "latent", latent);
-        tool_json_text(&json, "name", name);
+        tool_json_name(&json, &job->names, latent);
+        tool_json_choices(&json, &job->names);
         tool_json_text(&json, "class", job->study.value[1]);
         tool_json_count(&json, "rows", rows);
         tool_json_begin(&json, "points", '[');
@@ -312,7 +320,8 @@ static void print_sweep(const bias_job *job, uint32_t latent, const msae_sweep_p
         return;
     }
     printf("\nlatent %lu %s over its range, the rest of %zu rows as it is: probability of '%s'\n",
-           (unsigned long)latent, name, rows, job->study.value[1]);
+           (unsigned long)latent, tool_short_name_of(&job->names, latent, &room), rows,
+           job->study.value[1]);
     printf("%10s  %8s  %8s  %8s\n", "value", "all", job->study.value[0], job->study.value[1]);
     for (size_t s = 0; s < job->steps; s++) {
         const msae_sweep_point *point = &points[s];
@@ -342,11 +351,11 @@ static void print_ablations(const bias_job *job, const msae_ablation *ablations,
     }
     for (size_t i = 0; i < count; i++) {
         const msae_ablation *a = &ablations[i];
-        const char *name = tool_name_of(&job->names, a->latent);
+        tool_short_name room;
         if (job->common.json) {
             tool_json json = tool_json_line("ablation");
             tool_json_count(&json, "latent", a->latent);
-            tool_json_text(&json, "name", name);
+            tool_json_name(&json, &job->names, a->latent);
             tool_json_count(&json, "rows", rows);
             tool_json_count(&json, "active", a->active);
             tool_json_count(&json, "flips", a->flips);
@@ -354,8 +363,9 @@ static void print_ablations(const bias_job *job, const msae_ablation *ablations,
             tool_json_count(&json, "from_positive", a->lost);
             tool_json_end(&json, '}');
         } else {
-            printf("%7lu  %-24.24s %8zu %8zu  +%zu -%zu\n", (unsigned long)a->latent, name,
-                   a->active, a->flips, a->gained, a->lost);
+            printf("%7lu  ", (unsigned long)a->latent);
+            tool_print_column(tool_short_name_of(&job->names, a->latent, &room), NAME_WIDTH);
+            printf(" %8zu %8zu  +%zu -%zu\n", a->active, a->flips, a->gained, a->lost);
         }
     }
 }
@@ -404,9 +414,11 @@ static void print_done(const bias_job *job, const msae_probe_score *score) {
     tool_json_count(&json, "rows_positive", job->study.rows_of[1]);
     tool_json_count(&json, "rows_negative", job->study.rows_of[0]);
     tool_json_count(&json, "without_label", job->study.labels.unlabelled);
-    tool_json_count(&json, "k", job->study.k);
+    tool_json_k(&json, &job->inputs.model, job->study.k);
     tool_json_count(&json, "significant", count_significant(job));
     tool_json_real(&json, "probe_accuracy", score->accuracy);
+    tool_json_skipped(&json);
+    tool_json_warnings(&json);
     tool_json_end(&json, '}');
 }
 
@@ -415,38 +427,31 @@ static int load(bias_job *job) {
     int status = tool_open_inputs(&job->inputs, &job->common, job->model_path, study->data_path);
     if (status != TOOL_OK) return status;
     const size_t n = job->inputs.model.n_latents;
-    if (study->k == 0) study->k = n < 64 ? n : 64;
     if (job->top > n) job->top = n;
-    if (study->k > n) {
-        return tool_fail("--k", "%zu is more than the %zu latents of %s", study->k, n,
-                         job->model_path);
-    }
+    status = tool_settle_k(&job->inputs.model, job->model_path, &study->k);
+    if (status != TOOL_OK) return status;
     study->model = &job->inputs.model;
     study->data = &job->inputs.data;
-    return tool_load_names(&job->names, job->names_path, n);
+    return tool_load_names(&job->names, job->names_path, &job->inputs.stored, job->model_path);
 }
 
 /* Whether the latent has a range to sweep. */
 static int check_swept(const tool_study *study, uint32_t latent) {
     const msae_correlation *c = study->all;
     while (c->latent != latent) c++;
-    if (c->active[0] > 0 || c->active[1] > 0) return TOOL_OK;
+    if (c->frequency[0] > 0 || c->frequency[1] > 0) return TOOL_OK;
     return tool_fail("--sweep", "latent %lu is active on no labelled row of %s",
                      (unsigned long)latent, study->data_path);
 }
 
 static int run(bias_job *job) {
     const tool_study *study = &job->study;
-    const char *inputs[] = {job->model_path, study->data_path, study->labels_path, job->names_path};
     uint32_t swept = 0;
     if (study->labels_path == NULL) return tool_usage("bias", "--labels FILE is missing");
     if (job->steps < 2) return tool_fail("--steps", "a sweep has at least 2");
-    for (size_t i = 0; i < sizeof inputs / sizeof inputs[0]; i++) {
-        if (tool_same_file(job->output, inputs[i])) {
-            return tool_fail("-o", "%s is read too", job->output);
-        }
-    }
-    int status = job->output != NULL ? tool_check_output("bias", job->output) : TOOL_OK;
+    int status = job->output != NULL
+                     ? tool_check_output("bias", "-o", job->output, TOOL_WRITES_TABLE)
+                     : TOOL_OK;
     if (status == TOOL_OK) status = load(job);
     if (status == TOOL_OK && job->swept != NULL) {
         status = tool_find_concept("--sweep", &job->names, job->swept, &swept);
@@ -475,12 +480,15 @@ int tool_bias(int argc, char **argv) {
          "the value to set against the rest (default: the second of two)"},
         {"--names", "NAMES.tsv", TOOL_TEXT, &job.names_path, "names of the latents (msae name)"},
         {"--top", "N", TOOL_COUNT, &job.top, "latents to show and ablate (default: 20)"},
-        {"--k", "K", TOOL_COUNT, &job.study.k,
-         "latents of a row that count as active (default: 64)"},
+        TOOL_OPTION_K(job.study.k),
         {"--sweep", "LATENT", TOOL_TEXT, &job.swept,
          "the latent to sweep, by number or name (default: the strongest)"},
         {"--steps", "N", TOOL_COUNT, &job.steps, "values of the sweep (default: 11)"},
+        {"--probe-input", "published|raw", TOOL_CHOICE, &job.study.probe_input,
+         "embeddings less their mean, or as they are, at unit length (default: published)"},
         {"-o", "TABLE.tsv", TOOL_TEXT, &job.output, "also write a table of all latents"},
+        TOOL_OPTION_OWN_STATISTICS(job.common),
+        TOOL_OPTION_SKIP_BAD(job.common),
         TOOL_OPTION_TENSOR(job.common),
         TOOL_OPTION_THREADS(job.common),
         TOOL_OPTION_SIMD(job.common),
@@ -490,17 +498,21 @@ int tool_bias(int argc, char **argv) {
         "bias",
         {{"MODEL", &job.model_path}, {"DATA", &job.study.data_path}},
         "Finds the latents that go with an attribute of the rows: the point-biserial correlation\n"
-        "of each with the attribute, its confidence interval and q, its p value corrected for\n"
-        "the number of latents (Benjamini-Hochberg). Then fits a linear probe to the attribute\n"
-        "and shows its probability along the range of one latent (on at most 1,000 rows), and\n"
-        "how many of its decisions (of at most 10,000) change without each of the strongest.\n"
+        "of each with the attribute, its confidence interval, q, its p value corrected for the\n"
+        "number of latents (Benjamini-Hochberg), and its frequency in either group. Then fits a\n"
+        "linear probe to the attribute and shows its probability along the range of one latent\n"
+        "(on at most 1,000 rows), and how many of its decisions (of at most 10,000) change\n"
+        "without each of the strongest.\n"
         "Rows with an empty label are left out.",
         options,
         sizeof options / sizeof options[0],
         NULL,
         NULL,
     };
-    int status = tool_parse(&syntax, argc, argv);
+    const tool_rule rules[] = {
+        {"--tensor", TOOL_READS, "DATA"},
+    };
+    int status = tool_parse_by(&syntax, rules, sizeof rules / sizeof rules[0], argc, argv);
     if (status != TOOL_GO) return status;
     status = run(&job);
     tool_study_close(&job.study);

@@ -268,7 +268,7 @@ void chart_frequencies(FILE *page, const char *title, const size_t *counts, size
     const chart_series range = {"", 0, 0, limits, limits, NULL, 2};
     const chart c = {title,
                      "",
-                     {"share of rows that activate it (log axis)", CHART_LINEAR, low, 0, 0},
+                     {"frequency (log axis)", CHART_LINEAR, low, 0, 0},
                      {"latents", CHART_LINEAR, 0, 0, 0},
                      &range,
                      1,
@@ -279,7 +279,7 @@ void chart_frequencies(FILE *page, const char *title, const size_t *counts, size
     x.from += gap;
     x.n_ticks = 0;
 
-    begin_figure(page, title, "Histogram: bars are latents by how many rows activate them.");
+    begin_figure(page, title, "Histogram: bars are latents by their frequency.");
     put_axes(page, &x, &y);
     for (double power = ceil(low); power <= 0; power++) {
         const double at = place(&x, power);
@@ -287,9 +287,9 @@ void chart_frequencies(FILE *page, const char *title, const size_t *counts, size
         fprintf(page, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\">%g%%</text>\n", at,
                 BOTTOM + 16, power == 0 ? "end" : "middle", 100 * pow(10, power));
     }
-    fprintf(page, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">never</text>\n",
+    fprintf(page, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">dead</text>\n",
             LEFT + gap / 2 - 10, BOTTOM + 16);
-    fprintf(page, "<g class=\"point\"><title>never active: %zu latents</title>", zero);
+    fprintf(page, "<g class=\"point\"><title>dead: %zu latents</title>", zero);
     put_bar(page, "dead", LEFT + 6, LEFT + gap - 26, &y, zero);
     fprintf(page,
             "<text class=\"value\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%zu</text></g>\n",
@@ -298,8 +298,7 @@ void chart_frequencies(FILE *page, const char *title, const size_t *counts, size
         const double from = low * (1 - (double)b / (double)bins);
         const double to = low * (1 - (double)(b + 1) / (double)bins);
         if (counts[b] == 0) continue;
-        fprintf(page,
-                "<g class=\"point\"><title>active on %.2g%% to %.2g%% of rows: %zu latents</title>",
+        fprintf(page, "<g class=\"point\"><title>frequency %.2g%% to %.2g%%: %zu latents</title>",
                 100 * pow(10, from), 100 * pow(10, to), counts[b]);
         put_bar(page, "s0", place(&x, from) + 0.6, place(&x, to) - 0.6, &y, counts[b]);
         fputs("</g>\n", page);

@@ -29,70 +29,178 @@ static int read_double(const char *text, double *value) {
     return *end == '\0' && isfinite(*value);
 }
 
-/* One row of the table; columns beyond the last of the table are not there. */
-static int take_name(tool_names *names, size_t row, const size_t columns[4]) {
+/* The number of 16 hexadecimal digits. */
+static int read_checksum(const char *text, uint64_t *checksum) {
+    static const char digits[] = "0123456789abcdef";
+    *checksum = 0;
+    if (strlen(text) != 16 || strspn(text, digits) != 16) return 0;
+    for (; *text != '\0'; text++) {
+        *checksum = *checksum << 4 | (uint64_t)(strchr(digits, *text) - digits);
+    }
+    return 1;
+}
+
+enum { LATENT, NAME, SCORE, VALID, SUPPORT, ROWS, APART, MODEL, COLUMNS };
+
+/* The cell of a column, "" when there is no such column. */
+static const char *cell_of(const tool_table *table, size_t row, size_t column) {
+    return column < table->columns ? table->cells[row * table->columns + column] : "";
+}
+
+/* Names are only of the model that they were made for. */
+static int check_model(const tool_names *names, size_t row, const char *text) {
+    uint64_t model;
+    if (*text == '\0') return TOOL_OK;
+    if (!read_checksum(text, &model)) {
+        return tool_fail(names->table.path, "line %zu: '%s' is not a model's checksum", row + 2,
+                         text);
+    }
+    if (model == names->model) return TOOL_OK;
+    return tool_fail(names->table.path, "is of the model %s, %s is %016llx: name it again", text,
+                     names->model_path, (unsigned long long)names->model);
+}
+
+static int read_support(const tool_names *names, size_t row, const char *text, const char *rows,
+                        uint64_t *support) {
+    uint64_t of;
+    *support = TOOL_UNKNOWN;
+    if (*text == '\0') return TOOL_OK;
+    if (!read_latent(text, support)) {
+        return tool_fail(names->table.path, "line %zu: '%s' is not a number of rows", row + 2,
+                         text);
+    }
+    if (*rows != '\0' && (!read_latent(rows, &of) || *support > of)) {
+        return tool_fail(names->table.path, "line %zu: a support of %s in %s rows", row + 2, text,
+                         rows);
+    }
+    return TOOL_OK;
+}
+
+/* One row of the table. */
+static int take_name(tool_names *names, size_t row, const size_t columns[COLUMNS]) {
     const tool_table *table = &names->table;
-    const char *const *cells = table->cells + row * table->columns;
+    const char *cells[COLUMNS];
     uint64_t latent;
-    double score = 0;
-    if (!read_latent(cells[columns[0]], &latent) || latent >= names->n_latents) {
+    tool_claim claim;
+    for (int i = 0; i < COLUMNS; i++) cells[i] = cell_of(table, row, columns[i]);
+    claim.score = 0;
+    int status = check_model(names, row, cells[MODEL]);
+    if (status != TOOL_OK) return status;
+    if (!read_latent(cells[LATENT], &latent) || latent >= names->n_latents) {
         return tool_fail(table->path, "line %zu: '%s' is not one of the model's %zu latents",
-                         row + 2, cells[columns[0]], names->n_latents);
+                         row + 2, cells[LATENT], names->n_latents);
     }
     if (names->name[latent] != NULL) {
         return tool_fail(table->path, "line %zu: latent %llu has a name already", row + 2,
                          (unsigned long long)latent);
     }
-    if (columns[2] < table->columns && cells[columns[2]][0] != '\0' &&
-        !read_double(cells[columns[2]], &score)) {
-        return tool_fail(table->path, "line %zu: '%s' is not a score", row + 2, cells[columns[2]]);
+    if (cells[SCORE][0] != '\0' && !read_double(cells[SCORE], &claim.score)) {
+        return tool_fail(table->path, "line %zu: '%s' is not a score", row + 2, cells[SCORE]);
     }
-    names->name[latent] = cells[columns[1]];
-    names->score[latent] = score;
-    names->valid[latent] = columns[3] >= table->columns || strcmp(cells[columns[3]], "0") != 0;
-    return TOOL_OK;
+    claim.valid = strcmp(cells[VALID], "0") != 0; /* (also where the table does not say it) */
+    if (claim.valid && cells[VALID][0] != '\0' && strcmp(cells[VALID], "1") != 0) {
+        return tool_fail(table->path, "line %zu: '%s' in the column valid is neither 0 nor 1",
+                         row + 2, cells[VALID]);
+    }
+    status = read_support(names, row, cells[SUPPORT], cells[ROWS], &claim.support);
+    names->name[latent] = cells[NAME];
+    names->apart[latent] = cells[APART];
+    names->claims[latent] = claim;
+    return status;
+}
+
+/* Says what the file leaves open. */
+static void warn_of_unchecked(const tool_names *names, const size_t columns[COLUMNS]) {
+    const tool_table *table = &names->table;
+    int no_model = 0, no_support = 0;
+    for (size_t r = 0; r < table->rows; r++) {
+        if (cell_of(table, r, columns[NAME])[0] == '\0') continue;
+        no_model |= cell_of(table, r, columns[MODEL])[0] == '\0';
+        no_support |= cell_of(table, r, columns[SUPPORT])[0] == '\0';
+    }
+    if (no_model && no_support) {
+        tool_warn(table->path,
+                  "its names are unchecked: it says neither which model they are of nor "
+                  "how many rows they rest on (msae name .. --data writes both)");
+    } else if (no_model) {
+        tool_warn(table->path, "its names are unchecked: it does not say which model they are of "
+                               "(msae name writes it)");
+    } else if (no_support) {
+        tool_warn(table->path,
+                  "its names are unchecked: it does not say how many rows they rest on "
+                  "(msae name .. --data writes it)");
+    }
 }
 
 /* Names from names->table. */
 static int take_names(tool_names *names) {
+    static const char *const titles[] = {"latent",  "name", "score", "valid",
+                                         "support", "rows", "apart", "model"};
     const tool_table *table = &names->table;
     const size_t n = names->n_latents;
-    size_t columns[4];
-    int status = tool_need_column(table, "latent", &columns[0]);
-    if (status == TOOL_OK) status = tool_need_column(table, "name", &columns[1]);
+    size_t columns[COLUMNS];
+    int status = TOOL_OK;
+    for (int i = 0; i < COLUMNS && status == TOOL_OK; i++) {
+        columns[i] = tool_find_column(table, titles[i]);
+        if (i == LATENT || i == NAME) status = tool_need_column(table, titles[i], &columns[i]);
+    }
     if (status != TOOL_OK) return status;
-    columns[2] = tool_find_column(table, "score");
-    columns[3] = tool_find_column(table, "valid");
     names->name = tool_alloc(n, sizeof *names->name);
-    names->score = tool_alloc(n, sizeof *names->score);
-    names->valid = tool_alloc(n, sizeof *names->valid);
-    if (names->name == NULL || names->score == NULL || names->valid == NULL) {
+    names->apart = tool_alloc(n, sizeof *names->apart);
+    names->claims = tool_alloc(n, sizeof *names->claims);
+    if (names->name == NULL || names->apart == NULL || names->claims == NULL) {
         return tool_fail_memory();
     }
     for (size_t r = 0; r < table->rows && status == TOOL_OK; r++) {
         status = take_name(names, r, columns);
     }
+    if (status == TOOL_OK) warn_of_unchecked(names, columns);
     return status;
 }
 
-int tool_load_names(tool_names *names, const char *path, size_t n_latents) {
+int tool_load_names(tool_names *names, const char *path, const msae_model *model,
+                    const char *model_path) {
     memset(names, 0, sizeof *names);
-    names->n_latents = n_latents;
+    names->n_latents = model->n_latents;
+    names->model_path = model_path;
     if (path == NULL) return TOOL_OK;
+    names->model = msae_model_checksum(model);
     int status = tool_load_table(&names->table, path);
     return status == TOOL_OK ? take_names(names) : status;
 }
 
 void tool_free_names(tool_names *names) {
     free(names->name);
-    free(names->score);
-    free(names->valid);
+    free(names->apart);
+    free(names->claims);
     tool_free_table(&names->table);
 }
 
 const char *tool_name_of(const tool_names *names, size_t latent) {
     const char *name = names->name != NULL ? names->name[latent] : NULL;
     return name != NULL ? name : "";
+}
+
+/* The second word, or "" where there is none. */
+static const char *apart_of(const tool_names *names, size_t latent) {
+    const char *apart = names->name != NULL ? names->apart[latent] : NULL;
+    return apart != NULL ? apart : "";
+}
+
+size_t tool_first_synonym(const char *name) {
+    return name[0] == '\0' ? 0 : 1 + strcspn(name + 1, ",");
+}
+
+const char *tool_short_name_of(const tool_names *names, size_t latent, tool_short_name *room) {
+    const char *name = tool_name_of(names, latent), *apart = apart_of(names, latent);
+    snprintf(room->text, sizeof room->text, "%.*s%s%s%s", (int)tool_first_synonym(name), name,
+             *apart != '\0' ? " (" : "", apart, *apart != '\0' ? ")" : "");
+    return room->text;
+}
+
+void tool_json_name(tool_json *json, const tool_names *names, size_t latent) {
+    tool_json_text(json, "name", tool_name_of(names, latent));
+    if (*apart_of(names, latent) != '\0') tool_json_text(json, "apart", apart_of(names, latent));
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -192,18 +300,133 @@ int tool_group_synonyms(const tool_words *words, uint32_t *groups) {
     return TOOL_OK;
 }
 
-/* The best latent of that name: valid ones first, then by score; n_latents when there is none. */
-static size_t find_name(const tool_names *names, const char *text, size_t bytes) {
-    size_t best = names->n_latents;
-    if (bytes == 0) return best;
-    for (size_t j = 0; j < names->n_latents && names->name != NULL; j++) {
-        if (names->name[j] == NULL || !is_name(names->name[j], text, bytes)) continue;
-        if (best == names->n_latents || names->valid[j] > names->valid[best] ||
-            (names->valid[j] == names->valid[best] && names->score[j] > names->score[best])) {
-            best = j;
+/* Half of the score counts at so many rows. */
+#define HALF_SUPPORT 100
+
+static double shrunk_score(const tool_claim *claim) {
+    const double score = claim->score > 0 ? claim->score : 0;
+    if (claim->support == TOOL_UNKNOWN) return score;
+    return score * (double)claim->support / ((double)claim->support + HALF_SUPPORT);
+}
+
+int tool_compare_claims(const tool_claim *a, const tool_claim *b) {
+    const int a_stands = a->support >= TOOL_MIN_SUPPORT, b_stands = b->support >= TOOL_MIN_SUPPORT;
+    const double a_score = shrunk_score(a), b_score = shrunk_score(b);
+    if (a_stands != b_stands) return a_stands - b_stands;
+    if (a->valid != b->valid) return a->valid - b->valid;
+    if (a_score != b_score) return a_score > b_score ? 1 : -1;
+    return (a->support > b->support) - (a->support < b->support);
+}
+
+/* 1 when the text is the name (or a synonym) and the second word: "cat (siamese)", "cat, siamese". */
+static int is_name_apart(const char *name, const char *apart, const char *text, size_t bytes) {
+    if (*apart == '\0') return 0;
+    for (size_t at = 1; at + 1 < bytes; at++) {
+        if (text[at] == ',' && is_name(name, text, at)) {
+            size_t next = at + 1;
+            while (next < bytes && text[next] == ' ') next++;
+            if (is_name(apart, text + next, bytes - next)) return 1;
+        }
+        if (text[at] == ' ' && text[at + 1] == '(' && text[bytes - 1] == ')' &&
+            is_name(name, text, at) && is_name(apart, text + at + 2, bytes - at - 3)) {
+            return 1;
         }
     }
+    return 0;
+}
+
+/* What a text is to a latent. */
+enum { BY_NAME = 1, APART_TOO = 2 };
+
+static int is_called(const tool_names *names, size_t latent, const char *text, size_t bytes,
+                     int how) {
+    const char *name = names->name[latent];
+    if (name == NULL || bytes == 0) return 0;
+    return is_name(name, text, bytes) ||
+           (how == APART_TOO && is_name_apart(name, names->apart[latent], text, bytes));
+}
+
+/* 1 when latent a stands before b among those of one name. */
+static int stands_before(const tool_names *names, size_t a, size_t b) {
+    const int order = tool_compare_claims(&names->claims[a], &names->claims[b]);
+    return order > 0 || (order == 0 && a < b);
+}
+
+/* The best latent of that name that stands behind `after` (n_latents: the first of all); n_latents
+   when there is none. */
+static size_t find_name(const tool_names *names, const char *text, size_t bytes, int how,
+                        size_t after) {
+    const size_t n = names->n_latents;
+    size_t best = n;
+    for (size_t j = 0; j < n && names->name != NULL; j++) {
+        if (!is_called(names, j, text, bytes, how)) continue;
+        if (after < n && !stands_before(names, after, j)) continue;
+        if (best == n || stands_before(names, j, best)) best = j;
+    }
     return best;
+}
+
+/* "cat: 9 latents, taking 1277 (834 rows); others 62, 337, 1316, .." */
+static void say_choice(const tool_names *names, const char *subject, const tool_choice *choice,
+                       size_t count) {
+    enum { LISTED = 5 };
+    char others[LISTED * 24] = "", rows[40] = "";
+    const uint64_t support = names->claims[choice->latent].support;
+    size_t other = choice->latent, at = 0;
+    for (size_t i = 1; i < count && i <= LISTED; i++) {
+        other = find_name(names, choice->text, choice->bytes, APART_TOO, other);
+        at += (size_t)snprintf(others + at, sizeof others - at, "%s%zu", i > 1 ? ", " : "", other);
+    }
+    if (support != TOOL_UNKNOWN) {
+        snprintf(rows, sizeof rows, " (%llu row%s)", (unsigned long long)support,
+                 tool_plural(support));
+    }
+    tool_note(subject, "%.*s: %zu latents, taking %lu%s; others %s%s", (int)choice->bytes,
+              choice->text, count, (unsigned long)choice->latent, rows, others,
+              count > LISTED + 1 ? ", .." : "");
+}
+
+/* Keeps, and says, which of several latents of a name was taken. */
+static void keep_choice(tool_names *names, const char *subject, const char *text, size_t bytes,
+                        size_t latent) {
+    tool_choice choice;
+    size_t count = 0;
+    memset(&choice, 0, sizeof choice);
+    for (size_t j = 0; j < names->n_latents; j++) {
+        count += (size_t)is_called(names, j, text, bytes, APART_TOO);
+    }
+    if (count < 2 || bytes >= sizeof choice.text) return;
+    memcpy(choice.text, text, bytes);
+    choice.bytes = bytes;
+    choice.latent = (uint32_t)latent;
+    for (size_t i = 0; i < names->n_choices; i++) {
+        if (strcmp(names->choices[i].text, choice.text) == 0) return;
+    }
+    if (names->n_choices == TOOL_MAX_CHOICES) return;
+    names->choices[names->n_choices++] = choice;
+    say_choice(names, subject, &choice, count);
+}
+
+void tool_json_choices(tool_json *json, const tool_names *names) {
+    if (names->n_choices == 0) return;
+    tool_json_begin(json, "choices", '[');
+    for (size_t i = 0; i < names->n_choices; i++) {
+        const tool_choice *choice = &names->choices[i];
+        const uint64_t support = names->claims[choice->latent].support;
+        size_t other = choice->latent;
+        tool_json_begin(json, NULL, '{');
+        tool_json_text(json, "name", choice->text);
+        tool_json_count(json, "latent", choice->latent);
+        if (support != TOOL_UNKNOWN) tool_json_count(json, "support", support);
+        tool_json_begin(json, "others", '[');
+        while ((other = find_name(names, choice->text, choice->bytes, APART_TOO, other)) <
+               names->n_latents) {
+            tool_json_count(json, NULL, other);
+        }
+        tool_json_end(json, ']');
+        tool_json_end(json, '}');
+    }
+    tool_json_end(json, ']');
 }
 
 enum { LONGEST_COMPARED = 63 };
@@ -234,13 +457,12 @@ static size_t edit_distance(const char *a, size_t a_bytes, const char *b, size_t
     return last[b_bytes];
 }
 
-/* The name or synonym nearest to the text, with its length; NULL when none is near. */
-static const char *nearest_name(const tool_names *names, const char *text, size_t bytes,
-                                size_t *name_bytes) {
+const char *tool_nearest_name(const char **names, size_t count, const char *text, size_t bytes,
+                              size_t *name_bytes) {
     const char *nearest = NULL;
     size_t least = bytes / 3 + 2; /* beyond that it is another word */
-    for (size_t j = 0; j < names->n_latents && bytes <= LONGEST_COMPARED; j++) {
-        const char *name = names->name[j] != NULL ? names->name[j] : "";
+    for (size_t j = 0; j < count && bytes <= LONGEST_COMPARED; j++) {
+        const char *name = names[j] != NULL ? names[j] : "";
         while (*name != '\0') {
             const size_t width = strcspn(name, ",");
             if (width <= LONGEST_COMPARED && width > 0) {
@@ -269,7 +491,8 @@ static int fail_unknown(const char *subject, const tool_names *names, const char
                          "no names",
                          width, text);
     }
-    const char *nearest = nearest_name(names, text, bytes, &nearest_bytes);
+    const char *nearest =
+        tool_nearest_name(names->name, names->n_latents, text, bytes, &nearest_bytes);
     if (nearest == NULL) {
         return tool_fail(subject, "no concept is named '%.*s' in %s", width, text,
                          names->table.path);
@@ -279,7 +502,7 @@ static int fail_unknown(const char *subject, const tool_names *names, const char
 }
 
 /* The latent that the text is the number or name of, or n_latents with nothing said. */
-static size_t look_up(const tool_names *names, const char *text, size_t bytes) {
+static size_t look_up(const tool_names *names, const char *text, size_t bytes, int how) {
     char digits[16];
     uint64_t latent;
     if (bytes < sizeof digits) {
@@ -289,14 +512,15 @@ static size_t look_up(const tool_names *names, const char *text, size_t bytes) {
             return latent < names->n_latents ? (size_t)latent : names->n_latents;
         }
     }
-    return find_name(names, text, bytes);
+    return find_name(names, text, bytes, how, names->n_latents);
 }
 
-static int find_concept(const char *subject, const tool_names *names, const char *text,
-                        size_t bytes, uint32_t *latent) {
-    const size_t found = look_up(names, text, bytes);
+static int find_concept(const char *subject, tool_names *names, const char *text, size_t bytes,
+                        uint32_t *latent) {
+    const size_t found = look_up(names, text, bytes, APART_TOO);
     if (found < names->n_latents) {
         *latent = (uint32_t)found;
+        if (names->name != NULL) keep_choice(names, subject, text, bytes, found);
         return TOOL_OK;
     }
     if (bytes > 0 && strspn(text, "0123456789") >= bytes) {
@@ -306,8 +530,7 @@ static int find_concept(const char *subject, const tool_names *names, const char
     return fail_unknown(subject, names, text, bytes);
 }
 
-int tool_find_concept(const char *subject, const tool_names *names, const char *text,
-                      uint32_t *latent) {
+int tool_find_concept(const char *subject, tool_names *names, const char *text, uint32_t *latent) {
     return find_concept(subject, names, text, strlen(text), latent);
 }
 
@@ -337,23 +560,34 @@ static int read_concept_value(const char *subject, const char *text, size_t byte
                      (int)(bytes < 64 ? bytes : 64), text);
 }
 
+/* 1 when a list's item may be the text: it is a name or, with a second word that is no name itself,
+   more than one. */
+static int is_item(const tool_names *names, const char *text, size_t bytes, size_t last) {
+    const size_t n = names->n_latents;
+    if (look_up(names, text, bytes, BY_NAME) < n) return 1;
+    last += strspn(text + last, " ");
+    return look_up(names, text, bytes, APART_TOO) < n &&
+           (last >= bytes || look_up(names, text + last, bytes - last, BY_NAME) == n);
+}
+
 /* The end of the item that starts at text: its first comma or, when what lies before a later one is a
    name too, the last of those ("lynx, catamount" is one concept, also where "lynx" names it). */
 static size_t item_bytes(const tool_names *names, const char *text) {
     enum { MOST_COMMAS = 8 }; /* in a name */
-    size_t item = strcspn(text, ","), end = item;
+    size_t item = strcspn(text, ","), end = item, last = 0;
     for (int commas = 0; commas <= MOST_COMMAS; commas++) {
         const char *equals = memchr(text, '=', end);
         const size_t bytes = equals != NULL ? (size_t)(equals - text) : end;
-        if (look_up(names, text, bytes) < names->n_latents) item = end;
+        if (is_item(names, text, bytes, last)) item = end;
         if (text[end] == '\0' || equals != NULL) break;
+        last = end + 1;
         end += 1 + strcspn(text + end + 1, ",");
     }
     return item;
 }
 
-static int read_concept(const char *subject, const tool_names *names, const char *text,
-                        size_t bytes, tool_concept *concept) {
+static int read_concept(const char *subject, tool_names *names, const char *text, size_t bytes,
+                        tool_concept *concept) {
     const char *equals = memchr(text, '=', bytes);
     const size_t name_bytes = equals != NULL ? (size_t)(equals - text) : bytes;
     memset(concept, 0, sizeof *concept);
@@ -362,7 +596,7 @@ static int read_concept(const char *subject, const tool_names *names, const char
     return read_concept_value(subject, equals + 1, bytes - name_bytes - 1, concept);
 }
 
-int tool_read_concepts(const char *subject, const char *text, const tool_names *names,
+int tool_read_concepts(const char *subject, const char *text, tool_names *names,
                        tool_concepts *concepts) {
     concepts->count = 0;
     for (;;) {

@@ -8,14 +8,14 @@ typedef struct convert_job {
     int to; /* place among the choices, which are in the order of tool_layout */
     size_t k;
     tool_import import;
-    int as_json;
+    int as_json, skip_bad;
     int weights; /* place among the choices */
     const char *calibration, *tensor;
 } convert_job;
 
 static void print_result(const convert_job *job, const msae_model *model, tool_layout from,
                          const tool_target *target) {
-    const int has_k = target->recipe == MSAE_RECIPE_TOPK || target->recipe == MSAE_RECIPE_BATCHTOPK;
+    const int has_k = target->recipe != MSAE_RECIPE_RELU && target->recipe != MSAE_RECIPE_JUMPRELU;
     if (job->as_json) {
         tool_json json = tool_json_line("done");
         tool_json_text(&json, "input", job->input);
@@ -29,6 +29,8 @@ static void print_result(const convert_job *job, const msae_model *model, tool_l
         if (target->has_weights) {
             tool_json_text(&json, "weights", msae_dtype_name(target->weights));
         }
+        if (job->calibration != NULL) tool_json_skipped(&json);
+        tool_json_warnings(&json);
         tool_json_end(&json, '}');
         return;
     }
@@ -40,19 +42,65 @@ static void print_result(const convert_job *job, const msae_model *model, tool_l
     putchar('\n');
 }
 
+/* Levels are not known in other layouts. */
+static void hint_at_k(const convert_job *job, const msae_model *model, const tool_target *target) {
+    if (target->layout == TOOL_LAYOUT_MSAE || !tool_is_nested(model->recipe) || job->k > 0) return;
+    if (target->recipe == MSAE_RECIPE_RELU) {
+        tool_warn(job->output,
+                  "is a dense ReLU, which keeps all active latents of a row, often hundreds; "
+                  "--k %zu makes a TopK that keeps what the model does",
+                  model->k);
+    } else if (target->k != model->k) {
+        tool_warn(
+            job->output,
+            "is a TopK of the largest level, %zu; --k %zu makes one that keeps what the model "
+            "does",
+            target->k, model->k);
+    }
+}
+
 /* Thresholds of the levels, from data. */
 static int calibrate(const convert_job *job, msae_model *model) {
     msae_data data;
     msae_error error;
     int status;
     if (job->calibration == NULL) return TOOL_OK;
-    status = tool_load_data(&data, job->calibration, job->tensor, model->n_inputs, 0);
+    status = tool_load_data(&data, job->calibration, job->tensor, model->n_inputs, job->skip_bad);
     if (status != TOOL_OK) return status;
-    if (msae_calibrate(model, &data, &error) != MSAE_OK) {
+    const msae_source source = msae_source_data(&data);
+    status = tool_warn_of_kind(model, &source, job->calibration,
+                                   "thresholds from them are wrong for other rows");
+    if (status == TOOL_OK && msae_calibrate(model, &data, &error) != MSAE_OK) {
         status = tool_fail_error(job->calibration, &error);
     }
     msae_data_free(&data);
     return status;
+}
+
+/* An option that overrides what IN says, where IN cannot be read any other way, would be ignored. */
+static int check_taken(const convert_job *job, const msae_model *model) {
+    const tool_import *o = &job->import;
+    const size_t given = o->nesting.count, levels = model->n_levels;
+    const int has_other_levels =
+        given > 1 && (given != levels || memcmp(o->nesting.values, model->nesting,
+                                                given * sizeof *model->nesting) != 0);
+    const struct {
+        const char *name;
+        int is_ignored;
+    } options[] = {
+        {"--recipe", o->recipe != 0 && o->recipe != (int)model->recipe},
+        {"--nesting",
+         has_other_levels || (given == 1 && o->nesting.values[0] != model->nesting[0])},
+        {"--tied", o->tied != 0 && (o->tied == 1) != model->tied},
+        {"--normalize", o->normalize != 0 && (o->normalize == 1) != model->normalize},
+        {"--softcap", o->has_soft_cap && o->soft_cap != model->soft_cap},
+    };
+    for (size_t i = 0; i < sizeof options / sizeof options[0]; i++) {
+        if (!options[i].is_ignored) continue;
+        return tool_fail(options[i].name, "does not apply: %s says another value itself",
+                         job->input);
+    }
+    return TOOL_OK;
 }
 
 static int run(const convert_job *job) {
@@ -62,24 +110,22 @@ static int run(const convert_job *job) {
     tool_layout from = TOOL_LAYOUT_MSAE;
     tool_target target = {0};
     const tool_layout to = job->to != 0 ? (tool_layout)job->to : TOOL_LAYOUT_MSAE;
-    int status = TOOL_OK;
-    if (job->output == NULL) return tool_usage("convert", "-o is missing");
+    int status;
     if (to != TOOL_LAYOUT_MSAE && (job->weights != 0 || job->calibration != NULL)) {
         return tool_usage("convert", "--dtype and --calibrate are for --to msae");
     }
-    if (tool_same_file(job->output, job->input)) {
-        return tool_fail(job->output, "is read and would be replaced");
-    }
-    if (to == TOOL_LAYOUT_MSAE) status = tool_check_output("convert", job->output);
+    status = tool_check_export("convert", "-o", job->output, to);
     if (status != TOOL_OK) return status;
     load.widen = 1;
     status = tool_import_model(&model, job->input, &load, &job->import, &from);
     if (status != TOOL_OK) return status;
-    status = calibrate(job, &model);
+    status = check_taken(job, &model);
+    if (status == TOOL_OK) status = calibrate(job, &model);
     if (status == TOOL_OK) status = tool_plan_export(&model, job->input, to, job->k, &target);
     target.has_weights = job->weights != 0;
     target.weights = types[job->weights];
     if (status == TOOL_OK) status = tool_export_model(&model, job->output, &target);
+    if (status == TOOL_OK) hint_at_k(job, &model, &target);
     if (status == TOOL_OK) print_result(job, &model, from, &target);
     msae_model_free(&model);
     return status;
@@ -94,8 +140,8 @@ int tool_convert(int argc, char **argv) {
         {"--to", "msae|saelens|sparsify|dictionary-learning", TOOL_CHOICE, &job.to,
          "layout to write (default: msae)"},
         {"--k", "K", TOOL_COUNT, &job.k,
-         "write a TopK of K latents (nested models: the largest\n"
-         "level is written otherwise)"},
+         "the model's k: a nested model keeps its levels in our layout and\n"
+         "is a TopK of K latents in others (default: its largest level there)"},
         {"--dtype", "f32|f16|bf16|int8", TOOL_CHOICE, &job.weights,
          "for inference: such weights, in a file that is used where it\n"
          "lies in memory (msae_map)"},
@@ -103,12 +149,16 @@ int tool_convert(int argc, char **argv) {
          "keep a threshold for each level, so that it needs no ranking"},
         {"--tensor", "NAME", TOOL_TEXT, &job.tensor, "which tensor of DATA"},
         {"--recipe", "msae-uw|msae-rw|topk|batchtopk|relu|jumprelu", TOOL_CHOICE,
-         &job.import.recipe, "recipe of a torch.save file that does not say it, or another one"},
+         &job.import.recipe,
+         "what selects latents in another project's model that does not\n"
+         "say it, or instead of what it says"},
         {"--nesting", "K | K,K,..", TOOL_COUNTS, &job.import.nesting,
          "where a nested model starts, or its levels (default: by its name)"},
         {"--tied", "on|off", TOOL_CHOICE, &job.import.tied, "default: by the name or the tensors"},
         {"--normalize", "on|off", TOOL_CHOICE, &job.import.normalize, "default: by the name"},
         {"--softcap", "C", TOOL_REAL, &job.import.soft_cap, "default: by the name"},
+        {"--skip-bad", NULL, TOOL_FLAG, &job.skip_bad,
+         "leave out rows of DATA with a NaN, an Inf or a value beyond float32"},
         {"--json", NULL, TOOL_FLAG, &job.as_json, "one JSON object on standard output"},
     };
     const tool_syntax syntax = {
@@ -125,7 +175,12 @@ int tool_convert(int argc, char **argv) {
         NULL,
         NULL,
     };
-    int status = tool_parse(&syntax, argc, argv);
+    const tool_rule rules[] = {
+        {"--tensor", TOOL_NEEDS, "--calibrate"},
+        {"--tensor", TOOL_READS, "--calibrate"},
+        {"--skip-bad", TOOL_NEEDS, "--calibrate"},
+    };
+    int status = tool_parse_by(&syntax, rules, sizeof rules / sizeof rules[0], argc, argv);
     if (status != TOOL_GO) return status;
     job.import.k = job.k;
     job.import.has_soft_cap = job.import.soft_cap >= 0;

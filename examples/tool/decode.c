@@ -62,6 +62,27 @@ static int read_starts(const tool_codes *codes, uint64_t first, size_t rows, uin
     return status;
 }
 
+/* What the file says of the model that made it. */
+static int read_model(tool_codes *codes, const msae_safetensors *file, const char *path) {
+    const msae_metadata *model = msae_safetensors_metadata(file, TOOL_CODES_MODEL);
+    const msae_metadata *own = msae_safetensors_metadata(file, TOOL_CODES_OWN);
+    codes->model[0] = '\0';
+    codes->own_statistics = own != NULL && own->value_bytes == 1 && own->value[0] == '1';
+    if (model == NULL) return TOOL_OK;
+    size_t digits = 0;
+    while (digits < model->value_bytes && model->value[digits] != '\0' &&
+           strchr("0123456789abcdef", model->value[digits]) != NULL) {
+        digits++;
+    }
+    if (digits != 16 || model->value_bytes != 16) {
+        return tool_fail(path, "'%.*s' is not a model's checksum",
+                         (int)(model->value_bytes < 32 ? model->value_bytes : 32), model->value);
+    }
+    memcpy(codes->model, model->value, 16);
+    codes->model[16] = '\0';
+    return TOOL_OK;
+}
+
 int tool_open_codes(tool_codes *codes, const msae_safetensors *file, const msae_reader *reader,
                     const char *path) {
     uint64_t starts[BLOCK_ROWS + 1] = {0}, length = 0, values = 0, moments = 0;
@@ -71,8 +92,10 @@ int tool_open_codes(tool_codes *codes, const msae_safetensors *file, const msae_
     codes->values = find_array(file, "values", MSAE_F32, 1, &values);
     codes->moments = find_array(file, "moments", MSAE_F32, 2, &moments);
     if (codes->indptr == 0 || codes->indices == 0 || codes->values == 0) {
-        return tool_fail(path,
-                         "is not a codes file: indptr I64, indices I32 and values F32 needed");
+        const msae_error error = {
+            MSAE_ERROR_FORMAT, MSAE_NO_POSITION,
+            "is not a codes file: indptr I64, indices I32 and values F32 needed"};
+        return tool_fail_content(path, TOOL_CODES, &error);
     }
     if (length < 2) return tool_fail(path, "has no rows");
     codes->rows = length - 1;
@@ -84,9 +107,11 @@ int tool_open_codes(tool_codes *codes, const msae_safetensors *file, const msae_
         return tool_fail(path, "%llu moments for %llu rows", (unsigned long long)moments,
                          (unsigned long long)codes->rows);
     }
+    int status = read_model(codes, file, path);
+    if (status != TOOL_OK) return status;
     for (uint64_t first = 0, rows; first < codes->rows; first += rows) {
         rows = codes->rows - first < BLOCK_ROWS ? codes->rows - first : BLOCK_ROWS;
-        int status = read_starts(codes, first, (size_t)rows, starts, path);
+        status = read_starts(codes, first, (size_t)rows, starts, path);
         if (status != TOOL_OK) return status;
         if (first == 0 && starts[0] != 0) return tool_fail(path, "indptr does not start at 0");
         if (first + rows == codes->rows && starts[rows] != codes->entries) {
@@ -253,6 +278,25 @@ static int decode_rows(decode_job *job) {
     return status;
 }
 
+/* Codes are only of the model that made them. Files of other programs need not say it. */
+static int check_model(const decode_job *job) {
+    const tool_codes *codes = &job->codes;
+    char model[17];
+    snprintf(model, sizeof model, "%016llx",
+             (unsigned long long)msae_model_checksum(&job->inputs.stored));
+    if (codes->model[0] == '\0') {
+        tool_warn(job->codes_path, "does not say which model made it");
+    } else if (strcmp(codes->model, model) != 0) {
+        return tool_fail(job->codes_path, "is of the model %s, %s is %s: encode again",
+                         codes->model, job->model_path, model);
+    }
+    if (codes->own_statistics) {
+        tool_warn(job->codes_path, "was made with --own-statistics, which it does not hold: rows "
+                                   "are decoded about the model's mean");
+    }
+    return TOOL_OK;
+}
+
 static int open_codes_for(decode_job *job, const msae_safetensors *file,
                           const msae_reader *reader) {
     const msae_model *model = &job->inputs.model;
@@ -264,6 +308,7 @@ static int open_codes_for(decode_job *job, const msae_safetensors *file,
     if (status == TOOL_OK) {
         status = check_metadata(file, path, TOOL_CODES_LATENTS, model->n_latents);
     }
+    if (status == TOOL_OK) status = check_model(job);
     if (status == TOOL_OK && model->normalize && job->codes.moments == 0) {
         status = tool_fail(path, "has no moments, which this model needs");
     }
@@ -278,9 +323,10 @@ static void print_decoded(const decode_job *job) {
         tool_json_count(&json, "rows", rows);
         tool_json_count(&json, "cols", cols);
         tool_json_text(&json, "file", job->output);
+        tool_json_warnings(&json);
         tool_json_end(&json, '}');
     } else {
-        printf("%s: %llu rows of %zu\n", job->output, rows, cols);
+        printf("%s: %llu row%s of %zu\n", job->output, rows, tool_plural(rows), cols);
     }
 }
 
@@ -302,17 +348,18 @@ static int decode(decode_job *job) {
     msae_error error;
     msae_reader reader;
     msae_safetensors file;
-    int status = tool_check_output("decode", job->output);
+    int status = tool_check_output("decode", "-o", job->output, TOOL_WRITES_EMBEDDINGS);
     if (status == TOOL_OK) {
         job->inputs.as_stored = 1;
         status = tool_open_inputs(&job->inputs, &job->common, job->model_path, NULL);
     }
+    if (status == TOOL_OK) status = tool_check_input(job->codes_path);
     if (status != TOOL_OK) return status;
     if (msae_reader_open(&reader, job->codes_path, &error) != MSAE_OK) {
         return tool_fail_error(job->codes_path, &error);
     }
     if (msae_safetensors_open_reader(&file, &reader, NULL, &error) != MSAE_OK) {
-        status = tool_fail_error(job->codes_path, &error);
+        status = tool_fail_content(job->codes_path, TOOL_CODES, &error);
     } else {
         status = decode_file(job, &file, &reader);
         msae_safetensors_close(&file);
@@ -332,7 +379,8 @@ int tool_decode(int argc, char **argv) {
     const tool_syntax syntax = {
         "decode",
         {{"MODEL", &job.model_path}, {"CODES", &job.codes_path}},
-        "Writes the embeddings that the codes of msae encode stand for, edited or not.",
+        "Writes the embeddings that the codes of msae encode stand for, edited or not. Codes that\n"
+        "say which model made them (model in their __metadata__) are only decoded by that one.",
         options,
         sizeof options / sizeof options[0],
         NULL,

@@ -1,11 +1,18 @@
 /* Edits of concepts, and what the commands that use them check. */
 #include "tool.h"
 
+#include <errno.h>
 #include <math.h>
+#include <stdlib.h>
+#include <string.h>
 
 const char *tool_operation_name(msae_operation operation) {
     static const char *const names[] = {"set", "add", "scale", "clamp", "ablate"};
     return names[operation];
+}
+
+int tool_has_plus(const tool_concept *concept) {
+    return concept->is_relative && !signbit(concept->value);
 }
 
 /* What a concept's value stands for where no option has said it; MSAE_EDIT_COUNT for nothing. */
@@ -38,6 +45,16 @@ static int add_edit(const char *option, const tool_concept *concept, msae_operat
         return tool_fail(option, "latent %lu needs %s", (unsigned long)concept->latent,
                          wanted[operation]);
     }
+    if (!implied && concept->is_relative && operation == MSAE_EDIT_SET) {
+        return tool_fail(option,
+                         "latent %lu: a value with a sign is what to add: --add adds it, %s takes "
+                         "a value without (dog=2)",
+                         (unsigned long)concept->latent, option);
+    }
+    if (!implied && operation == MSAE_EDIT_SCALE && tool_has_plus(concept)) {
+        return tool_fail(option, "latent %lu: a factor has no plus sign (dog=2); --add adds",
+                         (unsigned long)concept->latent);
+    }
     edit->latent = concept->latent;
     edit->operation = operation;
     edit->value = (float)concept->value;
@@ -49,7 +66,39 @@ static int add_edit(const char *option, const tool_concept *concept, msae_operat
     return TOOL_OK;
 }
 
-int tool_add_edits(const char *option, const char *text, const tool_names *names,
+static int has_unit(const msae_edit *edit) {
+    return edit->operation != MSAE_EDIT_SCALE && edit->operation != MSAE_EDIT_ABLATE &&
+           (edit->value != 0 || edit->high != 0);
+}
+
+int tool_needs_typical(const tool_edits *edits) {
+    for (size_t i = 0; i < edits->count; i++) {
+        if (has_unit(&edits->items[i])) return 1;
+    }
+    return 0;
+}
+
+int tool_scale_edits(tool_edits *edits, const double *typical, const char *path) {
+    for (size_t i = 0; i < edits->count; i++) {
+        msae_edit *edit = &edits->items[i];
+        if (!has_unit(edit)) continue;
+        if (typical[edit->latent] == 0) {
+            return tool_fail(path,
+                             "latent %lu is active on no row, so that it has no typical value "
+                             "(--raw takes values as they are)",
+                             (unsigned long)edit->latent);
+        }
+        edit->value = (float)(edit->value * typical[edit->latent]);
+        edit->high = (float)(edit->high * typical[edit->latent]);
+        if (!isfinite(edit->value) || !isfinite(edit->high)) {
+            return tool_fail(NULL, "the value of latent %lu is too large",
+                             (unsigned long)edit->latent);
+        }
+    }
+    return TOOL_OK;
+}
+
+int tool_add_edits(const char *option, const char *text, tool_names *names,
                    msae_operation operation, tool_edits *edits) {
     tool_concepts concepts;
     if (text == NULL) return TOOL_OK;
@@ -60,13 +109,69 @@ int tool_add_edits(const char *option, const char *text, const tool_names *names
     return status;
 }
 
-int tool_check_row(const char *option, uint64_t row, const msae_data *data, const char *path) {
-    if (row < data->rows) return TOOL_OK;
-    return tool_fail(option, "%llu is beyond the %zu rows of %s, which count from 0",
-                     (unsigned long long)row, data->rows, path);
+/* The first of the rows whose label is the text or, where none is, that are named so; their number
+   in *found. Rows that are left out are found only where there are no others. */
+static size_t find_label(const tool_row_labels *labels, const msae_data *data, const char *text,
+                         size_t *found) {
+    const size_t rows = data->rows;
+    size_t first = rows, skipped = rows;
+    *found = 0;
+    for (int by_synonym = 0; by_synonym < 2 && *found == 0; by_synonym++) {
+        for (size_t r = 0; r < rows; r++) {
+            const char *label = labels->label[r];
+            if (*label == '\0') continue;
+            if (!(by_synonym ? tool_is_named(label, text) : strcmp(label, text) == 0)) continue;
+            if (tool_is_skipped(data, r)) {
+                if (skipped == rows) skipped = r;
+            } else if ((*found)++ == 0) {
+                first = r;
+            }
+        }
+    }
+    if (*found > 0 || skipped == rows) return first;
+    *found = 1;
+    return skipped;
 }
 
-int tool_check_apart(const char *option, const char *output, const char *input) {
-    if (!tool_same_file(output, input)) return TOOL_OK;
-    return tool_fail(option, "%s is read too", output);
+static int fail_no_label(const char *option, const char *text, const tool_row_labels *labels,
+                         size_t rows) {
+    size_t bytes = 0;
+    const char *nearest = tool_nearest_name(labels->label, rows, text, strlen(text), &bytes);
+    if (nearest == NULL) {
+        return tool_fail(option, "no row has the label '%.200s' in %s", text, labels->path);
+    }
+    return tool_fail(option, "no row has the label '%.200s' in %s; did you mean '%.*s'?", text,
+                     labels->path, (int)bytes, nearest);
+}
+
+/* A row that was asked for cannot be left out. */
+static int check_row(const char *option, const msae_data *data, const char *path, size_t row) {
+    if (!tool_is_skipped(data, row)) return TOOL_OK;
+    return tool_fail(option, "row %zu of %s has a NaN or Inf", row, path);
+}
+
+int tool_find_row(const char *option, const char *text, const tool_row_labels *labels,
+                  const msae_data *data, const char *path, size_t *row) {
+    size_t found;
+    if (text[strspn(text, "0123456789")] == '\0') {
+        errno = 0;
+        const unsigned long long number = strtoull(text, NULL, 10);
+        *row = (size_t)number;
+        if (errno == 0 && number < data->rows) return check_row(option, data, path, *row);
+        return tool_fail(option, "%s is beyond the %zu row%s of %s, which count%s from 0", text,
+                         data->rows, tool_plural(data->rows), path, data->rows == 1 ? "s" : "");
+    }
+    if (labels->path == NULL) {
+        return tool_fail(option,
+                         "'%.200s' is not the number of a row, and without %s there are no labels",
+                         text, labels->option);
+    }
+    *row = find_label(labels, data, text, &found);
+    if (found == 0 && text[0] == '=') *row = find_label(labels, data, ++text, &found);
+    if (found == 0) return fail_no_label(option, text, labels, data->rows);
+    if (found > 1) {
+        tool_warn(option, "'%.200s' names %zu rows in %s: row %zu ('%.200s') is taken, the first",
+                  text, found, labels->path, *row, labels->label[*row]);
+    }
+    return check_row(option, data, path, *row);
 }

@@ -19,6 +19,7 @@ typedef struct block_buffers {
     size_t rows, *counts;
     void *workspace;
     float *x;
+    uint8_t *bad;
     msae_code *codes;
 } block_buffers;
 
@@ -27,6 +28,7 @@ typedef struct row_input {
     const msae_source *source;
     const tool_rows *rows;
     const char *path;
+    int skip_bad;
 } row_input;
 
 static int fail_input(const row_input *input, const msae_error *error) {
@@ -34,12 +36,32 @@ static int fail_input(const row_input *input, const msae_error *error) {
                                : tool_fail_error(input->path, error);
 }
 
+/* Marks bad rows of a block, and clears them; counts[r] is 0 for them in the end. */
+static size_t mark_bad(const block_buffers *buffers, size_t rows, size_t cols) {
+    size_t count = 0;
+    for (size_t r = 0; r < rows; r++) {
+        float *x = buffers->x + r * cols;
+        buffers->bad[r] = (uint8_t)tool_is_bad(x, cols);
+        if (buffers->bad[r]) memset(x, 0, cols * sizeof *x);
+        count += buffers->bad[r];
+    }
+    return count;
+}
+
+static size_t first_bad(const uint8_t *bad) {
+    size_t r = 0;
+    while (!bad[r]) r++;
+    return r;
+}
+
 static int encode_blocks(const msae_model *model, const row_input *input, size_t k,
                          const block_buffers *buffers, tool_encoded_fn on_block, void *user) {
     const msae_source *source = input->source;
     tool_encoded block;
+    uint64_t skipped = 0, first_skipped = 0;
     int status = TOOL_OK;
     block.x = buffers->x;
+    block.bad = buffers->bad;
     block.codes = buffers->codes;
     block.counts = buffers->counts;
     block.stride = k > 0 ? k : model->n_latents;
@@ -51,20 +73,28 @@ static int encode_blocks(const msae_model *model, const row_input *input, size_t
         if (source->read(source->user, block.first, block.rows, buffers->x, &error) != MSAE_OK) {
             return fail_input(input, &error);
         }
-        if (msae_encode_rows(model, buffers->workspace, buffers->x, block.rows, k, buffers->codes,
-                             buffers->counts, &error) != MSAE_OK) {
+        const size_t bad = input->skip_bad ? mark_bad(buffers, block.rows, source->cols) : 0;
+        if (bad > 0 && skipped == 0) first_skipped = block.first + first_bad(buffers->bad);
+        skipped += bad;
+        if (msae_encode_rows(model, buffers->workspace, buffers->x, block.rows, k, block.stride,
+                             buffers->codes, buffers->counts, &error) != MSAE_OK) {
             tool_shift_row(&error, block.first);
             return fail_input(input, &error);
         }
+        for (size_t r = 0; bad > 0 && r < block.rows; r++) {
+            if (buffers->bad[r]) buffers->counts[r] = 0;
+        }
         status = on_block(user, &block);
     }
-    return status;
+    if (status != TOOL_OK || input->rows == NULL) return status; /* (data in memory: it was said) */
+    return tool_skip_rows(input->rows, input->rows->files.shards[0].dtype, source->rows, skipped,
+                          first_skipped);
 }
 
 static int encode_input(const msae_model *model, const row_input *input, size_t k,
                         tool_encoded_fn on_block, void *user) {
     const size_t stride = k > 0 ? k : model->n_latents;
-    block_buffers buffers = {BLOCK_CODES / stride, NULL, NULL, NULL, NULL};
+    block_buffers buffers = {BLOCK_CODES / stride, NULL, NULL, NULL, NULL, NULL};
     if (k > model->n_latents) {
         return tool_fail("--k", "%zu is more than the model's %zu latents", k, model->n_latents);
     }
@@ -73,14 +103,16 @@ static int encode_input(const msae_model *model, const row_input *input, size_t 
     buffers.counts = tool_alloc(buffers.rows, sizeof *buffers.counts);
     buffers.workspace = tool_alloc(msae_workspace_bytes(model, buffers.rows), 1);
     buffers.x = tool_alloc(buffers.rows, model->n_inputs * sizeof *buffers.x);
+    buffers.bad = tool_alloc(buffers.rows, sizeof *buffers.bad);
     buffers.codes = tool_alloc(buffers.rows, stride * sizeof *buffers.codes);
     int complete = buffers.counts != NULL && buffers.workspace != NULL && buffers.x != NULL &&
-                   buffers.codes != NULL;
+                   buffers.bad != NULL && buffers.codes != NULL;
     int status =
         complete ? encode_blocks(model, input, k, &buffers, on_block, user) : tool_fail_memory();
     free(buffers.counts);
     free(buffers.workspace);
     free(buffers.x);
+    free(buffers.bad);
     free(buffers.codes);
     return status;
 }
@@ -88,13 +120,13 @@ static int encode_input(const msae_model *model, const row_input *input, size_t 
 int tool_encode_data(const msae_model *model, const msae_data *data, const char *path, size_t k,
                      tool_encoded_fn on_block, void *user) {
     const msae_source source = msae_source_data(data);
-    const row_input input = {&source, NULL, path};
+    const row_input input = {&source, NULL, path, data->skip_bad};
     return encode_input(model, &input, k, on_block, user);
 }
 
-int tool_encode_rows(const msae_model *model, const tool_rows *rows, size_t k,
+int tool_encode_rows(const msae_model *model, const tool_rows *rows, int skip_bad, size_t k,
                      tool_encoded_fn on_block, void *user) {
-    const row_input input = {&rows->files.source, rows, rows->name};
+    const row_input input = {&rows->files.source, rows, rows->name, skip_bad};
     return encode_input(model, &input, k, on_block, user);
 }
 
@@ -177,8 +209,8 @@ static int write_starts(encode_job *job, const tool_encoded *block) {
 static int write_moments(encode_job *job, const tool_encoded *block) {
     const msae_model *model = &job->inputs.model;
     for (size_t r = 0; r < block->rows; r++) {
-        float moments[2];
-        msae_row_moments(model, block->x + r * model->n_inputs, moments);
+        float moments[2] = {0, 1};
+        if (!block->bad[r]) msae_row_moments(model, block->x + r * model->n_inputs, moments);
         tool_put_le(job->buffer + 8 * r, 4, bits_of(moments[0]));
         tool_put_le(job->buffer + 8 * r + 4, 4, bits_of(moments[1]));
     }
@@ -241,6 +273,7 @@ static int write_header(const encode_job *job) {
     const unsigned long long rows = job->rows.files.source.rows, entries = job->entries;
     const unsigned long long starts_end = 8 * (rows + 1);
     const unsigned long long moments_end = starts_end + (model->normalize ? 8 * rows : 0);
+    const char *own = job->common.own_statistics ? ",\"" TOOL_CODES_OWN "\":\"1\"" : "";
     char header[HEADER_BYTES + 1], moments[128] = "";
     if (model->normalize) {
         snprintf(moments, sizeof moments,
@@ -250,13 +283,14 @@ static int write_header(const encode_job *job) {
     const int length =
         snprintf(header + 8, HEADER_BYTES - 8,
                  "{\"__metadata__\":{\"" TOOL_CODES_INPUTS "\":\"%zu\",\"" TOOL_CODES_LATENTS
-                 "\":\"%zu\",\"" TOOL_CODES_K "\":\"%zu\"},"
+                 "\":\"%zu\",\"" TOOL_CODES_K "\":\"%zu\",\"" TOOL_CODES_MODEL "\":\"%016llx\"%s},"
                  "\"indptr\":{\"dtype\":\"I64\",\"shape\":[%llu],\"data_offsets\":[0,%llu]},%s"
                  "\"indices\":{\"dtype\":\"I32\",\"shape\":[%llu],\"data_offsets\":[%llu,%llu]},"
                  "\"values\":{\"dtype\":\"F32\",\"shape\":[%llu],\"data_offsets\":[%llu,%llu]}}",
-                 model->n_inputs, model->n_latents, job->k, rows + 1, starts_end, moments, entries,
-                 moments_end, moments_end + 4 * entries, entries, moments_end + 4 * entries,
-                 moments_end + 8 * entries);
+                 model->n_inputs, model->n_latents, job->k > 0 ? job->k : model->k,
+                 (unsigned long long)msae_model_checksum(&job->inputs.stored), own, rows + 1,
+                 starts_end, moments, entries, moments_end, moments_end + 4 * entries, entries,
+                 moments_end + 4 * entries, moments_end + 8 * entries);
     memset(header + 8 + length, ' ', (size_t)(HEADER_BYTES - 8 - length));
     tool_put_le((unsigned char *)header, 8, HEADER_BYTES - 8);
     return put_at(job, 0, header, HEADER_BYTES);
@@ -276,7 +310,8 @@ static int write_all(encode_job *job) {
     int status = open_values(job);
     if (status == TOOL_OK) status = put_at(job, indptr_offset(), zero, sizeof zero);
     if (status == TOOL_OK) {
-        status = tool_encode_rows(&job->inputs.model, &job->rows, job->k, on_encoded, job);
+        status = tool_encode_rows(&job->inputs.model, &job->rows, job->common.skip_bad, job->k,
+                                  on_encoded, job);
     }
     if (status == TOOL_OK) status = append_values(job);
     if (status == TOOL_OK) status = write_header(job);
@@ -289,16 +324,21 @@ static int write_all(encode_job *job) {
 
 static void print_encoded(const encode_job *job) {
     const unsigned long long rows = job->rows.files.source.rows;
-    const double l0 = (double)job->entries / (double)rows;
+    const double l0 = (double)job->entries / (double)(rows - tool_rows_skipped());
     if (job->common.json) {
         tool_json json = tool_json_line("done");
         tool_json_count(&json, "rows", rows);
+        tool_json_k(&json, &job->inputs.model, job->k);
         tool_json_count(&json, "entries", job->entries);
         tool_json_real(&json, "l0", l0);
         tool_json_text(&json, "file", job->output);
+        tool_json_skipped(&json);
+        tool_json_warnings(&json);
         tool_json_end(&json, '}');
     } else {
-        printf("%s: %llu rows, %.1f active latents a row\n", job->output, rows, l0);
+        char text[TOOL_K_TEXT];
+        printf("%s: %llu row%s, %.1f active latents a row (%s)\n", job->output, rows,
+               tool_plural(rows), l0, tool_k_text(&job->inputs.model, job->k, text));
     }
 }
 
@@ -310,18 +350,18 @@ static int open_data(encode_job *job) {
     if (status == TOOL_OK) {
         status = tool_open_rows(&job->rows, job->common.tensor, job->inputs.model.n_inputs);
     }
-    if (status == TOOL_OK && tool_is_among(&job->rows, job->output)) {
-        status = tool_fail("-o", "%s is the file of DATA too", job->output);
-    }
-    return status;
+    if (status != TOOL_OK) return status;
+    return tool_centre(&job->inputs.model, &job->common, &job->rows.files.source, job->rows.name,
+                       &job->inputs.mean);
 }
 
 static int encode(encode_job *job) {
-    int status = tool_check_output("encode", job->output);
+    int status = tool_check_output("encode", "-o", job->output, TOOL_WRITES_CODES);
     if (status == TOOL_OK) {
         job->inputs.as_stored = 1;
         status = tool_open_inputs(&job->inputs, &job->common, job->model_path, NULL);
     }
+    if (status == TOOL_OK) status = tool_settle_k(&job->inputs.model, job->model_path, &job->k);
     if (status == TOOL_OK) status = open_data(job);
     if (status != TOOL_OK) return status;
     if (job->inputs.model.n_latents > INT32_MAX) {
@@ -329,6 +369,7 @@ static int encode(encode_job *job) {
     }
     status = tool_output_open(&job->file, job->output);
     if (status != TOOL_OK) return status;
+    tool_note_rows(&job->rows);
     status = write_all(job);
     if (status == TOOL_OK) {
         status = tool_output_close(&job->file);
@@ -343,8 +384,9 @@ int tool_encode(int argc, char **argv) {
     encode_job job = {0};
     const tool_option options[] = {
         {"-o", "CODES", TOOL_TEXT, &job.output, "file to write, a safetensors (required)"},
-        {"--k", "K", TOOL_COUNT, &job.k,
-         "latents to keep a row, the strongest (default: as the recipe does)"},
+        TOOL_OPTION_K(job.k),
+        TOOL_OPTION_OWN_STATISTICS(job.common),
+        TOOL_OPTION_SKIP_BAD(job.common),
         TOOL_OPTION_TENSOR(job.common),
         TOOL_OPTION_THREADS(job.common),
         TOOL_OPTION_SIMD(job.common),
@@ -357,13 +399,18 @@ int tool_encode(int argc, char **argv) {
         "rows: the tensors indptr I64 [rows + 1], indices I32 and values F32; row r has the\n"
         "entries indptr[r] .. indptr[r + 1] - 1. A model that normalizes rows adds moments F32\n"
         "[rows, 2], each row's mean and deviation. Several files are one set, as with msae train;\n"
-        "neither rows nor codes are held in memory.",
+        "neither rows nor codes are held in memory. A row that --skip-bad leaves out has no\n"
+        "entries. The file's __metadata__ says which model made it. With --own-statistics msae\n"
+        "decode gives rows about the model's mean.",
         options,
         sizeof options / sizeof options[0],
         "DATA",
         &job.more,
     };
-    int status = tool_parse(&syntax, argc, argv);
+    const tool_rule rules[] = {
+        {"--tensor", TOOL_READS, "DATA"},
+    };
+    int status = tool_parse_by(&syntax, rules, sizeof rules / sizeof rules[0], argc, argv);
     if (status != TOOL_GO) return status;
     status = encode(&job);
     free(job.values_name);

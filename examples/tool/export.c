@@ -37,7 +37,8 @@ static int check_exact(const msae_model *model, const char *path, const char *la
 int tool_plan_export(const msae_model *model, const char *path, tool_layout layout, size_t k,
                      tool_target *target) {
     const char *name = tool_layout_name(layout);
-    const size_t largest = model->k != 0 ? model->k : model->nesting[model->n_levels - 1];
+    const int nested = tool_is_nested(model->recipe);
+    const size_t largest = nested || model->k == 0 ? model->nesting[model->n_levels - 1] : model->k;
     int status = layout != TOOL_LAYOUT_MSAE ? check_exact(model, path, name) : TOOL_OK;
     if (status != TOOL_OK) return status;
     target->layout = layout;
@@ -46,7 +47,7 @@ int tool_plan_export(const msae_model *model, const char *path, tool_layout layo
         target->recipe =
             MSAE_RECIPE_BATCHTOPK; /* widths are of training: they are not known there */
     }
-    target->k = k != 0 ? k : largest;
+    target->k = k != 0 ? k : layout == TOOL_LAYOUT_MSAE ? model->k : largest;
     if (k > model->n_latents) {
         return tool_fail("--k", "%lu is more than the %lu latents", (unsigned long)k,
                          (unsigned long)model->n_latents);
@@ -55,6 +56,7 @@ int tool_plan_export(const msae_model *model, const char *path, tool_layout layo
         return tool_fail("--k", "%s has a threshold for each latent, which a TopK cannot keep",
                          path);
     }
+    if (layout == TOOL_LAYOUT_MSAE && nested) return TOOL_OK; /* keeps its levels */
     if (k != 0) {
         target->recipe = MSAE_RECIPE_TOPK;
     } else if (layout != TOOL_LAYOUT_MSAE && target->recipe != MSAE_RECIPE_JUMPRELU &&
@@ -85,6 +87,7 @@ typedef struct folded {
     const char *folder;
     float *b_dec, *b_enc, *theta; /* [d], [n], [n] or NULL */
     float threshold;
+    float *unit[2];   /* encoder and decoder with unit rows of the decoder, or NULL */
     float *turned;    /* the matrix that is kept the other way round: [d, n] */
     float *copies[2]; /* where this machine's numbers are not little-endian */
 } folded;
@@ -93,6 +96,7 @@ static void release(folded *f) {
     free(f->b_dec);
     free(f->b_enc);
     free(f->theta);
+    for (int m = 0; m < 2; m++) free(f->unit[m]);
     free(f->turned);
     free(f->copies[0]);
     free(f->copies[1]);
@@ -117,7 +121,8 @@ static void swap_bytes(float *values, size_t count) {
 static int check_range(const folded *f, const float *values, size_t count) {
     for (size_t i = 0; values != NULL && i < count; i++) {
         if (!isfinite(values[i])) {
-            return tool_fail(f->folder, "a folded bias or threshold is too large for float32");
+            return tool_fail(f->folder,
+                             "a folded weight, bias or threshold is too large for float32");
         }
     }
     return TOOL_OK;
@@ -165,6 +170,40 @@ static int fold(folded *f) {
     return status;
 }
 
+/* Decoder rows of unit norm to float precision, which dictionary_learning's loader of an AutoEncoder
+   insists on, with their norms in the encoder and its biases: latents come out times the norm. */
+static int make_unit(folded *f) {
+    const size_t n = f->model->n_latents, d = f->model->n_inputs;
+    for (int m = 0; m < 2; m++) {
+        f->unit[m] = tool_alloc(n * d, sizeof(float));
+        if (f->unit[m] == NULL) return tool_fail_memory();
+    }
+    for (size_t j = 0; j < n; j++) {
+        const float *encoder = f->model->encoder + j * d, *decoder = f->model->decoder + j * d;
+        double norm = 0;
+        for (size_t i = 0; i < d; i++) norm += (double)decoder[i] * (double)decoder[i];
+        norm = sqrt(norm);
+        if (!(norm > 0)) {
+            return tool_fail(f->folder,
+                             "row %lu of the decoder is zero, and %s divides by its norm",
+                             (unsigned long)j, tool_layout_name(f->target->layout));
+        }
+        for (size_t i = 0; i < d; i++) {
+            f->unit[0][j * d + i] = (float)((double)encoder[i] * norm);
+            f->unit[1][j * d + i] = (float)((double)decoder[i] / norm);
+        }
+        f->b_enc[j] = (float)((double)f->b_enc[j] * norm);
+    }
+    if (check_range(f, f->unit[0], n * d) != TOOL_OK) return TOOL_FAILED;
+    return check_range(f, f->b_enc, n);
+}
+
+/* The matrices [n, d] as numbers of this machine. */
+static const float *matrix_of(const folded *f, int is_decoder) {
+    if (f->unit[is_decoder] != NULL) return f->unit[is_decoder];
+    return is_decoder ? f->model->decoder : f->model->encoder;
+}
+
 /* The numbers as files have them. */
 static int to_little(folded *f) {
     const size_t n = f->model->n_latents, d = f->model->n_inputs;
@@ -177,7 +216,7 @@ static int to_little(folded *f) {
     for (int m = 0; m < 2; m++) {
         f->copies[m] = tool_alloc(n * d, sizeof(float));
         if (f->copies[m] == NULL) return tool_fail_memory();
-        memcpy(f->copies[m], m == 0 ? f->model->encoder : f->model->decoder, n * d * sizeof(float));
+        memcpy(f->copies[m], matrix_of(f, m), n * d * sizeof(float));
         swap_bytes(f->copies[m], n * d);
     }
     return TOOL_OK;
@@ -222,11 +261,11 @@ static msae_tensor *put_tensor(tensors *t, const char *name, size_t rank, size_t
 
 /* The matrices [n, d], where f has nothing turned. */
 static const float *encoder_of(const folded *f) {
-    return f->copies[0] != NULL ? f->copies[0] : f->model->encoder;
+    return f->copies[0] != NULL ? f->copies[0] : matrix_of(f, 0);
 }
 
 static const float *decoder_of(const folded *f) {
-    return f->copies[1] != NULL ? f->copies[1] : f->model->decoder;
+    return f->copies[1] != NULL ? f->copies[1] : matrix_of(f, 1);
 }
 
 static void saelens_tensors(const folded *f, tensors *t) {
@@ -413,12 +452,44 @@ static int write_files(const folded *f, const char *weights_path, const char *co
     return status;
 }
 
+/* Weights and configuration. */
+static const char *const names[][2] = {
+    [TOOL_LAYOUT_SAELENS] = {"sae_weights.safetensors", "cfg.json"},
+    [TOOL_LAYOUT_SPARSIFY] = {"sae.safetensors", "cfg.json"},
+    [TOOL_LAYOUT_DICTIONARY] = {"ae.pt", "config.json"},
+};
+
+int tool_check_export(const char *command, const char *option, const char *path,
+                      tool_layout layout) {
+    if (path == NULL || layout == TOOL_LAYOUT_MSAE) {
+        return tool_check_output(command, option, path, TOOL_WRITES_MODEL);
+    }
+    int status = tool_is_folder(path) ? TOOL_OK : tool_check_ending(path, TOOL_WRITES_FOLDER);
+    if (status == TOOL_OK) status = tool_add_output(option, path);
+    for (size_t i = 0; i < 2 && status == TOOL_OK; i++) {
+        char *file = path_in(path, names[layout][i]);
+        status = file != NULL ? tool_add_output(option, file) : tool_fail_memory();
+        free(file);
+    }
+    return status;
+}
+
+/* A folder with files of two layouts is no model, or another one than was written. */
+static int check_other_layouts(const folded *f) {
+    for (int layout = TOOL_LAYOUT_SAELENS; layout <= TOOL_LAYOUT_DICTIONARY; layout++) {
+        struct stat info;
+        char *path = path_in(f->folder, names[layout][0]);
+        const int is_there = path != NULL && stat(path, &info) == 0;
+        if (path == NULL) return tool_fail_memory();
+        free(path);
+        if (layout == (int)f->target->layout || !is_there) continue;
+        return tool_fail(f->folder, "holds %s, a model in the layout of %s: take another folder",
+                         names[layout][0], tool_layout_name((tool_layout)layout));
+    }
+    return TOOL_OK;
+}
+
 static int write_folder(const folded *f) {
-    static const char *const names[][2] = {
-        [TOOL_LAYOUT_SAELENS] = {"sae_weights.safetensors", "cfg.json"},
-        [TOOL_LAYOUT_SPARSIFY] = {"sae.safetensors", "cfg.json"},
-        [TOOL_LAYOUT_DICTIONARY] = {"ae.pt", "config.json"},
-    };
     char *weights_path = path_in(f->folder, names[f->target->layout][0]);
     char *config_path = path_in(f->folder, names[f->target->layout][1]);
     const int is_new = mkdir(f->folder, 0777) == 0;
@@ -431,7 +502,7 @@ static int write_folder(const folded *f) {
     } else if (!is_new && !S_ISDIR(info.st_mode)) {
         status =
             tool_fail(f->folder, "is a file; %s is a folder", tool_layout_name(f->target->layout));
-    } else {
+    } else if ((status = check_other_layouts(f)) == TOOL_OK) {
         status = write_files(f, weights_path, config_path);
         if (status != TOOL_OK && is_new) remove(weights_path);
     }
@@ -441,7 +512,6 @@ static int write_folder(const folded *f) {
     return status;
 }
 
-/* A model of ours, as it is or as a TopK. */
 /* As the target's weights say. */
 static msae_status save(const msae_model *model, const char *path, const tool_target *target,
                         msae_error *error) {
@@ -455,6 +525,7 @@ static msae_status save(const msae_model *model, const char *path, const tool_ta
     return status;
 }
 
+/* A model of ours, as it is or as a TopK. */
 static int write_msae(const msae_model *model, const char *path, const tool_target *target) {
     const size_t n = model->n_latents, d = model->n_inputs;
     msae_model_desc desc = {0};
@@ -463,7 +534,9 @@ static int write_msae(const msae_model *model, const char *path, const tool_targ
     msae_status status;
     if (target->recipe == model->recipe &&
         (target->recipe != MSAE_RECIPE_TOPK || target->k == model->k)) {
-        status = save(model, path, target, &error);
+        msae_model kept = *model; /* shares the arrays */
+        kept.k = target->k;
+        status = save(&kept, path, target, &error);
         return status == MSAE_OK ? TOOL_OK : tool_fail_error(path, &error);
     }
     desc.n_inputs = d;
@@ -498,10 +571,14 @@ int tool_export_model(const msae_model *model, const char *path, const tool_targ
     f.target = target;
     f.folder = path;
     status = fold(&f);
+    if (status == TOOL_OK && target->layout == TOOL_LAYOUT_DICTIONARY &&
+        target->recipe == MSAE_RECIPE_RELU) {
+        status = make_unit(&f);
+    }
     if (status == TOOL_OK && target->layout != TOOL_LAYOUT_SPARSIFY) {
         const int is_encoder =
             target->layout == TOOL_LAYOUT_SAELENS || target->recipe == MSAE_RECIPE_JUMPRELU;
-        status = turn(&f, is_encoder ? model->encoder : model->decoder);
+        status = turn(&f, matrix_of(&f, !is_encoder));
     }
     if (status == TOOL_OK) status = to_little(&f);
     if (status == TOOL_OK) status = write_folder(&f);

@@ -1,15 +1,7 @@
-/* Inputs and outputs of the commands. */
+/* Inputs of the commands. */
 #include "tool.h"
 
-#include <errno.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-/* ---------------------------------------------------------------------------------------------
-   Inputs
-   ------------------------------------------------------------------------------------------ */
 
 int tool_start_threads(const tool_common *common, msae_pool **pool) {
     msae_error error;
@@ -22,17 +14,51 @@ int tool_start_threads(const tool_common *common, msae_pool **pool) {
     return TOOL_OK;
 }
 
-static int load_file(msae_data *data, const char *path, const char *tensor, size_t cols,
+int tool_is_skipped(const msae_data *data, size_t row) {
+    enum { CHUNK = 256 };
+    float chunk[CHUNK];
+    msae_data values = *data; /* as rows of one value each */
+    if (!data->skip_bad) return 0;
+    values.rows *= values.cols;
+    values.cols = 1;
+    for (size_t i = 0; i < data->cols; i += CHUNK) {
+        const size_t count = data->cols - i < CHUNK ? data->cols - i : CHUNK;
+        msae_data_read(&values, row * data->cols + i, count, chunk);
+        if (tool_is_bad(chunk, count)) return 1;
+    }
+    return 0;
+}
+
+size_t tool_used_rows(const msae_data *data) {
+    size_t used = 0;
+    for (size_t r = 0; r < data->rows; r++) used += !tool_is_skipped(data, r);
+    return used;
+}
+
+/* Makes the library leave out bad rows, and says which. */
+static int skip_rows(msae_data *data, const tool_rows *rows) {
+    size_t first = 0;
+    data->skip_bad = 1;
+    const size_t count = data->rows - tool_used_rows(data);
+    while (count > 0 && !tool_is_skipped(data, first)) first++;
+    data->skip_bad = count > 0; /* it costs a look at every row */
+    return tool_skip_rows(rows, data->dtype, data->rows, count, first);
+}
+
+static int load_file(msae_data *data, const tool_rows *rows, const char *tensor, size_t cols,
                      int bad_rows) {
+    const char *path = rows->paths[0];
     msae_error error;
     int status = TOOL_OK;
     if (msae_data_load_file(data, path, tensor, NULL, &error) != MSAE_OK) {
-        return tool_fail_error(path, &error);
+        return tool_fail_content(path, TOOL_DATA, &error);
     }
     if (cols != 0 && data->cols != cols) {
         status = tool_fail(path, "has %zu columns where %zu are needed", data->cols, cols);
-    } else if (!bad_rows && msae_data_check(data, &error) != MSAE_OK) {
-        status = tool_fail_error(path, &error);
+    } else if (bad_rows == TOOL_BAD_REFUSED && msae_data_check(data, &error) != MSAE_OK) {
+        status = tool_fail_row(path, &error);
+    } else if (bad_rows == TOOL_BAD_SKIPPED) {
+        status = skip_rows(data, rows);
     }
     if (status != TOOL_OK) msae_data_free(data);
     return status;
@@ -43,11 +69,16 @@ int tool_load_data(msae_data *data, const char *path, const char *tensor, size_t
     tool_rows rows = {0};
     int status = tool_add_rows(&rows, path);
     if (status == TOOL_OK && rows.count == 1) {
-        status = load_file(data, rows.paths[0], tensor, cols, bad_rows);
+        status = load_file(data, &rows, tensor, cols, bad_rows);
     } else if (status == TOOL_OK) {
         status = tool_open_rows(&rows, tensor, cols);
         if (status == TOOL_OK) status = tool_hold_rows(&rows, tensor, bad_rows, data);
+        if (status == TOOL_OK && bad_rows == TOOL_BAD_SKIPPED) {
+            status = skip_rows(data, &rows);
+            if (status != TOOL_OK) msae_data_free(data);
+        }
     }
+    if (status == TOOL_OK) tool_note_rows(&rows);
     tool_close_rows(&rows);
     return status;
 }
@@ -61,69 +92,122 @@ int tool_open_inputs(tool_inputs *inputs, const tool_common *common, const char 
     desc.parallel = msae_pool_parallel(inputs->pool);
     desc.widen = !inputs->as_stored;
     status = tool_load_model(&inputs->model, model_path, &desc);
+    inputs->stored = inputs->model;
     if (status != TOOL_OK || data_path == NULL) return status;
-    return tool_load_data(&inputs->data, data_path, common->tensor, inputs->model.n_inputs, 0);
+    status = tool_load_data(&inputs->data, data_path, common->tensor, inputs->model.n_inputs,
+                            common->skip_bad);
+    if (status != TOOL_OK || inputs->any_mean) return status;
+    const msae_source source = msae_source_data(&inputs->data);
+    return tool_centre(&inputs->model, common, &source, data_path, &inputs->mean);
 }
 
 void tool_close_inputs(tool_inputs *inputs) {
     msae_data_free(&inputs->data);
     msae_model_free(&inputs->model);
+    free(inputs->mean);
     msae_pool_free(inputs->pool);
 }
 
 /* ---------------------------------------------------------------------------------------------
-   Outputs
+   What a row keeps
    ------------------------------------------------------------------------------------------ */
 
-/* The name under which a file is written before it is renamed to path, or NULL. */
-static char *temporary_name(const char *path) {
-    const size_t bytes = strlen(path) + 32;
-    char *name = malloc(bytes);
-    if (name != NULL) snprintf(name, bytes, "%s.%ld.tmp", path, (long)getpid());
-    return name;
+int tool_settle_k(const msae_model *model, const char *model_path, size_t *k) {
+    if (*k == TOOL_ALL) *k = model->n_latents;
+    if (*k <= model->n_latents) return TOOL_OK;
+    return tool_fail("--k", "%zu is more than the %zu latents of %s", *k, model->n_latents,
+                     model_path);
 }
 
-int tool_check_output(const char *command, const char *path) {
-    tool_output probe;
-    if (path == NULL) return tool_usage(command, "-o FILE is missing");
-    int status = tool_output_open(&probe, path);
-    if (status == TOOL_OK) tool_output_drop(&probe);
-    return status;
-}
+typedef enum kept_by { BY_K, BY_THRESHOLD, ALL_ACTIVE } kept_by;
 
-int tool_same_file(const char *a, const char *b) {
-    struct stat x, y;
-    if (a == NULL || b == NULL) return 0;
-    if (strcmp(a, b) == 0) return 1;
-    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
-}
-
-int tool_output_open(tool_output *output, const char *path) {
-    struct stat info;
-    output->path = path;
-    output->temporary = NULL;
-    output->file = stdout;
-    if (path == NULL) return TOOL_OK;
-    if (stat(path, &info) == 0) {
-        if (S_ISDIR(info.st_mode)) return tool_fail_errno(path, EISDIR);
-        /* The rename at the end would put a plain file in a device's place. */
-        if (!S_ISREG(info.st_mode)) return tool_fail(path, "Not a regular file");
-        if (access(path, W_OK) != 0) return tool_fail_errno(path, errno);
+/* The rule, and *k as the number that goes with it. */
+static kept_by rule_of(const msae_model *model, size_t *k) {
+    if (*k == model->n_latents) return ALL_ACTIVE;
+    if (*k > 0) return BY_K;
+    *k = model->k;
+    if (model->recipe == MSAE_RECIPE_BATCHTOPK || model->recipe == MSAE_RECIPE_MSAE_WIDTH) {
+        return BY_THRESHOLD;
     }
-    output->temporary = temporary_name(path);
-    if (output->temporary == NULL) return tool_fail_memory();
-    output->file = fopen(output->temporary, "w");
-    if (output->file != NULL) return TOOL_OK;
-    int status = tool_fail_errno(path, errno);
-    free(output->temporary);
-    return status;
+    return model->k > 0 && model->k < model->n_latents ? BY_K : ALL_ACTIVE;
 }
 
-void tool_output_drop(tool_output *output) {
-    fclose(output->file);
-    remove(output->temporary);
-    free(output->temporary);
+int tool_settle_ks(const msae_model *model, const char *model_path, tool_ks *ks) {
+    const size_t n = model->n_latents;
+    size_t count = 0, place = 0, own = 0;
+    if (ks->count == 0 && !ks->own) {
+        ks->count = msae_default_ks(n, ks->values);
+        ks->own = 1;
+    }
+    for (size_t i = 0; i < ks->count; i++) {
+        size_t k = ks->values[i];
+        if (k == TOOL_ALL) {
+            k = n;
+            if (count > 0 && ks->values[count - 1] == n) continue; /* as a number before */
+        } else if (k > n) {
+            return tool_fail("--k", "%zu is more than the %zu latents of %s", k, n, model_path);
+        }
+        if (count > 0 && k <= ks->values[count - 1]) {
+            return tool_fail("--k", "%zu does not follow %zu: the list has to ascend", k,
+                             ks->values[count - 1]);
+        }
+        ks->values[count++] = k;
+    }
+    ks->count = count;
+    ks->own_at = count;
+    ks->own_unlisted = 0;
+    if (!ks->own) return TOOL_OK;
+    switch (rule_of(model, &own)) {
+    case BY_THRESHOLD:
+        return TOOL_OK;
+    case BY_K:
+        break;
+    default:
+        own = n;
+        break;
+    }
+    while (place < count && ks->values[place] < own) place++;
+    ks->own_at = place;
+    if (place < count && ks->values[place] == own) return TOOL_OK;
+    ks->own_unlisted = 1;
+    for (size_t i = ks->count++; i > place; i--) ks->values[i] = ks->values[i - 1];
+    ks->values[place] = own;
+    return TOOL_OK;
 }
+
+const char *tool_k_text(const msae_model *model, size_t k, char text[TOOL_K_TEXT]) {
+    switch (rule_of(model, &k)) {
+    case BY_K:
+        snprintf(text, TOOL_K_TEXT, "k %zu", k);
+        break;
+    case BY_THRESHOLD:
+        snprintf(text, TOOL_K_TEXT, "k %zu on average, by the threshold", k);
+        break;
+    default:
+        snprintf(text, TOOL_K_TEXT, "all active latents");
+        break;
+    }
+    return text;
+}
+
+static const char *const rule_names[] = {"k", "threshold", "all"};
+
+void tool_json_k(tool_json *json, const msae_model *model, size_t k) {
+    const kept_by rule = rule_of(model, &k);
+    tool_json_count(json, "k", rule == ALL_ACTIVE ? model->n_latents : k);
+    tool_json_text(json, "kept_by", rule_names[rule]);
+}
+
+void tool_json_own(tool_json *json, const msae_model *model) {
+    size_t k = 0;
+    tool_json_null(json, "k");
+    tool_json_bool(json, "own", 1);
+    tool_json_text(json, "kept_by", rule_names[rule_of(model, &k)]);
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Bytes of whole numbers
+   ------------------------------------------------------------------------------------------ */
 
 void tool_put_le(unsigned char *bytes, size_t count, uint64_t value) {
     for (size_t i = 0; i < count; i++) bytes[i] = (unsigned char)(value >> 8 * i);
@@ -133,19 +217,4 @@ uint64_t tool_get_le(const unsigned char *bytes, size_t count) {
     uint64_t value = 0;
     for (size_t i = 0; i < count; i++) value |= (uint64_t)bytes[i] << 8 * i;
     return value;
-}
-
-int tool_output_close(tool_output *output) {
-    int status = TOOL_OK;
-    if (output->path == NULL) return TOOL_OK; /* standard output is checked when the program ends */
-    errno = 0;
-    int failed = ferror(output->file);
-    failed |= fflush(output->file) || fsync(fileno(output->file));
-    failed |= fclose(output->file);
-    if (failed || rename(output->temporary, output->path) != 0) {
-        status = tool_fail(output->path, "%s", errno != 0 ? strerror(errno) : "writing failed");
-        remove(output->temporary);
-    }
-    free(output->temporary);
-    return status;
 }

@@ -37,7 +37,7 @@ static int describe_data(const char *path, int as_json) {
     msae_data data;
     msae_error error;
     double norm = 0;
-    int status = tool_load_data(&data, path, NULL, 0, 1);
+    int status = tool_load_data(&data, path, NULL, 0, TOOL_BAD_KEPT);
     if (status != TOOL_OK) return status;
     const int finite = msae_data_check(&data, &error) == MSAE_OK;
     status = mean_norm(&data, &norm);
@@ -50,8 +50,9 @@ static int describe_data(const char *path, int as_json) {
         tool_json_bool(&json, "finite", finite);
         tool_json_end(&json, '}');
     } else if (status == TOOL_OK) {
-        printf("%s: data, %zu rows of %zu, %s, mean norm %.5g, %s\n", path, data.rows, data.cols,
-               msae_dtype_name(data.dtype), norm, finite ? "all finite" : error.message);
+        printf("%s: data, %zu row%s of %zu, %s, mean norm %.5g, %s\n", path, data.rows,
+               tool_plural(data.rows), data.cols, msae_dtype_name(data.dtype), norm,
+               finite ? "all finite" : error.message);
     }
     msae_data_free(&data);
     return status;
@@ -61,7 +62,111 @@ static int describe_data(const char *path, int as_json) {
    safetensors: what it is for, then what is in it
    ------------------------------------------------------------------------------------------ */
 
+/* The notes of our files hold places in enums, and numbers with all digits of a float32: here they
+   are said by name, and in the fewest digits that mean the same. */
+enum { NOTE_ROOM = 2048 };
+
+static const char *loss_name(int place) {
+    return msae_loss_name((msae_loss)place);
+}
+
+static const char *scaling_name(int place) {
+    return msae_scaling_name((msae_scaling)place);
+}
+
+static const char *schedule_name(int place) {
+    return msae_schedule_name((msae_schedule)place);
+}
+
+static const char *start_name(int place) {
+    return msae_start_name((msae_start)place);
+}
+
+static const struct {
+    const char *key;
+    const char *(*name)(int); /* NULL: a number, or a list of them */
+} notes[] = {
+    {"level_weights", NULL},
+    {"run_lr_factor", NULL},
+    {"soft_cap", NULL},
+    {"train_bandwidth", NULL},
+    {"train_beta1", NULL},
+    {"train_beta2", NULL},
+    {"train_clip", NULL},
+    {"train_decay", NULL},
+    {"train_eps", NULL},
+    {"train_loss", loss_name},
+    {"train_lr", NULL},
+    {"train_scaling", scaling_name},
+    {"train_schedule", schedule_name},
+    {"train_sparse_weight", NULL},
+    {"train_start", start_name},
+    {"train_warmup", NULL},
+    {"train_weight_decay", NULL},
+};
+
+/* Puts the shortest text that reads as this float32 at the end of the line. */
+static void add_float(char text[NOTE_ROOM], double value) {
+    const size_t at = strlen(text);
+    int digits = 1;
+    do {
+        snprintf(text + at, NOTE_ROOM - at, "%.*g", digits, value);
+    } while (digits++ < 9 && (float)strtod(text + at, NULL) != (float)value);
+}
+
+/* Rewrites a list of numbers; 0: it is none. */
+static int shorten(char text[NOTE_ROOM], const char *list) {
+    text[0] = '\0';
+    for (;;) {
+        char *end;
+        const double value = strtod(list, &end);
+        if (end == list || !isfinite(value) || strlen(text) > NOTE_ROOM - 32) return 0;
+        add_float(text, value);
+        if (*end == '\0') return 1;
+        if (*end != ',') return 0;
+        strcat(text, ",");
+        list = end + 1;
+    }
+}
+
+/* The value of a note for people, in `text` or where it lies; *bytes is its length. */
+static const char *note_value(const msae_safetensors *file, const msae_metadata *entry,
+                              char text[NOTE_ROOM], size_t *bytes) {
+    static const char prefix[] = "msae."; /* (version 0.5.0 had none) */
+    const size_t skipped = sizeof prefix - 1;
+    const char *key = entry->key;
+    char value[NOTE_ROOM];
+    size_t length = entry->key_bytes, i = 0;
+    *bytes = entry->value_bytes;
+    if (length > skipped && memcmp(key, prefix, skipped) == 0) {
+        key += skipped;
+        length -= skipped;
+    } else if (msae_safetensors_metadata(file, "msae_version") == NULL) {
+        return entry->value;
+    }
+    while (i < sizeof notes / sizeof notes[0] &&
+           (strlen(notes[i].key) != length || memcmp(notes[i].key, key, length) != 0)) {
+        i++;
+    }
+    if (i == sizeof notes / sizeof notes[0] || *bytes >= sizeof value) return entry->value;
+    memcpy(value, entry->value, *bytes);
+    value[*bytes] = '\0';
+    if (notes[i].name != NULL) {
+        char *end;
+        const long place = strtol(value, &end, 10);
+        if (*end != '\0' || place < 1 || place > 99) return entry->value;
+        snprintf(text, NOTE_ROOM, "%s", notes[i].name((int)place));
+        if (strcmp(text, "unknown") == 0) return entry->value;
+    } else if (!shorten(text, value)) {
+        return entry->value;
+    }
+    *bytes = strlen(text);
+    return text;
+}
+
 static void list_json(tool_json *json, const msae_safetensors *file) {
+    char text[NOTE_ROOM];
+    size_t bytes;
     tool_json_begin(json, "tensors", '[');
     for (size_t i = 0; i < file->n_tensors; i++) {
         const msae_tensor *tensor = &file->tensors[i];
@@ -75,7 +180,8 @@ static void list_json(tool_json *json, const msae_safetensors *file) {
     tool_json_begin(json, "metadata", '{');
     for (size_t i = 0; i < file->n_metadata; i++) {
         const msae_metadata *entry = &file->metadata[i];
-        tool_json_escaped(json, entry->key, entry->key_bytes, entry->value, entry->value_bytes);
+        const char *value = note_value(file, entry, text, &bytes);
+        tool_json_escaped(json, entry->key, entry->key_bytes, value, bytes);
     }
     tool_json_end(json, '}');
     tool_json_end(json, '}');
@@ -86,6 +192,8 @@ static void put_bytes(const char *text, size_t bytes) {
 }
 
 static void list_text(const msae_safetensors *file) {
+    char text[NOTE_ROOM];
+    size_t bytes;
     for (size_t i = 0; i < file->n_tensors; i++) {
         const msae_tensor *tensor = &file->tensors[i];
         printf("  tensor ");
@@ -101,7 +209,8 @@ static void list_text(const msae_safetensors *file) {
         printf("  ");
         put_bytes(entry->key, entry->key_bytes);
         printf(" = ");
-        put_bytes(entry->value, entry->value_bytes);
+        const char *value = note_value(file, entry, text, &bytes);
+        put_bytes(value, bytes);
         printf("\n");
     }
 }
@@ -111,31 +220,32 @@ static void describe_json(tool_json *json, const msae_model *model, tool_layout 
     tool_json_count(json, "n_inputs", model->n_inputs);
     tool_json_count(json, "n_latents", model->n_latents);
     tool_json_counts(json, "nesting", model->nesting, model->n_levels);
-    if (model->k != 0) tool_json_count(json, "k", model->k);
+    tool_json_k(json, model, 0);
     tool_json_bool(json, "tied", model->tied);
     tool_json_bool(json, "normalize", model->normalize);
     tool_json_real(json, "scale", (double)model->scale);
     tool_json_count(json, "steps", model->history.steps);
+    tool_json_checksum(json, "model", model);
     tool_json_text(json, "layout", tool_layout_name(layout));
 }
 
 static void describe_text(const char *path, const msae_model *model, tool_layout layout,
                           const char *kind) {
-    printf("%s: %s %s, %zu inputs, %zu latents%s%s", path, msae_recipe_name(model->recipe), kind,
-           model->n_inputs, model->n_latents, model->tied ? ", tied" : "",
-           model->normalize ? ", normalizing" : "");
+    char text[TOOL_K_TEXT];
+    printf("%s: %s %s, %zu inputs, %zu latents, %s%s%s", path, msae_recipe_name(model->recipe),
+           kind, model->n_inputs, model->n_latents, tool_k_text(model, 0, text),
+           model->tied ? ", tied" : "", model->normalize ? ", normalizing" : "");
     if (layout == TOOL_LAYOUT_MSAE) {
-        printf(", %llu steps of training\n", (unsigned long long)model->history.steps);
-    } else if (model->k != 0) {
-        printf(", k = %zu, in the layout of %s\n", model->k, tool_layout_name(layout));
+        printf(", %llu steps of training", (unsigned long long)model->history.steps);
     } else {
-        printf(", in the layout of %s\n", tool_layout_name(layout));
+        printf(", in the layout of %s", tool_layout_name(layout));
     }
+    printf(", model %016llx\n", (unsigned long long)msae_model_checksum(model));
 }
 
 static int describe_model(const char *path, const void *bytes, size_t size,
                           const msae_safetensors *file, int as_json) {
-    const int is_checkpoint = msae_safetensors_metadata(file, "run_position") != NULL;
+    const int is_checkpoint = msae_safetensors_find(file, "run.epoch") != NULL;
     msae_model model;
     msae_error error;
     if (msae_load_memory(&model, bytes, size, NULL, &error) != MSAE_OK) {
@@ -163,10 +273,19 @@ static int describe_codes(const char *path, const void *bytes, size_t size,
         tool_json json = json_of_kind(path, "codes");
         tool_json_count(&json, "rows", codes.rows);
         tool_json_count(&json, "entries", codes.entries);
+        if (codes.model[0] != '\0') {
+            tool_json_text(&json, "model", codes.model);
+        } else {
+            tool_json_null(&json, "model");
+        }
+        tool_json_bool(&json, "own_statistics", codes.own_statistics);
         list_json(&json, file);
     } else {
-        printf("%s: sparse codes, %llu rows, %llu entries\n", path, (unsigned long long)codes.rows,
-               (unsigned long long)codes.entries);
+        printf("%s: sparse codes, %llu row%s, %llu entr%s%s%s%s\n", path,
+               (unsigned long long)codes.rows, tool_plural(codes.rows),
+               (unsigned long long)codes.entries, codes.entries == 1 ? "y" : "ies",
+               codes.model[0] != '\0' ? ", of the model " : "", codes.model,
+               codes.own_statistics ? ", with statistics of their own" : "");
         list_text(file);
     }
     return TOOL_OK;
@@ -187,7 +306,7 @@ static int describe_safetensors(const char *path, const void *bytes, size_t size
     msae_error error;
     int status = TOOL_OK;
     if (msae_safetensors_open(&file, bytes, size, NULL, &error) != MSAE_OK) {
-        return tool_fail_error(path, &error);
+        return tool_fail_content(path, TOOL_DATA, &error);
     }
     if ((msae_safetensors_find(&file, "encoder") != NULL ||
          msae_safetensors_find(&file, "weights.encoder_rows") != NULL) &&

@@ -7,6 +7,7 @@
 #include "json.h"
 #include "torch.h"
 
+#include <dirent.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,32 +33,13 @@ typedef struct weights {
     int is_torch;
     msae_safetensors safetensors;
     torch_file torch;
-    const torch_value *dict; /* the state dict */
+    const torch_value *dict; /* the state dict .. */
+    char prefix[64];         /* .. and what stands before each of its names */
 } weights;
 
 int tool_is_torch(const unsigned char *bytes, size_t size) {
     static const unsigned char zipped[] = {'P', 'K', 3, 4}, old[] = {0x80, 2, 0x8a, 0x0a};
     return size >= 4 && (memcmp(bytes, zipped, 4) == 0 || memcmp(bytes, old, 4) == 0);
-}
-
-static int open_weights(weights *w) {
-    unsigned char start[4] = {0};
-    msae_error error;
-    msae_status status;
-    if (msae_reader_open(&w->reader, w->path, &error) != MSAE_OK) {
-        return tool_fail_error(w->path, &error);
-    }
-    if (w->reader.size >= 4 && !w->reader.read(w->reader.user, 0, start, 4)) {
-        return tool_fail(w->path, "could not be read");
-    }
-    w->is_torch = tool_is_torch(start, 4);
-    if (w->is_torch) {
-        status = torch_open(&w->torch, &w->reader, 0, NULL, &error);
-        w->dict = w->torch.root;
-    } else {
-        status = msae_safetensors_open_reader(&w->safetensors, &w->reader, NULL, &error);
-    }
-    return status == MSAE_OK ? TOOL_OK : tool_fail_error(w->path, &error);
 }
 
 static void close_weights(weights *w) {
@@ -70,13 +52,134 @@ static void close_weights(weights *w) {
     free(w->path);
 }
 
-/* A value of the state dict; one that torch.compile saved has a prefix. */
+static const char *show_shape(const torch_tensor *tensor, char text[128]) {
+    size_t used = 1;
+    text[0] = '[';
+    text[1] = '\0';
+    for (size_t k = 0; k < tensor->rank && used < 100; k++) {
+        used += (size_t)snprintf(text + used, 128 - used, "%s%llu", k > 0 ? ", " : "",
+                                 (unsigned long long)tensor->shape[k]);
+    }
+    snprintf(text + used, 128 - used, "]");
+    return text;
+}
+
+/* A value of the state dict. */
 static const torch_value *find_value(const weights *w, const char *name) {
-    char longer[64];
+    char longer[sizeof w->prefix + 64];
     const torch_value *value = torch_find(w->dict, name);
     if (value != NULL || w->dict == NULL) return value;
-    snprintf(longer, sizeof longer, "_orig_mod.%s", name);
+    snprintf(longer, sizeof longer, "%s%s", w->prefix, name);
     return torch_find(w->dict, longer);
+}
+
+/* Whether a key is the name of a model's tensor behind a prefix that ends with a point, as that of a
+   module in a module has (`module.`, `_orig_mod.`, `sae.`). *length is the prefix's. */
+static int has_prefix(const torch_value *key, size_t *length) {
+    static const char *const names[] = {"W_enc", "encoder.weight", "pre_bias"};
+    for (size_t i = 0; key->kind == TORCH_TEXT && i < sizeof names / sizeof names[0]; i++) {
+        const size_t bytes = strlen(names[i]);
+        if (key->count < bytes) continue;
+        *length = key->count - bytes;
+        if (memcmp(key->as.text + *length, names[i], bytes) == 0 &&
+            (*length == 0 || key->as.text[*length - 1] == '.')) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* The number of models in a dict, by the prefixes of their tensors; `prefix` is the first one's,
+   or none where there is a model without. */
+static size_t count_models(const torch_value *dict, char prefix[64]) {
+    size_t models = 0;
+    for (size_t i = 0; dict->kind == TORCH_DICT && i < dict->count; i++) {
+        const torch_value *key = dict->as.items[2 * i];
+        size_t length;
+        if (dict->as.items[2 * i + 1]->kind != TORCH_TENSOR || !has_prefix(key, &length) ||
+            length >= 64) {
+            continue;
+        }
+        if (length == 0) {
+            prefix[0] = '\0';
+            return 1;
+        }
+        if (models > 0 && strlen(prefix) == length && memcmp(prefix, key->as.text, length) == 0) {
+            continue;
+        }
+        if (models++ == 0) {
+            memcpy(prefix, key->as.text, length);
+            prefix[length] = '\0';
+        }
+    }
+    return models;
+}
+
+/* What a dict holds, for people: its first keys, with the shapes of tensors. */
+static const char *show_dict(const torch_value *dict, char text[160]) {
+    size_t used = 0, shown = 0;
+    text[0] = '\0';
+    for (; shown < dict->count && used < 80; shown++) {
+        const torch_value *key = dict->as.items[2 * shown], *value = dict->as.items[2 * shown + 1];
+        char shape[128] = "";
+        if (key->kind != TORCH_TEXT) continue;
+        if (value->kind == TORCH_TENSOR) show_shape(value->as.tensor, shape);
+        used += (size_t)snprintf(text + used, 160 - used, "%s%.30s%s%.20s", used > 0 ? ", " : "",
+                                 key->as.text, shape[0] != '\0' ? " " : "", shape);
+    }
+    if (shown < dict->count) snprintf(text + used, 160 - used, " and more");
+    return text;
+}
+
+/* The state dict of the one model in the file, which may be an entry of a dict (`state_dict`). */
+static int find_model(weights *w) {
+    const torch_value *root = w->torch.root;
+    size_t models, inside = 0;
+    char text[160], prefix[64];
+    if (root->kind == TORCH_TENSOR) {
+        return tool_fail(w->path, "holds a tensor %s: data, and no model's state dict",
+                         show_shape(root->as.tensor, text));
+    }
+    if (root->kind != TORCH_DICT) return tool_fail(w->path, "holds no state dict");
+    w->dict = root;
+    models = count_models(root, w->prefix);
+    for (size_t i = 0; models == 0 && i < root->count; i++) {
+        const torch_value *entry = root->as.items[2 * i + 1];
+        const size_t here = count_models(entry, prefix);
+        if (here > 0 && inside == 0) {
+            w->dict = entry;
+            memcpy(w->prefix, prefix, sizeof prefix);
+        }
+        inside += here;
+    }
+    if (models + inside > 1) {
+        return tool_fail(w->path, "holds %lu models (%s): save the state dict of one of them",
+                         (unsigned long)(models + inside), show_dict(root, text));
+    }
+    if (models + inside == 1) return TOOL_OK;
+    return tool_fail(w->path, "holds a dict of %s: none of them is a model's",
+                     root->count > 0 ? show_dict(root, text) : "nothing");
+}
+
+static int open_weights(weights *w) {
+    unsigned char start[4] = {0};
+    msae_error error;
+    msae_status status;
+    if (tool_check_input(w->path) != TOOL_OK) return TOOL_FAILED;
+    if (msae_reader_open(&w->reader, w->path, &error) != MSAE_OK) {
+        return tool_fail_error(w->path, &error);
+    }
+    if (w->reader.size >= 4 && !w->reader.read(w->reader.user, 0, start, 4)) {
+        return tool_fail(w->path, "could not be read");
+    }
+    w->is_torch = tool_is_torch(start, 4);
+    if (w->is_torch) {
+        status = torch_open(&w->torch, &w->reader, 0, NULL, &error);
+    } else {
+        status = msae_safetensors_open_reader(&w->safetensors, &w->reader, NULL, &error);
+    }
+    if (status != MSAE_OK) return tool_fail_content(w->path, TOOL_MODEL, &error);
+    return w->is_torch ? find_model(w) : TOOL_OK;
 }
 
 /* 1 when there is a tensor of that name. */
@@ -107,18 +210,6 @@ static int find_tensor(const weights *w, const char *name, torch_tensor *out) {
 static int has_tensor(const weights *w, const char *name) {
     torch_tensor tensor;
     return find_tensor(w, name, &tensor);
-}
-
-static const char *show_shape(const torch_tensor *tensor, char text[128]) {
-    size_t used = 1;
-    text[0] = '[';
-    text[1] = '\0';
-    for (size_t k = 0; k < tensor->rank && used < 100; k++) {
-        used += (size_t)snprintf(text + used, 128 - used, "%s%llu", k > 0 ? ", " : "",
-                                 (unsigned long long)tensor->shape[k]);
-    }
-    snprintf(text + used, 128 - used, "]");
-    return text;
 }
 
 static int is_float(msae_dtype dtype) {
@@ -227,6 +318,7 @@ static int open_config(config *c) {
     size_t size;
     msae_error error;
     msae_status status;
+    if (tool_check_input(c->path) != TOOL_OK) return TOOL_FAILED;
     if (msae_read_file(c->path, NULL, &bytes, &size, &error) != MSAE_OK) {
         return tool_fail_error(c->path, &error);
     }
@@ -306,13 +398,6 @@ static int check_size(const config *c, const json_value *object, const char *key
    Sources, and the models made of them
    ------------------------------------------------------------------------------------------ */
 
-/* How decoder rows' norms c_j enter. */
-typedef enum norms {
-    NORMS_UNUSED,
-    NORMS_BEFORE, /* pre-activations are multiplied by c_j and then selected .. */
-    NORMS_AFTER   /* .. or selected and then multiplied; both divide by c_j to decode */
-} norms;
-
 typedef struct source {
     weights w;
     config c;
@@ -325,11 +410,13 @@ typedef struct source {
     float *b_dec, *b_enc;          /* [d], [n] */
     float *mean;                   /* [d], or NULL for zero */
     double scale;
-    float *theta; /* [n], jumprelu */
+    msae_scaling scaling; /* how the layout's own code found it, where that is known */
+    float *theta;         /* [n], jumprelu */
     double threshold;
     float *gain;      /* [n] on latents before they are decoded, or NULL */
     int is_unshifted; /* the encoder sees x, not x - b_dec */
-    norms by_norms;
+    int by_norms;     /* pre-activations are multiplied by their decoder row's norm before latents
+                         are selected, latents divided by it before they are decoded */
 } source;
 
 static void close_source(source *s) {
@@ -385,6 +472,66 @@ static int take_k(source *s, const char *path, size_t k) {
     return TOOL_OK;
 }
 
+/* A k that only training used. */
+static size_t usual_k(const source *s) {
+    return s->n < 32 ? s->n : 32;
+}
+
+/* The threshold of a batch, under the name or as `threshold`. */
+static int take_batch_threshold(source *s, const char *name) {
+    int status = read_one(&s->w, name, &s->threshold);
+    if (status == TOOL_GO) status = read_one(&s->w, "threshold", &s->threshold);
+    return status == TOOL_GO ? tool_fail(s->w.path, "there is no tensor %s", name) : status;
+}
+
+/* One threshold for each latent; the first ones that SAELens wrote are logarithms. */
+static int take_thresholds(source *s) {
+    if (has_tensor(&s->w, "threshold") || !has_tensor(&s->w, "log_threshold")) {
+        return read_vector(&s->w, "threshold", s->n, &s->theta);
+    }
+    int status = read_vector(&s->w, "log_threshold", s->n, &s->theta);
+    for (size_t j = 0; status == TOOL_OK && j < s->n; j++) s->theta[j] = expf(s->theta[j]);
+    if (status == TOOL_OK) status = check_finite(&s->w, "log_threshold", s->theta, s->n);
+    return status;
+}
+
+/* The levels of a nested model: as --nesting says, or from `start` on. */
+static void take_levels(source *s, size_t start) {
+    const tool_counts *nesting = &s->import->nesting;
+    s->desc.nesting_start = nesting->count == 1 ? nesting->values[0] : start;
+    if (nesting->count > 1) {
+        memcpy(s->nesting, nesting->values, sizeof s->nesting);
+        s->desc.nesting = s->nesting;
+        s->desc.n_levels = nesting->count;
+    }
+}
+
+/* What selects latents, when --recipe says so, instead of what the layout says of it. */
+static int take_recipe(source *s) {
+    const msae_recipe recipe = (msae_recipe)s->import->recipe;
+    const size_t k = s->import->k != 0 ? s->import->k : s->desc.k;
+    int status = TOOL_OK;
+    if (recipe == MSAE_RECIPE_DEFAULT || recipe == s->desc.recipe) return TOOL_OK;
+    s->desc.recipe = recipe;
+    s->desc.k = 0;
+    if (recipe == MSAE_RECIPE_MSAE_WIDTH) {
+        return tool_fail("--recipe", "no other project's file has nested widths");
+    }
+    if (recipe == MSAE_RECIPE_TOPK) {
+        if (k == 0) return tool_fail(s->w.path, "k is missing: say it with --k");
+        status = take_k(s, s->w.path, k);
+    } else if (recipe == MSAE_RECIPE_BATCHTOPK) {
+        status = take_batch_threshold(s, "threshold");
+        if (status == TOOL_OK) status = take_k(s, s->w.path, k != 0 ? k : usual_k(s));
+    } else if (tool_is_nested(recipe)) {
+        take_levels(s, 0);
+    }
+    if (status == TOOL_OK && recipe == MSAE_RECIPE_JUMPRELU) return take_thresholds(s);
+    free(s->theta);
+    s->theta = NULL;
+    return status;
+}
+
 static double row_norm(const float *row, size_t d) {
     double sum = 0;
     for (size_t i = 0; i < d; i++) sum += (double)row[i] * (double)row[i];
@@ -414,9 +561,6 @@ static int fold_norms(source *s, const msae_model *model) {
             decoder[i] = (float)((double)decoder[i] / norm);
         }
         s->b_enc[j] = (float)((double)s->b_enc[j] * norm);
-        if (s->theta != NULL && s->by_norms == NORMS_AFTER) {
-            s->theta[j] = (float)((double)s->theta[j] * norm);
-        }
     }
     return TOOL_OK;
 }
@@ -447,7 +591,7 @@ static int fill_model(source *s, msae_model *model) {
     }
     if (status != TOOL_OK) return status;
     if (s->is_unshifted) fold_shift(s, model);
-    if (s->by_norms != NORMS_UNUSED) status = fold_norms(s, model);
+    if (s->by_norms) status = fold_norms(s, model);
     if (status != TOOL_OK) return status;
     if (s->gain != NULL) fold_gain(s, model);
     memcpy(model->pre_bias, s->b_dec, s->d * sizeof *s->b_dec);
@@ -458,6 +602,7 @@ static int fill_model(source *s, msae_model *model) {
     if (s->desc.recipe == MSAE_RECIPE_BATCHTOPK) model->threshold = (float)s->threshold;
     if (s->mean != NULL) memcpy(model->mean, s->mean, s->d * sizeof *s->mean);
     model->scale = (float)s->scale;
+    model->history.scaling = (int)s->scaling;
     status = check_finite(&s->w, "encoder", model->encoder, s->n * s->d);
     if (status == TOOL_OK) status = check_finite(&s->w, "decoder", model->decoder, s->n * s->d);
     if (status == TOOL_OK) status = check_finite(&s->w, "latent_bias", model->latent_bias, s->n);
@@ -489,9 +634,7 @@ static int make_model(source *s, const msae_load_desc *load, msae_model *model) 
 static int saelens_batch_threshold(source *s) {
     size_t k;
     const json_value *value = get(s->c.json.root, "k");
-    int status = read_one(&s->w, "topk_threshold", &s->threshold);
-    if (status == TOOL_GO) status = read_one(&s->w, "threshold", &s->threshold);
-    if (status == TOOL_GO) return tool_fail(s->w.path, "there is no tensor topk_threshold");
+    int status = take_batch_threshold(s, "topk_threshold");
     if (status != TOOL_OK) return status;
     /* an average, which may be a fraction */
     k = value != NULL && value->kind == JSON_NUMBER && value->number >= 1 &&
@@ -499,29 +642,39 @@ static int saelens_batch_threshold(source *s) {
             ? (size_t)(value->number + 0.5)
             : 0;
     s->desc.recipe = MSAE_RECIPE_BATCHTOPK;
-    s->desc.k = k > 0 ? k : s->n < 32 ? s->n : 32;
+    s->desc.k = k > 0 ? k : usual_k(s);
     return TOOL_OK;
 }
 
 static int saelens_thresholds(source *s) {
     s->desc.recipe = MSAE_RECIPE_JUMPRELU;
-    if (has_tensor(&s->w, "threshold") || !has_tensor(&s->w, "log_threshold")) {
-        return read_vector(&s->w, "threshold", s->n, &s->theta);
+    return take_thresholds(s);
+}
+
+/* Whether version 6 or a later one wrote it, which has other keys and looks at no older ones. */
+static int saelens_is_six(const source *s, int *is_six) {
+    const json_value *root = s->c.json.root;
+    const char *version;
+    int status = get_text(&s->c, root, "sae_lens_version", NULL, &version);
+    if (status == TOOL_OK && version == NULL) {
+        status = get_text(&s->c, get(root, "metadata"), "sae_lens_version", "", &version);
     }
-    int status = read_vector(&s->w, "log_threshold", s->n, &s->theta); /* before version 6 */
-    for (size_t j = 0; status == TOOL_OK && j < s->n; j++) s->theta[j] = expf(s->theta[j]);
-    if (status == TOOL_OK) status = check_finite(&s->w, "log_threshold", s->theta, s->n);
+    *is_six = status == TOOL_OK && strtol(version, NULL, 10) >= 6;
     return status;
 }
 
-/* The k of a TopK: of the configuration, before version 6 of activation_fn_kwargs. */
-static int saelens_k(source *s) {
-    const json_value *root = s->c.json.root;
-    size_t k;
-    int status = get_count(&s->c, root, "k", &k);
-    if (status == TOOL_OK && k == 0) {
-        status = get_count(&s->c, get(root, "activation_fn_kwargs"), "k", &k);
+/* The k of a TopK: before version 6 that of activation_fn_kwargs. */
+static int saelens_k(source *s, int is_six) {
+    const json_value *root = s->c.json.root, *options = get(root, "activation_fn_kwargs");
+    size_t k = 0;
+    int status = TOOL_OK;
+    if (!is_six) {
+        if (get(options, "postact_fn") != NULL) {
+            return tool_fail(s->c.path, "activation_fn_kwargs.postact_fn is not supported");
+        }
+        status = get_count(&s->c, options, "k", &k);
     }
+    if (status == TOOL_OK && k == 0) status = get_count(&s->c, root, "k", &k);
     if (status != TOOL_OK) return status;
     s->desc.recipe = MSAE_RECIPE_TOPK;
     return take_k(s, s->c.path, k);
@@ -542,26 +695,44 @@ static int saelens_architecture(const source *s, const char **architecture) {
                      *architecture);
 }
 
+/* Before version 6 the activation is one of its own beside the architecture, NULL when there is
+   none. Only some pairs mean something, and not in each of their versions the same. */
+static int saelens_old_activation(const source *s, const char *architecture,
+                                  const char **activation) {
+    const int is_basic = strcmp(architecture, "standard") == 0;
+    const int is_topk = strcmp(architecture, "topk") == 0;
+    int status = get_text(&s->c, s->c.json.root, "activation_fn", NULL, activation);
+    if (status == TOOL_OK && *activation == NULL) {
+        status = get_text(&s->c, s->c.json.root, "activation_fn_str", NULL, activation);
+    }
+    if (status != TOOL_OK || *activation == NULL) return status;
+    if (strcmp(*activation, "relu") != 0 && strcmp(*activation, "topk") != 0) {
+        return tool_fail(s->c.path, "the activation '%s' is not supported: ReLU and TopK are",
+                         *activation);
+    }
+    if (strcmp(*activation, "topk") == 0 ? !is_basic && !is_topk : is_topk) {
+        return tool_fail(s->c.path,
+                         "the architecture '%s' with the activation '%s' is not supported",
+                         architecture, *activation);
+    }
+    return TOOL_OK;
+}
+
 static int saelens_activation(source *s, const char *architecture) {
-    const json_value *root = s->c.json.root;
-    const char *activation;
-    int is_topk = 0, rescale = 0;
-    int status = get_text(&s->c, root, "activation_fn", NULL, &activation);
-    if (status == TOOL_OK && activation == NULL) {
-        status = get_text(&s->c, root, "activation_fn_str", "relu", &activation);
+    const char *activation = NULL;
+    int is_six, is_topk, rescale = 0;
+    int status = saelens_is_six(s, &is_six);
+    if (status == TOOL_OK && !is_six) {
+        status = saelens_old_activation(s, architecture, &activation);
     }
     if (status == TOOL_OK) {
-        status = get_flag(&s->c, root, "rescale_acts_by_decoder_norm", 0, &rescale);
+        status = get_flag(&s->c, s->c.json.root, "rescale_acts_by_decoder_norm", 0, &rescale);
     }
     if (status != TOOL_OK) return status;
-    is_topk = strcmp(architecture, "topk") == 0;
-    if (strcmp(activation, "topk") == 0 && strcmp(architecture, "standard") == 0) is_topk = 1;
-    if (!is_topk && strcmp(activation, "relu") != 0 && strcmp(activation, "topk") != 0) {
-        return tool_fail(s->c.path, "the activation '%s' is not supported: ReLU and TopK are",
-                         activation);
-    }
+    is_topk = strcmp(architecture, "topk") == 0 ||
+              (activation != NULL && strcmp(activation, "topk") == 0);
     if (is_topk) {
-        status = saelens_k(s);
+        status = saelens_k(s, is_six);
     } else if (strcmp(architecture, "standard") == 0) {
         s->desc.recipe = MSAE_RECIPE_RELU;
     } else if (strcmp(architecture, "jumprelu") == 0) {
@@ -573,7 +744,7 @@ static int saelens_activation(source *s, const char *architecture) {
                      ? saelens_thresholds(s)
                      : saelens_batch_threshold(s);
     }
-    if (is_topk && rescale) s->by_norms = NORMS_BEFORE;
+    if (is_topk && rescale) s->by_norms = 1;
     return status;
 }
 
@@ -686,6 +857,10 @@ static int read_sparsify(source *s) {
     }
     if (latents != 0) status = check_size(&s->c, root, "num_latents", s->n);
     if (status != TOOL_OK) return status;
+    if (root == NULL) {
+        s->desc.recipe = MSAE_RECIPE_RELU; /* until --recipe is looked at */
+        return TOOL_OK;
+    }
     s->desc.recipe = MSAE_RECIPE_TOPK;
     /* its own default is 32 */
     return take_k(s, s->c.path, json_find(root, "k") == NULL ? 32 : k);
@@ -702,7 +877,9 @@ typedef enum dictionary {
     DICTIONARY_TOPK,
     DICTIONARY_BATCHTOPK,
     DICTIONARY_MATRYOSHKA,
-    DICTIONARY_JUMPRELU
+    DICTIONARY_JUMPRELU,
+    DICTIONARY_LINEAR, /* the tensors' names, with nothing that says what selects latents: */
+    DICTIONARY_PLAIN   /* encoder.weight and decoder.weight; W_enc and W_dec */
 } dictionary;
 
 static const struct {
@@ -723,9 +900,11 @@ static const struct {
 static int dictionary_class(const source *s, dictionary *is) {
     const json_value *trainer = get(s->c.json.root, "trainer");
     const char *dict_class = NULL, *trainer_class = NULL;
+    torch_tensor threshold;
     int status = TOOL_OK;
     *is = DICTIONARY_UNKNOWN;
-    if (s->c.json.root != NULL && (trainer == NULL || trainer->kind != JSON_OBJECT)) {
+    if (s->c.json.root != NULL && (trainer == NULL || trainer->kind != JSON_OBJECT) &&
+        s->import->recipe == 0) {
         return tool_fail(s->c.path, "trainer is missing");
     }
     if (trainer != NULL) status = get_text(&s->c, trainer, "dict_class", NULL, &dict_class);
@@ -754,16 +933,22 @@ static int dictionary_class(const source *s, dictionary *is) {
     } else if (has_tensor(&s->w, "group_sizes")) {
         *is = DICTIONARY_MATRYOSHKA;
     } else if (has_tensor(&s->w, "W_enc")) {
-        *is = DICTIONARY_JUMPRELU;
+        *is = find_tensor(&s->w, "threshold", &threshold) && threshold.elements > 1
+                  ? DICTIONARY_JUMPRELU
+                  : DICTIONARY_PLAIN;
     } else if (s->import->recipe == MSAE_RECIPE_TOPK) {
         *is = DICTIONARY_TOPK;
     } else if (s->import->recipe == MSAE_RECIPE_BATCHTOPK) {
         *is = DICTIONARY_BATCHTOPK;
     } else {
-        return tool_fail(s->w.path, "a TopK or a BatchTopK? There is no config.json beside it that "
-                                    "says so, and no --recipe");
+        *is = DICTIONARY_LINEAR;
     }
-    return TOOL_OK;
+    if (s->import->recipe != 0 || (*is != DICTIONARY_LINEAR && *is != DICTIONARY_PLAIN)) {
+        return TOOL_OK;
+    }
+    return tool_fail(s->w.path,
+                     "a TopK, a BatchTopK or a ReLU? There is no config.json beside it that says "
+                     "so: convert it with --recipe topk, batchtopk or relu");
 }
 
 /* k is in the file, and in the configuration; older files lack it. */
@@ -784,20 +969,51 @@ static int dictionary_k(source *s) {
         return tool_fail(s->c.path, "k is %lu, but %s says %g", (unsigned long)k, s->w.path,
                          number);
     }
-    return take_k(s, s->w.path, number > 0 ? (size_t)number : k);
+    if (number > 0) k = (size_t)number;
+    if (k == 0 && s->desc.recipe == MSAE_RECIPE_BATCHTOPK) k = usual_k(s);
+    return take_k(s, s->w.path, k);
 }
 
-static int dictionary_threshold(source *s) {
-    int status = read_one(&s->w, "threshold", &s->threshold);
-    if (status == TOOL_GO) return tool_fail(s->w.path, "there is no tensor threshold");
-    s->desc.recipe = MSAE_RECIPE_BATCHTOPK;
+/* A file of a run that goes on keeps the factor that its rows are divided by; files of finished ones
+   have biases and thresholds times it, as their scale_biases makes them. */
+static int dictionary_factor(source *s) {
+    const torch_value *root = s->w.torch.root, *dict = s->w.dict;
+    const torch_value *value = torch_find(root, "norm_factor");
+    double factor = 1;
+    int status;
+    if (root == dict || value == NULL || value->kind == TORCH_NONE) return TOOL_OK;
+    s->w.dict = root;
+    status = read_one(&s->w, "norm_factor", &factor);
+    s->w.dict = dict;
+    if (status == TOOL_FAILED) return status;
+    if (!(factor > 0)) return tool_fail(s->w.path, "norm_factor is %g, not positive", factor);
+    for (size_t i = 0; i < s->d; i++) s->b_dec[i] = (float)((double)s->b_dec[i] * factor);
+    for (size_t j = 0; j < s->n; j++) {
+        s->b_enc[j] = (float)((double)s->b_enc[j] * factor);
+        if (s->theta != NULL) s->theta[j] = (float)((double)s->theta[j] * factor);
+    }
+    if (s->threshold > 0) s->threshold *= factor;
+    return TOOL_OK;
+}
+
+/* Their loader makes the decoder rows of an AutoEncoder unit, unless all are so to float precision.
+ */
+static int are_rows_unit(const source *s, int *are_unit) {
+    float *decoder = tool_alloc(s->n * s->d, sizeof *decoder);
+    int status = decoder != NULL ? read_floats(&s->w, s->decoder_name, &s->decoder, decoder)
+                                 : tool_fail_memory();
+    *are_unit = 1;
+    for (size_t j = 0; status == TOOL_OK && j < s->n && *are_unit; j++) {
+        *are_unit = fabs(row_norm(decoder + j * s->d, s->d) - 1) <= 1e-5 + 1e-8;
+    }
+    free(decoder);
     return status;
 }
 
 static int read_dictionary(source *s) {
     const json_value *trainer = get(s->c.json.root, "trainer");
     dictionary is;
-    int has_k = 0, status;
+    int has_k = 0, are_unit = 1, status;
     if (find_value(&s->w, "r_mag") != NULL) {
         return tool_fail(s->w.path, "is a GatedAutoEncoder: its gates have no place in a model");
     }
@@ -813,6 +1029,8 @@ static int read_dictionary(source *s) {
         s->desc.recipe = MSAE_RECIPE_RELU;
         status = take_matrices(s, "encoder.weight", 1, "decoder.weight", 0);
         if (status == TOOL_OK) status = take_biases(s, "bias", "encoder.bias");
+        if (status == TOOL_OK) status = are_rows_unit(s, &are_unit);
+        s->by_norms = !are_unit;
         break;
     case DICTIONARY_NEW:
         s->desc.recipe = MSAE_RECIPE_RELU;
@@ -822,6 +1040,7 @@ static int read_dictionary(source *s) {
         break;
     case DICTIONARY_MATRYOSHKA:
     case DICTIONARY_JUMPRELU:
+    case DICTIONARY_PLAIN:
         status = take_matrices(s, "W_enc", 0, "W_dec", 1);
         if (status == TOOL_OK) status = take_biases(s, "b_dec", "b_enc");
         break;
@@ -834,14 +1053,16 @@ static int read_dictionary(source *s) {
     if (is == DICTIONARY_JUMPRELU) {
         s->desc.recipe = MSAE_RECIPE_JUMPRELU;
         s->is_unshifted = 1;
-        s->by_norms = NORMS_AFTER;
-        status = read_vector(&s->w, "threshold", s->n, &s->theta);
+        status = take_thresholds(s);
     } else if (is == DICTIONARY_TOPK) {
         s->desc.recipe = MSAE_RECIPE_TOPK;
         has_k = 1;
     } else if (is == DICTIONARY_BATCHTOPK || is == DICTIONARY_MATRYOSHKA) {
-        status = dictionary_threshold(s);
+        s->desc.recipe = MSAE_RECIPE_BATCHTOPK;
+        status = take_batch_threshold(s, "threshold");
         has_k = 1;
+    } else if (is == DICTIONARY_LINEAR || is == DICTIONARY_PLAIN) {
+        s->desc.recipe = MSAE_RECIPE_RELU; /* until --recipe is looked at */
     }
     if (status == TOOL_OK && has_k) status = dictionary_k(s);
     if (status == TOOL_OK) status = check_size(&s->c, trainer, "activation_dim", s->d);
@@ -975,14 +1196,7 @@ static int pth_parameters(source *s, const pth_name *name, int is_named) {
     }
     if (status != TOOL_OK) return status;
     if (tool_is_nested(s->desc.recipe)) {
-        s->desc.nesting_start = import->nesting.count == 1 ? import->nesting.values[0]
-                                : is_named                 ? name->parameter
-                                                           : 0;
-        if (import->nesting.count > 1) {
-            memcpy(s->nesting, import->nesting.values, sizeof s->nesting);
-            s->desc.nesting = s->nesting;
-            s->desc.n_levels = import->nesting.count;
-        }
+        take_levels(s, is_named ? name->parameter : 0);
     } else if (s->desc.recipe == MSAE_RECIPE_MSAE_WIDTH) {
         status = tool_fail("--recipe", "no torch.save file has nested widths");
     } else if (s->desc.recipe == MSAE_RECIPE_TOPK || s->desc.recipe == MSAE_RECIPE_BATCHTOPK) {
@@ -1014,17 +1228,16 @@ static int pth_statistics(source *s, const torch_value *root) {
         if (status == TOOL_OK && !((float)s->scale > 0 && isfinite((float)s->scale))) {
             status = tool_fail(s->w.path, "scaling_factor is %g, not positive", s->scale);
         }
+        s->scaling = s->scale != 1 ? MSAE_SCALING_PAPER : MSAE_SCALING_NONE;
     }
     s->w.dict = dict;
     return status;
 }
 
 static int read_pth(source *s) {
-    const torch_value *root = s->w.dict, *inside = torch_find(root, "model");
     pth_name name;
     const int is_named = read_pth_name(s->w.path, &name);
     int has_decoder, tied, status;
-    if (inside != NULL && inside->kind == TORCH_DICT) s->w.dict = inside;
     has_decoder = has_tensor(&s->w, "decoder");
     tied = s->import->tied != 0 ? s->import->tied == 1 : is_named ? name.tied : !has_decoder;
     if (s->import->tied == 0 && is_named && has_decoder == name.tied) {
@@ -1042,7 +1255,7 @@ static int read_pth(source *s) {
                            (unsigned long)s->d);
     }
     if (status == TOOL_OK) status = pth_parameters(s, &name, is_named);
-    if (status == TOOL_OK) status = pth_statistics(s, root);
+    if (status == TOOL_OK) status = pth_statistics(s, s->w.torch.root);
     if (status == TOOL_OK && s->desc.recipe == MSAE_RECIPE_JUMPRELU) {
         status = read_vector(&s->w, "activation.log_threshold", s->n, &s->theta);
         for (size_t j = 0; status == TOOL_OK && j < s->n; j++) s->theta[j] = expf(s->theta[j]);
@@ -1161,6 +1374,72 @@ int tool_has_config(const char *path) {
     return has;
 }
 
+/* Models in the folders of a folder, by their paths. */
+typedef struct models {
+    char *paths[64];
+    size_t count; /* of all that there are; the first 64 are kept */
+} models;
+
+static int is_model(const char *folder) {
+    static const char *const names[] = {"sae_weights.safetensors", "sae.safetensors", "ae.pt"};
+    char *found = NULL;
+    for (size_t i = 0; i < sizeof names / sizeof names[0] && found == NULL; i++) {
+        set_if_there(&found, folder, strlen(folder), names[i]);
+    }
+    free(found);
+    return found != NULL;
+}
+
+static void look_for_models(models *m, const char *folder, int depth) {
+    DIR *directory = opendir(folder);
+    const struct dirent *entry;
+    while (directory != NULL && (entry = readdir(directory)) != NULL) {
+        char *path = entry->d_name[0] != '.' ? join(folder, strlen(folder), entry->d_name) : NULL;
+        if (path == NULL) continue;
+        if (tool_is_folder(path)) {
+            if (is_model(path)) {
+                if (m->count < sizeof m->paths / sizeof m->paths[0]) {
+                    m->paths[m->count++] = path;
+                    continue; /* it is kept */
+                }
+                m->count++;
+            } else if (depth > 1) {
+                look_for_models(m, path, depth - 1);
+            }
+        }
+        free(path);
+    }
+    if (directory != NULL) closedir(directory);
+}
+
+/* Fails with what there is instead of a model. */
+static int fail_folder(const char *folder) {
+    enum { SHOWN = 4 };
+    models m;
+    char text[400];
+    size_t used = 0, kept, shown;
+    m.count = 0;
+    look_for_models(&m, folder, 3);
+    if (m.count == 0) return tool_fail(folder, "is a folder with neither cfg.json nor ae.pt");
+    kept =
+        m.count < sizeof m.paths / sizeof m.paths[0] ? m.count : sizeof m.paths / sizeof m.paths[0];
+    qsort(m.paths, kept, sizeof m.paths[0], tool_by_numbers);
+    shown = m.count <= SHOWN + 1 ? m.count : SHOWN;
+    for (size_t i = 0; i < shown && used < sizeof text; i++) {
+        used += (size_t)snprintf(text + used, sizeof text - used, "%s%s",
+                                 i == 0             ? ""
+                                 : i + 1 == m.count ? " and "
+                                                    : ", ",
+                                 m.paths[i]);
+    }
+    if (shown < m.count && used < sizeof text) {
+        snprintf(text + used, sizeof text - used, " and %lu more",
+                 (unsigned long)(m.count - shown));
+    }
+    for (size_t i = 0; i < kept; i++) free(m.paths[i]);
+    return tool_fail(folder, "no model itself; %s %s", text, m.count > 1 ? "are models" : "is one");
+}
+
 /* The files of a folder. cfg.json stands beside either of two kinds of weights; with both there it
    is SAELens' when it says d_sae. */
 static int find_in_folder(source *s, const char *folder) {
@@ -1180,11 +1459,14 @@ static int find_in_folder(source *s, const char *folder) {
         set_if_there(&s->c.path, folder, bytes, "config.json");
         return TOOL_OK;
     }
-    return tool_fail(folder, "is a folder with neither cfg.json nor ae.pt");
+    return fail_folder(folder);
 }
 
 static int find_files(source *s, const char *path) {
-    if (tool_is_folder(path)) return find_in_folder(s, path);
+    if (tool_is_folder(path)) {
+        const int status = tool_check_input(path);
+        return status == TOOL_OK ? find_in_folder(s, path) : status;
+    }
     s->w.path = malloc(strlen(path) + 1);
     if (s->w.path == NULL) return tool_fail_memory();
     strcpy(s->w.path, path);
@@ -1197,7 +1479,11 @@ static int find_config(source *s, const char *name, int is_needed) {
     const size_t bytes = slash != NULL ? (size_t)(slash - s->w.path) + 1 : 0;
     if (s->c.json.root != NULL) return TOOL_OK;
     if (s->c.path == NULL && !set_if_there(&s->c.path, s->w.path, bytes, name)) {
-        return is_needed ? tool_fail(s->w.path, "there is no %s beside it", name) : TOOL_OK;
+        return is_needed ? tool_fail(s->w.path,
+                                     "there is no %s beside it that says what selects latents: "
+                                     "convert it with --recipe",
+                                     name)
+                         : TOOL_OK;
     }
     return open_config(&s->c);
 }
@@ -1210,8 +1496,6 @@ static tool_layout layout_of(const weights *w) {
         }
         return TOOL_LAYOUT_MSAE;
     }
-    const torch_value *inside = torch_find(w->dict, "model");
-    if (inside != NULL && inside->kind == TORCH_DICT) return TOOL_LAYOUT_PTH;
     if (find_value(w, "pre_bias") != NULL) {
         return find_value(w, "encoder") != NULL ? TOOL_LAYOUT_PTH : TOOL_LAYOUT_OPENAI;
     }
@@ -1219,23 +1503,30 @@ static tool_layout layout_of(const weights *w) {
 }
 
 static int read_source(source *s, tool_layout layout) {
+    const int is_needed = s->import->recipe == 0; /* a configuration */
     int status;
     switch (layout) {
     case TOOL_LAYOUT_SAELENS:
-        status = find_config(s, "cfg.json", 1);
-        return status != TOOL_OK ? status : read_saelens(s);
+        status = find_config(s, "cfg.json", is_needed);
+        if (status == TOOL_OK) status = read_saelens(s);
+        break;
     case TOOL_LAYOUT_SPARSIFY:
-        status = find_config(s, "cfg.json", 1);
-        return status != TOOL_OK ? status : read_sparsify(s);
+        status = find_config(s, "cfg.json", is_needed);
+        if (status == TOOL_OK) status = read_sparsify(s);
+        break;
     case TOOL_LAYOUT_PTH:
         return read_pth(s);
     case TOOL_LAYOUT_OPENAI:
-        return read_openai(s);
+        status = read_openai(s);
+        break;
     default:
-        if (s->w.dict->kind != TORCH_DICT) return tool_fail(s->w.path, "holds no state dict");
         status = find_config(s, "config.json", 0);
-        return status != TOOL_OK ? status : read_dictionary(s);
+        if (status == TOOL_OK) status = read_dictionary(s);
+        break;
     }
+    if (status == TOOL_OK) status = take_recipe(s);
+    if (status == TOOL_OK && layout == TOOL_LAYOUT_DICTIONARY) status = dictionary_factor(s);
+    return status;
 }
 
 int tool_import_model(msae_model *model, const char *path, const msae_load_desc *desc,
@@ -1255,7 +1546,7 @@ int tool_import_model(msae_model *model, const char *path, const msae_load_desc 
         if (is == TOOL_LAYOUT_MSAE) {
             msae_error error;
             if (msae_load_reader(model, &s.w.reader, desc, &error) != MSAE_OK) {
-                status = tool_fail_error(s.w.path, &error);
+                status = tool_fail_content(s.w.path, TOOL_MODEL, &error);
             }
         } else {
             status = read_source(&s, is);

@@ -7,8 +7,8 @@
 enum {
     LISTED_ROWS = 8, /* of a latent that is shown to people, unless --top says otherwise */
     CANDIDATES = 10, /* words of a latent in --json, and among which a name counts as found */
-    CHECKED_ROWS = 20,
-    DEFAULT_K = 64
+    RANKED = 32,     /* words of a latent among which it finds one that tells it apart */
+    CHECKED_ROWS = 20
 };
 
 /* A latent is of a class when that share of its strongest rows is. */
@@ -29,10 +29,11 @@ typedef struct name_options {
     int by, keep_means;
     float min_score, min_ratio; /* a name is valid from here on */
     float hubs;
-    size_t name_rows; /* strongest rows that a name rests on */
-    size_t top;       /* rows to list for a latent, 0: none */
-    size_t list;      /* latents to show to people, 0: none */
-    size_t k;         /* latents of a row that count as active */
+    size_t min_support; /* .. on so many rows */
+    size_t name_rows;   /* strongest rows that a name rests on */
+    size_t top;         /* rows to list for a latent, 0: none */
+    size_t list;        /* latents to show to people, 0: none */
+    size_t k;           /* latents of a row that count as active */
 } name_options;
 
 typedef struct name_job {
@@ -41,10 +42,16 @@ typedef struct name_job {
     msae_data rows;     /* the data of --data, if given */
     tool_words words;
     tool_labels labels; /* of --labels, if given */
+    msae_data test;     /* the data of --test, if given, and its labels */
+    tool_labels test_labels;
+    uint32_t *groups;   /* [words]: of those that share a synonym */
     msae_name *names;   /* [n] */
-    msae_hit *best;     /* [n, CANDIDATES] */
-    msae_hit *top;      /* [n, options.top] */
-    size_t *fires;      /* [n]: rows on which the latent is active */
+    msae_hit *best;     /* [n, RANKED] */
+    size_t *apart;      /* [n]: a second word, or MSAE_NO_WORD */
+    msae_hit *top;      /* [n, n_top], by options.top and for purity */
+    size_t n_top;
+    size_t used;   /* rows of rows_of that are not left out */
+    size_t *active_rows; /* [n]: rows on which the latent is active */
 } name_job;
 
 static const msae_data *rows_of(const name_job *job) {
@@ -68,10 +75,16 @@ static const char *word_of(const name_job *job, size_t word) {
     return word != MSAE_NO_WORD ? job->words.words[word] : "";
 }
 
+/* By the decoder alone there are no rows to bear a name out. */
+static int is_supported(const name_job *job, size_t latent) {
+    return job->options.data_path == NULL || job->active_rows[latent] >= job->options.min_support;
+}
+
 static int is_valid(const name_job *job, size_t latent) {
     const msae_name *name = &job->names[latent];
     return name->word != MSAE_NO_WORD && name->score >= job->options.min_score &&
-           name->score >= job->options.min_ratio * name->runner_up_score;
+           name->score >= job->options.min_ratio * name->runner_up_score &&
+           is_supported(job, latent);
 }
 
 static size_t count_valid(const name_job *job) {
@@ -88,24 +101,158 @@ static int find_top_rows(name_job *job) {
     name_options *o = &job->options;
     const size_t n = job->inputs.model.n_latents;
     msae_error error;
-    if (o->top > rows_of(job)->rows) o->top = rows_of(job)->rows;
-    job->top = tool_alloc(n, o->top * sizeof *job->top);
-    job->fires = tool_alloc(n, sizeof *job->fires);
-    if (job->top == NULL || job->fires == NULL) return tool_fail_memory();
-    if (msae_top_rows(&job->inputs.model, rows_of(job), o->k, NULL, 0, o->top, job->top, job->fires,
-                      &error) != MSAE_OK) {
+    job->used = tool_used_rows(rows_of(job));
+    if (o->top > job->used) o->top = job->used;
+    job->n_top = o->top > CHECKED_ROWS ? o->top : CHECKED_ROWS;
+    job->top = tool_alloc(n, job->n_top * sizeof *job->top);
+    job->active_rows = tool_alloc(n, sizeof *job->active_rows);
+    if (job->top == NULL || job->active_rows == NULL) return tool_fail_memory();
+    if (msae_top_rows(&job->inputs.model, rows_of(job), o->k, NULL, n, job->n_top, job->top,
+                      job->active_rows, &error) != MSAE_OK) {
         return tool_fail_error(rows_path(job), &error);
     }
     return TOOL_OK;
 }
 
 static size_t top_count(const name_job *job, size_t latent) {
-    const size_t fires = job->fires[latent];
-    return fires < job->options.top ? fires : job->options.top;
+    if (job->options.top == 0) return 0; /* nor is there anything counted without --data */
+    const size_t rows = job->active_rows[latent];
+    return rows < job->options.top ? rows : job->options.top;
 }
 
 static const char *top_label(const name_job *job, size_t latent, size_t place, char room[24]) {
-    return label_of(job, job->top[latent * job->options.top + place].row, room);
+    return label_of(job, job->top[latent * job->n_top + place].row, room);
+}
+
+/* The share of a latent's strongest rows that are of the class most of them are of; rows without a
+   label are of none. Below zero where there are no rows. */
+static double purity_of(const name_job *job, size_t latent) {
+    const msae_hit *hits = job->top + latent * job->n_top;
+    const size_t rows =
+        job->active_rows[latent] < CHECKED_ROWS ? job->active_rows[latent] : CHECKED_ROWS;
+    size_t most = 0;
+    for (size_t i = 0; i < rows; i++) {
+        const uint32_t class_of = job->labels.of_row[hits[i].row];
+        size_t count = 0;
+        for (size_t j = 0; j < rows && class_of != TOOL_NO_LABEL; j++) {
+            count += job->labels.of_row[hits[j].row] == class_of;
+        }
+        if (count > most) most = count;
+    }
+    return rows > 0 ? (double)most / (double)rows : -1;
+}
+
+/* ---------------------------------------------------------------------------------------------
+   What tells latents of one name apart
+   ------------------------------------------------------------------------------------------ */
+
+/* A latent among those of its name; for qsort. */
+typedef struct namesake {
+    uint32_t group;
+    size_t latent;
+    tool_claim claim;
+} namesake;
+
+static int by_group(const void *a, const void *b) {
+    const namesake *x = a, *y = b;
+    const int order = tool_compare_claims(&y->claim, &x->claim);
+    if (x->group != y->group) return x->group < y->group ? -1 : 1;
+    if (order != 0) return order;
+    return x->latent < y->latent ? -1 : 1;
+}
+
+/* What a group's latents have of each word. */
+typedef struct word_sum {
+    double value;
+    size_t count;
+    int taken; /* by a better latent of the group, or by the name itself */
+} word_sum;
+
+/* Where in a latent's ranking words start that say something else than its name. */
+static size_t first_other(const name_job *job, size_t latent) {
+    const msae_hit *best = job->best + latent * RANKED;
+    size_t i = 0;
+    while (i < RANKED && best[i].row != job->names[latent].runner_up) i++;
+    return i;
+}
+
+/* Of a latent's words the one that is its own most: by how far its score exceeds the mean of the
+   group, in which a latent that does not rank the word counts with the latent's lowest score. */
+static size_t own_word(const name_job *job, size_t latent, const word_sum *sums, size_t size) {
+    const msae_hit *best = job->best + latent * RANKED;
+    size_t end = RANKED, word = MSAE_NO_WORD;
+    double most = 0;
+    while (end > 0 && best[end - 1].row == MSAE_NO_WORD) end--;
+    for (size_t i = first_other(job, latent); i < end; i++) {
+        const word_sum *sum = &sums[best[i].row];
+        const double lowest = (double)best[end - 1].value * (double)(size - sum->count);
+        const double excess = (double)best[i].value - (sum->value + lowest) / (double)size;
+        if (sums[job->groups[best[i].row]].taken || (word != MSAE_NO_WORD && excess <= most)) {
+            continue;
+        }
+        word = best[i].row;
+        most = excess;
+    }
+    return word;
+}
+
+/* Adds a latent's words to the sums of its group, or clears those again. */
+static void sum_words(const name_job *job, size_t latent, word_sum *sums, int clear) {
+    const msae_hit *best = job->best + latent * RANKED;
+    static const word_sum none = {0, 0, 0};
+    for (size_t i = 0; i < RANKED && best[i].row != MSAE_NO_WORD; i++) {
+        word_sum *sum = &sums[best[i].row];
+        sum->value += (double)best[i].value;
+        sum->count++;
+        if (clear) *sum = sums[job->groups[best[i].row]] = none;
+    }
+}
+
+/* A second word for each of the latents that have a name in common, each another. */
+static void tell_group_apart(name_job *job, const namesake *group, size_t size, word_sum *sums) {
+    for (size_t i = 0; i < size; i++) sum_words(job, group[i].latent, sums, 0);
+    sums[group[0].group].taken = 1;
+    for (size_t i = 0; i < size; i++) {
+        const size_t word = own_word(job, group[i].latent, sums, size);
+        job->apart[group[i].latent] = word;
+        if (word != MSAE_NO_WORD) sums[job->groups[word]].taken = 1;
+    }
+    for (size_t i = 0; i < size; i++) sum_words(job, group[i].latent, sums, 1);
+    memset(&sums[group[0].group], 0, sizeof *sums);
+}
+
+static tool_claim claim_of(const name_job *job, size_t latent) {
+    tool_claim claim = {is_valid(job, latent), (double)job->names[latent].score, TOOL_UNKNOWN};
+    if (job->options.data_path != NULL) claim.support = job->active_rows[latent];
+    return claim;
+}
+
+static int tell_apart(name_job *job) {
+    const size_t n = job->inputs.model.n_latents;
+    namesake *all = tool_alloc(n, sizeof *all);
+    word_sum *sums = tool_alloc(job->words.count, sizeof *sums);
+    size_t count = 0;
+    job->apart = tool_alloc(n, sizeof *job->apart);
+    if (all == NULL || sums == NULL || job->apart == NULL) {
+        free(all);
+        free(sums);
+        return tool_fail_memory();
+    }
+    for (size_t j = 0; j < n; j++) {
+        job->apart[j] = MSAE_NO_WORD;
+        if (job->names[j].word == MSAE_NO_WORD) continue;
+        all[count].group = job->groups[job->names[j].word];
+        all[count].latent = j;
+        all[count++].claim = claim_of(job, j);
+    }
+    qsort(all, count, sizeof *all, by_group);
+    for (size_t first = 0, end; first < count; first = end) {
+        for (end = first + 1; end < count && all[end].group == all[first].group;) end++;
+        if (end - first > 1) tell_group_apart(job, all + first, end - first, sums);
+    }
+    free(all);
+    free(sums);
+    return TOOL_OK;
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -143,7 +290,7 @@ static int is_a_word(const name_job *job, const char *class_name) {
 static void check_latent(const name_job *job, size_t latent, const char *class_name,
                          name_check *check) {
     const msae_name *name = &job->names[latent];
-    const msae_hit *best = job->best + latent * CANDIDATES;
+    const msae_hit *best = job->best + latent * RANKED;
     int found = 0;
     check->of_a_class++;
     if (!is_a_word(job, class_name)) return;
@@ -168,10 +315,10 @@ static int check_names(const name_job *job, const msae_data *data, const char *p
     msae_error error;
     int status = TOOL_OK;
     memset(check, 0, sizeof *check);
-    check->rows = data->rows;
+    check->rows = tool_used_rows(data);
     if (hits == NULL || counts == NULL) {
         status = tool_fail_memory();
-    } else if (msae_top_rows(&job->inputs.model, data, job->options.k, NULL, 0, CHECKED_ROWS, hits,
+    } else if (msae_top_rows(&job->inputs.model, data, job->options.k, NULL, n, CHECKED_ROWS, hits,
                              counts, &error) != MSAE_OK) {
         status = tool_fail_error(path, &error);
     }
@@ -190,6 +337,7 @@ static void print_check(const name_job *job, const char *path, const name_check 
         tool_json json = tool_json_line("check");
         tool_json_text(&json, "data", path);
         tool_json_count(&json, "rows", check->rows);
+        tool_json_k(&json, &job->inputs.model, job->options.k);
         tool_json_count(&json, "of_a_class", check->of_a_class);
         tool_json_count(&json, "class_is_a_word", check->named);
         tool_json_count(&json, "right_first", check->first);
@@ -212,28 +360,15 @@ static int check_and_print(const name_job *job, const msae_data *data, const cha
     return status;
 }
 
-/* Rows that the naming did not see. */
-static int check_test(const name_job *job) {
-    const name_options *o = &job->options;
-    msae_data data;
-    tool_labels labels;
-    int status =
-        tool_load_data(&data, o->test_path, o->common.tensor, job->inputs.model.n_inputs, 0);
-    if (status != TOOL_OK) return status;
-    status = tool_load_labels(&labels, o->test_labels_path, o->column, data.rows, o->test_path);
-    if (status == TOOL_OK) status = check_and_print(job, &data, o->test_path, &labels);
-    tool_free_labels(&labels);
-    msae_data_free(&data);
-    return status;
-}
-
 static int check_all(const name_job *job) {
     const name_options *o = &job->options;
     int status = TOOL_OK;
     if (o->labels_path != NULL) {
         status = check_and_print(job, &job->rows, o->data_path, &job->labels);
     }
-    if (status == TOOL_OK && o->test_path != NULL) status = check_test(job);
+    if (status == TOOL_OK && o->test_path != NULL) { /* rows that the naming did not see */
+        status = check_and_print(job, &job->test, o->test_path, &job->test_labels);
+    }
     return status;
 }
 
@@ -241,20 +376,38 @@ static int check_all(const name_job *job) {
    Output
    ------------------------------------------------------------------------------------------ */
 
+/* support, rows, agreement, purity: empty where there is nothing to count. */
+static void put_evidence(const name_job *job, size_t latent, FILE *file) {
+    const double purity = job->options.labels_path != NULL ? purity_of(job, latent) : -1;
+    if (job->options.data_path == NULL) {
+        fputs("\t\t\t\t", file);
+        return;
+    }
+    fprintf(file, "\t%zu\t%zu\t", job->active_rows[latent], job->used);
+    if (job->names[latent].rows > 0) fprintf(file, "%.4f", (double)job->names[latent].agreement);
+    fputc('\t', file);
+    if (purity >= 0) fprintf(file, "%.2f", purity);
+}
+
 static void print_tsv(const name_job *job, FILE *file) {
+    const uint64_t model = msae_model_checksum(&job->inputs.stored);
     char room[24];
-    fputs("latent\tname\tscore\trunner_up\trunner_up_score\tvalid", file);
-    fputs(job->options.top > 0 ? "\tfires\ttop\n" : "\n", file);
+    fputs("latent\tname\tscore\trunner_up\trunner_up_score\tvalid\tsupport\trows\tagreement\t"
+          "purity\tapart\tmodel",
+          file);
+    fputs(job->options.top > 0 ? "\ttop\n" : "\n", file);
     for (size_t j = 0; j < job->inputs.model.n_latents; j++) {
         const msae_name *name = &job->names[j];
+        const char *apart = word_of(job, job->apart[j]);
         fprintf(file, "%zu\t%s\t%.4f\t%s\t%.4f\t%d", j, word_of(job, name->word),
                 (double)name->score, word_of(job, name->runner_up), (double)name->runner_up_score,
                 is_valid(job, j));
-        if (job->options.top > 0) {
-            fprintf(file, "\t%zu\t", job->fires[j]);
-            for (size_t i = 0; i < top_count(job, j); i++) {
-                fprintf(file, "%s%s", i == 0 ? "" : "; ", top_label(job, j, i, room));
-            }
+        put_evidence(job, j, file);
+        fprintf(file, "\t%.*s\t%016llx", (int)tool_first_synonym(apart), apart,
+                (unsigned long long)model);
+        if (job->options.top > 0) fputc('\t', file);
+        for (size_t i = 0; i < top_count(job, j); i++) {
+            fprintf(file, "%s%s", i == 0 ? "" : "; ", top_label(job, j, i, room));
         }
         fputc('\n', file);
     }
@@ -269,11 +422,26 @@ static void json_word(const name_job *job, tool_json *json, const char *key, siz
     }
 }
 
+static void json_evidence(const name_job *job, tool_json *json, size_t latent) {
+    if (job->options.data_path != NULL) {
+        tool_json_count(json, "support", job->active_rows[latent]);
+        if (job->names[latent].rows > 0) {
+            tool_json_real(json, "agreement", (double)job->names[latent].agreement);
+        }
+    } else {
+        tool_json_null(json, "support");
+    }
+    if (job->options.labels_path != NULL && job->active_rows[latent] > 0) {
+        tool_json_real(json, "purity", purity_of(job, latent));
+    }
+    json_word(job, json, "apart", job->apart[latent]);
+}
+
 static void print_json(const name_job *job) {
     char room[24];
     for (size_t j = 0; j < job->inputs.model.n_latents; j++) {
         const msae_name *name = &job->names[j];
-        const msae_hit *best = job->best + j * CANDIDATES;
+        const msae_hit *best = job->best + j * RANKED;
         tool_json json = tool_json_line(NULL);
         tool_json_count(&json, "latent", j);
         json_word(job, &json, "name", name->word);
@@ -281,13 +449,13 @@ static void print_json(const name_job *job) {
         json_word(job, &json, "runner_up", name->runner_up);
         tool_json_real(&json, "runner_up_score", (double)name->runner_up_score);
         tool_json_bool(&json, "valid", is_valid(job, j));
+        json_evidence(job, &json, j);
         tool_json_begin(&json, "words", '[');
         for (size_t i = 0; i < CANDIDATES && best[i].row != MSAE_NO_WORD; i++) {
             tool_json_text(&json, NULL, job->words.words[best[i].row]);
         }
         tool_json_end(&json, ']');
         if (job->options.top > 0) {
-            tool_json_count(&json, "fires", job->fires[j]);
             tool_json_begin(&json, "top", '[');
             for (size_t i = 0; i < top_count(job, j); i++) {
                 tool_json_text(&json, NULL, top_label(job, j, i, room));
@@ -306,15 +474,27 @@ static void print_summary(const name_job *job) {
     if (o->common.json) {
         tool_json json = tool_json_line("done");
         tool_json_count(&json, "latents", n);
+        tool_json_k(&json, &job->inputs.model, o->k);
         tool_json_count(&json, "named", named);
         tool_json_count(&json, "valid", valid);
         tool_json_real(&json, "min_score", (double)o->min_score);
         tool_json_real(&json, "min_ratio", (double)o->min_ratio);
+        tool_json_count(&json, "min_support", o->min_support);
+        tool_json_checksum(&json, "model", &job->inputs.stored);
+        tool_json_skipped(&json);
+        tool_json_warnings(&json);
         tool_json_end(&json, '}');
     } else {
+        char text[TOOL_K_TEXT];
         printf("%s: %zu latents, %zu named, %zu with a valid name (score from %g, %g times the "
-               "runner-up's)\n",
+               "runner-up's",
                o->output, n, named, valid, (double)o->min_score, (double)o->min_ratio);
+        if (o->data_path != NULL) {
+            printf(", on at least %zu row%s)", o->min_support, tool_plural(o->min_support));
+        } else {
+            printf("; without --data nothing tells on how many rows)");
+        }
+        printf("; %s\n", tool_k_text(&job->inputs.model, o->k, text));
     }
 }
 
@@ -332,18 +512,18 @@ static int print_names(const name_job *job) {
 
 /* For qsort, which has no way to hand over the job. */
 typedef struct candidate {
-    size_t latent, fires;
+    size_t latent, active_rows;
 } candidate;
 
-static int by_fires(const void *a, const void *b) {
+static int by_active_rows(const void *a, const void *b) {
     const candidate *x = a, *y = b;
-    if (x->fires != y->fires) return x->fires < y->fires ? 1 : -1;
+    if (x->active_rows != y->active_rows) return x->active_rows < y->active_rows ? 1 : -1;
     return x->latent < y->latent ? -1 : 1;
 }
 
 static int is_own_top_row(const name_job *job, size_t latent) {
     for (size_t i = 0; i < top_count(job, latent); i++) {
-        if (job->top[latent * job->options.top + i].row == job->names[latent].word) return 1;
+        if (job->top[latent * job->n_top + i].row == job->names[latent].word) return 1;
     }
     return 0;
 }
@@ -352,51 +532,55 @@ static int is_own_top_row(const name_job *job, size_t latent) {
    little: worth showing is one with a full list of top rows, active on at most a twentieth of all
    rows, whose name is valid and, where the rows are the vocabulary itself, one of the top rows. */
 static int is_worth_showing(const name_job *job, size_t latent) {
-    return job->fires[latent] >= job->options.top &&
-           job->fires[latent] <= rows_of(job)->rows / 20 && is_valid(job, latent) &&
+    return job->active_rows[latent] >= job->options.top &&
+           job->active_rows[latent] <= job->used / 20 && is_valid(job, latent) &&
            (job->options.data_path != NULL || is_own_top_row(job, latent));
 }
 
-/* Bytes of a label up to its first comma, where synonyms follow ("crane, Grus grus"); a label that
-   is a comma counts. */
-static int first_synonym(const char *label) {
-    const size_t bytes = label[0] == '\0' ? 0 : 1 + strcspn(label + 1, ",");
-    return bytes < 64 ? (int)bytes : 64;
-}
+enum { LONGEST_LABEL = 64, SHOWN_NAME = 26 };
 
 static void print_latent(const name_job *job, size_t latent) {
     const msae_name *name = &job->names[latent];
-    const char *word = job->words.words[name->word];
-    const int width = first_synonym(word);
+    const char *word = job->words.words[name->word], *apart = word_of(job, job->apart[latent]);
     char room[24];
-    printf("%6zu  %.*s%*s %.2f %6.2f%% ", latent, width, word, width < 18 ? 18 - width : 0, "",
-           (double)name->score, 100 * (double)job->fires[latent] / (double)rows_of(job)->rows);
+    printf("%6zu  ", latent);
+    size_t width = tool_print_label(word, tool_first_synonym(word), LONGEST_LABEL);
+    if (*apart != '\0') {
+        fputs(" (", stdout);
+        width += 3 + tool_print_label(apart, tool_first_synonym(apart), LONGEST_LABEL);
+        putchar(')');
+    }
+    printf("%*s %.2f %8.2f%% ", width < SHOWN_NAME ? SHOWN_NAME - (int)width : 0, "",
+           (double)name->score, 100 * (double)job->active_rows[latent] / (double)job->used);
     for (size_t i = 0; i < top_count(job, latent); i++) {
         const char *label = top_label(job, latent, i, room);
-        printf("%s%.*s", i == 0 ? " " : ", ", first_synonym(label), label);
+        fputs(i == 0 ? " " : ", ", stdout);
+        tool_print_label(label, tool_first_synonym(label), LONGEST_LABEL);
     }
     putchar('\n');
 }
 
-/* Lists options.list latents, from the most to the least often active, evenly among those that are
+/* Lists options.list latents, from the highest to the lowest frequency, evenly among those that are
    worth showing. */
 static int print_list(const name_job *job) {
     const size_t n = job->inputs.model.n_latents;
     candidate *candidates = tool_alloc(n, sizeof *candidates);
     size_t count = 0, shown = job->options.list;
+    char text[TOOL_K_TEXT];
     if (candidates == NULL) return tool_fail_memory();
     for (size_t j = 0; j < n; j++) {
         if (!is_worth_showing(job, j)) continue;
         candidates[count].latent = j;
-        candidates[count++].fires = job->fires[j];
+        candidates[count++].active_rows = job->active_rows[j];
     }
-    qsort(candidates, count, sizeof *candidates, by_fires);
+    qsort(candidates, count, sizeof *candidates, by_active_rows);
     if (shown > count) shown = count;
-    printf("%6s  %-18s %-4s %7s  %s\n", "latent", "name", "cos", "active", "strongest rows");
+    printf("%6s  %-26s %-4s %9s  %s\n", "latent", "name", "cos", "frequency", "strongest rows");
     for (size_t i = 0; i < shown; i++) {
         print_latent(job, candidates[(2 * i + 1) * count / (2 * shown)].latent);
     }
-    printf("%zu of the %zu latents worth showing, out of %zu\n", shown, count, n);
+    printf("%zu of the %zu latents worth showing, out of %zu (%s)\n", shown, count, n,
+           tool_k_text(&job->inputs.model, job->options.k, text));
     free(candidates);
     return TOOL_OK;
 }
@@ -405,21 +589,38 @@ static int print_list(const name_job *job) {
    The run
    ------------------------------------------------------------------------------------------ */
 
-static int load(name_job *job) {
+static int load_named(name_job *job) {
     name_options *o = &job->options;
+    job->inputs.any_mean = 1; /* words have one of their own, which naming takes off */
     int status = tool_open_inputs(&job->inputs, &o->common, o->model_path, o->vocabulary_path);
     if (status != TOOL_OK) return status;
-    const size_t n = job->inputs.model.n_latents;
-    if (o->k == 0) o->k = n < DEFAULT_K ? n : DEFAULT_K;
-    if (o->k > n) {
-        return tool_fail("--k", "%zu is more than the %zu latents of %s", o->k, n, o->model_path);
-    }
+    status = tool_settle_k(&job->inputs.model, o->model_path, &o->k);
+    if (status != TOOL_OK) return status;
     status = tool_load_words(&job->words, o->words_path, job->inputs.data.rows, o->vocabulary_path);
     if (status != TOOL_OK || o->data_path == NULL) return status;
-    status =
-        tool_load_data(&job->rows, o->data_path, o->common.tensor, job->inputs.model.n_inputs, 0);
+    status = tool_load_data(&job->rows, o->data_path, o->common.tensor, job->inputs.model.n_inputs,
+                            o->common.skip_bad);
+    if (status == TOOL_OK && o->min_support > job->rows.rows) {
+        return tool_fail("--min-support", "%zu is more than the %zu row%s of %s", o->min_support,
+                         job->rows.rows, tool_plural(job->rows.rows), o->data_path);
+    }
+    if (status != TOOL_OK) return status;
+    const msae_source source = msae_source_data(&job->rows);
+    status = tool_centre(&job->inputs.model, &o->common, &source, o->data_path, &job->inputs.mean);
     if (status != TOOL_OK || o->labels_path == NULL) return status;
-    return tool_load_labels(&job->labels, o->labels_path, o->column, job->rows.rows, o->data_path);
+    return tool_load_labels(&job->labels, o->labels_path, o->column, &job->rows, o->data_path);
+}
+
+/* All that is read, before anything is written. */
+static int load(name_job *job) {
+    const name_options *o = &job->options;
+    int status = load_named(job);
+    if (status != TOOL_OK || o->test_path == NULL) return status;
+    status = tool_load_data(&job->test, o->test_path, o->common.tensor,
+                            job->inputs.model.n_inputs, o->common.skip_bad);
+    if (status != TOOL_OK) return status;
+    return tool_load_labels(&job->test_labels, o->test_labels_path, o->column, &job->test,
+                            o->test_path);
 }
 
 static int name_latents(name_job *job) {
@@ -432,23 +633,20 @@ static int name_latents(name_job *job) {
     desc.k = o->k;
     desc.hubs = o->hubs;
     desc.keep_means = o->keep_means;
-    uint32_t *groups = tool_alloc(job->words.count, sizeof *groups);
+    job->groups = tool_alloc(job->words.count, sizeof *job->groups);
     job->names = tool_alloc(n, sizeof *job->names);
-    job->best = tool_alloc(n, CANDIDATES * sizeof *job->best);
-    if (groups == NULL || job->names == NULL || job->best == NULL) {
-        free(groups);
-        return tool_fail_memory();
-    }
-    int status = tool_group_synonyms(&job->words, groups);
-    desc.synonyms = groups;
+    job->best = tool_alloc(n, RANKED * sizeof *job->best);
+    if (job->groups == NULL || job->names == NULL || job->best == NULL) return tool_fail_memory();
+    int status = tool_group_synonyms(&job->words, job->groups);
+    desc.synonyms = job->groups;
     if (status == TOOL_OK && (msae_name_latents(&job->inputs.model, &job->inputs.data, &desc,
                                                 job->names, &error) != MSAE_OK ||
-                              msae_name_words(&job->inputs.model, &job->inputs.data, &desc,
-                                              CANDIDATES, job->best, &error) != MSAE_OK)) {
+                              msae_name_words(&job->inputs.model, &job->inputs.data, &desc, RANKED,
+                                              job->best, &error) != MSAE_OK)) {
         status = tool_fail_error(o->by == BY_ROWS ? o->data_path : o->vocabulary_path, &error);
     }
-    free(groups);
-    return status == TOOL_OK && o->top > 0 ? find_top_rows(job) : status;
+    if (status == TOOL_OK && (o->data_path != NULL || o->top > 0)) status = find_top_rows(job);
+    return status == TOOL_OK ? tell_apart(job) : status;
 }
 
 /* With a file for the table, standard output is free for something shorter. */
@@ -468,42 +666,40 @@ static int print_results(const name_job *job) {
 
 /* What is wrong with the options, and the defaults that hang on others. */
 static int settle(name_options *o) {
-    const char *inputs[] = {o->model_path,  o->vocabulary_path,  o->words_path, o->data_path,
-                            o->labels_path, o->test_labels_path, o->test_path};
     if (o->vocabulary_path == NULL) return tool_usage("name", "--vocab FILE is missing");
     if (o->words_path == NULL) return tool_usage("name", "--words FILE is missing");
-    if (o->data_path == NULL && o->labels_path != NULL) {
-        return tool_usage("name", "--labels are of the rows of --data, which is missing");
-    }
     if (o->data_path == NULL && o->by == BY_ROWS) {
         return tool_usage("name", "--by rows needs --data");
     }
     if ((o->test_path == NULL) != (o->test_labels_path == NULL)) {
         return tool_usage("name", "--test and --test-labels go together");
     }
-    if (o->list > 0 && o->common.json) {
-        return tool_usage("name", "--list and --json exclude each other");
-    }
     if (o->by == 0) o->by = o->data_path != NULL && !o->keep_means ? BY_ROWS : BY_DECODER;
     if (o->by == BY_ROWS && o->keep_means) {
         return tool_usage("name", "--keep-means is of --by decoder");
+    }
+    if (o->by == BY_DECODER && o->name_rows > 0) {
+        return tool_usage("name", "--rows is of --by rows");
+    }
+    if (o->data_path == NULL && o->test_path == NULL && o->top == 0 && o->list == 0 && o->k > 0) {
+        return tool_usage("name", "--k needs --data, --test, --top or --list");
     }
     if (o->min_score < 0) o->min_score = o->by == BY_ROWS ? TOOL_ROWS_SCORE : DECODER_SCORE;
     if (o->min_ratio < 0) o->min_ratio = o->by == BY_ROWS ? TOOL_ROWS_RATIO : DECODER_RATIO;
     if (o->hubs == 0) o->hubs = MSAE_OFF; /* asked for; otherwise it is below zero */
     if (o->hubs < 0 && o->hubs != MSAE_OFF) o->hubs = 0;
     if (o->list > 0 && o->top == 0) o->top = LISTED_ROWS;
-    for (size_t i = 0; i < sizeof inputs / sizeof inputs[0]; i++) {
-        if (tool_same_file(o->output, inputs[i])) {
-            return tool_fail(o->output, "is read and would be replaced");
-        }
+    if (o->min_support > 0 && o->data_path == NULL) {
+        return tool_usage("name", "--min-support needs --data");
     }
-    return o->output != NULL ? tool_check_output("name", o->output) : TOOL_OK;
+    return o->output != NULL ? tool_check_output("name", "-o", o->output, TOOL_WRITES_TABLE)
+                             : TOOL_OK;
 }
 
 static int run(name_job *job) {
     int status = settle(&job->options);
     if (status == TOOL_OK) status = load(job);
+    if (job->options.min_support == 0) job->options.min_support = TOOL_MIN_SUPPORT;
     if (status == TOOL_OK) status = name_latents(job);
     if (status == TOOL_OK) status = print_results(job);
     return status;
@@ -522,16 +718,20 @@ int tool_name(int argc, char **argv) {
          "the words: one a line, or a .tsv with a column `word` (required)"},
         {"--data", "X.npy", TOOL_TEXT, &o->data_path,
          "name by a latent's strongest rows in this data, which is far better"},
+        {"--own-statistics", NULL, TOOL_FLAG, &o->common.own_statistics,
+         "centre and scale the rows of --data by their own mean and spread: for another modality"},
         {"-o", "NAMES.tsv", TOOL_TEXT, &o->output, "file to write (default: standard output)"},
         {"--min-score", "T", TOOL_REAL, &o->min_score,
          "score from which on a name is valid (default: 0.22; by the decoder 0.42)"},
         {"--min-ratio", "Q", TOOL_REAL, &o->min_ratio,
          ".. if it is also Q times that of the runner-up (default: 1.2; 2)"},
+        {"--min-support", "N", TOOL_COUNT, &o->min_support,
+         ".. and the latent is active on N rows of --data (default: 20)"},
         {"--by", "rows|decoder", TOOL_CHOICE, &o->by,
          "what is compared with the words (default: rows where there is --data)"},
-        {"--rows", "N", TOOL_COUNT, &o->name_rows, "strongest rows that a name rests on (20)"},
+        {"--rows", "N", TOOL_COUNT, &o->name_rows, "strongest rows that a name is taken from (20)"},
         {"--hubs", "W", TOOL_REAL, &o->hubs,
-         "how much is taken off words that are near everything (by rows: 0.5)"},
+         "how much is taken off words that are near everything (by rows: 0.6)"},
         {"--keep-means", NULL, TOOL_FLAG, &o->keep_means,
          "by the decoder, as published, without subtracting the means of both sides"},
         {"--top", "N", TOOL_COUNT, &o->top, "also give the N rows that activate each latent most"},
@@ -541,8 +741,9 @@ int tool_name(int argc, char **argv) {
         {"--test", "Y.npy", TOOL_TEXT, &o->test_path,
          "counts that on the strongest rows of other data too"},
         {"--test-labels", "FILE", TOOL_TEXT, &o->test_labels_path, "their labels"},
-        {"--k", "K", TOOL_COUNT, &o->k, "latents of a row that count as active (default: 64)"},
+        TOOL_OPTION_K(o->k),
         {"--list", "N", TOOL_COUNT, &o->list, "show N latents to people instead of the table"},
+        TOOL_OPTION_SKIP_BAD(o->common),
         TOOL_OPTION_TENSOR(o->common),
         TOOL_OPTION_THREADS(o->common),
         TOOL_OPTION_SIMD(o->common),
@@ -554,21 +755,36 @@ int tool_name(int argc, char **argv) {
         "Names every latent with a word: the one nearest to the rows that activate it most, or\n"
         "without --data the one in whose direction its decoder row points. Writes a table:\n"
         "latent, name, score (a cosine), runner_up (the next that means something else),\n"
-        "runner_up_score, valid; with --top also fires, the number of rows on which the latent\n"
-        "is active, and top, its strongest rows (of --data, or else of the vocabulary).",
+        "runner_up_score, valid; of --data support (the rows on which the latent is active), rows\n"
+        "(of how many), agreement (the mean cosine between its strongest rows) and, with "
+        "--labels,\n"
+        "purity (the share of these that are of one class); apart (what tells it from others of\n"
+        "that name); model (the checksum of its weights); with --top also top, the strongest rows\n"
+        "(of --data, or else of the vocabulary).",
         options,
         sizeof options / sizeof options[0],
         NULL,
         NULL,
     };
-    int status = tool_parse(&syntax, argc, argv);
+    const tool_rule rules[] = {
+        {"--labels", TOOL_NEEDS, "--data"},
+        {"--own-statistics", TOOL_NEEDS, "--data"},
+        {"--column", TOOL_NEEDS, "--labels|--test-labels"},
+        {"--list", TOOL_EXCLUDES, "--json"},
+        {"--tensor", TOOL_READS, "--vocab|--data|--test"},
+    };
+    int status = tool_parse_by(&syntax, rules, sizeof rules / sizeof rules[0], argc, argv);
     if (status != TOOL_GO) return status;
     status = run(&job);
+    free(job.groups);
     free(job.names);
     free(job.best);
+    free(job.apart);
     free(job.top);
-    free(job.fires);
+    free(job.active_rows);
     tool_free_words(&job.words);
+    tool_free_labels(&job.test_labels);
+    msae_data_free(&job.test);
     tool_free_labels(&job.labels);
     msae_data_free(&job.rows);
     tool_close_inputs(&job.inputs);

@@ -1,9 +1,11 @@
 /* Options: one table for each command serves the parser and the help. */
 #include "tool.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---------------------------------------------------------------------------------------------
    Values, read strictly: the whole text, no sign or space or hexadecimal, no overflow
@@ -52,9 +54,9 @@ static int read_choice(const char *words, const char *text, int *value) {
     return 0;
 }
 
-/* The next of the numbers between commas: its length, with *text moved behind it and its comma. */
-static const char *next_item(const char **text, size_t *length) {
-    const char *item = *text, *end = strchr(item, ',');
+/* The next of the items between separators: its length, with *text moved behind it and that. */
+static const char *next_item(const char **text, char separator, size_t *length) {
+    const char *item = *text, *end = strchr(item, separator);
     *length = end != NULL ? (size_t)(end - item) : strlen(item);
     *text = end != NULL ? end + 1 : NULL;
     return item;
@@ -64,7 +66,7 @@ static int read_list(const char *text, tool_counts *counts, tool_reals *reals) {
     size_t count = 0;
     while (text != NULL) {
         size_t length;
-        const char *item = next_item(&text, &length);
+        const char *item = next_item(&text, ',', &length);
         if (count == MSAE_MAX_LEVELS) return 0;
         if (counts != NULL && !read_count(item, length, &counts->values[count])) return 0;
         if (reals != NULL && !read_real(item, length, &reals->values[count])) return 0;
@@ -72,6 +74,27 @@ static int read_list(const char *text, tool_counts *counts, tool_reals *reals) {
     }
     if (counts != NULL) counts->count = count;
     if (reals != NULL) reals->count = count;
+    return 1;
+}
+
+static int read_ks(const char *text, tool_ks *ks) {
+    ks->count = 0;
+    ks->own = 0;
+    while (text != NULL) {
+        size_t length;
+        const char *item = next_item(&text, ',', &length);
+        if (length == 3 && memcmp(item, "own", 3) == 0) {
+            ks->own = 1;
+            continue;
+        }
+        if (ks->count == MSAE_MAX_LEVELS) return 0;
+        if (length == 3 && memcmp(item, "all", 3) == 0) {
+            ks->values[ks->count] = TOOL_ALL;
+        } else if (!read_count(item, length, &ks->values[ks->count])) {
+            return 0;
+        }
+        ks->count++;
+    }
     return 1;
 }
 
@@ -89,14 +112,25 @@ static const char *read_value(const tool_option *option, const char *text) {
         *(int *)option->target = 1;
         return NULL;
     case TOOL_TEXT:
+    case TOOL_FILES:
         *(const char **)option->target = text;
         return length > 0 ? NULL : "a name";
     case TOOL_CHOICE:
         return read_choice(option->argument, text, option->target) ? NULL : option->argument;
     case TOOL_COUNT:
         return read_count(text, length, option->target) ? NULL : "a whole number above zero";
+    case TOOL_KEPT:
+        if (strcmp(text, "all") == 0) {
+            *(size_t *)option->target = TOOL_ALL;
+            return NULL;
+        }
+        return read_count(text, length, option->target) ? NULL
+                                                        : "a whole number above zero, or all";
     case TOOL_NUMBER:
-        return read_number(text, length, option->target) ? NULL : "a whole number below 2^64";
+        return read_number(text, length, option->target) &&
+                       *(uint64_t *)option->target < TOOL_NO_NUMBER
+                   ? NULL
+                   : "a whole number below 2^64 - 1";
     case TOOL_REAL:
         return read_real(text, length, option->target) ? NULL : "a number of zero or above";
     case TOOL_POSITIVE:
@@ -107,6 +141,10 @@ static const char *read_value(const tool_option *option, const char *text) {
         return read_list(text, option->target, NULL)
                    ? NULL
                    : "a list of at most 64 whole numbers above zero";
+    case TOOL_KS:
+        return read_ks(text, option->target)
+                   ? NULL
+                   : "a list of at most 64 whole numbers above zero, all or own";
     case TOOL_REALS:
         return read_list(text, NULL, option->target)
                    ? NULL
@@ -121,6 +159,28 @@ static const char *read_value(const tool_option *option, const char *text) {
 /* ---------------------------------------------------------------------------------------------
    The command line
    ------------------------------------------------------------------------------------------ */
+
+/* Every command that reads rows has this option. */
+static int takes_data(const tool_syntax *syntax) {
+    size_t i = 0;
+    while (i < syntax->n_options && strcmp(syntax->options[i].name, "--tensor") != 0) i++;
+    return i < syntax->n_options;
+}
+
+/* Whether a help text speaks of latents that are active or dead, or of their frequency. */
+static int speaks_of_activity(const char *text) {
+    static const char *const words[] = {"active", "dead", "frequency"};
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
+        if (strstr(text, words[i]) != NULL) return 1;
+    }
+    return 0;
+}
+
+static int needs_words(const tool_syntax *syntax) {
+    size_t i = 0;
+    while (i < syntax->n_options && !speaks_of_activity(syntax->options[i].help)) i++;
+    return i < syntax->n_options || speaks_of_activity(syntax->summary);
+}
 
 static void print_help(const tool_syntax *syntax) {
     const int column = 28;
@@ -146,6 +206,16 @@ static void print_help(const tool_syntax *syntax) {
         putchar('\n');
     }
     printf("  %-*s%s\n", column - 2, "--help", "this text");
+    if (needs_words(syntax)) {
+        puts("\nA latent is active in a row where its value in the row's codes, at the k in use,\n"
+             "is not zero. Frequency is the share of rows in which it is active. Dead are latents\n"
+             "that are active in no row of the set; while training, in less than 10^-5.5 of the\n"
+             "rows of the last 1,000 steps.");
+    }
+    if (takes_data(syntax)) {
+        puts("\nData is a .npy or a safetensors, or several as one set: a pattern in quotes\n"
+             "('part-*.npy'; part-2 comes before part-10) or a list (@FILE, one name a line).");
+    }
 }
 
 /* The option that `argument` names, as "--name" or "--name=value"; *value is the latter's, or
@@ -164,8 +234,36 @@ static const tool_option *find_option(const tool_syntax *syntax, const char *arg
     return NULL;
 }
 
-/* Reads the option at argv[0]; *used is set to the number of arguments it takes up. */
-static int read_option(const tool_syntax *syntax, int argc, char **argv, int *used) {
+/* A place for any option's value. */
+typedef union option_value {
+    int choice;
+    size_t count;
+    uint64_t number;
+    float real;
+    tool_counts counts;
+    tool_reals reals;
+} option_value;
+
+/* Whether both texts mean the same value to the option. */
+static int is_same(const tool_option *option, const char *a, const char *b) {
+    if (strcmp(a, b) == 0) return 1;
+    if (option->kind == TOOL_TEXT || option->kind == TOOL_FILES || option->kind == TOOL_TEXTS) {
+        return 0;
+    }
+    option_value values[2];
+    tool_option other = *option;
+    memset(values, 0, sizeof values);
+    other.target = &values[0];
+    if (read_value(&other, a) != NULL) return 0;
+    other.target = &values[1];
+    if (read_value(&other, b) != NULL) return 0;
+    return memcmp(&values[0], &values[1], sizeof values[0]) == 0;
+}
+
+/* Reads the option at argv[0], whose text goes to given[] at the option's place; *used is set to the
+   number of arguments it takes up. */
+static int read_option(const tool_syntax *syntax, int argc, char **argv, const char **given,
+                       int *used) {
     const char *value;
     const tool_option *option = find_option(syntax, argv[0], &value);
     *used = 1;
@@ -180,10 +278,86 @@ static int read_option(const tool_syntax *syntax, int argc, char **argv, int *us
         value = argv[1];
         *used = 2;
     }
+    const char **earlier = &given[option - syntax->options];
+    if (*earlier != NULL && option->kind != TOOL_TEXTS && !is_same(option, *earlier, value)) {
+        tool_fail(option->name, "given twice, %s and %s", *earlier, value);
+        return TOOL_USAGE;
+    }
+    *earlier = value;
     const char *expected = read_value(option, value);
     if (expected == NULL) return TOOL_GO;
     return tool_fail(option->name, "'%s' is not %s%s", value,
                      option->kind == TOOL_CHOICE ? "one of " : "", expected);
+}
+
+/* ---------------------------------------------------------------------------------------------
+   What options have to do with each other
+   ------------------------------------------------------------------------------------------ */
+
+static int is_called(const char *name, const char *word, size_t length) {
+    return name != NULL && strlen(name) == length && memcmp(name, word, length) == 0;
+}
+
+/* What was given for the option or operand that is called so; NULL: nothing. */
+static const char *text_of(const tool_syntax *syntax, const char *const *given, const char *word,
+                           size_t length) {
+    for (size_t i = 0; i < syntax->n_options; i++) {
+        if (is_called(syntax->options[i].name, word, length)) return given[i];
+    }
+    for (size_t i = 0; i < TOOL_MAX_OPERANDS; i++) {
+        if (is_called(syntax->operands[i].name, word, length)) return *syntax->operands[i].target;
+    }
+    return NULL;
+}
+
+static void count_file(const char *path, size_t *arrays, size_t *others, const char **array) {
+    const size_t length = strlen(path);
+    if (length >= 4 && strcmp(path + length - 4, ".npy") == 0) {
+        *array = path;
+        ++*arrays;
+    } else {
+        ++*others;
+    }
+}
+
+/* A tensor's name is of use where one of the files can hold names. */
+static int check_reads(const tool_syntax *syntax, const char *const *given, const tool_rule *rule) {
+    const char *array = NULL;
+    size_t arrays = 0, others = 0, length;
+    for (const char *words = rule->others; words != NULL;) {
+        const char *word = next_item(&words, '|', &length);
+        const char *path = text_of(syntax, given, word, length);
+        if (path != NULL) count_file(path, &arrays, &others, &array);
+        if (!is_called(syntax->rest_name, word, length)) continue;
+        for (size_t i = 0; i < syntax->rest->count; i++) {
+            count_file(syntax->rest->values[i], &arrays, &others, &array);
+        }
+    }
+    if (arrays == 0 || others > 0) return TOOL_GO;
+    return tool_fail(rule->option, "%s is a .npy, which holds one array without a name", array);
+}
+
+/* The option of a rule was given: are the others as the rule wants them? */
+static int check_rule(const tool_syntax *syntax, const char *const *given, const tool_rule *rule) {
+    char list[128] = "";
+    size_t at = 0, length;
+    if (rule->relation == TOOL_READS) return check_reads(syntax, given, rule);
+    for (const char *words = rule->others; words != NULL;) {
+        const char *word = next_item(&words, '|', &length);
+        const int is_given = text_of(syntax, given, word, length) != NULL;
+        if (is_given && rule->relation == TOOL_NEEDS) return TOOL_GO;
+        if (is_given) {
+            return tool_usage(syntax->command, "%s and %.*s exclude each other", rule->option,
+                              (int)length, word);
+        }
+        at += (size_t)snprintf(list + at, sizeof list - at, "%s%.*s",
+                               at == 0         ? ""
+                               : words != NULL ? ", "
+                                               : " or ",
+                               (int)length, word);
+    }
+    if (rule->relation == TOOL_EXCLUDES) return TOOL_GO;
+    return tool_usage(syntax->command, "%s needs %s", rule->option, list);
 }
 
 int tool_is_help(const char *argument) {
@@ -191,6 +365,13 @@ int tool_is_help(const char *argument) {
 }
 
 int tool_parse(const tool_syntax *syntax, int argc, char **argv) {
+    return tool_parse_by(syntax, NULL, 0, argc, argv);
+}
+
+int tool_parse_by(const tool_syntax *syntax, const tool_rule *rules, size_t n_rules, int argc,
+                  char **argv) {
+    const char *given[TOOL_MAX_OPTIONS] = {NULL}; /* the text of each option, "" of a flag */
+    const char *files = NULL; /* the option for files whose value is the argument before */
     size_t n_operands = 0, wanted = 0;
     while (wanted < TOOL_MAX_OPERANDS && syntax->operands[wanted].name != NULL) wanted++;
     if (syntax->rest != NULL) *syntax->rest = (tool_rest){argv, 0};
@@ -202,16 +383,38 @@ int tool_parse(const tool_syntax *syntax, int argc, char **argv) {
             return TOOL_OK;
         }
         if (argv[i][0] == '-') {
-            int status = read_option(syntax, argc - i, argv + i, &used);
+            int status = read_option(syntax, argc - i, argv + i, given, &used);
             if (status != TOOL_GO) return status;
-        } else if (n_operands < wanted) {
+            const char *value;
+            const tool_option *option = find_option(syntax, argv[i], &value);
+            files = option->kind == TOOL_FILES && used == 2 ? option->name : NULL;
+            continue;
+        }
+        if (n_operands < wanted) {
             *syntax->operands[n_operands++].target = argv[i];
+        } else if (files != NULL && syntax->rest_name != NULL) {
+            return tool_usage(syntax->command,
+                              "%s takes one FILE, and '%s' follows it: put the pattern of several "
+                              "files in quotes, and %s before %s",
+                              files, argv[i], syntax->rest_name, files);
         } else if (syntax->rest_name != NULL) {
             argv[syntax->rest->count++] = argv[i]; /* moved to the front, over what was read */
         } else {
-            return tool_usage(syntax->command, "'%s' is one argument too many", argv[i]);
+            const int is_file = takes_data(syntax) && access(argv[i], F_OK) == 0;
+            return tool_usage(syntax->command, "'%s' is one argument too many%s", argv[i],
+                              is_file ? ": put the pattern of several files in quotes" : "");
         }
+        files = NULL;
     }
-    if (n_operands == wanted) return TOOL_GO;
-    return tool_usage(syntax->command, "%s is missing", syntax->operands[n_operands].name);
+    if (n_operands < wanted) {
+        return tool_usage(syntax->command, "%s is missing", syntax->operands[n_operands].name);
+    }
+    for (size_t i = 0; i < n_rules; i++) {
+        const char *option = rules[i].option, *value;
+        assert(find_option(syntax, option, &value) != NULL);
+        if (text_of(syntax, given, option, strlen(option)) == NULL) continue;
+        int status = check_rule(syntax, given, &rules[i]);
+        if (status != TOOL_GO) return status;
+    }
+    return TOOL_GO;
 }

@@ -13,6 +13,12 @@ void tool_errors_to(FILE *file) {
     errors = file;
 }
 
+static int has_failed;
+
+int tool_has_failed(void) {
+    return has_failed;
+}
+
 static FILE *error_file(void) {
     return errors != NULL ? errors : stderr;
 }
@@ -25,10 +31,9 @@ static void put_printable(const char *text) {
     }
 }
 
-static void put_line(const char *subject, const char *format, va_list arguments) {
-    char text[1024];
-    vsnprintf(text, sizeof text, format, arguments);
-    fputs("msae: ", error_file());
+/* "msae: KIND: SUBJECT: TEXT" without an end of line. */
+static void put_line(const char *kind, const char *subject, const char *text) {
+    fprintf(error_file(), "msae: %s", kind);
     if (subject != NULL) {
         put_printable(subject);
         fputs(": ", error_file());
@@ -36,16 +41,26 @@ static void put_line(const char *subject, const char *format, va_list arguments)
     put_printable(text);
 }
 
+static void put_error(const char *subject, const char *format, va_list arguments) {
+    char text[1024];
+    has_failed = 1;
+    vsnprintf(text, sizeof text, format, arguments);
+    put_line("", subject, text);
+}
+
 int tool_fail(const char *subject, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
-    put_line(subject, format, arguments);
+    put_error(subject, format, arguments);
     va_end(arguments);
     fputc('\n', error_file());
     return TOOL_FAILED;
 }
 
 int tool_fail_error(const char *subject, const msae_error *error) {
+    if (error->code == MSAE_ERROR_IO && strcmp(error->message, "cannot be opened") == 0) {
+        return tool_fail_open(subject);
+    }
     return tool_fail(subject, "%s", error->message);
 }
 
@@ -60,11 +75,48 @@ int tool_fail_memory(void) {
 int tool_usage(const char *command, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
-    put_line(command, format, arguments);
+    put_error(command, format, arguments);
     va_end(arguments);
     fprintf(error_file(), " (see msae%s%s --help)\n", command != NULL ? " " : "",
             command != NULL ? command : "");
     return TOOL_USAGE;
+}
+
+/* Warnings are kept as well, for JSON that is printed later. */
+static char warnings[TOOL_MAX_WARNINGS][1024];
+static size_t n_warnings;
+
+void tool_warn(const char *subject, const char *format, ...) {
+    char text[1024];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    put_line("warning: ", subject, text);
+    fputc('\n', error_file());
+    if (n_warnings == TOOL_MAX_WARNINGS) return;
+    snprintf(warnings[n_warnings++], sizeof warnings[0], "%.200s%s%.800s",
+             subject != NULL ? subject : "", subject != NULL ? ": " : "", text);
+}
+
+void tool_note(const char *subject, const char *format, ...) {
+    char text[1024];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    put_line("note: ", subject, text);
+    fputc('\n', error_file());
+}
+
+void tool_json_warnings(tool_json *json) {
+    tool_json_begin(json, "warnings", '[');
+    for (size_t i = 0; i < n_warnings; i++) tool_json_text(json, NULL, warnings[i]);
+    tool_json_end(json, ']');
+}
+
+const char *tool_plural(unsigned long long count) {
+    return count == 1 ? "" : "s";
 }
 
 double tool_seconds(void) {
@@ -76,6 +128,74 @@ double tool_seconds(void) {
 void *tool_alloc(size_t count, size_t size) {
     if (count == 0) count = 1;
     return calloc(count, size); /* checks the product */
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Labels
+   ------------------------------------------------------------------------------------------ */
+
+size_t tool_utf8_length(const unsigned char *text) {
+    static const struct {
+        unsigned char low, high; /* first byte */
+        unsigned char second_low, second_high;
+        size_t length;
+    } forms[] = {
+        {0x00, 0x7f, 0x00, 0xff, 1}, {0xc2, 0xdf, 0x80, 0xbf, 2}, {0xe0, 0xe0, 0xa0, 0xbf, 3},
+        {0xe1, 0xec, 0x80, 0xbf, 3}, {0xed, 0xed, 0x80, 0x9f, 3}, {0xee, 0xef, 0x80, 0xbf, 3},
+        {0xf0, 0xf0, 0x90, 0xbf, 4}, {0xf1, 0xf3, 0x80, 0xbf, 4}, {0xf4, 0xf4, 0x80, 0x8f, 4},
+    };
+    for (size_t f = 0; f < sizeof forms / sizeof forms[0]; f++) {
+        if (text[0] < forms[f].low || text[0] > forms[f].high) continue;
+        if (forms[f].length == 1) return 1;
+        if (text[1] < forms[f].second_low || text[1] > forms[f].second_high) return 0;
+        for (size_t i = 2; i < forms[f].length; i++) {
+            if ((text[i] & 0xc0) != 0x80) return 0;
+        }
+        return forms[f].length;
+    }
+    return 0;
+}
+
+/* Bytes of the character at text, a stray byte being one. */
+static size_t character_bytes(const char *text) {
+    const size_t length = tool_utf8_length((const unsigned char *)text);
+    return length > 0 ? length : 1;
+}
+
+/* The number of characters. */
+static size_t count_characters(const char *text, size_t bytes) {
+    size_t count = 0;
+    for (size_t at = 0; at < bytes; at += character_bytes(text + at)) count++;
+    return count;
+}
+
+static int is_between_words(char c) {
+    return c == ' ' || c == ',' || c == ';' || c == '_' || c == '-' || c == '/';
+}
+
+size_t tool_shorten(const char *label, size_t bytes, size_t width) {
+    size_t end = 0, words = 0, half = 0;
+    if (count_characters(label, bytes) <= width) return bytes;
+    for (size_t shown = 0; shown + 1 < width; shown++) {
+        if (shown == width / 2) half = end;
+        end += character_bytes(label + end);
+        if (is_between_words(label[end]) && !is_between_words(label[end - 1])) words = end;
+    }
+    if (words > half) end = words;
+    while (end > 0 && is_between_words(label[end - 1])) end--;
+    return end;
+}
+
+size_t tool_print_label(const char *label, size_t bytes, size_t width) {
+    const size_t shown = tool_shorten(label, bytes, width);
+    fwrite(label, 1, shown, stdout);
+    if (shown < bytes) fputs("\342\200\246", stdout); /* an ellipsis */
+    return count_characters(label, shown) + (shown < bytes);
+}
+
+void tool_print_column(const char *label, size_t width) {
+    const size_t shown = tool_print_label(label, strlen(label), width);
+    printf("%*s", (int)(width - shown), "");
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -108,28 +228,6 @@ void tool_json_end(tool_json *json, char bracket) {
     fputc('\n', json->file);
     fflush(json->file);
     json->fields = 0;
-}
-
-size_t tool_utf8_length(const unsigned char *text) {
-    static const struct {
-        unsigned char low, high; /* first byte */
-        unsigned char second_low, second_high;
-        size_t length;
-    } forms[] = {
-        {0x00, 0x7f, 0x00, 0xff, 1}, {0xc2, 0xdf, 0x80, 0xbf, 2}, {0xe0, 0xe0, 0xa0, 0xbf, 3},
-        {0xe1, 0xec, 0x80, 0xbf, 3}, {0xed, 0xed, 0x80, 0x9f, 3}, {0xee, 0xef, 0x80, 0xbf, 3},
-        {0xf0, 0xf0, 0x90, 0xbf, 4}, {0xf1, 0xf3, 0x80, 0xbf, 4}, {0xf4, 0xf4, 0x80, 0x8f, 4},
-    };
-    for (size_t f = 0; f < sizeof forms / sizeof forms[0]; f++) {
-        if (text[0] < forms[f].low || text[0] > forms[f].high) continue;
-        if (forms[f].length == 1) return 1;
-        if (text[1] < forms[f].second_low || text[1] > forms[f].second_high) return 0;
-        for (size_t i = 2; i < forms[f].length; i++) {
-            if ((text[i] & 0xc0) != 0x80) return 0;
-        }
-        return forms[f].length;
-    }
-    return 0;
 }
 
 void tool_json_text(tool_json *json, const char *key, const char *text) {
@@ -178,6 +276,12 @@ void tool_json_real(tool_json *json, const char *key, double value) {
 void tool_json_bool(tool_json *json, const char *key, int value) {
     json_key(json, key);
     fputs(value ? "true" : "false", json->file);
+}
+
+void tool_json_checksum(tool_json *json, const char *key, const msae_model *model) {
+    char text[17];
+    snprintf(text, sizeof text, "%016llx", (unsigned long long)msae_model_checksum(model));
+    tool_json_text(json, key, text);
 }
 
 void tool_json_null(tool_json *json, const char *key) {

@@ -124,15 +124,11 @@ void page_end(FILE *page) {
    Text and numbers
    ------------------------------------------------------------------------------------------ */
 
-static void put_text(FILE *page, const char *text, size_t most) {
-    size_t shown = 0;
-    while (*text != '\0') {
+static void put_text(FILE *page, const char *text, size_t bytes) {
+    const char *end = text + bytes;
+    while (text < end) {
         const unsigned char c = (unsigned char)*text;
         const size_t length = tool_utf8_length((const unsigned char *)text);
-        if (shown++ == most) {
-            fputs("\342\200\246", page); /* an ellipsis */
-            return;
-        }
         if (length == 0 || (c < 32 && c != '\t') || c == 127) {
             fputs("\357\277\275", page); /* the replacement character */
         } else if (c == '<' || c == '>' || c == '&' || c == '"' || c == '\'') {
@@ -145,12 +141,14 @@ static void put_text(FILE *page, const char *text, size_t most) {
 }
 
 void page_text(FILE *page, const char *text) {
-    put_text(page, text, SIZE_MAX);
+    put_text(page, text, strlen(text));
 }
 
 void page_label(FILE *page, const char *text) {
+    const size_t bytes = strlen(text), shown = tool_shorten(text, bytes, 80);
     fputs("<bdi>", page);
-    put_text(page, text, 80);
+    put_text(page, text, shown);
+    if (shown < bytes) fputs("\342\200\246", page); /* an ellipsis */
     fputs("</bdi>", page);
 }
 

@@ -9,10 +9,11 @@
 typedef struct probe_job {
     tool_common common;
     const char *data_path, *labels_path, *column, *model_path, *test_path, *test_labels_path;
-    tool_counts ks;
-    float holdout, l2;
+    tool_ks ks;
+    float holdout, l2, tolerance;
     uint64_t seed;
     size_t min_rows, iterations;
+    int input; /* a msae_probe_input */
     tool_inputs inputs; /* the model, if given, and the data */
     msae_data test;     /* of --test */
     tool_labels labels, test_labels;
@@ -45,12 +46,18 @@ static int check_classes(probe_job *job) {
             kept++;
         }
     }
-    if (kept == 0) return tool_fail(job->labels_path, "no class has %zu rows", job->min_rows);
+    if (kept == 0) {
+        return tool_fail(job->labels_path, "no class has %zu row%s", job->min_rows,
+                         tool_plural(job->min_rows));
+    }
     if (kept == 1 && labels->n_classes == 1) {
         return tool_fail(job->labels_path, "every label is '%s': nothing to tell apart",
                          labels->classes[0]);
     }
-    if (kept == 1) return tool_fail(job->labels_path, "only one class has %zu rows", job->min_rows);
+    if (kept == 1) {
+        return tool_fail(job->labels_path, "only one class has %zu row%s", job->min_rows,
+                         tool_plural(job->min_rows));
+    }
     return TOOL_OK;
 }
 
@@ -149,6 +156,8 @@ static void print_scores(const probe_job *job, const msae_probe_score *train,
         json_score(&json, "test", test);
         tool_json_count(&json, "iterations", job->probe.iterations);
         tool_json_real(&json, "seconds", seconds);
+        tool_json_skipped(&json);
+        tool_json_warnings(&json);
         tool_json_end(&json, '}');
         return;
     }
@@ -163,24 +172,45 @@ static void print_scores(const probe_job *job, const msae_probe_score *train,
            test->macro_f1, test->log_loss);
 }
 
+/* `own`: as the model encodes by itself. */
+static void print_agreement_at(const probe_job *job, const msae_agreement *a, int own) {
+    if (job->common.json) {
+        tool_json json = tool_json_line("agreement");
+        if (own) {
+            tool_json_own(&json, &job->inputs.model);
+        } else {
+            tool_json_count(&json, "k", a->k);
+        }
+        tool_json_real(&json, "kl", a->kl);
+        tool_json_real(&json, "kl_std", a->kl_std);
+        tool_json_real(&json, "agreement", a->agreement);
+        tool_json_end(&json, '}');
+        return;
+    }
+    if (own) {
+        printf("%7s", "own");
+    } else {
+        printf("%7zu", a->k);
+    }
+    printf("  %10.5f  %10.5f  %9.2f%%\n", a->kl, a->kl_std, 100 * a->agreement);
+}
+
 static void print_agreement(const probe_job *job, const msae_agreement *results) {
+    const tool_ks *ks = &job->ks;
+    char text[TOOL_K_TEXT];
     if (!job->common.json) {
         printf("\nwhat the probe makes of the reconstructions of the test rows by %s\n",
                job->model_path);
         printf("%7s  %10s  %10s  %s\n", "k", "KL (nats)", "deviation", "same class");
     }
-    for (size_t i = 0; i < job->ks.count; i++) {
-        const msae_agreement *a = &results[i];
-        if (job->common.json) {
-            tool_json json = tool_json_line("agreement");
-            tool_json_count(&json, "k", a->k);
-            tool_json_real(&json, "kl", a->kl);
-            tool_json_real(&json, "kl_std", a->kl_std);
-            tool_json_real(&json, "agreement", a->agreement);
-            tool_json_end(&json, '}');
-        } else {
-            printf("%7zu  %10.5f  %10.5f  %9.2f%%\n", a->k, a->kl, a->kl_std, 100 * a->agreement);
-        }
+    for (size_t i = 0; i < ks->count; i++) {
+        if (i != ks->own_at || !ks->own_unlisted) print_agreement_at(job, &results[i], 0);
+    }
+    if (!ks->own) return;
+    print_agreement_at(job, &results[ks->own_at], 1);
+    if (!job->common.json) {
+        printf("own: as the model encodes by itself, %s\n",
+               tool_k_text(&job->inputs.model, 0, text));
     }
 }
 
@@ -201,6 +231,8 @@ static int gather_test(const probe_job *job, size_t **numbers, size_t *count, fl
 }
 
 static int compare(const probe_job *job, msae_agreement *results) {
+    static const size_t as_it_encodes = 0;
+    const tool_ks *ks = &job->ks;
     const char *path = job->test_path != NULL ? job->test_path : job->data_path;
     msae_error error;
     size_t *numbers, count;
@@ -208,8 +240,16 @@ static int compare(const probe_job *job, msae_agreement *results) {
     int status = gather_test(job, &numbers, &count, &values);
     if (status == TOOL_OK) {
         const msae_data rows = msae_data_view(values, count, tested(job)->cols);
-        if (msae_probe_agreement(&job->probe, &job->inputs.model, &rows, job->ks.values,
-                                 job->ks.count, results, &error) != MSAE_OK) {
+        msae_status compared = MSAE_OK;
+        if (ks->count > 0) {
+            compared = msae_probe_agreement(&job->probe, &job->inputs.model, &rows, ks->values,
+                                            ks->count, results, &error);
+        }
+        if (compared == MSAE_OK && ks->own && ks->own_at == ks->count) {
+            compared = msae_probe_agreement(&job->probe, &job->inputs.model, &rows, &as_it_encodes,
+                                            1, &results[ks->own_at], &error);
+        }
+        if (compared != MSAE_OK) {
             status = error.code == MSAE_ERROR_NOT_FINITE && error.position < count
                          ? tool_fail(path, "row %zu gives a NaN or Inf in the model",
                                      numbers[error.position])
@@ -225,43 +265,35 @@ static int compare(const probe_job *job, msae_agreement *results) {
    The run
    ------------------------------------------------------------------------------------------ */
 
-static int check_ks(probe_job *job) {
-    const size_t n = job->inputs.model.n_latents;
-    if (job->ks.count == 0) job->ks.count = msae_default_ks(n, job->ks.values);
-    for (size_t i = 0; i < job->ks.count; i++) {
-        const size_t k = job->ks.values[i];
-        if (k > n) {
-            return tool_fail("--k", "%zu is more than the %zu latents of %s", k, n,
-                             job->model_path);
-        }
-        if (i > 0 && k <= job->ks.values[i - 1]) {
-            return tool_fail("--k", "%zu does not follow %zu: the list has to ascend", k,
-                             job->ks.values[i - 1]);
-        }
-    }
-    return TOOL_OK;
-}
-
 static int load(probe_job *job) {
     int status = job->model_path != NULL
                      ? tool_open_inputs(&job->inputs, &job->common, job->model_path, job->data_path)
                      : tool_start_threads(&job->common, &job->inputs.pool);
     if (status == TOOL_OK && job->model_path == NULL) {
-        status = tool_load_data(&job->inputs.data, job->data_path, job->common.tensor, 0, 0);
+        status = tool_load_data(&job->inputs.data, job->data_path, job->common.tensor, 0,
+                                job->common.skip_bad);
     }
     const msae_data *data = &job->inputs.data;
-    if (status == TOOL_OK && job->model_path != NULL) status = check_ks(job);
+    if (status == TOOL_OK && job->model_path != NULL) {
+        status = tool_settle_ks(&job->inputs.model, job->model_path, &job->ks);
+    }
     if (status == TOOL_OK) {
-        status = tool_load_labels(&job->labels, job->labels_path, job->column, data->rows,
+        status = tool_load_labels(&job->labels, job->labels_path, job->column, data,
                                   job->data_path);
     }
     if (status == TOOL_OK) status = check_classes(job);
     if (status == TOOL_OK) status = hold_out(job);
     if (status != TOOL_OK || job->test_path == NULL) return status;
-    status = tool_load_data(&job->test, job->test_path, job->common.tensor, data->cols, 0);
+    status = tool_load_data(&job->test, job->test_path, job->common.tensor, data->cols,
+                            job->common.skip_bad);
+    if (status == TOOL_OK && job->model_path != NULL) {
+        const msae_source source = msae_source_data(&job->test);
+        status = tool_warn_of_kind(&job->inputs.model, &source, job->test_path,
+                                       "test on rows of the same kind");
+    }
     if (status == TOOL_OK) {
         status = tool_load_labels(&job->test_labels, job->test_labels_path, job->column,
-                                  job->test.rows, job->test_path);
+                                  &job->test, job->test_path);
     }
     return status == TOOL_OK ? match_test_classes(job) : status;
 }
@@ -274,9 +306,6 @@ static int run(probe_job *job) {
     if ((job->test_path == NULL) != (job->test_labels_path == NULL)) {
         return tool_usage("probe", "--test and --test-labels go together");
     }
-    if (job->ks.count > 0 && job->model_path == NULL) {
-        return tool_usage("probe", "--k needs --model");
-    }
     if (job->holdout >= 1) return tool_fail("--holdout", "%g is not below 1", (double)job->holdout);
     int status = load(job);
     if (status != TOOL_OK) return status;
@@ -284,6 +313,8 @@ static int run(probe_job *job) {
     desc.simd = (msae_simd)job->common.simd;
     desc.parallel = msae_pool_parallel(job->inputs.pool);
     desc.l2 = job->l2;
+    desc.tolerance = job->tolerance;
+    desc.input = (msae_probe_input)job->input;
     desc.max_iterations = job->iterations;
     if (msae_probe_fit(&job->probe, &job->inputs.data, job->train_of, job->labels.n_classes, &desc,
                        &error) != MSAE_OK ||
@@ -297,7 +328,7 @@ static int run(probe_job *job) {
     }
     msae_agreement *results = NULL;
     if (job->model_path != NULL) {
-        results = tool_alloc(job->ks.count, sizeof *results);
+        results = tool_alloc(job->ks.count + 1, sizeof *results);
         status = results != NULL ? compare(job, results) : tool_fail_memory();
     }
     if (status == TOOL_OK) print_scores(job, &train, &test, seconds);
@@ -315,16 +346,24 @@ int tool_probe(int argc, char **argv) {
         {"--column", "C", TOOL_TEXT, &job.column, "the labels' column"},
         {"--model", "MODEL", TOOL_TEXT, &job.model_path,
          "also compare the probe's answers on embeddings and reconstructions"},
-        {"--k", "K,K,..", TOOL_COUNTS, &job.ks, "at these k (default: 16, 32, 64 .. all)"},
+        {"--k", TOOL_KS_ARGUMENT, TOOL_KS, &job.ks, TOOL_KS_HELP},
         {"--test", "Y.npy", TOOL_TEXT, &job.test_path, "rows to test on, instead of held-out ones"},
         {"--test-labels", "M.tsv", TOOL_TEXT, &job.test_labels_path, "their labels"},
         {"--holdout", "SHARE", TOOL_POSITIVE, &job.holdout,
          "share of each class's rows to hold out (default: 0.2)"},
         {"--seed", "S", TOOL_NUMBER, &job.seed, "which rows are held out (default: 0)"},
         {"--min-rows", "N", TOOL_COUNT, &job.min_rows, "leave out classes of fewer rows"},
+        {"--probe-input", "published|raw", TOOL_CHOICE, &job.input,
+         "embeddings less their mean, or as they are, at unit length (default: published)"},
         {"--l2", "W", TOOL_POSITIVE, &job.l2, "weight of the penalty (default: 1e-6)"},
+        {"--tolerance", "T", TOOL_POSITIVE, &job.tolerance,
+         "ends when the gradient is this share of the first (default: 1e-5)"},
         {"--iterations", "N", TOOL_COUNT, &job.iterations,
-         "steps of L-BFGS at most (default: 200)"},
+         "steps of L-BFGS at most (default: 5000)"},
+        {"--own-statistics", NULL, TOOL_FLAG, &job.common.own_statistics,
+         "with --model: centre and scale DATA in it by its own mean and spread: for another\n"
+         "modality (text for images)"},
+        TOOL_OPTION_SKIP_BAD(job.common),
         TOOL_OPTION_TENSOR(job.common),
         TOOL_OPTION_THREADS(job.common),
         TOOL_OPTION_SIMD(job.common),
@@ -342,7 +381,12 @@ int tool_probe(int argc, char **argv) {
         NULL,
         NULL,
     };
-    int status = tool_parse(&syntax, argc, argv);
+    const tool_rule rules[] = {
+        {"--k", TOOL_NEEDS, "--model"},          {"--own-statistics", TOOL_NEEDS, "--model"},
+        {"--holdout", TOOL_EXCLUDES, "--test"},  {"--seed", TOOL_EXCLUDES, "--test"},
+        {"--tensor", TOOL_READS, "DATA|--test"},
+    };
+    int status = tool_parse_by(&syntax, rules, sizeof rules / sizeof rules[0], argc, argv);
     if (status != TOOL_GO) return status;
     status = run(&job);
     free(job.train_of);

@@ -27,6 +27,7 @@ typedef struct report_job {
     tool_inputs inputs;
     msae_model models[MAX_MODELS]; /* beyond the first, which inputs has */
     const char *paths[MAX_MODELS];
+    float *means[MAX_MODELS]; /* of those, with --own-statistics */
     size_t count;
     msae_metrics *sweeps[MAX_MODELS];
     tool_counts ks[MAX_MODELS];
@@ -38,7 +39,8 @@ typedef struct report_job {
     tool_words words;
     msae_name *found;  /* [n] with a vocabulary */
     msae_hit *top;     /* [n, TOP_ROWS] */
-    size_t *fires;     /* [n] */
+    size_t *active_rows; /* [n]: on which the latent is active */
+    size_t used;         /* rows of the data that are not left out */
     uint32_t *card_of; /* [n]: a latent's card, or CARDS */
     uint32_t cards[CARDS];
     size_t n_cards;
@@ -67,13 +69,15 @@ static int is_valid(const report_job *job, size_t latent) {
     if (job->found != NULL) {
         const msae_name *name = &job->found[latent];
         return name->word != MSAE_NO_WORD && name->score >= TOOL_ROWS_SCORE &&
-               name->score >= TOOL_ROWS_RATIO * name->runner_up_score;
+               name->score >= TOOL_ROWS_RATIO * name->runner_up_score &&
+               name->support >= TOOL_MIN_SUPPORT;
     }
-    return job->names.name != NULL && job->names.name[latent] != NULL && job->names.valid[latent];
+    return job->names.name != NULL && job->names.name[latent] != NULL &&
+           job->names.claims[latent].valid;
 }
 
 static size_t top_count(const report_job *job, size_t latent) {
-    return job->fires[latent] < TOP_ROWS ? job->fires[latent] : TOP_ROWS;
+    return job->active_rows[latent] < TOP_ROWS ? job->active_rows[latent] : TOP_ROWS;
 }
 
 /* Mean value on a latent's strongest rows; rows that are lacking count as zero. */
@@ -99,10 +103,10 @@ static int by_strength(const void *a, const void *b) {
     return x->latent < y->latent ? -1 : 1;
 }
 
-/* Of a set that is large enough, latents with a full list of strongest rows that are on for at most
-   a twentieth of all rows; of others all that are ever on. */
+/* Of a set that is large enough, latents with a full list of strongest rows and a frequency of at
+   most a twentieth; of others all that are not dead. */
 static int choose_cards(report_job *job) {
-    const size_t n = job->inputs.model.n_latents, rows = job->inputs.data.rows;
+    const size_t n = job->inputs.model.n_latents, rows = job->used;
     const int is_large = rows >= LARGE_SET;
     candidate *candidates = tool_alloc(n, sizeof *candidates);
     size_t count = 0;
@@ -114,8 +118,9 @@ static int choose_cards(report_job *job) {
     }
     for (size_t j = 0; j < n; j++) {
         job->card_of[j] = CARDS;
-        if (job->fires[j] == 0) continue;
-        if (is_large && (job->fires[j] < TOP_ROWS || job->fires[j] > rows / 20)) continue;
+        const size_t active = job->active_rows[j];
+        if (active == 0) continue;
+        if (is_large && (active < TOP_ROWS || active > rows / 20)) continue;
         candidates[count].latent = (uint32_t)j;
         candidates[count].valid = is_valid(job, j);
         candidates[count++].strength = strength(job, j);
@@ -161,7 +166,7 @@ static int evaluate(report_job *job) {
             return tool_fail_error(job->data_path, &error);
         }
     }
-    if (msae_decoder_overlap(&job->inputs.model, &job->overlap, &error) != MSAE_OK) {
+    if (msae_decoder_overlap(&job->inputs.model, 0, &job->overlap, &error) != MSAE_OK) {
         return tool_fail_error(job->model_path, &error);
     }
     return TOOL_OK;
@@ -190,10 +195,10 @@ static int find_rows(report_job *job) {
     const msae_model *model = &job->inputs.model;
     msae_error error;
     job->top = tool_alloc(model->n_latents, TOP_ROWS * sizeof *job->top);
-    job->fires = tool_alloc(model->n_latents, sizeof *job->fires);
-    if (job->top == NULL || job->fires == NULL) return tool_fail_memory();
-    if (msae_top_rows(model, &job->inputs.data, job->k, NULL, 0, TOP_ROWS, job->top, job->fires,
-                      &error) != MSAE_OK) {
+    job->active_rows = tool_alloc(model->n_latents, sizeof *job->active_rows);
+    if (job->top == NULL || job->active_rows == NULL) return tool_fail_memory();
+    if (msae_top_rows(model, &job->inputs.data, job->k, NULL, model->n_latents, TOP_ROWS, job->top,
+                      job->active_rows, &error) != MSAE_OK) {
         return tool_fail_error(job->data_path, &error);
     }
     int status = choose_cards(job);
@@ -243,9 +248,9 @@ static void put_tile(FILE *page, const char *what, double value, int decimals) {
 static void put_head(FILE *page, const report_job *job) {
     const msae_model *model = &job->inputs.model;
     const msae_metrics *sweep = job->sweeps[0];
-    char what[64];
+    char what[32 + TOOL_K_TEXT], text[TOOL_K_TEXT];
     size_t dead = 0;
-    for (size_t j = 0; j < model->n_latents; j++) dead += job->fires[j] == 0;
+    for (size_t j = 0; j < model->n_latents; j++) dead += job->active_rows[j] == 0;
     fputs("<header><button class=\"theme\" type=\"button\" hidden>light or dark</button><h1>",
           page);
     page_label(page, page_file_name(job->model_path));
@@ -256,7 +261,7 @@ static void put_head(FILE *page, const report_job *job) {
         for (size_t i = 0; i < model->n_levels; i++) fprintf(page, " %zu", model->nesting[i]);
     }
     fprintf(page, "; %llu steps of training. Measured on the %zu rows of ",
-            (unsigned long long)model->history.steps, job->inputs.data.rows);
+            (unsigned long long)model->history.steps, job->used);
     page_label(page, page_file_name(job->data_path));
     fputs(".</p>\n<div class=\"tiles\">\n", page);
     for (size_t i = 0; i < job->ks[0].count; i++) {
@@ -267,7 +272,7 @@ static void put_head(FILE *page, const report_job *job) {
         put_tile(page, what, sweep[i].cs, 4);
     }
     put_tile(page, "active latents a row, all kept", sweep[job->ks[0].count - 1].l0, 0);
-    snprintf(what, sizeof what, "latents that never fire at k = %zu", job->k);
+    snprintf(what, sizeof what, "dead latents (%s)", tool_k_text(&job->inputs.model, job->k, text));
     put_tile(page, what, (double)dead, 0);
     put_tile(page, "decoder overlap (DO)", job->overlap, 5);
     fputs("</div></header>\n", page);
@@ -328,11 +333,11 @@ static void put_sweep_charts(FILE *page, const report_job *job) {
 
 static void put_sweep(FILE *page, const report_job *job) {
     static const char *const heads[] = {"model", "k",        "FVU row", "FVU set", "NMSE", "NMAE",
-                                        "CS",    "sparsity", "L0",      "CKNNA",   "NDN"};
+                                        "CS",    "sparsity", "L0",      "CKNNA",   "dead"};
     begin_section(page, "sweep", "How well it rebuilds at every sparsity");
     fprintf(page,
-            "<p>Only the k strongest latents of each row are kept. Dashed vertical lines mark "
-            "the nested levels%s.</p>\n",
+            "<p>Only the k strongest latents of each row are kept; dead latents are active in no "
+            "row. Dashed vertical lines mark the nested levels%s.</p>\n",
             job->count > 1 ? " of the first model" : "");
     put_legend(page, job);
     put_sweep_charts(page, job);
@@ -405,24 +410,26 @@ static void put_training(FILE *page, const report_job *job) {
 }
 
 static void put_frequencies(FILE *page, const report_job *job) {
-    const size_t n = job->inputs.model.n_latents, rows = job->inputs.data.rows;
+    const size_t n = job->inputs.model.n_latents, rows = job->used;
     const double low = -ceil(log10((double)rows) + (rows < 2 ? 1 : 0));
     size_t counts[FREQUENCY_BINS] = {0}, dead = 0;
     for (size_t j = 0; j < n; j++) {
-        if (job->fires[j] == 0) {
+        if (job->active_rows[j] == 0) {
             dead++;
             continue;
         }
-        const double place = 1 - log10((double)job->fires[j] / (double)rows) / low;
+        const double place = 1 - log10((double)job->active_rows[j] / (double)rows) / low;
         size_t bin = (size_t)(place * FREQUENCY_BINS);
         if (bin >= FREQUENCY_BINS) bin = FREQUENCY_BINS - 1;
         counts[bin]++;
     }
-    begin_section(page, "frequency", "How often latents fire");
+    char text[TOOL_K_TEXT];
+    begin_section(page, "frequency", "How often latents are active");
     fprintf(page,
-            "<p>Over all rows, at k = %zu: %zu of %zu latents never fire.</p>\n"
+            "<p>A latent's frequency is the share of rows in which it is active (%s); %zu of "
+            "%zu latents are dead: active in no row.</p>\n"
             "<div class=\"charts\">\n",
-            job->k, dead, n);
+            tool_k_text(&job->inputs.model, job->k, text), dead, n);
     chart_frequencies(page, "Latents by frequency", counts, FREQUENCY_BINS, low, dead);
     fputs("</div>\n", page);
     end_section(page);
@@ -445,7 +452,7 @@ static void put_nearest(FILE *page, const report_job *job, size_t latent) {
     double cosines[NEAREST];
     size_t nearest[NEAREST], count = 0;
     for (size_t j = 0; j < model->n_latents; j++) {
-        if (j == latent || job->fires[j] == 0) continue;
+        if (j == latent || job->active_rows[j] == 0) continue;
         double cosine = row_cosine(model->decoder + latent * d, model->decoder + j * d, d);
         size_t at = count < NEAREST ? count++ : NEAREST;
         for (; at > 0 && cosine > cosines[at - 1]; at--) {
@@ -468,7 +475,7 @@ static void put_nearest(FILE *page, const report_job *job, size_t latent) {
 }
 
 static void put_card(FILE *page, const report_job *job, size_t card) {
-    const size_t latent = job->cards[card], rows = job->inputs.data.rows;
+    const size_t latent = job->cards[card], rows = job->used;
     const char *name = name_of(job, latent);
     fputs("<article class=\"card\"><h3>", page);
     if (name[0] != '\0') {
@@ -476,11 +483,12 @@ static void put_card(FILE *page, const report_job *job, size_t card) {
     } else {
         fprintf(page, "latent %zu", latent);
     }
-    fprintf(page, "</h3><p class=\"soft\">latent %zu, on %zu rows (", latent, job->fires[latent]);
-    page_share(page, (double)job->fires[latent] / (double)rows);
+    fprintf(page, "</h3><p class=\"soft\">latent %zu, active in %zu rows (", latent,
+            job->active_rows[latent]);
+    page_share(page, (double)job->active_rows[latent] / (double)rows);
     fprintf(page, ")%s</p>\n",
             name[0] != '\0' && !is_valid(job, latent) ? ", an uncertain name" : "");
-    chart_spark(page, job->sparks[card], "values where it is on, from 0 to the largest");
+    chart_spark(page, job->sparks[card], "values where it is active, from 0 to the largest");
     fputs("<ol>", page);
     for (size_t i = 0; i < top_count(job, latent); i++) {
         const msae_hit *hit = &job->top[latent * TOP_ROWS + i];
@@ -500,12 +508,10 @@ static void put_card(FILE *page, const report_job *job, size_t card) {
 static void put_cards(FILE *page, const report_job *job) {
     begin_section(page, "concepts", "The strongest concepts");
     fprintf(page, "<p>%zu latents%s, %sby their mean value on their %d strongest rows. ",
-            job->n_cards,
-            job->inputs.data.rows >= LARGE_SET ? " that are on for at most a twentieth of the rows"
-                                               : "",
+            job->n_cards, job->used >= LARGE_SET ? " of a frequency of at most a twentieth" : "",
             job->found != NULL || job->names.name != NULL ? "valid names first, then " : "ordered ",
             (int)TOP_ROWS);
-    fputs("Each with those rows, the histogram of its values where it is on (heights as "
+    fputs("Each with those rows, the histogram of its values where it is active (heights as "
           "square roots), and the latents whose decoder rows are nearest (cosine).</p>\n",
           page);
     if (job->found == NULL && job->names.name == NULL) {
@@ -557,8 +563,8 @@ static void put_bias_chart(FILE *page, const report_job *job) {
 
 static void put_bias(FILE *page, const report_job *job) {
     static const char *const heads[] = {
-        "latent", "name",         "r",           "95 % from",  "to",
-        "q",      "mean, others", "mean, class", "on, others", "on, class"};
+        "latent", "name",         "r",           "95 % from",         "to",
+        "q",      "mean, others", "mean, class", "frequency, others", "frequency, class"};
     const tool_study *study = &job->study;
     if (job->attribute == NULL) {
         put_missing(
@@ -605,8 +611,8 @@ static void put_bias(FILE *page, const report_job *job) {
         }
         page_cell(page, c->mean[0], 4);
         page_cell(page, c->mean[1], 4);
-        page_cell_share(page, c->active[0]);
-        page_cell_share(page, c->active[1]);
+        page_cell_share(page, c->frequency[0]);
+        page_cell_share(page, c->frequency[1]);
         fputs("</tr>\n", page);
     }
     page_table_end(page);
@@ -643,6 +649,11 @@ static int load_models(report_job *job) {
     job->paths[job->count++] = job->model_path;
     for (size_t i = 0; i < job->more.count; i++) {
         const char *path = job->more.values[i];
+        const size_t length = strlen(path);
+        if (length >= 4 && strcmp(path + length - 4, ".npy") == 0) {
+            return tool_fail(path, "is data, and only models may follow DATA: put the pattern of "
+                                   "several files in quotes");
+        }
         if (job->count == MAX_MODELS) return tool_fail(path, "more than %d models", MAX_MODELS);
         status = tool_load_model(&job->models[job->count], path, &desc);
         if (status != TOOL_OK) return status;
@@ -652,6 +663,10 @@ static int load_models(report_job *job) {
                              job->models[job->count - 1].n_inputs, job->model_path,
                              job->inputs.model.n_inputs);
         }
+        const msae_source source = msae_source_data(&job->inputs.data);
+        status = tool_centre(&job->models[job->count - 1], &job->common, &source, path,
+                             &job->means[job->count - 1]);
+        if (status != TOOL_OK) return status;
     }
     return TOOL_OK;
 }
@@ -659,57 +674,35 @@ static int load_models(report_job *job) {
 static int load(report_job *job) {
     int status = load_models(job);
     if (status != TOOL_OK) return status;
-    const size_t n = job->inputs.model.n_latents, d = job->inputs.model.n_inputs;
-    if (job->k == 0) job->k = n < 64 ? n : 64;
-    if (job->k > n) {
-        return tool_fail("--k", "%zu is more than the %zu latents of %s", job->k, n,
-                         job->model_path);
-    }
+    job->used = tool_used_rows(&job->inputs.data);
+    const size_t d = job->inputs.model.n_inputs;
+    status = tool_settle_k(&job->inputs.model, job->model_path, &job->k);
+    if (status != TOOL_OK) return status;
     if (job->vocabulary_path != NULL) {
-        status = tool_load_data(&job->vocabulary, job->vocabulary_path, NULL, d, 0);
+        status = tool_load_data(&job->vocabulary, job->vocabulary_path, NULL, d,
+                                job->common.skip_bad);
         if (status == TOOL_OK) {
             status = tool_load_words(&job->words, job->words_path, job->vocabulary.rows,
                                      job->vocabulary_path);
         }
     }
-    if (status == TOOL_OK) status = tool_load_names(&job->names, job->names_path, n);
+    if (status == TOOL_OK)
+        status = tool_load_names(&job->names, job->names_path, &job->inputs.stored, job->model_path);
     if (status == TOOL_OK && job->log_path != NULL)
-        status = load_train_log(&job->log, job->log_path);
+        status = load_train_log(&job->log, &job->inputs.stored, job->log_path);
     if (status == TOOL_OK && job->labels_path != NULL) {
         status = tool_load_labels(&job->labels, job->labels_path,
                                   job->column != NULL ? job->column : job->attribute,
-                                  job->inputs.data.rows, job->data_path);
+                                  &job->inputs.data, job->data_path);
     }
     return status;
 }
 
 static int check_options(const report_job *job) {
-    const char *inputs[] = {job->model_path, job->data_path,  job->vocabulary_path,
-                            job->words_path, job->names_path, job->labels_path,
-                            job->log_path};
     if ((job->vocabulary_path == NULL) != (job->words_path == NULL)) {
         return tool_usage("report", "--vocab and --words go together");
     }
-    if (job->vocabulary_path != NULL && job->names_path != NULL) {
-        return tool_usage("report", "names come from --names or from --vocab, not from both");
-    }
-    if (job->labels_path == NULL && (job->column != NULL || job->attribute != NULL)) {
-        return tool_usage("report", "--column and --attribute are of --labels, which is missing");
-    }
-    if (job->attribute == NULL && job->positive != NULL) {
-        return tool_usage("report", "--positive is of --attribute, which is missing");
-    }
-    for (size_t i = 0; i < sizeof inputs / sizeof inputs[0]; i++) {
-        if (tool_same_file(job->output, inputs[i])) {
-            return tool_fail(job->output, "is read and would be replaced");
-        }
-    }
-    for (size_t i = 0; i < job->more.count; i++) {
-        if (tool_same_file(job->output, job->more.values[i])) {
-            return tool_fail(job->output, "is read and would be replaced");
-        }
-    }
-    return tool_check_output("report", job->output);
+    return tool_check_output("report", "-o", job->output, TOOL_WRITES_PAGE);
 }
 
 static int run(report_job *job) {
@@ -732,13 +725,18 @@ static int run(report_job *job) {
         tool_json json = tool_json_line("done");
         tool_json_text(&json, "file", job->output);
         tool_json_count(&json, "models", job->count);
+        tool_json_k(&json, &job->inputs.model, job->k);
         tool_json_count(&json, "concepts", job->n_cards);
         tool_json_real(&json, "eval_seconds", evaluated - start);
         tool_json_real(&json, "other_seconds", rest);
+        tool_json_skipped(&json);
+        tool_json_warnings(&json);
         tool_json_end(&json, '}');
     } else {
-        printf("%s: %zu model%s, %zu concepts; evaluation %.1f s, the rest %.1f s\n", job->output,
-               job->count, job->count > 1 ? "s" : "", job->n_cards, evaluated - start, rest);
+        char text[TOOL_K_TEXT];
+        printf("%s: %zu model%s, %zu concepts (%s); evaluation %.1f s, the rest %.1f s\n",
+               job->output, job->count, job->count > 1 ? "s" : "", job->n_cards,
+               tool_k_text(&job->inputs.model, job->k, text), evaluated - start, rest);
     }
     return TOOL_OK;
 }
@@ -746,6 +744,7 @@ static int run(report_job *job) {
 static void close_job(report_job *job) {
     for (size_t m = 0; m < job->count; m++) {
         free(job->sweeps[m]);
+        free(job->means[m]);
         if (m > 0) msae_model_free(&job->models[m]);
     }
     tool_study_close(&job->study);
@@ -756,7 +755,7 @@ static void close_job(report_job *job) {
     free_train_log(&job->log);
     free(job->found);
     free(job->top);
-    free(job->fires);
+    free(job->active_rows);
     free(job->card_of);
     free(job->sparks);
     tool_close_inputs(&job->inputs);
@@ -777,9 +776,10 @@ int tool_report(int argc, char **argv) {
         {"--positive", "VALUE", TOOL_TEXT, &job.positive,
          "its value to set against the rest (default: the second of two)"},
         {"--log", "LOG", TOOL_TEXT, &job.log_path, "what msae train --json printed"},
-        {"--k", "K", TOOL_COUNT, &job.k,
-         "latents of a row that count as active (default: 64), but for the sweep"},
+        TOOL_OPTION_K(job.k),
         {"--no-cknna", NULL, TOOL_FLAG, &job.no_cknna, "leave out cknna, the slowest metric"},
+        TOOL_OPTION_OWN_STATISTICS(job.common),
+        TOOL_OPTION_SKIP_BAD(job.common),
         TOOL_OPTION_TENSOR(job.common),
         TOOL_OPTION_THREADS(job.common),
         TOOL_OPTION_SIMD(job.common),
@@ -790,14 +790,19 @@ int tool_report(int argc, char **argv) {
         {{"MODEL", &job.model_path}, {"DATA", &job.data_path}},
         "Writes one page, to be opened in a browser, with what can be seen of a model: how well\n"
         "it rebuilds DATA at every sparsity (with further models on the same plots), how it was\n"
-        "trained, how often latents fire, its strongest concepts, and what goes with an\n"
+        "trained, how often latents are active, its strongest concepts, and what goes with an\n"
         "attribute. The page needs nothing but itself.",
         options,
         sizeof options / sizeof options[0],
         "MODEL",
         &job.more,
     };
-    int status = tool_parse(&syntax, argc, argv);
+    const tool_rule rules[] = {
+        {"--names", TOOL_EXCLUDES, "--vocab"},    {"--column", TOOL_NEEDS, "--labels"},
+        {"--attribute", TOOL_NEEDS, "--labels"},  {"--positive", TOOL_NEEDS, "--attribute"},
+        {"--tensor", TOOL_READS, "DATA|--vocab"},
+    };
+    int status = tool_parse_by(&syntax, rules, sizeof rules / sizeof rules[0], argc, argv);
     if (status != TOOL_GO) return status;
     status = run(&job);
     close_job(&job);

@@ -93,9 +93,10 @@ typedef struct train_log {
     size_t count;
 } train_log;
 
-/* Reads the epochs of a log; a run that was resumed takes the place of what it repeats. Release
-   with free_train_log whether this fails or not. */
-int load_train_log(train_log *log, const char *path);
+/* Reads the epochs of a log; a run that was resumed takes the place of what it repeats. Fails where
+   a run says that it trains another recipe or size than the model's. Release with free_train_log
+   whether this fails or not. */
+int load_train_log(train_log *log, const msae_model *model, const char *path);
 void free_train_log(train_log *log);
 
 #endif /* MSAE_REPORT_H */

@@ -2,6 +2,7 @@
 #include "tool.h"
 
 #include <glob.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -23,16 +24,51 @@ static int add_path(tool_rows *rows, const char *path, size_t bytes) {
     memcpy(copy, path, bytes);
     copy[bytes] = '\0';
     rows->paths[rows->count++] = copy;
-    return TOOL_OK;
+    return tool_check_input(copy);
+}
+
+/* The length of the number that a name goes on with; *leading of it are zeros before the rest. */
+static size_t number_length(const char *text, size_t *leading) {
+    const size_t length = strspn(text, "0123456789");
+    *leading = strspn(text, "0");
+    if (*leading == length && length > 0) --*leading;
+    return length;
+}
+
+int tool_by_numbers(const void *left, const void *right) {
+    const char *const whole_a = *(char *const *)left, *const whole_b = *(char *const *)right;
+    const char *a = whole_a, *b = whole_b;
+    while (*a != '\0' && *b != '\0') {
+        size_t zeros_a, zeros_b;
+        const size_t length_a = number_length(a, &zeros_a), length_b = number_length(b, &zeros_b);
+        const size_t digits_a = length_a - zeros_a, digits_b = length_b - zeros_b;
+        if (length_a == 0 || length_b == 0) {
+            if (*a != *b) break;
+            a++, b++;
+            continue;
+        }
+        if (digits_a != digits_b) return digits_a < digits_b ? -1 : 1;
+        const int order = memcmp(a + zeros_a, b + zeros_b, digits_a);
+        if (order != 0) return order;
+        a += length_a, b += length_b;
+    }
+    if (*a != *b) return (unsigned char)*a < (unsigned char)*b ? -1 : 1;
+    return strcmp(whole_a, whole_b);
 }
 
 static int add_pattern(tool_rows *rows, const char *pattern) {
+    tool_pattern *patterns =
+        realloc(rows->patterns, (rows->n_patterns + 1) * sizeof *rows->patterns);
+    if (patterns == NULL) return tool_fail_memory();
+    rows->patterns = patterns;
     glob_t found;
-    int status = TOOL_OK, code = glob(pattern, 0, NULL, &found);
+    int status = TOOL_OK, code = glob(pattern, GLOB_NOSORT, NULL, &found);
     if (code != 0) {
         if (code == GLOB_NOSPACE) return tool_fail_memory();
         return tool_fail(pattern, "no file has such a name");
     }
+    qsort(found.gl_pathv, found.gl_pathc, sizeof *found.gl_pathv, tool_by_numbers);
+    patterns[rows->n_patterns++] = (tool_pattern){pattern, rows->count, found.gl_pathc};
     for (size_t i = 0; i < found.gl_pathc && status == TOOL_OK; i++) {
         status = add_path(rows, found.gl_pathv[i], strlen(found.gl_pathv[i]));
     }
@@ -46,7 +82,8 @@ static int add_list(tool_rows *rows, const char *path) {
     msae_error error;
     void *text;
     size_t size;
-    int status = TOOL_OK;
+    int status = tool_check_input(path);
+    if (status != TOOL_OK) return status;
     if (msae_read_file(path, NULL, &text, &size, &error) != MSAE_OK) {
         return tool_fail_error(path, &error);
     }
@@ -69,12 +106,29 @@ static int add_list(tool_rows *rows, const char *path) {
     return status;
 }
 
+/* Counts an operand and calls the set by all of them. */
+static int add_name(tool_rows *rows, const char *operand) {
+    if (rows->n_operands++ == 0) {
+        rows->name = rows->first_operand = operand;
+        return TOOL_OK;
+    }
+    const size_t others = rows->n_operands - 1, bytes = strlen(rows->first_operand) + 64;
+    char *name = realloc(rows->joint_name, bytes);
+    if (name == NULL) return tool_fail_memory();
+    snprintf(name, bytes, "%s and %zu other%s", rows->first_operand, others, tool_plural(others));
+    rows->name = rows->joint_name = name;
+    return TOOL_OK;
+}
+
 int tool_add_rows(tool_rows *rows, const char *operand) {
     struct stat info;
-    if (rows->name == NULL) rows->name = operand;
+    int status = add_name(rows, operand);
+    if (status != TOOL_OK) return status;
     if (operand[0] == '@') return add_list(rows, operand + 1);
-    if (strpbrk(operand, "*?[") != NULL && stat(operand, &info) != 0) {
-        return add_pattern(rows, operand);
+    const int is_there = stat(operand, &info) == 0;
+    if (!is_there && strpbrk(operand, "*?[") != NULL) return add_pattern(rows, operand);
+    if (is_there && S_ISDIR(info.st_mode)) {
+        return tool_fail(operand, "is a folder: name its files by a pattern in quotes, '*.npy'");
     }
     return add_path(rows, operand, strlen(operand));
 }
@@ -83,12 +137,43 @@ int tool_add_rows(tool_rows *rows, const char *operand) {
    Their rows
    ------------------------------------------------------------------------------------------ */
 
+void tool_note_rows(const tool_rows *rows) {
+    for (size_t i = 0; i < rows->n_patterns; i++) {
+        const tool_pattern *pattern = &rows->patterns[i];
+        char *const *paths = rows->paths + pattern->first;
+        if (pattern->count == 1) {
+            tool_note(pattern->text, "1 file, %s", paths[0]);
+        } else {
+            tool_note(pattern->text, "%zu files, %s to %s", pattern->count, paths[0],
+                      paths[pattern->count - 1]);
+        }
+    }
+}
+
+/* A warning of files that add nothing. */
+static void warn_of_empty(const tool_rows *rows) {
+    const msae_files *files = &rows->files;
+    const msae_shard *first = NULL;
+    size_t empty = 0;
+    for (size_t i = files->n_shards; i > 0; i--) {
+        if (files->shards[i - 1].rows > 0) continue;
+        first = &files->shards[i - 1];
+        empty++;
+    }
+    if (empty == 1) tool_warn(first->path, "has no rows: left out");
+    if (empty > 1) {
+        tool_warn(rows->name, "%zu of %zu files have no rows (first: %s): left out", empty,
+                  files->n_shards, first->path);
+    }
+}
+
 int tool_open_rows(tool_rows *rows, const char *tensor, size_t cols) {
     msae_error error;
     if (msae_files_open(&rows->files, (const char *const *)rows->paths, rows->count, tensor, NULL,
                         &error) != MSAE_OK) {
-        return tool_fail_error(rows->paths[rows->files.at_fault], &error);
+        return tool_fail_content(rows->paths[rows->files.at_fault], TOOL_DATA, &error);
     }
+    warn_of_empty(rows);
     if (cols != 0 && rows->files.source.cols != cols) {
         return tool_fail(rows->paths[0], "has %zu columns where %zu are needed",
                          rows->files.source.cols, cols);
@@ -106,6 +191,53 @@ void tool_shift_row(msae_error *error, uint64_t by) {
     memcpy(error->message, message, sizeof message);
 }
 
+int tool_is_bad(const float *x, size_t cols) {
+    size_t i = 0;
+    while (i < cols && isfinite(x[i])) i++;
+    return i < cols;
+}
+
+int tool_fail_row(const char *path, const msae_error *error) {
+    /* (not of a row that is fine, but not what the model makes of it) */
+    const int is_bad = error->code == MSAE_ERROR_NOT_FINITE &&
+                       error->position != MSAE_NO_POSITION &&
+                       strstr(error->message, "in the model") == NULL;
+    if (!is_bad) return tool_fail_error(path, error);
+    return tool_fail(path, "%s (--skip-bad leaves such rows out)", error->message);
+}
+
+/* What may be wrong with a value: of doubles, float32 cannot hold each. */
+static const char *bad_value(msae_dtype dtype) {
+    return dtype == MSAE_F64 ? "NaN, an Inf or a value beyond float32" : "NaN or Inf";
+}
+
+static uint64_t rows_skipped;
+
+uint64_t tool_rows_skipped(void) {
+    return rows_skipped;
+}
+
+void tool_json_skipped(tool_json *json) {
+    tool_json_count(json, "rows_skipped", rows_skipped);
+}
+
+int tool_skip_rows(const tool_rows *rows, msae_dtype dtype, uint64_t n_rows, uint64_t count,
+                   uint64_t first) {
+    const msae_shard *shard = rows->count > 1 ? msae_files_find(&rows->files, first) : NULL;
+    const char *path = rows->count > 1 ? rows->name : rows->paths[0];
+    const unsigned long long n = count;
+    const unsigned long long row = first - (shard != NULL ? shard->first_row : 0);
+    if (count == 0) return TOOL_OK;
+    if (shard != NULL) dtype = shard->dtype;
+    const char *what = bad_value(dtype);
+    if (count == n_rows) return tool_fail(path, "every row has a %s", what);
+    rows_skipped += count;
+    tool_warn(path, "%llu row%s a %s (first: row %llu%s%s) and %s left out", n,
+              count > 1 ? "s have" : " has", what, row, shard != NULL ? " of " : "",
+              shard != NULL ? shard->path : "", count > 1 ? "were" : "was");
+    return TOOL_OK;
+}
+
 int tool_fail_rows(const tool_rows *rows, const msae_error *error) {
     const msae_files *files = &rows->files;
     if (files->n_shards == 0) return tool_fail_error(rows->name, error);
@@ -113,7 +245,12 @@ int tool_fail_rows(const tool_rows *rows, const msae_error *error) {
         const msae_shard *shard = msae_files_find(files, error->position);
         msae_error there = *error;
         tool_shift_row(&there, 0 - shard->first_row);
-        return tool_fail_error(shard->path, &there);
+        /* (the library saw the rows as float32) */
+        if (shard->dtype == MSAE_F64 && strstr(there.message, " has a NaN or Inf") != NULL) {
+            snprintf(there.message, sizeof there.message, "row %llu has a %s",
+                     (unsigned long long)there.position, bad_value(MSAE_F64));
+        }
+        return tool_fail_row(shard->path, &there);
     }
     /* (what is wrong with no file in particular concerns the set) */
     return tool_fail_error(error->code == MSAE_ERROR_IO ? rows->paths[files->at_fault] : rows->name,
@@ -134,23 +271,18 @@ int tool_hold_rows(tool_rows *rows, const char *tensor, int bad_rows, msae_data 
     data->owned = values;
     data->owned_bytes = bytes;
     if (source->read(source->user, 0, count, values, &error) == MSAE_OK &&
-        (bad_rows || msae_data_check(data, &error) == MSAE_OK)) {
+        (bad_rows != TOOL_BAD_REFUSED || msae_data_check(data, &error) == MSAE_OK)) {
         return TOOL_OK;
     }
     msae_data_free(data);
     return tool_fail_rows(rows, &error);
 }
 
-int tool_is_among(const tool_rows *rows, const char *path) {
-    for (size_t i = 0; i < rows->count; i++) {
-        if (tool_same_file(rows->paths[i], path)) return 1;
-    }
-    return 0;
-}
-
 void tool_close_rows(tool_rows *rows) {
     msae_files_close(&rows->files);
     for (size_t i = 0; i < rows->count; i++) free(rows->paths[i]);
     free(rows->paths);
+    free(rows->patterns);
+    free(rows->joint_name);
     memset(rows, 0, sizeof *rows);
 }

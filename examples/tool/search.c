@@ -7,8 +7,8 @@
 #include <string.h>
 
 enum {
-    DEFAULT_K = 256, /* latents of a row, by the precision on held-out CLIP rows */
     SHOWN_CONCEPTS = 5,
+    MAX_SHOWN_EDITS = 5,
     RAW_QUERIES = 960, /* queries whose hits are held at once */
     MAX_CLASS_LATENTS = 256
 };
@@ -16,10 +16,11 @@ enum {
 typedef struct search_options {
     tool_common common;
     const char *model_path, *data_path, *labels_path, *column, *names_path;
-    const char *query_path, *concepts, *edit, *without, *index_path, *save_path;
-    uint64_t row, seed;
+    const char *query_path, *query_labels_path, *query_column, *row;
+    const char *concepts, *edit, *without, *index_path, *save_path;
+    uint64_t seed;
     size_t top, k, evaluate, ablate;
-    int own_statistics, keep_rest, typical;
+    int own_statistics, model_statistics, keep_rest, raw;
 } search_options;
 
 /* Queries as embeddings [count, d] and as codes [count, room]. */
@@ -36,12 +37,16 @@ typedef struct search_job {
     tool_inputs inputs;
     msae_data query_data;
     tool_labels labels;
+    tool_words query_labels;
+    size_t row; /* of --row */
     tool_names names;
     tool_edits edits;
     msae_index index;
     msae_model query_model; /* the model's arrays; may see them with another mean and scale */
     float *query_mean;
-    double *typical;          /* [n] mean value where active, with --typical */
+    double *typical;          /* [n] mean value where active, 0: nowhere; NULL with --raw */
+    double *moved;            /* [queries] how far the edits moved each, in cosine */
+    float *values;            /* [queries, edits, 2] of edited latents, before and after */
     msae_code *class_latents; /* [classes, ablate]: those that tell each class best, and how well */
     void *workspace;          /* of the encoder */
     void *query_workspace;
@@ -60,34 +65,65 @@ static const char *label_of(const search_job *job, size_t row) {
     return job->options.labels_path != NULL ? job->labels.label[row] : NULL;
 }
 
+/* What query i is called, or NULL. */
+static const char *query_label(const search_job *job, size_t i) {
+    if (is_from_data(job)) return label_of(job, job->queries.rows[i]);
+    return job->query_labels.words != NULL ? job->query_labels.words[job->queries.rows[i]] : NULL;
+}
+
 /* ---------------------------------------------------------------------------------------------
    The index
    ------------------------------------------------------------------------------------------ */
+
+/* An index of the same model and rows is not of another model because one of both was made with the
+   other's mean. */
+static int fail_index(const search_job *job, const msae_error *error) {
+    const search_options *o = &job->options;
+    const msae_source source = msae_source_data(&job->inputs.data);
+    msae_model other = job->inputs.stored;
+    float *mean = NULL;
+    int is_same = 0;
+    if (job->inputs.mean != NULL) {
+        is_same = msae_index_check(&job->index, &other, &job->inputs.data, NULL) == MSAE_OK;
+    } else if (source.rows > 1 && other.scale != 1 && !tool_is_flat(&other, &source)) {
+        int status =
+            tool_own_statistics(&other, &source, o->common.skip_bad, o->data_path, &mean);
+        if (status == TOOL_OK) {
+            is_same = msae_index_check(&job->index, &other, &job->inputs.data, NULL) == MSAE_OK;
+        }
+        free(mean);
+        if (status != TOOL_OK) return status;
+    }
+    if (!is_same) return tool_fail_error(o->index_path, error);
+    return tool_fail(o->index_path, "was made with%s --model-statistics: so must it be used",
+                     job->inputs.mean != NULL ? "" : "out");
+}
 
 static int load_index(search_job *job) {
     const search_options *o = &job->options;
     msae_load_desc desc = {0};
     msae_error error;
     desc.parallel = job->inputs.model.parallel;
-    if (msae_index_load_file(&job->index, o->index_path, &desc, &error) != MSAE_OK ||
-        msae_index_check(&job->index, &job->inputs.model, &job->inputs.data, &error) != MSAE_OK) {
-        return tool_fail_error(o->index_path, &error);
+    int status = tool_check_input(o->index_path);
+    if (status != TOOL_OK) return status;
+    if (msae_index_load_file(&job->index, o->index_path, &desc, &error) != MSAE_OK) {
+        return tool_fail_content(o->index_path, TOOL_INDEX, &error);
+    }
+    if (msae_index_check(&job->index, &job->inputs.model, &job->inputs.data, &error) != MSAE_OK) {
+        return fail_index(job, &error);
     }
     if (o->k > 0 && o->k != job->index.k) {
-        return tool_fail("--k", "%s was made with %zu", o->index_path, job->index.k);
+        char text[TOOL_K_TEXT];
+        return tool_fail("--k", "%s was made with %s", o->index_path,
+                         tool_k_text(&job->inputs.model, job->index.k, text));
     }
     return TOOL_OK;
 }
 
 static int build_index(search_job *job) {
     const search_options *o = &job->options;
-    const size_t n = job->inputs.model.n_latents;
-    const size_t k = o->k > 0 ? o->k : n < DEFAULT_K ? n : DEFAULT_K;
     msae_error error;
-    if (k > n) {
-        return tool_fail("--k", "%zu is more than the %zu latents of %s", k, n, o->model_path);
-    }
-    if (msae_index_build(&job->index, &job->inputs.model, &job->inputs.data, k, &error) !=
+    if (msae_index_build(&job->index, &job->inputs.model, &job->inputs.data, o->k, &error) !=
         MSAE_OK) {
         return tool_fail_error(o->data_path, &error);
     }
@@ -106,7 +142,7 @@ static int find_typical_values(search_job *job) {
     for (size_t j = 0; j < index->n_latents; j++) {
         const size_t first = (size_t)index->starts[j], end = (size_t)index->starts[j + 1];
         for (size_t e = first; e < end; e++) job->typical[j] += (double)index->entry_value[e];
-        job->typical[j] = end > first ? job->typical[j] / (double)(end - first) : 1;
+        if (end > first) job->typical[j] /= (double)(end - first);
     }
     return TOOL_OK;
 }
@@ -212,22 +248,24 @@ static int make_room(search_job *job, size_t count) {
     return TOOL_OK;
 }
 
-/* Mean and scale of the queries themselves, as the model's were found. */
-static int take_own_statistics(search_job *job) {
-    const search_options *o = &job->options;
-    msae_error error;
-    if (job->query_data.rows < 2) {
-        return tool_fail("--own-statistics", "%s has one row, which has no mean of its own",
-                         o->query_path);
-    }
-    job->query_mean = tool_alloc(job->query_data.cols, sizeof *job->query_mean);
-    if (job->query_mean == NULL) return tool_fail_memory();
-    if (msae_data_statistics(&job->query_data, (msae_scaling)job->inputs.model.history.scaling, 0,
-                             NULL, job->query_mean, &job->query_model.scale, &error) != MSAE_OK) {
-        return tool_fail_error(o->query_path, &error);
-    }
-    job->query_model.mean = job->query_mean;
-    return TOOL_OK;
+/* Lets rows of another kind than the model's have their own statistics, unless an option says whose
+   they are to have. One row alone has none, nor have rows that are all alike. */
+static int centre(const search_job *job, int own_statistics, const msae_data *data,
+                  const char *path, msae_model *model, float **mean) {
+    const msae_source source = msae_source_data(data);
+    tool_shift shift;
+    if (job->options.model_statistics) return TOOL_OK;
+    const int skip_bad = job->options.common.skip_bad;
+    if (own_statistics) return tool_own_statistics(model, &source, skip_bad, path, mean);
+    const int status = tool_find_shift(model, &source, 0, &shift);
+    if (status != TOOL_OK) return status;
+    const int has_own =
+        (shift.is_far || shift.is_scaled) && shift.rare == 0 && shift.without == NULL;
+    tool_warn_of_shift(&shift, path,
+                       has_own ? "centred and scaled by their own (--model-statistics: by the "
+                                 "model's)"
+                               : shift.without);
+    return has_own ? tool_own_statistics(model, &source, skip_bad, path, mean) : TOOL_OK;
 }
 
 /* Reads query i from a row of the data or of the query file, and encodes it. */
@@ -239,19 +277,37 @@ static int read_query(search_job *job, size_t i, const msae_data *data, const ch
     q->rows[i] = row;
     msae_data_read(data, row, 1, x);
     if (msae_encode_rows(&job->query_model, job->workspace, x, 1, job->index.k,
-                         q->codes + i * q->room, &q->counts[i], &error) != MSAE_OK) {
+                         q->room - job->edits.count, q->codes + i * q->room, &q->counts[i],
+                         &error) != MSAE_OK) {
         return tool_fail(path, "row %zu gives a NaN or Inf in the model", row);
     }
     return TOOL_OK;
 }
 
-/* The edits in the units that are asked for. */
-static void scale_edits(search_job *job) {
-    for (size_t i = 0; i < job->edits.count && job->typical != NULL; i++) {
-        msae_edit *edit = &job->edits.items[i];
-        edit->value *= (float)job->typical[edit->latent];
-        edit->high *= (float)job->typical[edit->latent];
+static float value_of(const search_queries *q, size_t i, uint32_t latent) {
+    const msae_code *codes = q->codes + i * q->room;
+    size_t e = 0;
+    while (e < q->counts[i] && codes[e].latent != latent) e++;
+    return e < q->counts[i] ? codes[e].value : 0;
+}
+
+/* Keeps what the edited latents of query i are: before (0) or after (1). */
+static void keep_values(search_job *job, size_t i, int after) {
+    for (size_t e = 0; e < job->edits.count && job->values != NULL; e++) {
+        job->values[2 * (i * job->edits.count + e) + (size_t)after] =
+            value_of(&job->queries, i, job->edits.items[e].latent);
     }
+}
+
+static double distance_in_cosine(const float *a, const float *b, size_t d) {
+    double dot = 0, aa = 0, bb = 0;
+    for (size_t c = 0; c < d; c++) {
+        dot += (double)a[c] * (double)b[c];
+        aa += (double)a[c] * (double)a[c];
+        bb += (double)b[c] * (double)b[c];
+    }
+    const double distance = 1 - dot / sqrt(aa * bb);
+    return distance < 0 ? 0 : distance; /* (of equal rows it is rounded below) */
 }
 
 /* Edits the codes of query i. Its embedding becomes what they decode to or, with --keep-rest, takes
@@ -272,9 +328,12 @@ static int edit_query(search_job *job, size_t i, const msae_edit *edits, size_t 
         status = tool_fail_error("--edit", &error);
     } else {
         msae_decode_with(model, codes, q->counts[i], moments, edited);
-        for (size_t c = 0; c < d; c++) {
-            x[c] = job->options.keep_rest ? x[c] + (edited[c] - base[c]) : edited[c];
+        for (size_t c = 0; c < d && job->options.keep_rest; c++) {
+            edited[c] = x[c] + (edited[c] - base[c]);
+            base[c] = x[c];
         }
+        if (job->moved != NULL) job->moved[i] = distance_in_cosine(base, edited, d);
+        memcpy(x, edited, d * sizeof *x);
     }
     free(base);
     return status;
@@ -309,10 +368,17 @@ static int take_concepts(search_job *job) {
     int status = tool_read_concepts("--concepts", o->concepts, &job->names, &concepts);
     for (size_t i = 0; i < concepts.count && status == TOOL_OK; i++) {
         const tool_concept *concept = &concepts.items[i];
-        const double unit = job->typical != NULL ? job->typical[concept->latent] : 1;
+        const double mean = job->typical != NULL ? job->typical[concept->latent] : 1;
+        const double unit = mean != 0 ? mean : 1; /* one that no row has finds none */
         const float value = (float)(unit * (concept->has_value ? concept->value : 1));
         if (concept->has_range || !isfinite(value)) {
             return tool_fail("--concepts", "latent %lu needs a value (dog=2) or none, which is 1",
+                             (unsigned long)concept->latent);
+        }
+        if (tool_has_plus(concept)) {
+            return tool_fail("--concepts",
+                             "latent %lu: there is nothing to add to; dog=2 is a value, and --edit "
+                             "dog=+2 adds to a query",
                              (unsigned long)concept->latent);
         }
         if (value == 0) continue;
@@ -327,9 +393,11 @@ static int take_rows(search_job *job) {
     const int own = o->query_path == NULL;
     const msae_data *data = own ? &job->inputs.data : &job->query_data;
     const char *path = own ? o->data_path : o->query_path;
+    size_t row = o->row != NULL ? job->row : 0;
     int status = TOOL_OK;
-    for (size_t i = 0; i < job->queries.count && status == TOOL_OK; i++) {
-        status = read_query(job, i, data, path, o->row != TOOL_NO_ROW ? (size_t)o->row : i);
+    for (size_t i = 0; i < job->queries.count && status == TOOL_OK; i++, row++) {
+        while (tool_is_skipped(data, row)) row++;
+        status = read_query(job, i, data, path, row);
     }
     return status;
 }
@@ -347,14 +415,23 @@ static void describe_query(const search_job *job, size_t i, char *text, size_t b
 
 static int make_queries(search_job *job) {
     const search_options *o = &job->options;
-    const int one = o->concepts != NULL || o->row != TOOL_NO_ROW;
-    int status = make_room(job, one ? 1 : job->query_data.rows);
+    const int one = o->concepts != NULL || o->row != NULL;
+    int status = make_room(job, one ? 1 : tool_used_rows(&job->query_data));
     if (status == TOOL_OK) status = o->concepts != NULL ? take_concepts(job) : take_rows(job);
-    scale_edits(job);
+    if (status == TOOL_OK && job->typical != NULL) {
+        status = tool_scale_edits(&job->edits, job->typical, o->data_path);
+    }
+    if (status == TOOL_OK && job->edits.count > 0) {
+        job->moved = tool_alloc(job->queries.count, sizeof *job->moved);
+        job->values = tool_alloc(job->queries.count, 2 * job->edits.count * sizeof *job->values);
+        if (job->moved == NULL || job->values == NULL) return tool_fail_memory();
+    }
     for (size_t i = 0; i < job->queries.count && status == TOOL_OK; i++) {
         char name[256];
         if (job->edits.count > 0) {
+            keep_values(job, i, 0);
             status = edit_query(job, i, job->edits.items, job->edits.count);
+            keep_values(job, i, 1);
         }
         describe_query(job, i, name, sizeof name);
         if (status == TOOL_OK && job->queries.counts[i] == 0) {
@@ -461,6 +538,23 @@ static const char *embedding_kind(const search_job *job) {
     return "decoded";
 }
 
+static void json_edits(const search_job *job, tool_json *json, size_t i) {
+    tool_json_begin(json, "edits", '[');
+    for (size_t e = 0; e < job->edits.count; e++) {
+        const float *values = job->values + 2 * (i * job->edits.count + e);
+        tool_json_begin(json, NULL, '{');
+        tool_json_count(json, "latent", job->edits.items[e].latent);
+        if (job->options.names_path != NULL) {
+            tool_json_name(json, &job->names, job->edits.items[e].latent);
+        }
+        tool_json_real(json, "before", (double)values[0]);
+        tool_json_real(json, "after", (double)values[1]);
+        tool_json_end(json, '}');
+    }
+    tool_json_end(json, ']');
+    tool_json_real(json, "moved", job->moved[i]);
+}
+
 static void print_query_json(const search_job *job, size_t i, const msae_hit *raw, size_t n_raw,
                              size_t n_concepts) {
     const search_queries *q = &job->queries;
@@ -468,10 +562,8 @@ static void print_query_json(const search_job *job, size_t i, const msae_hit *ra
     tool_json json = tool_json_line(NULL);
     tool_json_count(&json, "query", i);
     if (job->options.concepts == NULL) tool_json_count(&json, "row", q->rows[i]);
-    if (is_from_data(job) && label_of(job, q->rows[i])) {
-        tool_json_text(&json, "label", label_of(job, q->rows[i]));
-    }
-    tool_json_count(&json, "k", job->index.k);
+    if (query_label(job, i)) tool_json_text(&json, "label", query_label(job, i));
+    tool_json_k(&json, &job->inputs.model, job->index.k);
     tool_json_count(&json, "active", q->counts[i]);
     tool_json_begin(&json, "concepts", '[');
     for (size_t e = 0; e < q->counts[i] && e < SHOWN_CONCEPTS; e++) {
@@ -479,12 +571,14 @@ static void print_query_json(const search_job *job, size_t i, const msae_hit *ra
         tool_json_begin(&json, NULL, '{');
         tool_json_count(&json, "latent", code->latent);
         if (job->options.names_path != NULL) {
-            tool_json_text(&json, "name", tool_name_of(&job->names, code->latent));
+            tool_json_name(&json, &job->names, code->latent);
         }
         tool_json_real(&json, "value", (double)code->value);
         tool_json_end(&json, '}');
     }
     tool_json_end(&json, ']');
+    tool_json_choices(&json, &job->names);
+    if (job->moved != NULL) json_edits(job, &json, i);
     tool_json_text(&json, "compared", embedding_kind(job));
     json_hits(job, &json, "by_concepts", job->by_concepts, n_concepts);
     json_hits(job, &json, "by_embedding", raw, n_raw);
@@ -494,6 +588,8 @@ static void print_query_json(const search_job *job, size_t i, const msae_hit *ra
         tool_json_real(&json, "precision_embedding", precision(job, raw, n_raw, class));
         tool_json_real(&json, "chance", chance(job, class));
     }
+    tool_json_skipped(&json);
+    tool_json_warnings(&json);
     tool_json_end(&json, '}');
 }
 
@@ -506,8 +602,31 @@ static void print_hit(const search_job *job, const msae_hit *hits, size_t count,
         return;
     }
     const char *label = label_of(job, hits[place].row);
-    printf("  %8zu %7.4f  %-*.*s", hits[place].row, (double)hits[place].value, LABEL_WIDTH,
-           LABEL_WIDTH, label ? label : "");
+    printf("  %8zu %7.4f  ", hits[place].row, (double)hits[place].value);
+    tool_print_column(label ? label : "", LABEL_WIDTH);
+}
+
+/* "dog 6.83 -> 0, cat 0 -> 2.1, moved 0.12 in cosine". */
+static void print_edits(const search_job *job, size_t i) {
+    size_t shown = 0, changed = 0;
+    for (size_t e = 0; e < job->edits.count; e++) {
+        const float *values = job->values + 2 * (i * job->edits.count + e);
+        const uint32_t latent = job->edits.items[e].latent;
+        tool_short_name room;
+        const char *name = tool_short_name_of(&job->names, latent, &room);
+        changed += values[0] != values[1];
+        if (shown == MAX_SHOWN_EDITS || (values[0] == values[1] && job->edits.count > shown + 1)) {
+            continue;
+        }
+        if (*name != '\0') {
+            printf("%s", name);
+        } else {
+            printf("latent %lu", (unsigned long)latent);
+        }
+        printf(" %.3g -> %.3g, ", (double)values[0], (double)values[1]);
+        shown++;
+    }
+    printf("%smoved %.2g in cosine\n", changed > shown ? ".., " : "", job->moved[i]);
 }
 
 static void print_query_text(const search_job *job, size_t i, const msae_hit *raw, size_t n_raw,
@@ -515,21 +634,24 @@ static void print_query_text(const search_job *job, size_t i, const msae_hit *ra
     const search_queries *q = &job->queries;
     const uint32_t class = class_of(job, i);
     const char *kind = embedding_kind(job);
-    char name[256];
+    char name[256], text[TOOL_K_TEXT], head[TOOL_K_TEXT + 16];
     describe_query(job, i, name, sizeof name);
     printf("%s%s", i > 0 ? "\n" : "", name);
-    if (is_from_data(job) && label_of(job, q->rows[i])) {
-        printf(" (%s)", label_of(job, q->rows[i]));
-    }
-    printf("%s: %zu latents,", job->edits.count > 0 ? ", edited" : "", q->counts[i]);
+    if (query_label(job, i)) printf(" (%s)", query_label(job, i));
+    printf("%s: %zu latent%s,", job->edits.count > 0 ? ", edited" : "", q->counts[i],
+           tool_plural(q->counts[i]));
     for (size_t e = 0; e < q->counts[i] && e < SHOWN_CONCEPTS; e++) {
         const msae_code *code = &q->codes[i * q->room + e];
-        const char *concept = tool_name_of(&job->names, code->latent);
+        tool_short_name room;
+        const char *concept = tool_short_name_of(&job->names, code->latent, &room);
         printf(" %lu%s%s%s=%.3g", (unsigned long)code->latent, *concept ? " (" : "", concept,
                *concept ? ")" : "", (double)code->value);
     }
     printf("%s\n", q->counts[i] > SHOWN_CONCEPTS ? " .." : "");
-    printf("%4s  %-40s  %s\n", "", "by concepts",
+    if (job->moved != NULL) print_edits(job, i);
+    snprintf(head, sizeof head, "by concepts (%s)",
+             tool_k_text(&job->inputs.model, job->index.k, text));
+    printf("%4s  %-40s  %s\n", "", head,
            strcmp(kind, "embedding") == 0 ? "by embedding"
            : strcmp(kind, "edited") == 0  ? "by embedding, with what the edits change added"
                                           : "by the embedding that these concepts decode to");
@@ -742,13 +864,15 @@ static void print_evaluation_json(const search_job *job, const search_evaluation
     tool_json_count(&json, "queries", e->count);
     tool_json_count(&json, "eligible", e->eligible);
     tool_json_count(&json, "top", job->options.top);
-    tool_json_count(&json, "k", job->index.k);
+    tool_json_k(&json, &job->inputs.model, job->index.k);
     tool_json_real(&json, "chance", e->chance / (double)e->count);
     tool_json_count(&json, "ablate", job->options.ablate);
     tool_json_real(&json, "ablated_latents", (double)e->ablated / (double)e->count);
     tool_json_count(&json, "queries_with_them", e->with_latent);
     json_scores(&json, "concepts", e->concepts, e->count);
     json_scores(&json, "embedding", e->embedding, e->count);
+    tool_json_skipped(&json);
+    tool_json_warnings(&json);
     tool_json_end(&json, '}');
 }
 
@@ -763,8 +887,9 @@ static void print_scores(const char *way, const search_score *scores, size_t cou
 }
 
 static void print_evaluation_text(const search_job *job, const search_evaluation *e) {
-    printf("%zu query rows of the %zu whose class has others, k = %zu\n", e->count, e->eligible,
-           job->index.k);
+    char text[TOOL_K_TEXT];
+    printf("%zu query rows of the %zu whose class has others; %s\n", e->count, e->eligible,
+           tool_k_text(&job->inputs.model, job->index.k, text));
     printf("precision at %zu: the share of hits of the query's class; by chance %.4f\n",
            job->options.top, e->chance / (double)e->count);
     printf(
@@ -817,28 +942,8 @@ static int evaluate(search_job *job) {
    ------------------------------------------------------------------------------------------ */
 
 static int check_options(const search_options *o) {
-    const int ways = (o->row != TOOL_NO_ROW && o->query_path == NULL) + (o->query_path != NULL) +
-                     (o->concepts != NULL) + (o->evaluate > 0);
-    if (ways != 1) {
+    if (o->row == NULL && o->query_path == NULL && o->concepts == NULL && o->evaluate == 0) {
         return tool_usage("search", "one of --row, --query, --concepts and --evaluate is needed");
-    }
-    if (o->own_statistics && o->query_path == NULL) {
-        return tool_usage("search", "--own-statistics needs --query");
-    }
-    if (o->column != NULL && o->labels_path == NULL) {
-        return tool_usage("search", "--column needs --labels");
-    }
-    if (o->evaluate > 0 && o->labels_path == NULL) {
-        return tool_usage("search", "--evaluate needs --labels");
-    }
-    if (o->without != NULL && o->labels_path == NULL) {
-        return tool_usage("search", "--without needs --labels");
-    }
-    if (o->evaluate > 0 && (o->edit != NULL || o->without != NULL)) {
-        return tool_usage("search", "--evaluate goes without --edit and --without");
-    }
-    if (o->index_path != NULL && o->save_path != NULL) {
-        return tool_usage("search", "--index and --save-index exclude each other");
     }
     if (o->ablate > MAX_CLASS_LATENTS) {
         return tool_fail("--ablate", "%zu is more than %d", o->ablate, MAX_CLASS_LATENTS);
@@ -846,38 +951,44 @@ static int check_options(const search_options *o) {
     return TOOL_OK;
 }
 
-static int check_output(const search_options *o) {
-    const char *inputs[] = {o->model_path, o->data_path, o->labels_path, o->names_path,
-                            o->query_path};
-    if (o->save_path == NULL) return TOOL_OK;
-    int status = tool_check_output("search", o->save_path);
-    for (size_t i = 0; i < sizeof inputs / sizeof inputs[0] && status == TOOL_OK; i++) {
-        status = tool_check_apart("--save-index", o->save_path, inputs[i]);
-    }
-    return status;
+static int find_row(search_job *job) {
+    const search_options *o = &job->options;
+    const tool_row_labels own = {job->labels.label, o->labels_path, "--labels"};
+    const tool_row_labels query = {job->query_labels.words, o->query_labels_path, "--query-labels"};
+    return o->query_path != NULL
+               ? tool_find_row("--row", o->row, &query, &job->query_data, o->query_path, &job->row)
+               : tool_find_row("--row", o->row, &own, &job->inputs.data, o->data_path, &job->row);
 }
 
 /* Everything but the index, which takes long to build: what is wrong shows first. */
 static int load_inputs(search_job *job) {
-    const search_options *o = &job->options;
+    search_options *o = &job->options;
+    job->inputs.any_mean = 1; /* of the data and of queries, see centre */
     int status = tool_open_inputs(&job->inputs, &o->common, o->model_path, o->data_path);
     if (status != TOOL_OK) return status;
-    const size_t n = job->inputs.model.n_latents;
-    job->query_model = job->inputs.model;
-    status = tool_load_names(&job->names, o->names_path, n);
+    status = tool_settle_k(&job->inputs.model, o->model_path, &o->k);
+    if (status != TOOL_OK) return status;
+    status = centre(job, 0, &job->inputs.data, o->data_path, &job->inputs.model, &job->inputs.mean);
+    if (status != TOOL_OK) return status;
+    job->query_model = o->query_path != NULL ? job->inputs.stored : job->inputs.model;
+    status = tool_load_names(&job->names, o->names_path, &job->inputs.stored, o->model_path);
     if (status == TOOL_OK && o->labels_path != NULL) {
-        status = tool_load_labels(&job->labels, o->labels_path, o->column, job->inputs.data.rows,
+        status = tool_load_labels(&job->labels, o->labels_path, o->column, &job->inputs.data,
                                   o->data_path);
     }
     if (status == TOOL_OK && o->query_path != NULL) {
-        status = tool_load_data(&job->query_data, o->query_path, NULL, job->inputs.data.cols, 0);
-        if (status == TOOL_OK && o->own_statistics) status = take_own_statistics(job);
+        status = tool_load_data(&job->query_data, o->query_path, NULL, job->inputs.data.cols,
+                                o->common.skip_bad);
+        if (status == TOOL_OK) {
+            status = centre(job, o->own_statistics, &job->query_data, o->query_path,
+                            &job->query_model, &job->query_mean);
+        }
     }
-    if (status == TOOL_OK && o->row != TOOL_NO_ROW) {
-        status = o->query_path != NULL
-                     ? tool_check_row("--row", o->row, &job->query_data, o->query_path)
-                     : tool_check_row("--row", o->row, &job->inputs.data, o->data_path);
+    if (status == TOOL_OK && o->query_labels_path != NULL) {
+        status = tool_load_column(&job->query_labels, o->query_labels_path, o->query_column,
+                                  job->query_data.rows, o->query_path);
     }
+    if (status == TOOL_OK && o->row != NULL) status = find_row(job);
     if (status == TOOL_OK) {
         status = tool_add_edits("--edit", o->edit, &job->names, MSAE_EDIT_COUNT, &job->edits);
     }
@@ -891,12 +1002,14 @@ static int load_inputs(search_job *job) {
 static int run(search_job *job) {
     search_options *o = &job->options;
     int status = check_options(o);
-    if (status == TOOL_OK) status = check_output(o);
+    if (status == TOOL_OK && o->save_path != NULL) {
+        status = tool_check_output("search", "--save-index", o->save_path, TOOL_WRITES_INDEX);
+    }
     if (status == TOOL_OK) status = load_inputs(job);
     if (status != TOOL_OK) return status;
     if (o->top >= job->inputs.data.rows) o->top = job->inputs.data.rows;
     status = o->index_path != NULL ? load_index(job) : build_index(job);
-    if (status == TOOL_OK && o->typical) status = find_typical_values(job);
+    if (status == TOOL_OK && !o->raw) status = find_typical_values(job);
     if (status == TOOL_OK) status = edit_out_class(job);
     if (status != TOOL_OK) return status;
     return o->evaluate > 0 ? evaluate(job) : show_queries(job);
@@ -906,27 +1019,33 @@ int tool_search(int argc, char **argv) {
     search_job job;
     memset(&job, 0, sizeof job);
     search_options *o = &job.options;
-    o->row = TOOL_NO_ROW;
     o->top = 10;
     o->ablate = 64;
     const tool_option options[] = {
-        {"--row", "R", TOOL_NUMBER, &o->row, "rows like row R of DATA; with --query, R of QUERY"},
+        {"--row", "R|LABEL", TOOL_TEXT, &o->row,
+         "rows like this row of DATA or, with --query, of QUERY: its number, counted from 0, or\n"
+         "its label where there is a file of them (=1984 for one of digits alone)"},
         {"--query", "QUERY", TOOL_TEXT, &o->query_path, "rows like each row of a data file"},
+        {"--query-labels", "FILE", TOOL_TEXT, &o->query_labels_path,
+         "what the rows of QUERY are: the column word of a .tsv, or a list, one a line"},
+        {"--query-column", "NAME", TOOL_TEXT, &o->query_column, ".. another column of the .tsv"},
         {"--own-statistics", NULL, TOOL_FLAG, &o->own_statistics,
-         "QUERY is of another kind (text, say): centre it by its own mean"},
+         "centre and scale QUERY by its own mean and spread, also where it lies near the model's"},
+        {"--model-statistics", NULL, TOOL_FLAG, &o->model_statistics,
+         "centre and scale DATA and QUERY by the model's, also where theirs lie far from them"},
         {"--concepts", "C=V,..", TOOL_TEXT, &o->concepts,
          "rows with these concepts; without a value: 1"},
         {"--edit", "C=V,..", TOOL_TEXT, &o->edit,
          "changes the query: dog=0 sets, cat=+2 adds, cat=-1 takes off, fur=0:1 clamps"},
         {"--without", "LABEL", TOOL_TEXT, &o->without,
          "takes the latents that tell rows of this label best out of the query (see --ablate)"},
-        {"--typical", NULL, TOOL_FLAG, &o->typical,
-         "values of --concepts and --edit in units of what each latent is where it is active"},
+        {"--raw", NULL, TOOL_FLAG, &o->raw,
+         "values of --concepts and --edit as they are; otherwise 1 is a latent's typical value,\n"
+         "its mean where it is active"},
         {"--keep-rest", NULL, TOOL_FLAG, &o->keep_rest,
          "with --edit: compare embeddings with the query's own plus what the edits change"},
         {"--top", "N", TOOL_COUNT, &o->top, "rows to list (default: 10)"},
-        {"--k", "K", TOOL_COUNT, &o->k,
-         "latents of a row that count, the strongest (default: 256, or all if fewer)"},
+        TOOL_OPTION_K(o->k),
         {"--labels", "FILE", TOOL_TEXT, &o->labels_path,
          "what the rows are, a .tsv with a header or a list, one a line"},
         {"--column", "NAME", TOOL_TEXT, &o->column, ".. the column of the .tsv"},
@@ -939,6 +1058,7 @@ int tool_search(int argc, char **argv) {
         {"--seed", "S", TOOL_NUMBER, &o->seed, ".. of the choice of rows (default: 0)"},
         {"--ablate", "M", TOOL_COUNT, &o->ablate,
          "latents of a class that --without and --evaluate take out (default: 64)"},
+        TOOL_OPTION_SKIP_BAD(o->common),
         TOOL_OPTION_TENSOR(o->common),
         TOOL_OPTION_THREADS(o->common),
         TOOL_OPTION_SIMD(o->common),
@@ -951,13 +1071,32 @@ int tool_search(int argc, char **argv) {
         "their codes (which concepts they share) and by that of their embeddings. Concepts (C)\n"
         "are given by number or, with --names, by name. A list of concepts, and a query that is\n"
         "edited, have no embedding of their own: what they decode to is compared instead. With\n"
-        "--row, the row itself is no hit.",
+        "--row, the row itself is no hit. Rows whose mean lies far from that of the model's data\n"
+        "(text where those were images), or which are far longer or shorter, are centred and\n"
+        "scaled by their own, which is said.",
         options,
         sizeof options / sizeof options[0],
         NULL,
         NULL,
     };
-    int status = tool_parse(&syntax, argc, argv);
+    const tool_rule rules[] = {
+        {"--own-statistics", TOOL_NEEDS, "--query"},
+        {"--own-statistics", TOOL_EXCLUDES, "--model-statistics"},
+        {"--query-labels", TOOL_NEEDS, "--query"},
+        {"--query-column", TOOL_NEEDS, "--query-labels"},
+        {"--column", TOOL_NEEDS, "--labels"},
+        {"--evaluate", TOOL_NEEDS, "--labels"},
+        {"--without", TOOL_NEEDS, "--labels"},
+        {"--concepts", TOOL_EXCLUDES, "--row|--query|--evaluate"},
+        {"--evaluate", TOOL_EXCLUDES, "--row|--query|--edit|--without"},
+        {"--index", TOOL_EXCLUDES, "--save-index"},
+        {"--raw", TOOL_NEEDS, "--concepts|--edit"},
+        {"--keep-rest", TOOL_NEEDS, "--edit|--without"},
+        {"--seed", TOOL_NEEDS, "--evaluate"},
+        {"--ablate", TOOL_NEEDS, "--without|--evaluate"},
+        {"--tensor", TOOL_READS, "DATA|--query"},
+    };
+    int status = tool_parse_by(&syntax, rules, sizeof rules / sizeof rules[0], argc, argv);
     if (status != TOOL_GO) return status;
     status = run(&job);
     free(job.queries.rows);
@@ -970,10 +1109,13 @@ int tool_search(int argc, char **argv) {
     free(job.by_embedding);
     free(job.raw_counts);
     free(job.typical);
+    free(job.moved);
+    free(job.values);
     free(job.class_latents);
     free(job.query_mean);
     msae_index_free(&job.index);
     msae_data_free(&job.query_data);
+    tool_free_words(&job.query_labels);
     tool_free_labels(&job.labels);
     tool_free_names(&job.names);
     tool_close_inputs(&job.inputs);

@@ -8,11 +8,12 @@
 typedef struct steer_job {
     tool_common common;
     const char *model_path, *data_path, *names_path, *output;
+    const char *row, *labels_path, *column;
     const char *lists[MSAE_EDIT_COUNT]; /* of each operation's option */
-    uint64_t row;
     size_t top, k;
-    int keep_rest;
+    int keep_rest, raw;
     tool_inputs inputs;
+    tool_words labels;
     tool_names names;
     tool_edits edits;
     float *out;            /* [rows, d] */
@@ -31,10 +32,12 @@ static const char *const option_names[] = {"--set", "--add", "--scale", "--clamp
 /* Means over the rows that have a value. */
 static msae_steered mean_of(const msae_steered *steered, size_t rows) {
     msae_steered sum = {0, 0, 0, 0};
-    size_t cosines = 0, recon_cosines = 0;
+    size_t steered_rows = 0, cosines = 0, recon_cosines = 0;
     for (size_t r = 0; r < rows; r++) {
-        sum.distance += steered[r].distance / (double)rows;
-        sum.recon_distance += steered[r].recon_distance / (double)rows;
+        if (!isfinite(steered[r].distance)) continue; /* left out */
+        steered_rows++;
+        sum.distance += steered[r].distance;
+        sum.recon_distance += steered[r].recon_distance;
         if (isfinite(steered[r].cosine)) {
             sum.cosine += steered[r].cosine;
             cosines++;
@@ -44,6 +47,8 @@ static msae_steered mean_of(const msae_steered *steered, size_t rows) {
             recon_cosines++;
         }
     }
+    sum.distance /= (double)steered_rows;
+    sum.recon_distance /= (double)steered_rows;
     sum.cosine = cosines > 0 ? sum.cosine / (double)cosines : NAN;
     sum.recon_cosine = recon_cosines > 0 ? sum.recon_cosine / (double)recon_cosines : NAN;
     return sum;
@@ -52,15 +57,22 @@ static msae_steered mean_of(const msae_steered *steered, size_t rows) {
 static void json_change(const steer_job *job, tool_json *json, size_t latent) {
     const msae_change *change = &job->changes[latent];
     tool_json_count(json, "latent", latent);
-    if (job->names_path != NULL) tool_json_text(json, "name", tool_name_of(&job->names, latent));
+    if (job->names_path != NULL) tool_json_name(json, &job->names, latent);
     tool_json_real(json, "before", change->before);
     tool_json_real(json, "after", change->after);
     tool_json_real(json, "change", change->change);
 }
 
+/* How far the edits alone moved the rows, in cosine. */
+static double moved(const steer_job *job, const msae_steered *mean) {
+    const double distance = 1 - (job->keep_rest ? mean->cosine : mean->recon_cosine);
+    return distance < 0 ? 0 : distance; /* (of equal rows it is rounded below) */
+}
+
 static void print_json(const steer_job *job, const msae_steered *mean, size_t rows) {
     tool_json json = tool_json_line("done");
     tool_json_count(&json, "rows", rows);
+    tool_json_k(&json, &job->inputs.model, job->k);
     tool_json_count(&json, "cols", job->inputs.model.n_inputs);
     tool_json_text(&json, "file", job->output);
     tool_json_bool(&json, "keep_rest", job->keep_rest);
@@ -68,6 +80,8 @@ static void print_json(const steer_job *job, const msae_steered *mean, size_t ro
     tool_json_real(&json, "distance", mean->distance);
     tool_json_real(&json, "recon_cosine", mean->recon_cosine);
     tool_json_real(&json, "recon_distance", mean->recon_distance);
+    tool_json_real(&json, "moved", moved(job, mean));
+    tool_json_choices(&json, &job->names);
     tool_json_begin(&json, "edits", '[');
     for (size_t i = 0; i < job->edits.count; i++) {
         const msae_edit *edit = &job->edits.items[i];
@@ -88,21 +102,38 @@ static void print_json(const steer_job *job, const msae_steered *mean, size_t ro
         tool_json_end(&json, '}');
     }
     tool_json_end(&json, ']');
+    tool_json_skipped(&json);
+    tool_json_warnings(&json);
     tool_json_end(&json, '}');
 }
 
 static void print_change(const steer_job *job, size_t latent, const char *operation) {
     const msae_change *change = &job->changes[latent];
+    tool_short_name room;
     printf("%-7s %6zu %10.4f %10.4f %10.4f  %s\n", operation, latent, change->before, change->after,
-           change->change, tool_name_of(&job->names, latent));
+           change->change, tool_short_name_of(&job->names, latent, &room));
 }
 
 static void print_text(const steer_job *job, const msae_steered *mean, size_t rows) {
-    printf("%s: %zu rows of %zu\n", job->output, rows, job->inputs.model.n_inputs);
+    char text[TOOL_K_TEXT];
+    printf("%s: %zu row%s of %zu; %s\n", job->output, rows, tool_plural(rows),
+           job->inputs.model.n_inputs, tool_k_text(&job->inputs.model, job->k, text));
     printf("from the rows to the steered ones: cosine %.4f, distance %.4f\n", mean->cosine,
            mean->distance);
     printf("between the decoded codes, without and with the edits: cosine %.4f, distance %.4f\n",
            mean->recon_cosine, mean->recon_distance);
+    for (size_t i = 0; i < job->edits.count; i++) {
+        const uint32_t latent = job->edits.items[i].latent;
+        tool_short_name room;
+        const char *name = tool_short_name_of(&job->names, latent, &room);
+        if (*name != '\0') {
+            printf("%s", name);
+        } else {
+            printf("latent %lu", (unsigned long)latent);
+        }
+        printf(" %.3g -> %.3g, ", job->changes[latent].before, job->changes[latent].after);
+    }
+    printf("moved %.2g in cosine\n", moved(job, mean));
     printf("\nlatents encoded anew, mean values without and with the edits\n");
     printf("%-7s %6s %10s %10s %10s  %s\n", "edit", "latent", "without", "with", "|change|",
            job->names_path != NULL ? "name" : "");
@@ -138,6 +169,51 @@ static void find_others(steer_job *job) {
     }
 }
 
+/* Whether a latent that is not active stays so. */
+static int leaves_inactive(const steer_job *job, uint32_t latent) {
+    for (size_t i = 0; i < job->edits.count; i++) {
+        const msae_edit *edit = &job->edits.items[i];
+        if (edit->latent != latent) continue;
+        if (edit->operation == MSAE_EDIT_CLAMP
+                ? edit->value > 0 || edit->high < 0
+                : edit->operation < MSAE_EDIT_SCALE && edit->value != 0) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+static int mark_active(void *user, const tool_encoded *block) {
+    unsigned char *active = user;
+    for (size_t r = 0; r < block->rows; r++) {
+        const msae_code *codes = block->codes + r * block->stride;
+        for (size_t e = 0; e < block->counts[r]; e++) active[codes[e].latent] = 1;
+    }
+    return TOOL_OK;
+}
+
+/* Says which edits find nothing to change. */
+static int warn_of_inactive(const steer_job *job, const msae_data *data) {
+    size_t first = 0;
+    while (first < job->edits.count && !leaves_inactive(job, job->edits.items[first].latent)) {
+        first++;
+    }
+    if (first == job->edits.count) return TOOL_OK;
+    unsigned char *active = tool_alloc(job->inputs.model.n_latents, 1);
+    if (active == NULL) return tool_fail_memory();
+    int status =
+        tool_encode_data(&job->inputs.model, data, job->data_path, job->k, mark_active, active);
+    for (size_t i = first; i < job->edits.count && status == TOOL_OK; i++) {
+        const uint32_t latent = job->edits.items[i].latent;
+        if (active[latent] || !leaves_inactive(job, latent)) continue;
+        active[latent] = 1; /* once */
+        tool_warn(NULL, "latent %lu is active in none of these rows: nothing to change",
+                  (unsigned long)latent);
+    }
+    free(active);
+    return status;
+}
+
 static int steer(steer_job *job, const msae_data *data) {
     const msae_model *model = &job->inputs.model;
     const size_t rows = data->rows;
@@ -158,6 +234,8 @@ static int steer(steer_job *job, const msae_data *data) {
     if (msae_steer(model, data, &desc, job->out, job->steered, job->changes, &error) != MSAE_OK) {
         return tool_fail_error(job->data_path, &error);
     }
+    int status = warn_of_inactive(job, data);
+    if (status != TOOL_OK) return status;
     if (msae_write_npy(job->output, job->out, rows, model->n_inputs, &error) != MSAE_OK) {
         return tool_fail_error(job->output, &error);
     }
@@ -174,12 +252,14 @@ static int steer(steer_job *job, const msae_data *data) {
 /* All rows, or the one of --row. */
 static int steer_rows(steer_job *job) {
     const msae_data *data = &job->inputs.data;
-    if (job->row == TOOL_NO_ROW) return steer(job, data);
-    int status = tool_check_row("--row", job->row, data, job->data_path);
+    const tool_row_labels labels = {job->labels.words, job->labels_path, "--labels"};
+    size_t row;
+    if (job->row == NULL) return steer(job, data);
+    int status = tool_find_row("--row", job->row, &labels, data, job->data_path, &row);
     if (status != TOOL_OK) return status;
     float *x = tool_alloc(data->cols, sizeof *x);
     if (x == NULL) return tool_fail_memory();
-    msae_data_read(data, (size_t)job->row, 1, x);
+    msae_data_read(data, row, 1, x);
     const msae_data one = msae_data_view(x, 1, data->cols);
     status = steer(job, &one);
     free(x);
@@ -187,11 +267,51 @@ static int steer_rows(steer_job *job) {
 }
 
 static int read_edits(steer_job *job) {
-    int status = tool_load_names(&job->names, job->names_path, job->inputs.model.n_latents);
+    int status =
+        tool_load_names(&job->names, job->names_path, &job->inputs.stored, job->model_path);
     for (int i = 0; i < MSAE_EDIT_COUNT && status == TOOL_OK; i++) {
         status = tool_add_edits(option_names[i], job->lists[i], &job->names, (msae_operation)i,
                                 &job->edits);
     }
+    return status;
+}
+
+/* For typical values: sums over the rows that a latent is active on, and their number. */
+typedef struct value_sums {
+    double *sum; /* [n] */
+    size_t *count;
+} value_sums;
+
+static int add_values(void *user, const tool_encoded *block) {
+    value_sums *sums = user;
+    for (size_t r = 0; r < block->rows; r++) {
+        const msae_code *codes = block->codes + r * block->stride;
+        for (size_t e = 0; e < block->counts[r]; e++) {
+            sums->sum[codes[e].latent] += (double)codes[e].value;
+            sums->count[codes[e].latent]++;
+        }
+    }
+    return TOOL_OK;
+}
+
+/* What the edits' values stand for: means over DATA where a latent is active. */
+static int scale_edits(steer_job *job) {
+    const size_t n = job->inputs.model.n_latents;
+    value_sums sums;
+    if (job->raw || !tool_needs_typical(&job->edits)) return TOOL_OK;
+    sums.sum = tool_alloc(n, sizeof *sums.sum);
+    sums.count = tool_alloc(n, sizeof *sums.count);
+    int status = sums.sum != NULL && sums.count != NULL ? TOOL_OK : tool_fail_memory();
+    if (status == TOOL_OK) {
+        status = tool_encode_data(&job->inputs.model, &job->inputs.data, job->data_path, job->k,
+                                  add_values, &sums);
+    }
+    for (size_t j = 0; j < n && status == TOOL_OK; j++) {
+        if (sums.count[j] > 0) sums.sum[j] /= (double)sums.count[j];
+    }
+    if (status == TOOL_OK) status = tool_scale_edits(&job->edits, sums.sum, job->data_path);
+    free(sums.sum);
+    free(sums.count);
     return status;
 }
 
@@ -201,26 +321,25 @@ static int run(steer_job *job) {
     if (!given) {
         return tool_usage("steer", "one of --set, --add, --scale, --clamp and --ablate is needed");
     }
-    int status = tool_check_output("steer", job->output);
-    if (status == TOOL_OK) status = tool_check_apart("-o", job->output, job->model_path);
-    if (status == TOOL_OK) status = tool_check_apart("-o", job->output, job->data_path);
-    if (status == TOOL_OK) status = tool_check_apart("-o", job->output, job->names_path);
+    int status = tool_check_output("steer", "-o", job->output, TOOL_WRITES_EMBEDDINGS);
     if (status == TOOL_OK) {
         status = tool_open_inputs(&job->inputs, &job->common, job->model_path, job->data_path);
     }
     if (status != TOOL_OK) return status;
-    if (job->k > job->inputs.model.n_latents) {
-        return tool_fail("--k", "%zu is more than the %zu latents of %s", job->k,
-                         job->inputs.model.n_latents, job->model_path);
-    }
+    status = tool_settle_k(&job->inputs.model, job->model_path, &job->k);
+    if (status != TOOL_OK) return status;
     status = read_edits(job);
+    if (status == TOOL_OK) status = scale_edits(job);
+    if (status == TOOL_OK && job->labels_path != NULL) {
+        status = tool_load_column(&job->labels, job->labels_path, job->column,
+                                  job->inputs.data.rows, job->data_path);
+    }
     return status == TOOL_OK ? steer_rows(job) : status;
 }
 
 int tool_steer(int argc, char **argv) {
     steer_job job;
     memset(&job, 0, sizeof job);
-    job.row = TOOL_NO_ROW;
     job.top = 10;
     const tool_option options[] = {
         {"-o", "OUT.npy", TOOL_TEXT, &job.output, "file to write, float32 (required)"},
@@ -230,14 +349,24 @@ int tool_steer(int argc, char **argv) {
         {"--clamp", "C=LOW:HIGH,..", TOOL_TEXT, &job.lists[MSAE_EDIT_CLAMP],
          "keeps them within a range"},
         {"--ablate", "C,..", TOOL_TEXT, &job.lists[MSAE_EDIT_ABLATE], "sets them to 0"},
+        {"--raw", NULL, TOOL_FLAG, &job.raw,
+         "values of --set, --add and --clamp as they are; otherwise 1 is a latent's typical "
+         "value,\n"
+         "its mean over the rows of DATA where it is active"},
         {"--names", "NAMES.tsv", TOOL_TEXT, &job.names_path,
          "the latents' names, as msae name writes them"},
-        {"--row", "R", TOOL_NUMBER, &job.row, "only this row (default: all)"},
+        {"--row", "R|LABEL", TOOL_TEXT, &job.row,
+         "only this row (default: all): its number, counted from 0, or with --labels its label\n"
+         "(=1984 for one of digits alone)"},
+        {"--labels", "FILE", TOOL_TEXT, &job.labels_path,
+         "what the rows are, a .tsv with a header or a list, one a line"},
+        {"--column", "NAME", TOOL_TEXT, &job.column, ".. the column of the .tsv"},
         {"--keep-rest", NULL, TOOL_FLAG, &job.keep_rest,
          "keep what the codes miss of a row: add to it only what the edits change"},
-        {"--k", "K", TOOL_COUNT, &job.k,
-         "latents to keep a row, the strongest (default: as the recipe does)"},
+        TOOL_OPTION_K(job.k),
         {"--top", "N", TOOL_COUNT, &job.top, "other latents to list, most changed (default: 10)"},
+        TOOL_OPTION_OWN_STATISTICS(job.common),
+        TOOL_OPTION_SKIP_BAD(job.common),
         TOOL_OPTION_TENSOR(job.common),
         TOOL_OPTION_THREADS(job.common),
         TOOL_OPTION_SIMD(job.common),
@@ -256,13 +385,20 @@ int tool_steer(int argc, char **argv) {
         NULL,
         NULL,
     };
-    int status = tool_parse(&syntax, argc, argv);
+    const tool_rule rules[] = {
+        {"--raw", TOOL_NEEDS, "--set|--add|--clamp"},
+        {"--labels", TOOL_NEEDS, "--row"},
+        {"--column", TOOL_NEEDS, "--labels"},
+        {"--tensor", TOOL_READS, "DATA"},
+    };
+    int status = tool_parse_by(&syntax, rules, sizeof rules / sizeof rules[0], argc, argv);
     if (status != TOOL_GO) return status;
     status = run(&job);
     free(job.out);
     free(job.steered);
     free(job.changes);
     free(job.others);
+    tool_free_words(&job.labels);
     tool_free_names(&job.names);
     tool_close_inputs(&job.inputs);
     return status;

@@ -46,6 +46,7 @@ static int split_rows(tool_table *table, char *line, size_t line_number) {
     for (; line != NULL; line_number++) {
         char *next = cut_line(line);
         const size_t fields = count_char(line, '\t') + 1;
+        if (table->columns > 1 && line[strspn(line, "\r\n")] == '\0' && next == NULL) break;
         if (table->header != NULL && fields != table->columns) {
             return tool_fail(table->path, "line %zu: %zu columns where the header has %zu",
                              line_number, fields, table->columns);
@@ -97,7 +98,8 @@ static int split_table(tool_table *table, int has_header, const char *column) {
 static int take_table(tool_table *table, const void *bytes, size_t size, int has_header,
                       const char *column) {
     if (size > 0 && memchr(bytes, 0, size) != NULL) {
-        return tool_fail(table->path, "is not a text file");
+        const msae_error error = {MSAE_ERROR_FORMAT, MSAE_NO_POSITION, "is not a text file"};
+        return tool_fail_content(table->path, TOOL_TEXT_FILE, &error);
     }
     table->text = malloc(size + 1);
     if (table->text == NULL) return tool_fail_memory();
@@ -112,10 +114,12 @@ static int load_table(tool_table *table, const char *path, int has_header, const
     size_t size;
     memset(table, 0, sizeof *table);
     table->path = path;
+    int status = tool_check_input(path);
+    if (status != TOOL_OK) return status;
     if (msae_read_file(path, NULL, &bytes, &size, &error) != MSAE_OK) {
         return tool_fail_error(path, &error);
     }
-    int status = take_table(table, bytes, size, has_header, column);
+    status = take_table(table, bytes, size, has_header, column);
     msae_release(NULL, bytes, size);
     return status;
 }
@@ -149,20 +153,25 @@ int tool_need_column(const tool_table *table, const char *name, size_t *column) 
                                table->header[i]);
     }
     if (name == NULL) return tool_fail("--column", "is missing: one of %s's %s", table->path, list);
-    return tool_fail(table->path, "has no column '%s', but %s", name, list);
+    return tool_fail(table->path, "has no column '%s', but %s%s", name, list,
+                     table->columns == 1 && strpbrk(table->header[0], ",;") != NULL
+                         ? ": columns are separated by tabs"
+                         : "");
 }
 
 /* Fails unless the table goes with the rows of data_path. */
-static int check_rows(const tool_table *table, size_t rows, const char *data_path) {
+static int check_rows(tool_table *table, size_t rows, const char *data_path) {
+    /* a blank last line is a label that is missing only where a row is there for it */
+    if (table->rows == rows + 1 && table->columns == 1 && table->cells[rows][0] == '\0') {
+        table->rows--;
+    }
     if (table->rows == rows) return TOOL_OK;
-    return tool_fail(table->path, "has %zu entries for the %zu rows of %s", table->rows, rows,
-                     data_path);
+    return tool_fail(table->path, "has %zu entr%s for the %zu row%s of %s", table->rows,
+                     table->rows == 1 ? "y" : "ies", rows, tool_plural(rows), data_path);
 }
 
-/* The words are those of the column `word`, or the lines. */
-static int point_at_words(tool_words *words) {
+static int point_at_words(tool_words *words, size_t column) {
     const tool_table *table = &words->table;
-    const size_t column = table->header != NULL ? tool_find_column(table, "word") : 0;
     words->count = table->rows;
     words->words = tool_alloc(table->rows, sizeof *words->words);
     if (words->words == NULL) return tool_fail_memory();
@@ -172,11 +181,20 @@ static int point_at_words(tool_words *words) {
     return TOOL_OK;
 }
 
-int tool_load_words(tool_words *words, const char *path, size_t rows, const char *data_path) {
+int tool_load_column(tool_words *words, const char *path, const char *column, size_t rows,
+                     const char *data_path) {
+    size_t place = 0; /* (where there is no header, the lines are the words) */
     words->words = NULL;
-    int status = load_table(&words->table, path, 0, "word");
+    int status = load_table(&words->table, path, column != NULL, "word");
+    if (status == TOOL_OK && words->table.header != NULL) {
+        status = tool_need_column(&words->table, column != NULL ? column : "word", &place);
+    }
     if (status == TOOL_OK) status = check_rows(&words->table, rows, data_path);
-    return status == TOOL_OK ? point_at_words(words) : status;
+    return status == TOOL_OK ? point_at_words(words, place) : status;
+}
+
+int tool_load_words(tool_words *words, const char *path, size_t rows, const char *data_path) {
+    return tool_load_column(words, path, NULL, rows, data_path);
 }
 
 void tool_free_words(tool_words *words) {
@@ -202,16 +220,19 @@ static int by_label(const void *a, const void *b) {
 }
 
 /* Numbers the classes in the order of their names. */
-static int number_classes(tool_labels *labels, labelled_row *rows) {
+static int number_classes(tool_labels *labels, const msae_data *data, labelled_row *rows) {
     size_t count = 0;
     for (size_t r = 0; r < labels->rows; r++) {
         const char *label = labels->label[r];
         labels->of_row[r] = TOOL_NO_LABEL;
-        if (label[0] == '\0') continue;
+        if (tool_is_skipped(data, r)) continue;
+        if (label[0] == '\0') {
+            labels->unlabelled++;
+            continue;
+        }
         rows[count].label = label;
         rows[count++].row = r;
     }
-    labels->unlabelled = labels->rows - count;
     qsort(rows, count, sizeof *rows, by_label);
     for (size_t i = 0; i < count; i++) {
         if (i == 0 || strcmp(rows[i].label, rows[i - 1].label) != 0) {
@@ -225,7 +246,7 @@ static int number_classes(tool_labels *labels, labelled_row *rows) {
     return TOOL_OK;
 }
 
-static int take_labels(tool_labels *labels, size_t column) {
+static int take_labels(tool_labels *labels, const msae_data *data, size_t column) {
     const tool_table *table = &labels->table;
     labels->rows = table->rows;
     labels->of_row = tool_alloc(table->rows, sizeof *labels->of_row);
@@ -242,21 +263,21 @@ static int take_labels(tool_labels *labels, size_t column) {
     for (size_t r = 0; r < table->rows; r++) {
         labels->label[r] = table->cells[r * table->columns + column];
     }
-    int status = number_classes(labels, rows);
+    int status = number_classes(labels, data, rows);
     free(rows);
     return status;
 }
 
-int tool_load_labels(tool_labels *labels, const char *path, const char *column, size_t rows,
-                     const char *data_path) {
+int tool_load_labels(tool_labels *labels, const char *path, const char *column,
+                     const msae_data *data, const char *data_path) {
     size_t place = 0;
     memset(labels, 0, sizeof *labels);
     int status = load_table(&labels->table, path, column != NULL, NULL);
     if (status == TOOL_OK && labels->table.header != NULL) {
         status = tool_need_column(&labels->table, column, &place);
     }
-    if (status == TOOL_OK) status = check_rows(&labels->table, rows, data_path);
-    return status == TOOL_OK ? take_labels(labels, place) : status;
+    if (status == TOOL_OK) status = check_rows(&labels->table, data->rows, data_path);
+    return status == TOOL_OK ? take_labels(labels, data, place) : status;
 }
 
 void tool_free_labels(tool_labels *labels) {

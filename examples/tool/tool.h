@@ -33,17 +33,42 @@ int tool_fail_error(const char *subject, const msae_error *error);
 /* The same for an operation of the C library that failed with `code`, an errno. */
 int tool_fail_errno(const char *subject, int code);
 int tool_fail_memory(void);
+/* Whether there was such a line. */
+int tool_has_failed(void);
 /* Where these lines go; NULL: standard error. */
 void tool_errors_to(FILE *file);
 /* The same line with a pointer to the command's --help; returns TOOL_USAGE. */
 int tool_usage(const char *command, const char *format, ...) TOOL_PRINTF(2, 3);
 
+/* A line "msae: warning: subject: ..", where the errors go: something is wrong, but the command goes on
+   and its exit status stays 0. It says what is wrong and what to change. The first TOOL_MAX_WARNINGS
+   are kept for JSON. */
+void tool_warn(const char *subject, const char *format, ...) TOOL_PRINTF(2, 3);
+#define TOOL_MAX_WARNINGS 16
+/* A line "msae: note: subject: ..", at the same place: nothing is wrong, but a choice was made. */
+void tool_note(const char *subject, const char *format, ...) TOOL_PRINTF(2, 3);
+
 /* Seconds since some fixed moment. */
 double tool_seconds(void);
+const char *tool_plural(unsigned long long count); /* "s", or "" for one */
 
 /* Memory for `count` items of `size` bytes (at least one byte), zeroed; NULL when the product does
    not fit or there is none. Release with free. */
 void *tool_alloc(size_t count, size_t size);
+
+/* ---------------------------------------------------------------------------------------------
+   Labels in tables for people (output.c)
+   ------------------------------------------------------------------------------------------ */
+
+/* Length of the UTF-8 character at text, 0 when there is no valid one. */
+size_t tool_utf8_length(const unsigned char *text);
+/* How many of a label's bytes to show in `width` characters at most: all, or as many as leave room
+   for an ellipsis; whole words where those fill half of the width, and no broken character. */
+size_t tool_shorten(const char *label, size_t bytes, size_t width);
+/* Prints it so on standard output, and returns how many characters that are. */
+size_t tool_print_label(const char *label, size_t bytes, size_t width);
+/* The same in a column of that width. */
+void tool_print_column(const char *label, size_t width);
 
 /* ---------------------------------------------------------------------------------------------
    JSON, one object a line (output.c)
@@ -67,10 +92,12 @@ void tool_json_escaped(tool_json *json, const char *key, size_t key_bytes, const
 void tool_json_count(tool_json *json, const char *key, uint64_t value);
 void tool_json_real(tool_json *json, const char *key, double value); /* NaN, Inf: null */
 void tool_json_bool(tool_json *json, const char *key, int value);
-/* Length of the UTF-8 character at text, 0 when there is no valid one. */
-size_t tool_utf8_length(const unsigned char *text);
 void tool_json_null(tool_json *json, const char *key);
+/* A model's checksum, as names files have it. */
+void tool_json_checksum(tool_json *json, const char *key, const msae_model *model);
 void tool_json_counts(tool_json *json, const char *key, const size_t *values, size_t count);
+/* The field "warnings": the texts of all warnings so far, an empty list when there were none. */
+void tool_json_warnings(tool_json *json);
 
 /* ---------------------------------------------------------------------------------------------
    Options (options.c)
@@ -79,20 +106,33 @@ void tool_json_counts(tool_json *json, const char *key, const size_t *values, si
 typedef enum tool_kind {
     TOOL_FLAG,     /* int, set to 1; takes no value */
     TOOL_TEXT,     /* const char * */
+    TOOL_FILES,    /* the same: a file, or several by a pattern or a list (see tool_rows) */
     TOOL_CHOICE,   /* int: place of the value among the words of `argument`, from 1 */
     TOOL_COUNT,    /* size_t, above zero */
-    TOOL_NUMBER,   /* uint64_t */
+    TOOL_KEPT,     /* size_t, above zero, or "all": TOOL_ALL */
+    TOOL_NUMBER,   /* uint64_t, below TOOL_NO_NUMBER */
     TOOL_REAL,     /* float, zero or above */
     TOOL_POSITIVE, /* float, above zero */
     TOOL_COUNTS,   /* tool_counts */
+    TOOL_KS,       /* tool_ks */
     TOOL_REALS,    /* tool_reals */
     TOOL_TEXTS     /* tool_texts: may be given several times */
 } tool_kind;
+
+/* What a number may start with, to be told from all that can be given. */
+#define TOOL_NO_NUMBER UINT64_MAX
 
 /* Lists of numbers, "16,32,64". */
 typedef struct tool_counts {
     size_t values[MSAE_MAX_LEVELS], count;
 } tool_counts;
+/* Numbers of latents to keep, "16,64,all,own"; see tool_settle_ks. */
+typedef struct tool_ks {
+    size_t values[MSAE_MAX_LEVELS + 1], count; /* TOOL_ALL for "all" */
+    int own;           /* also as the model encodes by itself .. */
+    size_t own_at;     /* .. and where its results stand; `count`: none of the values is it */
+    int own_unlisted;  /* the value there was not asked for itself */
+} tool_ks;
 typedef struct tool_reals {
     float values[MSAE_MAX_LEVELS];
     size_t count;
@@ -134,18 +174,48 @@ typedef struct tool_syntax {
     tool_rest *rest;
 } tool_syntax;
 
+/* What an option that is given has to do with others, "--a|--b|DATA": options and operands. */
+typedef enum tool_relation {
+    TOOL_NEEDS,    /* one of them at least, or it would have no effect */
+    TOOL_EXCLUDES, /* none of them */
+    TOOL_READS     /* it names something within these files, of which one must not be a .npy */
+} tool_relation;
+typedef struct tool_rule {
+    const char *option;
+    tool_relation relation;
+    const char *others;
+} tool_rule;
+
 /* Reads a command's arguments into the targets of options and operands. Returns TOOL_GO when the
-   command is to run; otherwise the exit status (help was asked for, or an error printed). */
+   command is to run; otherwise the exit status (help was asked for, or an error printed). An option
+   may be given twice only with one value, except TOOL_TEXTS. At most TOOL_MAX_OPTIONS options. */
 int tool_parse(const tool_syntax *syntax, int argc, char **argv);
+/* The same, and then holds the command line to the rules. */
+int tool_parse_by(const tool_syntax *syntax, const tool_rule *rules, size_t n_rules, int argc,
+                  char **argv);
+#define TOOL_MAX_OPTIONS 64
 int tool_is_help(const char *argument); /* "--help" or "-h" */
 
 /* Options that most commands take. */
 typedef struct tool_common {
     size_t threads; /* 0: one for each core */
     int simd;       /* an msae_simd */
-    int json;
+    int json, own_statistics, skip_bad;
     const char *tensor;
 } tool_common;
+
+#define TOOL_KS_ARGUMENT "K,..,all,own"
+#define TOOL_KS_HELP                                                               \
+    "numbers of latents to keep, ascending, or all; own: as the model encodes by\n" \
+    "itself, with its own k or threshold (default: 16, 32, 64 .. all, own)"
+
+/* How many latents of a row are kept. 0: as the model encodes; see tool_settle_k. */
+#define TOOL_OPTION_K(k)                                                                \
+    {                                                                                   \
+        "--k", "K|all", TOOL_KEPT, &(k),                                                \
+            "latents kept of a row: the K strongest, or all (default: the model's own)" \
+    }
+#define TOOL_ALL SIZE_MAX
 
 #define TOOL_OPTION_TENSOR(common)                                         \
     {                                                                      \
@@ -159,58 +229,213 @@ typedef struct tool_common {
         "--simd", "scalar|avx2|avx512|neon|simd128", TOOL_CHOICE, &(common).simd, \
             "forces an instruction path (default: the fastest there is)"          \
     }
+#define TOOL_OPTION_OWN_STATISTICS(common)                                                       \
+    {                                                                                            \
+        "--own-statistics", NULL, TOOL_FLAG, &(common).own_statistics,                           \
+            "centre and scale DATA by its own mean and spread: for another modality (text for\n" \
+            "images)"                                                                            \
+    }
+#define TOOL_OPTION_SKIP_BAD(common)                                                          \
+    {                                                                                         \
+        "--skip-bad", NULL, TOOL_FLAG, &(common).skip_bad,                                    \
+            "leave out and count rows with a NaN, an Inf or a value beyond float32, instead\n" \
+            "of failing; the others keep their numbers"                                       \
+    }
 #define TOOL_OPTION_JSON(common) \
     { "--json", NULL, TOOL_FLAG, &(common).json, "one JSON object a line on standard output" }
 
 /* ---------------------------------------------------------------------------------------------
-   Inputs and outputs (files.c)
+   Inputs (files.c, rows.c) and outputs (places.c)
    ------------------------------------------------------------------------------------------ */
 
 /* A model and its data, with the threads that work on them. Zero-initialise. */
 typedef struct tool_inputs {
     msae_pool *pool;
     msae_model model;
+    msae_model stored; /* the same arrays, with the mean and scale that were loaded */
     msae_data data;
+    float *mean;   /* [d] the data's own, with --own-statistics: the model's is this one then */
     int as_stored; /* set before opening: small weights stay small, for what can use them so */
+    int any_mean;  /* set before opening: the data's mean is the command's own business */
 } tool_inputs;
 
+/* What a file should have held (kinds.c). */
+typedef enum tool_content {
+    TOOL_DATA,
+    TOOL_MODEL,
+    TOOL_CODES,
+    TOOL_INDEX,
+    TOOL_CHECKPOINT,
+    TOOL_TEXT_FILE
+} tool_content;
+/* Prints why a file could not be read, as tool_fail_error does, or, where it is something else
+   altogether, what it is and what to do; returns TOOL_FAILED. */
+int tool_fail_content(const char *path, tool_content wanted, const msae_error *error);
+/* Prints that a file cannot be opened, and what of its path is missing; returns TOOL_FAILED. */
+int tool_fail_open(const char *path);
 /* Starts the threads that the options ask for. */
 int tool_start_threads(const tool_common *common, msae_pool **pool);
-/* Loads a model and, unless data_path is NULL, data that fits it. */
+/* Loads a model and, unless data_path is NULL, data that fits it, see tool_centre. */
 int tool_open_inputs(tool_inputs *inputs, const tool_common *common, const char *model_path,
                      const char *data_path);
 void tool_close_inputs(tool_inputs *inputs);
-/* Loads data of `cols` columns (0: any number); fails at a row with NaN or Inf unless bad_rows. The
-   path may be a pattern or a list, see tool_rows. */
+
+/* Makes of a --k what the library's calls take: 0 is left (as the model encodes), TOOL_ALL becomes
+   the number of latents, and more than that fails. */
+int tool_settle_k(const msae_model *model, const char *model_path, size_t *k);
+/* Makes of a list what the library's calls take: ascending numbers of at most n. An empty list
+   becomes the default one. Where `own` is a k, that stands among the values, so that nothing is
+   measured twice; a threshold takes a pass of its own, with the single k 0. */
+int tool_settle_ks(const msae_model *model, const char *model_path, tool_ks *ks);
+/* What a row keeps under a k that is settled: "k 64", "k 32 on average, by the threshold" or "all
+   active latents". */
+#define TOOL_K_TEXT 64
+const char *tool_k_text(const msae_model *model, size_t k, char text[TOOL_K_TEXT]);
+/* The same as two fields: "k", which is n for all, and "kept_by": "k", "threshold" or "all". */
+void tool_json_k(tool_json *json, const msae_model *model, size_t k);
+/* The fields of results as the model encodes by itself: "k", which is null, "own" and "kept_by". */
+void tool_json_own(tool_json *json, const msae_model *model);
+/* What becomes of bad rows, those with NaN or Inf as float32. */
+enum {
+    TOOL_BAD_REFUSED, /* the first of them is an error */
+    TOOL_BAD_SKIPPED, /* they are left out (msae_data.skip_bad), with a warning that counts them */
+    TOOL_BAD_KEPT     /* they are the command's own business */
+};
+/* Loads data of `cols` columns (0: any number). The path may be a pattern or a list, see
+   tool_rows. */
 int tool_load_data(msae_data *data, const char *path, const char *tensor, size_t cols,
                    int bad_rows);
 
+/* Rows that were left out so far, of all data of the command; and as the field "rows_skipped". */
+uint64_t tool_rows_skipped(void);
+void tool_json_skipped(tool_json *json);
+/* Whether values [cols], and whether a row of the data, are left out; how many rows are not. */
+int tool_is_bad(const float *x, size_t cols);
+int tool_is_skipped(const msae_data *data, size_t row);
+size_t tool_used_rows(const msae_data *data);
+
+/* What a pattern found: so many of a set's paths, from that one on. */
+typedef struct tool_pattern {
+    const char *text;
+    size_t first, count;
+} tool_pattern;
+
 /* Files as one set of rows (rows.c): names, patterns ("part-*.npy", where no file has just that
-   name) and lists ("@FILE": one name a line). Zero-initialise, add, open; close in any case. */
+   name; part-2 stands before part-10) and lists ("@FILE": one name a line). Zero-initialise, add,
+   open; close in any case. Operands must outlive the set. */
 typedef struct tool_rows {
-    const char *name; /* the first operand: what the set is called */
+    const char *name; /* what the set is called: the operand, or the first "and 2 others" */
+    char *joint_name; /* what `name` points to where there are several operands */
+    const char *first_operand;
+    size_t n_operands;
     char **paths;
     size_t count, room;
+    tool_pattern *patterns;
+    size_t n_patterns;
     msae_files files; /* after opening; its source must not be moved */
 } tool_rows;
 
+/* For qsort: names in the order of their bytes, but of the numbers in them by value, so that part-2
+   stands before part-10. Names of the same numbers, part-1 and part-01, keep the order of bytes. */
+int tool_by_numbers(const void *left, const void *right);
 int tool_add_rows(tool_rows *rows, const char *operand);
 /* Looks at the files' headers; rows of `cols` columns (0: any number). */
 int tool_open_rows(tool_rows *rows, const char *tensor, size_t cols);
+/* A line on standard error for each pattern: how many files it found, the first and the last. */
+void tool_note_rows(const tool_rows *rows);
 /* Adds `by` to the row that an error of the library names. */
 void tool_shift_row(msae_error *error, uint64_t by);
 /* Prints an error of the source with the file, and the row in it, and returns TOOL_FAILED. */
 int tool_fail_rows(const tool_rows *rows, const msae_error *error);
+/* Prints an error about a row of the file; of one that --skip-bad would leave out it says so. */
+int tool_fail_row(const char *path, const msae_error *error);
+/* Warns that `count` of n_rows rows, the first of them that one, were left out, and counts them;
+   fails where those are all rows. `dtype` is that of a single file's data. */
+int tool_skip_rows(const tool_rows *rows, msae_dtype dtype, uint64_t n_rows, uint64_t count,
+                   uint64_t first);
 /* Brings all rows into memory, as tool_load_data does; a single file's in its own type, several
    files' as float32. */
 int tool_hold_rows(tool_rows *rows, const char *tensor, int bad_rows, msae_data *data);
-/* 1 when path leads to one of the files. */
-int tool_is_among(const tool_rows *rows, const char *path);
 void tool_close_rows(tool_rows *rows);
 
-/* Fails when a command got no -o (path NULL) or no file could be written there: no such folder, a
-   directory, not permitted. Leaves nothing behind. To be called before long work starts. */
-int tool_check_output(const char *command, const char *path);
+/* Data and the model's statistics (statistics.c). E ||x - mean||^2 of the rows that the model was
+   trained on, as its scale tells it; 0 where it does not. */
+double tool_variance(const msae_model *model);
+/* How rows, or a sample of many, differ from those that the model was trained on. */
+typedef struct tool_shift {
+    double distance;     /* of their mean from the model's, squared, over the model's variance */
+    double length;       /* root mean square norm, over that of the model's data */
+    int is_far;          /* by distance */
+    int is_scaled;       /* by length */
+    int is_flat;         /* the rows looked at are all alike */
+    size_t rare, rows;   /* rare > 0: that many of the rows, of far larger norm, are all that is off */
+    const char *without; /* why the rows can have no statistics of their own; NULL: they can */
+} tool_shift;
+/* Zeros where the model does not tell the variance of its data. Rows of norm_limit and more do not
+   count, unless most are; 0: no limit. */
+int tool_find_shift(const msae_model *model, const msae_source *source, float norm_limit,
+                    tool_shift *shift);
+/* A warning where there is one, which ends with what to do. */
+void tool_warn_of_shift(const tool_shift *shift, const char *path, const char *advice);
+int tool_warn_of_kind(const msae_model *model, const msae_source *source, const char *path,
+                      const char *advice);
+/* Makes the model centre and scale rows by the statistics of these, found in the way its own were;
+   *mean, NULL before, is its mean from then on and to be freed after its last use. */
+int tool_own_statistics(msae_model *model, const msae_source *source, int skip_bad,
+                        const char *path, float **mean);
+/* What a command does with its data: that, where --own-statistics is given, or the warning. */
+int tool_centre(msae_model *model, const tool_common *common, const msae_source *source,
+                const char *path, float **mean);
+
+/* Rows that differ by less than this from their mean, relative to its norm, differ by what float32
+   makes of them. */
+#define TOOL_ROUNDING 1e-6
+/* Whether the usable rows, whose mean and scale the model has, are all alike (outcome.c). */
+int tool_is_flat(const msae_model *model, const msae_source *source);
+
+/* Whether a training run came to something (outcome.c). Zero-initialise. */
+typedef struct tool_outcome {
+    int is_flat;       /* the rows are all alike */
+    double rows, loss; /* sums over the last tenth of the steps: rows, and their losses */
+    double validation; /* the last loss of the validation rows, without penalty */
+    size_t dead;       /* latents, at the last step */
+} tool_outcome;
+/* A warning where the rows are all alike; the model has their mean and scale. */
+int tool_warn_of_spread(tool_outcome *outcome, const msae_model *model, const msae_source *source,
+                        const char *path);
+void tool_add_step(tool_outcome *outcome, const msae_progress *progress);
+/* After the last step: a warning for a loss that the mean of the rows has too, for latents most of
+   which are dead, and for validation rows (NULL: none) that the model is of no use to. */
+void tool_warn_of_outcome(const tool_outcome *outcome, const msae_trainer *trainer,
+                          const msae_source *source, const char *validation);
+
+/* What commands write. */
+typedef enum tool_product {
+    TOOL_WRITES_MODEL,
+    TOOL_WRITES_CHECKPOINT,
+    TOOL_WRITES_CODES,
+    TOOL_WRITES_INDEX,
+    TOOL_WRITES_EMBEDDINGS,
+    TOOL_WRITES_TABLE,
+    TOOL_WRITES_PAGE,
+    TOOL_WRITES_FOLDER
+} tool_product;
+/* Fails when the path ends in the name of another format than the product's. */
+int tool_check_ending(const char *path, tool_product product);
+/* Fails when a command did not get the option that names what it writes (path NULL), when the path
+   names another format, when no file could be written there (no such folder, a directory, not
+   permitted) or another output is the same file. Leaves nothing behind. To be called before anything
+   is read: from here on, reading that file is an error. */
+int tool_check_output(const char *command, const char *option, const char *path,
+                      tool_product product);
+/* Only the latter, for a folder, or a file whose folder may not be there yet. */
+#define TOOL_MAX_OUTPUTS 4
+int tool_add_output(const char *option, const char *path);
+/* Only whether a file could be written there; the line of error ends with the advice. */
+int tool_check_writable(const char *path, const char *advice);
+/* Fails when the file, which is about to be read, is one that the command is to write, whatever
+   links lead there. Every reader of files calls it. */
+int tool_check_input(const char *path);
 /* 1 when both paths lead to one file, or are spelled alike; NULL leads nowhere. */
 int tool_same_file(const char *a, const char *b);
 
@@ -261,6 +486,9 @@ typedef struct tool_words {
 
 /* Loads words that must be `rows` in number, to go with the rows of data_path. */
 int tool_load_words(tool_words *words, const char *path, size_t rows, const char *data_path);
+/* The same from a column, which the table must have; NULL: as above. */
+int tool_load_column(tool_words *words, const char *path, const char *column, size_t rows,
+                     const char *data_path);
 void tool_free_words(tool_words *words);
 
 #define TOOL_NO_LABEL UINT32_MAX
@@ -268,7 +496,7 @@ void tool_free_words(tool_words *words);
 /* A class for each row; an empty label is none. */
 typedef struct tool_labels {
     tool_table table;
-    size_t rows, unlabelled;
+    size_t rows, unlabelled; /* without those that are left out */
     const char **label;   /* [rows], as in the file */
     uint32_t *of_row;     /* [rows]: number of the class, or TOOL_NO_LABEL */
     size_t n_classes;     /* numbered in the order of their names' bytes */
@@ -277,30 +505,75 @@ typedef struct tool_labels {
     size_t *first;        /* [n_classes] the first row of each */
 } tool_labels;
 
-/* Loads the labels of a column (NULL: a list, one a line, read as words are) for the `rows` rows of
-   data_path. At least one row has a label. */
-int tool_load_labels(tool_labels *labels, const char *path, const char *column, size_t rows,
-                     const char *data_path);
+/* Loads the labels of a column (NULL: a list, one a line, read as words are) for the rows of data,
+   that of data_path. Rows that are left out have no class; at least one other row has one. */
+int tool_load_labels(tool_labels *labels, const char *path, const char *column,
+                     const msae_data *data, const char *data_path);
 void tool_free_labels(tool_labels *labels);
 
 /* ---------------------------------------------------------------------------------------------
    Concepts: latents by number or by name (concepts.c)
    ------------------------------------------------------------------------------------------ */
 
+/* A name is a claim. Fewer rows than these do not bear one out. */
+#define TOOL_MIN_SUPPORT 20
+#define TOOL_UNKNOWN UINT64_MAX
+
+/* How well a name is borne out. */
+typedef struct tool_claim {
+    int valid;
+    double score;
+    uint64_t support; /* rows that the latent is active on, or TOOL_UNKNOWN */
+} tool_claim;
+
+/* Above zero when a is the better latent of two with one name, below when b is, 0 for neither:
+   first one that enough rows bear out, then a valid one, then by the score, which counts the less
+   the fewer rows there are. */
+int tool_compare_claims(const tool_claim *a, const tool_claim *b);
+
+/* A name that several latents have, and the latent that was taken for it. */
+typedef struct tool_choice {
+    char text[64]; /* as it was asked for, cut off if longer */
+    size_t bytes;
+    uint32_t latent;
+} tool_choice;
+#define TOOL_MAX_CHOICES 16
+
 /* What `msae name` wrote: names by latent. */
 typedef struct tool_names {
     tool_table table;
     size_t n_latents;
-    const char **name; /* [n_latents], NULL for a latent without; NULL when there is no file */
-    double *score;     /* [n_latents] */
-    int *valid;        /* [n_latents] */
+    const char *model_path;
+    uint64_t model;     /* checksum of the model that the names are to be of */
+    const char **name;  /* [n_latents], NULL for a latent without; NULL when there is no file */
+    const char **apart; /* [n_latents]: a second word, "" for none */
+    tool_claim *claims; /* [n_latents] */
+    tool_choice choices[TOOL_MAX_CHOICES];
+    size_t n_choices;
 } tool_names;
 
-/* Loads the columns latent, name, and score and valid where they are there. path NULL: no names. */
-int tool_load_names(tool_names *names, const char *path, size_t n_latents);
+/* Loads the columns latent and name, and score, valid, support, apart and model where they are
+   there. Names of another model are refused; a file that does not say its model or the support of
+   its names is read with a warning. path NULL: no names. */
+int tool_load_names(tool_names *names, const char *path, const msae_model *model,
+                    const char *model_path);
 void tool_free_names(tool_names *names);
 /* The name, or "" where there is none. */
 const char *tool_name_of(const tool_names *names, size_t latent);
+/* The name for where room is short: its first synonym and, in brackets, the second word that tells
+   it from others of that name, "cat (siamese)". In `room`, cut off where it must be. */
+typedef struct tool_short_name {
+    char text[64];
+} tool_short_name;
+const char *tool_short_name_of(const tool_names *names, size_t latent, tool_short_name *room);
+/* Bytes of a name up to its first comma, where synonyms follow ("crane, Grus grus"); a name that is
+   a comma counts. */
+size_t tool_first_synonym(const char *name);
+/* The fields "name" and, where there is one, "apart". */
+void tool_json_name(tool_json *json, const tool_names *names, size_t latent);
+/* The field "choices": each name so far that several latents have, the one that was taken for it,
+   and the others, best first. Nothing when there were none. */
+void tool_json_choices(tool_json *json, const tool_names *names);
 
 /* 1 when text says `name`: both are alike, or a synonym of the one ("lynx, catamount") is the other
    or a synonym of it. The case of ASCII letters, '_', '-' and ' ' make no difference. */
@@ -313,11 +586,16 @@ int tool_group_synonyms(const tool_words *words, uint32_t *groups);
 #define TOOL_ROWS_SCORE 0.22f
 #define TOOL_ROWS_RATIO 1.2f
 
-/* The latent of that number or name (or synonym, see tool_is_named).
-   Of several with one name it is a valid one before others, then that of the best score. Fails with
-   the nearest name. `subject` is what the error starts with, an option. */
-int tool_find_concept(const char *subject, const tool_names *names, const char *text,
-                      uint32_t *latent);
+/* The latent of that number or name (or synonym, see tool_is_named); a name with its second word,
+   "cat (siamese)" or "cat, siamese", is found as well. Of several it takes the best, see
+   tool_compare_claims, and says so in a line on standard error, once. Fails with the nearest name.
+   `subject` is what the error starts with, an option. */
+int tool_find_concept(const char *subject, tool_names *names, const char *text, uint32_t *latent);
+
+/* Of names [count], some NULL, and their synonyms the one nearest to the text, with its length; NULL
+   when none is near. */
+const char *tool_nearest_name(const char **names, size_t count, const char *text, size_t bytes,
+                              size_t *name_bytes);
 
 /* One of a list "dog=2,cat=+0.5,12,grass=0:1". */
 typedef struct tool_concept {
@@ -326,14 +604,17 @@ typedef struct tool_concept {
     double value, high;                    /* high with has_range, value <= high */
 } tool_concept;
 
+/* Whether the value was "=+2". */
+int tool_has_plus(const tool_concept *concept);
+
 #define TOOL_MAX_CONCEPTS 256
 typedef struct tool_concepts {
     tool_concept items[TOOL_MAX_CONCEPTS];
     size_t count;
 } tool_concepts;
 
-/* Reads a list; a latent may be in it once. */
-int tool_read_concepts(const char *subject, const char *text, const tool_names *names,
+/* Reads a list; a latent may be in it once. "cat, dog" is two where both are names. */
+int tool_read_concepts(const char *subject, const char *text, tool_names *names,
                        tool_concepts *concepts);
 
 /* Edits from lists of concepts, one after the other. Zero-initialise. */
@@ -342,42 +623,57 @@ typedef struct tool_edits {
     size_t count;
 } tool_edits;
 
-/* Adds an edit for each of a list (text NULL: none). Set, add and scale want "dog=2", clamp
-   "dog=0:1", ablate "dog". With MSAE_EDIT_COUNT the values say what is meant: "dog=2" sets, "dog=+2"
+/* Adds an edit for each of a list (text NULL: none). Set, add and scale want "dog=2" (add also
+   "dog=+2" and "dog=-2", scale "dog=-2"), clamp "dog=0:1", ablate "dog". With MSAE_EDIT_COUNT the values say what is meant: "dog=2" sets, "dog=+2"
    and "dog=-2" add, "dog=0:1" clamps. */
-int tool_add_edits(const char *option, const char *text, const tool_names *names,
+int tool_add_edits(const char *option, const char *text, tool_names *names,
                    msae_operation operation, tool_edits *edits);
+/* Brings what the edits set, add and clamp to from units of what each latent typically is,
+   typical [n], into values. Fails for a latent whose typical value is 0, as it is dead in
+   `path`; an edit to 0 needs none. */
+int tool_scale_edits(tool_edits *edits, const double *typical, const char *path);
+/* Whether any edit needs that. */
+int tool_needs_typical(const tool_edits *edits);
 /* "set", "add", "scale", "clamp", "ablate". */
 const char *tool_operation_name(msae_operation operation);
 
-#define TOOL_NO_ROW UINT64_MAX
-/* Fails when there is no such row in the data of that path. */
-int tool_check_row(const char *option, uint64_t row, const msae_data *data, const char *path);
-/* Fails when the option's file, to be written, is one that is read (NULL: none). */
-int tool_check_apart(const char *option, const char *output, const char *input);
+/* What the rows of some data are called. */
+typedef struct tool_row_labels {
+    const char **label; /* [rows], with path */
+    const char *path;   /* NULL: there are no labels .. */
+    const char *option; /* .. without this option */
+} tool_row_labels;
+
+/* The row of that number or, where the text is no number, of that label or synonym (see
+   tool_is_named); "=1984" is a label as well. Of several rows it is the first, with a warning. Fails
+   when the data of that path has no such row, with the nearest label. */
+int tool_find_row(const char *option, const char *text, const tool_row_labels *labels,
+                  const msae_data *data, const char *path, size_t *row);
 
 /* ---------------------------------------------------------------------------------------------
    Sparse codes, and compressed sparse rows of them in a file (encode.c, decode.c)
    ------------------------------------------------------------------------------------------ */
 
 /* A block of encoded rows: row first + r has the raw embedding x + r * n_inputs and counts[r]
-   codes, by descending value, from codes + r * stride on. */
+   codes, by descending value, from codes + r * stride on. One that is left out, bad[r] 1, has no
+   codes and zeros for its embedding. */
 typedef struct tool_encoded {
     uint64_t first;
     size_t rows, stride;
     const float *x;
+    const uint8_t *bad;
     const msae_code *codes;
     const size_t *counts;
 } tool_encoded;
 typedef int (*tool_encoded_fn)(void *user, const tool_encoded *block);
 
-/* Encodes all rows of finite data, k latents each (0: as the recipe does), and hands them on block
-   by block until the callback returns something else than TOOL_OK. */
+/* Encodes all rows of data, k latents each (0: as the model does), and hands them on block by block until the callback returns something else than TOOL_OK. */
 int tool_encode_data(const msae_model *model, const msae_data *data, const char *path, size_t k,
                      tool_encoded_fn on_block, void *user);
 
-/* The same of a set of files, of which a block of rows is in memory at a time. */
-int tool_encode_rows(const msae_model *model, const tool_rows *rows, size_t k,
+/* The same of a set of files, of which a block of rows is in memory at a time. With skip_bad rows
+   are left out as TOOL_BAD_SKIPPED has it. */
+int tool_encode_rows(const msae_model *model, const tool_rows *rows, int skip_bad, size_t k,
                      tool_encoded_fn on_block, void *user);
 
 /* A codes file: row r has the entries indptr[r] .. indptr[r + 1] - 1 of indices and values. Where
@@ -389,16 +685,22 @@ typedef struct tool_codes {
     uint64_t indices; /* I32 [entries] */
     uint64_t values;  /* F32 [entries] */
     uint64_t moments; /* F32 [rows, 2], or 0 when there are none */
+    char model[17];   /* msae_model_checksum in hexadecimal, "" when the file does not say it */
+    int own_statistics;
 } tool_codes;
 
-/* Keys of its __metadata__: d, n, and the k it was made with (0: as many as the recipe keeps). */
+/* Keys of its __metadata__: d, n, the k it was made with (0: all active latents), the checksum of
+   the model that made it and, where --own-statistics did, "1". */
 #define TOOL_CODES_INPUTS "n_inputs"
 #define TOOL_CODES_LATENTS "n_latents"
 #define TOOL_CODES_K "k"
+#define TOOL_CODES_MODEL "model"
+#define TOOL_CODES_OWN "own_statistics"
 
 /* 1 when the file has the tensors of a codes file. */
 int tool_is_codes(const msae_safetensors *file);
-/* Checks types, sizes and that the rows' starts ascend from 0 to the number of entries. */
+/* Checks types, sizes, what it says of its model and that the rows' starts ascend from 0 to the
+   number of entries. */
 int tool_open_codes(tool_codes *codes, const msae_safetensors *file, const msae_reader *reader,
                     const char *path);
 
@@ -413,6 +715,7 @@ typedef struct tool_study {
     const char *data_path, *labels_path, *column;
     const char *positive; /* the value of group 1; NULL: the second of two */
     size_t k;             /* latents of a row that count as active */
+    int probe_input;      /* a msae_probe_input */
 
     tool_labels labels;
     uint32_t positive_class;
@@ -483,10 +786,14 @@ typedef struct tool_target {
     msae_dtype weights; /* .. such weights */
 } tool_target;
 
-/* Says how a model goes into a layout: by its own rule or, with k > 0, as a TopK of k latents. Fails
+/* Says how a model goes into a layout: by its own rule or, with k > 0, as a TopK of k latents, but
+   for a nested model in our own layout, which gets another k and keeps its levels. Fails
    with the reason when the layout cannot compute the same. */
 int tool_plan_export(const msae_model *model, const char *path, tool_layout layout, size_t k,
                      tool_target *target);
+/* tool_check_output for what tool_export_model is to write. */
+int tool_check_export(const char *command, const char *option, const char *path,
+                      tool_layout layout);
 /* Writes it: a file for TOOL_LAYOUT_MSAE, else a folder, made if it is not there. Each file is
    written under a temporary name first, the configuration last. Mean and scale are folded into the
    biases, in double: latents and thresholds come out divided by the scale. */

@@ -6,9 +6,8 @@
 
 typedef struct top_job {
     tool_common common;
-    const char *model_path, *data_path, *labels_path, *column, *names_path, *latent;
-    uint64_t row;
-    size_t top, k;
+    const char *model_path, *data_path, *labels_path, *column, *names_path, *latent, *row_text;
+    size_t row, top, k;
     tool_inputs inputs;
     tool_labels labels;
     tool_names names;
@@ -21,7 +20,7 @@ static const char *label_of(const top_job *job, size_t row) {
 
 static void json_concept(const top_job *job, tool_json *json, size_t latent) {
     tool_json_count(json, "latent", latent);
-    if (job->names_path != NULL) tool_json_text(json, "name", tool_name_of(&job->names, latent));
+    if (job->names_path != NULL) tool_json_name(json, &job->names, latent);
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -29,12 +28,16 @@ static void json_concept(const top_job *job, tool_json *json, size_t latent) {
    ------------------------------------------------------------------------------------------ */
 
 static void print_rows(const top_job *job, uint32_t latent, const msae_hit *hits, size_t active) {
-    const size_t rows = job->inputs.data.rows, listed = active < job->top ? active : job->top;
+    const size_t rows = tool_used_rows(&job->inputs.data);
+    const size_t listed = active < job->top ? active : job->top;
+    char text[TOOL_K_TEXT];
     if (job->common.json) {
         tool_json json = tool_json_line(NULL);
         json_concept(job, &json, latent);
         tool_json_count(&json, "rows", rows);
+        tool_json_k(&json, &job->inputs.model, job->k);
         tool_json_count(&json, "active", active);
+        tool_json_choices(&json, &job->names);
         tool_json_begin(&json, "top", '[');
         for (size_t i = 0; i < listed; i++) {
             tool_json_begin(&json, NULL, '{');
@@ -46,12 +49,16 @@ static void print_rows(const top_job *job, uint32_t latent, const msae_hit *hits
             tool_json_end(&json, '}');
         }
         tool_json_end(&json, ']');
+        tool_json_skipped(&json);
+        tool_json_warnings(&json);
         tool_json_end(&json, '}');
         return;
     }
-    const char *name = tool_name_of(&job->names, latent);
-    printf("latent %lu%s%s: active on %zu of %zu rows (%.2f%%)\n", (unsigned long)latent,
-           *name ? " " : "", name, active, rows, 100 * (double)active / (double)rows);
+    tool_short_name room;
+    const char *name = tool_short_name_of(&job->names, latent, &room);
+    printf("latent %lu%s%s: active on %zu of %zu row%s (%.2f%%; %s)\n", (unsigned long)latent,
+           *name ? " " : "", name, active, rows, tool_plural(rows),
+           100 * (double)active / (double)rows, tool_k_text(&job->inputs.model, job->k, text));
     printf("%8s %9s  %s\n", "row", "value", job->labels_path != NULL ? "label" : "");
     for (size_t i = 0; i < listed; i++) {
         const char *label = label_of(job, hits[i].row);
@@ -89,11 +96,13 @@ static int show_latent(top_job *job) {
 
 static void print_concepts(const top_job *job, const msae_code *codes, size_t active) {
     const size_t listed = active < job->top ? active : job->top;
-    const char *label = label_of(job, (size_t)job->row);
+    const char *label = label_of(job, job->row);
+    char text[TOOL_K_TEXT];
     if (job->common.json) {
         tool_json json = tool_json_line(NULL);
         tool_json_count(&json, "row", job->row);
         if (label) tool_json_text(&json, "label", label);
+        tool_json_k(&json, &job->inputs.model, job->k);
         tool_json_count(&json, "active", active);
         tool_json_begin(&json, "concepts", '[');
         for (size_t i = 0; i < listed; i++) {
@@ -103,15 +112,18 @@ static void print_concepts(const top_job *job, const msae_code *codes, size_t ac
             tool_json_end(&json, '}');
         }
         tool_json_end(&json, ']');
+        tool_json_skipped(&json);
+        tool_json_warnings(&json);
         tool_json_end(&json, '}');
         return;
     }
-    printf("row %llu%s%s: %zu active latents\n", (unsigned long long)job->row,
-           label && *label ? " " : "", label ? label : "", active);
+    printf("row %zu%s%s: %zu active latents (%s)\n", job->row, label && *label ? " " : "",
+           label ? label : "", active, tool_k_text(&job->inputs.model, job->k, text));
     printf("%8s %9s  %s\n", "latent", "value", job->names_path != NULL ? "name" : "");
     for (size_t i = 0; i < listed; i++) {
+        tool_short_name room;
         printf("%8lu %9.4f  %s\n", (unsigned long)codes[i].latent, (double)codes[i].value,
-               tool_name_of(&job->names, codes[i].latent));
+               tool_short_name_of(&job->names, codes[i].latent, &room));
     }
 }
 
@@ -119,7 +131,9 @@ static int show_row(top_job *job) {
     const msae_model *model = &job->inputs.model;
     msae_error error;
     size_t active = 0;
-    int status = tool_check_row("--row", job->row, &job->inputs.data, job->data_path);
+    const tool_row_labels labels = {job->labels.label, job->labels_path, "--labels"};
+    int status = tool_find_row("--row", job->row_text, &labels, &job->inputs.data, job->data_path,
+                               &job->row);
     if (status != TOOL_OK) return status;
     float *x = tool_alloc(model->n_inputs, sizeof *x);
     void *workspace = tool_alloc(msae_workspace_bytes(model, 1), 1);
@@ -127,12 +141,13 @@ static int show_row(top_job *job) {
     if (x == NULL || workspace == NULL || codes == NULL) {
         status = tool_fail_memory();
     } else {
-        msae_data_read(&job->inputs.data, (size_t)job->row, 1, x);
-        if (msae_encode_rows(model, workspace, x, 1, job->k, codes, &active, &error) != MSAE_OK) {
+        msae_data_read(&job->inputs.data, job->row, 1, x);
+        if (msae_encode_rows(model, workspace, x, 1, job->k, model->n_latents, codes, &active,
+                             &error) != MSAE_OK) {
             status = tool_fail_error(job->data_path, &error);
         } else if (active == 0) {
-            status = tool_fail("--row", "row %llu of %s has no active latent",
-                               (unsigned long long)job->row, job->data_path);
+            status =
+                tool_fail("--row", "row %zu of %s has no active latent", job->row, job->data_path);
         } else {
             print_concepts(job, codes, active);
         }
@@ -144,23 +159,17 @@ static int show_row(top_job *job) {
 }
 
 static int run(top_job *job) {
-    if ((job->latent == NULL) == (job->row == TOOL_NO_ROW)) {
+    if (job->latent == NULL && job->row_text == NULL) {
         return tool_usage("top", "one of --latent and --row is needed");
-    }
-    if (job->labels_path == NULL && job->column != NULL) {
-        return tool_usage("top", "--column needs --labels");
     }
     int status = tool_open_inputs(&job->inputs, &job->common, job->model_path, job->data_path);
     if (status != TOOL_OK) return status;
-    const size_t n = job->inputs.model.n_latents;
-    if (job->k > n) {
-        return tool_fail("--k", "%zu is more than the %zu latents of %s", job->k, n,
-                         job->model_path);
-    }
-    status = tool_load_names(&job->names, job->names_path, n);
+    status = tool_settle_k(&job->inputs.model, job->model_path, &job->k);
+    if (status != TOOL_OK) return status;
+    status = tool_load_names(&job->names, job->names_path, &job->inputs.stored, job->model_path);
     if (status == TOOL_OK && job->labels_path != NULL) {
-        status = tool_load_labels(&job->labels, job->labels_path, job->column,
-                                  job->inputs.data.rows, job->data_path);
+        status = tool_load_labels(&job->labels, job->labels_path, job->column, &job->inputs.data,
+                                  job->data_path);
     }
     if (status != TOOL_OK) return status;
     return job->latent != NULL ? show_latent(job) : show_row(job);
@@ -169,19 +178,21 @@ static int run(top_job *job) {
 int tool_top(int argc, char **argv) {
     top_job job;
     memset(&job, 0, sizeof job);
-    job.row = TOOL_NO_ROW;
     job.top = 10;
     const tool_option options[] = {
         {"--latent", "J|NAME", TOOL_TEXT, &job.latent, "the latent whose strongest rows to list"},
-        {"--row", "R", TOOL_NUMBER, &job.row, ".. or the row whose strongest concepts to list"},
+        {"--row", "R|LABEL", TOOL_TEXT, &job.row_text,
+         ".. or the row whose strongest concepts to list: its number, counted from 0, or with\n"
+         "--labels its label (=1984 for one of digits alone)"},
         {"--top", "N", TOOL_COUNT, &job.top, "how many (default: 10)"},
         {"--labels", "FILE", TOOL_TEXT, &job.labels_path,
          "what the rows are, a .tsv with a header or a list, one a line"},
         {"--column", "NAME", TOOL_TEXT, &job.column, ".. the column of the .tsv"},
         {"--names", "NAMES.tsv", TOOL_TEXT, &job.names_path,
          "the latents' names, as msae name writes them"},
-        {"--k", "K", TOOL_COUNT, &job.k,
-         "latents of a row that count as active, the strongest (default: as the recipe does)"},
+        TOOL_OPTION_K(job.k),
+        TOOL_OPTION_OWN_STATISTICS(job.common),
+        TOOL_OPTION_SKIP_BAD(job.common),
         TOOL_OPTION_TENSOR(job.common),
         TOOL_OPTION_THREADS(job.common),
         TOOL_OPTION_SIMD(job.common),
@@ -192,13 +203,19 @@ int tool_top(int argc, char **argv) {
         {{"MODEL", &job.model_path}, {"DATA", &job.data_path}},
         "Lists the rows of DATA that activate a latent most, or the latents that are strongest\n"
         "on a row. A latent is given by number or, with --names, by name; of several with one\n"
-        "name it is a valid one before others, then that of the best score.",
+        "name those active on 20 rows or more come first, of these the valid ones, then the best\n"
+        "score (counted less where the rows are few), then the most rows.",
         options,
         sizeof options / sizeof options[0],
         NULL,
         NULL,
     };
-    int status = tool_parse(&syntax, argc, argv);
+    const tool_rule rules[] = {
+        {"--row", TOOL_EXCLUDES, "--latent"},
+        {"--column", TOOL_NEEDS, "--labels"},
+        {"--tensor", TOOL_READS, "DATA"},
+    };
+    int status = tool_parse_by(&syntax, rules, sizeof rules / sizeof rules[0], argc, argv);
     if (status != TOOL_GO) return status;
     status = run(&job);
     tool_free_labels(&job.labels);

@@ -671,7 +671,7 @@ typedef struct machine {
 static int stop(machine *m, const char *format, ...) TORCH_PRINTF(2, 3);
 
 static int stop(machine *m, const char *format, ...) {
-    char what[160];
+    char what[200];
     va_list arguments;
     if (m->status != MSAE_OK) return 0;
     va_start(arguments, format);
@@ -965,7 +965,8 @@ static int push_global(machine *m, const unsigned char *module, size_t module_by
     }
     make_printable(module_text, sizeof module_text, module, module_bytes);
     make_printable(name_text, sizeof name_text, name, name_bytes);
-    return stop(m, "the global %s.%s is not allowed", module_text, name_text);
+    return stop(m, "the global %s.%s is not allowed (of a whole model save model.state_dict())",
+                module_text, name_text);
 }
 
 /* Two lines, of a module and a name. */

@@ -1,6 +1,7 @@
 /* msae train: data in, model out. */
 #include "tool.h"
 
+#include <math.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +23,7 @@ typedef struct train_options {
     tool_counts nesting;
     tool_reals weights;
     float expansion, lr, beta1, beta2, warmup, decay;
-    float soft_cap, sparse_weight, bandwidth, weight_decay, clip;
+    float soft_cap, sparse_weight, bandwidth, weight_decay, clip, max_norm;
     uint64_t seed;
 } train_options;
 
@@ -43,6 +44,7 @@ typedef struct train_job {
     uint64_t kept_step; /* the last one after which a checkpoint was made, or tried */
     double start, last_drawn;
     uint64_t rows_before, steps_before; /* of an earlier part of the run */
+    tool_outcome outcome;
 } train_job;
 
 /* The signal that asked for an end of the run. The step under way is finished, and so are writes to
@@ -193,7 +195,7 @@ static int measure_validation(train_job *job, double *loss) {
     const size_t ranks = job->team != NULL ? job->team->collective.ranks : 1;
     const size_t rank = job->team != NULL ? job->team->collective.rank : 0;
     msae_data part = job->validation;
-    double sums[2] = {0, 0};
+    double sums[3] = {0, 0, 0};
     int status = TOOL_OK;
     for (size_t first = 0; first < job->validation.rows && status == TOOL_OK; first += part.rows) {
         msae_step_stats stats;
@@ -209,10 +211,12 @@ static int measure_validation(train_job *job, double *loss) {
         }
         sums[0] += stats.loss * (double)stats.rows;
         sums[1] += (double)stats.rows;
+        sums[2] += stats.recon_loss * (double)stats.rows;
     }
     status = agree(job, status);
-    if (status == TOOL_OK && !sum_over_team(job, sums, 2)) status = TOOL_FAILED;
+    if (status == TOOL_OK && !sum_over_team(job, sums, 3)) status = TOOL_FAILED;
     *loss = sums[0] / sums[1];
+    job->outcome.validation = sums[2] / sums[1];
     return status;
 }
 
@@ -294,6 +298,7 @@ static int on_progress(const msae_progress *progress, void *user) {
         job->last_drawn = now;
         draw_bar(job, progress);
     }
+    tool_add_step(&job->outcome, progress);
     if (ends_epoch) job->status = end_epoch(job, progress);
     if (job->status == TOOL_OK && o->checkpoint != NULL && is_due) {
         job->kept_step = job->trainer.step;
@@ -361,7 +366,7 @@ static int describe(train_job *job, msae_train_desc *desc) {
     desc->model.tied = o->tied;
     desc->model.normalize = o->normalize;
     desc->model.soft_cap = or_zero(o->soft_cap);
-    desc->model.seed = o->seed;
+    desc->model.seed = o->seed != TOOL_NO_NUMBER ? o->seed : 0;
     desc->model.simd = (msae_simd)o->common.simd;
     desc->model.parallel = msae_pool_parallel(job->pool);
     desc->batch = o->batch;
@@ -382,12 +387,14 @@ static int describe(train_job *job, msae_train_desc *desc) {
     desc->scaling = (msae_scaling)o->scaling;
     desc->geometric_median = o->geometric_median;
     desc->skip_bad = o->skip_bad;
+    desc->max_norm = o->max_norm;
     return TOOL_OK;
 }
 
 static void print_start(const train_job *job) {
     const msae_model *model = &job->trainer.model;
     const msae_train_desc *desc = &job->trainer.desc;
+    tool_note_rows(&job->rows);
     if (job->options.common.json) {
         tool_json json = tool_json_line("start");
         tool_json_text(&json, "recipe", msae_recipe_name(model->recipe));
@@ -397,32 +404,47 @@ static void print_start(const train_job *job) {
         tool_json_count(&json, "n_inputs", model->n_inputs);
         tool_json_count(&json, "n_latents", model->n_latents);
         tool_json_counts(&json, "nesting", model->nesting, model->n_levels);
+        tool_json_k(&json, model, 0);
         tool_json_count(&json, "epochs", desc->epochs);
         tool_json_count(&json, "batch", desc->batch);
         tool_json_real(&json, "lr", (double)desc->lr);
         tool_json_count(&json, "seed", desc->model.seed);
         tool_json_count(&json, "step", job->trainer.step);
+        if (job->options.checkpoint != NULL) {
+            tool_json_text(&json, "checkpoint", job->options.checkpoint);
+        }
         tool_json_end(&json, '}');
         fflush(stdout);
         return;
     }
     const int has_widths = model->recipe == MSAE_RECIPE_MSAE_WIDTH;
-    fprintf(stderr, "recipe %s: %llu rows%s, %zu inputs, %zu latents",
+    fprintf(stderr, "recipe %s: %llu row%s%s, %zu inputs, %zu latents",
             msae_recipe_name(model->recipe), (unsigned long long)job->source.rows,
-            job->source.data != NULL ? "" : ", read as needed", model->n_inputs, model->n_latents);
-    if (has_widths) fprintf(stderr, ", k %zu", model->k);
-    for (size_t i = 0; i < model->n_levels; i++) {
+            tool_plural(job->source.rows), job->source.data != NULL ? "" : ", read as needed",
+            model->n_inputs, model->n_latents);
+    if (model->k > 0) fprintf(stderr, ", k %zu", model->k);
+    for (size_t i = 0; model->n_levels > 1 && i < model->n_levels; i++) {
         fprintf(stderr, "%s%zu",
                 i > 0        ? " "
                 : has_widths ? ", widths "
-                             : ", k ",
+                             : ", levels ",
                 model->nesting[i]);
     }
     fprintf(stderr, "; epochs %zu, batch %zu, learning rate %g\n", desc->epochs, desc->batch,
             (double)desc->lr);
     if (job->options.resume != NULL) {
-        fprintf(stderr, "going on after step %llu\n", (unsigned long long)job->trainer.step);
+        fprintf(stderr, "going on after step %llu, with checkpoints in %s\n",
+                (unsigned long long)job->trainer.step, job->options.checkpoint);
     }
+}
+
+/* Rows of the data that took no part. */
+static uint64_t rows_skipped(const msae_trainer *trainer) {
+    const msae_rare_rows *rare = &trainer->rare;
+    const uint64_t beyond = rare->norm_limit > 0 ? rare->beyond : 0;
+    const uint64_t rows = trainer->desc.skip_bad ? rare->bad + beyond : beyond;
+    if (trainer->rows_skipped == 0) return 0;
+    return rows > 0 ? rows : trainer->rows_skipped; /* (of a run that began in an older version) */
 }
 
 static void print_done(const train_job *job, double seconds) {
@@ -433,7 +455,7 @@ static void print_done(const train_job *job, double seconds) {
     if (job->options.common.json) {
         tool_json json = tool_json_line("done");
         tool_json_count(&json, "rows", trainer->rows);
-        tool_json_count(&json, "rows_skipped", trainer->rows_skipped);
+        tool_json_count(&json, "rows_skipped", rows_skipped(trainer));
         tool_json_count(&json, "steps", trainer->step);
         tool_json_real(&json, "seconds", seconds);
         tool_json_real(&json, "rows_per_s", speed);
@@ -441,16 +463,13 @@ static void print_done(const train_job *job, double seconds) {
         tool_json_count(&json, "threads", threads);
         tool_json_text(&json, "simd", simd);
         tool_json_text(&json, "file", job->options.output);
+        tool_json_warnings(&json);
         tool_json_end(&json, '}');
         return;
     }
-    printf("%s: loss %.5f after %llu rows in %.1f s (%.0f rows/s, %zu threads, %s)\n",
-           job->options.output, trainer->epoch.loss, (unsigned long long)trainer->rows, seconds,
-           speed, threads, simd);
-    if (trainer->rows_skipped > 0) {
-        printf("%llu times a row with NaN or Inf was left out\n",
-               (unsigned long long)trainer->rows_skipped);
-    }
+    printf("%s: loss %.5f after %llu row%s in %.1f s (%.0f rows/s, %zu threads, %s)\n",
+           job->options.output, trainer->epoch.loss, (unsigned long long)trainer->rows,
+           tool_plural(trainer->rows), seconds, speed, threads, simd);
 }
 
 /* Where a run that ended early can go on; signal 0: another process was lost. */
@@ -517,7 +536,8 @@ static int place_data(train_job *job) {
     msae_error error;
     if (at->rows > 0) holds = o->in_memory || at->window_rows == 0;
     if (holds) {
-        int status = tool_hold_rows(&job->rows, o->common.tensor, o->skip_bad, &job->data);
+        int status = tool_hold_rows(&job->rows, o->common.tensor,
+                                    o->skip_bad ? TOOL_BAD_KEPT : TOOL_BAD_REFUSED, &job->data);
         if (status != TOOL_OK) return status;
         job->source = msae_source_data(&job->data);
     } else if (msae_background_create(&job->reader, &error) != MSAE_OK) {
@@ -526,10 +546,50 @@ static int place_data(train_job *job) {
     return TOOL_OK;
 }
 
+/* Options that would have no effect on the recipe or the schedule. */
+static int check_use(const train_options *o, msae_recipe recipe, msae_schedule schedule) {
+    const int has_levels = tool_is_nested(recipe) || recipe == MSAE_RECIPE_MSAE_WIDTH;
+    const int has_penalty = recipe == MSAE_RECIPE_RELU || recipe == MSAE_RECIPE_JUMPRELU;
+    const int has_activation = tool_is_nested(recipe) || recipe == MSAE_RECIPE_TOPK;
+    const int is_trapezoid = schedule == MSAE_SCHEDULE_TRAPEZOID;
+    const struct {
+        const char *name;
+        int is_idle;
+    } options[] = {
+        {"--nesting", !has_levels && o->nesting.count > 0},
+        {"--weights", !has_levels && o->weights.count > 0},
+        {"--k", has_penalty && o->k > 0},
+        {"--activation", !has_activation && o->activation > MSAE_ACTIVATION_RELU},
+        {"--lambda", !has_penalty && o->sparse_weight > NOT_GIVEN},
+        {"--bandwidth", recipe != MSAE_RECIPE_JUMPRELU && o->bandwidth > 0},
+    };
+    for (size_t i = 0; i < sizeof options / sizeof options[0]; i++) {
+        if (!options[i].is_idle) continue;
+        return tool_usage("train", "%s does not apply to recipe %s", options[i].name,
+                          msae_recipe_name(recipe));
+    }
+    if (!is_trapezoid && (o->warmup > NOT_GIVEN || o->decay > NOT_GIVEN)) {
+        return tool_usage("train", "%s does not apply to schedule %s",
+                          o->warmup > NOT_GIVEN ? "--warmup" : "--decay",
+                          msae_schedule_name(schedule));
+    }
+    return TOOL_OK;
+}
+
 static int begin(train_job *job) {
     msae_error error;
-    msae_train_desc desc;
+    msae_train_desc desc, plain;
     int status = describe(job, &desc);
+    if (status != TOOL_OK) return status;
+    memset(&plain, 0, sizeof plain); /* for the recipe and the schedule alone */
+    plain.model.n_inputs = desc.model.n_inputs;
+    plain.model.n_latents = desc.model.n_latents;
+    plain.model.recipe = desc.model.recipe;
+    plain.schedule = desc.schedule;
+    if (msae_train_desc_resolve(&plain, &plain, &error) != MSAE_OK) {
+        return tool_fail_error("train", &error);
+    }
+    status = check_use(&job->options, plain.model.recipe, plain.schedule);
     if (status != TOOL_OK) return status;
     if (msae_trainer_init(&job->trainer, &desc, &error) != MSAE_OK) {
         return tool_fail_error("train", &error);
@@ -600,7 +660,7 @@ static int check_agreement(const train_job *job) {
                           !same_counts(&o->nesting, model->nesting, model->n_levels)},
         {"--weights",
          o->weights.count != 0 && !same_reals(&o->weights, model->level_weights, model->n_levels)},
-        {"--k", model->k != 0 && o->k != 0 && o->k != model->k},
+        {"--k", o->k != 0 && o->k != model->k},
         {"--activation", o->activation != 0 && o->activation != (int)model->activation},
         {"--tied", o->tied && !model->tied},
         {"--normalize", o->normalize && !model->normalize},
@@ -621,8 +681,9 @@ static int check_agreement(const train_job *job) {
         {"--geometric-median", o->geometric_median && !desc->geometric_median},
         {"--weight-decay", o->weight_decay > NOT_GIVEN && o->weight_decay != desc->weight_decay},
         {"--clip", clip != 0 && clip != desc->clip},
-        {"--seed", o->seed != 0 && o->seed != desc->model.seed},
+        {"--seed", o->seed != TOOL_NO_NUMBER && o->seed != desc->model.seed},
         {"--skip-bad", o->skip_bad && !desc->skip_bad},
+        {"--max-norm", o->max_norm > 0 && o->max_norm != desc->max_norm},
         {"--window", o->window != 0 && job->trainer.position.rows != 0 && !same_window(job)},
     };
     for (size_t i = 0; i < sizeof options / sizeof options[0]; i++) {
@@ -630,7 +691,7 @@ static int check_agreement(const train_job *job) {
             return tool_fail(options[i].name, "the run in %s has another value", o->resume);
         }
     }
-    return TOOL_OK;
+    return check_use(o, model->recipe, desc->schedule);
 }
 
 static int resume(train_job *job) {
@@ -641,16 +702,16 @@ static int resume(train_job *job) {
     desc.simd = (msae_simd)o->common.simd;
     desc.parallel = msae_pool_parallel(job->pool);
     if (msae_resume_file(trainer, o->resume, &desc, &error) != MSAE_OK) {
-        return tool_fail_error(o->resume, &error);
+        return tool_fail_content(o->resume, TOOL_CHECKPOINT, &error);
     }
     if (trainer->model.n_inputs != job->source.cols) {
-        return tool_fail(o->data, "has %zu columns where %zu are needed", job->source.cols,
+        return tool_fail(job->rows.name, "has %zu columns where %zu are needed", job->source.cols,
                          trainer->model.n_inputs);
     }
     if (trainer->position.rows != 0 && trainer->position.rows != job->source.rows) {
-        return tool_fail(o->data, "has %llu rows, the run in %s is over %llu",
-                         (unsigned long long)job->source.rows, o->resume,
-                         (unsigned long long)trainer->position.rows);
+        return tool_fail(job->rows.name, "has %llu row%s, the run in %s is over %llu",
+                         (unsigned long long)job->source.rows, tool_plural(job->source.rows),
+                         o->resume, (unsigned long long)trainer->position.rows);
     }
     if (o->epochs != 0 && o->epochs < trainer->desc.epochs) {
         return tool_fail("--epochs", "the run in %s has %zu, which may only be raised", o->resume,
@@ -709,6 +770,81 @@ static size_t shares(const train_job *job) {
     return job->team->collective.ranks <= DEFAULT_SHARES ? DEFAULT_SHARES : 0;
 }
 
+/* The published schedule begins its descent above 1 where epochs are no multiple of five. */
+static void warn_of_schedule(train_job *job) {
+    msae_trainer *trainer = &job->trainer;
+    const float before = trainer->lr_factor;
+    size_t epoch = (size_t)floor(0.8 * (double)trainer->desc.epochs);
+    if (trainer->desc.schedule != MSAE_SCHEDULE_PUBLISHED &&
+        trainer->desc.schedule != MSAE_SCHEDULE_CAPPED) {
+        return;
+    }
+    if (trainer->position.epoch > epoch) epoch = (size_t)trainer->position.epoch;
+    msae_train_schedule(trainer, epoch, 0, 1);
+    if (trainer->lr_factor > 1) {
+        tool_warn(
+            NULL,
+            "the %s schedule multiplies the learning rate by %.3g in epoch %zu of %zu, because "
+            "the number of epochs is no multiple of five; --schedule linear never goes above 1",
+            msae_schedule_name(trainer->desc.schedule), (double)trainer->lr_factor, epoch + 1,
+            trainer->desc.epochs);
+    }
+    trainer->lr_factor = before;
+}
+
+/* Of rows that are unlike the others, which are left out or take over the rest. */
+static void warn_of_rare(const train_job *job) {
+    const msae_rare_rows *rare = &job->trainer.rare;
+    const msae_train_desc *desc = &job->trainer.desc;
+    const tool_rows *rows = &job->rows;
+    const msae_shard *shard = rows->count > 1 ? msae_files_find(&rows->files, rare->first_beyond) : NULL;
+    const int is_one = rare->beyond == 1;
+    const unsigned long long first = rare->first_beyond - (shard != NULL ? shard->first_row : 0);
+    char fate[160];
+    tool_skip_rows(rows, rows->files.shards[0].dtype, job->source.rows, rare->bad, rare->first_bad);
+    if (rare->beyond == 0) return;
+    if (desc->max_norm > 0) {
+        snprintf(fate, sizeof fate, " and %s left out", is_one ? "was" : "were");
+    } else {
+        snprintf(fate, sizeof fate, ": --max-norm %d leaves %s out%s", MSAE_RARE_NORM,
+                 is_one ? "it" : "them",
+                 is_one || desc->geometric_median
+                     ? ""
+                     : "; --geometric-median helps where they share a direction");
+    }
+    tool_warn(rows->name, "%llu row%s a norm above %g times the median (first: row %llu%s%s)%s",
+              (unsigned long long)rare->beyond, is_one ? " has" : "s have",
+              desc->max_norm > 0 ? (double)desc->max_norm : (double)MSAE_RARE_NORM, first,
+              shard != NULL ? " of " : "", shard != NULL ? shard->path : "", fate);
+}
+
+/* Of rows of another kind; those that training leaves out do not count. Short memory is no reason to
+   leave the others of a team alone: training itself will say so. */
+static void warn_of_kind(const train_job *job, const msae_source *source, const char *path,
+                         const char *advice) {
+    tool_shift shift;
+    if (tool_find_shift(&job->trainer.model, source, job->trainer.rare.norm_limit, &shift) ==
+        TOOL_OK) {
+        tool_warn_of_shift(&shift, path, advice);
+    }
+}
+
+/* Of rows that are all alike, and of those of another kind than what the model's mean and scale are
+   of. */
+static void warn_of_rows(train_job *job) {
+    const train_options *o = &job->options;
+    tool_warn_of_spread(&job->outcome, &job->trainer.model, &job->source, job->rows.name);
+    if (o->resume != NULL) {
+        warn_of_kind(job, &job->source, job->rows.name,
+                     "training goes on with the mean and scale of the first");
+    }
+    if (o->validation != NULL) {
+        const msae_source source = msae_source_data(&job->validation);
+        warn_of_kind(job, &source, o->validation,
+                     "its loss tells nothing of rows like those of DATA");
+    }
+}
+
 static int train(train_job *job) {
     const train_options *o = &job->options;
     msae_error error;
@@ -723,6 +859,9 @@ static int train(train_job *job) {
         return status;
     }
     if (job->leads) print_start(job);
+    if (job->leads) warn_of_schedule(job);
+    if (job->leads) warn_of_rare(job);
+    if (job->leads) warn_of_rows(job);
     catch_signals();
     stream.window_rows = job->source.data != NULL ? SIZE_MAX : window_rows(job);
     stream.background = job->reader;
@@ -737,62 +876,58 @@ static int train(train_job *job) {
         status = tool_fail_error(o->output, &error);
     }
     if (!job->leads) return agree(job, TOOL_OK);
-    if (status == TOOL_OK) print_done(job, seconds);
+    if (status == TOOL_OK) {
+        tool_warn_of_outcome(&job->outcome, &job->trainer, &job->source, o->validation);
+        print_done(job, seconds);
+    }
     agree(job, status); /* (whoever is gone by now: the model is there) */
     return status;
 }
 
-/* Neither output may take the place of an input or of the other one. */
-static int check_places(const train_job *job) {
+/* Whether the run goes on in the checkpoint that it comes from. */
+static int keeps_on(const train_options *o) {
+    return o->resume != NULL && tool_same_file(o->resume, o->checkpoint);
+}
+
+static int check_outputs(const train_job *job) {
     const train_options *o = &job->options;
-    const struct {
-        const char *option, *output, *other, *what;
-    } pairs[] = {
-        {"-o", o->output, o->validation, "--val"},
-        {"-o", o->output, o->checkpoint, "--checkpoint"},
-        {"-o", o->output, o->resume, "--resume"},
-        {"--checkpoint", o->checkpoint, o->validation, "--val"},
-    };
-    for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
-        if (tool_same_file(pairs[i].output, pairs[i].other)) {
-            return tool_fail(pairs[i].option, "%s is the file of %s too", pairs[i].output,
-                             pairs[i].what);
-        }
-        if (tool_is_among(&job->rows, pairs[i].output)) {
-            return tool_fail(pairs[i].option, "%s is the file of DATA too", pairs[i].output);
-        }
+    if (!job->leads) return TOOL_OK;
+    int status = tool_check_output("train", "-o", o->output, TOOL_WRITES_MODEL);
+    if (status == TOOL_OK && keeps_on(o)) {
+        status = tool_check_input(o->resume);
+        return status == TOOL_OK ? tool_add_output("--resume", o->resume) : status;
     }
-    return TOOL_OK;
+    if (status == TOOL_OK && o->checkpoint != NULL) {
+        status = tool_check_output("train", "--checkpoint", o->checkpoint, TOOL_WRITES_CHECKPOINT);
+    }
+    return status == TOOL_OK && o->resume != NULL ? tool_check_input(o->resume) : status;
 }
 
 /* All that one process can fail at while the others do not. */
 static int prepare(train_job *job) {
     const train_options *o = &job->options;
-    int status = open_data(job);
-    if (status == TOOL_OK) status = check_places(job);
-    if (status == TOOL_OK && job->leads) status = tool_check_output("train", o->output);
-    if (status == TOOL_OK && job->leads && o->checkpoint != NULL) {
-        status = tool_check_output("train", o->checkpoint);
-    }
+    int status = check_outputs(job);
+    if (status == TOOL_OK) status = open_data(job);
     if (status == TOOL_OK) status = tool_start_threads(&o->common, &job->pool);
     if (status == TOOL_OK) status = load_validation(job);
     if (status == TOOL_OK) status = o->resume != NULL ? resume(job) : begin(job);
+    if (status == TOOL_OK && job->leads && keeps_on(o)) {
+        status = tool_check_writable(o->resume, "; --checkpoint FILE keeps the run elsewhere");
+    }
     return status;
 }
 
 static int run(train_job *job) {
     const train_options *o = &job->options;
-    if (o->latents > 0 && o->expansion > 0) {
-        return tool_usage("train", "--latents and --expansion exclude each other");
-    }
     if (o->window > 0 && o->in_memory && o->resume == NULL) {
         return tool_usage("train", "--window and --in-memory exclude each other");
     }
+    if (o->no_shares && job->team == NULL) {
+        return tool_usage("train",
+                          "--no-shares is of msae-mpi; one process has shares only with --shares");
+    }
     if (o->revivals > MSAE_MAX_REVIVALS) {
         return tool_usage("train", "--revivals is at most %d", MSAE_MAX_REVIVALS);
-    }
-    if (o->every > 0 && o->checkpoint == NULL) {
-        return tool_usage("train", "--every needs --checkpoint");
     }
     const int status = agree(job, prepare(job));
     return status == TOOL_OK ? train(job) : status;
@@ -810,6 +945,7 @@ int tool_train_over(const tool_team *team, int argc, char **argv) {
     job.leads = team == NULL || team->collective.rank == 0;
     o->clip = o->sparse_weight = o->soft_cap = o->weight_decay = NOT_GIVEN;
     o->beta1 = o->beta2 = o->warmup = o->decay = NOT_GIVEN;
+    o->seed = TOOL_NO_NUMBER;
     const tool_option options[] = {
         {"-o", "MODEL", TOOL_TEXT, &o->output, "file to write, a safetensors (required)"},
         {"--recipe", "msae-uw|msae-rw|topk|batchtopk|relu|jumprelu|msae|msae-width", TOOL_CHOICE,
@@ -822,7 +958,8 @@ int tool_train_over(const tool_team *team, int argc, char **argv) {
         {"--weights", "A,A,..", TOOL_REALS, &o->weights,
          "weights of the levels in the loss (default: the recipe's)"},
         {"--k", "K", TOOL_COUNT, &o->k,
-         "active latents a row (default: topk 64, batchtopk, msae-width 32)"},
+         "latents that the model keeps of a row (default: 64, batchtopk, msae-width 32).\n"
+         "Of no effect on the training of msae, msae-uw, msae-rw; not for relu, jumprelu"},
         {"--activation", "relu|identity|abs", TOOL_CHOICE, &o->activation,
          "of the latents that TopK selects (default: relu)"},
         {"--tied", NULL, TOOL_FLAG, &o->tied, "one matrix serves as encoder and decoder"},
@@ -835,15 +972,18 @@ int tool_train_over(const tool_team *team, int argc, char **argv) {
          "learning rate (default: msae 2e-3 at 256 rows, msae-uw, -rw 1e-4, see msae.h)"},
         {"--beta1", "B", TOOL_REAL, &o->beta1, "of AdamW's first moment (default: 0.9)"},
         {"--beta2", "B", TOOL_REAL, &o->beta2, "of its second (default: msae 0.99, others 0.999)"},
-        {"--schedule", "published|linear|cosine|constant|trapezoid", TOOL_CHOICE, &o->schedule,
-         "of the learning rate (default: msae trapezoid, others published)"},
+        {"--schedule", "capped|linear|cosine|constant|trapezoid|published", TOOL_CHOICE,
+         &o->schedule,
+         "of the learning rate (default: msae trapezoid, others published, which is above 1 "
+         "where epochs are no multiple of five; capped: at most 1.25, linear: at most 1)"},
         {"--warmup", "S", TOOL_REAL, &o->warmup,
          "trapezoid: share of the steps up (default: 0.03)"},
         {"--decay", "S", TOOL_REAL, &o->decay, ".. and down to 0 at the end (default: 0.4)"},
         {"--start", "random|rows", TOOL_CHOICE, &o->start,
          "where decoder rows start (default: msae at rows of the data, others random)"},
         {"--revivals", "N", TOOL_COUNT, &o->revivals,
-         "times that idle latents are started anew (default: msae 6, others never)"},
+         "times that latents which were active in no row since the last time are started\n"
+         "anew (default: msae 6, others never)"},
         {"--no-revivals", NULL, TOOL_FLAG, &o->no_revivals, "never"},
         {"--loss", "nmse|mse|cosine", TOOL_CHOICE, &o->loss, "default: nmse"},
         {"--lambda", "L", TOOL_REAL, &o->sparse_weight,
@@ -860,12 +1000,15 @@ int tool_train_over(const tool_team *team, int argc, char **argv) {
         {"--seed", "S", TOOL_NUMBER, &o->seed, "of weights and shuffling (default: 0)"},
         {"--skip-bad", NULL, TOOL_FLAG, &o->skip_bad,
          "leave out rows with NaN or Inf instead of failing"},
-        {"--val", "FILE", TOOL_TEXT, &o->validation, "report the loss on these rows every epoch"},
+        {"--max-norm", "F", TOOL_POSITIVE, &o->max_norm,
+         "leave out rows with a norm of more than F times the median"},
+        {"--val", "FILE", TOOL_FILES, &o->validation, "report the loss on these rows every epoch"},
         {"--checkpoint", "FILE", TOOL_TEXT, &o->checkpoint,
          "keep the state of the run here, every epoch and at Ctrl-C"},
         {"--every", "STEPS", TOOL_COUNT, &o->every, ".. and every so many steps instead of epochs"},
         {"--resume", "FILE", TOOL_TEXT, &o->resume,
-         "go on from a checkpoint, with its options; --epochs may be raised"},
+         "go on from a checkpoint, with its options; --epochs may be raised. The\n"
+         "run keeps its state in this file from then on, unless --checkpoint is given"},
         {"--window", "MIB", TOOL_COUNT, &o->window,
          "read the data in windows of this size (default: 64 for data over 256)"},
         {"--in-memory", NULL, TOOL_FLAG, &o->in_memory,
@@ -883,19 +1026,25 @@ int tool_train_over(const tool_team *team, int argc, char **argv) {
     const tool_syntax syntax = {
         "train",
         {{"DATA", &o->data}},
-        "Trains a model on the rows of DATA (.npy or safetensors) and writes it to MODEL. Several\n"
-        "files are one set; a DATA may also be a pattern ('part-*.npy') or a list (@FILE, one "
-        "name\n"
-        "a line). Data of more than 256 MiB as float32 is not held but read in windows, beside "
-        "the\n"
-        "training; the rows of a window are shuffled, and so are the blocks that make it up.",
+        "Trains a model on the rows of DATA and writes it to MODEL. Several DATA are one set. "
+        "Data\n"
+        "of more than 256 MiB as float32 is not held but read in windows, beside the training;\n"
+        "the rows of a window are shuffled, and so are the blocks that make it up.",
         options,
         sizeof options / sizeof options[0],
         "DATA",
         &o->more,
     };
-    int status = tool_parse(&syntax, argc, argv);
+    const tool_rule rules[] = {
+        {"--latents", TOOL_EXCLUDES, "--expansion"},
+        {"--revivals", TOOL_EXCLUDES, "--no-revivals"},
+        {"--shares", TOOL_EXCLUDES, "--no-shares"},
+        {"--every", TOOL_NEEDS, "--checkpoint|--resume"},
+        {"--tensor", TOOL_READS, "DATA|--val"},
+    };
+    int status = tool_parse_by(&syntax, rules, sizeof rules / sizeof rules[0], argc, argv);
     if (status != TOOL_GO) return status;
+    if (o->checkpoint == NULL) o->checkpoint = o->resume;
     if (team != NULL && o->common.threads == 0) o->common.threads = team->threads;
     status = run(&job);
     msae_trainer_free(&job.trainer);

@@ -5,40 +5,73 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The number of a key in a line of JSON that has no objects within, or NaN. */
-static double number_of(const char *line, const char *key) {
+/* Where the value of a key starts in a line of JSON that has no objects within, or NULL. */
+static const char *value_of(const char *line, const char *key) {
     const size_t length = strlen(key);
     const char *at = line;
     while ((at = strchr(at, '"')) != NULL) {
         const char *end = strchr(at + 1, '"');
-        if (end == NULL) return NAN;
+        if (end == NULL) return NULL;
         const int is_key = (size_t)(end - at - 1) == length && memcmp(at + 1, key, length) == 0;
         at = end + 1 + strspn(end + 1, " \t");
         if (!is_key || *at != ':') continue;
-        at += 1 + strspn(at + 1, " \t");
-        char *after;
-        if (strchr("-0123456789", *at) == NULL || *at == '\0') return NAN;
-        const double value = strtod(at, &after);
-        return isfinite(value) ? value : NAN;
+        return at + 1 + strspn(at + 1, " \t");
     }
-    return NAN;
+    return NULL;
 }
 
-static int is_epoch(const char *line) {
-    const char *event = strstr(line, "\"event\"");
-    if (event == NULL) return 0;
-    event += 7;
-    event += strspn(event, " \t:");
-    return strncmp(event, "\"epoch\"", 7) == 0;
+/* The number of a key, or NaN. */
+static double number_of(const char *line, const char *key) {
+    const char *at = value_of(line, key);
+    if (at == NULL || *at == '\0' || strchr("-0123456789", *at) == NULL) return NAN;
+    const double value = strtod(at, NULL);
+    return isfinite(value) ? value : NAN;
 }
 
-static int take_line(train_log *log, const char *line, size_t number, const char *path) {
+/* The text of a key, without escapes, or NULL. */
+static const char *text_of(const char *line, const char *key, size_t *bytes) {
+    const char *at = value_of(line, key);
+    if (at == NULL || *at != '"') return NULL;
+    *bytes = strcspn(at + 1, "\"");
+    return at + 1;
+}
+
+static int is_event(const char *line, const char *name) {
+    size_t bytes = 0;
+    const char *event = text_of(line, "event", &bytes);
+    return event != NULL && bytes == strlen(name) && memcmp(event, name, bytes) == 0;
+}
+
+static int check_size(const char *line, const char *key, size_t expected, size_t number,
+                      const char *path) {
+    const double value = number_of(line, key);
+    if (isnan(value) || value == (double)expected) return TOOL_OK;
+    return tool_fail(path, "line %zu: is of another model: %s is %.0f, the model's is %zu", number,
+                     key, value, expected);
+}
+
+/* Where a run says what it trains. */
+static int check_start(const msae_model *model, const char *line, size_t number, const char *path) {
+    size_t bytes = 0;
+    const char *own = msae_recipe_name(model->recipe), *recipe = text_of(line, "recipe", &bytes);
+    if (recipe != NULL && (bytes != strlen(own) || memcmp(recipe, own, bytes) != 0)) {
+        return tool_fail(path, "line %zu: is of another model: recipe is %.*s, the model's is %s",
+                         number, (int)(bytes < 32 ? bytes : 32), recipe, own);
+    }
+    int status = check_size(line, "n_inputs", model->n_inputs, number, path);
+    if (status != TOOL_OK) return status;
+    return check_size(line, "n_latents", model->n_latents, number, path);
+}
+
+static int take_line(train_log *log, const msae_model *model, const char *line, size_t number,
+                     const char *path) {
     const size_t length = strlen(line);
     if (line[0] != '{' || length < 2 || line[length - 1] != '}') {
         return tool_fail(path, "line %zu: not a JSON object as msae train --json writes them",
                          number);
     }
-    if (!is_epoch(line)) return TOOL_OK;
+    if (is_event(line, "start")) return check_start(model, line, number, path);
+    if (!is_event(line, "epoch")) return TOOL_OK;
     const log_epoch epoch = {number_of(line, "epoch"),    number_of(line, "loss"),
                              number_of(line, "val_loss"), number_of(line, "l0"),
                              number_of(line, "dead"),     number_of(line, "lr"),
@@ -51,12 +84,13 @@ static int take_line(train_log *log, const char *line, size_t number, const char
     return TOOL_OK;
 }
 
-int load_train_log(train_log *log, const char *path) {
+int load_train_log(train_log *log, const msae_model *model, const char *path) {
     msae_error error;
     void *bytes;
     size_t size, lines = 1;
-    int status = TOOL_OK;
     memset(log, 0, sizeof *log);
+    int status = tool_check_input(path);
+    if (status != TOOL_OK) return status;
     if (msae_read_file(path, NULL, &bytes, &size, &error) != MSAE_OK) {
         return tool_fail_error(path, &error);
     }
@@ -74,7 +108,7 @@ int load_train_log(train_log *log, const char *path) {
         char *end = line + strcspn(line, "\n"), *next = end + 1;
         if (end > line && end[-1] == '\r') end--;
         *end = '\0';
-        if (*line != '\0') status = take_line(log, line, number, path);
+        if (*line != '\0') status = take_line(log, model, line, number, path);
         line = next;
     }
     if (status == TOOL_OK && log->count == 0) status = tool_fail(path, "has no epoch");

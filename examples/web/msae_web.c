@@ -101,7 +101,9 @@ void WEB(web_take)(size_t word) {
 
 /* The word's k strongest latents; how many there are. */
 size_t WEB(web_encode)(size_t k) {
-    return web.count = msae_encode(&web.model, web.workspace, web.x, k, web.codes);
+    const msae_until all = {0, 0, 0};
+    msae_encode_until(&web.model, web.workspace, web.x, &all, k, web.codes, &web.count, NULL);
+    return web.count;
 }
 
 const msae_code *WEB(web_codes)(void) {

@@ -37,8 +37,10 @@ static run make_run(fuzz_input *in) {
     r.desc.model.n_inputs = 1 + fuzz_below(in, MAX_INPUTS);
     r.desc.model.n_latents = 1 + fuzz_below(in, MAX_LATENTS);
     r.desc.model.recipe = (msae_recipe)fuzz_below(in, MSAE_RECIPE_COUNT);
-    r.desc.model.nesting_start = 1;
-    r.desc.model.k = 1;
+    if (msae__has_k(r.desc.model.recipe)) r.desc.model.k = 1;
+    if (msae__has_levels(r.desc.model.recipe) || r.desc.model.recipe == MSAE_RECIPE_DEFAULT) {
+        r.desc.model.nesting_start = 1;
+    }
     r.windows = (int)fuzz_byte(in);
     r.desc.model.tied = r.windows & 1;
     r.windows = r.windows >> 1 & 1;
@@ -147,8 +149,8 @@ static void cut_and_resumed(fuzz_input *in) {
     if (n_changes == 0) want = finish(&trainer, &r.data, &status);
     msae_trainer_free(&trainer);
     if (without_checksum) {
-        fuzz_rename_key(&file, "checksum");
-        fuzz_rename_key(&file, "msae_version");
+        fuzz_rename_key(&file, "msae.checksum");
+        fuzz_rename_key(&file, "msae.version");
     }
     for (size_t i = 0; i < n_changes; i++) {
         const size_t at = fuzz_below(&changes, 65536);

@@ -6,7 +6,10 @@
 #include "quiet.h"
 #include "../../examples/tool/options.c"
 #include "../../examples/tool/files.c"
+#include "../../examples/tool/places.c"
 #include "../../examples/tool/rows.c"
+#include "../../examples/tool/outcome.c"
+#include "../../examples/tool/statistics.c"
 #include "../../examples/tool/decode.c"
 
 /* Only the commands load models, and no input runs those. */
@@ -55,6 +58,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size) {
     bytes = fuzz_file_of(input + 1, size - 1, FUZZ_SAFETENSORS);
     memset(&job, 0, sizeof job);
     job.inputs.model = *model_of(input[0] & 1);
+    job.inputs.stored = job.inputs.model;
+    job.model_path = "model.safetensors";
     job.codes_path = "codes.safetensors";
     reader = msae_reader_memory(bytes.bytes, bytes.size);
     if (msae_safetensors_open_reader(&file, &reader, NULL, NULL) == MSAE_OK) {

@@ -47,15 +47,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size) {
         MSAE_OK) {
         check_data(&data, &file);
         /* from its header alone the same is found */
-        CHECK(msae__locate_matrix("", &reader, *name ? name : NULL, NULL, &matrix, NULL) ==
+        CHECK(msae__locate_matrix("", &reader, *name ? name : NULL, 0, NULL, &matrix, NULL) ==
               MSAE_OK);
         CHECK(matrix.rows == data.rows && matrix.cols == data.cols && matrix.dtype == data.dtype);
         CHECK(file.bytes + matrix.offset == (const unsigned char *)data.values);
     } else {
         CHECK(error.message[0] && data.values == NULL);
-        CHECK(msae__locate_matrix("", &reader, *name ? name : NULL, NULL, &matrix, &located) ==
+        CHECK(msae__locate_matrix("", &reader, *name ? name : NULL, 0, NULL, &matrix, &located) ==
               error.code);
         CHECK(strcmp(located.message, error.message) == 0);
+        /* among others it may still be one without rows */
+        CHECK(msae__locate_matrix("", &reader, *name ? name : NULL, 1, NULL, &matrix, NULL) !=
+                  MSAE_OK ||
+              matrix.rows == 0);
     }
     fuzz_release();
     return 0;

@@ -39,8 +39,8 @@ static fuzz_file made_file(const uint8_t *input, size_t size, int *is_whole) {
     msae_model_free(&model);
     *is_whole = n_changes == 0 && !without_checksum;
     if (without_checksum) {
-        fuzz_rename_key(&file, "checksum");
-        fuzz_rename_key(&file, "msae_version");
+        fuzz_rename_key(&file, "msae.checksum");
+        fuzz_rename_key(&file, "msae.version");
     }
     for (size_t i = 0; i < n_changes; i++) {
         const size_t at = fuzz_below(&changes, 65536);

@@ -58,6 +58,7 @@ static int make_model(fuzz_input *in, msae_model *model) {
         for (size_t i = 0; i < desc.n_levels; i++) weights[i] = fabsf(fuzz_finite(in));
     }
     desc.k = fuzz_below(in, MAX_LATENTS);
+    if (!msae__has_k(desc.recipe)) desc.k = 0;
     desc.tied = fuzz_byte(in) & 1;
     desc.normalize = fuzz_byte(in) & 1;
     desc.soft_cap = fabsf(fuzz_finite(in));
@@ -107,8 +108,8 @@ static fuzz_file made_file(const uint8_t *input, size_t size, int *is_whole) {
     file = save(&model);
     msae_model_free(&model);
     if (without_checksum) {
-        fuzz_rename_key(&file, "checksum");
-        fuzz_rename_key(&file, "msae_version");
+        fuzz_rename_key(&file, "msae.checksum");
+        fuzz_rename_key(&file, "msae.version");
     }
     for (size_t i = 0; i < n_changes; i++) {
         const size_t at = fuzz_below(&changes, 65536);
@@ -133,16 +134,17 @@ static void check_codes(const msae_model *model, const msae_code *codes, size_t 
 
 static void use(const msae_model *model, fuzz_input *in) {
     const size_t n = model->n_latents, d = model->n_inputs;
-    const size_t ks[] = {0, 1, n};
+    const size_t rooms[] = {0, 1, n};
     void *workspace = fuzz_take(msae_workspace_bytes(model, 1));
     float *x = (float *)fuzz_take(d * sizeof *x), *out = (float *)fuzz_take(d * sizeof *out);
     fill(in, x, d);
-    for (size_t i = 0; i < COUNT(ks); i++) {
-        const size_t room = ks[i] ? ks[i] : n;
+    for (size_t i = 0; i < COUNT(rooms); i++) {
+        const size_t room = rooms[i];
         msae_code *codes = (msae_code *)fuzz_take(room * sizeof *codes);
-        const size_t count = msae_encode(model, workspace, x, ks[i], codes);
+        size_t count;
         float moments[2];
-        CHECK(count <= room);
+        const msae_status status = msae_encode(model, workspace, x, room, codes, &count);
+        CHECK(count <= room && (status == MSAE_OK || count == 0));
         check_codes(model, codes, count);
         msae_row_moments(model, x, moments);
         msae_decode_with(model, codes, count, moments, out);

@@ -11,10 +11,11 @@ enum { MAX_ARGUMENTS = 24 };
 static struct {
     int flag, choice;
     const char *text, *operands[TOOL_MAX_OPERANDS];
-    size_t count;
+    size_t count, kept;
     uint64_t number;
     float real, positive;
     tool_counts counts;
+    tool_ks ks;
     tool_reals reals;
     tool_texts texts;
     tool_rest rest;
@@ -25,10 +26,12 @@ static const tool_option options[] = {
     {"-o", "FILE", TOOL_TEXT, &values.text, "a name"},
     {"--choice", "first|second|third", TOOL_CHOICE, &values.choice, "one of three words"},
     {"--count", "N", TOOL_COUNT, &values.count, "above zero"},
+    {"--kept", "K|all", TOOL_KEPT, &values.kept, "above zero, or all"},
     {"--number", "N", TOOL_NUMBER, &values.number, "of 64 bits"},
     {"--real", "X", TOOL_REAL, &values.real, "zero or above"},
     {"--positive", "X", TOOL_POSITIVE, &values.positive, "above zero"},
     {"--counts", "A,B,..", TOOL_COUNTS, &values.counts, "a list"},
+    {"--ks", "A,..,all,own", TOOL_KS, &values.ks, "a list of k"},
     {"--reals", "A,B,..", TOOL_REALS, &values.reals, "a list"},
     {"--text", "FILE", TOOL_TEXTS, &values.texts, "several names"},
 };
@@ -56,6 +59,8 @@ static void check_values(int argc, char **argv) {
     CHECK(isfinite(values.positive) && values.positive >= 0);
     CHECK(values.counts.count <= MSAE_MAX_LEVELS && values.reals.count <= MSAE_MAX_LEVELS);
     for (size_t i = 0; i < values.counts.count; i++) CHECK(values.counts.values[i] > 0);
+    CHECK(values.ks.count <= MSAE_MAX_LEVELS && (values.ks.own == 0 || values.ks.own == 1));
+    for (size_t i = 0; i < values.ks.count; i++) CHECK(values.ks.values[i] > 0);
     for (size_t i = 0; i < values.reals.count; i++) {
         CHECK(isfinite(values.reals.values[i]) && values.reals.values[i] >= 0);
     }

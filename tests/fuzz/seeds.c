@@ -56,7 +56,7 @@ typedef struct seed {
     "M\0" weights "\x02\x06" recipe activation "\x03\0\x01\x02\0\x02" tied normalize "\0"
 
 /* For the run made of an input: no changes, with a checksum, 3 inputs, 7 latents, the recipe, tied,
-   normalize, the seed, batches of 2, the loss, the published schedule, the cut, tame numbers. */
+   normalize, the seed, batches of 2, the loss, the capped schedule, the cut, tame numbers. */
 #define RUN(recipe, tied, normalize, loss, cut) \
     "\0\0\x02\x06" recipe tied normalize "\x07\x01" loss "\x01" cut "\x01"
 
@@ -284,6 +284,12 @@ static const seed seeds[] = {
     SEED("codes", "of_this_model",
          "0" METADATA("\"n_inputs\":\"3\",\"n_latents\":\"5\"") "," CODES("F32") "}" DATA(
              "\x18\0", INDPTR_0_1 "\x04\0\0\0" ONE)),
+    SEED("codes", "of_another_checksum",
+         "0" METADATA("\"model\":\"0123456789abcdef\"") "," CODES("F32") "}" DATA(
+             "\x18\0", INDPTR_0_1 "\0\0\0\0" ONE)),
+    SEED("codes", "own_statistics",
+         "0" METADATA("\"own_statistics\":\"1\"") "," CODES("F32") "}" DATA("\x18\0", INDPTR_0_1
+                                                                            "\0\0\0\0" ONE)),
     SEED("codes", "of_another_model",
          "0" METADATA("\"n_latents\":\"6\"") "," CODES("F32") "}" DATA("\x18\0",
                                                                        INDPTR_0_1 "\0\0\0\0" ONE)),
