@@ -14,7 +14,7 @@
 # line has a comment and no code; the percentage is of all lines of the implementation. A
 # prototype's own comment is one that ends on the line above it. A heading is a comment that opens
 # with a rule of - or =, and a part's border one of =. A line of the manual that starts with >>tag
-# belongs to the contents; each such tag ends the title of one heading, in the same order, and no
+# belongs to the contents; each such tag stands in the title of one heading, in the same order, and no
 # other >>tag is spoken of. The glossary is the comment under the heading "Glossary", with a line
 # `word   meaning` for each word.
 #
@@ -108,7 +108,7 @@ static __attribute__((unused)) int MSAE__K(two)(int a, int b, int c, int (*d)(in
 #endif /* MSAE_RUN_ONLY */
 
 /* =============================================================================================
-   Kernels >>kernels
+   >>kernels Kernels
    ========================================================================================== */
 #ifdef MSAE__HAS_AVX2
 #include <immintrin.h>
@@ -196,11 +196,11 @@ function condition(text) {
     while (match(rest, />>[a-z][a-z0-9_]*/)) {
         tag = substr(rest, RSTART, RLENGTH)
         if (!part && /^ *>>/) { contents[++listed] = tag; value["tags_in_contents"]++ }
-        else if (titled && rest ~ />>[a-z0-9_]*$/) tags[++tagged] = tag
+        else if (titled) tags[++tagged] = tag
         else spoken[tag] = FNR
         rest = substr(rest, RSTART + RLENGTH)
     }
-    if (titled) glossary = /^ *Glossary/
+    if (titled) glossary = /^ *(>>[a-z]+ )?Glossary/
     if (/^\/\* (---|===)/) { heading = FNR; glossary = 0 }
     if (glossary && only && /^(\/\*| ) *[a-z][a-z, -]*  +[^ ]/) count("words_in_glossary", FNR)
     rest = glossary && only ? $0 : text
@@ -275,7 +275,7 @@ END {
     value["run_part_lines"] = (stop ? stop : end) - start
     value["comment_only_percent"] = int(share)
     for (i = 1; i <= listed || i <= tagged; i++) {
-        if (contents[i] != tags[i]) count("tags_untrue", contents[i] "/" tags[i])
+        if (listed && contents[i] != tags[i]) count("tags_untrue", contents[i] "/" tags[i])
         known[tags[i]] = 1
     }
     for (tag in spoken) if (!(tag in known)) count("tags_untrue", spoken[tag])
