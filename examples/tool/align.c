@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_MODELS = TOOL_MAX_TEXTS + 2 };
+enum { MAX_MODELS = 18 };
 
 typedef struct align_job {
     tool_common common;
@@ -132,16 +132,17 @@ static void print_stability(const align_job *job, const msae_alignment *pairs, s
     }
 }
 
-static int run(align_job *job) {
+static int run(void *context) {
+    align_job *job = context;
     msae_alignment pairs[MAX_MODELS * (MAX_MODELS - 1) / 2];
     size_t count = 0;
     if (job->output != NULL && job->more.count > 0) {
         return tool_usage("align", "-o is for the pairs of two models");
     }
-    int status = job->output != NULL
-                     ? tool_check_output("align", "-o", job->output, TOOL_WRITES_TABLE)
-                     : TOOL_OK;
-    if (status == TOOL_OK) status = load(job);
+    if (job->more.count > MAX_MODELS - 2) {
+        return tool_usage("align", "takes at most %d models", MAX_MODELS);
+    }
+    int status = load(job);
     for (size_t b = 1; b < job->count && status == TOOL_OK; b++) {
         for (size_t a = 0; a < b && status == TOOL_OK; a++) {
             status = align_pair(job, a, b, &pairs[count]);
@@ -152,32 +153,36 @@ static int run(align_job *job) {
     return status;
 }
 
-int tool_align(int argc, char **argv) {
-    align_job job;
-    memset(&job, 0, sizeof job);
-    const tool_option options[] = {
-        {"--encoder", NULL, TOOL_FLAG, &job.encoder, "match encoder rows instead of decoder rows"},
-        {"-o", "PAIRS.tsv", TOOL_TEXT, &job.output, "also write the pairs (two models)"},
-        TOOL_OPTION_THREADS(job.common),
-        TOOL_OPTION_SIMD(job.common),
-        TOOL_OPTION_JSON(job.common),
-    };
-    const tool_syntax syntax = {
-        "align",
-        {{"A", &job.first}, {"B", &job.second}},
+static void close_job(void *context) {
+    align_job *job = context;
+    for (size_t i = 0; i < job->count; i++) msae_model_free(&job->models[i]);
+    msae_pool_free(job->pool);
+}
+
+#define AT(member) offsetof(align_job, member)
+
+static const tool_option options[] = {
+    {"A", NULL, TOOL_OPERAND, AT(first), ""},
+    {"B", NULL, TOOL_OPERAND, AT(second), ""},
+    {"MORE", NULL, TOOL_REST, AT(more), ""},
+    {"--encoder", NULL, TOOL_FLAG, AT(encoder), "match encoder rows instead of decoder rows"},
+    {"-o", "PAIRS.tsv", TOOL_WRITES_TABLE, AT(output), "also write the pairs (two models)"},
+    TOOL_OPTION_THREADS,
+    TOOL_OPTION_SIMD,
+    TOOL_OPTION_JSON,
+};
+
+const tool_command tool_align = {
+    .name = "align",
+    .brief = "matches the latents of two models",
+    .summary =
         "Matches the latents of two models one to one so that the sum of the cosines of their\n"
         "decoder rows is the largest there is; prints the mean cosine and the share of pairs\n"
         "above 0.5, 0.7 and 0.9. With more models (of several seeds, say): every pair, and mean\n"
         "and deviation over the pairs.",
-        options,
-        sizeof options / sizeof options[0],
-        "MORE",
-        &job.more,
-    };
-    int status = tool_parse(&syntax, argc, argv);
-    if (status != TOOL_GO) return status;
-    status = run(&job);
-    for (size_t i = 0; i < job.count; i++) msae_model_free(&job.models[i]);
-    msae_pool_free(job.pool);
-    return status;
-}
+    .options = options,
+    .n_options = TOOL_COUNT_OF(options),
+    .job_bytes = sizeof(align_job),
+    .run = run,
+    .close = close_job,
+};

@@ -160,8 +160,8 @@ static int sample_rows(const tool_study *study, size_t limit, msae_data *rows, f
 }
 
 int tool_study_open(tool_study *study) {
-    int status = tool_load_labels(&study->labels, study->labels_path, study->column,
-                                  study->data, study->data_path);
+    int status = tool_load_labels(&study->labels, study->labels_path, study->column, study->data,
+                                  study->data_path);
     if (status == TOOL_OK) status = choose_positive(study);
     if (status == TOOL_OK) status = split_groups(study);
     if (status == TOOL_OK) status = correlate(study);
@@ -444,15 +444,12 @@ static int check_swept(const tool_study *study, uint32_t latent) {
                      (unsigned long)latent, study->data_path);
 }
 
-static int run(bias_job *job) {
+static int run(void *context) {
+    bias_job *job = context;
     const tool_study *study = &job->study;
     uint32_t swept = 0;
-    if (study->labels_path == NULL) return tool_usage("bias", "--labels FILE is missing");
     if (job->steps < 2) return tool_fail("--steps", "a sweep has at least 2");
-    int status = job->output != NULL
-                     ? tool_check_output("bias", "-o", job->output, TOOL_WRITES_TABLE)
-                     : TOOL_OK;
-    if (status == TOOL_OK) status = load(job);
+    int status = load(job);
     if (status == TOOL_OK && job->swept != NULL) {
         status = tool_find_concept("--sweep", &job->names, job->swept, &swept);
     }
@@ -468,35 +465,50 @@ static int run(bias_job *job) {
     return status;
 }
 
-int tool_bias(int argc, char **argv) {
-    bias_job job;
-    memset(&job, 0, sizeof job);
-    job.top = SHOWN;
-    job.steps = STEPS;
-    const tool_option options[] = {
-        {"--labels", "L.tsv", TOOL_TEXT, &job.study.labels_path, "a label for each row (required)"},
-        {"--column", "C", TOOL_TEXT, &job.study.column, "the labels' column: the attribute"},
-        {"--positive", "VALUE", TOOL_TEXT, &job.study.positive,
-         "the value to set against the rest (default: the second of two)"},
-        {"--names", "NAMES.tsv", TOOL_TEXT, &job.names_path, "names of the latents (msae name)"},
-        {"--top", "N", TOOL_COUNT, &job.top, "latents to show and ablate (default: 20)"},
-        TOOL_OPTION_K(job.study.k),
-        {"--sweep", "LATENT", TOOL_TEXT, &job.swept,
-         "the latent to sweep, by number or name (default: the strongest)"},
-        {"--steps", "N", TOOL_COUNT, &job.steps, "values of the sweep (default: 11)"},
-        {"--probe-input", "published|raw", TOOL_CHOICE, &job.study.probe_input,
-         "embeddings less their mean, or as they are, at unit length (default: published)"},
-        {"-o", "TABLE.tsv", TOOL_TEXT, &job.output, "also write a table of all latents"},
-        TOOL_OPTION_OWN_STATISTICS(job.common),
-        TOOL_OPTION_SKIP_BAD(job.common),
-        TOOL_OPTION_TENSOR(job.common),
-        TOOL_OPTION_THREADS(job.common),
-        TOOL_OPTION_SIMD(job.common),
-        TOOL_OPTION_JSON(job.common),
-    };
-    const tool_syntax syntax = {
-        "bias",
-        {{"MODEL", &job.model_path}, {"DATA", &job.study.data_path}},
+static void close_job(void *context) {
+    bias_job *job = context;
+    tool_study_close(&job->study);
+    tool_free_names(&job->names);
+    tool_close_inputs(&job->inputs);
+}
+
+static const bias_job defaults = {.top = SHOWN, .steps = STEPS};
+
+#define AT(member) offsetof(bias_job, member)
+
+static const tool_option options[] = {
+    {"MODEL", NULL, TOOL_OPERAND, AT(model_path), ""},
+    {"DATA", NULL, TOOL_OPERAND, AT(study.data_path), ""},
+    {"--labels", "L.tsv", TOOL_TEXT, AT(study.labels_path), "a label for each row (required)"},
+    {"--column", "C", TOOL_TEXT, AT(study.column), "the labels' column: the attribute"},
+    {"--positive", "VALUE", TOOL_TEXT, AT(study.positive),
+     "the value to set against the rest (default: the second of two)"},
+    {"--names", "NAMES.tsv", TOOL_TEXT, AT(names_path), "names of the latents (msae name)"},
+    {"--top", "N", TOOL_COUNT, AT(top), "latents to show and ablate (default: 20)"},
+    TOOL_OPTION_K(bias_job, study.k),
+    {"--sweep", "LATENT", TOOL_TEXT, AT(swept),
+     "the latent to sweep, by number or name (default: the strongest)"},
+    {"--steps", "N", TOOL_COUNT, AT(steps), "values of the sweep (default: 11)"},
+    {"--probe-input", "published|raw", TOOL_CHOICE, AT(study.probe_input),
+     "embeddings less their mean, or as they are, at unit length (default: published)"},
+    {"-o", "TABLE.tsv", TOOL_WRITES_TABLE, AT(output), "also write a table of all latents"},
+    TOOL_OPTION_OWN_STATISTICS,
+    TOOL_OPTION_SKIP_BAD,
+    TOOL_OPTION_TENSOR,
+    TOOL_OPTION_THREADS,
+    TOOL_OPTION_SIMD,
+    TOOL_OPTION_JSON,
+};
+
+static const tool_rule rules[] = {
+    {NULL, TOOL_REQUIRED, "--labels"},
+    {"--tensor", TOOL_READS, "DATA"},
+};
+
+const tool_command tool_bias = {
+    .name = "bias",
+    .brief = "finds the latents that go with an attribute",
+    .summary =
         "Finds the latents that go with an attribute of the rows: the point-biserial correlation\n"
         "of each with the attribute, its confidence interval, q, its p value corrected for the\n"
         "number of latents (Benjamini-Hochberg), and its frequency in either group. Then fits a\n"
@@ -504,19 +516,12 @@ int tool_bias(int argc, char **argv) {
         "(on at most 1,000 rows), and how many of its decisions (of at most 10,000) change\n"
         "without each of the strongest.\n"
         "Rows with an empty label are left out.",
-        options,
-        sizeof options / sizeof options[0],
-        NULL,
-        NULL,
-    };
-    const tool_rule rules[] = {
-        {"--tensor", TOOL_READS, "DATA"},
-    };
-    int status = tool_parse_by(&syntax, rules, sizeof rules / sizeof rules[0], argc, argv);
-    if (status != TOOL_GO) return status;
-    status = run(&job);
-    tool_study_close(&job.study);
-    tool_free_names(&job.names);
-    tool_close_inputs(&job.inputs);
-    return status;
-}
+    .options = options,
+    .n_options = TOOL_COUNT_OF(options),
+    .rules = rules,
+    .n_rules = TOOL_COUNT_OF(rules),
+    .job_bytes = sizeof(bias_job),
+    .defaults = &defaults,
+    .run = run,
+    .close = close_job,
+};

@@ -4,19 +4,19 @@
 #include <string.h>
 
 typedef struct convert_job {
+    tool_common common;
     const char *input, *output;
     int to; /* place among the choices, which are in the order of tool_layout */
     size_t k;
     tool_import import;
-    int as_json, skip_bad;
     int weights; /* place among the choices */
-    const char *calibration, *tensor;
+    const char *calibration;
 } convert_job;
 
 static void print_result(const convert_job *job, const msae_model *model, tool_layout from,
                          const tool_target *target) {
     const int has_k = target->recipe != MSAE_RECIPE_RELU && target->recipe != MSAE_RECIPE_JUMPRELU;
-    if (job->as_json) {
+    if (job->common.json) {
         tool_json json = tool_json_line("done");
         tool_json_text(&json, "input", job->input);
         tool_json_text(&json, "from", tool_layout_name(from));
@@ -65,11 +65,12 @@ static int calibrate(const convert_job *job, msae_model *model) {
     msae_error error;
     int status;
     if (job->calibration == NULL) return TOOL_OK;
-    status = tool_load_data(&data, job->calibration, job->tensor, model->n_inputs, job->skip_bad);
+    status = tool_load_data(&data, job->calibration, job->common.tensor, model->n_inputs,
+                            job->common.skip_bad);
     if (status != TOOL_OK) return status;
     const msae_source source = msae_source_data(&data);
     status = tool_warn_of_kind(model, &source, job->calibration,
-                                   "thresholds from them are wrong for other rows");
+                               "thresholds from them are wrong for other rows");
     if (status == TOOL_OK && msae_calibrate(model, &data, &error) != MSAE_OK) {
         status = tool_fail_error(job->calibration, &error);
     }
@@ -103,7 +104,8 @@ static int check_taken(const convert_job *job, const msae_model *model) {
     return TOOL_OK;
 }
 
-static int run(const convert_job *job) {
+static int run(void *context) {
+    convert_job *job = context;
     static const msae_dtype types[] = {MSAE_F32, MSAE_F32, MSAE_F16, MSAE_BF16, MSAE_I8};
     msae_load_desc load = {0};
     msae_model model;
@@ -114,8 +116,10 @@ static int run(const convert_job *job) {
     if (to != TOOL_LAYOUT_MSAE && (job->weights != 0 || job->calibration != NULL)) {
         return tool_usage("convert", "--dtype and --calibrate are for --to msae");
     }
-    status = tool_check_export("convert", "-o", job->output, to);
+    status = tool_check_export("-o", job->output, to);
     if (status != TOOL_OK) return status;
+    job->import.k = job->k;
+    job->import.has_soft_cap = job->import.soft_cap >= 0;
     load.widen = 1;
     status = tool_import_model(&model, job->input, &load, &job->import, &from);
     if (status != TOOL_OK) return status;
@@ -131,58 +135,59 @@ static int run(const convert_job *job) {
     return status;
 }
 
-int tool_convert(int argc, char **argv) {
-    convert_job job;
-    memset(&job, 0, sizeof job);
-    job.import.soft_cap = -1;
-    const tool_option options[] = {
-        {"-o", "OUT", TOOL_TEXT, &job.output, "a file for msae, a folder for the others"},
-        {"--to", "msae|saelens|sparsify|dictionary-learning", TOOL_CHOICE, &job.to,
-         "layout to write (default: msae)"},
-        {"--k", "K", TOOL_COUNT, &job.k,
-         "the model's k: a nested model keeps its levels in our layout and\n"
-         "is a TopK of K latents in others (default: its largest level there)"},
-        {"--dtype", "f32|f16|bf16|int8", TOOL_CHOICE, &job.weights,
-         "for inference: such weights, in a file that is used where it\n"
-         "lies in memory (msae_map)"},
-        {"--calibrate", "DATA", TOOL_TEXT, &job.calibration,
-         "keep a threshold for each level, so that it needs no ranking"},
-        {"--tensor", "NAME", TOOL_TEXT, &job.tensor, "which tensor of DATA"},
-        {"--recipe", "msae-uw|msae-rw|topk|batchtopk|relu|jumprelu", TOOL_CHOICE,
-         &job.import.recipe,
-         "what selects latents in another project's model that does not\n"
-         "say it, or instead of what it says"},
-        {"--nesting", "K | K,K,..", TOOL_COUNTS, &job.import.nesting,
-         "where a nested model starts, or its levels (default: by its name)"},
-        {"--tied", "on|off", TOOL_CHOICE, &job.import.tied, "default: by the name or the tensors"},
-        {"--normalize", "on|off", TOOL_CHOICE, &job.import.normalize, "default: by the name"},
-        {"--softcap", "C", TOOL_REAL, &job.import.soft_cap, "default: by the name"},
-        {"--skip-bad", NULL, TOOL_FLAG, &job.skip_bad,
-         "leave out rows of DATA with a NaN, an Inf or a value beyond float32"},
-        {"--json", NULL, TOOL_FLAG, &job.as_json, "one JSON object on standard output"},
-    };
-    const tool_syntax syntax = {
-        "convert",
-        {{"IN", &job.input}},
+static const convert_job defaults = {.import = {.soft_cap = -1}};
+
+#define AT(member) offsetof(convert_job, member)
+
+static const tool_option options[] = {
+    {"IN", NULL, TOOL_OPERAND, AT(input), ""},
+    {"-o", "OUT", TOOL_TEXT, AT(output), "a file for msae, a folder for the others"},
+    {"--to", "msae|saelens|sparsify|dictionary-learning", TOOL_CHOICE, AT(to),
+     "layout to write (default: msae)"},
+    {"--k", "K", TOOL_COUNT, AT(k),
+     "the model's k: a nested model keeps its levels in our layout and\n"
+     "is a TopK of K latents in others (default: its largest level there)"},
+    {"--dtype", "f32|f16|bf16|int8", TOOL_CHOICE, AT(weights),
+     "for inference: such weights, in a file that is used where it\n"
+     "lies in memory (msae_map)"},
+    {"--calibrate", "DATA", TOOL_TEXT, AT(calibration),
+     "keep a threshold for each level, so that it needs no ranking"},
+    {"--tensor", "NAME", TOOL_TEXT, AT(common.tensor), "which tensor of DATA"},
+    {"--recipe", "msae-uw|msae-rw|topk|batchtopk|relu|jumprelu", TOOL_CHOICE, AT(import.recipe),
+     "what selects latents in another project's model that does not\n"
+     "say it, or instead of what it says"},
+    {"--nesting", "K | K,K,..", TOOL_COUNTS, AT(import.nesting),
+     "where a nested model starts, or its levels (default: by its name)"},
+    {"--tied", "on|off", TOOL_CHOICE, AT(import.tied), "default: by the name or the tensors"},
+    {"--normalize", "on|off", TOOL_CHOICE, AT(import.normalize), "default: by the name"},
+    {"--softcap", "C", TOOL_REAL, AT(import.soft_cap), "default: by the name"},
+    {"--skip-bad", NULL, TOOL_FLAG, AT(common.skip_bad),
+     "leave out rows of DATA with a NaN, an Inf or a value beyond float32"},
+    {"--json", NULL, TOOL_FLAG, AT(common.json), "one JSON object on standard output"},
+};
+
+static const tool_rule rules[] = {
+    {NULL, TOOL_REQUIRED, "-o"},
+    {"--tensor", TOOL_NEEDS, "--calibrate"},
+    {"--tensor", TOOL_READS, "--calibrate"},
+    {"--skip-bad", TOOL_NEEDS, "--calibrate"},
+};
+
+const tool_command tool_convert = {
+    .name = "convert",
+    .brief = "reads and writes other projects' models",
+    .summary =
         "Converts a model. IN is a file of ours, the published MSAE's .pth (hyper-parameters by "
         "its\n"
         "name), a folder of SAELens (standard, topk, batchtopk, jumprelu), sparsify or\n"
         "dictionary_learning (or its ae.pt), or OpenAI's autoencoder. All other commands take\n"
         "these as a MODEL too. Mean and scale of the data are folded into the biases where the\n"
         "layout has no place for them: its latents are those of the model divided by the scale.",
-        options,
-        sizeof options / sizeof options[0],
-        NULL,
-        NULL,
-    };
-    const tool_rule rules[] = {
-        {"--tensor", TOOL_NEEDS, "--calibrate"},
-        {"--tensor", TOOL_READS, "--calibrate"},
-        {"--skip-bad", TOOL_NEEDS, "--calibrate"},
-    };
-    int status = tool_parse_by(&syntax, rules, sizeof rules / sizeof rules[0], argc, argv);
-    if (status != TOOL_GO) return status;
-    job.import.k = job.k;
-    job.import.has_soft_cap = job.import.soft_cap >= 0;
-    return run(&job);
-}
+    .options = options,
+    .n_options = TOOL_COUNT_OF(options),
+    .rules = rules,
+    .n_rules = TOOL_COUNT_OF(rules),
+    .job_bytes = sizeof(convert_job),
+    .defaults = &defaults,
+    .run = run,
+};

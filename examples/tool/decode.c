@@ -344,15 +344,13 @@ static int decode_file(decode_job *job, const msae_safetensors *file, const msae
     return status;
 }
 
-static int decode(decode_job *job) {
+static int decode(void *context) {
+    decode_job *job = context;
     msae_error error;
     msae_reader reader;
     msae_safetensors file;
-    int status = tool_check_output("decode", "-o", job->output, TOOL_WRITES_EMBEDDINGS);
-    if (status == TOOL_OK) {
-        job->inputs.as_stored = 1;
-        status = tool_open_inputs(&job->inputs, &job->common, job->model_path, NULL);
-    }
+    job->inputs.as_stored = 1;
+    int status = tool_open_inputs(&job->inputs, &job->common, job->model_path, NULL);
     if (status == TOOL_OK) status = tool_check_input(job->codes_path);
     if (status != TOOL_OK) return status;
     if (msae_reader_open(&reader, job->codes_path, &error) != MSAE_OK) {
@@ -368,31 +366,41 @@ static int decode(decode_job *job) {
     return status;
 }
 
-int tool_decode(int argc, char **argv) {
-    decode_job job = {0};
-    const tool_option options[] = {
-        {"-o", "OUT.npy", TOOL_TEXT, &job.output, "file to write, float32 (required)"},
-        TOOL_OPTION_THREADS(job.common),
-        TOOL_OPTION_SIMD(job.common),
-        TOOL_OPTION_JSON(job.common),
-    };
-    const tool_syntax syntax = {
-        "decode",
-        {{"MODEL", &job.model_path}, {"CODES", &job.codes_path}},
+static void close_job(void *context) {
+    decode_job *job = context;
+    free(job->entries);
+    free(job->bytes);
+    free(job->moments);
+    free(job->out);
+    tool_close_inputs(&job->inputs);
+}
+
+#define AT(member) offsetof(decode_job, member)
+
+static const tool_option options[] = {
+    {"MODEL", NULL, TOOL_OPERAND, AT(model_path), ""},
+    {"CODES", NULL, TOOL_OPERAND, AT(codes_path), ""},
+    {"-o", "OUT.npy", TOOL_WRITES_EMBEDDINGS, AT(output), "file to write, float32 (required)"},
+    TOOL_OPTION_THREADS,
+    TOOL_OPTION_SIMD,
+    TOOL_OPTION_JSON,
+};
+
+static const tool_rule rules[] = {
+    {NULL, TOOL_REQUIRED, "-o"},
+};
+
+const tool_command tool_decode = {
+    .name = "decode",
+    .brief = "turns sparse codes back into embeddings",
+    .summary =
         "Writes the embeddings that the codes of msae encode stand for, edited or not. Codes that\n"
         "say which model made them (model in their __metadata__) are only decoded by that one.",
-        options,
-        sizeof options / sizeof options[0],
-        NULL,
-        NULL,
-    };
-    int status = tool_parse(&syntax, argc, argv);
-    if (status != TOOL_GO) return status;
-    status = decode(&job);
-    free(job.entries);
-    free(job.bytes);
-    free(job.moments);
-    free(job.out);
-    tool_close_inputs(&job.inputs);
-    return status;
-}
+    .options = options,
+    .n_options = TOOL_COUNT_OF(options),
+    .rules = rules,
+    .n_rules = TOOL_COUNT_OF(rules),
+    .job_bytes = sizeof(decode_job),
+    .run = decode,
+    .close = close_job,
+};

@@ -355,12 +355,10 @@ static int open_data(encode_job *job) {
                        &job->inputs.mean);
 }
 
-static int encode(encode_job *job) {
-    int status = tool_check_output("encode", "-o", job->output, TOOL_WRITES_CODES);
-    if (status == TOOL_OK) {
-        job->inputs.as_stored = 1;
-        status = tool_open_inputs(&job->inputs, &job->common, job->model_path, NULL);
-    }
+static int encode(void *context) {
+    encode_job *job = context;
+    job->inputs.as_stored = 1;
+    int status = tool_open_inputs(&job->inputs, &job->common, job->model_path, NULL);
     if (status == TOOL_OK) status = tool_settle_k(&job->inputs.model, job->model_path, &job->k);
     if (status == TOOL_OK) status = open_data(job);
     if (status != TOOL_OK) return status;
@@ -380,21 +378,39 @@ static int encode(encode_job *job) {
     return status;
 }
 
-int tool_encode(int argc, char **argv) {
-    encode_job job = {0};
-    const tool_option options[] = {
-        {"-o", "CODES", TOOL_TEXT, &job.output, "file to write, a safetensors (required)"},
-        TOOL_OPTION_K(job.k),
-        TOOL_OPTION_OWN_STATISTICS(job.common),
-        TOOL_OPTION_SKIP_BAD(job.common),
-        TOOL_OPTION_TENSOR(job.common),
-        TOOL_OPTION_THREADS(job.common),
-        TOOL_OPTION_SIMD(job.common),
-        TOOL_OPTION_JSON(job.common),
-    };
-    const tool_syntax syntax = {
-        "encode",
-        {{"MODEL", &job.model_path}, {"DATA", &job.first_data}},
+static void close_job(void *context) {
+    encode_job *job = context;
+    free(job->values_name);
+    free(job->buffer);
+    tool_close_rows(&job->rows);
+    tool_close_inputs(&job->inputs);
+}
+
+#define AT(member) offsetof(encode_job, member)
+
+static const tool_option options[] = {
+    {"MODEL", NULL, TOOL_OPERAND, AT(model_path), ""},
+    {"DATA", NULL, TOOL_OPERAND, AT(first_data), ""},
+    {"DATA", NULL, TOOL_REST, AT(more), ""},
+    {"-o", "CODES", TOOL_WRITES_CODES, AT(output), "file to write, a safetensors (required)"},
+    TOOL_OPTION_K(encode_job, k),
+    TOOL_OPTION_OWN_STATISTICS,
+    TOOL_OPTION_SKIP_BAD,
+    TOOL_OPTION_TENSOR,
+    TOOL_OPTION_THREADS,
+    TOOL_OPTION_SIMD,
+    TOOL_OPTION_JSON,
+};
+
+static const tool_rule rules[] = {
+    {NULL, TOOL_REQUIRED, "-o"},
+    {"--tensor", TOOL_READS, "DATA"},
+};
+
+const tool_command tool_encode = {
+    .name = "encode",
+    .brief = "turns embeddings into sparse codes",
+    .summary =
         "Writes the active latents of every row of DATA, strongest first, as compressed sparse\n"
         "rows: the tensors indptr I64 [rows + 1], indices I32 and values F32; row r has the\n"
         "entries indptr[r] .. indptr[r + 1] - 1. A model that normalizes rows adds moments F32\n"
@@ -402,20 +418,11 @@ int tool_encode(int argc, char **argv) {
         "neither rows nor codes are held in memory. A row that --skip-bad leaves out has no\n"
         "entries. The file's __metadata__ says which model made it. With --own-statistics msae\n"
         "decode gives rows about the model's mean.",
-        options,
-        sizeof options / sizeof options[0],
-        "DATA",
-        &job.more,
-    };
-    const tool_rule rules[] = {
-        {"--tensor", TOOL_READS, "DATA"},
-    };
-    int status = tool_parse_by(&syntax, rules, sizeof rules / sizeof rules[0], argc, argv);
-    if (status != TOOL_GO) return status;
-    status = encode(&job);
-    free(job.values_name);
-    free(job.buffer);
-    tool_close_rows(&job.rows);
-    tool_close_inputs(&job.inputs);
-    return status;
-}
+    .options = options,
+    .n_options = TOOL_COUNT_OF(options),
+    .rules = rules,
+    .n_rules = TOOL_COUNT_OF(rules),
+    .job_bytes = sizeof(encode_job),
+    .run = encode,
+    .close = close_job,
+};

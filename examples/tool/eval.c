@@ -114,8 +114,8 @@ static int measure(const eval_job *job, msae_metrics *results) {
     if (status == MSAE_OK && ks->own && ks->own_at == ks->count) {
         desc.ks = &as_it_encodes;
         desc.n_ks = 1;
-        status = msae_evaluate(&job->inputs.model, &job->inputs.data, &desc,
-                               &results[ks->own_at], &error);
+        status = msae_evaluate(&job->inputs.model, &job->inputs.data, &desc, &results[ks->own_at],
+                               &error);
     }
     return status == MSAE_OK ? TOOL_OK : tool_fail_error(job->data_path, &error);
 }
@@ -137,7 +137,8 @@ static int evaluate(const eval_job *job) {
     return status;
 }
 
-static int run(eval_job *job) {
+static int run(void *context) {
+    eval_job *job = context;
     msae_error error;
     job->inputs.as_stored = 1;
     int status = tool_open_inputs(&job->inputs, &job->common, job->model_path, job->data_path);
@@ -152,23 +153,36 @@ static int run(eval_job *job) {
     return evaluate(job);
 }
 
-int tool_eval(int argc, char **argv) {
-    eval_job job = {0};
-    const tool_option options[] = {
-        {"--k", TOOL_KS_ARGUMENT, TOOL_KS, &job.ks, TOOL_KS_HELP},
-        TOOL_OPTION_OWN_STATISTICS(job.common),
-        {"--no-cknna", NULL, TOOL_FLAG, &job.no_cknna, "leave out cknna, the slowest metric"},
-        {"--do-cosines", NULL, TOOL_FLAG, &job.cosines,
-         "do of decoder rows at unit length (default: as they are, as published)"},
-        TOOL_OPTION_SKIP_BAD(job.common),
-        TOOL_OPTION_TENSOR(job.common),
-        TOOL_OPTION_THREADS(job.common),
-        TOOL_OPTION_SIMD(job.common),
-        TOOL_OPTION_JSON(job.common),
-    };
-    const tool_syntax syntax = {
-        "eval",
-        {{"MODEL", &job.model_path}, {"DATA", &job.data_path}},
+static void close_job(void *context) {
+    eval_job *job = context;
+    tool_close_inputs(&job->inputs);
+}
+
+#define AT(member) offsetof(eval_job, member)
+
+static const tool_option options[] = {
+    {"MODEL", NULL, TOOL_OPERAND, AT(model_path), ""},
+    {"DATA", NULL, TOOL_OPERAND, AT(data_path), ""},
+    {"--k", TOOL_KS_ARGUMENT, TOOL_KS, AT(ks), TOOL_KS_HELP},
+    TOOL_OPTION_OWN_STATISTICS,
+    {"--no-cknna", NULL, TOOL_FLAG, AT(no_cknna), "leave out cknna, the slowest metric"},
+    {"--do-cosines", NULL, TOOL_FLAG, AT(cosines),
+     "do of decoder rows at unit length (default: as they are, as published)"},
+    TOOL_OPTION_SKIP_BAD,
+    TOOL_OPTION_TENSOR,
+    TOOL_OPTION_THREADS,
+    TOOL_OPTION_SIMD,
+    TOOL_OPTION_JSON,
+};
+
+static const tool_rule rules[] = {
+    {"--tensor", TOOL_READS, "DATA"},
+};
+
+const tool_command tool_eval = {
+    .name = "eval",
+    .brief = "measures a model at every sparsity",
+    .summary =
         "Measures how well a model rebuilds embeddings from their k strongest latents, at\n"
         "several k and as it encodes by itself: fvu_row and fvu_set, the unexplained share of\n"
         "the variance; nmse and nmae, errors against the size of the embedding; cs, the cosine of\n"
@@ -176,17 +190,11 @@ int tool_eval(int argc, char **argv) {
         "cknna, how far the codes keep the embeddings' neighbours; dead, the number of dead\n"
         "latents (in JSON ndn, its published name). And of the model alone: do, how far the\n"
         "latents' directions overlap.",
-        options,
-        sizeof options / sizeof options[0],
-        NULL,
-        NULL,
-    };
-    const tool_rule rules[] = {
-        {"--tensor", TOOL_READS, "DATA"},
-    };
-    int status = tool_parse_by(&syntax, rules, sizeof rules / sizeof rules[0], argc, argv);
-    if (status != TOOL_GO) return status;
-    status = run(&job);
-    tool_close_inputs(&job.inputs);
-    return status;
-}
+    .options = options,
+    .n_options = TOOL_COUNT_OF(options),
+    .rules = rules,
+    .n_rules = TOOL_COUNT_OF(rules),
+    .job_bytes = sizeof(eval_job),
+    .run = run,
+    .close = close_job,
+};

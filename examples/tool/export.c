@@ -459,11 +459,8 @@ static const char *const names[][2] = {
     [TOOL_LAYOUT_DICTIONARY] = {"ae.pt", "config.json"},
 };
 
-int tool_check_export(const char *command, const char *option, const char *path,
-                      tool_layout layout) {
-    if (path == NULL || layout == TOOL_LAYOUT_MSAE) {
-        return tool_check_output(command, option, path, TOOL_WRITES_MODEL);
-    }
+int tool_check_export(const char *option, const char *path, tool_layout layout) {
+    if (layout == TOOL_LAYOUT_MSAE) return tool_check_output(option, path, TOOL_WRITES_MODEL);
     int status = tool_is_folder(path) ? TOOL_OK : tool_check_ending(path, TOOL_WRITES_FOLDER);
     if (status == TOOL_OK) status = tool_add_output(option, path);
     for (size_t i = 0; i < 2 && status == TOOL_OK; i++) {

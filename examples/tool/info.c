@@ -351,34 +351,21 @@ static int is_foreign(const char *path, const unsigned char *bytes, size_t size)
     return foreign;
 }
 
-static int ends_with(const char *text, const char *end) {
-    size_t length = strlen(text), bytes = strlen(end);
-    return length >= bytes && strcmp(text + length - bytes, end) == 0;
-}
-
-int tool_info(int argc, char **argv) {
+typedef struct info_job {
+    tool_common common;
     const char *path;
-    int as_json = 0;
-    const tool_option options[] = {
-        {"--json", NULL, TOOL_FLAG, &as_json, "one JSON object on standard output"},
-    };
-    const tool_syntax syntax = {
-        "info",
-        {{"FILE", &path}},
-        "Says what a model (in any layout that convert reads), a file of codes, any other\n"
-        "safetensors file or a .npy holds.",
-        options,
-        sizeof options / sizeof options[0],
-        NULL,
-        NULL,
-    };
+} info_job;
+
+static int run(void *context) {
+    const info_job *job = context;
+    const char *path = job->path;
+    const int as_json = job->common.json;
     void *bytes;
     size_t size;
     msae_error error;
-    int status = tool_parse(&syntax, argc, argv);
-    if (status != TOOL_GO) return status;
+    int status = TOOL_OK;
     if (tool_is_folder(path)) return describe_foreign(path, as_json);
-    if (ends_with(path, ".npy")) return describe_data(path, as_json);
+    if (tool_has_ending(path, ".npy")) return describe_data(path, as_json);
     if (msae_read_file(path, NULL, &bytes, &size, &error) != MSAE_OK) {
         return tool_fail_error(path, &error);
     }
@@ -388,3 +375,20 @@ int tool_info(int argc, char **argv) {
     if (foreign) status = describe_foreign(path, as_json);
     return status;
 }
+
+static const tool_option options[] = {
+    {"FILE", NULL, TOOL_OPERAND, offsetof(info_job, path), ""},
+    {"--json", NULL, TOOL_FLAG, offsetof(info_job, common.json),
+     "one JSON object on standard output"},
+};
+
+const tool_command tool_info = {
+    .name = "info",
+    .brief = "says what a file holds",
+    .summary = "Says what a model (in any layout that convert reads), a file of codes, any other\n"
+               "safetensors file or a .npy holds.",
+    .options = options,
+    .n_options = TOOL_COUNT_OF(options),
+    .job_bytes = sizeof(info_job),
+    .run = run,
+};

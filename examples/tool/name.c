@@ -44,13 +44,13 @@ typedef struct name_job {
     tool_labels labels; /* of --labels, if given */
     msae_data test;     /* the data of --test, if given, and its labels */
     tool_labels test_labels;
-    uint32_t *groups;   /* [words]: of those that share a synonym */
-    msae_name *names;   /* [n] */
-    msae_hit *best;     /* [n, RANKED] */
-    size_t *apart;      /* [n]: a second word, or MSAE_NO_WORD */
-    msae_hit *top;      /* [n, n_top], by options.top and for purity */
+    uint32_t *groups; /* [words]: of those that share a synonym */
+    msae_name *names; /* [n] */
+    msae_hit *best;   /* [n, RANKED] */
+    size_t *apart;    /* [n]: a second word, or MSAE_NO_WORD */
+    msae_hit *top;    /* [n, n_top], by options.top and for purity */
     size_t n_top;
-    size_t used;   /* rows of rows_of that are not left out */
+    size_t used;         /* rows of rows_of that are not left out */
     size_t *active_rows; /* [n]: rows on which the latent is active */
 } name_job;
 
@@ -616,8 +616,8 @@ static int load(name_job *job) {
     const name_options *o = &job->options;
     int status = load_named(job);
     if (status != TOOL_OK || o->test_path == NULL) return status;
-    status = tool_load_data(&job->test, o->test_path, o->common.tensor,
-                            job->inputs.model.n_inputs, o->common.skip_bad);
+    status = tool_load_data(&job->test, o->test_path, o->common.tensor, job->inputs.model.n_inputs,
+                            o->common.skip_bad);
     if (status != TOOL_OK) return status;
     return tool_load_labels(&job->test_labels, o->test_labels_path, o->column, &job->test,
                             o->test_path);
@@ -666,13 +666,8 @@ static int print_results(const name_job *job) {
 
 /* What is wrong with the options, and the defaults that hang on others. */
 static int settle(name_options *o) {
-    if (o->vocabulary_path == NULL) return tool_usage("name", "--vocab FILE is missing");
-    if (o->words_path == NULL) return tool_usage("name", "--words FILE is missing");
     if (o->data_path == NULL && o->by == BY_ROWS) {
         return tool_usage("name", "--by rows needs --data");
-    }
-    if ((o->test_path == NULL) != (o->test_labels_path == NULL)) {
-        return tool_usage("name", "--test and --test-labels go together");
     }
     if (o->by == 0) o->by = o->data_path != NULL && !o->keep_means ? BY_ROWS : BY_DECODER;
     if (o->by == BY_ROWS && o->keep_means) {
@@ -689,14 +684,11 @@ static int settle(name_options *o) {
     if (o->hubs == 0) o->hubs = MSAE_OFF; /* asked for; otherwise it is below zero */
     if (o->hubs < 0 && o->hubs != MSAE_OFF) o->hubs = 0;
     if (o->list > 0 && o->top == 0) o->top = LISTED_ROWS;
-    if (o->min_support > 0 && o->data_path == NULL) {
-        return tool_usage("name", "--min-support needs --data");
-    }
-    return o->output != NULL ? tool_check_output("name", "-o", o->output, TOOL_WRITES_TABLE)
-                             : TOOL_OK;
+    return TOOL_OK;
 }
 
-static int run(name_job *job) {
+static int run(void *context) {
+    name_job *job = context;
     int status = settle(&job->options);
     if (status == TOOL_OK) status = load(job);
     if (job->options.min_support == 0) job->options.min_support = TOOL_MIN_SUPPORT;
@@ -705,53 +697,86 @@ static int run(name_job *job) {
     return status;
 }
 
-int tool_name(int argc, char **argv) {
-    name_job job;
-    memset(&job, 0, sizeof job);
-    name_options *o = &job.options;
-    o->min_score = o->min_ratio = -1;
-    o->hubs = -2; /* not given */
-    const tool_option options[] = {
-        {"--vocab", "V.npy", TOOL_TEXT, &o->vocabulary_path,
-         "embeddings of words, from the same source as the model's data (required)"},
-        {"--words", "FILE", TOOL_TEXT, &o->words_path,
-         "the words: one a line, or a .tsv with a column `word` (required)"},
-        {"--data", "X.npy", TOOL_TEXT, &o->data_path,
-         "name by a latent's strongest rows in this data, which is far better"},
-        {"--own-statistics", NULL, TOOL_FLAG, &o->common.own_statistics,
-         "centre and scale the rows of --data by their own mean and spread: for another modality"},
-        {"-o", "NAMES.tsv", TOOL_TEXT, &o->output, "file to write (default: standard output)"},
-        {"--min-score", "T", TOOL_REAL, &o->min_score,
-         "score from which on a name is valid (default: 0.22; by the decoder 0.42)"},
-        {"--min-ratio", "Q", TOOL_REAL, &o->min_ratio,
-         ".. if it is also Q times that of the runner-up (default: 1.2; 2)"},
-        {"--min-support", "N", TOOL_COUNT, &o->min_support,
-         ".. and the latent is active on N rows of --data (default: 20)"},
-        {"--by", "rows|decoder", TOOL_CHOICE, &o->by,
-         "what is compared with the words (default: rows where there is --data)"},
-        {"--rows", "N", TOOL_COUNT, &o->name_rows, "strongest rows that a name is taken from (20)"},
-        {"--hubs", "W", TOOL_REAL, &o->hubs,
-         "how much is taken off words that are near everything (by rows: 0.6)"},
-        {"--keep-means", NULL, TOOL_FLAG, &o->keep_means,
-         "by the decoder, as published, without subtracting the means of both sides"},
-        {"--top", "N", TOOL_COUNT, &o->top, "also give the N rows that activate each latent most"},
-        {"--labels", "FILE", TOOL_TEXT, &o->labels_path,
-         "what to call the rows of --data; also counts how often names are right"},
-        {"--column", "C", TOOL_TEXT, &o->column, "the labels' column, when they are a table"},
-        {"--test", "Y.npy", TOOL_TEXT, &o->test_path,
-         "counts that on the strongest rows of other data too"},
-        {"--test-labels", "FILE", TOOL_TEXT, &o->test_labels_path, "their labels"},
-        TOOL_OPTION_K(o->k),
-        {"--list", "N", TOOL_COUNT, &o->list, "show N latents to people instead of the table"},
-        TOOL_OPTION_SKIP_BAD(o->common),
-        TOOL_OPTION_TENSOR(o->common),
-        TOOL_OPTION_THREADS(o->common),
-        TOOL_OPTION_SIMD(o->common),
-        TOOL_OPTION_JSON(o->common),
-    };
-    const tool_syntax syntax = {
-        "name",
-        {{"MODEL", &o->model_path}},
+static void close_job(void *context) {
+    name_job *job = context;
+    free(job->groups);
+    free(job->names);
+    free(job->best);
+    free(job->apart);
+    free(job->top);
+    free(job->active_rows);
+    tool_free_words(&job->words);
+    tool_free_labels(&job->test_labels);
+    msae_data_free(&job->test);
+    tool_free_labels(&job->labels);
+    msae_data_free(&job->rows);
+    tool_close_inputs(&job->inputs);
+}
+
+static const name_job defaults = {
+    .options = {.min_score = -1, .min_ratio = -1, .hubs = -2 /* not given */}};
+
+#define AT(member) offsetof(name_job, member)
+
+static const tool_option options[] = {
+    {"MODEL", NULL, TOOL_OPERAND, AT(options.model_path), ""},
+    {"--vocab", "V.npy", TOOL_TEXT, AT(options.vocabulary_path),
+     "embeddings of words, from the same source as the model's data (required)"},
+    {"--words", "FILE", TOOL_TEXT, AT(options.words_path),
+     "the words: one a line, or a .tsv with a column `word` (required)"},
+    {"--data", "X.npy", TOOL_TEXT, AT(options.data_path),
+     "name by a latent's strongest rows in this data, which is far better"},
+    {"--own-statistics", NULL, TOOL_FLAG, AT(options.common.own_statistics),
+     "centre and scale the rows of --data by their own mean and spread: for another modality"},
+    {"-o", "NAMES.tsv", TOOL_WRITES_TABLE, AT(options.output),
+     "file to write (default: standard output)"},
+    {"--min-score", "T", TOOL_REAL, AT(options.min_score),
+     "score from which on a name is valid (default: 0.22; by the decoder 0.42)"},
+    {"--min-ratio", "Q", TOOL_REAL, AT(options.min_ratio),
+     ".. if it is also Q times that of the runner-up (default: 1.2; 2)"},
+    {"--min-support", "N", TOOL_COUNT, AT(options.min_support),
+     ".. and the latent is active on N rows of --data (default: 20)"},
+    {"--by", "rows|decoder", TOOL_CHOICE, AT(options.by),
+     "what is compared with the words (default: rows where there is --data)"},
+    {"--rows", "N", TOOL_COUNT, AT(options.name_rows),
+     "strongest rows that a name is taken from (20)"},
+    {"--hubs", "W", TOOL_REAL, AT(options.hubs),
+     "how much is taken off words that are near everything (by rows: 0.6)"},
+    {"--keep-means", NULL, TOOL_FLAG, AT(options.keep_means),
+     "by the decoder, as published, without subtracting the means of both sides"},
+    {"--top", "N", TOOL_COUNT, AT(options.top),
+     "also give the N rows that activate each latent most"},
+    {"--labels", "FILE", TOOL_TEXT, AT(options.labels_path),
+     "what to call the rows of --data; also counts how often names are right"},
+    {"--column", "C", TOOL_TEXT, AT(options.column), "the labels' column, when they are a table"},
+    {"--test", "Y.npy", TOOL_TEXT, AT(options.test_path),
+     "counts that on the strongest rows of other data too"},
+    {"--test-labels", "FILE", TOOL_TEXT, AT(options.test_labels_path), "their labels"},
+    TOOL_OPTION_K(name_job, options.k),
+    {"--list", "N", TOOL_COUNT, AT(options.list), "show N latents to people instead of the table"},
+    TOOL_OPTION_SKIP_BAD,
+    TOOL_OPTION_TENSOR,
+    TOOL_OPTION_THREADS,
+    TOOL_OPTION_SIMD,
+    TOOL_OPTION_JSON,
+};
+
+static const tool_rule rules[] = {
+    {NULL, TOOL_REQUIRED, "--vocab"},
+    {NULL, TOOL_REQUIRED, "--words"},
+    {"--test", TOOL_TOGETHER, "--test-labels"},
+    {"--min-support", TOOL_NEEDS, "--data"},
+    {"--labels", TOOL_NEEDS, "--data"},
+    {"--own-statistics", TOOL_NEEDS, "--data"},
+    {"--column", TOOL_NEEDS, "--labels|--test-labels"},
+    {"--list", TOOL_EXCLUDES, "--json"},
+    {"--tensor", TOOL_READS, "--vocab|--data|--test"},
+};
+
+const tool_command tool_name = {
+    .name = "name",
+    .brief = "names a model's latents with words",
+    .summary =
         "Names every latent with a word: the one nearest to the rows that activate it most, or\n"
         "without --data the one in whose direction its decoder row points. Writes a table:\n"
         "latent, name, score (a cosine), runner_up (the next that means something else),\n"
@@ -761,32 +786,12 @@ int tool_name(int argc, char **argv) {
         "purity (the share of these that are of one class); apart (what tells it from others of\n"
         "that name); model (the checksum of its weights); with --top also top, the strongest rows\n"
         "(of --data, or else of the vocabulary).",
-        options,
-        sizeof options / sizeof options[0],
-        NULL,
-        NULL,
-    };
-    const tool_rule rules[] = {
-        {"--labels", TOOL_NEEDS, "--data"},
-        {"--own-statistics", TOOL_NEEDS, "--data"},
-        {"--column", TOOL_NEEDS, "--labels|--test-labels"},
-        {"--list", TOOL_EXCLUDES, "--json"},
-        {"--tensor", TOOL_READS, "--vocab|--data|--test"},
-    };
-    int status = tool_parse_by(&syntax, rules, sizeof rules / sizeof rules[0], argc, argv);
-    if (status != TOOL_GO) return status;
-    status = run(&job);
-    free(job.groups);
-    free(job.names);
-    free(job.best);
-    free(job.apart);
-    free(job.top);
-    free(job.active_rows);
-    tool_free_words(&job.words);
-    tool_free_labels(&job.test_labels);
-    msae_data_free(&job.test);
-    tool_free_labels(&job.labels);
-    msae_data_free(&job.rows);
-    tool_close_inputs(&job.inputs);
-    return status;
-}
+    .options = options,
+    .n_options = TOOL_COUNT_OF(options),
+    .rules = rules,
+    .n_rules = TOOL_COUNT_OF(rules),
+    .job_bytes = sizeof(name_job),
+    .defaults = &defaults,
+    .run = run,
+    .close = close_job,
+};

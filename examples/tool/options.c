@@ -98,73 +98,73 @@ static int read_ks(const char *text, tool_ks *ks) {
     return 1;
 }
 
-static int add_text(tool_texts *texts, const char *text) {
-    if (texts->count == TOOL_MAX_TEXTS) return 0;
-    texts->values[texts->count++] = text;
-    return 1;
+/* Whether the value is a text that is taken as it is. */
+static int is_text(tool_kind kind) {
+    return kind == TOOL_TEXT || kind == TOOL_FILES || kind >= TOOL_WRITES_MODEL;
 }
 
-/* Reads the value of an option; NULL when it was fine, otherwise what would have been. */
-static const char *read_value(const tool_option *option, const char *text) {
+/* Reads the value of an option into its target; NULL when it was fine, otherwise what would have
+   been. */
+static const char *read_value(const tool_option *option, const char *text, void *target) {
     size_t length = strlen(text);
     switch (option->kind) {
     case TOOL_FLAG:
-        *(int *)option->target = 1;
+        *(int *)target = 1;
         return NULL;
-    case TOOL_TEXT:
-    case TOOL_FILES:
-        *(const char **)option->target = text;
-        return length > 0 ? NULL : "a name";
     case TOOL_CHOICE:
-        return read_choice(option->argument, text, option->target) ? NULL : option->argument;
+        return read_choice(option->argument, text, target) ? NULL : option->argument;
     case TOOL_COUNT:
-        return read_count(text, length, option->target) ? NULL : "a whole number above zero";
+        return read_count(text, length, target) ? NULL : "a whole number above zero";
     case TOOL_KEPT:
         if (strcmp(text, "all") == 0) {
-            *(size_t *)option->target = TOOL_ALL;
+            *(size_t *)target = TOOL_ALL;
             return NULL;
         }
-        return read_count(text, length, option->target) ? NULL
-                                                        : "a whole number above zero, or all";
+        return read_count(text, length, target) ? NULL : "a whole number above zero, or all";
     case TOOL_NUMBER:
-        return read_number(text, length, option->target) &&
-                       *(uint64_t *)option->target < TOOL_NO_NUMBER
+        return read_number(text, length, target) && *(uint64_t *)target < TOOL_NO_NUMBER
                    ? NULL
                    : "a whole number below 2^64 - 1";
     case TOOL_REAL:
-        return read_real(text, length, option->target) ? NULL : "a number of zero or above";
+        return read_real(text, length, target) ? NULL : "a number of zero or above";
     case TOOL_POSITIVE:
-        return read_real(text, length, option->target) && *(float *)option->target > 0
-                   ? NULL
-                   : "a number above zero";
+        return read_real(text, length, target) && *(float *)target > 0 ? NULL
+                                                                       : "a number above zero";
     case TOOL_COUNTS:
-        return read_list(text, option->target, NULL)
-                   ? NULL
-                   : "a list of at most 64 whole numbers above zero";
+        return read_list(text, target, NULL) ? NULL
+                                             : "a list of at most 64 whole numbers above zero";
     case TOOL_KS:
-        return read_ks(text, option->target)
-                   ? NULL
-                   : "a list of at most 64 whole numbers above zero, all or own";
+        return read_ks(text, target) ? NULL
+                                     : "a list of at most 64 whole numbers above zero, all or own";
     case TOOL_REALS:
-        return read_list(text, NULL, option->target)
-                   ? NULL
-                   : "a list of at most 64 numbers of zero or above";
-    case TOOL_TEXTS:
-        if (length == 0) return "a name";
-        return add_text(option->target, text) ? NULL : "needed: 16 are the most";
+        return read_list(text, NULL, target) ? NULL
+                                             : "a list of at most 64 numbers of zero or above";
+    default: /* TOOL_TEXT, TOOL_FILES, and what is written */
+        *(const char **)target = text;
+        return length > 0 ? NULL : "a name";
     }
-    return NULL;
+}
+
+static int is_called(const char *name, const char *word, size_t length) {
+    return strlen(name) == length && memcmp(name, word, length) == 0;
 }
 
 /* ---------------------------------------------------------------------------------------------
-   The command line
+   The help of a command
    ------------------------------------------------------------------------------------------ */
 
-/* Every command that reads rows has this option. */
-static int takes_data(const tool_syntax *syntax) {
+/* The place of the first entry of that kind, n_options where there is none. */
+static size_t find_kind(const tool_command *command, tool_kind kind) {
     size_t i = 0;
-    while (i < syntax->n_options && strcmp(syntax->options[i].name, "--tensor") != 0) i++;
-    return i < syntax->n_options;
+    while (i < command->n_options && command->options[i].kind != kind) i++;
+    return i;
+}
+
+/* Every command that reads rows has this option. */
+static int takes_data(const tool_command *command) {
+    size_t i = 0;
+    while (i < command->n_options && strcmp(command->options[i].name, "--tensor") != 0) i++;
+    return i < command->n_options;
 }
 
 /* Whether a help text speaks of latents that are active or dead, or of their frequency. */
@@ -176,60 +176,88 @@ static int speaks_of_activity(const char *text) {
     return 0;
 }
 
-static int needs_words(const tool_syntax *syntax) {
+static int needs_words(const tool_command *command) {
     size_t i = 0;
-    while (i < syntax->n_options && !speaks_of_activity(syntax->options[i].help)) i++;
-    return i < syntax->n_options || speaks_of_activity(syntax->summary);
+    while (i < command->n_options && !speaks_of_activity(command->options[i].help)) i++;
+    return i < command->n_options || speaks_of_activity(command->summary);
 }
 
-static void print_help(const tool_syntax *syntax) {
-    const int column = 28;
-    printf("msae %s", syntax->command);
-    for (size_t i = 0; i < TOOL_MAX_OPERANDS && syntax->operands[i].name != NULL; i++) {
-        printf(" %s", syntax->operands[i].name);
-    }
-    if (syntax->rest_name != NULL) printf(" [%s ..]", syntax->rest_name);
-    printf(" [OPTION ..]\n\n%s\n\n", syntax->summary);
-    for (size_t i = 0; i < syntax->n_options; i++) {
-        const tool_option *option = &syntax->options[i];
-        int width = printf("  %s%s%s", option->name, option->argument != NULL ? " " : "",
-                           option->argument != NULL ? option->argument : "");
-        if (width >= column) {
-            putchar('\n');
-            width = 0;
-        }
-        printf("%*s", column - width, "");
-        for (const char *at = option->help; *at != '\0'; at++) { /* lines under each other */
-            putchar(*at);
-            if (*at == '\n') printf("%*s", column, "");
-        }
+static int is_operand(const tool_option *option) {
+    return option->kind == TOOL_OPERAND || option->kind == TOOL_REST;
+}
+
+enum { HELP_COLUMN = 28 }; /* where an option's help starts */
+
+static void print_option(const tool_option *option) {
+    int width = printf("  %s%s%s", option->name, option->argument != NULL ? " " : "",
+                       option->argument != NULL ? option->argument : "");
+    if (width >= HELP_COLUMN) {
         putchar('\n');
+        width = 0;
     }
-    printf("  %-*s%s\n", column - 2, "--help", "this text");
-    if (needs_words(syntax)) {
+    printf("%*s", HELP_COLUMN - width, "");
+    for (const char *at = option->help; *at != '\0'; at++) { /* lines under each other */
+        putchar(*at);
+        if (*at == '\n') printf("%*s", HELP_COLUMN, "");
+    }
+    putchar('\n');
+}
+
+static void print_help(const tool_command *command) {
+    printf("msae %s", command->name);
+    for (size_t i = 0; i < command->n_options; i++) {
+        const tool_option *option = &command->options[i];
+        if (!is_operand(option)) continue;
+        printf(option->kind == TOOL_REST ? " [%s ..]" : " %s", option->name);
+    }
+    printf(" [OPTION ..]\n\n%s\n\n", command->summary);
+    for (size_t i = 0; i < command->n_options; i++) {
+        if (!is_operand(&command->options[i])) print_option(&command->options[i]);
+    }
+    printf("  %-*s%s\n", HELP_COLUMN - 2, "--help", "this text");
+    if (needs_words(command)) {
         puts("\nA latent is active in a row where its value in the row's codes, at the k in use,\n"
              "is not zero. Frequency is the share of rows in which it is active. Dead are latents\n"
              "that are active in no row of the set; while training, in less than 10^-5.5 of the\n"
              "rows of the last 1,000 steps.");
     }
-    if (takes_data(syntax)) {
+    if (takes_data(command)) {
         puts("\nData is a .npy or a safetensors, or several as one set: a pattern in quotes\n"
              "('part-*.npy'; part-2 comes before part-10) or a list (@FILE, one name a line).");
     }
 }
 
+int tool_is_help(const char *argument) {
+    return strcmp(argument, "--help") == 0 || strcmp(argument, "-h") == 0;
+}
+
+/* ---------------------------------------------------------------------------------------------
+   The command line
+   ------------------------------------------------------------------------------------------ */
+
+/* A command line that is being read. */
+typedef struct command_line {
+    const tool_command *command;
+    char *job;
+    const char *given[TOOL_MAX_OPTIONS]; /* the text of each option and operand, "" of a flag */
+    size_t n_operands;                   /* met so far */
+    const char *files; /* the option for files whose value is the argument before, or NULL */
+} command_line;
+
+/* Where the value of an option goes. */
+static void *target_of(const command_line *line, const tool_option *option) {
+    return line->job + option->at;
+}
+
 /* The option that `argument` names, as "--name" or "--name=value"; *value is the latter's, or
    NULL. */
-static const tool_option *find_option(const tool_syntax *syntax, const char *argument,
+static const tool_option *find_option(const tool_command *command, const char *argument,
                                       const char **value) {
     const char *equals = strncmp(argument, "--", 2) == 0 ? strchr(argument, '=') : NULL;
     size_t length = equals != NULL ? (size_t)(equals - argument) : strlen(argument);
     *value = equals != NULL ? equals + 1 : NULL;
-    for (size_t i = 0; i < syntax->n_options; i++) {
-        const char *name = syntax->options[i].name;
-        if (strlen(name) == length && memcmp(name, argument, length) == 0) {
-            return &syntax->options[i];
-        }
+    for (size_t i = 0; i < command->n_options; i++) {
+        if (is_called(command->options[i].name, argument, length)) return &command->options[i];
     }
     return NULL;
 }
@@ -241,78 +269,103 @@ typedef union option_value {
     uint64_t number;
     float real;
     tool_counts counts;
+    tool_ks ks;
     tool_reals reals;
 } option_value;
 
 /* Whether both texts mean the same value to the option. */
 static int is_same(const tool_option *option, const char *a, const char *b) {
     if (strcmp(a, b) == 0) return 1;
-    if (option->kind == TOOL_TEXT || option->kind == TOOL_FILES || option->kind == TOOL_TEXTS) {
-        return 0;
-    }
+    if (is_text(option->kind)) return 0;
     option_value values[2];
-    tool_option other = *option;
     memset(values, 0, sizeof values);
-    other.target = &values[0];
-    if (read_value(&other, a) != NULL) return 0;
-    other.target = &values[1];
-    if (read_value(&other, b) != NULL) return 0;
+    if (read_value(option, a, &values[0]) != NULL) return 0;
+    if (read_value(option, b, &values[1]) != NULL) return 0;
     return memcmp(&values[0], &values[1], sizeof values[0]) == 0;
 }
 
-/* Reads the option at argv[0], whose text goes to given[] at the option's place; *used is set to the
-   number of arguments it takes up. */
-static int read_option(const tool_syntax *syntax, int argc, char **argv, const char **given,
-                       int *used) {
-    const char *value;
-    const tool_option *option = find_option(syntax, argv[0], &value);
+/* Reads the option at argv[0]; *used is set to the number of arguments it takes up. */
+static int read_option(command_line *line, int argc, char **argv, int *used) {
+    const char *command = line->command->name, *value;
+    const tool_option *option = find_option(line->command, argv[0], &value);
     *used = 1;
     if (option == NULL) {
-        return tool_fail(argv[0], "unknown option (see msae %s --help)", syntax->command);
+        return tool_fail(argv[0], "unknown option (see msae %s --help)", command);
     }
     if (option->kind == TOOL_FLAG) {
-        if (value != NULL) return tool_usage(syntax->command, "%s takes no value", option->name);
+        if (value != NULL) return tool_usage(command, "%s takes no value", option->name);
         value = "";
     } else if (value == NULL) {
-        if (argc < 2) return tool_usage(syntax->command, "%s needs a value", option->name);
+        if (argc < 2) return tool_usage(command, "%s needs a value", option->name);
         value = argv[1];
         *used = 2;
     }
-    const char **earlier = &given[option - syntax->options];
-    if (*earlier != NULL && option->kind != TOOL_TEXTS && !is_same(option, *earlier, value)) {
+    line->files = option->kind == TOOL_FILES && *used == 2 ? option->name : NULL;
+    const char **earlier = &line->given[option - line->command->options];
+    if (*earlier != NULL && !is_same(option, *earlier, value)) {
         tool_fail(option->name, "given twice, %s and %s", *earlier, value);
         return TOOL_USAGE;
     }
     *earlier = value;
-    const char *expected = read_value(option, value);
+    const char *expected = read_value(option, value, target_of(line, option));
     if (expected == NULL) return TOOL_GO;
     return tool_fail(option->name, "'%s' is not %s%s", value,
                      option->kind == TOOL_CHOICE ? "one of " : "", expected);
+}
+
+/* The next operand that is needed, or NULL. */
+static const tool_option *next_operand(const command_line *line) {
+    const tool_command *command = line->command;
+    size_t left = line->n_operands;
+    for (size_t i = 0; i < command->n_options; i++) {
+        if (command->options[i].kind == TOOL_OPERAND && left-- == 0) return &command->options[i];
+    }
+    return NULL;
+}
+
+/* Takes an argument that is no option: one of the operands, or of what may follow them. */
+static int read_operand(command_line *line, char *argument) {
+    const tool_command *command = line->command;
+    const tool_option *operand = next_operand(line);
+    const size_t rest = find_kind(command, TOOL_REST);
+    const char *files = line->files;
+    line->files = NULL;
+    if (operand != NULL) {
+        line->n_operands++;
+        line->given[operand - command->options] = argument;
+        *(const char **)target_of(line, operand) = argument;
+        return TOOL_GO;
+    }
+    if (rest == command->n_options) {
+        const int is_file = takes_data(command) && access(argument, F_OK) == 0;
+        return tool_usage(command->name, "'%s' is one argument too many%s", argument,
+                          is_file ? ": put the pattern of several files in quotes" : "");
+    }
+    if (files != NULL) {
+        return tool_usage(command->name,
+                          "%s takes one FILE, and '%s' follows it: put the pattern of several "
+                          "files in quotes, and %s before %s",
+                          files, argument, command->options[rest].name, files);
+    }
+    tool_rest *others = target_of(line, &command->options[rest]);
+    others->values[others->count++] = argument; /* moved to the front, over what was read */
+    return TOOL_GO;
 }
 
 /* ---------------------------------------------------------------------------------------------
    What options have to do with each other
    ------------------------------------------------------------------------------------------ */
 
-static int is_called(const char *name, const char *word, size_t length) {
-    return name != NULL && strlen(name) == length && memcmp(name, word, length) == 0;
-}
-
 /* What was given for the option or operand that is called so; NULL: nothing. */
-static const char *text_of(const tool_syntax *syntax, const char *const *given, const char *word,
-                           size_t length) {
-    for (size_t i = 0; i < syntax->n_options; i++) {
-        if (is_called(syntax->options[i].name, word, length)) return given[i];
-    }
-    for (size_t i = 0; i < TOOL_MAX_OPERANDS; i++) {
-        if (is_called(syntax->operands[i].name, word, length)) return *syntax->operands[i].target;
+static const char *text_of(const command_line *line, const char *word, size_t length) {
+    for (size_t i = 0; i < line->command->n_options; i++) {
+        if (is_called(line->command->options[i].name, word, length)) return line->given[i];
     }
     return NULL;
 }
 
 static void count_file(const char *path, size_t *arrays, size_t *others, const char **array) {
-    const size_t length = strlen(path);
-    if (length >= 4 && strcmp(path + length - 4, ".npy") == 0) {
+    if (tool_has_ending(path, ".npy")) {
         *array = path;
         ++*arrays;
     } else {
@@ -321,100 +374,105 @@ static void count_file(const char *path, size_t *arrays, size_t *others, const c
 }
 
 /* A tensor's name is of use where one of the files can hold names. */
-static int check_reads(const tool_syntax *syntax, const char *const *given, const tool_rule *rule) {
+static int check_reads(const command_line *line, const tool_rule *rule) {
     const char *array = NULL;
     size_t arrays = 0, others = 0, length;
     for (const char *words = rule->others; words != NULL;) {
         const char *word = next_item(&words, '|', &length);
-        const char *path = text_of(syntax, given, word, length);
-        if (path != NULL) count_file(path, &arrays, &others, &array);
-        if (!is_called(syntax->rest_name, word, length)) continue;
-        for (size_t i = 0; i < syntax->rest->count; i++) {
-            count_file(syntax->rest->values[i], &arrays, &others, &array);
+        for (size_t i = 0; i < line->command->n_options; i++) {
+            const tool_option *option = &line->command->options[i];
+            if (!is_called(option->name, word, length)) continue;
+            if (line->given[i] != NULL) count_file(line->given[i], &arrays, &others, &array);
+            if (option->kind != TOOL_REST) continue;
+            const tool_rest *rest = target_of(line, option);
+            for (size_t r = 0; r < rest->count; r++) {
+                count_file(rest->values[r], &arrays, &others, &array);
+            }
         }
     }
     if (arrays == 0 || others > 0) return TOOL_GO;
     return tool_fail(rule->option, "%s is a .npy, which holds one array without a name", array);
 }
 
-/* The option of a rule was given: are the others as the rule wants them? */
-static int check_rule(const tool_syntax *syntax, const char *const *given, const tool_rule *rule) {
-    char list[128] = "";
-    size_t at = 0, length;
-    if (rule->relation == TOOL_READS) return check_reads(syntax, given, rule);
-    for (const char *words = rule->others; words != NULL;) {
+/* "A", "A or B", "A, B or C" of the words of a list. */
+static void list_words(const char *words, const char *last, char *text, size_t bytes) {
+    size_t length;
+    text[0] = '\0';
+    for (size_t at = 0; words != NULL && at < bytes;) {
         const char *word = next_item(&words, '|', &length);
-        const int is_given = text_of(syntax, given, word, length) != NULL;
-        if (is_given && rule->relation == TOOL_NEEDS) return TOOL_GO;
-        if (is_given) {
-            return tool_usage(syntax->command, "%s and %.*s exclude each other", rule->option,
-                              (int)length, word);
-        }
-        at += (size_t)snprintf(list + at, sizeof list - at, "%s%.*s",
+        at += (size_t)snprintf(text + at, bytes - at, "%s%.*s",
                                at == 0         ? ""
                                : words != NULL ? ", "
-                                               : " or ",
+                                               : last,
                                (int)length, word);
     }
-    if (rule->relation == TOOL_EXCLUDES) return TOOL_GO;
-    return tool_usage(syntax->command, "%s needs %s", rule->option, list);
 }
 
-int tool_is_help(const char *argument) {
-    return strcmp(argument, "--help") == 0 || strcmp(argument, "-h") == 0;
+/* The option of the rule was given, or the rule has none: are the others as it wants them? */
+static int check_rule(const command_line *line, const tool_rule *rule) {
+    const char *command = line->command->name;
+    const int excludes = rule->relation == TOOL_EXCLUDES;
+    const int is_one = strchr(rule->others, '|') == NULL;
+    char list[128];
+    size_t length;
+    if (rule->relation == TOOL_READS) return check_reads(line, rule);
+    for (const char *words = rule->others; words != NULL;) {
+        const char *word = next_item(&words, '|', &length);
+        if (text_of(line, word, length) == NULL) continue;
+        if (!excludes) return TOOL_GO;
+        return tool_usage(command, "%s and %.*s exclude each other", rule->option, (int)length,
+                          word);
+    }
+    if (excludes) return TOOL_GO;
+    list_words(rule->others, rule->relation == TOOL_NEEDS ? " or " : " and ", list, sizeof list);
+    if (rule->relation == TOOL_NEEDS) return tool_usage(command, "%s needs %s", rule->option, list);
+    return is_one ? tool_usage(command, "%s FILE is missing", list)
+                  : tool_usage(command, "one of %s is needed", list);
 }
 
-int tool_parse(const tool_syntax *syntax, int argc, char **argv) {
-    return tool_parse_by(syntax, NULL, 0, argc, argv);
+/* Two options of which one alone is of no use. */
+static int check_pair(const command_line *line, const tool_rule *rule) {
+    const int has_one = text_of(line, rule->option, strlen(rule->option)) != NULL;
+    const int has_other = text_of(line, rule->others, strlen(rule->others)) != NULL;
+    if (has_one == has_other) return TOOL_GO;
+    return tool_usage(line->command->name, "%s and %s go together", rule->option, rule->others);
 }
 
-int tool_parse_by(const tool_syntax *syntax, const tool_rule *rules, size_t n_rules, int argc,
-                  char **argv) {
-    const char *given[TOOL_MAX_OPTIONS] = {NULL}; /* the text of each option, "" of a flag */
-    const char *files = NULL; /* the option for files whose value is the argument before */
-    size_t n_operands = 0, wanted = 0;
-    while (wanted < TOOL_MAX_OPERANDS && syntax->operands[wanted].name != NULL) wanted++;
-    if (syntax->rest != NULL) *syntax->rest = (tool_rest){argv, 0};
+static int check_rules(const command_line *line) {
+    int status = TOOL_GO;
+    for (size_t i = 0; i < line->command->n_rules && status == TOOL_GO; i++) {
+        const tool_rule *rule = &line->command->rules[i];
+        const char *value;
+        assert(rule->option == NULL || find_option(line->command, rule->option, &value) != NULL);
+        if (rule->relation == TOOL_TOGETHER) {
+            status = check_pair(line, rule);
+        } else if (rule->option == NULL ||
+                   text_of(line, rule->option, strlen(rule->option)) != NULL) {
+            status = check_rule(line, rule);
+        }
+    }
+    return status;
+}
 
+int tool_parse(const tool_command *command, void *job, int argc, char **argv) {
+    command_line line = {command, job, {NULL}, 0, NULL};
+    const size_t rest = find_kind(command, TOOL_REST);
+    assert(command->n_options <= TOOL_MAX_OPTIONS);
+    if (rest < command->n_options) {
+        *(tool_rest *)target_of(&line, &command->options[rest]) = (tool_rest){argv, 0};
+    }
     for (int i = 0, used; i < argc; i += used) {
+        int status;
         used = 1;
         if (tool_is_help(argv[i])) {
-            print_help(syntax);
+            print_help(command);
             return TOOL_OK;
         }
-        if (argv[i][0] == '-') {
-            int status = read_option(syntax, argc - i, argv + i, given, &used);
-            if (status != TOOL_GO) return status;
-            const char *value;
-            const tool_option *option = find_option(syntax, argv[i], &value);
-            files = option->kind == TOOL_FILES && used == 2 ? option->name : NULL;
-            continue;
-        }
-        if (n_operands < wanted) {
-            *syntax->operands[n_operands++].target = argv[i];
-        } else if (files != NULL && syntax->rest_name != NULL) {
-            return tool_usage(syntax->command,
-                              "%s takes one FILE, and '%s' follows it: put the pattern of several "
-                              "files in quotes, and %s before %s",
-                              files, argv[i], syntax->rest_name, files);
-        } else if (syntax->rest_name != NULL) {
-            argv[syntax->rest->count++] = argv[i]; /* moved to the front, over what was read */
-        } else {
-            const int is_file = takes_data(syntax) && access(argv[i], F_OK) == 0;
-            return tool_usage(syntax->command, "'%s' is one argument too many%s", argv[i],
-                              is_file ? ": put the pattern of several files in quotes" : "");
-        }
-        files = NULL;
-    }
-    if (n_operands < wanted) {
-        return tool_usage(syntax->command, "%s is missing", syntax->operands[n_operands].name);
-    }
-    for (size_t i = 0; i < n_rules; i++) {
-        const char *option = rules[i].option, *value;
-        assert(find_option(syntax, option, &value) != NULL);
-        if (text_of(syntax, given, option, strlen(option)) == NULL) continue;
-        int status = check_rule(syntax, given, &rules[i]);
+        status = argv[i][0] == '-' ? read_option(&line, argc - i, argv + i, &used)
+                                   : read_operand(&line, argv[i]);
         if (status != TOOL_GO) return status;
     }
-    return TOOL_GO;
+    const tool_option *missing = next_operand(&line);
+    if (missing != NULL) return tool_usage(command->name, "%s is missing", missing->name);
+    return check_rules(&line);
 }

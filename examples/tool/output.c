@@ -1,6 +1,7 @@
 /* Errors for people, JSON for machines. */
 #include "tool.h"
 
+#include <ctype.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -128,6 +129,15 @@ double tool_seconds(void) {
 void *tool_alloc(size_t count, size_t size) {
     if (count == 0) count = 1;
     return calloc(count, size); /* checks the product */
+}
+
+int tool_has_ending(const char *path, const char *ending) {
+    const size_t length = strlen(path), bytes = strlen(ending);
+    if (length <= bytes) return 0;
+    for (size_t i = 0; i < bytes; i++) {
+        if (tolower((unsigned char)path[length - bytes + i]) != ending[i]) return 0;
+    }
+    return path[length - bytes - 1] != '/';
 }
 
 /* ---------------------------------------------------------------------------------------------

@@ -1,7 +1,6 @@
 /* Where commands write: checked before work starts, and written under a temporary name first. */
 #include "tool.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,45 +53,38 @@ static const char *const endings[] = {
     ".safetensors", ".npy", ".npz", ".tsv", ".csv", ".txt", ".json", ".jsonl",   ".html", ".htm",
     ".pt",          ".pth", ".pkl", ".gz",  ".zip", ".h5",  ".hdf5", ".parquet", ".gguf", ".onnx"};
 
+/* From TOOL_WRITES_MODEL on. */
 static const struct {
     const char *what, *as;
     const char *fitting[2]; /* endings */
 } products[] = {
-    [TOOL_WRITES_MODEL] = {"a model is", "as .safetensors", {".safetensors"}},
-    [TOOL_WRITES_CHECKPOINT] = {"a checkpoint is", "as .safetensors", {".safetensors"}},
-    [TOOL_WRITES_CODES] = {"codes are", "as .safetensors", {".safetensors"}},
-    [TOOL_WRITES_INDEX] = {"an index is", "as .safetensors", {".safetensors"}},
-    [TOOL_WRITES_EMBEDDINGS] = {"embeddings are", "as .npy", {".npy"}},
-    [TOOL_WRITES_TABLE] = {"a table is", "as .tsv", {".tsv", ".txt"}},
-    [TOOL_WRITES_PAGE] = {"a page is", "as .html", {".html", ".htm"}},
-    [TOOL_WRITES_FOLDER] = {"a model in this layout is", "into a folder", {NULL}},
+    [TOOL_WRITES_MODEL - TOOL_WRITES_MODEL] = {"a model is", "as .safetensors", {".safetensors"}},
+    [TOOL_WRITES_CHECKPOINT -
+        TOOL_WRITES_MODEL] = {"a checkpoint is", "as .safetensors", {".safetensors"}},
+    [TOOL_WRITES_CODES - TOOL_WRITES_MODEL] = {"codes are", "as .safetensors", {".safetensors"}},
+    [TOOL_WRITES_INDEX - TOOL_WRITES_MODEL] = {"an index is", "as .safetensors", {".safetensors"}},
+    [TOOL_WRITES_EMBEDDINGS - TOOL_WRITES_MODEL] = {"embeddings are", "as .npy", {".npy"}},
+    [TOOL_WRITES_TABLE - TOOL_WRITES_MODEL] = {"a table is", "as .tsv", {".tsv", ".txt"}},
+    [TOOL_WRITES_PAGE - TOOL_WRITES_MODEL] = {"a page is", "as .html", {".html", ".htm"}},
+    [TOOL_WRITES_FOLDER -
+        TOOL_WRITES_MODEL] = {"a model in this layout is", "into a folder", {NULL}},
 };
 
-static int has_ending(const char *path, const char *ending) {
-    const size_t length = strlen(path), bytes = strlen(ending);
-    if (length <= bytes) return 0;
-    for (size_t i = 0; i < bytes; i++) {
-        if (tolower((unsigned char)path[length - bytes + i]) != ending[i]) return 0;
-    }
-    return path[length - bytes - 1] != '/';
-}
-
-int tool_check_ending(const char *path, tool_product product) {
-    for (size_t i = 0; i < 2 && products[product].fitting[i] != NULL; i++) {
-        if (has_ending(path, products[product].fitting[i])) return TOOL_OK;
+int tool_check_ending(const char *path, tool_kind product) {
+    const size_t what = (size_t)product - TOOL_WRITES_MODEL;
+    for (size_t i = 0; i < 2 && products[what].fitting[i] != NULL; i++) {
+        if (tool_has_ending(path, products[what].fitting[i])) return TOOL_OK;
     }
     for (size_t i = 0; i < sizeof endings / sizeof endings[0]; i++) {
-        if (!has_ending(path, endings[i])) continue;
-        return tool_fail(path, "%s written %s (its name says %s)", products[product].what,
-                         products[product].as, endings[i]);
+        if (!tool_has_ending(path, endings[i])) continue;
+        return tool_fail(path, "%s written %s (its name says %s)", products[what].what,
+                         products[what].as, endings[i]);
     }
     return TOOL_OK;
 }
 
-int tool_check_output(const char *command, const char *option, const char *path,
-                      tool_product product) {
+int tool_check_output(const char *option, const char *path, tool_kind product) {
     tool_output probe;
-    if (path == NULL) return tool_usage(command, "%s FILE is missing", option);
     int status = tool_check_ending(path, product);
     if (status != TOOL_OK) return status;
     status = tool_output_open(&probe, path);

@@ -13,7 +13,7 @@ typedef struct probe_job {
     float holdout, l2, tolerance;
     uint64_t seed;
     size_t min_rows, iterations;
-    int input; /* a msae_probe_input */
+    int input;          /* a msae_probe_input */
     tool_inputs inputs; /* the model, if given, and the data */
     msae_data test;     /* of --test */
     tool_labels labels, test_labels;
@@ -278,8 +278,8 @@ static int load(probe_job *job) {
         status = tool_settle_ks(&job->inputs.model, job->model_path, &job->ks);
     }
     if (status == TOOL_OK) {
-        status = tool_load_labels(&job->labels, job->labels_path, job->column, data,
-                                  job->data_path);
+        status =
+            tool_load_labels(&job->labels, job->labels_path, job->column, data, job->data_path);
     }
     if (status == TOOL_OK) status = check_classes(job);
     if (status == TOOL_OK) status = hold_out(job);
@@ -289,23 +289,20 @@ static int load(probe_job *job) {
     if (status == TOOL_OK && job->model_path != NULL) {
         const msae_source source = msae_source_data(&job->test);
         status = tool_warn_of_kind(&job->inputs.model, &source, job->test_path,
-                                       "test on rows of the same kind");
+                                   "test on rows of the same kind");
     }
     if (status == TOOL_OK) {
-        status = tool_load_labels(&job->test_labels, job->test_labels_path, job->column,
-                                  &job->test, job->test_path);
+        status = tool_load_labels(&job->test_labels, job->test_labels_path, job->column, &job->test,
+                                  job->test_path);
     }
     return status == TOOL_OK ? match_test_classes(job) : status;
 }
 
-static int run(probe_job *job) {
+static int run(void *context) {
+    probe_job *job = context;
     msae_probe_desc desc = {0};
     msae_probe_score train, test;
     msae_error error;
-    if (job->labels_path == NULL) return tool_usage("probe", "--labels FILE is missing");
-    if ((job->test_path == NULL) != (job->test_labels_path == NULL)) {
-        return tool_usage("probe", "--test and --test-labels go together");
-    }
     if (job->holdout >= 1) return tool_fail("--holdout", "%g is not below 1", (double)job->holdout);
     int status = load(job);
     if (status != TOOL_OK) return status;
@@ -337,64 +334,71 @@ static int run(probe_job *job) {
     return status;
 }
 
-int tool_probe(int argc, char **argv) {
-    probe_job job;
-    memset(&job, 0, sizeof job);
-    job.holdout = DEFAULT_HOLDOUT;
-    const tool_option options[] = {
-        {"--labels", "L.tsv", TOOL_TEXT, &job.labels_path, "a label for each row (required)"},
-        {"--column", "C", TOOL_TEXT, &job.column, "the labels' column"},
-        {"--model", "MODEL", TOOL_TEXT, &job.model_path,
-         "also compare the probe's answers on embeddings and reconstructions"},
-        {"--k", TOOL_KS_ARGUMENT, TOOL_KS, &job.ks, TOOL_KS_HELP},
-        {"--test", "Y.npy", TOOL_TEXT, &job.test_path, "rows to test on, instead of held-out ones"},
-        {"--test-labels", "M.tsv", TOOL_TEXT, &job.test_labels_path, "their labels"},
-        {"--holdout", "SHARE", TOOL_POSITIVE, &job.holdout,
-         "share of each class's rows to hold out (default: 0.2)"},
-        {"--seed", "S", TOOL_NUMBER, &job.seed, "which rows are held out (default: 0)"},
-        {"--min-rows", "N", TOOL_COUNT, &job.min_rows, "leave out classes of fewer rows"},
-        {"--probe-input", "published|raw", TOOL_CHOICE, &job.input,
-         "embeddings less their mean, or as they are, at unit length (default: published)"},
-        {"--l2", "W", TOOL_POSITIVE, &job.l2, "weight of the penalty (default: 1e-6)"},
-        {"--tolerance", "T", TOOL_POSITIVE, &job.tolerance,
-         "ends when the gradient is this share of the first (default: 1e-5)"},
-        {"--iterations", "N", TOOL_COUNT, &job.iterations,
-         "steps of L-BFGS at most (default: 5000)"},
-        {"--own-statistics", NULL, TOOL_FLAG, &job.common.own_statistics,
-         "with --model: centre and scale DATA in it by its own mean and spread: for another\n"
-         "modality (text for images)"},
-        TOOL_OPTION_SKIP_BAD(job.common),
-        TOOL_OPTION_TENSOR(job.common),
-        TOOL_OPTION_THREADS(job.common),
-        TOOL_OPTION_SIMD(job.common),
-        TOOL_OPTION_JSON(job.common),
-    };
-    const tool_syntax syntax = {
-        "probe",
-        {{"DATA", &job.data_path}},
+static void close_job(void *context) {
+    probe_job *job = context;
+    free(job->train_of);
+    free(job->test_of);
+    tool_free_labels(&job->labels);
+    tool_free_labels(&job->test_labels);
+    msae_probe_free(&job->probe);
+    msae_data_free(&job->test);
+    tool_close_inputs(&job->inputs);
+}
+
+static const probe_job defaults = {.holdout = DEFAULT_HOLDOUT};
+
+#define AT(member) offsetof(probe_job, member)
+
+static const tool_option options[] = {
+    {"DATA", NULL, TOOL_OPERAND, AT(data_path), ""},
+    {"--labels", "L.tsv", TOOL_TEXT, AT(labels_path), "a label for each row (required)"},
+    {"--column", "C", TOOL_TEXT, AT(column), "the labels' column"},
+    {"--model", "MODEL", TOOL_TEXT, AT(model_path),
+     "also compare the probe's answers on embeddings and reconstructions"},
+    {"--k", TOOL_KS_ARGUMENT, TOOL_KS, AT(ks), TOOL_KS_HELP},
+    {"--test", "Y.npy", TOOL_TEXT, AT(test_path), "rows to test on, instead of held-out ones"},
+    {"--test-labels", "M.tsv", TOOL_TEXT, AT(test_labels_path), "their labels"},
+    {"--holdout", "SHARE", TOOL_POSITIVE, AT(holdout),
+     "share of each class's rows to hold out (default: 0.2)"},
+    {"--seed", "S", TOOL_NUMBER, AT(seed), "which rows are held out (default: 0)"},
+    {"--min-rows", "N", TOOL_COUNT, AT(min_rows), "leave out classes of fewer rows"},
+    {"--probe-input", "published|raw", TOOL_CHOICE, AT(input),
+     "embeddings less their mean, or as they are, at unit length (default: published)"},
+    {"--l2", "W", TOOL_POSITIVE, AT(l2), "weight of the penalty (default: 1e-6)"},
+    {"--tolerance", "T", TOOL_POSITIVE, AT(tolerance),
+     "ends when the gradient is this share of the first (default: 1e-5)"},
+    {"--iterations", "N", TOOL_COUNT, AT(iterations), "steps of L-BFGS at most (default: 5000)"},
+    {"--own-statistics", NULL, TOOL_FLAG, AT(common.own_statistics),
+     "with --model: centre and scale DATA in it by its own mean and spread: for another\n"
+     "modality (text for images)"},
+    TOOL_OPTION_SKIP_BAD,
+    TOOL_OPTION_TENSOR,
+    TOOL_OPTION_THREADS,
+    TOOL_OPTION_SIMD,
+    TOOL_OPTION_JSON,
+};
+
+static const tool_rule rules[] = {
+    {NULL, TOOL_REQUIRED, "--labels"},       {"--test", TOOL_TOGETHER, "--test-labels"},
+    {"--k", TOOL_NEEDS, "--model"},          {"--own-statistics", TOOL_NEEDS, "--model"},
+    {"--holdout", TOOL_EXCLUDES, "--test"},  {"--seed", TOOL_EXCLUDES, "--test"},
+    {"--tensor", TOOL_READS, "DATA|--test"},
+};
+
+const tool_command tool_probe = {
+    .name = "probe",
+    .brief = "tells classes apart, and what reconstructions keep of them",
+    .summary =
         "Fits a linear probe (multinomial logistic regression on embeddings of unit length) to\n"
         "labels and tests it on rows that it did not see. With a model: how far its answers on\n"
         "reconstructions at every k agree with those on the embeddings, as KL divergence and as\n"
         "the share of rows with the same answer. Rows with an empty label are left out.",
-        options,
-        sizeof options / sizeof options[0],
-        NULL,
-        NULL,
-    };
-    const tool_rule rules[] = {
-        {"--k", TOOL_NEEDS, "--model"},          {"--own-statistics", TOOL_NEEDS, "--model"},
-        {"--holdout", TOOL_EXCLUDES, "--test"},  {"--seed", TOOL_EXCLUDES, "--test"},
-        {"--tensor", TOOL_READS, "DATA|--test"},
-    };
-    int status = tool_parse_by(&syntax, rules, sizeof rules / sizeof rules[0], argc, argv);
-    if (status != TOOL_GO) return status;
-    status = run(&job);
-    free(job.train_of);
-    free(job.test_of);
-    tool_free_labels(&job.labels);
-    tool_free_labels(&job.test_labels);
-    msae_probe_free(&job.probe);
-    msae_data_free(&job.test);
-    tool_close_inputs(&job.inputs);
-    return status;
-}
+    .options = options,
+    .n_options = TOOL_COUNT_OF(options),
+    .rules = rules,
+    .n_rules = TOOL_COUNT_OF(rules),
+    .job_bytes = sizeof(probe_job),
+    .defaults = &defaults,
+    .run = run,
+    .close = close_job,
+};

@@ -37,11 +37,11 @@ typedef struct report_job {
     tool_names names;
     msae_data vocabulary;
     tool_words words;
-    msae_name *found;  /* [n] with a vocabulary */
-    msae_hit *top;     /* [n, TOP_ROWS] */
+    msae_name *found;    /* [n] with a vocabulary */
+    msae_hit *top;       /* [n, TOP_ROWS] */
     size_t *active_rows; /* [n]: on which the latent is active */
     size_t used;         /* rows of the data that are not left out */
-    uint32_t *card_of; /* [n]: a latent's card, or CARDS */
+    uint32_t *card_of;   /* [n]: a latent's card, or CARDS */
     uint32_t cards[CARDS];
     size_t n_cards;
     size_t (*sparks)[SPARK_BINS]; /* [CARDS] */
@@ -679,15 +679,16 @@ static int load(report_job *job) {
     status = tool_settle_k(&job->inputs.model, job->model_path, &job->k);
     if (status != TOOL_OK) return status;
     if (job->vocabulary_path != NULL) {
-        status = tool_load_data(&job->vocabulary, job->vocabulary_path, NULL, d,
-                                job->common.skip_bad);
+        status =
+            tool_load_data(&job->vocabulary, job->vocabulary_path, NULL, d, job->common.skip_bad);
         if (status == TOOL_OK) {
             status = tool_load_words(&job->words, job->words_path, job->vocabulary.rows,
                                      job->vocabulary_path);
         }
     }
     if (status == TOOL_OK)
-        status = tool_load_names(&job->names, job->names_path, &job->inputs.stored, job->model_path);
+        status =
+            tool_load_names(&job->names, job->names_path, &job->inputs.stored, job->model_path);
     if (status == TOOL_OK && job->log_path != NULL)
         status = load_train_log(&job->log, &job->inputs.stored, job->log_path);
     if (status == TOOL_OK && job->labels_path != NULL) {
@@ -698,17 +699,10 @@ static int load(report_job *job) {
     return status;
 }
 
-static int check_options(const report_job *job) {
-    if ((job->vocabulary_path == NULL) != (job->words_path == NULL)) {
-        return tool_usage("report", "--vocab and --words go together");
-    }
-    return tool_check_output("report", "-o", job->output, TOOL_WRITES_PAGE);
-}
-
-static int run(report_job *job) {
+static int run(void *context) {
+    report_job *job = context;
     tool_output output;
-    int status = check_options(job);
-    if (status == TOOL_OK) status = load(job);
+    int status = load(job);
     const double start = tool_seconds();
     if (status == TOOL_OK) status = evaluate(job);
     const double evaluated = tool_seconds();
@@ -741,7 +735,8 @@ static int run(report_job *job) {
     return TOOL_OK;
 }
 
-static void close_job(report_job *job) {
+static void close_job(void *context) {
+    report_job *job = context;
     for (size_t m = 0; m < job->count; m++) {
         free(job->sweeps[m]);
         free(job->means[m]);
@@ -761,50 +756,56 @@ static void close_job(report_job *job) {
     tool_close_inputs(&job->inputs);
 }
 
-int tool_report(int argc, char **argv) {
-    report_job job;
-    memset(&job, 0, sizeof job);
-    const tool_option options[] = {
-        {"-o", "PAGE.html", TOOL_TEXT, &job.output, "file to write (required)"},
-        {"--vocab", "V.npy", TOOL_TEXT, &job.vocabulary_path, "embeddings of words, for names"},
-        {"--words", "FILE", TOOL_TEXT, &job.words_path, "the words (see msae name)"},
-        {"--names", "NAMES.tsv", TOOL_TEXT, &job.names_path, "or names that msae name wrote"},
-        {"--labels", "L.tsv", TOOL_TEXT, &job.labels_path, "what the rows are"},
-        {"--column", "C", TOOL_TEXT, &job.column, "the labels' column"},
-        {"--attribute", "COLUMN", TOOL_TEXT, &job.attribute,
-         "a column of --labels for the study of bias (see msae bias)"},
-        {"--positive", "VALUE", TOOL_TEXT, &job.positive,
-         "its value to set against the rest (default: the second of two)"},
-        {"--log", "LOG", TOOL_TEXT, &job.log_path, "what msae train --json printed"},
-        TOOL_OPTION_K(job.k),
-        {"--no-cknna", NULL, TOOL_FLAG, &job.no_cknna, "leave out cknna, the slowest metric"},
-        TOOL_OPTION_OWN_STATISTICS(job.common),
-        TOOL_OPTION_SKIP_BAD(job.common),
-        TOOL_OPTION_TENSOR(job.common),
-        TOOL_OPTION_THREADS(job.common),
-        TOOL_OPTION_SIMD(job.common),
-        TOOL_OPTION_JSON(job.common),
-    };
-    const tool_syntax syntax = {
-        "report",
-        {{"MODEL", &job.model_path}, {"DATA", &job.data_path}},
+#define AT(member) offsetof(report_job, member)
+
+static const tool_option options[] = {
+    {"MODEL", NULL, TOOL_OPERAND, AT(model_path), ""},
+    {"DATA", NULL, TOOL_OPERAND, AT(data_path), ""},
+    {"MODEL", NULL, TOOL_REST, AT(more), ""},
+    {"-o", "PAGE.html", TOOL_WRITES_PAGE, AT(output), "file to write (required)"},
+    {"--vocab", "V.npy", TOOL_TEXT, AT(vocabulary_path), "embeddings of words, for names"},
+    {"--words", "FILE", TOOL_TEXT, AT(words_path), "the words (see msae name)"},
+    {"--names", "NAMES.tsv", TOOL_TEXT, AT(names_path), "or names that msae name wrote"},
+    {"--labels", "L.tsv", TOOL_TEXT, AT(labels_path), "what the rows are"},
+    {"--column", "C", TOOL_TEXT, AT(column), "the labels' column"},
+    {"--attribute", "COLUMN", TOOL_TEXT, AT(attribute),
+     "a column of --labels for the study of bias (see msae bias)"},
+    {"--positive", "VALUE", TOOL_TEXT, AT(positive),
+     "its value to set against the rest (default: the second of two)"},
+    {"--log", "LOG", TOOL_TEXT, AT(log_path), "what msae train --json printed"},
+    TOOL_OPTION_K(report_job, k),
+    {"--no-cknna", NULL, TOOL_FLAG, AT(no_cknna), "leave out cknna, the slowest metric"},
+    TOOL_OPTION_OWN_STATISTICS,
+    TOOL_OPTION_SKIP_BAD,
+    TOOL_OPTION_TENSOR,
+    TOOL_OPTION_THREADS,
+    TOOL_OPTION_SIMD,
+    TOOL_OPTION_JSON,
+};
+
+static const tool_rule rules[] = {
+    {"--names", TOOL_EXCLUDES, "--vocab"},
+    {"--column", TOOL_NEEDS, "--labels"},
+    {"--attribute", TOOL_NEEDS, "--labels"},
+    {"--positive", TOOL_NEEDS, "--attribute"},
+    {"--tensor", TOOL_READS, "DATA|--vocab"},
+    {"--vocab", TOOL_TOGETHER, "--words"},
+    {NULL, TOOL_REQUIRED, "-o"},
+};
+
+const tool_command tool_report = {
+    .name = "report",
+    .brief = "writes a page about a model",
+    .summary =
         "Writes one page, to be opened in a browser, with what can be seen of a model: how well\n"
         "it rebuilds DATA at every sparsity (with further models on the same plots), how it was\n"
         "trained, how often latents are active, its strongest concepts, and what goes with an\n"
         "attribute. The page needs nothing but itself.",
-        options,
-        sizeof options / sizeof options[0],
-        "MODEL",
-        &job.more,
-    };
-    const tool_rule rules[] = {
-        {"--names", TOOL_EXCLUDES, "--vocab"},    {"--column", TOOL_NEEDS, "--labels"},
-        {"--attribute", TOOL_NEEDS, "--labels"},  {"--positive", TOOL_NEEDS, "--attribute"},
-        {"--tensor", TOOL_READS, "DATA|--vocab"},
-    };
-    int status = tool_parse_by(&syntax, rules, sizeof rules / sizeof rules[0], argc, argv);
-    if (status != TOOL_GO) return status;
-    status = run(&job);
-    close_job(&job);
-    return status;
-}
+    .options = options,
+    .n_options = TOOL_COUNT_OF(options),
+    .rules = rules,
+    .n_rules = TOOL_COUNT_OF(rules),
+    .job_bytes = sizeof(report_job),
+    .run = run,
+    .close = close_job,
+};

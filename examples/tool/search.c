@@ -20,7 +20,7 @@ typedef struct search_options {
     const char *concepts, *edit, *without, *index_path, *save_path;
     uint64_t seed;
     size_t top, k, evaluate, ablate;
-    int own_statistics, model_statistics, keep_rest, raw;
+    int model_statistics, keep_rest, raw;
 } search_options;
 
 /* Queries as embeddings [count, d] and as codes [count, room]. */
@@ -86,8 +86,7 @@ static int fail_index(const search_job *job, const msae_error *error) {
     if (job->inputs.mean != NULL) {
         is_same = msae_index_check(&job->index, &other, &job->inputs.data, NULL) == MSAE_OK;
     } else if (source.rows > 1 && other.scale != 1 && !tool_is_flat(&other, &source)) {
-        int status =
-            tool_own_statistics(&other, &source, o->common.skip_bad, o->data_path, &mean);
+        int status = tool_own_statistics(&other, &source, o->common.skip_bad, o->data_path, &mean);
         if (status == TOOL_OK) {
             is_same = msae_index_check(&job->index, &other, &job->inputs.data, NULL) == MSAE_OK;
         }
@@ -941,16 +940,6 @@ static int evaluate(search_job *job) {
    The run
    ------------------------------------------------------------------------------------------ */
 
-static int check_options(const search_options *o) {
-    if (o->row == NULL && o->query_path == NULL && o->concepts == NULL && o->evaluate == 0) {
-        return tool_usage("search", "one of --row, --query, --concepts and --evaluate is needed");
-    }
-    if (o->ablate > MAX_CLASS_LATENTS) {
-        return tool_fail("--ablate", "%zu is more than %d", o->ablate, MAX_CLASS_LATENTS);
-    }
-    return TOOL_OK;
-}
-
 static int find_row(search_job *job) {
     const search_options *o = &job->options;
     const tool_row_labels own = {job->labels.label, o->labels_path, "--labels"};
@@ -980,7 +969,7 @@ static int load_inputs(search_job *job) {
         status = tool_load_data(&job->query_data, o->query_path, NULL, job->inputs.data.cols,
                                 o->common.skip_bad);
         if (status == TOOL_OK) {
-            status = centre(job, o->own_statistics, &job->query_data, o->query_path,
+            status = centre(job, o->common.own_statistics, &job->query_data, o->query_path,
                             &job->query_model, &job->query_mean);
         }
     }
@@ -999,13 +988,13 @@ static int load_inputs(search_job *job) {
     return status;
 }
 
-static int run(search_job *job) {
+static int run(void *context) {
+    search_job *job = context;
     search_options *o = &job->options;
-    int status = check_options(o);
-    if (status == TOOL_OK && o->save_path != NULL) {
-        status = tool_check_output("search", "--save-index", o->save_path, TOOL_WRITES_INDEX);
+    if (o->ablate > MAX_CLASS_LATENTS) {
+        return tool_fail("--ablate", "%zu is more than %d", o->ablate, MAX_CLASS_LATENTS);
     }
-    if (status == TOOL_OK) status = load_inputs(job);
+    int status = load_inputs(job);
     if (status != TOOL_OK) return status;
     if (o->top >= job->inputs.data.rows) o->top = job->inputs.data.rows;
     status = o->index_path != NULL ? load_index(job) : build_index(job);
@@ -1015,58 +1004,105 @@ static int run(search_job *job) {
     return o->evaluate > 0 ? evaluate(job) : show_queries(job);
 }
 
-int tool_search(int argc, char **argv) {
-    search_job job;
-    memset(&job, 0, sizeof job);
-    search_options *o = &job.options;
-    o->top = 10;
-    o->ablate = 64;
-    const tool_option options[] = {
-        {"--row", "R|LABEL", TOOL_TEXT, &o->row,
-         "rows like this row of DATA or, with --query, of QUERY: its number, counted from 0, or\n"
-         "its label where there is a file of them (=1984 for one of digits alone)"},
-        {"--query", "QUERY", TOOL_TEXT, &o->query_path, "rows like each row of a data file"},
-        {"--query-labels", "FILE", TOOL_TEXT, &o->query_labels_path,
-         "what the rows of QUERY are: the column word of a .tsv, or a list, one a line"},
-        {"--query-column", "NAME", TOOL_TEXT, &o->query_column, ".. another column of the .tsv"},
-        {"--own-statistics", NULL, TOOL_FLAG, &o->own_statistics,
-         "centre and scale QUERY by its own mean and spread, also where it lies near the model's"},
-        {"--model-statistics", NULL, TOOL_FLAG, &o->model_statistics,
-         "centre and scale DATA and QUERY by the model's, also where theirs lie far from them"},
-        {"--concepts", "C=V,..", TOOL_TEXT, &o->concepts,
-         "rows with these concepts; without a value: 1"},
-        {"--edit", "C=V,..", TOOL_TEXT, &o->edit,
-         "changes the query: dog=0 sets, cat=+2 adds, cat=-1 takes off, fur=0:1 clamps"},
-        {"--without", "LABEL", TOOL_TEXT, &o->without,
-         "takes the latents that tell rows of this label best out of the query (see --ablate)"},
-        {"--raw", NULL, TOOL_FLAG, &o->raw,
-         "values of --concepts and --edit as they are; otherwise 1 is a latent's typical value,\n"
-         "its mean where it is active"},
-        {"--keep-rest", NULL, TOOL_FLAG, &o->keep_rest,
-         "with --edit: compare embeddings with the query's own plus what the edits change"},
-        {"--top", "N", TOOL_COUNT, &o->top, "rows to list (default: 10)"},
-        TOOL_OPTION_K(o->k),
-        {"--labels", "FILE", TOOL_TEXT, &o->labels_path,
-         "what the rows are, a .tsv with a header or a list, one a line"},
-        {"--column", "NAME", TOOL_TEXT, &o->column, ".. the column of the .tsv"},
-        {"--names", "NAMES.tsv", TOOL_TEXT, &o->names_path,
-         "the latents' names, as msae name writes them"},
-        {"--save-index", "FILE", TOOL_TEXT, &o->save_path, "keep the index of DATA's codes"},
-        {"--index", "FILE", TOOL_TEXT, &o->index_path, ".. and use it again"},
-        {"--evaluate", "N", TOOL_COUNT, &o->evaluate,
-         "instead: how often N rows find rows of their class, by both ways and by chance"},
-        {"--seed", "S", TOOL_NUMBER, &o->seed, ".. of the choice of rows (default: 0)"},
-        {"--ablate", "M", TOOL_COUNT, &o->ablate,
-         "latents of a class that --without and --evaluate take out (default: 64)"},
-        TOOL_OPTION_SKIP_BAD(o->common),
-        TOOL_OPTION_TENSOR(o->common),
-        TOOL_OPTION_THREADS(o->common),
-        TOOL_OPTION_SIMD(o->common),
-        TOOL_OPTION_JSON(o->common),
-    };
-    const tool_syntax syntax = {
-        "search",
-        {{"MODEL", &o->model_path}, {"DATA", &o->data_path}},
+static void close_job(void *context) {
+    search_job *job = context;
+    free(job->queries.rows);
+    free(job->queries.x);
+    free(job->queries.codes);
+    free(job->queries.counts);
+    free(job->workspace);
+    free(job->query_workspace);
+    free(job->by_concepts);
+    free(job->by_embedding);
+    free(job->raw_counts);
+    free(job->typical);
+    free(job->moved);
+    free(job->values);
+    free(job->class_latents);
+    free(job->query_mean);
+    msae_index_free(&job->index);
+    msae_data_free(&job->query_data);
+    tool_free_words(&job->query_labels);
+    tool_free_labels(&job->labels);
+    tool_free_names(&job->names);
+    tool_close_inputs(&job->inputs);
+}
+
+static const search_job defaults = {.options = {.top = 10, .ablate = 64}};
+
+#define AT(member) offsetof(search_job, member)
+
+static const tool_option options[] = {
+    {"MODEL", NULL, TOOL_OPERAND, AT(options.model_path), ""},
+    {"DATA", NULL, TOOL_OPERAND, AT(options.data_path), ""},
+    {"--row", "R|LABEL", TOOL_TEXT, AT(options.row),
+     "rows like this row of DATA or, with --query, of QUERY: its number, counted from 0, or\n"
+     "its label where there is a file of them (=1984 for one of digits alone)"},
+    {"--query", "QUERY", TOOL_TEXT, AT(options.query_path), "rows like each row of a data file"},
+    {"--query-labels", "FILE", TOOL_TEXT, AT(options.query_labels_path),
+     "what the rows of QUERY are: the column word of a .tsv, or a list, one a line"},
+    {"--query-column", "NAME", TOOL_TEXT, AT(options.query_column),
+     ".. another column of the .tsv"},
+    {"--own-statistics", NULL, TOOL_FLAG, AT(options.common.own_statistics),
+     "centre and scale QUERY by its own mean and spread, also where it lies near the model's"},
+    {"--model-statistics", NULL, TOOL_FLAG, AT(options.model_statistics),
+     "centre and scale DATA and QUERY by the model's, also where theirs lie far from them"},
+    {"--concepts", "C=V,..", TOOL_TEXT, AT(options.concepts),
+     "rows with these concepts; without a value: 1"},
+    {"--edit", "C=V,..", TOOL_TEXT, AT(options.edit),
+     "changes the query: dog=0 sets, cat=+2 adds, cat=-1 takes off, fur=0:1 clamps"},
+    {"--without", "LABEL", TOOL_TEXT, AT(options.without),
+     "takes the latents that tell rows of this label best out of the query (see --ablate)"},
+    {"--raw", NULL, TOOL_FLAG, AT(options.raw),
+     "values of --concepts and --edit as they are; otherwise 1 is a latent's typical value,\n"
+     "its mean where it is active"},
+    {"--keep-rest", NULL, TOOL_FLAG, AT(options.keep_rest),
+     "with --edit: compare embeddings with the query's own plus what the edits change"},
+    {"--top", "N", TOOL_COUNT, AT(options.top), "rows to list (default: 10)"},
+    TOOL_OPTION_K(search_job, options.k),
+    {"--labels", "FILE", TOOL_TEXT, AT(options.labels_path),
+     "what the rows are, a .tsv with a header or a list, one a line"},
+    {"--column", "NAME", TOOL_TEXT, AT(options.column), ".. the column of the .tsv"},
+    {"--names", "NAMES.tsv", TOOL_TEXT, AT(options.names_path),
+     "the latents' names, as msae name writes them"},
+    {"--save-index", "FILE", TOOL_WRITES_INDEX, AT(options.save_path),
+     "keep the index of DATA's codes"},
+    {"--index", "FILE", TOOL_TEXT, AT(options.index_path), ".. and use it again"},
+    {"--evaluate", "N", TOOL_COUNT, AT(options.evaluate),
+     "instead: how often N rows find rows of their class, by both ways and by chance"},
+    {"--seed", "S", TOOL_NUMBER, AT(options.seed), ".. of the choice of rows (default: 0)"},
+    {"--ablate", "M", TOOL_COUNT, AT(options.ablate),
+     "latents of a class that --without and --evaluate take out (default: 64)"},
+    TOOL_OPTION_SKIP_BAD,
+    TOOL_OPTION_TENSOR,
+    TOOL_OPTION_THREADS,
+    TOOL_OPTION_SIMD,
+    TOOL_OPTION_JSON,
+};
+
+static const tool_rule rules[] = {
+    {NULL, TOOL_REQUIRED, "--row|--query|--concepts|--evaluate"},
+    {"--own-statistics", TOOL_NEEDS, "--query"},
+    {"--own-statistics", TOOL_EXCLUDES, "--model-statistics"},
+    {"--query-labels", TOOL_NEEDS, "--query"},
+    {"--query-column", TOOL_NEEDS, "--query-labels"},
+    {"--column", TOOL_NEEDS, "--labels"},
+    {"--evaluate", TOOL_NEEDS, "--labels"},
+    {"--without", TOOL_NEEDS, "--labels"},
+    {"--concepts", TOOL_EXCLUDES, "--row|--query|--evaluate"},
+    {"--evaluate", TOOL_EXCLUDES, "--row|--query|--edit|--without"},
+    {"--index", TOOL_EXCLUDES, "--save-index"},
+    {"--raw", TOOL_NEEDS, "--concepts|--edit"},
+    {"--keep-rest", TOOL_NEEDS, "--edit|--without"},
+    {"--seed", TOOL_NEEDS, "--evaluate"},
+    {"--ablate", TOOL_NEEDS, "--without|--evaluate"},
+    {"--tensor", TOOL_READS, "DATA|--query"},
+};
+
+const tool_command tool_search = {
+    .name = "search",
+    .brief = "finds rows by their concepts and by their embeddings",
+    .summary =
         "Finds the rows of DATA nearest to a query in two ways, side by side: by the cosine of\n"
         "their codes (which concepts they share) and by that of their embeddings. Concepts (C)\n"
         "are given by number or, with --names, by name. A list of concepts, and a query that is\n"
@@ -1074,50 +1110,12 @@ int tool_search(int argc, char **argv) {
         "--row, the row itself is no hit. Rows whose mean lies far from that of the model's data\n"
         "(text where those were images), or which are far longer or shorter, are centred and\n"
         "scaled by their own, which is said.",
-        options,
-        sizeof options / sizeof options[0],
-        NULL,
-        NULL,
-    };
-    const tool_rule rules[] = {
-        {"--own-statistics", TOOL_NEEDS, "--query"},
-        {"--own-statistics", TOOL_EXCLUDES, "--model-statistics"},
-        {"--query-labels", TOOL_NEEDS, "--query"},
-        {"--query-column", TOOL_NEEDS, "--query-labels"},
-        {"--column", TOOL_NEEDS, "--labels"},
-        {"--evaluate", TOOL_NEEDS, "--labels"},
-        {"--without", TOOL_NEEDS, "--labels"},
-        {"--concepts", TOOL_EXCLUDES, "--row|--query|--evaluate"},
-        {"--evaluate", TOOL_EXCLUDES, "--row|--query|--edit|--without"},
-        {"--index", TOOL_EXCLUDES, "--save-index"},
-        {"--raw", TOOL_NEEDS, "--concepts|--edit"},
-        {"--keep-rest", TOOL_NEEDS, "--edit|--without"},
-        {"--seed", TOOL_NEEDS, "--evaluate"},
-        {"--ablate", TOOL_NEEDS, "--without|--evaluate"},
-        {"--tensor", TOOL_READS, "DATA|--query"},
-    };
-    int status = tool_parse_by(&syntax, rules, sizeof rules / sizeof rules[0], argc, argv);
-    if (status != TOOL_GO) return status;
-    status = run(&job);
-    free(job.queries.rows);
-    free(job.queries.x);
-    free(job.queries.codes);
-    free(job.queries.counts);
-    free(job.workspace);
-    free(job.query_workspace);
-    free(job.by_concepts);
-    free(job.by_embedding);
-    free(job.raw_counts);
-    free(job.typical);
-    free(job.moved);
-    free(job.values);
-    free(job.class_latents);
-    free(job.query_mean);
-    msae_index_free(&job.index);
-    msae_data_free(&job.query_data);
-    tool_free_words(&job.query_labels);
-    tool_free_labels(&job.labels);
-    tool_free_names(&job.names);
-    tool_close_inputs(&job.inputs);
-    return status;
-}
+    .options = options,
+    .n_options = TOOL_COUNT_OF(options),
+    .rules = rules,
+    .n_rules = TOOL_COUNT_OF(rules),
+    .job_bytes = sizeof(search_job),
+    .defaults = &defaults,
+    .run = run,
+    .close = close_job,
+};

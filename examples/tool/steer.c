@@ -63,10 +63,12 @@ static void json_change(const steer_job *job, tool_json *json, size_t latent) {
     tool_json_real(json, "change", change->change);
 }
 
-/* How far the edits alone moved the rows, in cosine. */
+/* How far the edits alone moved the rows, in cosine. The cosine of equal rows is 1 but for rounding,
+   to either side. */
 static double moved(const steer_job *job, const msae_steered *mean) {
-    const double distance = 1 - (job->keep_rest ? mean->cosine : mean->recon_cosine);
-    return distance < 0 ? 0 : distance; /* (of equal rows it is rounded below) */
+    const double cosine = job->keep_rest ? mean->cosine : mean->recon_cosine;
+    const double distance = job->keep_rest ? mean->distance : mean->recon_distance;
+    return distance == 0 || cosine > 1 ? 0 : 1 - cosine;
 }
 
 static void print_json(const steer_job *job, const msae_steered *mean, size_t rows) {
@@ -315,16 +317,9 @@ static int scale_edits(steer_job *job) {
     return status;
 }
 
-static int run(steer_job *job) {
-    int given = 0;
-    for (int i = 0; i < MSAE_EDIT_COUNT; i++) given |= job->lists[i] != NULL;
-    if (!given) {
-        return tool_usage("steer", "one of --set, --add, --scale, --clamp and --ablate is needed");
-    }
-    int status = tool_check_output("steer", "-o", job->output, TOOL_WRITES_EMBEDDINGS);
-    if (status == TOOL_OK) {
-        status = tool_open_inputs(&job->inputs, &job->common, job->model_path, job->data_path);
-    }
+static int run(void *context) {
+    steer_job *job = context;
+    int status = tool_open_inputs(&job->inputs, &job->common, job->model_path, job->data_path);
     if (status != TOOL_OK) return status;
     status = tool_settle_k(&job->inputs.model, job->model_path, &job->k);
     if (status != TOOL_OK) return status;
@@ -337,69 +332,79 @@ static int run(steer_job *job) {
     return status == TOOL_OK ? steer_rows(job) : status;
 }
 
-int tool_steer(int argc, char **argv) {
-    steer_job job;
-    memset(&job, 0, sizeof job);
-    job.top = 10;
-    const tool_option options[] = {
-        {"-o", "OUT.npy", TOOL_TEXT, &job.output, "file to write, float32 (required)"},
-        {"--set", "C=V,..", TOOL_TEXT, &job.lists[MSAE_EDIT_SET], "sets concepts to values"},
-        {"--add", "C=V,..", TOOL_TEXT, &job.lists[MSAE_EDIT_ADD], "adds to them"},
-        {"--scale", "C=V,..", TOOL_TEXT, &job.lists[MSAE_EDIT_SCALE], "multiplies them"},
-        {"--clamp", "C=LOW:HIGH,..", TOOL_TEXT, &job.lists[MSAE_EDIT_CLAMP],
-         "keeps them within a range"},
-        {"--ablate", "C,..", TOOL_TEXT, &job.lists[MSAE_EDIT_ABLATE], "sets them to 0"},
-        {"--raw", NULL, TOOL_FLAG, &job.raw,
-         "values of --set, --add and --clamp as they are; otherwise 1 is a latent's typical "
-         "value,\n"
-         "its mean over the rows of DATA where it is active"},
-        {"--names", "NAMES.tsv", TOOL_TEXT, &job.names_path,
-         "the latents' names, as msae name writes them"},
-        {"--row", "R|LABEL", TOOL_TEXT, &job.row,
-         "only this row (default: all): its number, counted from 0, or with --labels its label\n"
-         "(=1984 for one of digits alone)"},
-        {"--labels", "FILE", TOOL_TEXT, &job.labels_path,
-         "what the rows are, a .tsv with a header or a list, one a line"},
-        {"--column", "NAME", TOOL_TEXT, &job.column, ".. the column of the .tsv"},
-        {"--keep-rest", NULL, TOOL_FLAG, &job.keep_rest,
-         "keep what the codes miss of a row: add to it only what the edits change"},
-        TOOL_OPTION_K(job.k),
-        {"--top", "N", TOOL_COUNT, &job.top, "other latents to list, most changed (default: 10)"},
-        TOOL_OPTION_OWN_STATISTICS(job.common),
-        TOOL_OPTION_SKIP_BAD(job.common),
-        TOOL_OPTION_TENSOR(job.common),
-        TOOL_OPTION_THREADS(job.common),
-        TOOL_OPTION_SIMD(job.common),
-        TOOL_OPTION_JSON(job.common),
-    };
-    const tool_syntax syntax = {
-        "steer",
-        {{"MODEL", &job.model_path}, {"DATA", &job.data_path}},
+static void close_job(void *context) {
+    steer_job *job = context;
+    free(job->out);
+    free(job->steered);
+    free(job->changes);
+    free(job->others);
+    tool_free_words(&job->labels);
+    tool_free_names(&job->names);
+    tool_close_inputs(&job->inputs);
+}
+
+static const steer_job defaults = {.top = 10};
+
+#define AT(member) offsetof(steer_job, member)
+
+static const tool_option options[] = {
+    {"MODEL", NULL, TOOL_OPERAND, AT(model_path), ""},
+    {"DATA", NULL, TOOL_OPERAND, AT(data_path), ""},
+    {"-o", "OUT.npy", TOOL_WRITES_EMBEDDINGS, AT(output), "file to write, float32 (required)"},
+    {"--set", "C=V,..", TOOL_TEXT, AT(lists[MSAE_EDIT_SET]), "sets concepts to values"},
+    {"--add", "C=V,..", TOOL_TEXT, AT(lists[MSAE_EDIT_ADD]), "adds to them"},
+    {"--scale", "C=V,..", TOOL_TEXT, AT(lists[MSAE_EDIT_SCALE]), "multiplies them"},
+    {"--clamp", "C=LOW:HIGH,..", TOOL_TEXT, AT(lists[MSAE_EDIT_CLAMP]),
+     "keeps them within a range"},
+    {"--ablate", "C,..", TOOL_TEXT, AT(lists[MSAE_EDIT_ABLATE]), "sets them to 0"},
+    {"--raw", NULL, TOOL_FLAG, AT(raw),
+     "values of --set, --add and --clamp as they are; otherwise 1 is a latent's typical "
+     "value,\n"
+     "its mean over the rows of DATA where it is active"},
+    {"--names", "NAMES.tsv", TOOL_TEXT, AT(names_path),
+     "the latents' names, as msae name writes them"},
+    {"--row", "R|LABEL", TOOL_TEXT, AT(row),
+     "only this row (default: all): its number, counted from 0, or with --labels its label\n"
+     "(=1984 for one of digits alone)"},
+    {"--labels", "FILE", TOOL_TEXT, AT(labels_path),
+     "what the rows are, a .tsv with a header or a list, one a line"},
+    {"--column", "NAME", TOOL_TEXT, AT(column), ".. the column of the .tsv"},
+    {"--keep-rest", NULL, TOOL_FLAG, AT(keep_rest),
+     "keep what the codes miss of a row: add to it only what the edits change"},
+    TOOL_OPTION_K(steer_job, k),
+    {"--top", "N", TOOL_COUNT, AT(top), "other latents to list, most changed (default: 10)"},
+    TOOL_OPTION_OWN_STATISTICS,
+    TOOL_OPTION_SKIP_BAD,
+    TOOL_OPTION_TENSOR,
+    TOOL_OPTION_THREADS,
+    TOOL_OPTION_SIMD,
+    TOOL_OPTION_JSON,
+};
+
+static const tool_rule rules[] = {
+    {NULL, TOOL_REQUIRED, "--set|--add|--scale|--clamp|--ablate"},
+    {NULL, TOOL_REQUIRED, "-o"},
+    {"--raw", TOOL_NEEDS, "--set|--add|--clamp"},
+    {"--labels", TOOL_NEEDS, "--row"},
+    {"--column", TOOL_NEEDS, "--labels"},
+    {"--tensor", TOOL_READS, "DATA"},
+};
+
+const tool_command tool_steer = {
+    .name = "steer",
+    .brief = "edits concepts of embeddings",
+    .summary =
         "Encodes the rows of DATA, edits the values of concepts (C: a latent's number or, with\n"
         "--names, its name) and writes what the edited codes decode to. The options apply in the\n"
         "order below; a latent that is not active has the value 0. Then tells how far the rows\n"
         "moved and which other latents changed: both the written rows and those that there would\n"
         "be without the edits are encoded once more and compared.",
-        options,
-        sizeof options / sizeof options[0],
-        NULL,
-        NULL,
-    };
-    const tool_rule rules[] = {
-        {"--raw", TOOL_NEEDS, "--set|--add|--clamp"},
-        {"--labels", TOOL_NEEDS, "--row"},
-        {"--column", TOOL_NEEDS, "--labels"},
-        {"--tensor", TOOL_READS, "DATA"},
-    };
-    int status = tool_parse_by(&syntax, rules, sizeof rules / sizeof rules[0], argc, argv);
-    if (status != TOOL_GO) return status;
-    status = run(&job);
-    free(job.out);
-    free(job.steered);
-    free(job.changes);
-    free(job.others);
-    tool_free_words(&job.labels);
-    tool_free_names(&job.names);
-    tool_close_inputs(&job.inputs);
-    return status;
-}
+    .options = options,
+    .n_options = TOOL_COUNT_OF(options),
+    .rules = rules,
+    .n_rules = TOOL_COUNT_OF(rules),
+    .job_bytes = sizeof(steer_job),
+    .defaults = &defaults,
+    .run = run,
+    .close = close_job,
+};

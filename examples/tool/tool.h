@@ -6,6 +6,7 @@
 #define MSAE_USE_PTHREADS
 #include "../../msae.h"
 
+#include <stddef.h>
 #include <stdio.h>
 
 /* ---------------------------------------------------------------------------------------------
@@ -56,6 +57,9 @@ const char *tool_plural(unsigned long long count); /* "s", or "" for one */
    not fit or there is none. Release with free. */
 void *tool_alloc(size_t count, size_t size);
 
+/* 1 when a path ends so (".npy"), in whatever case; a name that is nothing else does not. */
+int tool_has_ending(const char *path, const char *ending);
+
 /* ---------------------------------------------------------------------------------------------
    Labels in tables for people (output.c)
    ------------------------------------------------------------------------------------------ */
@@ -103,10 +107,13 @@ void tool_json_warnings(tool_json *json);
    Options (options.c)
    ------------------------------------------------------------------------------------------ */
 
+/* What an entry of a command's table is, and what its value becomes in the command's job. */
 typedef enum tool_kind {
+    TOOL_OPERAND,  /* const char *: an argument that must be there, by its place */
+    TOOL_REST,     /* tool_rest: all arguments behind the operands, none of which must be there */
     TOOL_FLAG,     /* int, set to 1; takes no value */
     TOOL_TEXT,     /* const char * */
-    TOOL_FILES,    /* the same: a file, or several by a pattern or a list (see tool_rows) */
+    TOOL_FILES,    /* const char *: a file, or several by a pattern or a list (see tool_rows) */
     TOOL_CHOICE,   /* int: place of the value among the words of `argument`, from 1 */
     TOOL_COUNT,    /* size_t, above zero */
     TOOL_KEPT,     /* size_t, above zero, or "all": TOOL_ALL */
@@ -116,7 +123,15 @@ typedef enum tool_kind {
     TOOL_COUNTS,   /* tool_counts */
     TOOL_KS,       /* tool_ks */
     TOOL_REALS,    /* tool_reals */
-    TOOL_TEXTS     /* tool_texts: may be given several times */
+    /* const char *: a file that the command writes, checked before it runs (tool_check_output) */
+    TOOL_WRITES_MODEL,
+    TOOL_WRITES_CHECKPOINT,
+    TOOL_WRITES_CODES,
+    TOOL_WRITES_INDEX,
+    TOOL_WRITES_EMBEDDINGS,
+    TOOL_WRITES_TABLE,
+    TOOL_WRITES_PAGE,
+    TOOL_WRITES_FOLDER
 } tool_kind;
 
 /* What a number may start with, to be told from all that can be given. */
@@ -138,65 +153,64 @@ typedef struct tool_reals {
     size_t count;
 } tool_reals;
 
-/* Texts, one for each time an option was given. */
-#define TOOL_MAX_TEXTS 16
-typedef struct tool_texts {
-    const char *values[TOOL_MAX_TEXTS];
-    size_t count;
-} tool_texts;
-
-/* The operands beyond the named ones: they lie in argv. */
+/* The arguments behind the operands; they lie in argv. */
 typedef struct tool_rest {
     char **values;
     size_t count;
 } tool_rest;
 
+/* One thing that a command line may have. */
 typedef struct tool_option {
-    const char *name;     /* "--latents", "-o" */
-    const char *argument; /* what the help calls the value; NULL for a flag */
+    const char *name;     /* "--latents", "-o"; "MODEL" of an operand, which the help prints */
+    const char *argument; /* what the help calls the value; NULL for a flag and an operand */
     tool_kind kind;
-    void *target;
-    const char *help;
+    size_t at;        /* where the value goes: offsetof in the command's job */
+    const char *help; /* "" for an operand */
 } tool_option;
 
-#define TOOL_MAX_OPERANDS 2
-
-typedef struct tool_syntax {
-    const char *command;
-    struct {
-        const char *name; /* "MODEL"; NULL beyond the last */
-        const char **target;
-    } operands[TOOL_MAX_OPERANDS];
-    const char *summary;
-    const tool_option *options;
-    size_t n_options;
-    const char *rest_name; /* what the help calls further operands, all optional; NULL: none */
-    tool_rest *rest;
-} tool_syntax;
-
-/* What an option that is given has to do with others, "--a|--b|DATA": options and operands. */
+/* What a command line has to fulfil beyond its options one by one. */
 typedef enum tool_relation {
-    TOOL_NEEDS,    /* one of them at least, or it would have no effect */
-    TOOL_EXCLUDES, /* none of them */
-    TOOL_READS     /* it names something within these files, of which one must not be a .npy */
+    TOOL_NEEDS,    /* where `option` is given: one of the others at least, or it has no effect */
+    TOOL_EXCLUDES, /* where `option` is given: none of the others */
+    TOOL_TOGETHER, /* `option` and the one other are given, or neither is */
+    TOOL_REQUIRED, /* one of the others is given; `option` is NULL */
+    TOOL_READS     /* `option` names something within the others, files of which one must not be a
+                      .npy */
 } tool_relation;
 typedef struct tool_rule {
     const char *option;
     tool_relation relation;
-    const char *others;
+    const char *others; /* "--a|--b|DATA": options and operands */
 } tool_rule;
 
-/* Reads a command's arguments into the targets of options and operands. Returns TOOL_GO when the
-   command is to run; otherwise the exit status (help was asked for, or an error printed). An option
-   may be given twice only with one value, except TOOL_TEXTS. At most TOOL_MAX_OPTIONS options. */
-int tool_parse(const tool_syntax *syntax, int argc, char **argv);
-/* The same, and then holds the command line to the rules. */
-int tool_parse_by(const tool_syntax *syntax, const tool_rule *rules, size_t n_rules, int argc,
-                  char **argv);
+/* A command: what it is called, what it takes, and what it does with that. Its job is a struct of
+   its own that begins with a tool_common. */
+typedef struct tool_command {
+    const char *name;           /* "eval" */
+    const char *brief;          /* its line in `msae --help` */
+    const char *summary;        /* what `msae COMMAND --help` says of it, in lines */
+    const tool_option *options; /* operands first, in their order */
+    size_t n_options;           /* at most TOOL_MAX_OPTIONS */
+    const tool_rule *rules;     /* in the order in which they are checked */
+    size_t n_rules;
+    size_t job_bytes;
+    const void *defaults;    /* the job before the command line is read; NULL: zeros */
+    int (*run)(void *job);   /* returns the exit status; errors are printed by then */
+    void (*close)(void *job); /* frees what the job holds, however run ended; NULL: nothing */
+} tool_command;
 #define TOOL_MAX_OPTIONS 64
+#define TOOL_COUNT_OF(table) (sizeof(table) / sizeof(table)[0])
+
+/* Reads a command's arguments into its job, which has the defaults, and holds them to the rules.
+   Returns TOOL_GO when the command is to run; otherwise the exit status (help was asked for, or an
+   error printed). An option may be given twice only with one value. */
+int tool_parse(const tool_command *command, void *job, int argc, char **argv);
+/* All of a command: makes its job, reads the arguments behind the command's name, checks the files
+   that it is to write, runs it, closes it. Returns the exit status (command.c). */
+int tool_run(const tool_command *command, int argc, char **argv);
 int tool_is_help(const char *argument); /* "--help" or "-h" */
 
-/* Options that most commands take. */
+/* What most commands take: the first member of every job. */
 typedef struct tool_common {
     size_t threads; /* 0: one for each core */
     int simd;       /* an msae_simd */
@@ -209,40 +223,47 @@ typedef struct tool_common {
     "numbers of latents to keep, ascending, or all; own: as the model encodes by\n" \
     "itself, with its own k or threshold (default: 16, 32, 64 .. all, own)"
 
-/* How many latents of a row are kept. 0: as the model encodes; see tool_settle_k. */
-#define TOOL_OPTION_K(k)                                                                \
-    {                                                                                   \
-        "--k", "K|all", TOOL_KEPT, &(k),                                                \
-            "latents kept of a row: the K strongest, or all (default: the model's own)" \
-    }
 #define TOOL_ALL SIZE_MAX
 
-#define TOOL_OPTION_TENSOR(common)                                         \
+/* How many latents of a row are kept, in the job's size_t `k`. 0: as the model encodes; see
+   tool_settle_k. */
+#define TOOL_OPTION_K(job, k)                                                           \
+    {                                                                                   \
+        "--k", "K|all", TOOL_KEPT, offsetof(job, k),                                    \
+            "latents kept of a row: the K strongest, or all (default: the model's own)" \
+    }
+#define TOOL_OPTION_TENSOR                                                 \
     {                                                                      \
-        "--tensor", "NAME", TOOL_TEXT, &(common).tensor,                   \
+        "--tensor", "NAME", TOOL_TEXT, offsetof(tool_common, tensor),      \
             "which tensor, when the data file is safetensors with several" \
     }
-#define TOOL_OPTION_THREADS(common) \
-    { "--threads", "N", TOOL_COUNT, &(common).threads, "threads (default: one for each core)" }
-#define TOOL_OPTION_SIMD(common)                                                  \
-    {                                                                             \
-        "--simd", "scalar|avx2|avx512|neon|simd128", TOOL_CHOICE, &(common).simd, \
-            "forces an instruction path (default: the fastest there is)"          \
+#define TOOL_OPTION_THREADS                                            \
+    {                                                                  \
+        "--threads", "N", TOOL_COUNT, offsetof(tool_common, threads),  \
+            "threads (default: one for each core)"                     \
     }
-#define TOOL_OPTION_OWN_STATISTICS(common)                                                       \
+#define TOOL_OPTION_SIMD                                                                    \
+    {                                                                                       \
+        "--simd", "scalar|avx2|avx512|neon|simd128", TOOL_CHOICE, offsetof(tool_common, simd), \
+            "forces an instruction path (default: the fastest there is)"                    \
+    }
+#define TOOL_OPTION_OWN_STATISTICS                                                               \
     {                                                                                            \
-        "--own-statistics", NULL, TOOL_FLAG, &(common).own_statistics,                           \
+        "--own-statistics", NULL, TOOL_FLAG, offsetof(tool_common, own_statistics),              \
             "centre and scale DATA by its own mean and spread: for another modality (text for\n" \
             "images)"                                                                            \
     }
-#define TOOL_OPTION_SKIP_BAD(common)                                                          \
+#define TOOL_OPTION_SKIP_BAD                                                                  \
     {                                                                                         \
-        "--skip-bad", NULL, TOOL_FLAG, &(common).skip_bad,                                    \
+        "--skip-bad", NULL, TOOL_FLAG, offsetof(tool_common, skip_bad),                       \
             "leave out and count rows with a NaN, an Inf or a value beyond float32, instead\n" \
             "of failing; the others keep their numbers"                                       \
     }
-#define TOOL_OPTION_JSON(common) \
-    { "--json", NULL, TOOL_FLAG, &(common).json, "one JSON object a line on standard output" }
+#define TOOL_OPTION_JSON                                        \
+    {                                                           \
+        "--json", NULL, TOOL_FLAG, offsetof(tool_common, json), \
+            "one JSON object a line on standard output"         \
+    }
 
 /* ---------------------------------------------------------------------------------------------
    Inputs (files.c, rows.c) and outputs (places.c)
@@ -409,25 +430,13 @@ void tool_add_step(tool_outcome *outcome, const msae_progress *progress);
 void tool_warn_of_outcome(const tool_outcome *outcome, const msae_trainer *trainer,
                           const msae_source *source, const char *validation);
 
-/* What commands write. */
-typedef enum tool_product {
-    TOOL_WRITES_MODEL,
-    TOOL_WRITES_CHECKPOINT,
-    TOOL_WRITES_CODES,
-    TOOL_WRITES_INDEX,
-    TOOL_WRITES_EMBEDDINGS,
-    TOOL_WRITES_TABLE,
-    TOOL_WRITES_PAGE,
-    TOOL_WRITES_FOLDER
-} tool_product;
-/* Fails when the path ends in the name of another format than the product's. */
-int tool_check_ending(const char *path, tool_product product);
-/* Fails when a command did not get the option that names what it writes (path NULL), when the path
-   names another format, when no file could be written there (no such folder, a directory, not
-   permitted) or another output is the same file. Leaves nothing behind. To be called before anything
-   is read: from here on, reading that file is an error. */
-int tool_check_output(const char *command, const char *option, const char *path,
-                      tool_product product);
+/* Fails when the path ends in the name of another format than that of what is written,
+   TOOL_WRITES_MODEL .. TOOL_WRITES_FOLDER. */
+int tool_check_ending(const char *path, tool_kind product);
+/* Fails when the path names another format, when no file could be written there (no such folder, a
+   directory, not permitted) or another output is the same file. Leaves nothing behind. To be called
+   before anything is read: from here on, reading that file is an error. */
+int tool_check_output(const char *option, const char *path, tool_kind product);
 /* Only the latter, for a folder, or a file whose folder may not be there yet. */
 #define TOOL_MAX_OUTPUTS 4
 int tool_add_output(const char *option, const char *path);
@@ -792,18 +801,18 @@ typedef struct tool_target {
 int tool_plan_export(const msae_model *model, const char *path, tool_layout layout, size_t k,
                      tool_target *target);
 /* tool_check_output for what tool_export_model is to write. */
-int tool_check_export(const char *command, const char *option, const char *path,
-                      tool_layout layout);
+int tool_check_export(const char *option, const char *path, tool_layout layout);
 /* Writes it: a file for TOOL_LAYOUT_MSAE, else a folder, made if it is not there. Each file is
    written under a temporary name first, the configuration last. Mean and scale are folded into the
    biases, in double: latents and thresholds come out divided by the scale. */
 int tool_export_model(const msae_model *model, const char *path, const tool_target *target);
 
 /* ---------------------------------------------------------------------------------------------
-   Commands: arguments after the command's name, returning the exit status
+   The commands
    ------------------------------------------------------------------------------------------ */
 
-int tool_train(int argc, char **argv);
+extern const tool_command tool_train, tool_eval, tool_encode, tool_decode, tool_info, tool_name,
+    tool_top, tool_search, tool_steer, tool_align, tool_probe, tool_bias, tool_report, tool_convert;
 
 /* Processes that train one model together, each with the same arguments (examples/mpi/). Rank 0 is
    the one that writes files and tells of progress. */
@@ -812,7 +821,7 @@ typedef struct tool_team {
     size_t threads; /* of this process, where --threads does not say */
     int lost;       /* 1 once a sum did not come about */
 } tool_team;
-/* tool_train in one of them; NULL: alone. When one fails, all do; those it did not happen to say
+/* The command train in one of them. When one fails, all do; those it did not happen to say
    nothing. */
 int tool_train_over(const tool_team *team, int argc, char **argv);
 /* The signal that asked a training run to end, 0 if there was none. */
@@ -820,19 +829,5 @@ int tool_stop_signal(void);
 /* For the collective's sums, while they wait: makes the checkpoint of the last whole step, where
    there is to be one and it is not made yet. */
 void tool_keep_steps(void);
-
-int tool_eval(int argc, char **argv);
-int tool_encode(int argc, char **argv);
-int tool_decode(int argc, char **argv);
-int tool_info(int argc, char **argv);
-int tool_name(int argc, char **argv);
-int tool_top(int argc, char **argv);
-int tool_search(int argc, char **argv);
-int tool_steer(int argc, char **argv);
-int tool_align(int argc, char **argv);
-int tool_probe(int argc, char **argv);
-int tool_bias(int argc, char **argv);
-int tool_report(int argc, char **argv);
-int tool_convert(int argc, char **argv);
 
 #endif /* MSAE_TOOL_H */

@@ -158,10 +158,8 @@ static int show_row(top_job *job) {
     return status;
 }
 
-static int run(top_job *job) {
-    if (job->latent == NULL && job->row_text == NULL) {
-        return tool_usage("top", "one of --latent and --row is needed");
-    }
+static int run(void *context) {
+    top_job *job = context;
     int status = tool_open_inputs(&job->inputs, &job->common, job->model_path, job->data_path);
     if (status != TOOL_OK) return status;
     status = tool_settle_k(&job->inputs.model, job->model_path, &job->k);
@@ -175,51 +173,60 @@ static int run(top_job *job) {
     return job->latent != NULL ? show_latent(job) : show_row(job);
 }
 
-int tool_top(int argc, char **argv) {
-    top_job job;
-    memset(&job, 0, sizeof job);
-    job.top = 10;
-    const tool_option options[] = {
-        {"--latent", "J|NAME", TOOL_TEXT, &job.latent, "the latent whose strongest rows to list"},
-        {"--row", "R|LABEL", TOOL_TEXT, &job.row_text,
-         ".. or the row whose strongest concepts to list: its number, counted from 0, or with\n"
-         "--labels its label (=1984 for one of digits alone)"},
-        {"--top", "N", TOOL_COUNT, &job.top, "how many (default: 10)"},
-        {"--labels", "FILE", TOOL_TEXT, &job.labels_path,
-         "what the rows are, a .tsv with a header or a list, one a line"},
-        {"--column", "NAME", TOOL_TEXT, &job.column, ".. the column of the .tsv"},
-        {"--names", "NAMES.tsv", TOOL_TEXT, &job.names_path,
-         "the latents' names, as msae name writes them"},
-        TOOL_OPTION_K(job.k),
-        TOOL_OPTION_OWN_STATISTICS(job.common),
-        TOOL_OPTION_SKIP_BAD(job.common),
-        TOOL_OPTION_TENSOR(job.common),
-        TOOL_OPTION_THREADS(job.common),
-        TOOL_OPTION_SIMD(job.common),
-        TOOL_OPTION_JSON(job.common),
-    };
-    const tool_syntax syntax = {
-        "top",
-        {{"MODEL", &job.model_path}, {"DATA", &job.data_path}},
+static void close_job(void *context) {
+    top_job *job = context;
+    tool_free_labels(&job->labels);
+    tool_free_names(&job->names);
+    tool_close_inputs(&job->inputs);
+}
+
+static const top_job defaults = {.top = 10};
+
+#define AT(member) offsetof(top_job, member)
+
+static const tool_option options[] = {
+    {"MODEL", NULL, TOOL_OPERAND, AT(model_path), ""},
+    {"DATA", NULL, TOOL_OPERAND, AT(data_path), ""},
+    {"--latent", "J|NAME", TOOL_TEXT, AT(latent), "the latent whose strongest rows to list"},
+    {"--row", "R|LABEL", TOOL_TEXT, AT(row_text),
+     ".. or the row whose strongest concepts to list: its number, counted from 0, or with\n"
+     "--labels its label (=1984 for one of digits alone)"},
+    {"--top", "N", TOOL_COUNT, AT(top), "how many (default: 10)"},
+    {"--labels", "FILE", TOOL_TEXT, AT(labels_path),
+     "what the rows are, a .tsv with a header or a list, one a line"},
+    {"--column", "NAME", TOOL_TEXT, AT(column), ".. the column of the .tsv"},
+    {"--names", "NAMES.tsv", TOOL_TEXT, AT(names_path),
+     "the latents' names, as msae name writes them"},
+    TOOL_OPTION_K(top_job, k),
+    TOOL_OPTION_OWN_STATISTICS,
+    TOOL_OPTION_SKIP_BAD,
+    TOOL_OPTION_TENSOR,
+    TOOL_OPTION_THREADS,
+    TOOL_OPTION_SIMD,
+    TOOL_OPTION_JSON,
+};
+
+static const tool_rule rules[] = {
+    {NULL, TOOL_REQUIRED, "--latent|--row"},
+    {"--row", TOOL_EXCLUDES, "--latent"},
+    {"--column", TOOL_NEEDS, "--labels"},
+    {"--tensor", TOOL_READS, "DATA"},
+};
+
+const tool_command tool_top = {
+    .name = "top",
+    .brief = "shows a latent's strongest rows, or a row's strongest concepts",
+    .summary =
         "Lists the rows of DATA that activate a latent most, or the latents that are strongest\n"
         "on a row. A latent is given by number or, with --names, by name; of several with one\n"
         "name those active on 20 rows or more come first, of these the valid ones, then the best\n"
         "score (counted less where the rows are few), then the most rows.",
-        options,
-        sizeof options / sizeof options[0],
-        NULL,
-        NULL,
-    };
-    const tool_rule rules[] = {
-        {"--row", TOOL_EXCLUDES, "--latent"},
-        {"--column", TOOL_NEEDS, "--labels"},
-        {"--tensor", TOOL_READS, "DATA"},
-    };
-    int status = tool_parse_by(&syntax, rules, sizeof rules / sizeof rules[0], argc, argv);
-    if (status != TOOL_GO) return status;
-    status = run(&job);
-    tool_free_labels(&job.labels);
-    tool_free_names(&job.names);
-    tool_close_inputs(&job.inputs);
-    return status;
-}
+    .options = options,
+    .n_options = TOOL_COUNT_OF(options),
+    .rules = rules,
+    .n_rules = TOOL_COUNT_OF(rules),
+    .job_bytes = sizeof(top_job),
+    .defaults = &defaults,
+    .run = run,
+    .close = close_job,
+};

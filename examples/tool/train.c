@@ -17,7 +17,7 @@ typedef struct train_options {
     const char *data, *output, *validation, *checkpoint, *resume;
     tool_rest more;                                         /* files of the data */
     int recipe, activation, schedule, start, loss, scaling; /* places in their enums */
-    int tied, normalize, geometric_median, skip_bad, in_memory;
+    int tied, normalize, geometric_median, in_memory;
     int no_shares, no_revivals;
     size_t latents, k, epochs, batch, revivals, every, window, shares;
     tool_counts nesting;
@@ -386,7 +386,7 @@ static int describe(train_job *job, msae_train_desc *desc) {
     desc->bandwidth = o->bandwidth;
     desc->scaling = (msae_scaling)o->scaling;
     desc->geometric_median = o->geometric_median;
-    desc->skip_bad = o->skip_bad;
+    desc->skip_bad = o->common.skip_bad;
     desc->max_norm = o->max_norm;
     return TOOL_OK;
 }
@@ -523,7 +523,7 @@ static int load_validation(train_job *job) {
     const train_options *o = &job->options;
     if (o->validation == NULL) return TOOL_OK;
     return tool_load_data(&job->validation, o->validation, o->common.tensor, job->source.cols,
-                          o->skip_bad);
+                          o->common.skip_bad);
 }
 
 /* Holds the data in memory, or prepares to read it as the run goes on. A run that shuffles all rows
@@ -536,8 +536,9 @@ static int place_data(train_job *job) {
     msae_error error;
     if (at->rows > 0) holds = o->in_memory || at->window_rows == 0;
     if (holds) {
-        int status = tool_hold_rows(&job->rows, o->common.tensor,
-                                    o->skip_bad ? TOOL_BAD_KEPT : TOOL_BAD_REFUSED, &job->data);
+        int status =
+            tool_hold_rows(&job->rows, o->common.tensor,
+                           o->common.skip_bad ? TOOL_BAD_KEPT : TOOL_BAD_REFUSED, &job->data);
         if (status != TOOL_OK) return status;
         job->source = msae_source_data(&job->data);
     } else if (msae_background_create(&job->reader, &error) != MSAE_OK) {
@@ -682,7 +683,7 @@ static int check_agreement(const train_job *job) {
         {"--weight-decay", o->weight_decay > NOT_GIVEN && o->weight_decay != desc->weight_decay},
         {"--clip", clip != 0 && clip != desc->clip},
         {"--seed", o->seed != TOOL_NO_NUMBER && o->seed != desc->model.seed},
-        {"--skip-bad", o->skip_bad && !desc->skip_bad},
+        {"--skip-bad", o->common.skip_bad && !desc->skip_bad},
         {"--max-norm", o->max_norm > 0 && o->max_norm != desc->max_norm},
         {"--window", o->window != 0 && job->trainer.position.rows != 0 && !same_window(job)},
     };
@@ -797,7 +798,8 @@ static void warn_of_rare(const train_job *job) {
     const msae_rare_rows *rare = &job->trainer.rare;
     const msae_train_desc *desc = &job->trainer.desc;
     const tool_rows *rows = &job->rows;
-    const msae_shard *shard = rows->count > 1 ? msae_files_find(&rows->files, rare->first_beyond) : NULL;
+    const msae_shard *shard =
+        rows->count > 1 ? msae_files_find(&rows->files, rare->first_beyond) : NULL;
     const int is_one = rare->beyond == 1;
     const unsigned long long first = rare->first_beyond - (shard != NULL ? shard->first_row : 0);
     char fate[160];
@@ -892,13 +894,13 @@ static int keeps_on(const train_options *o) {
 static int check_outputs(const train_job *job) {
     const train_options *o = &job->options;
     if (!job->leads) return TOOL_OK;
-    int status = tool_check_output("train", "-o", o->output, TOOL_WRITES_MODEL);
+    int status = tool_check_output("-o", o->output, TOOL_WRITES_MODEL);
     if (status == TOOL_OK && keeps_on(o)) {
         status = tool_check_input(o->resume);
         return status == TOOL_OK ? tool_add_output("--resume", o->resume) : status;
     }
     if (status == TOOL_OK && o->checkpoint != NULL) {
-        status = tool_check_output("train", "--checkpoint", o->checkpoint, TOOL_WRITES_CHECKPOINT);
+        status = tool_check_output("--checkpoint", o->checkpoint, TOOL_WRITES_CHECKPOINT);
     }
     return status == TOOL_OK && o->resume != NULL ? tool_check_input(o->resume) : status;
 }
@@ -917,8 +919,12 @@ static int prepare(train_job *job) {
     return status;
 }
 
-static int run(train_job *job) {
-    const train_options *o = &job->options;
+static int run(void *context) {
+    train_job *job = context;
+    train_options *o = &job->options;
+    job->leads = job->team == NULL || job->team->collective.rank == 0;
+    if (o->checkpoint == NULL) o->checkpoint = o->resume;
+    if (job->team != NULL && o->common.threads == 0) o->common.threads = job->team->threads;
     if (o->window > 0 && o->in_memory && o->resume == NULL) {
         return tool_usage("train", "--window and --in-memory exclude each other");
     }
@@ -933,125 +939,143 @@ static int run(train_job *job) {
     return status == TOOL_OK ? train(job) : status;
 }
 
-int tool_train(int argc, char **argv) {
-    return tool_train_over(NULL, argc, argv);
+static void close_job(void *context) {
+    train_job *job = context;
+    msae_trainer_free(&job->trainer);
+    msae_data_free(&job->validation);
+    msae_data_free(&job->data);
+    msae_background_free(&job->reader);
+    tool_close_rows(&job->rows);
+    msae_pool_free(job->pool);
 }
 
-int tool_train_over(const tool_team *team, int argc, char **argv) {
-    train_job job;
-    memset(&job, 0, sizeof job);
-    train_options *o = &job.options;
-    job.team = team;
-    job.leads = team == NULL || team->collective.rank == 0;
-    o->clip = o->sparse_weight = o->soft_cap = o->weight_decay = NOT_GIVEN;
-    o->beta1 = o->beta2 = o->warmup = o->decay = NOT_GIVEN;
-    o->seed = TOOL_NO_NUMBER;
-    const tool_option options[] = {
-        {"-o", "MODEL", TOOL_TEXT, &o->output, "file to write, a safetensors (required)"},
-        {"--recipe", "msae-uw|msae-rw|topk|batchtopk|relu|jumprelu|msae|msae-width", TOOL_CHOICE,
-         &o->recipe, "what to train (default: msae)"},
-        {"--latents", "N", TOOL_COUNT, &o->latents, "number of latents"},
-        {"--expansion", "F", TOOL_POSITIVE, &o->expansion,
-         "number of latents as a multiple of the inputs (default: 8)"},
-        {"--nesting", "K | K,K,..", TOOL_COUNTS, &o->nesting,
-         "levels: a start that doubles, or a list (default: msae 16, msae-uw, -rw 64)"},
-        {"--weights", "A,A,..", TOOL_REALS, &o->weights,
-         "weights of the levels in the loss (default: the recipe's)"},
-        {"--k", "K", TOOL_COUNT, &o->k,
-         "latents that the model keeps of a row (default: 64, batchtopk, msae-width 32).\n"
-         "Of no effect on the training of msae, msae-uw, msae-rw; not for relu, jumprelu"},
-        {"--activation", "relu|identity|abs", TOOL_CHOICE, &o->activation,
-         "of the latents that TopK selects (default: relu)"},
-        {"--tied", NULL, TOOL_FLAG, &o->tied, "one matrix serves as encoder and decoder"},
-        {"--normalize", NULL, TOOL_FLAG, &o->normalize,
-         "each row enters with mean 0 and deviation 1"},
-        {"--softcap", "C", TOOL_REAL, &o->soft_cap, "latents pass through C tanh(v / C)"},
-        {"--epochs", "E", TOOL_COUNT, &o->epochs, "times through the data (default: 30)"},
-        {"--batch", "B", TOOL_COUNT, &o->batch, "rows of a step (default: msae 512, others 4096)"},
-        {"--lr", "LR", TOOL_POSITIVE, &o->lr,
-         "learning rate (default: msae 2e-3 at 256 rows, msae-uw, -rw 1e-4, see msae.h)"},
-        {"--beta1", "B", TOOL_REAL, &o->beta1, "of AdamW's first moment (default: 0.9)"},
-        {"--beta2", "B", TOOL_REAL, &o->beta2, "of its second (default: msae 0.99, others 0.999)"},
-        {"--schedule", "capped|linear|cosine|constant|trapezoid|published", TOOL_CHOICE,
-         &o->schedule,
-         "of the learning rate (default: msae trapezoid, others published, which is above 1 "
-         "where epochs are no multiple of five; capped: at most 1.25, linear: at most 1)"},
-        {"--warmup", "S", TOOL_REAL, &o->warmup,
-         "trapezoid: share of the steps up (default: 0.03)"},
-        {"--decay", "S", TOOL_REAL, &o->decay, ".. and down to 0 at the end (default: 0.4)"},
-        {"--start", "random|rows", TOOL_CHOICE, &o->start,
-         "where decoder rows start (default: msae at rows of the data, others random)"},
-        {"--revivals", "N", TOOL_COUNT, &o->revivals,
-         "times that latents which were active in no row since the last time are started\n"
-         "anew (default: msae 6, others never)"},
-        {"--no-revivals", NULL, TOOL_FLAG, &o->no_revivals, "never"},
-        {"--loss", "nmse|mse|cosine", TOOL_CHOICE, &o->loss, "default: nmse"},
-        {"--lambda", "L", TOOL_REAL, &o->sparse_weight,
-         "weight of the sparsity term (default: relu 0.003, jumprelu 0.001)"},
-        {"--bandwidth", "W", TOOL_POSITIVE, &o->bandwidth,
-         "of jumprelu's straight-through gradient (default: 0.001)"},
-        {"--scale", "rms|paper|none", TOOL_CHOICE, &o->scaling,
-         "of the data: to RMS norm sqrt(d), as published, not (default: rms)"},
-        {"--geometric-median", NULL, TOOL_FLAG, &o->geometric_median,
-         "start the bias at the data's geometric median"},
-        {"--weight-decay", "W", TOOL_REAL, &o->weight_decay, "of AdamW (default: 0)"},
-        {"--clip", "C", TOOL_REAL, &o->clip,
-         "norm that gradients are clipped to; 0: not at all (default: 1)"},
-        {"--seed", "S", TOOL_NUMBER, &o->seed, "of weights and shuffling (default: 0)"},
-        {"--skip-bad", NULL, TOOL_FLAG, &o->skip_bad,
-         "leave out rows with NaN or Inf instead of failing"},
-        {"--max-norm", "F", TOOL_POSITIVE, &o->max_norm,
-         "leave out rows with a norm of more than F times the median"},
-        {"--val", "FILE", TOOL_FILES, &o->validation, "report the loss on these rows every epoch"},
-        {"--checkpoint", "FILE", TOOL_TEXT, &o->checkpoint,
-         "keep the state of the run here, every epoch and at Ctrl-C"},
-        {"--every", "STEPS", TOOL_COUNT, &o->every, ".. and every so many steps instead of epochs"},
-        {"--resume", "FILE", TOOL_TEXT, &o->resume,
-         "go on from a checkpoint, with its options; --epochs may be raised. The\n"
-         "run keeps its state in this file from then on, unless --checkpoint is given"},
-        {"--window", "MIB", TOOL_COUNT, &o->window,
-         "read the data in windows of this size (default: 64 for data over 256)"},
-        {"--in-memory", NULL, TOOL_FLAG, &o->in_memory,
-         "hold all of the data and shuffle it at once, whatever its size"},
-        {"--shares", "N", TOOL_COUNT, &o->shares,
-         "sum gradients in so many shares, so that any number of\n"
-         "processes up to N gives the same model (msae-mpi: 12)"},
-        {"--no-shares", NULL, TOOL_FLAG, &o->no_shares,
-         "msae-mpi: faster, and the same but for the last bits"},
-        TOOL_OPTION_TENSOR(o->common),
-        TOOL_OPTION_THREADS(o->common),
-        TOOL_OPTION_SIMD(o->common),
-        TOOL_OPTION_JSON(o->common),
-    };
-    const tool_syntax syntax = {
-        "train",
-        {{"DATA", &o->data}},
+static const train_job defaults = {.options = {.clip = NOT_GIVEN,
+                                               .sparse_weight = NOT_GIVEN,
+                                               .soft_cap = NOT_GIVEN,
+                                               .weight_decay = NOT_GIVEN,
+                                               .beta1 = NOT_GIVEN,
+                                               .beta2 = NOT_GIVEN,
+                                               .warmup = NOT_GIVEN,
+                                               .decay = NOT_GIVEN,
+                                               .seed = TOOL_NO_NUMBER}};
+
+#define AT(member) offsetof(train_job, member)
+
+static const tool_option options[] = {
+    {"DATA", NULL, TOOL_OPERAND, AT(options.data), ""},
+    {"DATA", NULL, TOOL_REST, AT(options.more), ""},
+    {"-o", "MODEL", TOOL_TEXT, AT(options.output), "file to write, a safetensors (required)"},
+    {"--recipe", "msae-uw|msae-rw|topk|batchtopk|relu|jumprelu|msae|msae-width", TOOL_CHOICE,
+     AT(options.recipe), "what to train (default: msae)"},
+    {"--latents", "N", TOOL_COUNT, AT(options.latents), "number of latents"},
+    {"--expansion", "F", TOOL_POSITIVE, AT(options.expansion),
+     "number of latents as a multiple of the inputs (default: 8)"},
+    {"--nesting", "K | K,K,..", TOOL_COUNTS, AT(options.nesting),
+     "levels: a start that doubles, or a list (default: msae 16, msae-uw, -rw 64)"},
+    {"--weights", "A,A,..", TOOL_REALS, AT(options.weights),
+     "weights of the levels in the loss (default: the recipe's)"},
+    {"--k", "K", TOOL_COUNT, AT(options.k),
+     "latents that the model keeps of a row (default: 64, batchtopk, msae-width 32).\n"
+     "Of no effect on the training of msae, msae-uw, msae-rw; not for relu, jumprelu"},
+    {"--activation", "relu|identity|abs", TOOL_CHOICE, AT(options.activation),
+     "of the latents that TopK selects (default: relu)"},
+    {"--tied", NULL, TOOL_FLAG, AT(options.tied), "one matrix serves as encoder and decoder"},
+    {"--normalize", NULL, TOOL_FLAG, AT(options.normalize),
+     "each row enters with mean 0 and deviation 1"},
+    {"--softcap", "C", TOOL_REAL, AT(options.soft_cap), "latents pass through C tanh(v / C)"},
+    {"--epochs", "E", TOOL_COUNT, AT(options.epochs), "times through the data (default: 30)"},
+    {"--batch", "B", TOOL_COUNT, AT(options.batch),
+     "rows of a step (default: msae 512, others 4096)"},
+    {"--lr", "LR", TOOL_POSITIVE, AT(options.lr),
+     "learning rate (default: msae 2e-3 at 256 rows, msae-uw, -rw 1e-4, see msae.h)"},
+    {"--beta1", "B", TOOL_REAL, AT(options.beta1), "of AdamW's first moment (default: 0.9)"},
+    {"--beta2", "B", TOOL_REAL, AT(options.beta2),
+     "of its second (default: msae 0.99, others 0.999)"},
+    {"--schedule", "capped|linear|cosine|constant|trapezoid|published", TOOL_CHOICE,
+     AT(options.schedule),
+     "of the learning rate (default: msae trapezoid, others published, which is above 1 "
+     "where epochs are no multiple of five; capped: at most 1.25, linear: at most 1)"},
+    {"--warmup", "S", TOOL_REAL, AT(options.warmup),
+     "trapezoid: share of the steps up (default: 0.03)"},
+    {"--decay", "S", TOOL_REAL, AT(options.decay), ".. and down to 0 at the end (default: 0.4)"},
+    {"--start", "random|rows", TOOL_CHOICE, AT(options.start),
+     "where decoder rows start (default: msae at rows of the data, others random)"},
+    {"--revivals", "N", TOOL_COUNT, AT(options.revivals),
+     "times that latents which were active in no row since the last time are started\n"
+     "anew (default: msae 6, others never)"},
+    {"--no-revivals", NULL, TOOL_FLAG, AT(options.no_revivals), "never"},
+    {"--loss", "nmse|mse|cosine", TOOL_CHOICE, AT(options.loss), "default: nmse"},
+    {"--lambda", "L", TOOL_REAL, AT(options.sparse_weight),
+     "weight of the sparsity term (default: relu 0.003, jumprelu 0.001)"},
+    {"--bandwidth", "W", TOOL_POSITIVE, AT(options.bandwidth),
+     "of jumprelu's straight-through gradient (default: 0.001)"},
+    {"--scale", "rms|paper|none", TOOL_CHOICE, AT(options.scaling),
+     "of the data: to RMS norm sqrt(d), as published, not (default: rms)"},
+    {"--geometric-median", NULL, TOOL_FLAG, AT(options.geometric_median),
+     "start the bias at the data's geometric median"},
+    {"--weight-decay", "W", TOOL_REAL, AT(options.weight_decay), "of AdamW (default: 0)"},
+    {"--clip", "C", TOOL_REAL, AT(options.clip),
+     "norm that gradients are clipped to; 0: not at all (default: 1)"},
+    {"--seed", "S", TOOL_NUMBER, AT(options.seed), "of weights and shuffling (default: 0)"},
+    {"--skip-bad", NULL, TOOL_FLAG, AT(options.common.skip_bad),
+     "leave out rows with NaN or Inf instead of failing"},
+    {"--max-norm", "F", TOOL_POSITIVE, AT(options.max_norm),
+     "leave out rows with a norm of more than F times the median"},
+    {"--val", "FILE", TOOL_FILES, AT(options.validation),
+     "report the loss on these rows every epoch"},
+    {"--checkpoint", "FILE", TOOL_TEXT, AT(options.checkpoint),
+     "keep the state of the run here, every epoch and at Ctrl-C"},
+    {"--every", "STEPS", TOOL_COUNT, AT(options.every),
+     ".. and every so many steps instead of epochs"},
+    {"--resume", "FILE", TOOL_TEXT, AT(options.resume),
+     "go on from a checkpoint, with its options; --epochs may be raised. The\n"
+     "run keeps its state in this file from then on, unless --checkpoint is given"},
+    {"--window", "MIB", TOOL_COUNT, AT(options.window),
+     "read the data in windows of this size (default: 64 for data over 256)"},
+    {"--in-memory", NULL, TOOL_FLAG, AT(options.in_memory),
+     "hold all of the data and shuffle it at once, whatever its size"},
+    {"--shares", "N", TOOL_COUNT, AT(options.shares),
+     "sum gradients in so many shares, so that any number of\n"
+     "processes up to N gives the same model (msae-mpi: 12)"},
+    {"--no-shares", NULL, TOOL_FLAG, AT(options.no_shares),
+     "msae-mpi: faster, and the same but for the last bits"},
+    TOOL_OPTION_TENSOR,
+    TOOL_OPTION_THREADS,
+    TOOL_OPTION_SIMD,
+    TOOL_OPTION_JSON,
+};
+
+static const tool_rule rules[] = {
+    {NULL, TOOL_REQUIRED, "-o"},
+    {"--latents", TOOL_EXCLUDES, "--expansion"},
+    {"--revivals", TOOL_EXCLUDES, "--no-revivals"},
+    {"--shares", TOOL_EXCLUDES, "--no-shares"},
+    {"--every", TOOL_NEEDS, "--checkpoint|--resume"},
+    {"--tensor", TOOL_READS, "DATA|--val"},
+};
+
+const tool_command tool_train = {
+    .name = "train",
+    .brief = "trains a model on embeddings",
+    .summary =
         "Trains a model on the rows of DATA and writes it to MODEL. Several DATA are one set. "
         "Data\n"
         "of more than 256 MiB as float32 is not held but read in windows, beside the training;\n"
         "the rows of a window are shuffled, and so are the blocks that make it up.",
-        options,
-        sizeof options / sizeof options[0],
-        "DATA",
-        &o->more,
-    };
-    const tool_rule rules[] = {
-        {"--latents", TOOL_EXCLUDES, "--expansion"},
-        {"--revivals", TOOL_EXCLUDES, "--no-revivals"},
-        {"--shares", TOOL_EXCLUDES, "--no-shares"},
-        {"--every", TOOL_NEEDS, "--checkpoint|--resume"},
-        {"--tensor", TOOL_READS, "DATA|--val"},
-    };
-    int status = tool_parse_by(&syntax, rules, sizeof rules / sizeof rules[0], argc, argv);
-    if (status != TOOL_GO) return status;
-    if (o->checkpoint == NULL) o->checkpoint = o->resume;
-    if (team != NULL && o->common.threads == 0) o->common.threads = team->threads;
-    status = run(&job);
-    msae_trainer_free(&job.trainer);
-    msae_data_free(&job.validation);
-    msae_data_free(&job.data);
-    msae_background_free(&job.reader);
-    tool_close_rows(&job.rows);
-    msae_pool_free(job.pool);
-    return status;
+    .options = options,
+    .n_options = TOOL_COUNT_OF(options),
+    .rules = rules,
+    .n_rules = TOOL_COUNT_OF(rules),
+    .job_bytes = sizeof(train_job),
+    .defaults = &defaults,
+    .run = run,
+    .close = close_job,
+};
+
+int tool_train_over(const tool_team *team, int argc, char **argv) {
+    tool_command command = tool_train;
+    train_job job = defaults;
+    job.team = team;
+    command.defaults = &job;
+    return tool_run(&command, argc, argv);
 }

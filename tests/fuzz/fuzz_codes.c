@@ -4,7 +4,6 @@
    Dictionaries: safetensors codes */
 #include "fuzz.h"
 #include "quiet.h"
-#include "../../examples/tool/options.c"
 #include "../../examples/tool/files.c"
 #include "../../examples/tool/places.c"
 #include "../../examples/tool/rows.c"

@@ -8,39 +8,57 @@
 
 enum { MAX_ARGUMENTS = 24 };
 
-static struct {
+typedef struct values {
+    tool_common common;
     int flag, choice;
-    const char *text, *operands[TOOL_MAX_OPERANDS];
+    const char *text, *written, *operands[2];
     size_t count, kept;
     uint64_t number;
     float real, positive;
     tool_counts counts;
     tool_ks ks;
     tool_reals reals;
-    tool_texts texts;
     tool_rest rest;
 } values;
 
+#define AT(member) offsetof(values, member)
+
 static const tool_option options[] = {
-    {"--flag", NULL, TOOL_FLAG, &values.flag, "a flag"},
-    {"-o", "FILE", TOOL_TEXT, &values.text, "a name"},
-    {"--choice", "first|second|third", TOOL_CHOICE, &values.choice, "one of three words"},
-    {"--count", "N", TOOL_COUNT, &values.count, "above zero"},
-    {"--kept", "K|all", TOOL_KEPT, &values.kept, "above zero, or all"},
-    {"--number", "N", TOOL_NUMBER, &values.number, "of 64 bits"},
-    {"--real", "X", TOOL_REAL, &values.real, "zero or above"},
-    {"--positive", "X", TOOL_POSITIVE, &values.positive, "above zero"},
-    {"--counts", "A,B,..", TOOL_COUNTS, &values.counts, "a list"},
-    {"--ks", "A,..,all,own", TOOL_KS, &values.ks, "a list of k"},
-    {"--reals", "A,B,..", TOOL_REALS, &values.reals, "a list"},
-    {"--text", "FILE", TOOL_TEXTS, &values.texts, "several names"},
+    {"FIRST", NULL, TOOL_OPERAND, AT(operands[0]), ""},
+    {"SECOND", NULL, TOOL_OPERAND, AT(operands[1]), ""},
+    {"MORE", NULL, TOOL_REST, AT(rest), ""},
+    {"--flag", NULL, TOOL_FLAG, AT(flag), "a flag"},
+    {"-o", "FILE", TOOL_WRITES_MODEL, AT(written), "a name"},
+    {"--text", "TEXT", TOOL_TEXT, AT(text), "a text"},
+    {"--choice", "first|second|third", TOOL_CHOICE, AT(choice), "one of three words"},
+    {"--count", "N", TOOL_COUNT, AT(count), "above zero"},
+    {"--kept", "K|all", TOOL_KEPT, AT(kept), "above zero, or all"},
+    {"--number", "N", TOOL_NUMBER, AT(number), "of 64 bits"},
+    {"--real", "X", TOOL_REAL, AT(real), "zero or above"},
+    {"--positive", "X", TOOL_POSITIVE, AT(positive), "above zero"},
+    {"--counts", "A,B,..", TOOL_COUNTS, AT(counts), "a list"},
+    {"--ks", "A,..,all,own", TOOL_KS, AT(ks), "a list of k"},
+    {"--reals", "A,B,..", TOOL_REALS, AT(reals), "a list"},
 };
 
-static const tool_syntax syntax = {
-    "command",       {{"FIRST", &values.operands[0]}, {"SECOND", &values.operands[1]}},
-    "Does nothing.", options,
-    COUNT(options),  "MORE",
-    &values.rest,
+/* One of each relation. */
+static const tool_rule rules[] = {
+    {NULL, TOOL_REQUIRED, "--text|-o|--count|--ks|--kept|--flag|MORE|SECOND"},
+    {"--real", TOOL_NEEDS, "--positive|--number"},
+    {"--kept", TOOL_EXCLUDES, "--ks|--text"},
+    {"--number", TOOL_TOGETHER, "--positive"},
+    {"--text", TOOL_READS, "FIRST|MORE"},
+};
+
+static const tool_command command = {
+    .name = "command",
+    .brief = "does nothing",
+    .summary = "Does nothing.",
+    .options = options,
+    .n_options = COUNT(options),
+    .rules = rules,
+    .n_rules = COUNT(rules),
+    .job_bytes = sizeof(values),
 };
 
 static int is_argument(const char *text, int argc, char **argv) {
@@ -51,45 +69,47 @@ static int is_argument(const char *text, int argc, char **argv) {
 }
 
 /* What a command may rely on once its arguments were taken. */
-static void check_values(int argc, char **argv) {
-    CHECK(values.flag == 0 || values.flag == 1);
-    CHECK(values.choice >= 0 && values.choice <= 3);
-    CHECK(!values.text || (*values.text && is_argument(values.text, argc, argv)));
-    CHECK(isfinite(values.real) && values.real >= 0);
-    CHECK(isfinite(values.positive) && values.positive >= 0);
-    CHECK(values.counts.count <= MSAE_MAX_LEVELS && values.reals.count <= MSAE_MAX_LEVELS);
-    for (size_t i = 0; i < values.counts.count; i++) CHECK(values.counts.values[i] > 0);
-    CHECK(values.ks.count <= MSAE_MAX_LEVELS && (values.ks.own == 0 || values.ks.own == 1));
-    for (size_t i = 0; i < values.ks.count; i++) CHECK(values.ks.values[i] > 0);
-    for (size_t i = 0; i < values.reals.count; i++) {
-        CHECK(isfinite(values.reals.values[i]) && values.reals.values[i] >= 0);
+static void check_values(const values *v, int argc, char **argv) {
+    const char *const texts[] = {v->text, v->written};
+    CHECK(v->flag == 0 || v->flag == 1);
+    CHECK(v->choice >= 0 && v->choice <= 3);
+    for (size_t i = 0; i < COUNT(texts); i++) {
+        CHECK(!texts[i] || (*texts[i] && is_argument(texts[i], argc, argv)));
     }
-    CHECK(values.texts.count <= TOOL_MAX_TEXTS && values.rest.count <= (size_t)argc);
-    for (size_t i = 0; i < values.texts.count; i++) {
-        CHECK(*values.texts.values[i] && is_argument(values.texts.values[i], argc, argv));
+    CHECK(isfinite(v->real) && v->real >= 0);
+    CHECK(isfinite(v->positive) && v->positive >= 0);
+    CHECK(v->counts.count <= MSAE_MAX_LEVELS && v->reals.count <= MSAE_MAX_LEVELS);
+    for (size_t i = 0; i < v->counts.count; i++) CHECK(v->counts.values[i] > 0);
+    CHECK(v->ks.count <= MSAE_MAX_LEVELS && (v->ks.own == 0 || v->ks.own == 1));
+    for (size_t i = 0; i < v->ks.count; i++) CHECK(v->ks.values[i] > 0);
+    for (size_t i = 0; i < v->reals.count; i++) {
+        CHECK(isfinite(v->reals.values[i]) && v->reals.values[i] >= 0);
     }
-    for (size_t i = 0; i < values.rest.count; i++) {
-        CHECK(is_argument(values.rest.values[i], argc, argv));
+    CHECK(v->rest.count <= (size_t)argc);
+    for (size_t i = 0; i < v->rest.count; i++) {
+        CHECK(is_argument(v->rest.values[i], argc, argv));
     }
-    for (size_t i = 0; i < TOOL_MAX_OPERANDS; i++) {
-        CHECK(values.operands[i] && is_argument(values.operands[i], argc, argv));
+    for (size_t i = 0; i < COUNT(v->operands); i++) {
+        CHECK(v->operands[i] && is_argument(v->operands[i], argc, argv));
     }
+    CHECK(v->kept == 0 || (v->ks.count == 0 && v->text == NULL));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size) {
     char *argv[MAX_ARGUMENTS] = {NULL}, *given[MAX_ARGUMENTS]; /* the rest is moved about in argv */
     int argc = 0, status;
+    values job;
     for (size_t at = 0; at < size && argc < MAX_ARGUMENTS; argc++) {
         const uint8_t *end = (const uint8_t *)memchr(input + at, '\n', size - at);
         const size_t next = end ? (size_t)(end - input) : size;
         argv[argc] = fuzz_string(input + at, next - at);
         at = next + 1;
     }
-    memset(&values, 0, sizeof values);
+    memset(&job, 0, sizeof job);
     memcpy(given, argv, sizeof given);
-    status = tool_parse(&syntax, argc, argv);
+    status = tool_parse(&command, &job, argc, argv);
     CHECK(status >= TOOL_GO && status <= TOOL_USAGE);
-    if (status == TOOL_GO) check_values(argc, given);
+    if (status == TOOL_GO) check_values(&job, argc, given);
     fuzz_release();
     return 0;
 }

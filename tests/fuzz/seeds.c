@@ -345,6 +345,12 @@ static const seed seeds[] = {
     SEED("options", "bad_number", "--number\n18446744073709551616"),
     SEED("options", "bad_real", "--real\ninf"),
     SEED("options", "bad_choice", "--choice=fourth"),
+    SEED("options", "same_twice", "one\ntwo\n--ks=1,16,all,own\n--ks=01,16,all,own"),
+    SEED("options", "other_twice", "one\ntwo\n--ks=1\n--ks=2"),
+    SEED("options", "needs", "one\ntwo\n--flag\n--real=1"),
+    SEED("options", "excludes", "one\ntwo\n--kept=all\n--ks=own"),
+    SEED("options", "together", "one\ntwo\n--positive=1"),
+    SEED("options", "reads", "one.npy\ntwo\nthree.NPY\n--text=name"),
     SEED("options", "list_too_long",
          "--counts\n1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,"
          "1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1"),
