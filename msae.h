@@ -34,7 +34,8 @@
        msae_trainer trainer;
        if (msae_trainer_init(&trainer, &desc, &error) != MSAE_OK) ...
        if (msae_data_load_file(&data, "clip.npy", NULL, NULL, &error) != MSAE_OK) ...
-       if (msae_fit(&trainer, &data, NULL, NULL, &error) != MSAE_OK) ...
+       msae_source rows = msae_source_data(&data);
+       if (msae_trainer_fit(&trainer, &rows, NULL, NULL, NULL, &error) != MSAE_OK) ...
        if (msae_save_file(&trainer.model, "clip.safetensors", &error) != MSAE_OK) ...
 
    MANUAL
@@ -125,15 +126,14 @@
    MSAE_USE_PTHREADS and take msae_pool_parallel(pool). Const functions may run at once on one
    model, each with its own workspace (and a hook that can be entered twice, or none).
 
-   Large data. msae_fit takes a matrix in memory, msae_fit_source any msae_source: a callback that
-   copies rows, from a database or a game, or msae_files, a set of files of any length. Such rows
-   are read in windows (64 MB, and the next one meanwhile) and shuffled in two levels; see
-   msae_stream_desc for how far that is from shuffling all at once. Nothing else grows with the
-   rows but 8 bytes for each block of some 256 KB.
+   Large data. msae_trainer_fit takes any msae_source: data in memory (msae_source_data), a callback
+   that copies rows, or msae_files, a set of files of any length. Rows that are not in memory are
+   read in windows (64 MB, and the next one meanwhile) and shuffled in two levels, see
+   msae_stream_desc. Nothing else grows with the rows but 8 bytes for each block of 256 KB.
        msae_files files;
        msae_background_create(&stream.background, &error);          // reads ahead
        if (msae_files_open(&files, paths, n_paths, NULL, NULL, &error) != MSAE_OK) ...
-       if (msae_fit_source(&trainer, &files.source, &stream, NULL, NULL, &error) != MSAE_OK) ...
+       if (msae_trainer_fit(&trainer, &files.source, &stream, NULL, NULL, &error) != MSAE_OK) ...
    Several processes or machines train one model through msae_collective: each reads its share of
    the rows, gradients are summed between the two halves of a step, and every process makes the
    same update, that of one process on the same batches but for the order of sums.
@@ -195,8 +195,8 @@
        msae_ablate(&probe, &model, &data, 0, 1, &latent, 1, &ablation, &error);   // .flips
 
    Checkpoints. msae_checkpoint_file keeps all that a run needs, msae_resume_file makes the trainer
-   again, and msae_fit goes on: a run cut anywhere and resumed ends with the bytes of one that was
-   not, on the same instruction path. Save one from the progress callback, every so many steps:
+   again, and msae_trainer_fit goes on: a run cut anywhere and resumed ends with the bytes of one
+   that was not, on the same instruction path. Save one from the callback, every so many steps:
        int save(const msae_progress *progress, void *user) {
            msae_trainer *trainer = (msae_trainer *)user;
            if (trainer->step % 1000 != 0) return 0;
@@ -204,7 +204,7 @@
        }
        if (goes_on) status = msae_resume_file(&trainer, "run.safetensors", NULL, &error);
        else status = msae_trainer_init(&trainer, &desc, &error);
-       if (status == MSAE_OK) status = msae_fit(&trainer, &data, save, &trainer, &error);
+       if (!status) status = msae_trainer_fit(&trainer, &rows, NULL, save, &trainer, &error);
    A checkpoint is three times as long as its model.
 
    Files. A model is a safetensors file any reader opens: encoder [d, n], decoder [n, d] (not when
@@ -896,22 +896,12 @@ MSAE_API msae_status msae_source_statistics(const msae_source *source, msae_scal
 
 /* The geometric median [d] of (x - mean) * scale by Weiszfeld's iteration from the mean (until the
    step's norm is below 1e-5, at most 1000 rounds, each a pass over the rows). `mean` NULL: zero.
-   Allocates about 272 * d bytes. */
+   skip_bad and collective as in msae_source_statistics. Allocates about 272 * d bytes. */
 MSAE_API msae_status msae_source_geometric_median(const msae_source *source, const float *mean,
                                                   float scale, int skip_bad,
                                                   const msae_collective *collective,
                                                   const msae_allocator *allocator, float *median,
                                                   msae_error *error);
-
-/* The same two of data in memory. */
-MSAE_API msae_status msae_data_statistics(const msae_data *data, msae_scaling scaling, int skip_bad,
-                                          const msae_allocator *allocator, float *mean,
-                                          float *scale, msae_error *error);
-
-MSAE_API msae_status msae_data_geometric_median(const msae_data *data, const float *mean,
-                                                float scale, int skip_bad,
-                                                const msae_allocator *allocator, float *median,
-                                                msae_error *error);
 #endif
 
 #ifndef MSAE_NO_TRAIN
@@ -946,7 +936,7 @@ typedef enum msae_start {
     MSAE_START_DEFAULT = 0, /* msae, msae-width ROWS, else RANDOM */
     MSAE_START_RANDOM,      /* uniform directions */
     MSAE_START_ROWS,        /* 0.7 of a random row of the data (centred, to unit length) and 0.3 of
-                                a uniform direction; msae_train_statistics finds the rows */
+                                a uniform direction; msae_trainer_statistics finds the rows */
     MSAE_START_COUNT
 } msae_start;
 
@@ -976,9 +966,9 @@ typedef struct msae_train_desc {
     msae_schedule schedule;
     float warmup, decay; /* trapezoid: shares of all steps, 0.03 and 0.4; MSAE_OFF: 0 */
     msae_start start;
-    /* How often msae_fit looks for latents that take no part, at even distances over the first 60 %
-       of the run, and revives them (msae_train_revive). 0: msae 6, else never; MSAE_NEVER: never.
-       Costs 4 n bytes and, each time, a forward pass over n / 2 rows at most. */
+    /* How often msae_trainer_fit looks for latents that were never active, at even distances over
+       the first 60 % of the run, and revives them (msae_trainer_revive). 0: msae 6, else never;
+       MSAE_NEVER: never. Costs 4 n bytes and, each time, a forward pass over n / 2 rows at most. */
     int revivals;
     msae_loss loss;
     float sparse_weight; /* lambda: relu 0.003, jumprelu 0.001; MSAE_OFF: 0 */
@@ -988,12 +978,12 @@ typedef struct msae_train_desc {
     int skip_bad;         /* 1: rows with NaN or Inf are left out and counted, not an error. Either
                              this or the skip_bad of the data suffices */
     /* Rows with a norm of more than this times the median of all norms are left out and counted, in
-       statistics, steps and msae_train_forward; msae_train_statistics finds the limit, by one more
-       pass. 0: none are; else at least 1. A few rows of far larger norm than the others take over
-       mean, scale and gradients. */
+       statistics, steps and msae_trainer_forward; msae_trainer_statistics finds the limit, by one
+       more pass. 0: none are; else at least 1. A few rows of far larger norm than the others take
+       over mean, scale and gradients. */
     float max_norm;
     /* Several processes that train this model: gradients, losses and counts are summed over them
-       where msae_train_gradients ends, so that every process makes the same update. A process's
+       where msae_trainer_gradients ends, so that every process makes the same update. A process's
        rows of a batch may be none. What fails in one process fails in all, in the others with
        MSAE_ERROR_STOPPED. msae_resume_* knows of no others: put it into trainer.desc afterwards. */
     msae_collective collective;
@@ -1038,7 +1028,7 @@ typedef struct msae_position {
    times the median do no harm where .5 % at 100 times do. */
 #define MSAE_RARE_NORM 50
 
-/* Rows that are unlike the others, as msae_train_statistics met them in the data. */
+/* Rows that are unlike the others, as msae_trainer_statistics met them in the data. */
 typedef struct msae_rare_rows {
     uint64_t bad, first_bad;       /* rows with NaN or Inf, and the first of them */
     uint64_t beyond, first_beyond; /* rows of more than max_norm (or MSAE_RARE_NORM) times the
@@ -1066,98 +1056,20 @@ typedef struct msae_trainer {
     uint64_t rows_skipped;  /* with NaN or Inf (skip_bad) or beyond max_norm, each time they came */
     msae_rare_rows rare;    /* set with mean and scale */
     uint64_t revived;       /* latents, each time they were */
-    float lr_factor;        /* the schedule's factor on lr; msae_train_schedule sets it */
+    float lr_factor;        /* the schedule's factor on lr; msae_trainer_schedule sets it */
     int has_statistics;     /* 1 once mean and scale were set from data */
-    msae_position position; /* of the run; all zero before msae_fit. A loop of the caller's own puts
-                               sampler.at here before it saves a checkpoint */
-    msae_epoch_stats epoch; /* kept by msae_fit */
+    msae_position position; /* of the run; all zero before msae_trainer_fit. A loop of the caller's
+                               own puts stream.at here before it saves a checkpoint */
+    msae_epoch_stats epoch; /* kept by msae_trainer_fit */
     struct msae_train_workspace *workspace; /* private */
     void *memory;
     size_t memory_bytes;
     int owns_memory;
 } msae_trainer;
 
-/* Replaces every zero that means a default, or says what is wrong. Thread-safe. */
-MSAE_API msae_status msae_train_desc_resolve(const msae_train_desc *desc, msae_train_desc *resolved,
-                                             msae_error *error);
-
-/* Bytes that training needs: 4 x parameters and a workspace that does not grow with the batch (but
-   for batchtopk, which holds its k * batch kept latents). */
-MSAE_API msae_status msae_trainer_bytes(const msae_train_desc *desc, size_t *bytes,
-                                        msae_error *error);
-/* All memory is taken here; steps allocate nothing. `_in` uses the caller's memory. The model
-   inside the trainer is a full msae_model: encode with it, save it. It lives as long as the
-   trainer. The descriptor and its lists need not outlive the call. */
-MSAE_API msae_status msae_trainer_init(msae_trainer *trainer, const msae_train_desc *desc,
-                                       msae_error *error);
-MSAE_API msae_status msae_trainer_init_in(msae_trainer *trainer, const msae_train_desc *desc,
-                                          void *memory, size_t bytes, msae_error *error);
-MSAE_API void msae_trainer_free(msae_trainer *trainer);
-
-/* Mean and scale from the data into the model and, if the descriptor asks and no step was made,
-   the geometric median into pre_bias and rows into the decoder and encoder. */
-MSAE_API msae_status msae_train_statistics(msae_trainer *trainer, const msae_data *data,
-                                           msae_error *error);
-MSAE_API msae_status msae_train_statistics_source(msae_trainer *trainer, const msae_source *source,
-                                                  msae_error *error);
-
-/* First half of a step: loss and gradients of `rows` rows of raw data (rows index[0 ..], or the
-   first ones when index is NULL) into trainer->grad, replacing what was there. On failure the
-   model is as before. stats may be NULL. */
-MSAE_API msae_status msae_train_gradients(msae_trainer *trainer, const msae_data *data,
-                                          const size_t *index, size_t rows, msae_step_stats *stats,
-                                          msae_error *error);
-/* Second half: decoder rows to unit norm, projection, clipping, AdamW (spec of the published code,
-   in its order). Fails on a NaN or Inf gradient with the model unchanged. Adds to stats what it
-   knows. */
-MSAE_API msae_status msae_train_update(msae_trainer *trainer, msae_step_stats *stats,
-                                       msae_error *error);
-/* Both halves on raw rows x [rows, d]. */
-MSAE_API msae_status msae_train_step(msae_trainer *trainer, const float *x, size_t rows,
-                                     msae_step_stats *stats, msae_error *error);
-
-/* The training forward pass alone: losses into stats and, where not NULL, reconstructions
-   recon [L, rows, d] (in the model's space) and latents [L, rows, n] at each level. For validation
-   and tests. */
-MSAE_API msae_status msae_train_forward(msae_trainer *trainer, const msae_data *data,
-                                        const size_t *index, size_t rows, float *recon,
-                                        float *latents, msae_step_stats *stats, msae_error *error);
-
-/* Starts latents anew that were active (at the k of msae_step_stats.dead_latents) in no row since
-   the last such call: n / 32 of them at most get, as decoder row, what the model misses of one of
-   the given rows each, namely those that are reconstructed worst; as encoder row the same, half as
-   long as others are on average; bias and moments of zero, and jumprelu's threshold at their
-   average. Give some 16 rows for each. msae_fit does it by itself; a loop of the caller's own calls
-   it a few times in the first half of the run. *revived (may be NULL) receives their number, 0 when
-   nothing was trained since the last call. Rows that are not finite are passed over. Takes
-   256 (L + 1) d + n d / 8 bytes from the allocator and gives them back. */
-MSAE_API msae_status msae_train_revive(msae_trainer *trainer, const msae_data *data,
-                                       const size_t *index, size_t rows, size_t *revived,
-                                       msae_error *error);
-
-/* Sets lr_factor for step `step` of `steps` in epoch `epoch` (both from 0). */
-MSAE_API void msae_train_schedule(msae_trainer *trainer, size_t epoch, size_t step, size_t steps);
-
-/* Shuffled batches: every epoch all rows once, in a new order. */
-typedef struct msae_sampler {
-    msae_position at;
-    uint64_t rng[4];
-    size_t *order; /* [at.rows], of this epoch */
-    msae_allocator allocator;
-} msae_sampler;
-
-MSAE_API msae_status msae_sampler_init(msae_sampler *sampler, size_t rows, size_t batch,
-                                       uint64_t seed, const msae_allocator *allocator,
-                                       msae_error *error);
-/* The same, going on from where another sampler stood. */
-MSAE_API msae_status msae_sampler_init_at(msae_sampler *sampler, const msae_position *at,
-                                          const msae_allocator *allocator, msae_error *error);
-/* The next batch's row numbers in *index (owned by the sampler, valid until the next call); the
-   last batch of an epoch may be smaller. Returns their number, 0 once at the end of each epoch. */
-MSAE_API size_t msae_sampler_next(msae_sampler *sampler, const size_t **index);
-MSAE_API void msae_sampler_free(msae_sampler *sampler);
-
-/* Rows in shuffled order without holding them all, in two levels. Every epoch the blocks of
+/* Shuffled batches of a source's rows. Every epoch brings all rows once, in a new order.
+   Rows in memory, and those of a source that fits into one window, are shuffled all at once.
+   Others are shuffled in two levels, without holding them all: every epoch the blocks of
    `block_rows` rows that follow each other in the source are put into a new order; blocks are read
    in that order, so many that `window_rows` rows lie in memory, and the rows of such a window are
    put into a new order again. How far that is from shuffling all rows at once:
@@ -1168,25 +1080,23 @@ MSAE_API void msae_sampler_free(msae_sampler *sampler);
    - so a batch of B rows is drawn from w = window_rows / block_rows random blocks. The mean of any
      quantity over it varies by at most s2 (1 / B + 1 / w), s2 being the quantity's variance over
      the source, where shuffling all rows would give s2 / B. The second term is reached only where
-     all rows of a block are alike (sorted data); in shuffled files it vanishes.
-   A source that fits into one window is shuffled as msae_sampler does it, to the same order. */
+     all rows of a block are alike (sorted data); in shuffled files it vanishes. */
 typedef struct msae_stream_desc {
-    size_t batch;       /* rows of a step, required (msae_fit_source takes the trainer's) */
-    uint64_t seed;      /* (msae_fit_source takes the trainer's) */
+    size_t batch;       /* rows of a step, required (msae_trainer_fit takes the trainer's) */
+    uint64_t seed;      /* (msae_trainer_fit takes one from the trainer's) */
     size_t block_rows;  /* 0: 256 KiB of float32, or a 256th of the rows where that is less */
-    size_t window_rows; /* 0: 64 MiB of float32; at least batch + block_rows. Memory is taken for
-                           two windows of float32, or one that holds all rows; none when the
-                           source's rows lie in memory. A size_t for each row of these windows, each
-                           row of a batch and each block of the source comes on top */
+    size_t window_rows; /* 0: all rows where they lie in memory, else 64 MiB of float32; at least
+                           batch + block_rows. Memory is taken for two windows of float32, or one
+                           that holds all rows; none when the source's rows lie in memory. A size_t
+                           for each row of these windows, each row of a batch and each block of the
+                           source comes on top */
     /* For several processes: the batches are those of a single one, but only the rows of every
        window's blocks part, part + parts, .. are read and given out. 0 counts as 1 part. */
     size_t part, parts;
-    /* msae_fit_source: 0 or, for the same bits with any number of processes up to this one, the
-       number of shares that a batch's blocks fall into. Each share's gradients are summed apart
-       from the others, and the shares in double, where the order makes no difference; so does a
-       single process that is given the same number. Takes 16 n d bytes and sends twice as much.
-       Without it the processes' sums differ from one process's in their last bits, which a TopK or
-       Adam may make more of. */
+    /* msae_trainer_fit: makes the sums of gradients reproducible. Splits each batch into this many
+       fixed shares, whose gradients are summed apart and then in double, so that 1 .. shares
+       processes give the same bits. Takes 16 n d bytes and sends twice as much. 0: off; processes
+       then differ from a single one in the last bits, which TopK and Adam may amplify. */
     size_t shares;
     msae_background background; /* reads the next window while this one is used */
     msae_allocator allocator;
@@ -1209,20 +1119,8 @@ typedef struct msae_stream {
     size_t memory_bytes;
 } msae_stream;
 
-/* A stream over a source, which must outlive it; `at` (NULL: the start) is where another one stood
-   over the same rows, whose batch, block_rows and window_rows then count. */
-MSAE_API msae_status msae_stream_init(msae_stream *stream, const msae_source *source,
-                                      const msae_stream_desc *desc, const msae_position *at,
-                                      msae_error *error);
-/* The next batch; the last one of an epoch may be smaller, and the end of each epoch is a batch
-   with all_rows 0. Fails where the source does, and may then be called again for the same batch. */
-MSAE_API msae_status msae_stream_next(msae_stream *stream, msae_batch *batch, msae_error *error);
-/* The row of the source behind an index of the batch that was given out last. */
-MSAE_API uint64_t msae_stream_row(const msae_stream *stream, size_t index);
-MSAE_API void msae_stream_free(msae_stream *stream);
-
-/* Progress of msae_fit, after every step. Return 0 to go on, anything else to stop there. The
-   callback may save the trainer's model or a checkpoint. */
+/* How far msae_trainer_fit is, after every step. The callback returns 0 to go on and anything else
+   to stop there. It may save the trainer's model or a checkpoint. */
 typedef struct msae_progress {
     size_t epoch, epochs; /* from 0 */
     size_t step, steps;   /* in this epoch, from 0 */
@@ -1232,21 +1130,118 @@ typedef struct msae_progress {
 } msae_progress;
 typedef int (*msae_progress_fn)(const msae_progress *progress, void *user);
 
-/* The whole run, or what is left of it: statistics unless there are some, then every epoch of the
-   descriptor from trainer->position on. So a call after one that was stopped goes on from there,
-   to the same bits as if it had never stopped, and one after the last epoch does nothing (raise
-   trainer->desc.epochs to train on; set trainer->position to zero to begin a new run).
-   MSAE_ERROR_STOPPED when the callback (NULL: none) ended it. Allocates 8 bytes a row. */
-MSAE_API msae_status msae_fit(msae_trainer *trainer, const msae_data *data,
-                              msae_progress_fn progress, void *user, msae_error *error);
+/* Replaces every zero of `desc` that means a default and writes the result to *resolved.
+   MSAE_ERROR_ARGUMENT, with a text that names the field, where one is out of range or of no use to
+   the recipe. Thread-safe. */
+MSAE_API msae_status msae_train_desc_resolve(const msae_train_desc *desc, msae_train_desc *resolved,
+                                             msae_error *error);
 
-/* The same over rows that need not be in memory: see msae_stream_desc (NULL: default) for the order
-   they come in. A run that began with msae_fit may go on here and the other way round; the order it
-   began with is kept. Without a collective in the trainer's descriptor, parts must be 0 or 1; with
-   one, part and parts are the process's rank and their number, whatever the descriptor says. */
-MSAE_API msae_status msae_fit_source(msae_trainer *trainer, const msae_source *source,
-                                     const msae_stream_desc *desc, msae_progress_fn progress,
-                                     void *user, msae_error *error);
+/* A new trainer with initial weights, in memory from the descriptor's allocator: 4 x parameters and
+   a workspace that does not grow with the batch (but for batchtopk and msae-width, which hold the
+   k * batch latents they keep). Steps allocate nothing. trainer->model is a full msae_model: encode
+   with it, save it; it lives as long as the trainer. The descriptor and its lists need not outlive
+   the call. On failure nothing is held and the trainer is zeroed. */
+MSAE_API msae_status msae_trainer_init(msae_trainer *trainer, const msae_train_desc *desc,
+                                       msae_error *error);
+
+/* A new trainer, as msae_trainer_init makes it, in the caller's memory of *bytes bytes, of any
+   alignment, which must outlive the trainer. memory NULL: *bytes receives what it needs, and the
+   trainer is zeroed. MSAE_ERROR_MEMORY when *bytes are too few. */
+MSAE_API msae_status msae_trainer_init_in(msae_trainer *trainer, const msae_train_desc *desc,
+                                          void *memory, size_t *bytes, msae_error *error);
+
+/* Frees what the trainer owns, its model included, and zeroes it; fine on a zeroed trainer. */
+MSAE_API void msae_trainer_free(msae_trainer *trainer);
+
+/* Mean and scale of the source's rows into the model; if the descriptor asks for them, their
+   geometric median into pre_bias and, before the first step, rows of them into decoder and encoder.
+   trainer->rare receives what is unusual. msae_trainer_fit calls this where it was not done. One
+   pass over the rows, two with max_norm, up to 1000 more for the median. MSAE_ERROR_NOT_FINITE,
+   with the row, on NaN or Inf unless the descriptor or the data has skip_bad, and where norms are
+   so far from 1 (below some 1e-37 or above 1e37) that no float32 can scale them. Allocates 272 d
+   bytes and some 260 KB temporarily. */
+MSAE_API msae_status msae_trainer_statistics(msae_trainer *trainer, const msae_source *source,
+                                             msae_error *error);
+
+/* The first half of a step: loss and gradients of `rows` raw rows (index[0 .. rows - 1] of data, or
+   its first ones when index is NULL) into trainer->grad, replacing what was there. *stats (may be
+   NULL) receives the losses and counts of rows. Any number of rows, but with batchtopk and
+   msae-width at most desc.batch. MSAE_ERROR_NOT_FINITE, with the row, on NaN or Inf (see skip_bad)
+   and where they arise on the way; weights and moments are never changed. */
+MSAE_API msae_status msae_trainer_gradients(msae_trainer *trainer, const msae_data *data,
+                                            const size_t *index, size_t rows,
+                                            msae_step_stats *stats, msae_error *error);
+
+/* The second half: decoder rows to unit norm, projection, clipping, AdamW, in the order of the
+   published code. Needs gradients that were made since the last update, else MSAE_ERROR_ARGUMENT.
+   *stats (may be NULL) receives grad_norm, lr and dead_latents; the rest of it stays.
+   MSAE_ERROR_NOT_FINITE on a gradient that is or whose square is NaN or Inf, with the trainer
+   unchanged. */
+MSAE_API msae_status msae_trainer_update(msae_trainer *trainer, msae_step_stats *stats,
+                                         msae_error *error);
+
+/* A whole step, both halves, on raw rows x [rows, d]. Fails as these do; a step that failed leaves
+   weights, moments and counters unchanged, bit for bit. stats may be NULL. */
+MSAE_API msae_status msae_trainer_step(msae_trainer *trainer, const float *x, size_t rows,
+                                       msae_step_stats *stats, msae_error *error);
+
+/* The training forward pass alone, for validation and tests, on rows as in msae_trainer_gradients:
+   losses into *stats and, where not NULL, reconstructions recon [L, rows, d] (in the model's space)
+   and latents [L, rows, n] at each level. The gradients are lost, nothing else changes. */
+MSAE_API msae_status msae_trainer_forward(msae_trainer *trainer, const msae_data *data,
+                                          const size_t *index, size_t rows, float *recon,
+                                          float *latents, msae_step_stats *stats,
+                                          msae_error *error);
+
+/* Re-initialises up to n / 32 latents that were active (at the k of msae_step_stats.dead_latents)
+   in no row since the last such call: the decoder row becomes the residual of one of the
+   worst-reconstructed of the given rows (as in msae_trainer_gradients; some 16 for each latent do),
+   the encoder row the same at half the mean length of the others; bias and moments become 0,
+   jumprelu's threshold the mean of the others. *revived (may be NULL) receives their number, 0 when
+   nothing was trained since the last call. msae_trainer_fit does this by itself; a loop of the
+   caller's own calls it a few times in the first half of the run. Rows that are not finite are left
+   out. MSAE_ERROR_ARGUMENT when the descriptor has no revivals. Allocates 256 (L + 1) d + n d / 8
+   bytes temporarily. */
+MSAE_API msae_status msae_trainer_revive(msae_trainer *trainer, const msae_data *data,
+                                         const size_t *index, size_t rows, size_t *revived,
+                                         msae_error *error);
+
+/* Sets trainer->lr_factor for step `step` of the `steps` in epoch `epoch` (both from 0). */
+MSAE_API void msae_trainer_schedule(msae_trainer *trainer, size_t epoch, size_t step, size_t steps);
+
+/* The whole run, or what is left of it: statistics unless there are some, then every epoch of the
+   descriptor from trainer->position on, with schedule and revivals. `desc` (NULL: default) says how
+   rows that do not lie in memory are read; batch and seed of it do not count. A call after one that
+   was stopped, or on a resumed trainer, goes on from there to the same bits as if the run had never
+   stopped, in the order and windows it began with, and one after the last epoch does nothing (raise
+   trainer->desc.epochs to train on; set trainer->position to zero to begin a new run).
+   MSAE_ERROR_STOPPED when the callback (NULL: none) ended it; `user` is handed to it. Rows with NaN
+   or Inf are named by their number in the source. With a collective in the trainer's descriptor,
+   part and parts are the process's rank and their number, whatever `desc` says; without one, parts
+   must be 0 or 1. Allocates what a stream does. */
+MSAE_API msae_status msae_trainer_fit(msae_trainer *trainer, const msae_source *source,
+                                      const msae_stream_desc *desc, msae_progress_fn progress,
+                                      void *user, msae_error *error);
+
+/* A stream over a source, which must outlive it, for a loop of the caller's own. `at` (NULL: the
+   start) is the position of another one over the same rows, whose batch, block_rows and window_rows
+   then count. MSAE_ERROR_SHAPE where the source has another number of rows, MSAE_ERROR_ARGUMENT for
+   a position or descriptor that cannot be. On failure nothing is held. */
+MSAE_API msae_status msae_stream_init(msae_stream *stream, const msae_source *source,
+                                      const msae_stream_desc *desc, const msae_position *at,
+                                      msae_error *error);
+
+/* The next batch into *batch; the last one of an epoch may be smaller, and the end of each epoch is
+   a batch with all_rows 0. Where the source fails, so does this, and may be called again for the
+   same batch. stream->at is the position behind the batch: keep it to go on from there. */
+MSAE_API msae_status msae_stream_next(msae_stream *stream, msae_batch *batch, msae_error *error);
+
+/* The row of the source behind an index of the batch that was given out last. */
+MSAE_API uint64_t msae_stream_row(const msae_stream *stream, size_t index);
+
+/* Waits for the background thread, frees the stream's memory and zeroes the stream; fine on a
+   zeroed one. */
+MSAE_API void msae_stream_free(msae_stream *stream);
 
 /* Checkpoints: the model's file with all that training needs to go on from here to the same bits:
    the moments moment1.* and moment2.* (shaped as their parameters), steps, position, counters. Any
@@ -1265,11 +1260,11 @@ MSAE_API msae_status msae_checkpoint_file(const msae_trainer *trainer, const cha
                                           msae_error *error);
 #endif
 
-/* A trainer as it was when the checkpoint was saved; msae_fit on the same data goes on from there.
-   `desc` (NULL: default) gives allocator and threads, and the instruction path: AUTO takes the one
-   the run had where this machine has it, without which the bits differ from there on. What a
-   trainer needs is allocated (see msae_trainer_bytes), and only once the file holds tensors of that
-   size. On failure nothing is held and the trainer is zeroed. */
+/* A trainer as it was when the checkpoint was saved; msae_trainer_fit on the same data goes on from
+   there. `desc` (NULL: default) gives allocator and threads, and the instruction path: AUTO takes
+   the one the run had where this machine has it, without which the bits differ from there on. What
+   a trainer needs is allocated only once the file was found to hold tensors of that size. On
+   failure nothing is held and the trainer is zeroed. */
 MSAE_API msae_status msae_resume_memory(msae_trainer *trainer, const void *bytes, size_t size,
                                         const msae_load_desc *desc, msae_error *error);
 MSAE_API msae_status msae_resume_reader(msae_trainer *trainer, const msae_reader *reader,
@@ -6157,13 +6152,6 @@ MSAE_API msae_status msae_source_statistics(const msae_source *source, msae_scal
     return msae__pass_statistics(&pass, scaling, allocator, mean, scale, error);
 }
 
-MSAE_API msae_status msae_data_statistics(const msae_data *data, msae_scaling scaling, int skip_bad,
-                                          const msae_allocator *allocator, float *mean,
-                                          float *scale, msae_error *error) {
-    const msae_source source = msae_source_data(data);
-    return msae_source_statistics(&source, scaling, skip_bad, NULL, allocator, mean, scale, error);
-}
-
 /* Weiszfeld's sums of a pass: each row by the inverse of its distance from `at`, or all alike when
    `at` is NULL. sums [d] and their weight in sums[d]. */
 static msae_status msae__weigh_rows(msae__source_pass *pass, const float *mean, double scale,
@@ -6253,15 +6241,6 @@ MSAE_API msae_status msae_source_geometric_median(const msae_source *source, con
     pass.collective = collective;
     pass.skip_bad = skip_bad || (source->data && source->data->skip_bad);
     return msae__pass_median(&pass, mean, scale, allocator, median, error);
-}
-
-MSAE_API msae_status msae_data_geometric_median(const msae_data *data, const float *mean,
-                                                float scale, int skip_bad,
-                                                const msae_allocator *allocator, float *median,
-                                                msae_error *error) {
-    const msae_source source = msae_source_data(data);
-    return msae_source_geometric_median(&source, mean, scale, skip_bad, NULL, allocator, median,
-                                        error);
 }
 #endif /* MSAE__INFERENCE_ONLY */
 
@@ -6532,10 +6511,10 @@ struct msae_train_workspace {
     float *list_values, *list_dots;
     size_t list_room;
 
-    int has_gradients; /* msae_train_gradients succeeded since the last update */
+    int has_gradients; /* msae_trainer_gradients succeeded since the last update */
     size_t gradient_rows, gradient_skipped;
 
-    /* msae_fit_source with shares: where each ends in the batch, and the sums of all gradients */
+    /* msae_trainer_fit with shares: where each ends in the batch, and the sums of all gradients */
     const size_t *share_ends;
     size_t shares;
     double *share_sums; /* [msae__share_count]; NULL without shares */
@@ -6652,8 +6631,9 @@ static msae_status msae__train_shape(msae_trainer *trainer, const msae_train_des
     return MSAE_OK;
 }
 
-MSAE_API msae_status msae_trainer_bytes(const msae_train_desc *desc, size_t *bytes,
-                                        msae_error *error) {
+/* Bytes that a trainer of that descriptor takes. */
+static msae_status msae__trainer_bytes(const msae_train_desc *desc, size_t *bytes,
+                                       msae_error *error) {
     msae_trainer trainer;
     msae_model_desc model_desc;
     msae__arena arena = msae__arena_over(NULL);
@@ -6684,13 +6664,18 @@ static void msae__zero_parameters(const msae_model *model, const msae_parameters
 }
 
 MSAE_API msae_status msae_trainer_init_in(msae_trainer *trainer, const msae_train_desc *desc,
-                                          void *memory, size_t bytes, msae_error *error) {
+                                          void *memory, size_t *bytes, msae_error *error) {
     msae_model_desc model_desc;
     msae_history *history = &trainer->model.history;
     msae__arena arena = msae__arena_over(memory);
-    size_t needed;
-    msae_status status = msae_trainer_bytes(desc, &needed, error);
-    if (status == MSAE_OK && (!memory || bytes < needed)) {
+    size_t needed = 0;
+    msae_status status = msae__trainer_bytes(desc, &needed, error);
+    if (!memory) {
+        memset(trainer, 0, sizeof *trainer);
+        *bytes = needed;
+        return status;
+    }
+    if (status == MSAE_OK && *bytes < needed) {
         status = msae__fail(error, MSAE_ERROR_MEMORY, "the memory given for training is too small");
     }
     if (status == MSAE_OK) status = msae__train_shape(trainer, desc, &model_desc, error);
@@ -6711,7 +6696,7 @@ MSAE_API msae_status msae_trainer_init_in(msae_trainer *trainer, const msae_trai
     }
     trainer->lr_factor = 1;
     trainer->memory = memory;
-    trainer->memory_bytes = bytes;
+    trainer->memory_bytes = *bytes;
     history->seed = trainer->desc.model.seed;
     history->batch = trainer->desc.batch;
     history->epochs = trainer->desc.epochs;
@@ -6737,12 +6722,11 @@ MSAE_API msae_status msae_trainer_init(msae_trainer *trainer, const msae_train_d
                                        msae_error *error) {
     size_t bytes;
     void *memory;
-    msae_status status = msae_trainer_bytes(desc, &bytes, error);
-    memset(trainer, 0, sizeof *trainer);
+    msae_status status = msae_trainer_init_in(trainer, desc, NULL, &bytes, error);
     if (status != MSAE_OK) return status;
     memory = msae__alloc(&desc->model.allocator, bytes);
     if (!memory) return msae__fail_memory(error);
-    status = msae_trainer_init_in(trainer, desc, memory, bytes, error);
+    status = msae_trainer_init_in(trainer, desc, memory, &bytes, error);
     if (status != MSAE_OK) {
         msae__free(&desc->model.allocator, memory, bytes);
         return status;
@@ -6914,8 +6898,8 @@ static msae_status msae__measure_rows(msae_trainer *trainer, msae__source_pass *
     return status;
 }
 
-MSAE_API msae_status msae_train_statistics_source(msae_trainer *trainer, const msae_source *source,
-                                                  msae_error *error) {
+MSAE_API msae_status msae_trainer_statistics(msae_trainer *trainer, const msae_source *source,
+                                             msae_error *error) {
     const msae_train_desc *desc = &trainer->desc;
     msae_model *model = &trainer->model;
     msae__source_pass pass;
@@ -6940,12 +6924,6 @@ MSAE_API msae_status msae_train_statistics_source(msae_trainer *trainer, const m
     }
     if (status == MSAE_OK) trainer->has_statistics = 1;
     return status;
-}
-
-MSAE_API msae_status msae_train_statistics(msae_trainer *trainer, const msae_data *data,
-                                           msae_error *error) {
-    const msae_source source = msae_source_data(data);
-    return msae_train_statistics_source(trainer, &source, error);
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -7924,7 +7902,7 @@ static msae_status msae__sum_gradients(msae_trainer *trainer, msae_error *error)
     return MSAE_OK;
 }
 
-/* Copies a row's reconstructions and latents at level i for msae_train_forward. */
+/* Copies a row's reconstructions and latents at level i for msae_trainer_forward. */
 static void msae__export_row(const msae__batch *batch, size_t r, size_t i, float *recon,
                              float *latents) {
     const struct msae_train_workspace *ws = batch->ws;
@@ -8210,9 +8188,9 @@ static msae_status msae__run_batch(msae_trainer *trainer, const msae_data *data,
     return msae__is_collective(collective) ? msae__sum_gradients(trainer, error) : MSAE_OK;
 }
 
-MSAE_API msae_status msae_train_gradients(msae_trainer *trainer, const msae_data *data,
-                                          const size_t *index, size_t rows, msae_step_stats *stats,
-                                          msae_error *error) {
+MSAE_API msae_status msae_trainer_gradients(msae_trainer *trainer, const msae_data *data,
+                                            const size_t *index, size_t rows,
+                                            msae_step_stats *stats, msae_error *error) {
     msae_status status;
     MSAE_ASSERT(trainer->memory && data);
     trainer->workspace->has_gradients = 0;
@@ -8221,9 +8199,10 @@ MSAE_API msae_status msae_train_gradients(msae_trainer *trainer, const msae_data
     return status;
 }
 
-MSAE_API msae_status msae_train_forward(msae_trainer *trainer, const msae_data *data,
-                                        const size_t *index, size_t rows, float *recon,
-                                        float *latents, msae_step_stats *stats, msae_error *error) {
+MSAE_API msae_status msae_trainer_forward(msae_trainer *trainer, const msae_data *data,
+                                          const size_t *index, size_t rows, float *recon,
+                                          float *latents, msae_step_stats *stats,
+                                          msae_error *error) {
     trainer->workspace->has_gradients = 0;
     return msae__run_batch(trainer, data, index, rows, 0, recon, latents, stats, error);
 }
@@ -8334,8 +8313,8 @@ static void msae__advance_window(msae_trainer *trainer) {
     }
 }
 
-MSAE_API msae_status msae_train_update(msae_trainer *trainer, msae_step_stats *stats,
-                                       msae_error *error) {
+MSAE_API msae_status msae_trainer_update(msae_trainer *trainer, msae_step_stats *stats,
+                                         msae_error *error) {
     struct msae_train_workspace *ws = trainer->workspace;
     msae_model *model = &trainer->model;
     const msae_train_desc *desc = &trainer->desc;
@@ -8400,14 +8379,15 @@ MSAE_API msae_status msae_train_update(msae_trainer *trainer, msae_step_stats *s
     return MSAE_OK;
 }
 
-MSAE_API msae_status msae_train_step(msae_trainer *trainer, const float *x, size_t rows,
-                                     msae_step_stats *stats, msae_error *error) {
+MSAE_API msae_status msae_trainer_step(msae_trainer *trainer, const float *x, size_t rows,
+                                       msae_step_stats *stats, msae_error *error) {
     const msae_data data = msae_data_view(x, rows, trainer->model.n_inputs);
-    msae_status status = msae_train_gradients(trainer, &data, NULL, rows, stats, error);
-    return status == MSAE_OK ? msae_train_update(trainer, stats, error) : status;
+    msae_status status = msae_trainer_gradients(trainer, &data, NULL, rows, stats, error);
+    return status == MSAE_OK ? msae_trainer_update(trainer, stats, error) : status;
 }
 
-MSAE_API void msae_train_schedule(msae_trainer *trainer, size_t epoch, size_t step, size_t steps) {
+MSAE_API void msae_trainer_schedule(msae_trainer *trainer, size_t epoch, size_t step,
+                                    size_t steps) {
     const double epochs = (double)trainer->desc.epochs, e = (double)epoch;
     const msae_schedule schedule = trainer->desc.schedule;
     double factor = 1;
@@ -8552,7 +8532,7 @@ static msae_status msae__find_misses(msae_trainer *trainer, const msae__revival_
         }
         if (status != MSAE_OK || count == 0) break;
         piece = msae_data_view(x, count, d);
-        status = msae_train_forward(trainer, &piece, NULL, count, recon, NULL, NULL, error);
+        status = msae_trainer_forward(trainer, &piece, NULL, count, recon, NULL, NULL, error);
         if (status != MSAE_OK) break;
         for (size_t r = 0; r < count; r++) {
             msae__to_model_space(model, x + r * d, x + r * d);
@@ -8640,9 +8620,9 @@ static msae_status msae__revive_from(msae_trainer *trainer, const msae__revival_
     return MSAE_OK;
 }
 
-MSAE_API msae_status msae_train_revive(msae_trainer *trainer, const msae_data *data,
-                                       const size_t *index, size_t rows, size_t *revived,
-                                       msae_error *error) {
+MSAE_API msae_status msae_trainer_revive(msae_trainer *trainer, const msae_data *data,
+                                         const size_t *index, size_t rows, size_t *revived,
+                                         msae_error *error) {
     const msae_source source = msae_source_data(data);
     msae__revival_rows given;
     msae_status status;
@@ -8665,7 +8645,7 @@ MSAE_API msae_status msae_train_revive(msae_trainer *trainer, const msae_data *d
 }
 
 /* ---------------------------------------------------------------------------------------------
-   Sampler and the whole run
+   Streams and the whole run
    ------------------------------------------------------------------------------------------ */
 
 /* A new order of `count` items: Fisher and Yates from the items' own order, so that the generator's
@@ -8677,65 +8657,6 @@ static void msae__shuffle(size_t *order, size_t count, uint64_t rng[4]) {
         order[i] = order[other];
         order[other] = item;
     }
-}
-
-MSAE_API msae_status msae_sampler_init_at(msae_sampler *sampler, const msae_position *at,
-                                          const msae_allocator *allocator, msae_error *error) {
-    const msae_position start = *at; /* which may be the sampler's own */
-    const uint64_t *rng = start.rng;
-    size_t bytes;
-    memset(sampler, 0, sizeof *sampler);
-    if (start.rows == 0 || start.batch == 0) {
-        return msae__fail(error, MSAE_ERROR_ARGUMENT, "no rows to sample from");
-    }
-    /* (a generator of zeros would give nothing else for ever) */
-    if (start.row > start.rows || start.batch > SIZE_MAX || start.block_rows > 0 ||
-        start.window_rows > 0 || (rng[0] | rng[1] | rng[2] | rng[3]) == 0) {
-        return msae__fail(error, MSAE_ERROR_ARGUMENT, "the position is not one of a sampler");
-    }
-    if (start.rows > SIZE_MAX || !msae__mul((size_t)start.rows, sizeof *sampler->order, &bytes)) {
-        return msae__fail_memory(error);
-    }
-    if (allocator) sampler->allocator = *allocator;
-    sampler->order = (size_t *)msae__alloc(&sampler->allocator, bytes);
-    if (!sampler->order) return msae__fail_memory(error);
-    sampler->at = start;
-    memcpy(sampler->rng, rng, sizeof sampler->rng);
-    if (start.row > 0) msae__shuffle(sampler->order, (size_t)start.rows, sampler->rng);
-    return MSAE_OK;
-}
-
-MSAE_API msae_status msae_sampler_init(msae_sampler *sampler, size_t rows, size_t batch,
-                                       uint64_t seed, const msae_allocator *allocator,
-                                       msae_error *error) {
-    msae_position at;
-    memset(&at, 0, sizeof at);
-    at.rows = rows;
-    at.batch = batch;
-    msae__seed(at.rng, seed);
-    return msae_sampler_init_at(sampler, &at, allocator, error);
-}
-
-MSAE_API size_t msae_sampler_next(msae_sampler *sampler, const size_t **index) {
-    msae_position *at = &sampler->at;
-    const uint64_t left = at->rows - at->row;
-    const size_t count = (size_t)(at->batch < left ? at->batch : left);
-    if (count == 0) {
-        at->row = 0;
-        at->epoch++;
-        memcpy(at->rng, sampler->rng, sizeof at->rng);
-        return 0;
-    }
-    if (at->row == 0) msae__shuffle(sampler->order, (size_t)at->rows, sampler->rng);
-    *index = sampler->order + at->row;
-    at->row += count;
-    return count;
-}
-
-MSAE_API void msae_sampler_free(msae_sampler *sampler) {
-    msae__free(&sampler->allocator, sampler->order,
-               (size_t)sampler->at.rows * sizeof *sampler->order);
-    memset(sampler, 0, sizeof *sampler);
 }
 
 #define MSAE__BLOCK_BYTES ((size_t)256 << 10)
@@ -9040,7 +8961,7 @@ static msae_status msae__stream_shape(struct msae_stream_state *state, msae_posi
         block = MSAE__BLOCK_BYTES / row_bytes;
         block = block < share ? block : share;
     }
-    if (window == 0) window = MSAE__WINDOW_BYTES / row_bytes;
+    if (window == 0) window = state->source.data ? rows : MSAE__WINDOW_BYTES / row_bytes;
     if (goes_on) window = at->window_rows > 0 ? at->window_rows : rows;
     if (at->window_rows > 0) block = at->block_rows;
     block = block > rows ? rows : block > 0 ? block : 1;
@@ -9218,19 +9139,19 @@ static void msae__end_run(msae_trainer *trainer, msae_stream *stream) {
 }
 
 /* One step on a batch of the stream. A process whose step fails says so to the others, who would
-   wait for it: msae_train_gradients does where it was reached. */
+   wait for it: msae_trainer_gradients does where it was reached. */
 static msae_status msae__fit_step(msae_trainer *trainer, const msae_stream *stream,
                                   const msae_batch *batch, msae_step_stats *stats,
                                   msae_error *error) {
     msae_error own;
     msae_status status;
     trainer->workspace->share_ends = batch->share_ends;
-    status = msae_train_gradients(trainer, batch->data, batch->index, batch->rows, stats,
-                                  error ? error : &own);
+    status = msae_trainer_gradients(trainer, batch->data, batch->index, batch->rows, stats,
+                                    error ? error : &own);
     if (status == MSAE_ERROR_NOT_FINITE && error && error->position != MSAE_NO_POSITION) {
         return msae__fail_row(error, msae_stream_row(stream, (size_t)error->position));
     }
-    return status == MSAE_OK ? msae_train_update(trainer, stats, error) : status;
+    return status == MSAE_OK ? msae_trainer_update(trainer, stats, error) : status;
 }
 
 /* How many of a run's revivals lie before step `done` of `all`: the last one after 60 % of them, so
@@ -9287,9 +9208,9 @@ static msae_status msae__fit_progress(const msae_trainer *trainer, const msae_pr
     return status;
 }
 
-MSAE_API msae_status msae_fit_source(msae_trainer *trainer, const msae_source *source,
-                                     const msae_stream_desc *given, msae_progress_fn progress,
-                                     void *user, msae_error *error) {
+MSAE_API msae_status msae_trainer_fit(msae_trainer *trainer, const msae_source *source,
+                                      const msae_stream_desc *given, msae_progress_fn progress,
+                                      void *user, msae_error *error) {
     const msae_train_desc *desc = &trainer->desc;
     msae_stream_desc all;
     msae_stream stream;
@@ -9299,7 +9220,7 @@ MSAE_API msae_status msae_fit_source(msae_trainer *trainer, const msae_source *s
     memset(&all, 0, sizeof all);
     status = msae__check_collective(&desc->collective, error);
     if (status != MSAE_OK) return status;
-    if (!trainer->has_statistics) status = msae_train_statistics_source(trainer, source, error);
+    if (!trainer->has_statistics) status = msae_trainer_statistics(trainer, source, error);
     if (status == MSAE_OK) {
         const msae_status begun =
             msae__begin_run(trainer, source, given ? given : &all, &stream, error);
@@ -9325,7 +9246,7 @@ MSAE_API msae_status msae_fit_source(msae_trainer *trainer, const msae_source *s
         now.epoch = (size_t)stream.at.epoch;
         now.step = (size_t)(first / stream.at.batch);
         if (first == 0) memset(&trainer->epoch, 0, sizeof trainer->epoch);
-        msae_train_schedule(trainer, now.epoch, now.step, now.steps);
+        msae_trainer_schedule(trainer, now.epoch, now.step, now.steps);
         status = msae__fit_revive(trainer, source, &stream, &now, error);
         if (status == MSAE_OK) status = msae__fit_step(trainer, &stream, &batch, &stats, error);
         if (status != MSAE_OK) break;
@@ -9336,15 +9257,6 @@ MSAE_API msae_status msae_fit_source(msae_trainer *trainer, const msae_source *s
     }
     msae__end_run(trainer, &stream);
     return status;
-}
-
-MSAE_API msae_status msae_fit(msae_trainer *trainer, const msae_data *data,
-                              msae_progress_fn progress, void *user, msae_error *error) {
-    const msae_source source = msae_source_data(data);
-    msae_stream_desc whole;
-    memset(&whole, 0, sizeof whole);
-    whole.window_rows = data->rows;
-    return msae_fit_source(trainer, &source, &whole, progress, user, error);
 }
 #endif /* MSAE_NO_TRAIN */
 
@@ -10576,9 +10488,10 @@ static void msae__rows_direction_task(void *context, size_t latent, size_t worke
 }
 
 static msae_status msae__rows_directions(msae__namer *m, size_t k, msae_error *error) {
+    const msae_source source = msae_source_data(m->data);
     float scale;
-    msae_status status = msae_data_statistics(m->data, MSAE_SCALING_NONE, 0, &m->model->allocator,
-                                              m->mean, &scale, error);
+    msae_status status = msae_source_statistics(&source, MSAE_SCALING_NONE, 0, NULL,
+                                                &m->model->allocator, m->mean, &scale, error);
     if (status != MSAE_OK) return status;
     status = msae_top_rows(m->model, m->data, k, NULL, m->model->n_latents, m->rows, m->top,
                            m->counts, error);

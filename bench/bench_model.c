@@ -208,7 +208,7 @@ static int bench_memory(const bench_options *options, size_t batch) {
         both[0] = (double)usage.ru_maxrss;
         if (msae_trainer_init(&trainer, &desc, NULL) != MSAE_OK) _exit(1);
         for (size_t i = 0; i < 2; i++) {
-            if (msae_train_step(&trainer, x + i * batch * d, batch, NULL, NULL) != MSAE_OK) {
+            if (msae_trainer_step(&trainer, x + i * batch * d, batch, NULL, NULL) != MSAE_OK) {
                 _exit(1);
             }
         }

@@ -84,6 +84,7 @@ static void widen(msae_data *data, size_t inputs) {
 
 static int init(run *r, msae_recipe recipe, const bench_options *options, const msae_data *data,
                 msae_parallel parallel) {
+    const msae_source source = msae_source_data(data);
     msae_train_desc desc;
     msae_error error;
     memset(&desc, 0, sizeof desc);
@@ -97,7 +98,7 @@ static int init(run *r, msae_recipe recipe, const bench_options *options, const 
     desc.batch = options->batch;
     r->timer.inner = parallel;
     if (msae_trainer_init(&r->trainer, &desc, &error) != MSAE_OK ||
-        msae_train_statistics(&r->trainer, data, &error) != MSAE_OK) {
+        msae_trainer_statistics(&r->trainer, &source, &error) != MSAE_OK) {
         return bench_fail(msae_recipe_name(recipe), error.message);
     }
     return 0;
@@ -108,11 +109,11 @@ static int step(run *r, const msae_data *data, const size_t *index, size_t rows,
     double middle, inside = 0;
     msae_error error;
     memset(r->timer.seconds, 0, sizeof r->timer.seconds);
-    if (msae_train_gradients(&r->trainer, data, index, rows, &r->stats, &error) != MSAE_OK) {
+    if (msae_trainer_gradients(&r->trainer, data, index, rows, &r->stats, &error) != MSAE_OK) {
         return bench_fail("gradients", error.message);
     }
     middle = bench_seconds();
-    if (msae_train_update(&r->trainer, &r->stats, &error) != MSAE_OK) {
+    if (msae_trainer_update(&r->trainer, &r->stats, &error) != MSAE_OK) {
         return bench_fail("update", error.message);
     }
     r->gradients[round] = middle - start;

@@ -51,8 +51,9 @@ class Trainer {
     Trainer(const Trainer &) = delete;
     Trainer &operator=(const Trainer &) = delete;
     void fit(const Data &data) {
+        const msae_source source = msae_source_data(data.get());
         msae_error error;
-        check(msae_fit(&trainer_, data.get(), nullptr, nullptr, &error), error);
+        check(msae_trainer_fit(&trainer_, &source, nullptr, nullptr, nullptr, &error), error);
     }
     const msae_model &model() const {
         return trainer_.model;

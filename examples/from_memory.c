@@ -67,7 +67,7 @@ static size_t make_model_bytes(arena *memory, void *bytes, size_t room, msae_err
     if (msae_trainer_init(&trainer, &desc, error) != MSAE_OK) return 0;
     for (int step = 0; step < STEPS; step++) {
         make_rows(rows, &seed);
-        if (msae_train_step(&trainer, rows[0], ROWS, NULL, error) != MSAE_OK) return 0;
+        if (msae_trainer_step(&trainer, rows[0], ROWS, NULL, error) != MSAE_OK) return 0;
     }
     if (msae_save_bytes(&trainer.model, &size, error) != MSAE_OK || size > room) return 0;
     if (msae_save_memory(&trainer.model, bytes, size, error) != MSAE_OK) return 0;

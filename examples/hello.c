@@ -32,9 +32,10 @@ int main(void) {
     desc.batch = 256;
     desc.epochs = 6;
     desc.lr = 1e-3f;
-    if (msae_data_load_file(&vectors, path, NULL, NULL, &error) != MSAE_OK ||
-        msae_trainer_init(&trainer, &desc, &error) != MSAE_OK ||
-        msae_fit(&trainer, &vectors, NULL, NULL, &error) != MSAE_OK ||
+    const msae_status loaded = msae_data_load_file(&vectors, path, NULL, NULL, &error);
+    const msae_source source = msae_source_data(&vectors);
+    if (loaded != MSAE_OK || msae_trainer_init(&trainer, &desc, &error) != MSAE_OK ||
+        msae_trainer_fit(&trainer, &source, NULL, NULL, NULL, &error) != MSAE_OK ||
         msae_name_latents(&trainer.model, &vectors, NULL, names, &error) != MSAE_OK) {
         fprintf(stderr, "hello: %s: %s\n", path, error.message);
         return 1;

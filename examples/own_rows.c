@@ -65,7 +65,7 @@ int main(void) {
     desc.batch = 512;
     desc.epochs = 3;
     if (msae_trainer_init(&trainer, &desc, &error) != MSAE_OK ||
-        msae_fit_source(&trainer, &source, &stream, NULL, NULL, &error) != MSAE_OK) {
+        msae_trainer_fit(&trainer, &source, &stream, NULL, NULL, &error) != MSAE_OK) {
         printf("%s\n", error.message);
         return 1;
     }

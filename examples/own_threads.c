@@ -65,6 +65,7 @@ static void fork_and_join(void *user, size_t tasks, msae_task task, void *contex
 
 /* Trains on the bundled word vectors; returns a checksum of the decoder (FNV-1a), 0 on failure. */
 static uint64_t train(const msae_data *vectors, size_t workers) {
+    const msae_source source = msae_source_data(vectors);
     msae_train_desc desc;
     msae_trainer trainer;
     msae_error error;
@@ -78,7 +79,7 @@ static uint64_t train(const msae_data *vectors, size_t workers) {
     desc.batch = 2048;
     desc.epochs = 1;
     if (msae_trainer_init(&trainer, &desc, &error) != MSAE_OK ||
-        msae_fit(&trainer, vectors, NULL, NULL, &error) != MSAE_OK) {
+        msae_trainer_fit(&trainer, &source, NULL, NULL, NULL, &error) != MSAE_OK) {
         fprintf(stderr, "own_threads: %s\n", error.message);
         msae_trainer_free(&trainer);
         return 0;

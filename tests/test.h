@@ -365,6 +365,54 @@ static inline msae_train_desc test_desc(const test_recipe *recipe, size_t d, siz
     return desc;
 }
 
+/* The functions over a source, of data in memory. */
+static inline msae_status test_fit(msae_trainer *trainer, const msae_data *data,
+                                   msae_progress_fn progress, void *user, msae_error *error) {
+    const msae_source source = msae_source_data(data);
+    return msae_trainer_fit(trainer, &source, NULL, progress, user, error);
+}
+
+static inline msae_status test_statistics(msae_trainer *trainer, const msae_data *data,
+                                          msae_error *error) {
+    const msae_source source = msae_source_data(data);
+    return msae_trainer_statistics(trainer, &source, error);
+}
+
+static inline msae_status test_data_statistics(const msae_data *data, msae_scaling scaling,
+                                               int skip_bad, const msae_allocator *allocator,
+                                               float *mean, float *scale, msae_error *error) {
+    const msae_source source = msae_source_data(data);
+    return msae_source_statistics(&source, scaling, skip_bad, NULL, allocator, mean, scale, error);
+}
+
+static inline msae_status test_geometric_median(const msae_data *data, const float *mean,
+                                                float scale, int skip_bad,
+                                                const msae_allocator *allocator, float *median,
+                                                msae_error *error) {
+    const msae_source source = msae_source_data(data);
+    return msae_source_geometric_median(&source, mean, scale, skip_bad, NULL, allocator, median,
+                                        error);
+}
+
+/* A stream over rows in memory, all of which are one window. */
+static inline msae_status test_stream(msae_stream *stream, const msae_data *data, size_t batch,
+                                      uint64_t seed, const msae_position *at) {
+    const msae_source source = msae_source_data(data);
+    msae_stream_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.batch = batch;
+    desc.seed = seed;
+    return msae_stream_init(stream, &source, &desc, at, NULL);
+}
+
+/* Its next batch; 0 at the end of an epoch. */
+static inline size_t test_next(msae_stream *stream, const size_t **index) {
+    msae_batch batch;
+    CHECK_STATUS(MSAE_OK, msae_stream_next(stream, &batch, NULL));
+    *index = batch.index;
+    return batch.rows;
+}
+
 typedef struct test_parameter {
     const char *name;
     float *values;

@@ -12,7 +12,7 @@ static int open_model(msae_model *model, const test_recipe *recipe, msae_simd si
     desc.model.simd = simd;
     if (!CHECK_STATUS(MSAE_OK, msae_model_init(model, &desc.model, NULL))) return 0;
     test_randomize(model, 3);
-    CHECK_STATUS(MSAE_OK, msae_data_statistics(&data, MSAE_SCALING_RMS, 0, NULL, model->mean,
+    CHECK_STATUS(MSAE_OK, test_data_statistics(&data, MSAE_SCALING_RMS, 0, NULL, model->mean,
                                                &model->scale, NULL));
     return 1;
 }

@@ -28,7 +28,7 @@ static void open_world(void) {
     }
     CHECK_STATUS(MSAE_OK, msae_trainer_init(&world.trainer, &world.desc, NULL));
     world.model = &world.trainer.model;
-    CHECK_STATUS(MSAE_OK, msae_train_step(&world.trainer, world.x, 32, NULL, NULL));
+    CHECK_STATUS(MSAE_OK, msae_trainer_step(&world.trainer, world.x, 32, NULL, NULL));
     CHECK_STATUS(MSAE_OK,
                  msae_probe_fit(&world.probe, &world.data, world.labels, CLASSES, NULL, NULL));
 }
@@ -119,34 +119,34 @@ static msae_status ablate(const msae_data *data, msae_error *error) {
 }
 
 static msae_status statistics(const msae_data *data, msae_error *error) {
-    return msae_train_statistics(&world.trainer, data, error);
+    return test_statistics(&world.trainer, data, error);
 }
 
 static msae_status statistics_of_source(const msae_data *data, msae_error *error) {
     const msae_source source = msae_source_data(data);
-    return msae_train_statistics_source(&world.trainer, &source, error);
+    return msae_trainer_statistics(&world.trainer, &source, error);
 }
 
 static msae_status gradients(const msae_data *data, msae_error *error) {
-    return msae_train_gradients(&world.trainer, data, NULL, data->rows, NULL, error);
+    return msae_trainer_gradients(&world.trainer, data, NULL, data->rows, NULL, error);
 }
 
 static msae_status train_forward(const msae_data *data, msae_error *error) {
-    return msae_train_forward(&world.trainer, data, NULL, data->rows, NULL, NULL, NULL, error);
+    return msae_trainer_forward(&world.trainer, data, NULL, data->rows, NULL, NULL, NULL, error);
 }
 
 static msae_status fit(const msae_data *data, msae_error *error) {
-    return msae_fit(&world.trainer, data, NULL, NULL, error);
+    return test_fit(&world.trainer, data, NULL, NULL, error);
 }
 
 static msae_status fit_source(const msae_data *data, msae_error *error) {
     msae_source source = msae_source_data(data);
     source.data = NULL;
-    return msae_fit_source(&world.trainer, &source, NULL, NULL, NULL, error);
+    return msae_trainer_fit(&world.trainer, &source, NULL, NULL, NULL, error);
 }
 
 static msae_status revive(const msae_data *data, msae_error *error) {
-    return msae_train_revive(&world.trainer, data, NULL, data->rows, NULL, error);
+    return msae_trainer_revive(&world.trainer, data, NULL, data->rows, NULL, error);
 }
 
 /* Of these only those that read all rows can say which one is bad. */
@@ -262,10 +262,10 @@ static void no_rows(void) {
     msae_probe probe;
     msae_hit hit;
     size_t count = 1;
-    CHECK(msae_data_statistics(&none, MSAE_SCALING_RMS, 0, NULL, mean, &scale, NULL) != MSAE_OK);
-    CHECK(msae_data_statistics(&narrow, MSAE_SCALING_RMS, 0, NULL, mean, &scale, NULL) != MSAE_OK);
-    CHECK(msae_data_geometric_median(&none, NULL, 1, 0, NULL, mean, NULL) != MSAE_OK);
-    CHECK(msae_data_geometric_median(&narrow, NULL, 1, 0, NULL, mean, NULL) != MSAE_OK);
+    CHECK(test_data_statistics(&none, MSAE_SCALING_RMS, 0, NULL, mean, &scale, NULL) != MSAE_OK);
+    CHECK(test_data_statistics(&narrow, MSAE_SCALING_RMS, 0, NULL, mean, &scale, NULL) != MSAE_OK);
+    CHECK(test_geometric_median(&none, NULL, 1, 0, NULL, mean, NULL) != MSAE_OK);
+    CHECK(test_geometric_median(&narrow, NULL, 1, 0, NULL, mean, NULL) != MSAE_OK);
     CHECK(msae_probe_fit(&probe, &none, world.labels, CLASSES, NULL, NULL) != MSAE_OK);
     CHECK(msae_probe_fit(&probe, &narrow, world.labels, CLASSES, NULL, NULL) != MSAE_OK);
     CHECK(msae_nearest_rows(world.model, &none, world.x, 1, 1, &hit, &count, NULL) != MSAE_OK);
@@ -322,14 +322,16 @@ static void rows_beyond_the_data(void) {
     CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_data_gather(&world.data, index, 3, out));
     CHECK(out[0] == 7);
     CHECK_STATUS(MSAE_ERROR_ARGUMENT,
-                 msae_train_gradients(&world.trainer, &world.data, index, 3, NULL, &error));
+                 msae_trainer_gradients(&world.trainer, &world.data, index, 3, NULL, &error));
     CHECK(error.position == ROWS && strstr(error.message, "has no row 150"));
-    CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_train_forward(&world.trainer, &world.data, index, 3,
-                                                         NULL, NULL, NULL, &error));
+    CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_trainer_forward(&world.trainer, &world.data, index, 3,
+                                                           NULL, NULL, NULL, &error));
     CHECK_STATUS(MSAE_ERROR_ARGUMENT,
-                 msae_train_revive(&world.trainer, &world.data, index, 3, NULL, &error));
-    CHECK(msae_train_revive(&world.trainer, &world.data, NULL, ROWS + 1, NULL, &error) != MSAE_OK);
-    CHECK(msae_train_gradients(&world.trainer, &world.data, NULL, ROWS + 1, NULL, NULL) != MSAE_OK);
+                 msae_trainer_revive(&world.trainer, &world.data, index, 3, NULL, &error));
+    CHECK(msae_trainer_revive(&world.trainer, &world.data, NULL, ROWS + 1, NULL, &error) !=
+          MSAE_OK);
+    CHECK(msae_trainer_gradients(&world.trainer, &world.data, NULL, ROWS + 1, NULL, NULL) !=
+          MSAE_OK);
     close_world();
 }
 
@@ -437,8 +439,8 @@ static void trainers_move(void) {
         moves = place;
         if (epoch == 0) continue;
         moves->desc.epochs = stays.desc.epochs = epoch;
-        CHECK_STATUS(MSAE_OK, msae_fit(&stays, &data, NULL, NULL, NULL));
-        CHECK_STATUS(MSAE_OK, msae_fit(moves, &data, NULL, NULL, NULL));
+        CHECK_STATUS(MSAE_OK, test_fit(&stays, &data, NULL, NULL, NULL));
+        CHECK_STATUS(MSAE_OK, test_fit(moves, &data, NULL, NULL, NULL));
     }
     CHECK_STATUS(MSAE_OK, msae_train_desc_resolve(&moves->desc, &resolved, NULL));
     CHECK(resolved.model.n_levels == 3 && moves->desc.model.nesting[1] == 16);
@@ -502,11 +504,11 @@ static void others_move(void) {
     CHECK(test_same(after, before, CLASSES));
     move(&world.probe, &probe_there, sizeof probe_there);
 
-    msae_sampler sampler, sampler_there;
+    msae_stream held, held_there;
     const size_t *rows;
-    CHECK_STATUS(MSAE_OK, msae_sampler_init(&sampler, ROWS, 16, 1, NULL, NULL));
-    move(&sampler_there, &sampler, sizeof sampler);
-    CHECK(msae_sampler_next(&sampler_there, &rows) == 16 && rows[15] < ROWS);
+    CHECK_STATUS(MSAE_OK, test_stream(&held, &world.data, 16, 1, NULL));
+    move(&held_there, &held, sizeof held);
+    CHECK(test_next(&held_there, &rows) == 16 && rows[15] < ROWS);
 
     msae_source source = msae_source_data(&world.data), source_there;
     msae_stream_desc desc;
@@ -529,7 +531,7 @@ static void others_move(void) {
     }
 
     msae_stream_free(&stream_there);
-    msae_sampler_free(&sampler_there);
+    msae_stream_free(&held_there);
     msae_safetensors_close(&opened_there);
     msae_index_free(&index_there);
     msae_model_free(&model_there);

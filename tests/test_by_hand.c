@@ -20,14 +20,14 @@ static double apart(const float *a, const float *b, size_t n) {
 static void check_step(int step, msae_trainer *trainer, const float *x, int rows) {
     msae_step_stats stats = {0};
     const msae_data data = msae_data_view(x, (size_t)rows, D);
-    CHECK_STATUS(MSAE_OK, msae_train_gradients(trainer, &data, NULL, (size_t)rows, &stats, NULL));
+    CHECK_STATUS(MSAE_OK, msae_trainer_gradients(trainer, &data, NULL, (size_t)rows, &stats, NULL));
     const float loss = batch_loss(x, rows);
     CHECK(fabs((double)loss - stats.loss) <= LIMIT * stats.loss);
     CHECK(apart(gradient.encoder[0], trainer->grad.encoder, N * D) <= LIMIT);
     CHECK(apart(gradient.decoder[0], trainer->grad.decoder, N * D) <= LIMIT);
     CHECK(apart(gradient.pre_bias, trainer->grad.pre_bias, D) <= LIMIT);
     CHECK(apart(gradient.latent_bias, trainer->grad.latent_bias, N) <= LIMIT);
-    CHECK_STATUS(MSAE_OK, msae_train_update(trainer, &stats, NULL));
+    CHECK_STATUS(MSAE_OK, msae_trainer_update(trainer, &stats, NULL));
     update(step, trainer->desc.lr);
 }
 

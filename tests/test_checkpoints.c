@@ -47,7 +47,7 @@ static void start(msae_trainer *trainer, const test_recipe *recipe, const msae_d
     CHECK_STATUS(MSAE_OK, msae_trainer_init(trainer, &desc, NULL));
     if (until == 0) return;
     CHECK_STATUS(until <= STEPS ? MSAE_ERROR_STOPPED : MSAE_OK,
-                 msae_fit(trainer, data, stop_at, &until, NULL));
+                 test_fit(trainer, data, stop_at, &until, NULL));
 }
 
 static bytes whole_run(const test_recipe *recipe, const msae_data *data) {
@@ -76,7 +76,7 @@ static void cut_at_every_step(void) {
             }
             bytes copy = checkpoint(&again);
             CHECK(same(&copy, &file));
-            CHECK_STATUS(MSAE_OK, msae_fit(&again, &data, NULL, NULL, NULL));
+            CHECK_STATUS(MSAE_OK, test_fit(&again, &data, NULL, NULL, NULL));
             bytes end = checkpoint(&again);
             CHECK(same(&end, &want));
             msae_trainer_free(&again);
@@ -103,7 +103,7 @@ static void cut_after_each_step(void) {
             test_note("%s, step %zu", recipe->name, until);
             CHECK_STATUS(MSAE_OK, msae_resume_memory(&trainer, file.data, file.size, NULL, NULL));
             CHECK_STATUS(until <= STEPS ? MSAE_ERROR_STOPPED : MSAE_OK,
-                         msae_fit(&trainer, &data, stop_at, &until, NULL));
+                         test_fit(&trainer, &data, stop_at, &until, NULL));
             free(file.data);
         }
         bytes end = checkpoint(&trainer);
@@ -125,10 +125,10 @@ static void stopped_and_called_again(void) {
         msae_error error;
         test_note("%zu", cut);
         start(&trainer, &test_recipes[0], &data, cut);
-        CHECK_STATUS(MSAE_ERROR_SHAPE, msae_fit(&trainer, &fewer, NULL, NULL, &error));
+        CHECK_STATUS(MSAE_ERROR_SHAPE, test_fit(&trainer, &fewer, NULL, NULL, &error));
         CHECK(strcmp(error.message, "the run was over 22 rows of data") == 0);
-        CHECK_STATUS(MSAE_OK, msae_fit(&trainer, &data, NULL, NULL, NULL));
-        CHECK_STATUS(MSAE_OK, msae_fit(&trainer, &data, NULL, NULL, NULL)); /* nothing left */
+        CHECK_STATUS(MSAE_OK, test_fit(&trainer, &data, NULL, NULL, NULL));
+        CHECK_STATUS(MSAE_OK, test_fit(&trainer, &data, NULL, NULL, NULL)); /* nothing left */
         bytes end = checkpoint(&trainer);
         CHECK(same(&end, &want));
         free(end.data);
@@ -145,10 +145,10 @@ static void more_epochs_and_a_new_run(void) {
     start(&trainer, &test_recipes[0], &data, STEPS + 1);
     trainer.desc.epochs++;
     size_t cut = STEPS + 2;
-    CHECK_STATUS(MSAE_ERROR_STOPPED, msae_fit(&trainer, &data, stop_at, &cut, NULL));
+    CHECK_STATUS(MSAE_ERROR_STOPPED, test_fit(&trainer, &data, stop_at, &cut, NULL));
     bytes file = checkpoint(&trainer), ends[2];
     for (int resumed = 0; resumed < 2; resumed++) {
-        CHECK_STATUS(MSAE_OK, msae_fit(&trainer, &data, NULL, NULL, NULL));
+        CHECK_STATUS(MSAE_OK, test_fit(&trainer, &data, NULL, NULL, NULL));
         CHECK(trainer.step == STEPS + STEPS / EPOCHS && trainer.epoch.rows == ROWS);
         ends[resumed] = checkpoint(&trainer);
         if (resumed) break;
@@ -161,25 +161,23 @@ static void more_epochs_and_a_new_run(void) {
     free(ends[0].data);
     free(ends[1].data);
     memset(&trainer.position, 0, sizeof trainer.position);
-    CHECK_STATUS(MSAE_OK, msae_fit(&trainer, &data, NULL, NULL, NULL));
+    CHECK_STATUS(MSAE_OK, test_fit(&trainer, &data, NULL, NULL, NULL));
     CHECK(trainer.step == 2 * (STEPS + STEPS / EPOCHS));
     msae_trainer_free(&trainer);
     free(x);
 }
 
 /* One epoch in a loop of the caller's own. */
-static void own_epoch(msae_trainer *trainer, msae_sampler *sampler, const msae_data *data,
+static void own_epoch(msae_trainer *trainer, msae_stream *stream, const msae_data *data,
                       size_t steps) {
     const size_t *index;
     size_t rows;
     while (steps-- > 0) {
-        if ((rows = msae_sampler_next(sampler, &index)) == 0) {
-            rows = msae_sampler_next(sampler, &index);
-        }
-        CHECK_STATUS(MSAE_OK, msae_train_gradients(trainer, data, index, rows, NULL, NULL));
-        CHECK_STATUS(MSAE_OK, msae_train_update(trainer, NULL, NULL));
+        if ((rows = test_next(stream, &index)) == 0) rows = test_next(stream, &index);
+        CHECK_STATUS(MSAE_OK, msae_trainer_gradients(trainer, data, index, rows, NULL, NULL));
+        CHECK_STATUS(MSAE_OK, msae_trainer_update(trainer, NULL, NULL));
     }
-    trainer->position = sampler->at;
+    trainer->position = stream->at;
 }
 
 static void own_loop(void) {
@@ -190,24 +188,23 @@ static void own_loop(void) {
         bytes ends[2];
         for (int cuts = 0; cuts < 2; cuts++) {
             msae_trainer trainer;
-            msae_sampler sampler;
+            msae_stream stream;
             test_note("cut after %zu", cut);
             CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL));
-            CHECK_STATUS(MSAE_OK, msae_sampler_init(&sampler, ROWS, BATCH, 9, NULL, NULL));
-            own_epoch(&trainer, &sampler, &data, cut);
+            CHECK_STATUS(MSAE_OK, test_stream(&stream, &data, BATCH, 9, NULL));
+            own_epoch(&trainer, &stream, &data, cut);
             if (cuts) {
                 bytes file = checkpoint(&trainer);
                 msae_trainer_free(&trainer);
-                msae_sampler_free(&sampler);
+                msae_stream_free(&stream);
                 CHECK_STATUS(MSAE_OK,
                              msae_resume_memory(&trainer, file.data, file.size, NULL, NULL));
-                CHECK_STATUS(MSAE_OK,
-                             msae_sampler_init_at(&sampler, &trainer.position, NULL, NULL));
+                CHECK_STATUS(MSAE_OK, test_stream(&stream, &data, BATCH, 9, &trainer.position));
                 free(file.data);
             }
-            own_epoch(&trainer, &sampler, &data, 15 - cut);
+            own_epoch(&trainer, &stream, &data, 15 - cut);
             ends[cuts] = checkpoint(&trainer);
-            msae_sampler_free(&sampler);
+            msae_stream_free(&stream);
             msae_trainer_free(&trainer);
         }
         CHECK(same(&ends[0], &ends[1]));
@@ -232,7 +229,7 @@ static void counters_and_paths(void) {
         desc.max_norm = 60;
         desc.model.simd = simd;
         CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL));
-        CHECK_STATUS(MSAE_ERROR_STOPPED, msae_fit(&trainer, &data, stop_at, &cut, NULL));
+        CHECK_STATUS(MSAE_ERROR_STOPPED, test_fit(&trainer, &data, stop_at, &cut, NULL));
         bytes file = checkpoint(&trainer);
         CHECK_STATUS(MSAE_OK, msae_resume_memory(&again, file.data, file.size, NULL, NULL));
         CHECK(again.model.simd == simd && again.desc.skip_bad && again.desc.max_norm == 60);
@@ -240,8 +237,8 @@ static void counters_and_paths(void) {
         CHECK(again.rare.beyond == 1 && again.rare.first_beyond == 9);
         CHECK(test_same(&again.rare.norm_limit, &trainer.rare.norm_limit, 1));
         CHECK(test_same(&again.rare.median_norm, &trainer.rare.median_norm, 1));
-        CHECK_STATUS(MSAE_OK, msae_fit(&trainer, &data, NULL, NULL, NULL));
-        CHECK_STATUS(MSAE_OK, msae_fit(&again, &data, NULL, NULL, NULL));
+        CHECK_STATUS(MSAE_OK, test_fit(&trainer, &data, NULL, NULL, NULL));
+        CHECK_STATUS(MSAE_OK, test_fit(&again, &data, NULL, NULL, NULL));
         CHECK(again.rows_skipped == 2 * EPOCHS && trainer.rows_skipped == 2 * EPOCHS);
         CHECK(again.rows == (ROWS - 2) * EPOCHS && again.epoch.rows == ROWS - 2);
         CHECK(memcmp(&again.epoch, &trainer.epoch, sizeof again.epoch) == 0);
@@ -272,16 +269,16 @@ static void cut_around_a_window(void) {
         test_note("%zu", cut);
         CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL));
         trainer.model.latent_bias[3] = -1e6f; /* is never active */
-        CHECK_STATUS(MSAE_ERROR_STOPPED, msae_fit(&trainer, &data, stop_at, &cut, NULL));
+        CHECK_STATUS(MSAE_ERROR_STOPPED, test_fit(&trainer, &data, stop_at, &cut, NULL));
         bytes file = checkpoint(&trainer);
         CHECK_STATUS(MSAE_OK, msae_resume_memory(&again, file.data, file.size, NULL, NULL));
-        CHECK_STATUS(MSAE_OK, msae_fit(&trainer, &data, NULL, NULL, NULL));
-        CHECK_STATUS(MSAE_OK, msae_fit(&again, &data, NULL, NULL, NULL));
+        CHECK_STATUS(MSAE_OK, test_fit(&trainer, &data, NULL, NULL, NULL));
+        CHECK_STATUS(MSAE_OK, test_fit(&again, &data, NULL, NULL, NULL));
         bytes a = checkpoint(&trainer), b = checkpoint(&again);
         CHECK(same(&a, &b));
         msae_step_stats stats[2];
-        CHECK_STATUS(MSAE_OK, msae_train_step(&trainer, x, 1, &stats[0], NULL));
-        CHECK_STATUS(MSAE_OK, msae_train_step(&again, x, 1, &stats[1], NULL));
+        CHECK_STATUS(MSAE_OK, msae_trainer_step(&trainer, x, 1, &stats[0], NULL));
+        CHECK_STATUS(MSAE_OK, msae_trainer_step(&again, x, 1, &stats[1], NULL));
         CHECK(stats[0].dead_latents == stats[1].dead_latents && stats[0].dead_latents > 0);
         free(a.data);
         free(b.data);
@@ -301,7 +298,7 @@ static void rates_that_overflow(void) {
     desc.lr = 3e38f;
     CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL));
     bytes before = checkpoint(&trainer);
-    CHECK_STATUS(MSAE_ERROR_NOT_FINITE, msae_train_step(&trainer, x, ROWS, NULL, &error));
+    CHECK_STATUS(MSAE_ERROR_NOT_FINITE, msae_trainer_step(&trainer, x, ROWS, NULL, &error));
     CHECK(strcmp(error.message, "the learning rate is too large to step") == 0);
     bytes after = checkpoint(&trainer);
     CHECK(same(&before, &after));

@@ -45,16 +45,20 @@ static msae_status fit(test_heap *heap) {
     msae_trainer trainer;
     desc.geometric_median = 1;
     msae_status status = msae_trainer_init(&trainer, &desc, NULL);
-    if (status == MSAE_OK) status = msae_fit(&trainer, &world.data, NULL, NULL, NULL);
+    if (status == MSAE_OK) status = test_fit(&trainer, &world.data, NULL, NULL, NULL);
     msae_trainer_free(&trainer);
     return status;
 }
 
 static msae_status sample(test_heap *heap) {
-    msae_allocator allocator = test_heap_allocator(heap);
-    msae_sampler sampler;
-    msae_status status = msae_sampler_init(&sampler, ROWS, 4, 1, &allocator, NULL);
-    msae_sampler_free(&sampler);
+    const msae_source source = msae_source_data(&world.data);
+    msae_stream_desc desc;
+    msae_stream stream;
+    memset(&desc, 0, sizeof desc);
+    desc.batch = 4;
+    desc.allocator = test_heap_allocator(heap);
+    msae_status status = msae_stream_init(&stream, &source, &desc, NULL, NULL);
+    msae_stream_free(&stream);
     return status;
 }
 
@@ -96,7 +100,7 @@ static msae_status fit_files(test_heap *heap) {
     msae_status status = msae_files_open(&files, paths, 2, NULL, &allocator, NULL);
     if (status == MSAE_OK) status = msae_trainer_init(&trainer, &desc, NULL);
     if (status == MSAE_OK) {
-        status = msae_fit_source(&trainer, &files.source, &stream, NULL, NULL, NULL);
+        status = msae_trainer_fit(&trainer, &files.source, &stream, NULL, NULL, NULL);
     }
     msae_trainer_free(&trainer);
     msae_files_close(&files);
@@ -107,9 +111,9 @@ static msae_status statistics(test_heap *heap) {
     msae_allocator allocator = test_heap_allocator(heap);
     float mean[D], median[D], scale;
     msae_status status =
-        msae_data_statistics(&world.data, MSAE_SCALING_RMS, 0, &allocator, mean, &scale, NULL);
+        test_data_statistics(&world.data, MSAE_SCALING_RMS, 0, &allocator, mean, &scale, NULL);
     if (status != MSAE_OK) return status;
-    return msae_data_geometric_median(&world.data, mean, scale, 0, &allocator, median, NULL);
+    return test_geometric_median(&world.data, mean, scale, 0, &allocator, median, NULL);
 }
 
 static msae_status load_memory(test_heap *heap) {

@@ -40,9 +40,9 @@ static int train(msae_trainer *trainer, const test_recipe *recipe, size_t d, siz
     if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(trainer, &desc, NULL))) return 0;
     float *x = test_random_floats(5, rows * d, 2);
     msae_data data = msae_data_view(x, rows, d);
-    CHECK_STATUS(MSAE_OK, msae_train_statistics(trainer, &data, NULL));
+    CHECK_STATUS(MSAE_OK, test_statistics(trainer, &data, NULL));
     for (int i = 0; i < 2; i++)
-        CHECK_STATUS(MSAE_OK, msae_train_step(trainer, x, rows, NULL, NULL));
+        CHECK_STATUS(MSAE_OK, msae_trainer_step(trainer, x, rows, NULL, NULL));
     free(x);
     return 1;
 }

@@ -202,7 +202,7 @@ static void run_forward(const golden *g, msae_trainer *trainer, const msae_data 
     float *recon = test_floats(levels * rows * d);
     float *latents = test_floats(levels * rows * n);
     CHECK_STATUS(MSAE_OK,
-                 msae_train_forward(trainer, data, NULL, rows, recon, latents, NULL, NULL));
+                 msae_trainer_forward(trainer, data, NULL, rows, recon, latents, NULL, NULL));
     for (size_t i = 0; i < levels; i++) {
         char name[64];
         snprintf(name, sizeof name, "recon.%zu.%zu", t, i);
@@ -255,7 +255,7 @@ static void run_step(const golden *g, msae_trainer *trainer, size_t t) {
     run_forward(g, trainer, &data, t);
 
     msae_step_stats stats;
-    CHECK_STATUS(MSAE_OK, msae_train_gradients(trainer, &data, NULL, rows, &stats, NULL));
+    CHECK_STATUS(MSAE_OK, msae_trainer_gradients(trainer, &data, NULL, rows, &stats, NULL));
     snprintf(name, sizeof name, "loss.%zu", t);
     compare_number(g, LOSS, name, stats.loss);
     snprintf(name, sizeof name, "recon_loss.%zu", t);
@@ -266,7 +266,7 @@ static void run_step(const golden *g, msae_trainer *trainer, size_t t) {
     compare_parameters(g, GRAD, name, &trainer->model, &trainer->grad);
 
     msae_parameters clipped = copy_moments(trainer);
-    CHECK_STATUS(MSAE_OK, msae_train_update(trainer, &stats, NULL));
+    CHECK_STATUS(MSAE_OK, msae_trainer_update(trainer, &stats, NULL));
     recover_gradient(trainer, &clipped);
     snprintf(name, sizeof name, "gradclip.%zu", t);
     compare_parameters(g, GRADCLIP, name, &trainer->model, &clipped);
@@ -377,7 +377,7 @@ static void run_metrics(const golden *g) {
         compare_alignment(g, decoder, n, d);
         float *median = test_floats(d);
         msae_data data = msae_data_view(x, rows, d);
-        CHECK_STATUS(MSAE_OK, msae_data_geometric_median(&data, NULL, 1, 0, NULL, median, NULL));
+        CHECK_STATUS(MSAE_OK, test_geometric_median(&data, NULL, 1, 0, NULL, median, NULL));
         compare(g, METRIC, "geometric_median", median, tensor_of(g, "geometric_median", d), d);
         free(median);
         msae_model_free(&model);

@@ -273,7 +273,7 @@ static void check_gradients(const test_recipe *recipe, msae_simd simd, size_t d,
     msae_data data = msae_data_view(x, rows, d);
     msae_step_stats stats;
     memset(&stats, 0, sizeof stats);
-    CHECK_STATUS(MSAE_OK, msae_train_gradients(&trainer, &data, NULL, rows, &stats, NULL));
+    CHECK_STATUS(MSAE_OK, msae_trainer_gradients(&trainer, &data, NULL, rows, &stats, NULL));
 
     reference r = reference_of(&trainer, x, rows);
     double loss = total_loss(&r);

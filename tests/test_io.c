@@ -139,7 +139,7 @@ static int save_on_the_way(const msae_progress *progress, void *user) {
 static msae_status train(void) {
     msae_trainer *trainer = &world.trainer;
     msae_status inner = MSAE_OK, status = msae_trainer_init(trainer, &world.desc, NULL);
-    if (status == MSAE_OK) status = msae_fit(trainer, &world.data, save_on_the_way, &inner, NULL);
+    if (status == MSAE_OK) status = test_fit(trainer, &world.data, save_on_the_way, &inner, NULL);
     if (inner != MSAE_OK) status = status == MSAE_ERROR_STOPPED ? inner : MSAE_OK;
     if (status == MSAE_OK) status = msae_save_file(&trainer->model, out_path, NULL);
     msae_trainer_free(trainer);
@@ -162,7 +162,7 @@ static msae_status save_tensors(void) {
 static msae_status resume_and_checkpoint(void) {
     msae_trainer trainer;
     msae_status status = msae_resume_file(&trainer, run_path, NULL, NULL);
-    if (status == MSAE_OK) status = msae_fit(&trainer, &world.data, NULL, NULL, NULL);
+    if (status == MSAE_OK) status = test_fit(&trainer, &world.data, NULL, NULL, NULL);
     if (status == MSAE_OK) status = msae_checkpoint_file(&trainer, out_path, NULL);
     CHECK(status == MSAE_OK || trainer.memory != NULL || trainer.workspace == NULL);
     msae_trainer_free(&trainer);
@@ -214,7 +214,7 @@ static msae_status train_over_files(void) {
     status = msae_files_open(&files, paths, 2, NULL, NULL, NULL);
     if (status == MSAE_OK) status = msae_trainer_init(&trainer, &world.desc, NULL);
     if (status == MSAE_OK) {
-        status = msae_fit_source(&trainer, &files.source, &stream, NULL, NULL, NULL);
+        status = msae_trainer_fit(&trainer, &files.source, &stream, NULL, NULL, NULL);
         CHECK(status != MSAE_OK || trainer.step == 2 * ROWS / 7);
     }
     msae_trainer_free(&trainer);

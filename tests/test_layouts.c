@@ -209,9 +209,9 @@ enum { ROWS = 30 };
 static int train(msae_trainer *trainer, const msae_train_desc *desc, const float *x) {
     const msae_data data = msae_data_view(x, ROWS, desc->model.n_inputs);
     if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(trainer, desc, NULL))) return 0;
-    CHECK_STATUS(MSAE_OK, msae_train_statistics(trainer, &data, NULL));
+    CHECK_STATUS(MSAE_OK, test_statistics(trainer, &data, NULL));
     for (int i = 0; i < 8; i++) {
-        CHECK_STATUS(MSAE_OK, msae_train_step(trainer, x, ROWS, NULL, NULL));
+        CHECK_STATUS(MSAE_OK, msae_trainer_step(trainer, x, ROWS, NULL, NULL));
     }
     return 1;
 }

@@ -24,7 +24,7 @@ static int open_subject(subject *s, const test_recipe *recipe, msae_simd simd) {
     s->x = test_random_floats(22, ROWS * D, 2);
     for (size_t i = 0; i < ROWS * D; i++) s->x[i] += 3; /* far from the origin, as embeddings are */
     msae_data data = msae_data_view(s->x, ROWS, D);
-    CHECK_STATUS(MSAE_OK, msae_data_statistics(&data, MSAE_SCALING_RMS, 0, NULL, s->model.mean,
+    CHECK_STATUS(MSAE_OK, test_data_statistics(&data, MSAE_SCALING_RMS, 0, NULL, s->model.mean,
                                                &s->model.scale, NULL));
     if (test_is_batch_topk(recipe->recipe)) s->model.threshold = 0.3f;
     s->workspace = test_alloc(msae_workspace_bytes(&s->model, ROWS));
@@ -237,7 +237,7 @@ static void check_training_levels(subject *s) {
     float *trained = test_floats(levels * ROWS * D), *inferred = test_floats(levels * ROWS * D);
     msae_data data = msae_data_view(s->x, ROWS, D);
     CHECK_STATUS(MSAE_OK,
-                 msae_train_forward(&trainer, &data, NULL, ROWS, trained, NULL, NULL, NULL));
+                 msae_trainer_forward(&trainer, &data, NULL, ROWS, trained, NULL, NULL, NULL));
     CHECK_STATUS(MSAE_OK, msae_forward(&s->model, s->workspace, s->x, ROWS, s->model.nesting,
                                        levels, inferred, NULL));
     CHECK(test_error(inferred, trained, levels * ROWS * D) <= 2e-6);
@@ -808,9 +808,9 @@ static void data_of_impossible_width(void) {
         msae_metrics metrics;
         test_note("%zu columns", widths[i]);
         CHECK_STATUS(MSAE_ERROR_MEMORY,
-                     msae_data_statistics(&data, MSAE_SCALING_RMS, 0, NULL, &mean, &scale, NULL));
+                     test_data_statistics(&data, MSAE_SCALING_RMS, 0, NULL, &mean, &scale, NULL));
         CHECK_STATUS(MSAE_ERROR_MEMORY,
-                     msae_data_geometric_median(&data, NULL, 1, 0, NULL, &median, NULL));
+                     test_geometric_median(&data, NULL, 1, 0, NULL, &median, NULL));
         CHECK_STATUS(MSAE_ERROR_MEMORY,
                      msae_measure(&mean, &mean, &mean, 0, widths[i], 1, NULL, &metrics, NULL));
     }

@@ -25,7 +25,7 @@ static void open_fixture(fixture *f, msae_simd simd) {
     desc.model.simd = simd;
     CHECK_STATUS(MSAE_OK, msae_model_init(&f->model, &desc.model, NULL));
     test_randomize(&f->model, 3);
-    CHECK_STATUS(MSAE_OK, msae_data_statistics(&f->data, MSAE_SCALING_RMS, 0, NULL, f->model.mean,
+    CHECK_STATUS(MSAE_OK, test_data_statistics(&f->data, MSAE_SCALING_RMS, 0, NULL, f->model.mean,
                                                &f->model.scale, NULL));
     f->model.latent_bias[11] = -1000; /* never active */
 }

@@ -24,7 +24,7 @@ static int open_subject(subject *s, const msae_train_desc *desc) {
     if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&s->trainer, desc, NULL))) return 0;
     test_fill(&seed, s->x, ROWS * D, 1);
     for (int i = 0; i < 2; i++) {
-        CHECK_STATUS(MSAE_OK, msae_train_step(&s->trainer, s->x, ROWS, NULL, NULL));
+        CHECK_STATUS(MSAE_OK, msae_trainer_step(&s->trainer, s->x, ROWS, NULL, NULL));
     }
     return 1;
 }
@@ -218,15 +218,15 @@ static void check_refused(subject *s, subject *never, const char *where) {
             test_note("%s, %s %08x", where, poisons[p].name, (unsigned)not_finite[w]);
             poisons[p].spoil(&s->trainer.model, s->x, not_finite[w]);
             take_state(&s->trainer, &spoiled);
-            CHECK_REFUSED(msae_train_step(&s->trainer, s->x, ROWS, NULL, &error));
+            CHECK_REFUSED(msae_trainer_step(&s->trainer, s->x, ROWS, NULL, &error));
             CHECK(same_state(&s->trainer, &spoiled));
             restore(s, never, &before);
             CHECK(same_state(&s->trainer, &before));
         }
     }
     test_note("%s, the next step", where);
-    CHECK_STATUS(MSAE_OK, msae_train_step(&s->trainer, s->x, ROWS, NULL, NULL));
-    CHECK_STATUS(MSAE_OK, msae_train_step(&never->trainer, never->x, ROWS, NULL, NULL));
+    CHECK_STATUS(MSAE_OK, msae_trainer_step(&s->trainer, s->x, ROWS, NULL, NULL));
+    CHECK_STATUS(MSAE_OK, msae_trainer_step(&never->trainer, never->x, ROWS, NULL, NULL));
     take_state(&never->trainer, &before);
     CHECK(same_state(&s->trainer, &before));
 }
@@ -266,10 +266,10 @@ static void nan_in_any_block(void) {
         for (size_t j = 0; j < MANY; j += 23) {
             test_note("%s, latent %zu", recipe->name, j);
             trainer.model.latent_bias[j] = bits(0xffc00000u);
-            CHECK_REFUSED(msae_train_step(&trainer, x, 40, NULL, &error));
+            CHECK_REFUSED(msae_trainer_step(&trainer, x, 40, NULL, &error));
             trainer.model.latent_bias[j] = 0;
         }
-        CHECK_STATUS(MSAE_OK, msae_train_step(&trainer, x, 40, NULL, NULL));
+        CHECK_STATUS(MSAE_OK, msae_trainer_step(&trainer, x, 40, NULL, NULL));
         msae_trainer_free(&trainer);
     }
     free(x);
@@ -291,7 +291,8 @@ static void gradients_that_cannot_be_squared(void) {
             msae_data data = msae_data_view(s.x, ROWS, D);
             const size_t count = test_list(&s.trainer.model, &s.trainer.grad, list);
             take_state(&s.trainer, &before);
-            CHECK_STATUS(MSAE_OK, msae_train_gradients(&s.trainer, &data, NULL, ROWS, NULL, NULL));
+            CHECK_STATUS(MSAE_OK,
+                         msae_trainer_gradients(&s.trainer, &data, NULL, ROWS, NULL, NULL));
             for (size_t i = 0; i < count; i++) {
                 for (size_t w = 0; w < COUNT(bad); w++) {
                     float *last = list[i].values + list[i].rows * list[i].cols - 1;
@@ -299,14 +300,14 @@ static void gradients_that_cannot_be_squared(void) {
                     test_note("%s, %s, %s %08x", msae_simd_name(simd), recipe->name, list[i].name,
                               (unsigned)bad[w]);
                     *last = bits(bad[w]);
-                    CHECK_REFUSED(msae_train_update(&s.trainer, NULL, &error));
+                    CHECK_REFUSED(msae_trainer_update(&s.trainer, NULL, &error));
                     CHECK(same_state(&s.trainer, &before));
                     *last = good;
                 }
             }
             test_note("%s, %s, the next step", msae_simd_name(simd), recipe->name);
-            CHECK_STATUS(MSAE_OK, msae_train_update(&s.trainer, NULL, NULL));
-            CHECK_STATUS(MSAE_OK, msae_train_step(&never.trainer, never.x, ROWS, NULL, NULL));
+            CHECK_STATUS(MSAE_OK, msae_trainer_update(&s.trainer, NULL, NULL));
+            CHECK_STATUS(MSAE_OK, msae_trainer_step(&never.trainer, never.x, ROWS, NULL, NULL));
             take_state(&never.trainer, &before);
             CHECK(same_state(&s.trainer, &before));
             msae_trainer_free(&s.trainer);
@@ -330,10 +331,10 @@ static void largest_gradients(void) {
             msae_data data = msae_data_view(s.x, ROWS, D);
             memset(&stats, 0, sizeof stats);
             CHECK_STATUS(MSAE_OK,
-                         msae_train_gradients(&s.trainer, &data, NULL, ROWS, &stats, NULL));
+                         msae_trainer_gradients(&s.trainer, &data, NULL, ROWS, &stats, NULL));
             const float moment = s.trainer.moment2.latent_bias[4];
             s.trainer.grad.latent_bias[4] = -large;
-            CHECK_STATUS(MSAE_OK, msae_train_update(&s.trainer, &stats, NULL));
+            CHECK_STATUS(MSAE_OK, msae_trainer_update(&s.trainer, &stats, NULL));
             CHECK(fabs(stats.grad_norm / (double)large - 1) <= 1e-6);
             const double used = clipped ? 1 : (double)large;
             const double want = 0.999 * (double)moment + (1 - (double)0.999f) * used * used;
@@ -358,7 +359,7 @@ static msae_status train_at(msae_trainer *trainer, const msae_train_desc *desc, 
     test_fill(&seed, x, SET * D, 1);
     for (size_t i = 0; i < SET * D; i++) x[i] = ldexpf(x[i] + (i % D == 2), exponent);
     if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(trainer, desc, NULL))) return MSAE_ERROR_MEMORY;
-    return msae_fit(trainer, &data, NULL, NULL, error);
+    return test_fit(trainer, &data, NULL, NULL, error);
 }
 
 static int close_to(double a, double b) {
@@ -449,10 +450,10 @@ static void scales_beyond_float_are_refused(void) {
         CHECK(trainer.step == 0 && !trainer.has_statistics && trainer.model.scale == 1);
         msae_trainer_free(&trainer);
         CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
-                     msae_data_statistics(&data, beyond[e].scaling, 0, NULL, mean, &scale, NULL));
+                     test_data_statistics(&data, beyond[e].scaling, 0, NULL, mean, &scale, NULL));
         CHECK(scale == -7 && mean[3] == -5);
         CHECK_STATUS(MSAE_OK,
-                     msae_data_statistics(&data, MSAE_SCALING_NONE, 0, NULL, mean, &scale, NULL));
+                     test_data_statistics(&data, MSAE_SCALING_NONE, 0, NULL, mean, &scale, NULL));
         CHECK(scale == 1);
         scale = -7;
         for (size_t i = 0; i < D; i++) mean[i] = -5;
@@ -481,7 +482,7 @@ static void rows_as_they_come(void) {
                 for (size_t i = 0; i < ROWS * D; i++) x[i] = ldexpf(x[i], exponent);
                 take_state(&trainer, &before);
                 memset(&stats, 0, sizeof stats);
-                msae_status status = msae_train_step(&trainer, x, ROWS, &stats, &error);
+                msae_status status = msae_trainer_step(&trainer, x, ROWS, &stats, &error);
                 if (status == MSAE_OK) {
                     taken++;
                     /* a cosine may have no reconstruction; mse's gradient is as small as x^2 */
@@ -703,7 +704,7 @@ static void check_smallest(const msae_train_desc *desc, const float *x, size_t r
     if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, desc, NULL))) return;
     const msae_model *model = &trainer.model;
     void *workspace = test_alloc(msae_workspace_bytes(model, rows));
-    const msae_status status = msae_fit(&trainer, &data, NULL, NULL, &error);
+    const msae_status status = test_fit(&trainer, &data, NULL, NULL, &error);
     /* denormal rows have no scale, and without one no gradient */
     if (status != MSAE_OK) CHECK(status == MSAE_ERROR_NOT_FINITE && x[1] < 1e-40f);
     CHECK(all_finite(&trainer) && test_is_finite((double)model->scale));
@@ -790,8 +791,8 @@ static void duplicate_rows(void) {
             if (test_is_batch_topk(recipe->recipe)) desc.model.k = N; /* cuts no ties apart */
             if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&once, &desc, NULL))) continue;
             if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&often, &desc, NULL))) continue;
-            CHECK_STATUS(MSAE_OK, msae_train_gradients(&once, &data, NULL, 1, NULL, NULL));
-            CHECK_STATUS(MSAE_OK, msae_train_gradients(&often, &data, index, COPIES, NULL, NULL));
+            CHECK_STATUS(MSAE_OK, msae_trainer_gradients(&once, &data, NULL, 1, NULL, NULL));
+            CHECK_STATUS(MSAE_OK, msae_trainer_gradients(&often, &data, index, COPIES, NULL, NULL));
             const size_t count = test_list(&once.model, &once.grad, a);
             test_list(&often.model, &often.grad, b);
             for (size_t i = 0; i < count; i++) {
@@ -822,7 +823,7 @@ static void decoder_rows_of_any_length(void) {
                     row[c] = (float)((double)row[c] / norm * (double)lengths[i]);
                 }
                 take_state(&s.trainer, &before);
-                const msae_status status = msae_train_step(&s.trainer, s.x, ROWS, NULL, NULL);
+                const msae_status status = msae_trainer_step(&s.trainer, s.x, ROWS, NULL, NULL);
                 if (lengths[i] <= 1) CHECK_STATUS(MSAE_OK, status);
                 if (status == MSAE_OK) {
                     CHECK(all_finite(&s.trainer) && test_norm(row, D) <= 1.1);
@@ -853,7 +854,7 @@ static void weights_of_zero(void) {
             const size_t count = test_encode(model, workspace, s.x, N, codes);
             for (size_t e = 0; e < count; e++) CHECK(codes[e].value == 0);
             CHECK(count == 0 || recipe->activation == MSAE_ACTIVATION_IDENTITY);
-            CHECK_STATUS(MSAE_OK, msae_train_step(&s.trainer, s.x, ROWS, NULL, NULL));
+            CHECK_STATUS(MSAE_OK, msae_trainer_step(&s.trainer, s.x, ROWS, NULL, NULL));
             CHECK(all_finite(&s.trainer));
             free(workspace);
             msae_trainer_free(&s.trainer);
@@ -890,7 +891,7 @@ static void saturated_soft_cap(void) {
             const double dz =
                 2 / 1.25 *
                 (off[0] * (double)model->decoder[0] + off[1] * (double)model->decoder[1]);
-            CHECK_STATUS(MSAE_OK, msae_train_gradients(&trainer, &data, NULL, 1, NULL, NULL));
+            CHECK_STATUS(MSAE_OK, msae_trainer_gradients(&trainer, &data, NULL, 1, NULL, NULL));
             CHECK(fabs((double)trainer.grad.latent_bias[0] - dz * (1 - t * t)) <= 5e-7 * fabs(dz));
             msae_trainer_free(&trainer);
         }
@@ -915,7 +916,7 @@ static void doubles_beyond_float(void) {
         CHECK_STATUS(MSAE_ERROR_NOT_FINITE, msae_data_check(&data, &error));
         CHECK(error.position == 2);
         CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
-                     msae_data_statistics(&data, MSAE_SCALING_RMS, 0, NULL, mean, &scale, NULL));
+                     test_data_statistics(&data, MSAE_SCALING_RMS, 0, NULL, mean, &scale, NULL));
     }
 }
 
@@ -934,11 +935,11 @@ static void rows_of_zeros_under_l1(void) {
         memset(x + D, 0, D * sizeof *x);
         for (size_t j = 0; j < N; j++) trainer.model.latent_bias[j] = 0.5f;
         msae_data data = msae_data_view(x, 2, D);
-        CHECK_STATUS(MSAE_OK, msae_train_gradients(&trainer, &data, NULL, 1, &one, NULL));
-        CHECK_STATUS(MSAE_OK, msae_train_gradients(&trainer, &data, NULL, 2, &both, NULL));
+        CHECK_STATUS(MSAE_OK, msae_trainer_gradients(&trainer, &data, NULL, 1, &one, NULL));
+        CHECK_STATUS(MSAE_OK, msae_trainer_gradients(&trainer, &data, NULL, 2, &both, NULL));
         CHECK(close_to(both.sparse_loss, one.sparse_loss) && one.sparse_loss > 0);
         CHECK(both.l0 > one.l0 / 2 && both.rows == 2);
-        CHECK_STATUS(MSAE_OK, msae_train_update(&trainer, NULL, NULL));
+        CHECK_STATUS(MSAE_OK, msae_trainer_update(&trainer, NULL, NULL));
         CHECK(all_finite(&trainer));
         msae_trainer_free(&trainer);
     }

@@ -112,7 +112,7 @@ static void a_run_goes_on(void) {
         CHECK(memcmp(trainer.model.encoder, model.encoder, 192) == 0);
         CHECK(trainer.step == 12 && trainer.position.epoch == 3 && trainer.has_statistics == 1);
         trainer.desc.epochs = 6;
-        CHECK_STATUS(MSAE_OK, msae_fit(&trainer, &data, NULL, NULL, NULL));
+        CHECK_STATUS(MSAE_OK, test_fit(&trainer, &data, NULL, NULL, NULL));
         CHECK(trainer.step == 18);
         msae_trainer_free(&trainer);
     }

@@ -87,7 +87,7 @@ static void check_factors(float warmup, float decay, size_t steps, const float *
     test_note("warmup %g, decay %g, %zu steps", (double)warmup, (double)decay, steps);
     if (!open_schedule(&trainer, warmup, decay, 1)) return;
     for (size_t s = 0; s < steps; s++) {
-        msae_train_schedule(&trainer, 0, s, steps);
+        msae_trainer_schedule(&trainer, 0, s, steps);
         CHECK(fabsf(trainer.lr_factor - want[s]) <= 1e-6f);
     }
     msae_trainer_free(&trainer);
@@ -126,13 +126,13 @@ static void trapezoid_in_closed_form(void) {
             const double done = ((double)s + 0.5) / (double)(epochs * steps);
             double want = done < warmup ? done / warmup : 1;
             if (done > 1 - decay) want = (1 - done) / decay;
-            msae_train_schedule(&trainer, s / steps, s % steps, steps);
+            msae_trainer_schedule(&trainer, s / steps, s % steps, steps);
             CHECK(fabs((double)trainer.lr_factor - want) <= 1e-6);
             CHECK(trainer.lr_factor > 0 && trainer.lr_factor <= 1);
         }
-        msae_train_schedule(&trainer, epochs, 0, steps); /* behind the end, where epochs go on */
+        msae_trainer_schedule(&trainer, epochs, 0, steps); /* behind the end, where epochs go on */
         CHECK(trainer.lr_factor >= 0 && (decay == 0 || trainer.lr_factor == 0));
-        msae_train_schedule(&trainer, 0, 0, 0); /* no steps are one */
+        msae_trainer_schedule(&trainer, 0, 0, 0); /* no steps are one */
         CHECK(trainer.lr_factor > 0 && trainer.lr_factor <= 1);
         msae_trainer_free(&trainer);
     }
@@ -223,29 +223,29 @@ static void start_from_rows(void) {
         CHECK_STATUS(MSAE_OK, msae_trainer_init(&random, &desc, NULL));
         copy untouched = take_copy(&random);
         CHECK(same_but(&rows, &untouched, NULL)); /* before it has seen data */
-        CHECK_STATUS(MSAE_OK, msae_train_statistics(&random, &data, NULL));
+        CHECK_STATUS(MSAE_OK, test_statistics(&random, &data, NULL));
         CHECK(same_but(&random, &untouched, NULL));
-        CHECK_STATUS(MSAE_OK, msae_train_statistics(&rows, &data, NULL));
+        CHECK_STATUS(MSAE_OK, test_statistics(&rows, &data, NULL));
         CHECK(check_mixture(&rows, &random, s.x) > ROWS / 4);
         copy want = take_copy(&rows);
-        CHECK_STATUS(MSAE_OK, msae_train_statistics_source(&again, &source, NULL));
+        CHECK_STATUS(MSAE_OK, msae_trainer_statistics(&again, &source, NULL));
         CHECK(same_but(&again, &want, NULL));
         /* once more, and after each read that fails, it is the same */
         const size_t reads = s.reads;
-        CHECK_STATUS(MSAE_OK, msae_train_statistics(&rows, &data, NULL));
+        CHECK_STATUS(MSAE_OK, test_statistics(&rows, &data, NULL));
         CHECK(same_but(&rows, &want, NULL));
         for (size_t at = 1; at <= reads; at++) {
             s.reads = 0;
             s.fail_at = at;
-            CHECK_STATUS(MSAE_ERROR_IO, msae_train_statistics_source(&again, &source, NULL));
+            CHECK_STATUS(MSAE_ERROR_IO, msae_trainer_statistics(&again, &source, NULL));
         }
         s.fail_at = 0;
-        CHECK_STATUS(MSAE_OK, msae_train_statistics_source(&again, &source, NULL));
+        CHECK_STATUS(MSAE_OK, msae_trainer_statistics(&again, &source, NULL));
         CHECK(same_but(&again, &want, NULL));
         /* no more once there is something to lose */
-        CHECK_STATUS(MSAE_OK, msae_train_step(&rows, x, ROWS, NULL, NULL));
+        CHECK_STATUS(MSAE_OK, msae_trainer_step(&rows, x, ROWS, NULL, NULL));
         copy stepped = take_copy(&rows);
-        CHECK_STATUS(MSAE_OK, msae_train_statistics(&rows, &data, NULL));
+        CHECK_STATUS(MSAE_OK, test_statistics(&rows, &data, NULL));
         CHECK(same_but(&rows, &stepped, NULL));
         free_copy(&untouched);
         free_copy(&want);
@@ -267,13 +267,13 @@ static void start_without_directions(void) {
     msae_trainer trainer, other;
     CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL));
     copy before = take_copy(&trainer);
-    CHECK_STATUS(MSAE_OK, msae_train_statistics(&trainer, &equal, NULL));
+    CHECK_STATUS(MSAE_OK, test_statistics(&trainer, &equal, NULL));
     CHECK(same_but(&trainer, &before, NULL));
-    CHECK_STATUS(MSAE_OK, msae_train_statistics(&trainer, &data, NULL));
+    CHECK_STATUS(MSAE_OK, test_statistics(&trainer, &data, NULL));
     CHECK(!same_but(&trainer, &before, NULL));
     desc.model.seed++;
     CHECK_STATUS(MSAE_OK, msae_trainer_init(&other, &desc, NULL));
-    CHECK_STATUS(MSAE_OK, msae_train_statistics(&other, &data, NULL));
+    CHECK_STATUS(MSAE_OK, test_statistics(&other, &data, NULL));
     CHECK(!test_same(other.model.decoder, trainer.model.decoder, D));
     free_copy(&before);
     msae_trainer_free(&trainer);
@@ -301,7 +301,7 @@ static void check_dead(msae_recipe recipe, const size_t *levels, size_t count, s
         for (size_t j = 0; j < N; j++) { /* all are active, in the order of their numbers */
             trainer.model.latent_bias[j] = 1000 + 10 * (float)(N - j);
         }
-        CHECK_STATUS(MSAE_OK, msae_train_step(&trainer, x, ROWS, &stats, NULL));
+        CHECK_STATUS(MSAE_OK, msae_trainer_step(&trainer, x, ROWS, &stats, NULL));
         CHECK(stats.dead_latents == want);
         CHECK(stats.l0 == (double)levels[count - 1]);
         msae_trainer_free(&trainer);
@@ -357,7 +357,7 @@ static void check_widths(size_t n, const size_t *widths, size_t count, size_t k,
     if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL))) return;
     msae_model *model = &trainer.model;
     const msae_data data = msae_data_view(x, rows, D);
-    CHECK_STATUS(MSAE_OK, msae_train_statistics(&trainer, &data, NULL));
+    CHECK_STATUS(MSAE_OK, test_statistics(&trainer, &data, NULL));
     test_randomize(model, 5);
     CHECK(model->k == k && model->n_levels == count && model->nesting[count - 1] == n);
     float *recon = test_floats(count * rows * D), *latents = test_floats(count * rows * n);
@@ -365,7 +365,7 @@ static void check_widths(size_t n, const size_t *widths, size_t count, size_t k,
     double *z = (double *)test_alloc(rows * n * sizeof *z), loss = 0, sum = 0;
     size_t kept = 0;
     CHECK_STATUS(MSAE_OK,
-                 msae_train_forward(&trainer, &data, NULL, rows, recon, latents, &stats, NULL));
+                 msae_trainer_forward(&trainer, &data, NULL, rows, recon, latents, &stats, NULL));
     for (size_t at = 0; at < rows * n; at++) {
         const size_t b = at / n, j = at % n;
         all[at].at = at;
@@ -408,9 +408,9 @@ static void check_widths(size_t n, const size_t *widths, size_t count, size_t k,
     }
     CHECK(fabs(stats.loss - loss / sum) <= 1e-5 * loss);
     /* in two steps the threshold is the smallest that the second one keeps */
-    CHECK_STATUS(MSAE_OK, msae_train_step(&trainer, x, rows, NULL, NULL));
+    CHECK_STATUS(MSAE_OK, msae_trainer_step(&trainer, x, rows, NULL, NULL));
     CHECK(model->threshold == -1);
-    CHECK_STATUS(MSAE_OK, msae_train_step(&trainer, x, rows, NULL, NULL));
+    CHECK_STATUS(MSAE_OK, msae_trainer_step(&trainer, x, rows, NULL, NULL));
     CHECK(model->threshold > 0);
     free(recon);
     free(latents);
@@ -462,7 +462,7 @@ static void mark_active(msae_trainer *trainer, const float *x, size_t rows, unsi
         while (level > 0 && trainer->model.nesting[level] > 64) level--;
     }
     CHECK_STATUS(MSAE_OK,
-                 msae_train_forward(trainer, &data, NULL, rows, NULL, latents, NULL, NULL));
+                 msae_trainer_forward(trainer, &data, NULL, rows, NULL, latents, NULL, NULL));
     for (size_t i = 0; i < rows * n; i++) active[i % n] |= latents[level * rows * n + i] != 0;
     free(latents);
 }
@@ -473,12 +473,12 @@ static int open_silent(msae_trainer *trainer, const msae_train_desc *desc, const
     const size_t rows = desc->batch < ROWS ? desc->batch : ROWS;
     const msae_data data = msae_data_view(x, ROWS, D);
     if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(trainer, desc, NULL))) return 0;
-    CHECK_STATUS(MSAE_OK, msae_train_statistics(trainer, &data, NULL));
+    CHECK_STATUS(MSAE_OK, test_statistics(trainer, &data, NULL));
     silence(trainer);
     memset(active, 0, desc->model.n_latents);
     for (int step = 0; step < 2; step++) {
         mark_active(trainer, x, rows, active);
-        CHECK_STATUS(MSAE_OK, msae_train_step(trainer, x, rows, NULL, NULL));
+        CHECK_STATUS(MSAE_OK, msae_trainer_step(trainer, x, rows, NULL, NULL));
     }
     return 1;
 }
@@ -511,7 +511,7 @@ static void find_missed(msae_trainer *trainer, const float *x, const size_t *ind
         const msae_data data = msae_data_view(piece, count, D);
         if (count == 0) break;
         CHECK_STATUS(MSAE_OK,
-                     msae_train_forward(trainer, &data, NULL, count, recon, NULL, NULL, NULL));
+                     msae_trainer_forward(trainer, &data, NULL, count, recon, NULL, NULL, NULL));
         for (size_t r = 0; r < count; r++) {
             double left = 0, all = 0;
             float *to = rest.left + rest.count * D;
@@ -548,7 +548,7 @@ static size_t check_revival(msae_trainer *trainer, const float *x, const size_t 
     want = idle < cap ? idle : cap;
     if (want > rest.count) want = rest.count;
     copy before = take_copy(trainer);
-    CHECK_STATUS(MSAE_OK, msae_train_revive(trainer, &data, index, rows, &revived, NULL));
+    CHECK_STATUS(MSAE_OK, msae_trainer_revive(trainer, &data, index, rows, &revived, NULL));
     CHECK(revived == want && trainer->revived == before.revived + want);
     for (size_t j = 0; j < n && given < want; j++) {
         const float *decoder = trainer->model.decoder + j * D;
@@ -614,7 +614,7 @@ static void revive_with(const test_recipe *recipe, size_t n, size_t batch) {
         CHECK((check_revival(&trainer, x, NULL, ROWS, active) > 0) == has_idle);
         /* nothing was trained since */
         copy before = take_copy(&trainer);
-        CHECK_STATUS(MSAE_OK, msae_train_revive(&trainer, &data, NULL, ROWS, &revived, NULL));
+        CHECK_STATUS(MSAE_OK, msae_trainer_revive(&trainer, &data, NULL, ROWS, &revived, NULL));
         CHECK(revived == 0 && same_but(&trainer, &before, NULL));
         CHECK(trainer.revived == before.revived);
         free_copy(&before);
@@ -625,7 +625,7 @@ static void revive_with(const test_recipe *recipe, size_t n, size_t batch) {
             memset(active, 0, n);
             silence(&trainer);
             mark_active(&trainer, x, rows, active);
-            CHECK_STATUS(MSAE_OK, msae_train_step(&trainer, x, rows, NULL, NULL));
+            CHECK_STATUS(MSAE_OK, msae_trainer_step(&trainer, x, rows, NULL, NULL));
             for (size_t i = 0; bad && i < ROWS; i += 3) memcpy(x + i * D + i % D, &nan, sizeof nan);
             check_revival(&trainer, x, index, bad ? 31 : COUNT(index), active);
         }
@@ -683,11 +683,11 @@ static void revivals_that_are_refused(void) {
         memset(&error, 0, sizeof error);
         test_note("kind %d", kind);
         if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL))) continue;
-        CHECK_STATUS(MSAE_OK, msae_train_step(&trainer, x, ROWS, NULL, NULL));
+        CHECK_STATUS(MSAE_OK, msae_trainer_step(&trainer, x, ROWS, NULL, NULL));
         copy before = take_copy(&trainer);
         CHECK_STATUS(kind == 1 ? MSAE_ERROR_SHAPE : MSAE_ERROR_ARGUMENT,
-                     msae_train_revive(&trainer, kind == 1 ? &narrow : &data, NULL,
-                                       ROWS + (size_t)(kind == 2), &revived, &error));
+                     msae_trainer_revive(&trainer, kind == 1 ? &narrow : &data, NULL,
+                                         ROWS + (size_t)(kind == 2), &revived, &error));
         CHECK(error.message[0] && same_but(&trainer, &before, NULL) && trainer.revived == 0);
         free_copy(&before);
         msae_trainer_free(&trainer);
@@ -717,7 +717,7 @@ static void revivals_without_memory(void) {
             heap.allocations = 0;
             heap.fail_at = at;
             const msae_status status =
-                msae_train_revive(&trainer, &data, NULL, ROWS, &revived, NULL);
+                msae_trainer_revive(&trainer, &data, NULL, ROWS, &revived, NULL);
             CHECK(heap.bytes == held);
             if (heap.allocations < at) {
                 CHECK_STATUS(MSAE_OK, status);
@@ -751,13 +751,13 @@ static void residuals_that_are_no_direction(void) {
         test_note("kind %d", kind);
         if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL))) break;
         for (size_t j = 0; j < N; j++) trainer.model.latent_bias[j] = -1e6f;
-        CHECK_STATUS(MSAE_OK, msae_train_step(&trainer, x, ROWS, NULL, NULL));
+        CHECK_STATUS(MSAE_OK, msae_trainer_step(&trainer, x, ROWS, NULL, NULL));
         memset(trainer.model.mean, 0, D * sizeof(float));
         for (size_t i = 0; i < ROWS * D; i++) x[i] = value[kind];
         for (size_t c = 0; c < D; c++) trainer.model.pre_bias[c] = bias[kind];
         for (size_t j = 0; j < N; j++) trainer.model.latent_bias[j] = -3e38f;
         memset(trainer.model.encoder, 0, N * D * sizeof(float));
-        const msae_status status = msae_train_revive(&trainer, &data, NULL, ROWS, &revived, NULL);
+        const msae_status status = msae_trainer_revive(&trainer, &data, NULL, ROWS, &revived, NULL);
         CHECK_STATUS(kind < 2 ? MSAE_ERROR_NOT_FINITE : MSAE_OK, status);
         CHECK(revived == 0 || (kind == 3 && revived == N / 32));
         for (size_t i = 0; i < N * D; i++) CHECK(test_is_finite((double)trainer.model.decoder[i]));
@@ -838,7 +838,7 @@ static void revivals_of_a_run(void) {
         test_note("%d revivals", counts[i]);
         if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL))) break;
         w.trainer = &trainer;
-        CHECK_STATUS(MSAE_OK, msae_fit(&trainer, &data, watch_step, &w, NULL));
+        CHECK_STATUS(MSAE_OK, test_fit(&trainer, &data, watch_step, &w, NULL));
         for (size_t done = 0; done < STEPS; done++) { /* before the step after so many */
             const uint64_t more = w.revived[done + 1] - w.revived[done];
             int due = 0;
@@ -876,7 +876,7 @@ static void cut_between_revivals(void) {
             w.trainer = &trainer;
             w.stop_at = cut;
             CHECK_STATUS(cut ? MSAE_ERROR_STOPPED : MSAE_OK,
-                         msae_fit(&trainer, &data, watch_step, &w, NULL));
+                         test_fit(&trainer, &data, watch_step, &w, NULL));
             bytes file = checkpoint(&trainer);
             if (cut == 0) {
                 want = file;
@@ -889,7 +889,7 @@ static void cut_between_revivals(void) {
             CHECK(again.desc.start == trainer.desc.start);
             bytes copied = checkpoint(&again);
             CHECK(same_bytes(&copied, &file));
-            CHECK_STATUS(MSAE_OK, msae_fit(&again, &data, NULL, NULL, NULL));
+            CHECK_STATUS(MSAE_OK, test_fit(&again, &data, NULL, NULL, NULL));
             bytes end = checkpoint(&again);
             CHECK(same_bytes(&end, &want) && again.revived == all);
             before += trainer.revived > 0 && trainer.revived < all;
@@ -917,7 +917,7 @@ static void runs_that_fail_at_a_revival(void) {
     const msae_source source = {ROWS, D, read_shelf, &s, NULL};
     msae_trainer trainer;
     CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL));
-    CHECK_STATUS(MSAE_OK, msae_fit_source(&trainer, &source, NULL, NULL, NULL, NULL));
+    CHECK_STATUS(MSAE_OK, msae_trainer_fit(&trainer, &source, NULL, NULL, NULL, NULL));
     CHECK(trainer.revived > 0);
     const bytes want = checkpoint(&trainer);
     const size_t reads = s.reads;
@@ -927,8 +927,8 @@ static void runs_that_fail_at_a_revival(void) {
         CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL));
         s.reads = 0;
         s.fail_at = at;
-        CHECK_STATUS(MSAE_ERROR_IO, msae_fit_source(&trainer, &source, NULL, NULL, NULL, NULL));
-        CHECK_STATUS(MSAE_OK, msae_fit_source(&trainer, &source, NULL, NULL, NULL, NULL));
+        CHECK_STATUS(MSAE_ERROR_IO, msae_trainer_fit(&trainer, &source, NULL, NULL, NULL, NULL));
+        CHECK_STATUS(MSAE_OK, msae_trainer_fit(&trainer, &source, NULL, NULL, NULL, NULL));
         bytes end = checkpoint(&trainer);
         CHECK(same_bytes(&end, &want));
         free(end.data);
@@ -993,7 +993,7 @@ static bytes checkpoint_of(const test_recipe *recipe, int revivals, size_t cut) 
     w.trainer = &trainer;
     w.stop_at = cut;
     CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL));
-    msae_fit(&trainer, &data, watch_step, &w, NULL);
+    test_fit(&trainer, &data, watch_step, &w, NULL);
     bytes file = checkpoint(&trainer);
     msae_trainer_free(&trainer);
     free(x);
@@ -1051,7 +1051,7 @@ static void schedule_of_before(void) {
     if (CHECK_STATUS(MSAE_OK, msae_resume_memory(&before, old.data, old.size, NULL, NULL))) {
         CHECK(before.desc.schedule == MSAE_SCHEDULE_CAPPED);
         before.desc.epochs = 2;
-        msae_train_schedule(&before, 1, 0, 1);
+        msae_trainer_schedule(&before, 1, 0, 1);
         CHECK(before.lr_factor == 1.25f);
         msae_trainer_free(&before);
     }
@@ -1082,8 +1082,8 @@ static void files_of_before(void) {
         if (CHECK_STATUS(MSAE_OK, msae_resume_memory(&before, old.data, old.size, NULL, NULL))) {
             CHECK(before.desc.revivals == MSAE_NEVER && before.desc.start == MSAE_START_RANDOM);
             CHECK(before.desc.schedule == now.desc.schedule && before.step == 7);
-            CHECK_STATUS(MSAE_OK, msae_fit(&now, &data, NULL, NULL, NULL));
-            CHECK_STATUS(MSAE_OK, msae_fit(&before, &data, NULL, NULL, NULL));
+            CHECK_STATUS(MSAE_OK, test_fit(&now, &data, NULL, NULL, NULL));
+            CHECK_STATUS(MSAE_OK, test_fit(&before, &data, NULL, NULL, NULL));
             copy end = take_copy(&now);
             CHECK(same_but(&before, &end, NULL) && before.step == STEPS);
             CHECK(before.model.threshold == now.model.threshold);
@@ -1136,8 +1136,8 @@ static void fit_size(const test_recipe *recipe, size_t d, size_t n, size_t rows,
     test_note("%s, loss %d, d %zu, n %zu, %zu rows, batches of %zu, one level %d", recipe->name,
               (int)recipe->loss, d, n, rows, batch, one_level);
     if (CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL))) {
-        CHECK_STATUS(MSAE_OK, msae_fit(&trainer, &data, NULL, NULL, NULL));
-        CHECK_STATUS(MSAE_OK, msae_train_revive(&trainer, &data, NULL, rows, &revived, NULL));
+        CHECK_STATUS(MSAE_OK, test_fit(&trainer, &data, NULL, NULL, NULL));
+        CHECK_STATUS(MSAE_OK, msae_trainer_revive(&trainer, &data, NULL, rows, &revived, NULL));
         CHECK(trainer.step > 0 && revived <= (n < 32 ? 1 : n / 32));
         for (size_t i = 0; i < n * d; i++) {
             CHECK(test_is_finite((double)trainer.model.encoder[i]));

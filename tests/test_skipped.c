@@ -89,9 +89,9 @@ static void check_metrics(fixture *f) {
         CHECK(is_near(all[i].cs, only[i].cs) && is_near(all[i].l0, only[i].l0));
         CHECK(is_near(all[i].cknna, only[i].cknna) && all[i].ndn == only[i].ndn);
     }
-    CHECK_STATUS(MSAE_OK, msae_data_statistics(&f->data, MSAE_SCALING_RMS, 0, NULL, mean[0],
+    CHECK_STATUS(MSAE_OK, test_data_statistics(&f->data, MSAE_SCALING_RMS, 0, NULL, mean[0],
                                                &scale[0], NULL));
-    CHECK_STATUS(MSAE_OK, msae_data_statistics(&f->only, MSAE_SCALING_RMS, 0, NULL, mean[1],
+    CHECK_STATUS(MSAE_OK, test_data_statistics(&f->only, MSAE_SCALING_RMS, 0, NULL, mean[1],
                                                &scale[1], NULL));
     CHECK(are_near(mean[0], mean[1], D) && is_near((double)scale[0], (double)scale[1]));
 }
@@ -269,7 +269,7 @@ static void training_on_the_good_rows(void) {
     desc.epochs = 1;
     open_fixture(&f, &test_recipes[0], 0);
     CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL));
-    CHECK_STATUS(MSAE_OK, msae_fit(&trainer, &f.data, NULL, NULL, NULL));
+    CHECK_STATUS(MSAE_OK, test_fit(&trainer, &f.data, NULL, NULL, NULL));
     CHECK(trainer.rows_skipped == ROWS - f.used);
     msae_trainer_free(&trainer);
     msae_model_free(&f.model);

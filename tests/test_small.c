@@ -176,7 +176,7 @@ static int open_subject(subject *s, const test_recipe *recipe, msae_dtype type, 
     s->x = test_random_floats(22, ROWS * D, 2);
     for (size_t i = 0; i < ROWS * D; i++) s->x[i] += 3;
     const msae_data data = msae_data_view(s->x, ROWS, D);
-    CHECK_STATUS(MSAE_OK, msae_data_statistics(&data, MSAE_SCALING_RMS, 0, NULL, s->model.mean,
+    CHECK_STATUS(MSAE_OK, test_data_statistics(&data, MSAE_SCALING_RMS, 0, NULL, s->model.mean,
                                                &s->model.scale, NULL));
     if (test_is_batch_topk(recipe->recipe)) s->model.threshold = 0.3f;
     s->type = type;

@@ -46,8 +46,8 @@ static void encode_rows(void) {
 }
 
 static void train(void) {
-    CHECK_STATUS(MSAE_OK, msae_train_step(&world.trainer, world.x, ROWS, NULL, NULL));
-    CHECK_STATUS(MSAE_OK, msae_fit(&world.trainer, &world.data, NULL, NULL, NULL));
+    CHECK_STATUS(MSAE_OK, msae_trainer_step(&world.trainer, world.x, ROWS, NULL, NULL));
+    CHECK_STATUS(MSAE_OK, test_fit(&world.trainer, &world.data, NULL, NULL, NULL));
     CHECK(world.trainer.revived > 0);
 }
 

@@ -276,26 +276,44 @@ static void every_row_once(void) {
     free(x);
 }
 
-/* A source that fits into one window: msae_sampler's order. */
-static void as_the_sampler(void) {
+/* A source that fits into one window: all its rows are shuffled at once, by Fisher and Yates from
+   their own order, with what the seed draws. */
+static void in_one_window(void) {
     float *x = numbered_rows(130, 3);
     for (size_t i = 0; i < SHAPES; i++) {
         msae_stream_desc desc;
-        msae_sampler sampler;
+        msae_position at;
+        uint64_t rng[4], order[130];
         const size_t rows = shape(i, &desc);
         shelf s = make_shelf(x, rows, 3);
         const msae_source source = shelf_source(&s);
         if (desc.window_rows != 0 && desc.window_rows < rows) continue;
         take_epochs(&source, &desc, NULL, 2, &first_walk);
-        CHECK_STATUS(MSAE_OK, msae_sampler_init(&sampler, rows, desc.batch, desc.seed, NULL, NULL));
-        for (size_t b = 0, at = 0; b < first_walk.batches; b++) {
-            const size_t *index;
-            const size_t count = msae_sampler_next(&sampler, &index);
+        memset(&at, 0, sizeof at);
+        at.rows = rows;
+        at.batch = desc.batch;
+        msae__seed(rng, desc.seed);
+        memcpy(at.rng, rng, sizeof rng);
+        for (size_t b = 0, next = 0; b < first_walk.batches; b++) {
+            const size_t left = rows - (size_t)at.row;
+            const size_t count = desc.batch < left ? desc.batch : left;
+            for (size_t r = 0; at.row == 0 && r < rows; r++) order[r] = r;
+            for (size_t r = rows; at.row == 0 && r-- > 1;) {
+                const size_t other = msae__random_below(rng, r + 1);
+                const uint64_t row = order[r];
+                order[r] = order[other];
+                order[other] = row;
+            }
             CHECK(count == first_walk.all[b]);
-            for (size_t r = 0; r < count; r++) CHECK(index[r] == first_walk.row[at++]);
-            CHECK(memcmp(&sampler.at, &first_walk.at[b], sizeof sampler.at) == 0);
+            for (size_t r = 0; r < count; r++) CHECK(order[at.row + r] == first_walk.row[next++]);
+            at.row += count;
+            if (count == 0) { /* the end of an epoch */
+                at.row = 0;
+                at.epoch++;
+                memcpy(at.rng, rng, sizeof rng);
+            }
+            CHECK(memcmp(&at, &first_walk.at[b], sizeof at) == 0);
         }
-        msae_sampler_free(&sampler);
     }
     free(x);
 }
@@ -610,9 +628,6 @@ static void hostile_positions(void) {
     first_walk.rows = first_walk.batches = 0;
     CHECK(take_epoch(&stream, &first_walk) && take_epoch(&stream, &first_walk));
     msae_stream_free(&stream);
-    /* a sampler knows no windows */
-    msae_sampler sampler;
-    CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_sampler_init_at(&sampler, &good, NULL, &error));
     CHECK(heap.bytes == 0);
     free(x);
 }
@@ -765,20 +780,20 @@ static int stop_at(const msae_progress *progress, void *user) {
     return progress->epoch * progress->steps + progress->step + 1 == *(const size_t *)user;
 }
 
-/* The end of a run over a source; `data`: msae_fit over that instead. */
+/* The end of a run over a source; `data`: over that instead. */
 static bytes run_over(const msae_train_desc *desc, const msae_source *source,
                       const msae_stream_desc *stream, const msae_data *data) {
     msae_trainer trainer;
     msae_error error;
     CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, desc, NULL));
-    CHECK_STATUS(MSAE_OK, data ? msae_fit(&trainer, data, NULL, NULL, &error)
-                               : msae_fit_source(&trainer, source, stream, NULL, NULL, &error));
+    CHECK_STATUS(MSAE_OK, data ? test_fit(&trainer, data, NULL, NULL, &error)
+                               : msae_trainer_fit(&trainer, source, stream, NULL, NULL, &error));
     bytes end = checkpoint(&trainer);
     msae_trainer_free(&trainer);
     return end;
 }
 
-/* The same bits from memory and from a callback, in one window also those of msae_fit; whatever
+/* The same bits from memory and from a callback, in one window also those of rows in memory; whatever
    reads ahead, with one worker and three. */
 static void same_bits_from_anywhere(void) {
     float *x = test_random_floats(3, RUN_ROWS * RUN_D, 2);
@@ -886,7 +901,7 @@ static void one_reader_at_a_time(void) {
 }
 
 /* A run in windows that is cut after any step comes back from its checkpoint, and may go on through
-   msae_fit; one in a single window goes on through msae_fit_source, whatever the windows asked. */
+   msae_trainer_fit over data; one in a single window goes on through msae_trainer_fit, whatever the windows asked. */
 static void runs_come_back(void) {
     float *x = test_random_floats(3, RUN_ROWS * RUN_D, 2);
     const msae_data data = msae_data_view(x, RUN_ROWS, RUN_D);
@@ -901,15 +916,15 @@ static void runs_come_back(void) {
             test_note("windows %d, cut after %zu", windows, cut);
             CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL));
             CHECK_STATUS(MSAE_ERROR_STOPPED,
-                         msae_fit_source(&trainer, &source, &stream, stop_at, &cut, NULL));
+                         msae_trainer_fit(&trainer, &source, &stream, stop_at, &cut, NULL));
             CHECK((trainer.position.window_rows > 0) == windows);
             bytes file = checkpoint(&trainer);
             CHECK_STATUS(MSAE_OK, msae_resume_memory(&again, file.data, file.size, NULL, NULL));
             CHECK(memcmp(&again.position, &trainer.position, sizeof again.position) == 0);
             CHECK_STATUS(MSAE_OK, cut % 3
-                                      ? msae_fit_source(&again, &source, &other, NULL, NULL, NULL)
-                                      : msae_fit(&again, &data, NULL, NULL, NULL));
-            CHECK_STATUS(MSAE_OK, msae_fit_source(&trainer, &source, NULL, NULL, NULL, NULL));
+                                      ? msae_trainer_fit(&again, &source, &other, NULL, NULL, NULL)
+                                      : test_fit(&again, &data, NULL, NULL, NULL));
+            CHECK_STATUS(MSAE_OK, msae_trainer_fit(&trainer, &source, NULL, NULL, NULL, NULL));
             bytes end = checkpoint(&again), own = checkpoint(&trainer);
             CHECK(same(&end, &want) && same(&own, &want));
             free(own.data);
@@ -943,7 +958,7 @@ static void hostile_checkpoints(void) {
     size_t until = 5;
     CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL));
     CHECK_STATUS(MSAE_ERROR_STOPPED,
-                 msae_fit_source(&trainer, &source, &stream, stop_at, &until, NULL));
+                 msae_trainer_fit(&trainer, &source, &stream, stop_at, &until, NULL));
     for (size_t i = 0; i < COUNT(cases); i++) {
         msae_trainer again;
         msae_error error;
@@ -973,7 +988,7 @@ static void hostile_checkpoints(void) {
         if (cases[i].resumes == 0) {
             CHECK_STATUS(MSAE_ERROR_FORMAT, status);
         } else if (status == MSAE_OK) {
-            const msae_status went = msae_fit_source(&again, &source, NULL, NULL, NULL, &error);
+            const msae_status went = msae_trainer_fit(&again, &source, NULL, NULL, NULL, &error);
             if (cases[i].resumes > 0) CHECK_STATUS(MSAE_ERROR_ARGUMENT, went);
             CHECK(again.step == 5 || went == MSAE_OK);
         } else {
@@ -1006,17 +1021,17 @@ static void bad_rows(void) {
             for (int known = 0; known < 2; known++) { /* statistics, in which it was well */
                 CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL));
                 if (known) {
-                    CHECK_STATUS(MSAE_OK, msae_train_statistics_source(&trainer, &source, NULL));
+                    CHECK_STATUS(MSAE_OK, msae_trainer_statistics(&trainer, &source, NULL));
                 }
                 memcpy(&x[bad * RUN_D + 2], &nan, sizeof nan);
                 CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
-                             msae_fit_source(&trainer, &source, &stream, NULL, NULL, &error));
+                             msae_trainer_fit(&trainer, &source, &stream, NULL, NULL, &error));
                 CHECK(error.position == bad);
                 CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
-                             msae_fit_source(&trainer, &source, &stream, NULL, NULL, NULL));
+                             msae_trainer_fit(&trainer, &source, &stream, NULL, NULL, NULL));
                 x[bad * RUN_D + 2] = kept;
                 /* and where it is mended, the run goes on */
-                CHECK_STATUS(MSAE_OK, msae_fit_source(&trainer, &source, NULL, NULL, NULL, NULL));
+                CHECK_STATUS(MSAE_OK, msae_trainer_fit(&trainer, &source, NULL, NULL, NULL, NULL));
                 CHECK(trainer.step == RUN_STEPS);
                 msae_trainer_free(&trainer);
             }
@@ -1049,20 +1064,22 @@ static void runs_that_cannot_be(void) {
     CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL));
     stream.parts = 2;
     CHECK_STATUS(MSAE_ERROR_ARGUMENT,
-                 msae_fit_source(&trainer, &source, &stream, NULL, NULL, &error));
+                 msae_trainer_fit(&trainer, &source, &stream, NULL, NULL, &error));
     stream = run_stream(1);
     source.cols = RUN_D - 1;
     trainer.has_statistics = 0;
-    CHECK_STATUS(MSAE_ERROR_SHAPE, msae_fit_source(&trainer, &source, &stream, NULL, NULL, &error));
+    CHECK_STATUS(MSAE_ERROR_SHAPE,
+                 msae_trainer_fit(&trainer, &source, &stream, NULL, NULL, &error));
     source = shelf_source(&s);
     source.rows = 0;
-    CHECK_STATUS(MSAE_ERROR_SHAPE, msae_fit_source(&trainer, &source, &stream, NULL, NULL, &error));
+    CHECK_STATUS(MSAE_ERROR_SHAPE,
+                 msae_trainer_fit(&trainer, &source, &stream, NULL, NULL, &error));
     source.rows = RUN_ROWS;
     for (size_t at = 1; at < 60; at++) { /* each read fails: the run stops, and goes on */
         s = make_shelf(x, RUN_ROWS, RUN_D);
         s.fail_at = at;
         s.fail_for = 1;
-        const msae_status status = msae_fit_source(&trainer, &source, &stream, NULL, NULL, &error);
+        const msae_status status = msae_trainer_fit(&trainer, &source, &stream, NULL, NULL, &error);
         if (status == MSAE_OK) break;
         CHECK_STATUS(MSAE_ERROR_IO, status);
         CHECK(strcmp(error.message, "the shelf is out of reach") == 0);
@@ -1195,13 +1212,13 @@ static void *run_member(void *argument) {
     }
     m->is_made = 1;
     if (m->status == MSAE_OK) {
-        m->status = msae_fit_source(&m->trainer, &m->source, &m->stream, watch, m, &m->error);
+        m->status = msae_trainer_fit(&m->trainer, &m->source, &m->stream, watch, m, &m->error);
     }
     leave(m->hall);
     return NULL;
 }
 
-/* Members of one run over the source, not yet started; msae_fit_source decides what is read. */
+/* Members of one run over the source, not yet started; msae_trainer_fit decides what is read. */
 static void make_members(member *members, hall *h, size_t ranks, const msae_train_desc *desc,
                          const msae_stream_desc *stream, const msae_source *source) {
     memset(h, 0, sizeof *h);
@@ -1632,7 +1649,7 @@ typedef struct part_step {
 static void *step_member(void *argument) {
     part_step *part = (part_step *)argument;
     member *m = part->member;
-    m->status = msae_train_step(&m->trainer, part->x, part->rows, &part->stats, &m->error);
+    m->status = msae_trainer_step(&m->trainer, part->x, part->rows, &part->stats, &m->error);
     leave(m->hall);
     return NULL;
 }
@@ -1687,7 +1704,7 @@ static void the_largest_of_all(void) {
                 CHECK(told > 0);
             } else if (rows > 0) {
                 CHECK_STATUS(MSAE_OK, members[0].status);
-                CHECK_STATUS(MSAE_OK, msae_train_step(&trainer, x, rows, &one, NULL));
+                CHECK_STATUS(MSAE_OK, msae_trainer_step(&trainer, x, rows, &one, NULL));
                 CHECK(relative(steps[0].stats.l0, one.l0) < 1e-12);
                 CHECK(relative(steps[0].stats.loss, one.loss) < 1e-5 || ties);
                 CHECK(relative(members[0].trainer.workspace->lowest, trainer.workspace->lowest) <
@@ -1726,9 +1743,9 @@ static void hostile_collectives(void) {
         memset(&desc.collective, 0, sizeof desc.collective);
         CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, &error));
         trainer.desc.collective = c;
-        CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_fit(&trainer, &data, NULL, NULL, &error));
-        CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_train_step(&trainer, x, 4, NULL, &error));
-        CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_train_statistics(&trainer, &data, &error));
+        CHECK_STATUS(MSAE_ERROR_ARGUMENT, test_fit(&trainer, &data, NULL, NULL, &error));
+        CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_trainer_step(&trainer, x, 4, NULL, &error));
+        CHECK_STATUS(MSAE_ERROR_ARGUMENT, test_statistics(&trainer, &data, &error));
         msae_trainer_free(&trainer);
     }
 }
@@ -1837,8 +1854,8 @@ static void statistics_in_one_pass(void) {
                     for (size_t r = 0; r < ranks; r++) pthread_join(members[r].thread, NULL);
                     CHECK(!h.hangs && !h.differs);
                     float median[D];
-                    CHECK_STATUS(MSAE_OK, msae_data_geometric_median(&data, got, scale, 1, NULL,
-                                                                     median, &error));
+                    CHECK_STATUS(MSAE_OK,
+                                 test_geometric_median(&data, got, scale, 1, NULL, median, &error));
                     for (size_t r = 0; r < ranks; r++) {
                         CHECK_STATUS(MSAE_OK, members[r].status);
                         CHECK(next_to(all[r].scale, (float)want));
@@ -2191,7 +2208,7 @@ static void bad_rows_of_files(void) {
         test_note("row %zu", bad);
         CHECK_STATUS(MSAE_OK, msae_files_open(&files, shard_names, SHARDS, "x", NULL, NULL));
         CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL));
-        CHECK_STATUS(MSAE_OK, msae_train_statistics_source(&trainer, &files.source, NULL));
+        CHECK_STATUS(MSAE_OK, msae_trainer_statistics(&trainer, &files.source, NULL));
         const msae_shard *shard = msae_files_find(&files, bad);
         const size_t width = msae_dtype_bytes(shard->dtype);
         unsigned char old[8], nan[8];
@@ -2204,10 +2221,10 @@ static void bad_rows_of_files(void) {
         fwrite(nan, 1, width, file);
         fflush(file);
         CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
-                     msae_fit_source(&trainer, &files.source, &stream, NULL, NULL, &error));
+                     msae_trainer_fit(&trainer, &files.source, &stream, NULL, NULL, &error));
         CHECK(error.position == bad);
         CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
-                     msae_train_statistics_source(&trainer, &files.source, &error));
+                     msae_trainer_statistics(&trainer, &files.source, &error));
         CHECK(error.position == bad);
         fseek(file, at, SEEK_SET);
         fwrite(old, 1, width, file);
@@ -2319,7 +2336,7 @@ int main(void) {
     CHECK_STATUS(MSAE_OK, msae_background_create(&thread_background, NULL));
 #endif
     RUN(every_row_once);
-    RUN(as_the_sampler);
+    RUN(in_one_window);
     RUN(parts_of_a_batch);
     RUN(alike_everywhere);
     RUN(variance_of_batches);

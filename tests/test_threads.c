@@ -98,11 +98,11 @@ static void record_parameters(tape *t, const msae_model *model, const msae_param
 
 static void record_training(tape *t, msae_trainer *trainer, const float *x) {
     msae_data data = msae_data_view(x, ROWS, D);
-    CHECK_STATUS(MSAE_OK, msae_train_statistics(trainer, &data, NULL));
+    CHECK_STATUS(MSAE_OK, test_statistics(trainer, &data, NULL));
     for (size_t step = 0; step < STEPS; step++) {
         msae_step_stats stats;
         memset(&stats, 0, sizeof stats);
-        CHECK_STATUS(MSAE_OK, msae_train_step(trainer, x, ROWS - step * 50, &stats, NULL));
+        CHECK_STATUS(MSAE_OK, msae_trainer_step(trainer, x, ROWS - step * 50, &stats, NULL));
         record(t, &stats.loss, sizeof stats.loss);
         record(t, stats.level_loss, trainer->model.n_levels * sizeof stats.level_loss[0]);
         record(t, &stats.sparse_loss, sizeof stats.sparse_loss);
@@ -112,7 +112,7 @@ static void record_training(tape *t, msae_trainer *trainer, const float *x) {
         record_parameters(t, &trainer->model, &trainer->grad);
     }
     size_t revived = 0;
-    CHECK_STATUS(MSAE_OK, msae_train_revive(trainer, &data, NULL, ROWS, &revived, NULL));
+    CHECK_STATUS(MSAE_OK, msae_trainer_revive(trainer, &data, NULL, ROWS, &revived, NULL));
     record(t, &revived, sizeof revived);
     msae_parameters weights = test_weights(&trainer->model);
     record_parameters(t, &trainer->model, &weights);

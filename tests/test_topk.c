@@ -141,8 +141,8 @@ static void check_levels(const msae_train_desc *desc) {
         set_pre_activations(model, pre);
         test_note("pattern %d, n %zu, activation %d, %s", p, n, (int)model->activation,
                   msae_simd_name(model->simd));
-        if (!CHECK_STATUS(MSAE_OK, msae_train_forward(&trainer, &data, NULL, rows, NULL, latents,
-                                                      NULL, NULL))) {
+        if (!CHECK_STATUS(MSAE_OK, msae_trainer_forward(&trainer, &data, NULL, rows, NULL, latents,
+                                                        NULL, NULL))) {
             continue;
         }
         for (size_t b = 0; b < rows; b++) {
@@ -236,7 +236,7 @@ static void check_batch(size_t rows, size_t n, size_t k, msae_simd simd) {
         fill((pattern)p, n, pre, rows * n);
         set_pre_activations(&trainer.model, pre);
         CHECK_STATUS(MSAE_OK,
-                     msae_train_forward(&trainer, &data, NULL, rows, NULL, latents, NULL, NULL));
+                     msae_trainer_forward(&trainer, &data, NULL, rows, NULL, latents, NULL, NULL));
         entry *entries = sorted(pre, rows * n, MSAE_ACTIVATION_RELU);
         CHECK(is_selection(latents, entries, rows * n, k * rows, MSAE_ACTIVATION_RELU));
         free(entries);

@@ -59,9 +59,9 @@ static void two_halves_are_one_step(void) {
         if (!open_trainer(&whole, recipe) || !open_trainer(&halves, recipe)) continue;
         for (int i = 0; i < 3; i++) {
             msae_step_stats a, b;
-            CHECK_STATUS(MSAE_OK, msae_train_step(&whole, x, ROWS, &a, NULL));
-            CHECK_STATUS(MSAE_OK, msae_train_gradients(&halves, &data, NULL, ROWS, &b, NULL));
-            CHECK_STATUS(MSAE_OK, msae_train_update(&halves, &b, NULL));
+            CHECK_STATUS(MSAE_OK, msae_trainer_step(&whole, x, ROWS, &a, NULL));
+            CHECK_STATUS(MSAE_OK, msae_trainer_gradients(&halves, &data, NULL, ROWS, &b, NULL));
+            CHECK_STATUS(MSAE_OK, msae_trainer_update(&halves, &b, NULL));
             CHECK(a.loss == b.loss && a.grad_norm == b.grad_norm && a.lr == b.lr);
             CHECK(a.rows == ROWS && b.rows == ROWS && a.l0 == b.l0);
         }
@@ -81,13 +81,13 @@ static void updates_without_gradients(void) {
     if (!open_trainer(&trainer, &test_recipes[0]) || !open_trainer(&before, &test_recipes[0])) {
         return;
     }
-    CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_train_update(&trainer, NULL, NULL));
-    CHECK_STATUS(MSAE_OK, msae_train_gradients(&trainer, &data, NULL, ROWS, NULL, NULL));
-    CHECK(msae_train_gradients(&trainer, &data, NULL, ROWS + 1, NULL, NULL) != MSAE_OK);
-    CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_train_update(&trainer, NULL, NULL));
+    CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_trainer_update(&trainer, NULL, NULL));
+    CHECK_STATUS(MSAE_OK, msae_trainer_gradients(&trainer, &data, NULL, ROWS, NULL, NULL));
+    CHECK(msae_trainer_gradients(&trainer, &data, NULL, ROWS + 1, NULL, NULL) != MSAE_OK);
+    CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_trainer_update(&trainer, NULL, NULL));
     CHECK(same_trainers(&trainer, &before));
-    CHECK_STATUS(MSAE_OK, msae_train_step(&trainer, x, ROWS, NULL, NULL));
-    CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_train_update(&trainer, NULL, NULL));
+    CHECK_STATUS(MSAE_OK, msae_trainer_step(&trainer, x, ROWS, NULL, NULL));
+    CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_trainer_update(&trainer, NULL, NULL));
     CHECK(trainer.step == 1);
     msae_trainer_free(&trainer);
     msae_trainer_free(&before);
@@ -105,13 +105,13 @@ static void gradients_along_the_decoder(void) {
         desc.model.simd = simd;
         test_note("%s", msae_simd_name(simd));
         if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL))) break;
-        CHECK_STATUS(MSAE_OK, msae_train_step(&trainer, x, ROWS, NULL, NULL));
-        CHECK_STATUS(MSAE_OK, msae_train_gradients(&trainer, &data, NULL, ROWS, &stats, NULL));
+        CHECK_STATUS(MSAE_OK, msae_trainer_step(&trainer, x, ROWS, NULL, NULL));
+        CHECK_STATUS(MSAE_OK, msae_trainer_gradients(&trainer, &data, NULL, ROWS, &stats, NULL));
         memset(trainer.grad.encoder, 0, N * D * sizeof(float));
         memset(trainer.grad.pre_bias, 0, D * sizeof(float));
         memset(trainer.grad.latent_bias, 0, N * sizeof(float));
         for (size_t i = 0; i < N * D; i++) trainer.grad.decoder[i] = 7 * trainer.model.decoder[i];
-        CHECK_STATUS(MSAE_OK, msae_train_update(&trainer, &stats, NULL));
+        CHECK_STATUS(MSAE_OK, msae_trainer_update(&trainer, &stats, NULL));
         CHECK(stats.grad_norm <= 0.05); /* of 7 sqrt(N) */
         msae_trainer_free(&trainer);
     }
@@ -127,7 +127,7 @@ static void zero_reconstructions_without_backward(void) {
     if (!open_trainer(&trainer, &test_recipes[3])) return;
     for (size_t j = 0; j < N; j++) trainer.model.latent_bias[j] = -1e3f;
     CHECK_STATUS(MSAE_OK,
-                 msae_train_forward(&trainer, &data, NULL, ROWS, NULL, NULL, &stats, NULL));
+                 msae_trainer_forward(&trainer, &data, NULL, ROWS, NULL, NULL, &stats, NULL));
     CHECK(stats.rows_left_out == ROWS && stats.loss == 0 && stats.l0 == 0);
     msae_trainer_free(&trainer);
     free(x);
@@ -139,11 +139,11 @@ static void gradients_from_elsewhere(void) {
     msae_data data = msae_data_view(x, ROWS, D);
     msae_trainer plain, nudged;
     if (!open_trainer(&plain, &test_recipes[0]) || !open_trainer(&nudged, &test_recipes[0])) return;
-    CHECK_STATUS(MSAE_OK, msae_train_gradients(&plain, &data, NULL, ROWS, NULL, NULL));
-    CHECK_STATUS(MSAE_OK, msae_train_gradients(&nudged, &data, NULL, ROWS, NULL, NULL));
+    CHECK_STATUS(MSAE_OK, msae_trainer_gradients(&plain, &data, NULL, ROWS, NULL, NULL));
+    CHECK_STATUS(MSAE_OK, msae_trainer_gradients(&nudged, &data, NULL, ROWS, NULL, NULL));
     nudged.grad.latent_bias[4] += 10; /* so much that the other way is impossible */
-    CHECK_STATUS(MSAE_OK, msae_train_update(&plain, NULL, NULL));
-    CHECK_STATUS(MSAE_OK, msae_train_update(&nudged, NULL, NULL));
+    CHECK_STATUS(MSAE_OK, msae_trainer_update(&plain, NULL, NULL));
+    CHECK_STATUS(MSAE_OK, msae_trainer_update(&nudged, NULL, NULL));
     CHECK(nudged.model.latent_bias[4] < 0);
     CHECK(nudged.moment1.latent_bias[4] > 10 * fabsf(plain.moment1.latent_bias[4]));
     msae_trainer_free(&plain);
@@ -162,8 +162,8 @@ static void rows_by_their_numbers(void) {
     FOR_EACH_RECIPE(recipe) {
         msae_trainer by_index, by_rows;
         if (!open_trainer(&by_index, recipe) || !open_trainer(&by_rows, recipe)) continue;
-        CHECK_STATUS(MSAE_OK, msae_train_gradients(&by_index, &all, index, ROWS / 2, NULL, NULL));
-        CHECK_STATUS(MSAE_OK, msae_train_gradients(&by_rows, &some, NULL, ROWS / 2, NULL, NULL));
+        CHECK_STATUS(MSAE_OK, msae_trainer_gradients(&by_index, &all, index, ROWS / 2, NULL, NULL));
+        CHECK_STATUS(MSAE_OK, msae_trainer_gradients(&by_rows, &some, NULL, ROWS / 2, NULL, NULL));
         CHECK(gradient_error(&by_index, &by_rows) == 0);
         msae_trainer_free(&by_index);
         msae_trainer_free(&by_rows);
@@ -185,12 +185,12 @@ static void gradients_of_parts_add_up(void) {
         if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&whole, &desc, NULL))) continue;
         CHECK_STATUS(MSAE_OK, msae_trainer_init(&part, &desc, NULL));
         msae_data data = msae_data_view(x, MANY, D);
-        CHECK_STATUS(MSAE_OK, msae_train_gradients(&whole, &data, NULL, MANY, NULL, NULL));
+        CHECK_STATUS(MSAE_OK, msae_trainer_gradients(&whole, &data, NULL, MANY, NULL, NULL));
         float *sum = test_floats(N * D);
         memset(sum, 0, N * D * sizeof *sum);
         for (size_t first = 0; first < MANY; first += PART) {
             data = msae_data_view(x + first * D, PART, D);
-            CHECK_STATUS(MSAE_OK, msae_train_gradients(&part, &data, NULL, PART, NULL, NULL));
+            CHECK_STATUS(MSAE_OK, msae_trainer_gradients(&part, &data, NULL, PART, NULL, NULL));
             for (size_t i = 0; i < N * D; i++) sum[i] += part.grad.encoder[i] * PART / MANY;
         }
         CHECK(test_error(whole.grad.encoder, sum, N * D) <= 5e-6);
@@ -210,9 +210,9 @@ static void bad_gradients_change_nothing(void) {
         if (!open_trainer(&trainer, &test_recipes[0]) || !open_trainer(&before, &test_recipes[0])) {
             return;
         }
-        CHECK_STATUS(MSAE_OK, msae_train_gradients(&trainer, &data, NULL, ROWS, NULL, NULL));
+        CHECK_STATUS(MSAE_OK, msae_trainer_gradients(&trainer, &data, NULL, ROWS, NULL, NULL));
         trainer.grad.decoder[N * D - 1 - i] = bad[i];
-        CHECK_STATUS(MSAE_ERROR_NOT_FINITE, msae_train_update(&trainer, NULL, NULL));
+        CHECK_STATUS(MSAE_ERROR_NOT_FINITE, msae_trainer_update(&trainer, NULL, NULL));
         CHECK(same_trainers(&trainer, &before));
         msae_trainer_free(&trainer);
         msae_trainer_free(&before);
@@ -227,7 +227,7 @@ static void decoder_rows_are_unit(void) {
         msae_trainer trainer;
         if (!open_trainer(&trainer, recipe)) continue;
         trainer.desc.lr = 1e-4f;
-        CHECK_STATUS(MSAE_OK, msae_train_step(&trainer, x, ROWS, NULL, NULL));
+        CHECK_STATUS(MSAE_OK, msae_trainer_step(&trainer, x, ROWS, NULL, NULL));
         for (size_t j = 0; j < N; j++) {
             CHECK(fabs(test_norm(trainer.model.decoder + j * D, D) - 1) < 1e-3);
         }
@@ -251,11 +251,11 @@ static void threshold_of_batchtopk(void) {
         for (int step = 0; step < 4; step++) {
             float smallest = INFINITY;
             CHECK_STATUS(MSAE_OK,
-                         msae_train_forward(&trainer, &data, NULL, ROWS, NULL, all, NULL, NULL));
+                         msae_trainer_forward(&trainer, &data, NULL, ROWS, NULL, all, NULL, NULL));
             for (size_t i = 0; i < ROWS * N; i++) {
                 if (latents[i] > 0 && latents[i] < smallest) smallest = latents[i];
             }
-            CHECK_STATUS(MSAE_OK, msae_train_step(&trainer, x, ROWS, NULL, NULL));
+            CHECK_STATUS(MSAE_OK, msae_trainer_step(&trainer, x, ROWS, NULL, NULL));
             if (step == 1) want = (double)smallest;
             if (step > 1) want = 0.99 * want + 0.01 * (double)smallest;
             CHECK(fabs((double)trainer.model.threshold - want) <= 1e-6);
@@ -263,7 +263,7 @@ static void threshold_of_batchtopk(void) {
         /* a batch that keeps nothing says nothing of the threshold */
         for (size_t j = 0; j < N; j++) trainer.model.latent_bias[j] = -1e3f;
         const float threshold = trainer.model.threshold;
-        CHECK_STATUS(MSAE_OK, msae_train_step(&trainer, x, ROWS, NULL, NULL));
+        CHECK_STATUS(MSAE_OK, msae_trainer_step(&trainer, x, ROWS, NULL, NULL));
         CHECK(trainer.model.threshold == threshold);
         msae_trainer_free(&trainer);
     }
@@ -276,9 +276,9 @@ static void a_batch_beyond_the_descriptor(void) {
     FOR_EACH_RECIPE(recipe) {
         msae_trainer trainer;
         if (!open_trainer(&trainer, recipe)) continue;
-        msae_status status = msae_train_step(&trainer, x, ROWS + 1, NULL, NULL);
+        msae_status status = msae_trainer_step(&trainer, x, ROWS + 1, NULL, NULL);
         CHECK_STATUS(test_is_batch_topk(recipe->recipe) ? MSAE_ERROR_ARGUMENT : MSAE_OK, status);
-        CHECK(msae_train_step(&trainer, x, 0, NULL, NULL) != MSAE_OK);
+        CHECK(msae_trainer_step(&trainer, x, 0, NULL, NULL) != MSAE_OK);
         msae_trainer_free(&trainer);
     }
     free(x);
@@ -298,15 +298,15 @@ static void bad_rows_are_refused(void) {
         msae_error error;
         if (!open_trainer(&trainer, recipe) || !open_trainer(&before, recipe)) continue;
         CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
-                     msae_train_gradients(&trainer, &data, NULL, ROWS, NULL, &error));
+                     msae_trainer_gradients(&trainer, &data, NULL, ROWS, NULL, &error));
         CHECK(error.position == BAD_ROW);
         CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
-                     msae_train_gradients(&trainer, &data, index, 2, NULL, &error));
+                     msae_trainer_gradients(&trainer, &data, index, 2, NULL, &error));
         CHECK(error.position == BAD_ROW);
-        CHECK_STATUS(MSAE_ERROR_NOT_FINITE, msae_train_step(&trainer, x, ROWS, NULL, &error));
+        CHECK_STATUS(MSAE_ERROR_NOT_FINITE, msae_trainer_step(&trainer, x, ROWS, NULL, &error));
         CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
-                     msae_train_forward(&trainer, &data, NULL, ROWS, NULL, NULL, NULL, &error));
-        CHECK_STATUS(MSAE_ERROR_NOT_FINITE, msae_train_statistics(&trainer, &data, &error));
+                     msae_trainer_forward(&trainer, &data, NULL, ROWS, NULL, NULL, NULL, &error));
+        CHECK_STATUS(MSAE_ERROR_NOT_FINITE, test_statistics(&trainer, &data, &error));
         CHECK(error.position == BAD_ROW);
         CHECK_STATUS(MSAE_ERROR_NOT_FINITE, msae_data_check(&data, &error));
         CHECK(error.position == BAD_ROW);
@@ -325,8 +325,8 @@ static void check_like_good_rows(msae_trainer *trainer, msae_trainer *reference,
     msae_step_stats want;
     for (size_t i = 0; i < n_good; i++) memcpy(kept + i * D, x + good[i] * D, D * sizeof *x);
     msae_data good_data = msae_data_view(kept, n_good, D);
-    CHECK_STATUS(MSAE_OK, msae_train_gradients(trainer, &data, NULL, ROWS, stats, NULL));
-    CHECK_STATUS(MSAE_OK, msae_train_gradients(reference, &good_data, NULL, n_good, &want, NULL));
+    CHECK_STATUS(MSAE_OK, msae_trainer_gradients(trainer, &data, NULL, ROWS, stats, NULL));
+    CHECK_STATUS(MSAE_OK, msae_trainer_gradients(reference, &good_data, NULL, n_good, &want, NULL));
     CHECK(fabs(stats->loss - want.loss) <= 1e-6 * want.loss);
     CHECK(gradient_error(trainer, reference) <= 2e-6);
     free(kept);
@@ -386,9 +386,9 @@ static void far_rows_are_left_out_on_request(void) {
         desc.max_norm = 0;
         if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&reference, &desc, NULL))) continue;
         if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&told, &desc, NULL))) continue;
-        CHECK_STATUS(MSAE_OK, msae_train_statistics(&trainer, &data, NULL));
-        CHECK_STATUS(MSAE_OK, msae_train_statistics(&reference, &good_data, NULL));
-        CHECK_STATUS(MSAE_OK, msae_train_statistics(&told, &data, NULL));
+        CHECK_STATUS(MSAE_OK, test_statistics(&trainer, &data, NULL));
+        CHECK_STATUS(MSAE_OK, test_statistics(&reference, &good_data, NULL));
+        CHECK_STATUS(MSAE_OK, test_statistics(&told, &data, NULL));
         CHECK(trainer.rare.beyond == 3 && trainer.rare.first_beyond == 2);
         CHECK(trainer.rare.bad == 1 && trainer.rare.first_bad == 1);
         CHECK(told.rare.beyond == 3 && told.rare.first_beyond == 2 && told.rare.norm_limit == 0);
@@ -409,9 +409,9 @@ static void far_rows_are_left_out_on_request(void) {
         /* one is no error, the other is */
         trainer.desc.skip_bad = 0;
         CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
-                     msae_train_gradients(&trainer, &data, NULL, ROWS, NULL, &error));
+                     msae_trainer_gradients(&trainer, &data, NULL, ROWS, NULL, &error));
         CHECK(error.position == 1);
-        CHECK_STATUS(MSAE_OK, msae_train_gradients(&trainer, &data, far, 3, &stats, &error));
+        CHECK_STATUS(MSAE_OK, msae_trainer_gradients(&trainer, &data, far, 3, &stats, &error));
         CHECK(stats.rows == 0 && stats.rows_skipped == 3);
         msae_trainer_free(&trainer);
         msae_trainer_free(&reference);
@@ -434,16 +434,16 @@ static void limits_of_norms(void) {
     /* rows of zeros and of the largest norms, and a limit beyond them */
     desc.max_norm = 50;
     CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL));
-    CHECK_STATUS(MSAE_OK, msae_train_statistics(&trainer, &data, NULL));
+    CHECK_STATUS(MSAE_OK, test_statistics(&trainer, &data, NULL));
     CHECK(trainer.rare.median_norm == 0 && trainer.rare.beyond == 0 && trainer.rare.norm_limit == 0);
     x[3 * D] = 1e-20f;
     x[5 * D] = 1;
     x[6 * D] = 1e-20f;
-    CHECK_STATUS(MSAE_OK, msae_train_statistics(&trainer, &data, NULL));
+    CHECK_STATUS(MSAE_OK, test_statistics(&trainer, &data, NULL));
     CHECK(fabsf(trainer.rare.median_norm - 1e-20f) < 1e-22f);
     CHECK(trainer.rare.beyond == 1 && trainer.rare.first_beyond == 5);
     for (size_t i = 0; i < COUNT(x); i++) x[i] = i % 2 ? 3e37f : -3e37f;
-    CHECK_STATUS(MSAE_OK, msae_train_statistics(&trainer, &data, NULL));
+    CHECK_STATUS(MSAE_OK, test_statistics(&trainer, &data, NULL));
     CHECK(trainer.rare.beyond == 0 && trainer.rare.norm_limit == 0);
     msae_trainer_free(&trainer);
 }
@@ -458,7 +458,7 @@ static void batches_of_bad_rows_only(void) {
         test_note("%s", recipe->name);
         desc.skip_bad = 1;
         if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL))) continue;
-        CHECK_STATUS(MSAE_OK, msae_train_step(&trainer, x, 2, &stats, NULL));
+        CHECK_STATUS(MSAE_OK, msae_trainer_step(&trainer, x, 2, &stats, NULL));
         CHECK(stats.rows == 0 && stats.rows_skipped == 2);
         test_parameter list[TEST_MAX_PARAMETERS];
         msae_parameters weights = test_weights(&trainer.model);
@@ -508,7 +508,7 @@ static void dead_latents_are_counted(void) {
     if (!open_trainer(&trainer, &relu)) return;
     trainer.desc.lr = 1e-9f;
     for (size_t j = 0; j < N; j++) trainer.model.latent_bias[j] = j < 7 ? -1e4f : 1e2f;
-    CHECK_STATUS(MSAE_OK, msae_train_step(&trainer, x, ROWS, &stats, NULL));
+    CHECK_STATUS(MSAE_OK, msae_trainer_step(&trainer, x, ROWS, &stats, NULL));
     CHECK(stats.dead_latents == 7);
     CHECK(stats.l0 == N - 7);
     msae_trainer_free(&trainer);
@@ -526,7 +526,7 @@ static void dead_latents_of_full_windows(void) {
     for (size_t j = 0; j < 3; j++) trainer.model.latent_bias[j] = j == 1 ? -100.0f : 100.0f;
     for (size_t step = 1; step <= 2002; step++) {
         test_note("step %zu", step);
-        CHECK_STATUS(MSAE_OK, msae_train_step(&trainer, x, 1, &stats, NULL));
+        CHECK_STATUS(MSAE_OK, msae_trainer_step(&trainer, x, 1, &stats, NULL));
         CHECK(stats.dead_latents == (step < 2000 ? 1 : 2));
         if (step == 1000) { /* the next window has one that is active */
             trainer.model.latent_bias[0] = trainer.model.latent_bias[2] = -100;
@@ -561,10 +561,10 @@ static void epoch_schedules(void) {
                 (double)e < floor(0.8 * total + 1e-9) ? 1 : (total - (double)e) / (0.2 * total);
             test_note("epoch %zu of %zu", e, epochs[i]);
             for (size_t step = 0; step < 3; step++) {
-                msae_train_schedule(&published, e, step, 3);
-                msae_train_schedule(&capped, e, step, 3);
-                msae_train_schedule(&linear, e, step, 3);
-                msae_train_schedule(&constant, e, step, 3);
+                msae_trainer_schedule(&published, e, step, 3);
+                msae_trainer_schedule(&capped, e, step, 3);
+                msae_trainer_schedule(&linear, e, step, 3);
+                msae_trainer_schedule(&constant, e, step, 3);
                 CHECK(fabs((double)published.lr_factor - down) <= 1e-6);
                 CHECK(fabs((double)capped.lr_factor - fmin(1.25, down)) <= 1e-6);
                 CHECK(fabs((double)linear.lr_factor - fmin(1, down)) <= 1e-6);
@@ -590,7 +590,7 @@ static void published_factors(void) {
         double most = 0;
         open_run(&trainer, MSAE_SCHEDULE_PUBLISHED, runs[i].epochs);
         for (size_t e = 0; e < runs[i].epochs; e++) {
-            msae_train_schedule(&trainer, e, 0, 1);
+            msae_trainer_schedule(&trainer, e, 0, 1);
             most = fmax(most, (double)trainer.lr_factor);
         }
         test_note("%zu epochs: %g, expected %g", runs[i].epochs, most, runs[i].most);
@@ -608,7 +608,7 @@ static void cosine_schedule(void) {
         for (size_t step = 0; step < STEPS; step++) {
             double at = (double)e + (double)step / STEPS;
             double down = 0.1 + 0.45 * (1 + cos(3.14159265358979 * (at - 1) / (EPOCHS - 1)));
-            msae_train_schedule(&trainer, e, step, STEPS);
+            msae_trainer_schedule(&trainer, e, step, STEPS);
             test_note("epoch %zu, step %zu, factor %g", e, step, (double)trainer.lr_factor);
             CHECK(fabs((double)trainer.lr_factor - (e ? down : 0.1 + 0.9 * at)) <= 0.9 / STEPS);
         }
@@ -623,7 +623,7 @@ static void beyond_the_last_epoch(void) {
             msae_trainer trainer;
             test_note("%s, %zu epochs", msae_schedule_name((msae_schedule)schedule), epochs);
             open_run(&trainer, (msae_schedule)schedule, epochs);
-            msae_train_schedule(&trainer, epochs + 2, 0, 0);
+            msae_trainer_schedule(&trainer, epochs + 2, 0, 0);
             const double want = schedule == MSAE_SCHEDULE_COSINE     ? 0.1
                                 : schedule == MSAE_SCHEDULE_CONSTANT ? 1
                                                                      : 0;
@@ -639,7 +639,7 @@ static void the_factor_scales_the_learning_rate(void) {
     msae_step_stats stats;
     if (!open_trainer(&trainer, &test_recipes[0])) return;
     trainer.lr_factor = 0.25f;
-    CHECK_STATUS(MSAE_OK, msae_train_step(&trainer, x, ROWS, &stats, NULL));
+    CHECK_STATUS(MSAE_OK, msae_trainer_step(&trainer, x, ROWS, &stats, NULL));
     CHECK(fabs(stats.lr - 0.25 * 0.01) < 1e-8);
     /* The first Adam step is lr long for every number with a gradient. */
     for (size_t i = 0; i < D; i++)
@@ -648,23 +648,30 @@ static void the_factor_scales_the_learning_rate(void) {
     free(x);
 }
 
+/* Up to 1000 rows of one column. */
+static msae_data numbers_view(size_t rows) {
+    static const float numbers[1000];
+    return msae_data_view(numbers, rows, 1);
+}
+
 static void every_row_once_an_epoch(void) {
     static const size_t sizes[][2] = {{10, 4}, {10, 5}, {1, 1}, {7, 100}, {1000, 64}};
     for (size_t i = 0; i < COUNT(sizes); i++) {
         size_t rows = sizes[i][0], batch = sizes[i][1];
-        msae_sampler sampler, twin;
+        const msae_data data = numbers_view(rows);
+        msae_stream stream, twin;
         unsigned char *seen = (unsigned char *)test_alloc(rows);
         size_t *previous = (size_t *)test_alloc(rows * sizeof *previous);
         test_note("%zu rows, batch %zu", rows, batch);
-        if (!CHECK_STATUS(MSAE_OK, msae_sampler_init(&sampler, rows, batch, 5, NULL, NULL))) break;
-        CHECK_STATUS(MSAE_OK, msae_sampler_init(&twin, rows, batch, 5, NULL, NULL));
+        if (!CHECK_STATUS(MSAE_OK, test_stream(&stream, &data, batch, 5, NULL))) break;
+        CHECK_STATUS(MSAE_OK, test_stream(&twin, &data, batch, 5, NULL));
         for (size_t epoch = 0; epoch < 3; epoch++) {
             const size_t *index, *same;
             size_t total = 0, moved = 0, count;
             memset(seen, 0, rows);
-            while ((count = msae_sampler_next(&sampler, &index)) > 0) {
+            while ((count = test_next(&stream, &index)) > 0) {
                 CHECK(count == (rows - total < batch ? rows - total : batch));
-                CHECK(msae_sampler_next(&twin, &same) == count);
+                CHECK(test_next(&twin, &same) == count);
                 CHECK(memcmp(index, same, count * sizeof *index) == 0);
                 for (size_t r = 0; r < count && total < rows; r++, total++) {
                     CHECK(index[r] < rows && !seen[index[r]]++);
@@ -673,12 +680,12 @@ static void every_row_once_an_epoch(void) {
                 }
             }
             CHECK(total == rows);
-            CHECK(sampler.at.epoch == epoch + 1);
-            CHECK(msae_sampler_next(&twin, &same) == 0);
+            CHECK(stream.at.epoch == epoch + 1);
+            CHECK(test_next(&twin, &same) == 0);
             if (epoch && rows > 5) CHECK(moved > rows / 2);
         }
-        msae_sampler_free(&sampler);
-        msae_sampler_free(&twin);
+        msae_stream_free(&stream);
+        msae_stream_free(&twin);
         free(seen);
         free(previous);
     }
@@ -686,19 +693,20 @@ static void every_row_once_an_epoch(void) {
 
 static void every_order_is_as_likely(void) {
     enum { THREE = 3, EPOCHS = 6000 };
-    msae_sampler sampler;
+    const msae_data data = numbers_view(THREE);
+    msae_stream stream;
     const size_t *index;
     size_t orders[THREE * THREE] = {0};
-    if (!CHECK_STATUS(MSAE_OK, msae_sampler_init(&sampler, THREE, THREE, 1, NULL, NULL))) return;
+    if (!CHECK_STATUS(MSAE_OK, test_stream(&stream, &data, THREE, 1, NULL))) return;
     for (size_t epoch = 0; epoch < EPOCHS; epoch++) {
-        CHECK(msae_sampler_next(&sampler, &index) == THREE);
+        CHECK(test_next(&stream, &index) == THREE);
         orders[index[0] * THREE + index[1]]++;
-        CHECK(msae_sampler_next(&sampler, &index) == 0);
+        CHECK(test_next(&stream, &index) == 0);
     }
     for (size_t i = 0; i < COUNT(orders); i++) {
         if (i / THREE != i % THREE) CHECK(orders[i] > 850 && orders[i] < 1150);
     }
-    msae_sampler_free(&sampler);
+    msae_stream_free(&stream);
 }
 
 typedef struct run_log {
@@ -729,12 +737,12 @@ static void whole_runs(void) {
         desc.epochs = 10;
         if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL))) continue;
         CHECK_STATUS(MSAE_OK, msae_trainer_init(&again, &desc, NULL));
-        CHECK_STATUS(MSAE_OK, msae_fit(&trainer, &data, log_step, &log, NULL));
+        CHECK_STATUS(MSAE_OK, test_fit(&trainer, &data, log_step, &log, NULL));
         CHECK(log.calls == 40 && log.rows == 10 * MANY && trainer.rows == 10 * MANY);
         CHECK(log.last_loss < log.first_loss);
         CHECK(trainer.has_statistics && trainer.model.scale != 1);
         CHECK(trainer.model.history.steps == 40 && trainer.model.history.rows == 10 * MANY);
-        CHECK_STATUS(MSAE_OK, msae_fit(&again, &data, NULL, NULL, NULL));
+        CHECK_STATUS(MSAE_OK, test_fit(&again, &data, NULL, NULL, NULL));
         CHECK(same_trainers(&trainer, &again));
         msae_trainer_free(&trainer);
         msae_trainer_free(&again);
@@ -749,9 +757,9 @@ static void runs_that_are_stopped(void) {
     msae_trainer trainer;
     run_log log = {0, 6, 0, 0, 0};
     open_run(&trainer, MSAE_SCHEDULE_LINEAR, 10);
-    CHECK_STATUS(MSAE_ERROR_STOPPED, msae_fit(&trainer, &data, log_step, &log, NULL));
+    CHECK_STATUS(MSAE_ERROR_STOPPED, test_fit(&trainer, &data, log_step, &log, NULL));
     CHECK(log.calls == 6 && trainer.step == 6);
-    CHECK_STATUS(MSAE_ERROR_SHAPE, msae_fit(&trainer, &other, NULL, NULL, NULL));
+    CHECK_STATUS(MSAE_ERROR_SHAPE, test_fit(&trainer, &other, NULL, NULL, NULL));
     msae_trainer_free(&trainer);
     free(x);
 }
@@ -772,7 +780,7 @@ static void mean_and_scale(void) {
     msae_data data = msae_data_view(x, ROWS, D);
     for (int scaling = MSAE_SCALING_RMS; scaling < MSAE_SCALING_COUNT; scaling++) {
         test_note("%s", msae_scaling_name((msae_scaling)scaling));
-        CHECK_STATUS(MSAE_OK, msae_data_statistics(&data, (msae_scaling)scaling, 0, NULL, mean,
+        CHECK_STATUS(MSAE_OK, test_data_statistics(&data, (msae_scaling)scaling, 0, NULL, mean,
                                                    &scale, NULL));
         CHECK(fabs((double)scale - scales[scaling]) <= 1e-6 * scales[scaling]);
         for (size_t j = 0; j < D; j++)
@@ -780,13 +788,13 @@ static void mean_and_scale(void) {
     }
     x[5 * D] = NAN;
     CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
-                 msae_data_statistics(&data, MSAE_SCALING_RMS, 0, NULL, mean, &scale, NULL));
+                 test_data_statistics(&data, MSAE_SCALING_RMS, 0, NULL, mean, &scale, NULL));
     CHECK_STATUS(MSAE_OK,
-                 msae_data_statistics(&data, MSAE_SCALING_RMS, 1, NULL, mean, &scale, NULL));
+                 test_data_statistics(&data, MSAE_SCALING_RMS, 1, NULL, mean, &scale, NULL));
     for (size_t j = 0; j < D; j++) CHECK(fabs((double)mean[j] - want[j]) < 0.1);
     data = msae_data_view(x, 1, D);
     CHECK_STATUS(MSAE_OK,
-                 msae_data_statistics(&data, MSAE_SCALING_RMS, 0, NULL, mean, &scale, NULL));
+                 test_data_statistics(&data, MSAE_SCALING_RMS, 0, NULL, mean, &scale, NULL));
     CHECK(scale == 1 && test_same(mean, x, D));
     free(x);
 }
@@ -798,7 +806,7 @@ static void statistics_of_many_rows(void) {
     for (size_t i = 0; i < MANY; i++) x[i] = 1000 + (i % 2 ? 0.5f : -0.5f);
     msae_data data = msae_data_view(x, MANY, 1);
     CHECK_STATUS(MSAE_OK,
-                 msae_data_statistics(&data, MSAE_SCALING_RMS, 0, NULL, &mean, &scale, NULL));
+                 test_data_statistics(&data, MSAE_SCALING_RMS, 0, NULL, &mean, &scale, NULL));
     CHECK(mean == 1000 && fabsf(scale - 2) <= 1e-5f);
     free(x);
 }
@@ -809,14 +817,14 @@ static void data_without_rows(void) {
     for (size_t j = 0; j < D; j++) x[j] = NAN;
     msae_data none = msae_data_view(x, 0, D), bad = msae_data_view(x, 1, D);
     msae_trainer trainer;
-    CHECK(msae_data_statistics(&none, MSAE_SCALING_RMS, 0, NULL, mean, &scale, NULL) != MSAE_OK);
-    CHECK(msae_data_statistics(&bad, MSAE_SCALING_RMS, 1, NULL, mean, &scale, NULL) != MSAE_OK);
-    CHECK(msae_data_geometric_median(&none, NULL, 1, 0, NULL, mean, NULL) != MSAE_OK);
-    CHECK(msae_data_geometric_median(&bad, NULL, 1, 1, NULL, mean, NULL) != MSAE_OK);
+    CHECK(test_data_statistics(&none, MSAE_SCALING_RMS, 0, NULL, mean, &scale, NULL) != MSAE_OK);
+    CHECK(test_data_statistics(&bad, MSAE_SCALING_RMS, 1, NULL, mean, &scale, NULL) != MSAE_OK);
+    CHECK(test_geometric_median(&none, NULL, 1, 0, NULL, mean, NULL) != MSAE_OK);
+    CHECK(test_geometric_median(&bad, NULL, 1, 1, NULL, mean, NULL) != MSAE_OK);
     if (!open_trainer(&trainer, &test_recipes[0])) return;
-    CHECK(msae_fit(&trainer, &none, NULL, NULL, NULL) != MSAE_OK);
+    CHECK(test_fit(&trainer, &none, NULL, NULL, NULL) != MSAE_OK);
     none.cols = D - 1;
-    CHECK_STATUS(MSAE_ERROR_SHAPE, msae_train_statistics(&trainer, &none, NULL));
+    CHECK_STATUS(MSAE_ERROR_SHAPE, test_statistics(&trainer, &none, NULL));
     CHECK(!trainer.has_statistics);
     msae_trainer_free(&trainer);
 }
@@ -826,14 +834,14 @@ static void geometric_median(void) {
     float x[5 * 2] = {0, 0, 1, 1, 2, 2, 3, 3, 1000, 1000}, median[2];
     static const float mean[2] = {1, 1};
     msae_data data = msae_data_view(x, 5, 2);
-    CHECK_STATUS(MSAE_OK, msae_data_geometric_median(&data, NULL, 1, 0, NULL, median, NULL));
+    CHECK_STATUS(MSAE_OK, test_geometric_median(&data, NULL, 1, 0, NULL, median, NULL));
     CHECK(fabsf(median[0] - 2) < 0.01f && fabsf(median[1] - 2) < 0.01f);
-    CHECK_STATUS(MSAE_OK, msae_data_geometric_median(&data, mean, 3, 0, NULL, median, NULL));
+    CHECK_STATUS(MSAE_OK, test_geometric_median(&data, mean, 3, 0, NULL, median, NULL));
     CHECK(fabsf(median[0] - 3) < 0.03f && fabsf(median[1] - 3) < 0.03f);
     x[9] = NAN;
     CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
-                 msae_data_geometric_median(&data, NULL, 1, 0, NULL, median, NULL));
-    CHECK_STATUS(MSAE_OK, msae_data_geometric_median(&data, NULL, 1, 1, NULL, median, NULL));
+                 test_geometric_median(&data, NULL, 1, 0, NULL, median, NULL));
+    CHECK_STATUS(MSAE_OK, test_geometric_median(&data, NULL, 1, 1, NULL, median, NULL));
     CHECK(median[0] >= 0.99f && median[0] <= 2.01f);
 
     msae_train_desc desc = test_desc(&test_recipes[0], 2, 3);
@@ -841,24 +849,24 @@ static void geometric_median(void) {
     desc.geometric_median = 1;
     x[9] = 1000;
     CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL));
-    CHECK_STATUS(MSAE_OK, msae_train_statistics(&trainer, &data, NULL));
-    CHECK_STATUS(MSAE_OK, msae_data_geometric_median(&data, trainer.model.mean, trainer.model.scale,
-                                                     0, NULL, median, NULL));
+    CHECK_STATUS(MSAE_OK, test_statistics(&trainer, &data, NULL));
+    CHECK_STATUS(MSAE_OK, test_geometric_median(&data, trainer.model.mean, trainer.model.scale, 0,
+                                                NULL, median, NULL));
     CHECK(test_same(trainer.model.pre_bias, median, 2) && median[0] < -0.1f);
     msae_trainer_free(&trainer);
 
     /* a row right where the iteration stands does not pull, and only such rows end it */
     const float around[3 * 2] = {-1, -1, 0, 0, 1, 1}, same[2 * 2] = {3, 4, 3, 4};
     data = msae_data_view(around, 3, 2);
-    CHECK_STATUS(MSAE_OK, msae_data_geometric_median(&data, NULL, 1, 0, NULL, median, NULL));
+    CHECK_STATUS(MSAE_OK, test_geometric_median(&data, NULL, 1, 0, NULL, median, NULL));
     CHECK(median[0] == 0 && median[1] == 0);
     data = msae_data_view(same, 2, 2);
-    CHECK_STATUS(MSAE_OK, msae_data_geometric_median(&data, NULL, 1, 0, NULL, median, NULL));
+    CHECK_STATUS(MSAE_OK, test_geometric_median(&data, NULL, 1, 0, NULL, median, NULL));
     CHECK(median[0] == 3 && median[1] == 4);
     /* a corner of 120 degrees is its own median, which the iteration nears ever more slowly */
     const float corner[3 * 2] = {0, 0, 1e4f, 0, -5e3f, 8660.254f};
     data = msae_data_view(corner, 3, 2);
-    CHECK_STATUS(MSAE_OK, msae_data_geometric_median(&data, NULL, 1, 0, NULL, median, NULL));
+    CHECK_STATUS(MSAE_OK, test_geometric_median(&data, NULL, 1, 0, NULL, median, NULL));
     CHECK(hypot((double)median[0], (double)median[1]) < 100 && median[1] > 0);
 }
 
@@ -936,9 +944,9 @@ static void clipping(void) {
         desc.clip = clips[i];
         if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL))) continue;
         msae_data data = msae_data_view(x, ROWS, D);
-        CHECK_STATUS(MSAE_OK, msae_train_gradients(&trainer, &data, NULL, ROWS, &stats, NULL));
+        CHECK_STATUS(MSAE_OK, msae_trainer_gradients(&trainer, &data, NULL, ROWS, &stats, NULL));
         for (size_t j = 0; j < N; j++) trainer.grad.latent_bias[j] += 1;
-        CHECK_STATUS(MSAE_OK, msae_train_update(&trainer, &stats, NULL));
+        CHECK_STATUS(MSAE_OK, msae_trainer_update(&trainer, &stats, NULL));
         test_parameter list[TEST_MAX_PARAMETERS];
         size_t count = test_list(&trainer.model, &trainer.moment1, list);
         for (size_t p = 0; p < count; p++) {
@@ -1083,12 +1091,13 @@ static void fields_of_other_recipes(void) {
 static void memory_of_training(void) {
     FOR_EACH_RECIPE(recipe) {
         msae_train_desc desc = test_desc(recipe, 256, 2048);
+        msae_trainer trainer;
         size_t small, large, parameters = (recipe->tied ? 1 : 2) * (size_t)256 * 2048;
         test_note("%s", recipe->name);
         desc.batch = 4096;
-        CHECK_STATUS(MSAE_OK, msae_trainer_bytes(&desc, &small, NULL));
+        CHECK_STATUS(MSAE_OK, msae_trainer_init_in(&trainer, &desc, NULL, &small, NULL));
         desc.batch = 1000000;
-        CHECK_STATUS(MSAE_OK, msae_trainer_bytes(&desc, &large, NULL));
+        CHECK_STATUS(MSAE_OK, msae_trainer_init_in(&trainer, &desc, NULL, &large, NULL));
         CHECK(small >= 4 * parameters * sizeof(float));
         CHECK(small <= 4 * parameters * sizeof(float) + ((size_t)64 << 20));
         if (!test_is_batch_topk(recipe->recipe)) CHECK(small == large);
@@ -1104,19 +1113,26 @@ static void trainer_in_the_callers_memory(void) {
         test_heap heap = {0, 0, 0, 0, 0};
         desc.model.allocator = test_heap_allocator(&heap);
         if (!open_trainer(&own, recipe)) continue;
-        CHECK_STATUS(MSAE_OK, msae_trainer_bytes(&desc, &bytes, NULL));
+        memset(&lent, 0xa5, sizeof lent);
+        CHECK_STATUS(MSAE_OK, msae_trainer_init_in(&lent, &desc, NULL, &bytes, NULL));
+        CHECK(bytes > 0 && lent.memory == NULL && lent.model.encoder == NULL);
         unsigned char *block = (unsigned char *)test_alloc(bytes + 1);
-        CHECK(msae_trainer_init_in(&lent, &desc, block + 1, bytes - 1, NULL) != MSAE_OK);
-        CHECK(msae_trainer_init_in(&lent, &desc, NULL, bytes, NULL) != MSAE_OK);
+        size_t too_few = bytes - 1;
+        CHECK_STATUS(MSAE_ERROR_MEMORY,
+                     msae_trainer_init_in(&lent, &desc, block + 1, &too_few, NULL));
+        CHECK(too_few == bytes - 1);
         desc.lr = -1;
+        CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_trainer_init_in(&lent, &desc, NULL, &bytes, NULL));
+        CHECK(bytes == 0);
+        bytes = too_few + 1;
         CHECK_STATUS(MSAE_ERROR_ARGUMENT,
-                     msae_trainer_init_in(&lent, &desc, block + 1, bytes, NULL));
+                     msae_trainer_init_in(&lent, &desc, block + 1, &bytes, NULL));
         CHECK(lent.memory == NULL && lent.model.encoder == NULL);
         desc.lr = 0.01f;
-        if (CHECK_STATUS(MSAE_OK, msae_trainer_init_in(&lent, &desc, block + 1, bytes, NULL))) {
+        if (CHECK_STATUS(MSAE_OK, msae_trainer_init_in(&lent, &desc, block + 1, &bytes, NULL))) {
             for (int i = 0; i < 2; i++) {
-                CHECK_STATUS(MSAE_OK, msae_train_step(&own, x, ROWS, NULL, NULL));
-                CHECK_STATUS(MSAE_OK, msae_train_step(&lent, x, ROWS, NULL, NULL));
+                CHECK_STATUS(MSAE_OK, msae_trainer_step(&own, x, ROWS, NULL, NULL));
+                CHECK_STATUS(MSAE_OK, msae_trainer_step(&lent, x, ROWS, NULL, NULL));
             }
             CHECK(same_trainers(&own, &lent));
             CHECK(heap.allocations == 0);
@@ -1140,7 +1156,7 @@ static void steps_allocate_nothing(void) {
         size_t before = heap.allocations;
         CHECK(before > 0);
         for (int i = 0; i < 2; i++)
-            CHECK_STATUS(MSAE_OK, msae_train_step(&trainer, x, ROWS, NULL, NULL));
+            CHECK_STATUS(MSAE_OK, msae_trainer_step(&trainer, x, ROWS, NULL, NULL));
         CHECK(heap.allocations == before);
         msae_trainer_free(&trainer);
         CHECK(heap.bytes == 0);
@@ -1164,7 +1180,7 @@ static void rows_of_any_size_have_a_loss(void) {
             test_note("size %g, loss %d", (double)sizes[i], loss);
             memset(&stats, 0, sizeof stats);
             CHECK_STATUS(MSAE_OK,
-                         msae_train_forward(&trainer, &data, NULL, 2, NULL, NULL, &stats, NULL));
+                         msae_trainer_forward(&trainer, &data, NULL, 2, NULL, NULL, &stats, NULL));
             CHECK(stats.rows == 2 && stats.rows_left_out == 0);
             CHECK(stats.loss > 0.1 && stats.loss < 2);
             msae_trainer_free(&trainer);
@@ -1186,9 +1202,9 @@ static void a_loss_that_is_no_number_is_refused(void) {
         for (size_t i = 0; i < 16; i++) trainer.model.encoder[i] = i % 2 ? -3e38f : 3e38f;
         test_note("activation %d", activation);
         CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
-                     msae_train_gradients(&trainer, &data, NULL, 2, NULL, NULL));
+                     msae_trainer_gradients(&trainer, &data, NULL, 2, NULL, NULL));
         CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
-                     msae_train_forward(&trainer, &data, NULL, 2, NULL, NULL, NULL, NULL));
+                     msae_trainer_forward(&trainer, &data, NULL, 2, NULL, NULL, NULL, NULL));
         msae_trainer_free(&trainer);
     }
 }
@@ -1203,9 +1219,9 @@ static void activity_counts_once_a_step(void) {
     if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL))) return;
     for (size_t i = 0; i < 32; i++) trainer.model.encoder[i] = i == 0;
     for (int i = 0; i < 3; i++) {
-        CHECK_STATUS(MSAE_OK, msae_train_gradients(&trainer, &data, NULL, 2, NULL, NULL));
+        CHECK_STATUS(MSAE_OK, msae_trainer_gradients(&trainer, &data, NULL, 2, NULL, NULL));
     }
-    CHECK_STATUS(MSAE_OK, msae_train_update(&trainer, NULL, NULL));
+    CHECK_STATUS(MSAE_OK, msae_trainer_update(&trainer, NULL, NULL));
     CHECK(trainer.workspace->window_rows == 2);
     for (size_t j = 0; j < 8; j++) CHECK(trainer.workspace->fired[j] == (j == 0));
     msae_trainer_free(&trainer);

@@ -69,7 +69,7 @@ static void set_levels(lever_state *s, const msae_step_stats *stats) {
     }
 }
 
-/* msae_fit's callback: after each step. */
+/* msae_trainer_fit's callback: after each step. */
 static int pull_levers(const msae_progress *progress, void *user) {
     lever_state *s = (lever_state *)user;
     s->steps++;
@@ -142,7 +142,7 @@ static void add_auxk(msae_trainer *trainer, const float *x, const float *recon, 
     free(target);
 }
 
-/* AuxK needs the gradients before they are used: msae_fit's loop, with that between the halves. */
+/* AuxK needs the gradients before they are used: msae_trainer_fit's loop, with that between the halves. */
 static void fit_with_auxk(msae_trainer *trainer, const msae_data *data, size_t auxk) {
     const size_t batch = trainer->desc.batch, d = trainer->model.n_inputs;
     const size_t n = trainer->model.n_latents, levels = trainer->model.n_levels;
@@ -150,36 +150,44 @@ static void fit_with_auxk(msae_trainer *trainer, const msae_data *data, size_t a
     float *x = (float *)bench_alloc(batch * d * sizeof *x);
     float *recon = (float *)bench_alloc(levels * batch * d * sizeof *recon);
     uint32_t *last_fired = (uint32_t *)calloc(n, sizeof *last_fired), now = 0;
-    msae_sampler sampler;
+    const msae_source source = msae_source_data(data);
+    msae_stream_desc desc;
+    msae_stream stream;
     msae_error error;
-    check(msae_train_statistics(trainer, data, &error), "train", &error);
-    check(msae_sampler_init(&sampler, data->rows, batch, ~trainer->desc.model.seed, NULL, &error),
-          "train", &error);
+    memset(&desc, 0, sizeof desc);
+    desc.batch = batch;
+    desc.seed = ~trainer->desc.model.seed;
+    check(msae_trainer_statistics(trainer, &source, &error), "train", &error);
+    check(msae_stream_init(&stream, &source, &desc, NULL, &error), "train", &error);
     for (size_t epoch = 0; epoch < trainer->desc.epochs; epoch++) {
-        const size_t *index;
-        size_t rows;
-        for (size_t step = 0; (rows = msae_sampler_next(&sampler, &index)) > 0; step++) {
+        for (size_t step = 0;; step++) {
             const struct msae_train_workspace *ws = trainer->workspace;
-            msae_data_gather(data, index, rows, x);
-            msae_train_schedule(trainer, epoch, step, steps);
-            check(msae_train_forward(trainer, data, index, rows, recon, NULL, NULL, &error),
+            msae_batch next;
+            check(msae_stream_next(&stream, &next, &error), "train", &error);
+            if (next.rows == 0) break; /* the end of the epoch */
+            msae_data_gather(next.data, next.index, next.rows, x);
+            msae_trainer_schedule(trainer, epoch, step, steps);
+            check(msae_trainer_forward(trainer, next.data, next.index, next.rows, recon, NULL, NULL,
+                                       &error),
                   "train", &error);
-            check(msae_train_gradients(trainer, data, index, rows, NULL, &error), "train", &error);
+            check(msae_trainer_gradients(trainer, next.data, next.index, next.rows, NULL, &error),
+                  "train", &error);
             now++;
             for (size_t j = 0; j < n; j++) {
                 if (ws->fired_now[j] > 0) last_fired[j] = now;
             }
-            add_auxk(trainer, x, recon, rows, last_fired, now, auxk);
-            check(msae_train_update(trainer, NULL, &error), "train", &error);
+            add_auxk(trainer, x, recon, next.rows, last_fired, now, auxk);
+            check(msae_trainer_update(trainer, NULL, &error), "train", &error);
         }
     }
-    msae_sampler_free(&sampler);
+    msae_stream_free(&stream);
     free(x);
     free(recon);
     free(last_fired);
 }
 
 static void train_with(msae_trainer *trainer, const msae_data *data, const levers *l) {
+    const msae_source source = msae_source_data(data);
     lever_state s;
     msae_error error;
     if (l->auxk > 0) {
@@ -197,7 +205,7 @@ static void train_with(msae_trainer *trainer, const msae_data *data, const lever
         if (!s.average) fail("memory", "there is not enough");
     }
     set_levels(&s, NULL);
-    check(msae_fit(trainer, data, pull_levers, &s, &error), "train", &error);
+    check(msae_trainer_fit(trainer, &source, NULL, pull_levers, &s, &error), "train", &error);
     if (s.average) blend(&trainer->model, s.average, 0, 1);
     free(s.average);
     memcpy(trainer->model.nesting, s.nesting, sizeof s.nesting);

@@ -82,8 +82,10 @@ static char *rows_left_out(const job *j, size_t rows) {
 static void load(job *j) {
     msae_error error;
     msae_data data;
-    msae_sampler sampler;
-    const size_t *order;
+    msae_source source;
+    msae_stream_desc stream_desc;
+    msae_stream stream;
+    msae_batch order;
     size_t rows, cols, counts[3] = {0, 0, 0};
     char *left;
     check(msae_data_load_file(&data, j->data_path, NULL, NULL, &error), j->data_path, &error);
@@ -97,14 +99,18 @@ static void load(job *j) {
     counts[1] = rows - counts[2] - counts[0];
     j->values = (float *)bench_alloc(rows * cols * sizeof *j->values);
     /* files that are sorted in some way are shuffled, always in the same way */
-    check(msae_sampler_init(&sampler, rows, rows, 1, NULL, &error), "memory", &error);
-    if (msae_sampler_next(&sampler, &order) != rows) fail(j->data_path, "has no rows");
+    source = msae_source_data(&data);
+    memset(&stream_desc, 0, sizeof stream_desc);
+    stream_desc.batch = rows;
+    stream_desc.seed = 1;
+    check(msae_stream_init(&stream, &source, &stream_desc, NULL, &error), "memory", &error);
+    check(msae_stream_next(&stream, &order, &error), j->data_path, &error);
     for (size_t r = 0, next[3] = {0, counts[0], counts[0] + counts[1]}; r < rows; r++) {
-        const size_t from = j->shuffles ? order[r] : r;
+        const size_t from = j->shuffles ? order.index[r] : r;
         const int part = left[from] ? 2 : next[0] < counts[0] ? 0 : 1;
         msae_data_read(&data, from, 1, j->values + next[part]++ * cols);
     }
-    msae_sampler_free(&sampler);
+    msae_stream_free(&stream);
     msae_data_free(&data);
     free(left);
     j->all = msae_data_view(j->values, rows, cols);
@@ -230,6 +236,7 @@ static int stop_at_epoch(const msae_progress *progress, void *user) {
 
 static void compare_cost(const job *j) {
     double ratios[BENCH_MAX_ROUNDS], totals[2] = {0, 0};
+    const msae_source source = msae_source_data(&j->train);
     msae_trainer trainers[2];
     msae_error error;
     size_t count = 0;
@@ -238,7 +245,7 @@ static void compare_cost(const job *j) {
         levers l;
         msae_train_desc desc = describe(j, &j->lines[i], 0, &l);
         check(msae_trainer_init(&trainers[i], &desc, &error), j->lines[i].name, &error);
-        check(msae_train_statistics(&trainers[i], &j->train, &error), j->lines[i].name, &error);
+        check(msae_trainer_statistics(&trainers[i], &source, &error), j->lines[i].name, &error);
     }
     while (count < trainers[0].desc.epochs && count < BENCH_MAX_ROUNDS) {
         double seconds[2];
@@ -246,7 +253,7 @@ static void compare_cost(const job *j) {
             const size_t which = (count + i) % 2;
             const double start = bench_seconds();
             const msae_status status =
-                msae_fit(&trainers[which], &j->train, stop_at_epoch, NULL, &error);
+                msae_trainer_fit(&trainers[which], &source, NULL, stop_at_epoch, NULL, &error);
             if (status != MSAE_ERROR_STOPPED) check(status, j->lines[which].name, &error);
             seconds[which] = bench_seconds() - start;
             totals[which] += seconds[which];

@@ -41,6 +41,7 @@ static int bake(const char *folder, const msae_data *vectors, msae_error *error)
     char path[512];
     /* weights that halve from level to level: the few strongest concepts carry what they can */
     const float weights[] = {128, 64, 32, 16, 8, 4, 2, 1};
+    const msae_source source = msae_source_data(vectors);
     memset(&desc, 0, sizeof desc);
     desc.model.n_inputs = vectors->cols;
     desc.model.n_latents = LATENTS;
@@ -51,7 +52,7 @@ static int bake(const char *folder, const msae_data *vectors, msae_error *error)
     desc.epochs = 6;
     desc.lr = 1e-3f;
     if (msae_trainer_init(&trainer, &desc, error) != MSAE_OK ||
-        msae_fit(&trainer, vectors, NULL, NULL, error) != MSAE_OK ||
+        msae_trainer_fit(&trainer, &source, NULL, NULL, NULL, error) != MSAE_OK ||
         msae_top_rows(&trainer.model, vectors, 8, NULL, LATENTS, 1, top, counts, error) !=
             MSAE_OK ||
         msae_compact(&trainer.model, MSAE_I8, NULL, &small, error) != MSAE_OK) {

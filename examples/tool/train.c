@@ -204,8 +204,8 @@ static int measure_validation(train_job *job, double *loss) {
         part.rows = job->validation.rows - first < batch ? job->validation.rows - first : batch;
         part.values = (const char *)job->validation.values + first * row_bytes;
         if (first / batch % ranks != rank) continue;
-        if (msae_train_forward(&job->trainer, &part, NULL, part.rows, NULL, NULL, &stats, &error) !=
-            MSAE_OK) {
+        if (msae_trainer_forward(&job->trainer, &part, NULL, part.rows, NULL, NULL, &stats,
+                                 &error) != MSAE_OK) {
             status = tool_fail_error(job->options.validation, &error);
             break;
         }
@@ -608,7 +608,7 @@ static int measure_data(train_job *job) {
     msae_error error;
     msae_status status;
     if (job->options.resume != NULL) return TOOL_OK;
-    status = msae_train_statistics_source(&job->trainer, &job->source, &error);
+    status = msae_trainer_statistics(&job->trainer, &job->source, &error);
     if (status == MSAE_OK) return TOOL_OK;
     return is_own(job, status) ? tool_fail_rows(&job->rows, &error) : TOOL_FAILED;
 }
@@ -781,7 +781,7 @@ static void warn_of_schedule(train_job *job) {
         return;
     }
     if (trainer->position.epoch > epoch) epoch = (size_t)trainer->position.epoch;
-    msae_train_schedule(trainer, epoch, 0, 1);
+    msae_trainer_schedule(trainer, epoch, 0, 1);
     if (trainer->lr_factor > 1) {
         tool_warn(
             NULL,
@@ -870,7 +870,7 @@ static int train(train_job *job) {
     stream.shares = shares(job);
     running = job;
     msae_status fitted =
-        msae_fit_source(&job->trainer, &job->source, &stream, on_progress, job, &error);
+        msae_trainer_fit(&job->trainer, &job->source, &stream, on_progress, job, &error);
     running = NULL;
     if (fitted != MSAE_OK) return end_early(job, fitted, &error);
     const double seconds = tool_seconds() - job->start;

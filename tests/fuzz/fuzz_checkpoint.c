@@ -72,7 +72,7 @@ static void begin(msae_trainer *trainer, const run *r, size_t *steps) {
     memset(&desc, 0, sizeof desc);
     desc.block_rows = 1;
     desc.window_rows = r->windows ? 1 : ROWS;
-    msae_fit_source(trainer, &source, &desc, stop, steps, NULL);
+    msae_trainer_fit(trainer, &source, &desc, stop, steps, NULL);
 }
 
 static fuzz_file save(const msae_trainer *trainer) {
@@ -85,9 +85,10 @@ static fuzz_file save(const msae_trainer *trainer) {
 
 /* Where a run comes to when it goes on: a status, and all of its state. */
 static fuzz_file finish(msae_trainer *trainer, const msae_data *data, msae_status *status) {
+    const msae_source source = msae_source_data(data);
     const uint64_t epoch = trainer->position.epoch;
     if (epoch < SIZE_MAX - 1) trainer->desc.epochs = (size_t)epoch + 1; /* there is no end else */
-    *status = msae_fit(trainer, data, NULL, NULL, NULL);
+    *status = msae_trainer_fit(trainer, &source, NULL, NULL, NULL, NULL);
     return save(trainer);
 }
 
