@@ -143,6 +143,26 @@ static inline float *test_floats(size_t count) {
     return (float *)test_alloc(count * sizeof(float));
 }
 
+/* The whole of a file that is not empty, *size bytes, to be freed; NULL when it cannot be read. */
+static inline void *test_read_file(const char *path, size_t *size) {
+    FILE *file = fopen(path, "rb");
+    void *bytes = NULL;
+    long length;
+    *size = 0;
+    if (!file) return NULL;
+    if (fseek(file, 0, SEEK_END) == 0 && (length = ftell(file)) > 0) {
+        bytes = test_alloc((size_t)length);
+        rewind(file);
+        *size = fread(bytes, 1, (size_t)length, file);
+        if (*size != (size_t)length) {
+            free(bytes);
+            bytes = NULL;
+        }
+    }
+    fclose(file);
+    return bytes;
+}
+
 /* A new folder for files; TEST_RMDIR takes it away when it is empty. */
 static inline const char *test_folder(void) {
     static char path[64];

@@ -1112,12 +1112,10 @@ static void model_to_disk_and_back(void) {
     CHECK_STATUS(MSAE_OK, msae_save_file(&trainer.model, path, NULL));
     CHECK_STATUS(MSAE_OK, msae_save_file(&trainer.model, path, NULL));
     bytes file = save(&trainer.model);
-    void *read;
     size_t size;
-    if (CHECK_STATUS(MSAE_OK, msae_read_file(path, NULL, &read, &size, NULL))) {
-        CHECK(size == file.size && memcmp(read, file.data, size) == 0);
-        msae_release(NULL, read, size);
-    }
+    void *read = test_read_file(path, &size);
+    if (CHECK(read)) CHECK(size == file.size && memcmp(read, file.data, size) == 0);
+    free(read);
     if (CHECK_STATUS(MSAE_OK, msae_load_file(&loaded, path, NULL, NULL))) {
         CHECK(test_same(loaded.encoder, trainer.model.encoder, 5 * 9));
         msae_model_free(&loaded);
@@ -1153,13 +1151,10 @@ static void places_that_cannot_be_read(void) {
         msae_model model;
         msae_data data;
         msae_error error;
-        void *read;
-        size_t size;
         test_note("\"%s\"", paths[i]);
         memset(&error, 0, sizeof error);
-        CHECK_STATUS(MSAE_ERROR_IO, msae_read_file(paths[i], NULL, &read, &size, &error));
+        CHECK_STATUS(MSAE_ERROR_IO, msae_load_file(&model, paths[i], NULL, &error));
         CHECK(error.code == MSAE_ERROR_IO && error.message[0]);
-        CHECK_STATUS(MSAE_ERROR_IO, msae_load_file(&model, paths[i], NULL, NULL));
         CHECK_STATUS(MSAE_ERROR_IO, msae_data_load_file(&data, paths[i], NULL, NULL, NULL));
     }
     const char *path = in_folder("empty.npy");

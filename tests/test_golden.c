@@ -407,13 +407,14 @@ static void run_file(const char *path) {
     FOR_EACH_PATH(simd) {
         g.simd = simd;
         test_begin(path);
-        if (CHECK_STATUS(MSAE_OK, msae_read_file(path, NULL, &bytes, &size, NULL))) {
+        bytes = test_read_file(path, &size);
+        if (CHECK(bytes)) {
             if (CHECK_STATUS(MSAE_OK, msae_safetensors_open(&g.file, bytes, size, NULL, NULL))) {
                 if (metrics) run_metrics(&g);
                 if (!metrics && CHECK(!text_is(&g, "recipe", ""))) run_recipe(&g);
                 msae_safetensors_close(&g.file);
             }
-            msae_release(NULL, bytes, size);
+            free(bytes);
         }
         test_end();
     }

@@ -20,6 +20,8 @@ static FILE *said(void) {
 #undef stderr
 #define stderr said()
 
+#include "../examples/tool/bytes.c"
+#include "../examples/tool/numbers.c"
 #include "../examples/tool/output.c"
 #include "../examples/tool/files.c"
 #include "../examples/tool/kinds.c"

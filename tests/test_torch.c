@@ -2,6 +2,7 @@
    that a file breaks has a message of its own; what is written is read again. */
 #include "test.h"
 
+#include "../examples/tool/bytes.c"
 #include "../examples/tool/torch.c"
 
 /* ---------------------------------------------------------------------------------------------
@@ -430,8 +431,8 @@ static void hostile_zip64(void) {
         archive z = archive_of("\x80\x02N.", 4, WITH_ZIP64, 1);
         unsigned char *at = z.bytes.bytes + z.bytes.size - fields[i].from_end;
         if (fields[i].from_end == 14) {
-            put_little(at, 2, 7);
-            put_little(at + 2, 2, 7);
+            bytes_put(at, 2, 7);
+            bytes_put(at + 2, 2, 7);
         } else {
             at[0] ^= 1;
         }

@@ -11,13 +11,6 @@ enum {
     BLOCK_ROWS = 1024
 };
 
-static float float_of(const unsigned char *bytes) {
-    const uint32_t bits = (uint32_t)tool_get_le(bytes, 4);
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
 /* ---------------------------------------------------------------------------------------------
    A codes file
    ------------------------------------------------------------------------------------------ */
@@ -53,7 +46,7 @@ static int read_starts(const tool_codes *codes, uint64_t first, size_t rows, uin
     unsigned char bytes[8 * (BLOCK_ROWS + 1)];
     int status = read_bytes(codes, codes->indptr + 8 * first, bytes, 8 * (rows + 1), path);
     for (size_t r = 0; r <= rows && status == TOOL_OK; r++) {
-        starts[r] = tool_get_le(bytes + 8 * r, 8);
+        starts[r] = bytes_get(bytes + 8 * r, 8);
         if (starts[r] > INT64_MAX || (r > 0 && starts[r] < starts[r - 1])) {
             return tool_fail(path, "indptr descends at row %llu",
                              (unsigned long long)(first + (r > 0 ? r - 1 : 0)));
@@ -183,20 +176,20 @@ static int read_block(decode_job *job, uint64_t first) {
     status =
         read_bytes(codes, codes->indices + 4 * job->starts[0], job->bytes, 4 * (size_t)count, path);
     for (size_t i = 0; i < count && status == TOOL_OK; i++) {
-        job->entries[i].latent = (uint32_t)tool_get_le(job->bytes + 4 * i, 4);
+        job->entries[i].latent = (uint32_t)bytes_get(job->bytes + 4 * i, 4);
     }
     if (status != TOOL_OK) return status;
     status =
         read_bytes(codes, codes->values + 4 * job->starts[0], job->bytes, 4 * (size_t)count, path);
     for (size_t i = 0; i < count && status == TOOL_OK; i++) {
-        job->entries[i].value = float_of(job->bytes + 4 * i);
+        job->entries[i].value = bytes_float((uint32_t)bytes_get(job->bytes + 4 * i, 4));
     }
     for (size_t r = 0; r < 2 * rows; r++) job->moments[r] = (float)(r % 2);
     if (status == TOOL_OK && job->inputs.model.normalize) {
         unsigned char bytes[8 * BLOCK_ROWS];
         status = read_bytes(codes, codes->moments + 8 * first, bytes, 8 * rows, path);
         for (size_t i = 0; i < 2 * rows && status == TOOL_OK; i++) {
-            job->moments[i] = float_of(bytes + 4 * i);
+            job->moments[i] = bytes_float((uint32_t)bytes_get(bytes + 4 * i, 4));
         }
     }
     return status;
@@ -232,10 +225,6 @@ static void decode_row(void *context, size_t r, size_t worker) {
                      job->out + r * job->inputs.model.n_inputs);
 }
 
-static int fail_writing(const decode_job *job) {
-    return tool_fail(job->output, "%s", errno != 0 ? strerror(errno) : "writing failed");
-}
-
 /* The rows of `out` as float32, little-endian on every machine. */
 static int write_block(const decode_job *job) {
     const size_t count = job->rows * job->inputs.model.n_inputs;
@@ -243,10 +232,11 @@ static int write_block(const decode_job *job) {
     for (size_t i = 0; i < count; i++) {
         uint32_t bits;
         memcpy(&bits, bytes + 4 * i, sizeof bits);
-        tool_put_le(bytes + 4 * i, 4, bits);
+        bytes_put(bytes + 4 * i, 4, bits);
     }
     errno = 0;
-    return fwrite(bytes, 4, count, job->file.file) == count ? TOOL_OK : fail_writing(job);
+    return fwrite(bytes, 4, count, job->file.file) == count ? TOOL_OK
+                                                            : tool_fail_writing(job->output);
 }
 
 /* A .npy's header, 128 bytes long. */
@@ -259,7 +249,7 @@ static int write_header(const decode_job *job) {
     memcpy(header, "\x93NUMPY\x01\x00\x76\x00", 10);
     header[127] = '\n';
     errno = 0;
-    return fwrite(header, 1, 128, job->file.file) == 128 ? TOOL_OK : fail_writing(job);
+    return fwrite(header, 1, 128, job->file.file) == 128 ? TOOL_OK : tool_fail_writing(job->output);
 }
 
 static int decode_rows(decode_job *job) {

@@ -168,15 +168,11 @@ static uint64_t indices_offset(const encode_job *job) {
     return moments_offset(job) + job->rows.files.source.rows * moments;
 }
 
-static int fail_writing(const encode_job *job) {
-    return tool_fail(job->output, "%s", errno != 0 ? strerror(errno) : "writing failed");
-}
-
 static int put_at(const encode_job *job, uint64_t offset, const void *bytes, size_t count) {
     errno = 0;
     if (offset > INT64_MAX || fseeko(job->file.file, (off_t)offset, SEEK_SET) != 0 ||
         fwrite(bytes, 1, count, job->file.file) != count) {
-        return fail_writing(job);
+        return tool_fail_writing(job->output);
     }
     return TOOL_OK;
 }
@@ -191,17 +187,11 @@ static int make_room(encode_job *job, size_t bytes) {
     return TOOL_OK;
 }
 
-static uint32_t bits_of(float value) {
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    return bits;
-}
-
 static int write_starts(encode_job *job, const tool_encoded *block) {
     uint64_t entries = job->entries;
     for (size_t r = 0; r < block->rows; r++) {
         entries += block->counts[r];
-        tool_put_le(job->buffer + 8 * r, 8, entries);
+        bytes_put(job->buffer + 8 * r, 8, entries);
     }
     return put_at(job, indptr_offset() + 8 * (block->first + 1), job->buffer, 8 * block->rows);
 }
@@ -211,8 +201,8 @@ static int write_moments(encode_job *job, const tool_encoded *block) {
     for (size_t r = 0; r < block->rows; r++) {
         float moments[2] = {0, 1};
         if (!block->bad[r]) msae_row_moments(model, block->x + r * model->n_inputs, moments);
-        tool_put_le(job->buffer + 8 * r, 4, bits_of(moments[0]));
-        tool_put_le(job->buffer + 8 * r + 4, 4, bits_of(moments[1]));
+        bytes_put(job->buffer + 8 * r, 4, bytes_of_float(moments[0]));
+        bytes_put(job->buffer + 8 * r + 4, 4, bytes_of_float(moments[1]));
     }
     return put_at(job, moments_offset(job) + 8 * block->first, job->buffer, 8 * block->rows);
 }
@@ -222,7 +212,7 @@ static int write_codes(encode_job *job, const tool_encoded *block) {
     for (size_t r = 0; r < block->rows; r++) {
         const msae_code *codes = block->codes + r * block->stride;
         for (size_t i = 0; i < block->counts[r]; i++, bytes += 4) {
-            tool_put_le(job->buffer + bytes, 4, codes[i].latent);
+            bytes_put(job->buffer + bytes, 4, codes[i].latent);
         }
     }
     int status = put_at(job, indices_offset(job) + 4 * job->entries, job->buffer, bytes);
@@ -231,10 +221,10 @@ static int write_codes(encode_job *job, const tool_encoded *block) {
     for (size_t r = 0; r < block->rows; r++) {
         const msae_code *codes = block->codes + r * block->stride;
         for (size_t i = 0; i < block->counts[r]; i++, bytes += 4) {
-            tool_put_le(job->buffer + bytes, 4, bits_of(codes[i].value));
+            bytes_put(job->buffer + bytes, 4, bytes_of_float(codes[i].value));
         }
     }
-    if (fwrite(job->buffer, 1, bytes, job->values) != bytes) return fail_writing(job);
+    if (fwrite(job->buffer, 1, bytes, job->values) != bytes) return tool_fail_writing(job->output);
     job->entries += bytes / 4;
     return TOOL_OK;
 }
@@ -255,12 +245,13 @@ static int append_values(encode_job *job) {
     uint64_t at = indices_offset(job) + 4 * job->entries;
     errno = 0;
     if (fflush(job->values) != 0 || fseeko(job->values, 0, SEEK_SET) != 0) {
-        return fail_writing(job);
+        return tool_fail_writing(job->output);
     }
     int status = make_room(job, 1 << 20);
     for (uint64_t left = 4 * job->entries; left > 0 && status == TOOL_OK;) {
         const size_t bytes = left < 1 << 20 ? (size_t)left : 1 << 20;
-        if (fread(job->buffer, 1, bytes, job->values) != bytes) return fail_writing(job);
+        if (fread(job->buffer, 1, bytes, job->values) != bytes)
+            return tool_fail_writing(job->output);
         status = put_at(job, at, job->buffer, bytes);
         at += bytes;
         left -= bytes;
@@ -292,7 +283,7 @@ static int write_header(const encode_job *job) {
                  starts_end, moments, entries, moments_end, moments_end + 4 * entries, entries,
                  moments_end + 4 * entries, moments_end + 8 * entries);
     memset(header + 8 + length, ' ', (size_t)(HEADER_BYTES - 8 - length));
-    tool_put_le((unsigned char *)header, 8, HEADER_BYTES - 8);
+    bytes_put((unsigned char *)header, 8, HEADER_BYTES - 8);
     return put_at(job, 0, header, HEADER_BYTES);
 }
 

@@ -102,20 +102,19 @@ static void release(folded *f) {
     free(f->copies[1]);
 }
 
-static int is_little(void) {
-    const uint32_t one = 1;
-    unsigned char first;
-    memcpy(&first, &one, 1);
-    return first == 1;
+/* The values as files have them, in place. */
+static void to_file_order(float *values, size_t count) {
+    for (size_t i = 0; values != NULL && i < count; i++) {
+        unsigned char bytes[4];
+        bytes_put(bytes, 4, bytes_of_float(values[i]));
+        memcpy(&values[i], bytes, 4);
+    }
 }
 
-static void swap_bytes(float *values, size_t count) {
-    for (size_t i = 0; i < count; i++) {
-        unsigned char bytes[4], turned[4];
-        memcpy(bytes, &values[i], 4);
-        for (int b = 0; b < 4; b++) turned[b] = bytes[3 - b];
-        memcpy(&values[i], turned, 4);
-    }
+static int is_file_order(void) {
+    float one = 1;
+    to_file_order(&one, 1);
+    return one == 1;
 }
 
 static int check_range(const folded *f, const float *values, size_t count) {
@@ -180,9 +179,7 @@ static int make_unit(folded *f) {
     }
     for (size_t j = 0; j < n; j++) {
         const float *encoder = f->model->encoder + j * d, *decoder = f->model->decoder + j * d;
-        double norm = 0;
-        for (size_t i = 0; i < d; i++) norm += (double)decoder[i] * (double)decoder[i];
-        norm = sqrt(norm);
+        const double norm = tool_norm(decoder, d);
         if (!(norm > 0)) {
             return tool_fail(f->folder,
                              "row %lu of the decoder is zero, and %s divides by its norm",
@@ -207,17 +204,17 @@ static const float *matrix_of(const folded *f, int is_decoder) {
 /* The numbers as files have them. */
 static int to_little(folded *f) {
     const size_t n = f->model->n_latents, d = f->model->n_inputs;
-    if (is_little()) return TOOL_OK;
-    swap_bytes(f->b_dec, d);
-    swap_bytes(f->b_enc, n);
-    if (f->theta != NULL) swap_bytes(f->theta, n);
-    if (f->turned != NULL) swap_bytes(f->turned, n * d);
-    swap_bytes(&f->threshold, 1);
+    if (is_file_order()) return TOOL_OK;
+    to_file_order(f->b_dec, d);
+    to_file_order(f->b_enc, n);
+    to_file_order(f->theta, n);
+    to_file_order(f->turned, n * d);
+    to_file_order(&f->threshold, 1);
     for (int m = 0; m < 2; m++) {
         f->copies[m] = tool_alloc(n * d, sizeof(float));
         if (f->copies[m] == NULL) return tool_fail_memory();
         memcpy(f->copies[m], matrix_of(f, m), n * d * sizeof(float));
-        swap_bytes(f->copies[m], n * d);
+        to_file_order(f->copies[m], n * d);
     }
     return TOOL_OK;
 }
@@ -299,7 +296,7 @@ static void dictionary_tensors(const folded *f, tensors *t) {
     if (f->target->recipe == MSAE_RECIPE_RELU) {
         put_tensor(t, "bias", 1, d, 0, f->b_dec);
     } else {
-        for (size_t i = 0; i < 4; i++) t->k[i] = (unsigned char)(f->target->k >> (8 * i));
+        bytes_put(t->k, sizeof t->k, f->target->k);
         put_tensor(t, "b_dec", 1, d, 0, f->b_dec);
         put_tensor(t, "k", 0, 0, 0, t->k)->dtype = MSAE_I32;
         put_tensor(t, "threshold", 0, 0, 0,
@@ -399,9 +396,7 @@ static int write_torch(const char *path, const tensors *t) {
     errno = 0;
     if (torch_write(&writer, "ae", t->items, t->count, NULL, &error) != MSAE_OK) {
         status = errno != 0 ? tool_fail_errno(path, errno) : tool_fail_error(path, &error);
-        fclose(output.file);
-        remove(output.temporary);
-        free(output.temporary);
+        tool_output_drop(&output);
         return status;
     }
     return tool_output_close(&output);
@@ -446,9 +441,7 @@ static int write_files(const folded *f, const char *weights_path, const char *co
                                                   : write_safetensors(weights_path, &t);
     }
     if (status == TOOL_OK) return tool_output_close(&output);
-    fclose(output.file);
-    remove(output.temporary);
-    free(output.temporary);
+    tool_output_drop(&output);
     return status;
 }
 

@@ -204,17 +204,3 @@ void tool_json_own(tool_json *json, const msae_model *model) {
     tool_json_bool(json, "own", 1);
     tool_json_text(json, "kept_by", rule_names[rule_of(model, &k)]);
 }
-
-/* ---------------------------------------------------------------------------------------------
-   Bytes of whole numbers
-   ------------------------------------------------------------------------------------------ */
-
-void tool_put_le(unsigned char *bytes, size_t count, uint64_t value) {
-    for (size_t i = 0; i < count; i++) bytes[i] = (unsigned char)(value >> 8 * i);
-}
-
-uint64_t tool_get_le(const unsigned char *bytes, size_t count) {
-    uint64_t value = 0;
-    for (size_t i = 0; i < count; i++) value |= (uint64_t)bytes[i] << 8 * i;
-    return value;
-}

@@ -23,10 +23,8 @@ static int mean_norm(const msae_data *data, double *result) {
     double sum = 0;
     if (row == NULL) return tool_fail_memory();
     for (size_t r = 0; r < data->rows; r++) {
-        double square = 0;
         msae_data_read(data, r, 1, row);
-        for (size_t i = 0; i < data->cols; i++) square += (double)row[i] * (double)row[i];
-        sum += sqrt(square);
+        sum += tool_norm(row, data->cols);
     }
     free(row);
     *result = sum / (double)data->rows;
@@ -360,18 +358,15 @@ static int run(void *context) {
     const info_job *job = context;
     const char *path = job->path;
     const int as_json = job->common.json;
-    void *bytes;
+    char *bytes;
     size_t size;
-    msae_error error;
-    int status = TOOL_OK;
     if (tool_is_folder(path)) return describe_foreign(path, as_json);
     if (tool_has_ending(path, ".npy")) return describe_data(path, as_json);
-    if (msae_read_file(path, NULL, &bytes, &size, &error) != MSAE_OK) {
-        return tool_fail_error(path, &error);
-    }
-    const int foreign = is_foreign(path, bytes, size);
+    int status = tool_read_file(path, &bytes, &size);
+    if (status != TOOL_OK) return status;
+    const int foreign = is_foreign(path, (const unsigned char *)bytes, size);
     if (!foreign) status = describe_safetensors(path, bytes, size, as_json);
-    msae_release(NULL, bytes, size);
+    free(bytes);
     if (foreign) status = describe_foreign(path, as_json);
     return status;
 }

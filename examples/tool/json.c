@@ -1,7 +1,8 @@
 /* A small JSON reader. See json.h. */
 #include "json.h"
 
-#include <stdio.h>
+#include "bytes.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,13 +24,9 @@ typedef struct parser {
     msae_error *error;
 } parser;
 
-static int refuse(parser *p, size_t at, const char *what) {
-    if (p->error != NULL) {
-        p->error->code = MSAE_ERROR_FORMAT;
-        p->error->position = at;
-        snprintf(p->error->message, sizeof p->error->message, "byte %llu: %s",
-                 (unsigned long long)at, what);
-    }
+/* Always 0. */
+static int refuse(const parser *p, size_t at, const char *what) {
+    bytes_fail(p->error, MSAE_ERROR_FORMAT, at, "byte %llu: %s", (unsigned long long)at, what);
     return 0;
 }
 
@@ -41,25 +38,6 @@ static void skip_space(parser *p) {
     while (next_byte(p) == ' ' || next_byte(p) == '\t' || next_byte(p) == '\n' ||
            next_byte(p) == '\r')
         p->at++;
-}
-
-static size_t character_length(const unsigned char *text, size_t left) {
-    const unsigned first = text[0];
-    const size_t length = first < 0x80   ? 1
-                          : first < 0xc2 ? 0
-                          : first < 0xe0 ? 2
-                          : first < 0xf0 ? 3
-                          : first < 0xf5 ? 4
-                                         : 0;
-    if (length == 0 || length > left) return 0;
-    for (size_t i = 1; i < length; i++) {
-        if ((text[i] & 0xc0) != 0x80) return 0;
-    }
-    if ((first == 0xe0 && text[1] < 0xa0) || (first == 0xed && text[1] > 0x9f) ||
-        (first == 0xf0 && text[1] < 0x90) || (first == 0xf4 && text[1] > 0x8f)) {
-        return 0;
-    }
-    return length;
 }
 
 static int read_hex(parser *p, unsigned *code) {
@@ -139,7 +117,7 @@ static int read_quoted(parser *p, const char **text) {
             if (!read_escape(p)) return 0;
             continue;
         }
-        length = character_length((const unsigned char *)p->bytes + p->at, p->size - p->at);
+        length = bytes_utf8((const unsigned char *)p->bytes + p->at, p->size - p->at);
         if (length == 0) return refuse(p, p->at, "no UTF-8");
         memcpy(p->text, p->bytes + p->at, length);
         p->text += length;
@@ -332,10 +310,7 @@ msae_status json_parse(json_file *file, const char *bytes, size_t size, msae_err
     /* values take a byte and a comma at least, all but the first; texts two quotes */
     p.room = size / 2 + 1;
     file->memory = malloc(p.room * sizeof *p.nodes + size + 1);
-    if (file->memory == NULL) {
-        refuse(&p, 0, msae_status_text(MSAE_ERROR_MEMORY));
-        return MSAE_ERROR_MEMORY;
-    }
+    if (file->memory == NULL) return bytes_fail_memory(error);
     p.nodes = file->memory;
     p.text = (char *)(p.nodes + p.room);
     if (!read_all(&p)) {

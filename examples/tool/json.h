@@ -1,5 +1,5 @@
 /* A small JSON reader for configurations: strict, without recursion, of bounded depth. Needs msae.h
-   alone. */
+   and bytes.c. */
 #ifndef JSON_H
 #define JSON_H
 

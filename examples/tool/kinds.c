@@ -168,7 +168,7 @@ static int fail_headerless(const char *path) {
     msae_reader reader;
     msae_error error;
     int end = 0;
-    if (length < 4 || strcmp(path + length - 4, ".npy") != 0) return 0;
+    if (!tool_has_ending(path, ".npy")) return 0;
     const char *at = path + length - 4;
     for (int underscores = 0; at > path && underscores < 2;) underscores += *--at == '_';
     if (sscanf(at, "_%9llu_%9llu.npy%n", &rows, &cols, &end) != 2 || at[end] != '\0' || end == 0 ||
@@ -184,9 +184,8 @@ static int fail_headerless(const char *path) {
 /* Whether the file has room for the header that a safetensors file of such a start has. */
 static int may_be_safetensors(const char *path, const unsigned char start[8]) {
     struct stat info;
-    uint64_t header = 0;
-    for (int i = 7; i >= 0; i--) header = header << 8 | start[i];
-    return stat(path, &info) == 0 && info.st_size >= 8 && header <= (uint64_t)info.st_size - 8;
+    return stat(path, &info) == 0 && info.st_size >= 8 &&
+           bytes_get(start, 8) <= (uint64_t)info.st_size - 8;
 }
 
 /* Says of a path that cannot be opened how far it leads. */

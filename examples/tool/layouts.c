@@ -314,17 +314,14 @@ typedef struct config {
 } config;
 
 static int open_config(config *c) {
-    void *bytes;
+    char *text;
     size_t size;
     msae_error error;
-    msae_status status;
-    if (tool_check_input(c->path) != TOOL_OK) return TOOL_FAILED;
-    if (msae_read_file(c->path, NULL, &bytes, &size, &error) != MSAE_OK) {
-        return tool_fail_error(c->path, &error);
-    }
-    status = json_parse(&c->json, bytes, size, &error);
-    msae_release(NULL, bytes, size);
-    if (status != MSAE_OK) return tool_fail_error(c->path, &error);
+    int status = tool_read_file(c->path, &text, &size);
+    if (status != TOOL_OK) return status;
+    const msae_status parsed = json_parse(&c->json, text, size, &error);
+    free(text);
+    if (parsed != MSAE_OK) return tool_fail_error(c->path, &error);
     if (c->json.root->kind != JSON_OBJECT) return tool_fail(c->path, "is no JSON object");
     return TOOL_OK;
 }
@@ -532,12 +529,6 @@ static int take_recipe(source *s) {
     return status;
 }
 
-static double row_norm(const float *row, size_t d) {
-    double sum = 0;
-    for (size_t i = 0; i < d; i++) sum += (double)row[i] * (double)row[i];
-    return sqrt(sum);
-}
-
 /* The encoder sees x, which is (x - b_dec) + b_dec: the second part is a bias. */
 static void fold_shift(source *s, const msae_model *model) {
     for (size_t j = 0; j < s->n; j++) {
@@ -551,7 +542,7 @@ static void fold_shift(source *s, const msae_model *model) {
 static int fold_norms(source *s, const msae_model *model) {
     for (size_t j = 0; j < s->n; j++) {
         float *encoder = model->encoder + j * s->d, *decoder = model->decoder + j * s->d;
-        const double norm = row_norm(decoder, s->d);
+        const double norm = tool_norm(decoder, s->d);
         if (!(norm > 0)) {
             return tool_fail(s->w.path, "row %lu of %s is zero, and the layout divides by its norm",
                              (unsigned long)j, s->decoder_name);
@@ -1004,7 +995,7 @@ static int are_rows_unit(const source *s, int *are_unit) {
                                  : tool_fail_memory();
     *are_unit = 1;
     for (size_t j = 0; status == TOOL_OK && j < s->n && *are_unit; j++) {
-        *are_unit = fabs(row_norm(decoder + j * s->d, s->d) - 1) <= 1e-5 + 1e-8;
+        *are_unit = fabs(tool_norm(decoder + j * s->d, s->d) - 1) <= 1e-5 + 1e-8;
     }
     free(decoder);
     return status;
@@ -1346,11 +1337,6 @@ static char *join(const char *folder, size_t folder_bytes, const char *name) {
 static int is_there(const char *path) {
     struct stat info;
     return path != NULL && stat(path, &info) == 0 && !S_ISDIR(info.st_mode);
-}
-
-int tool_is_folder(const char *path) {
-    struct stat info;
-    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
 }
 
 /* path becomes folder/name when there is such a file. */

@@ -19,12 +19,6 @@ enum {
    Rows without spread
    ------------------------------------------------------------------------------------------ */
 
-static int is_finite_row(const float *x, size_t d) {
-    size_t i = 0;
-    while (i < d && isfinite(x[i])) i++;
-    return i == d;
-}
-
 /* Whether all usable rows are one row, which is then first [d]. Ordinary rows differ soon. */
 static int are_equal(const msae_source *source, float *block, float *first) {
     const size_t d = source->cols;
@@ -36,7 +30,7 @@ static int are_equal(const msae_source *source, float *block, float *first) {
         if (source->read(source->user, at, rows, block, &error) != MSAE_OK) return 0;
         for (size_t r = 0; r < rows; r++) {
             const float *x = block + r * d;
-            if (!is_finite_row(x, d)) continue;
+            if (tool_is_bad(x, d)) continue;
             if (!has_first) memcpy(first, x, d * sizeof *first);
             has_first = 1;
             for (size_t i = 0; i < d; i++) {
@@ -47,16 +41,10 @@ static int are_equal(const msae_source *source, float *block, float *first) {
     return has_first;
 }
 
-static double norm_of(const float *x, size_t d) {
-    double squares = 0;
-    for (size_t i = 0; i < d; i++) squares += (double)x[i] * (double)x[i];
-    return sqrt(squares);
-}
-
 /* Whether the rows, whose mean and scale the model has, differ by rounding alone. */
 static int is_rounding(const msae_model *model) {
     const double spread = sqrt(tool_variance(model));
-    return spread > 0 && spread < TOOL_ROUNDING * norm_of(model->mean, model->n_inputs);
+    return spread > 0 && spread < TOOL_ROUNDING * tool_norm(model->mean, model->n_inputs);
 }
 
 int tool_is_flat(const msae_model *model, const msae_source *source) {
@@ -84,14 +72,14 @@ int tool_warn_of_spread(tool_outcome *outcome, const msae_model *model, const ms
             tool_warn(path,
                       "all %llu rows are %s, so that there is nothing to learn: look at how "
                       "they were made",
-                      rows, norm_of(first, d) > 0 ? "the same" : "zero");
+                      rows, tool_norm(first, d) > 0 ? "the same" : "zero");
         }
     } else if (is_rounding(model)) {
         outcome->is_flat = 1;
         tool_warn(path,
                   "the %llu rows differ by %.1g of their norm, which is rounding, so that there is "
                   "nothing to learn: look at how they were made",
-                  rows, sqrt(tool_variance(model)) / norm_of(model->mean, d));
+                  rows, sqrt(tool_variance(model)) / tool_norm(model->mean, d));
     }
     free(block);
     return TOOL_OK;

@@ -2,6 +2,7 @@
 #include "tool.h"
 
 #include <ctype.h>
+#include <errno.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -67,6 +68,10 @@ int tool_fail_error(const char *subject, const msae_error *error) {
 
 int tool_fail_errno(const char *subject, int code) {
     return tool_fail(subject, "%s", strerror(code));
+}
+
+int tool_fail_writing(const char *path) {
+    return tool_fail(path, "%s", errno != 0 ? strerror(errno) : "writing failed");
 }
 
 int tool_fail_memory(void) {
@@ -144,31 +149,9 @@ int tool_has_ending(const char *path, const char *ending) {
    Labels
    ------------------------------------------------------------------------------------------ */
 
-size_t tool_utf8_length(const unsigned char *text) {
-    static const struct {
-        unsigned char low, high; /* first byte */
-        unsigned char second_low, second_high;
-        size_t length;
-    } forms[] = {
-        {0x00, 0x7f, 0x00, 0xff, 1}, {0xc2, 0xdf, 0x80, 0xbf, 2}, {0xe0, 0xe0, 0xa0, 0xbf, 3},
-        {0xe1, 0xec, 0x80, 0xbf, 3}, {0xed, 0xed, 0x80, 0x9f, 3}, {0xee, 0xef, 0x80, 0xbf, 3},
-        {0xf0, 0xf0, 0x90, 0xbf, 4}, {0xf1, 0xf3, 0x80, 0xbf, 4}, {0xf4, 0xf4, 0x80, 0x8f, 4},
-    };
-    for (size_t f = 0; f < sizeof forms / sizeof forms[0]; f++) {
-        if (text[0] < forms[f].low || text[0] > forms[f].high) continue;
-        if (forms[f].length == 1) return 1;
-        if (text[1] < forms[f].second_low || text[1] > forms[f].second_high) return 0;
-        for (size_t i = 2; i < forms[f].length; i++) {
-            if ((text[i] & 0xc0) != 0x80) return 0;
-        }
-        return forms[f].length;
-    }
-    return 0;
-}
-
 /* Bytes of the character at text, a stray byte being one. */
 static size_t character_bytes(const char *text) {
-    const size_t length = tool_utf8_length((const unsigned char *)text);
+    const size_t length = bytes_utf8((const unsigned char *)text, SIZE_MAX);
     return length > 0 ? length : 1;
 }
 
@@ -245,7 +228,7 @@ void tool_json_text(tool_json *json, const char *key, const char *text) {
     json_key(json, key);
     fputc('"', json->file);
     while (*c != '\0') {
-        size_t length = tool_utf8_length(c);
+        size_t length = bytes_utf8(c, SIZE_MAX);
         if (length == 0) { /* the replacement character for each stray byte */
             fputs("\\ufffd", json->file);
             length = 1;

@@ -128,7 +128,7 @@ static void put_text(FILE *page, const char *text, size_t bytes) {
     const char *end = text + bytes;
     while (text < end) {
         const unsigned char c = (unsigned char)*text;
-        const size_t length = tool_utf8_length((const unsigned char *)text);
+        const size_t length = bytes_utf8((const unsigned char *)text, (size_t)(end - text));
         if (length == 0 || (c < 32 && c != '\t') || c == 127) {
             fputs("\357\277\275", page); /* the replacement character */
         } else if (c == '<' || c == '>' || c == '&' || c == '"' || c == '\'') {

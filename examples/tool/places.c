@@ -1,4 +1,5 @@
-/* Where commands write: checked before work starts, and written under a temporary name first. */
+/* Files by their paths: where commands write, checked before work starts and written under a
+   temporary name first; and files that are read whole. */
 #include "tool.h"
 
 #include <errno.h>
@@ -107,6 +108,11 @@ int tool_check_input(const char *path) {
     return TOOL_OK;
 }
 
+int tool_is_folder(const char *path) {
+    struct stat info;
+    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
 int tool_same_file(const char *a, const char *b) {
     struct stat x, y;
     if (a == NULL || b == NULL) return 0;
@@ -163,9 +169,44 @@ int tool_output_close(tool_output *output) {
     failed |= fflush(output->file) || fsync(fileno(output->file));
     failed |= fclose(output->file);
     if (failed || rename(output->temporary, output->path) != 0) {
-        status = tool_fail(output->path, "%s", errno != 0 ? strerror(errno) : "writing failed");
+        status = tool_fail_writing(output->path);
         remove(output->temporary);
     }
     free(output->temporary);
+    return status;
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Reading a file whole
+   ------------------------------------------------------------------------------------------ */
+
+/* Everything in an open file, and a zero behind it. */
+static int read_whole(FILE *file, const char *path, char **bytes, size_t *size) {
+    const off_t length = fseeko(file, 0, SEEK_END) == 0 ? ftello(file) : -1;
+    if (length < 0) return tool_fail(path, "its length cannot be told");
+    if (length == 0) return tool_fail(path, "the file is empty");
+    char *memory = (uint64_t)length < SIZE_MAX ? malloc((size_t)length + 1) : NULL;
+    if (memory == NULL) return tool_fail_memory();
+    if (fseeko(file, 0, SEEK_SET) != 0 ||
+        fread(memory, 1, (size_t)length, file) != (size_t)length) {
+        free(memory);
+        return tool_fail(path, "cannot be read at byte 0");
+    }
+    memory[length] = '\0';
+    *bytes = memory;
+    *size = (size_t)length;
+    return TOOL_OK;
+}
+
+int tool_read_file(const char *path, char **bytes, size_t *size) {
+    *bytes = NULL;
+    *size = 0;
+    int status = tool_check_input(path);
+    if (status != TOOL_OK) return status;
+    if (tool_is_folder(path)) return tool_fail(path, "is a directory");
+    FILE *file = fopen(path, "rb");
+    if (file == NULL) return tool_fail_open(path);
+    status = read_whole(file, path, bytes, size);
+    fclose(file);
     return status;
 }

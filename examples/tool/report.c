@@ -435,16 +435,6 @@ static void put_frequencies(FILE *page, const report_job *job) {
     end_section(page);
 }
 
-static double row_cosine(const float *a, const float *b, size_t d) {
-    double ab = 0, aa = 0, bb = 0;
-    for (size_t i = 0; i < d; i++) {
-        ab += (double)a[i] * (double)b[i];
-        aa += (double)a[i] * (double)a[i];
-        bb += (double)b[i] * (double)b[i];
-    }
-    return aa > 0 && bb > 0 ? ab / sqrt(aa * bb) : 0;
-}
-
 /* The latents whose decoder rows are nearest. */
 static void put_nearest(FILE *page, const report_job *job, size_t latent) {
     const msae_model *model = &job->inputs.model;
@@ -453,7 +443,8 @@ static void put_nearest(FILE *page, const report_job *job, size_t latent) {
     size_t nearest[NEAREST], count = 0;
     for (size_t j = 0; j < model->n_latents; j++) {
         if (j == latent || job->active_rows[j] == 0) continue;
-        double cosine = row_cosine(model->decoder + latent * d, model->decoder + j * d, d);
+        double cosine = tool_cosine(model->decoder + latent * d, model->decoder + j * d, d);
+        if (isnan(cosine)) cosine = 0; /* (of a row of zeros) */
         size_t at = count < NEAREST ? count++ : NEAREST;
         for (; at > 0 && cosine > cosines[at - 1]; at--) {
             if (at == NEAREST) continue;
@@ -649,8 +640,7 @@ static int load_models(report_job *job) {
     job->paths[job->count++] = job->model_path;
     for (size_t i = 0; i < job->more.count; i++) {
         const char *path = job->more.values[i];
-        const size_t length = strlen(path);
-        if (length >= 4 && strcmp(path + length - 4, ".npy") == 0) {
+        if (tool_has_ending(path, ".npy")) {
             return tool_fail(path, "is data, and only models may follow DATA: put the pattern of "
                                    "several files in quotes");
         }

@@ -2,7 +2,6 @@
 #include "tool.h"
 
 #include <glob.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -12,13 +11,9 @@
    ------------------------------------------------------------------------------------------ */
 
 static int add_path(tool_rows *rows, const char *path, size_t bytes) {
-    if (rows->count == rows->room) {
-        const size_t room = rows->room > 0 ? 2 * rows->room : 16;
-        char **paths = realloc(rows->paths, room * sizeof *paths);
-        if (paths == NULL) return tool_fail_memory();
-        rows->paths = paths;
-        rows->room = room;
-    }
+    char **paths = bytes_grow(NULL, rows->paths, &rows->room, rows->count + 1, sizeof *paths);
+    if (paths == NULL) return tool_fail_memory();
+    rows->paths = paths;
     char *copy = malloc(bytes + 1);
     if (copy == NULL) return tool_fail_memory();
     memcpy(copy, path, bytes);
@@ -79,14 +74,10 @@ static int add_pattern(tool_rows *rows, const char *pattern) {
 /* A file of file names, one a line. */
 static int add_list(tool_rows *rows, const char *path) {
     const size_t before = rows->count;
-    msae_error error;
-    void *text;
+    char *text;
     size_t size;
-    int status = tool_check_input(path);
+    int status = tool_read_file(path, &text, &size);
     if (status != TOOL_OK) return status;
-    if (msae_read_file(path, NULL, &text, &size, &error) != MSAE_OK) {
-        return tool_fail_error(path, &error);
-    }
     const char *line = text, *const end = line + size;
     while (line < end && status == TOOL_OK) {
         const char *stop = memchr(line, '\n', (size_t)(end - line));
@@ -99,7 +90,7 @@ static int add_list(tool_rows *rows, const char *path) {
         }
         line += bytes + 1;
     }
-    msae_release(NULL, text, size);
+    free(text);
     if (status == TOOL_OK && rows->count == before) {
         status = tool_fail(path, "names no files");
     }
@@ -125,9 +116,10 @@ int tool_add_rows(tool_rows *rows, const char *operand) {
     int status = add_name(rows, operand);
     if (status != TOOL_OK) return status;
     if (operand[0] == '@') return add_list(rows, operand + 1);
-    const int is_there = stat(operand, &info) == 0;
-    if (!is_there && strpbrk(operand, "*?[") != NULL) return add_pattern(rows, operand);
-    if (is_there && S_ISDIR(info.st_mode)) {
+    if (stat(operand, &info) != 0 && strpbrk(operand, "*?[") != NULL) {
+        return add_pattern(rows, operand);
+    }
+    if (tool_is_folder(operand)) {
         return tool_fail(operand, "is a folder: name its files by a pattern in quotes, '*.npy'");
     }
     return add_path(rows, operand, strlen(operand));
@@ -189,12 +181,6 @@ void tool_shift_row(msae_error *error, uint64_t by) {
     error->position += by; /* modulo 2^64: backwards too */
     snprintf(message, sizeof message, "row %llu%s", (unsigned long long)error->position, rest);
     memcpy(error->message, message, sizeof message);
-}
-
-int tool_is_bad(const float *x, size_t cols) {
-    size_t i = 0;
-    while (i < cols && isfinite(x[i])) i++;
-    return i < cols;
 }
 
 int tool_fail_row(const char *path, const msae_error *error) {

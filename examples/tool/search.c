@@ -299,13 +299,7 @@ static void keep_values(search_job *job, size_t i, int after) {
 }
 
 static double distance_in_cosine(const float *a, const float *b, size_t d) {
-    double dot = 0, aa = 0, bb = 0;
-    for (size_t c = 0; c < d; c++) {
-        dot += (double)a[c] * (double)b[c];
-        aa += (double)a[c] * (double)a[c];
-        bb += (double)b[c] * (double)b[c];
-    }
-    const double distance = 1 - dot / sqrt(aa * bb);
+    const double distance = 1 - tool_cosine(a, b, d);
     return distance < 0 ? 0 : distance; /* (of equal rows it is rounded below) */
 }
 
@@ -720,13 +714,6 @@ typedef struct search_evaluation {
     size_t ablated, with_latent; /* latents taken out, queries that had one */
 } search_evaluation;
 
-static uint64_t next_random(uint64_t *state) { /* splitmix64 */
-    uint64_t z = *state += 0x9e3779b97f4a7c15u;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return z ^ z >> 31;
-}
-
 /* Draws rows of classes that have others too, without repeating one. */
 static int draw_rows(search_job *job, search_evaluation *e) {
     const tool_labels *labels = &job->labels;
@@ -742,7 +729,7 @@ static int draw_rows(search_job *job, search_evaluation *e) {
     }
     e->count = job->options.evaluate < e->eligible ? job->options.evaluate : e->eligible;
     for (size_t i = 0; i < e->count; i++) {
-        const size_t other = i + (size_t)(next_random(&state) % (e->eligible - i));
+        const size_t other = i + (size_t)(tool_random(&state) % (e->eligible - i));
         const size_t row = e->rows[i];
         e->rows[i] = e->rows[other];
         e->rows[other] = row;

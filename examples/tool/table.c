@@ -59,8 +59,7 @@ static int split_rows(tool_table *table, char *line, size_t line_number) {
 
 /* A first line of that name among several columns, or alone in a .tsv, is a header. */
 static int is_header(const char *line, const char *column, const char *path) {
-    const size_t length = strlen(column), bytes = strlen(path);
-    const int is_tsv = bytes >= 4 && strcmp(path + bytes - 4, ".tsv") == 0;
+    const size_t length = strlen(column);
     size_t end = strcspn(line, "\n"), fields = 1;
     int found = 0;
     if (end > 0 && line[end - 1] == '\r') end--;
@@ -69,7 +68,7 @@ static int is_header(const char *line, const char *column, const char *path) {
         width = tab != NULL ? (size_t)(tab - line) - i : end - i;
         found |= width == length && memcmp(line + i, column, length) == 0;
     }
-    return found && (fields > 2 || is_tsv);
+    return found && (fields > 2 || tool_has_ending(path, ".tsv"));
 }
 
 /* Splits table->text. With a header always, or only where the first line names `column`, or for a
@@ -94,34 +93,24 @@ static int split_table(tool_table *table, int has_header, const char *column) {
     return split_rows(table, next, 2);
 }
 
-/* A table from the bytes of a file. */
-static int take_table(tool_table *table, const void *bytes, size_t size, int has_header,
+/* A table from a file's text of `size` bytes, which it owns from then on. */
+static int take_table(tool_table *table, char *text, size_t size, int has_header,
                       const char *column) {
-    if (size > 0 && memchr(bytes, 0, size) != NULL) {
+    table->text = text;
+    if (strlen(text) != size) {
         const msae_error error = {MSAE_ERROR_FORMAT, MSAE_NO_POSITION, "is not a text file"};
         return tool_fail_content(table->path, TOOL_TEXT_FILE, &error);
     }
-    table->text = malloc(size + 1);
-    if (table->text == NULL) return tool_fail_memory();
-    if (size > 0) memcpy(table->text, bytes, size);
-    table->text[size] = '\0';
     return split_table(table, has_header, column);
 }
 
 static int load_table(tool_table *table, const char *path, int has_header, const char *column) {
-    msae_error error;
-    void *bytes;
+    char *text;
     size_t size;
     memset(table, 0, sizeof *table);
     table->path = path;
-    int status = tool_check_input(path);
-    if (status != TOOL_OK) return status;
-    if (msae_read_file(path, NULL, &bytes, &size, &error) != MSAE_OK) {
-        return tool_fail_error(path, &error);
-    }
-    status = take_table(table, bytes, size, has_header, column);
-    msae_release(NULL, bytes, size);
-    return status;
+    int status = tool_read_file(path, &text, &size);
+    return status == TOOL_OK ? take_table(table, text, size, has_header, column) : status;
 }
 
 /* ---------------------------------------------------------------------------------------------

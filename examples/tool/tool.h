@@ -6,6 +6,8 @@
 #define MSAE_USE_PTHREADS
 #include "../../msae.h"
 
+#include "bytes.h"
+
 #include <stddef.h>
 #include <stdio.h>
 
@@ -20,34 +22,30 @@ enum {
     TOOL_USAGE = 2   /* the command line lacks something or has too much */
 };
 
-#if defined(__GNUC__)
-#define TOOL_PRINTF(text, first) __attribute__((format(printf, text, first)))
-#else
-#define TOOL_PRINTF(text, first)
-#endif
-
 /* Prints the one line "msae: SUBJECT: what" on standard error and returns TOOL_FAILED. The subject
    is a file or an option; NULL leaves it out. Control characters are printed as '?'. */
-int tool_fail(const char *subject, const char *format, ...) TOOL_PRINTF(2, 3);
+int tool_fail(const char *subject, const char *format, ...) BYTES_PRINTF(2, 3);
 /* The same for an error of the library. */
 int tool_fail_error(const char *subject, const msae_error *error);
 /* The same for an operation of the C library that failed with `code`, an errno. */
 int tool_fail_errno(const char *subject, int code);
+/* The same for a file that could not be written; what errno says was set to 0 before. */
+int tool_fail_writing(const char *path);
 int tool_fail_memory(void);
 /* Whether there was such a line. */
 int tool_has_failed(void);
 /* Where these lines go; NULL: standard error. */
 void tool_errors_to(FILE *file);
 /* The same line with a pointer to the command's --help; returns TOOL_USAGE. */
-int tool_usage(const char *command, const char *format, ...) TOOL_PRINTF(2, 3);
+int tool_usage(const char *command, const char *format, ...) BYTES_PRINTF(2, 3);
 
 /* A line "msae: warning: subject: ..", where the errors go: something is wrong, but the command goes on
    and its exit status stays 0. It says what is wrong and what to change. The first TOOL_MAX_WARNINGS
    are kept for JSON. */
-void tool_warn(const char *subject, const char *format, ...) TOOL_PRINTF(2, 3);
+void tool_warn(const char *subject, const char *format, ...) BYTES_PRINTF(2, 3);
 #define TOOL_MAX_WARNINGS 16
 /* A line "msae: note: subject: ..", at the same place: nothing is wrong, but a choice was made. */
-void tool_note(const char *subject, const char *format, ...) TOOL_PRINTF(2, 3);
+void tool_note(const char *subject, const char *format, ...) BYTES_PRINTF(2, 3);
 
 /* Seconds since some fixed moment. */
 double tool_seconds(void);
@@ -61,11 +59,23 @@ void *tool_alloc(size_t count, size_t size);
 int tool_has_ending(const char *path, const char *ending);
 
 /* ---------------------------------------------------------------------------------------------
+   Numbers (numbers.c)
+   ------------------------------------------------------------------------------------------ */
+
+/* 1 when one of values [cols] is NaN or Inf. */
+int tool_is_bad(const float *x, size_t cols);
+/* The Euclidean norm of x [d], summed in double. */
+double tool_norm(const float *x, size_t d);
+/* The cosine of a [d] and b [d], summed in double; NaN where one of them is zero. */
+double tool_cosine(const float *a, const float *b, size_t d);
+/* The next of a stream of random numbers of 64 bits, which *state, any number, starts and goes on
+   from. */
+uint64_t tool_random(uint64_t *state);
+
+/* ---------------------------------------------------------------------------------------------
    Labels in tables for people (output.c)
    ------------------------------------------------------------------------------------------ */
 
-/* Length of the UTF-8 character at text, 0 when there is no valid one. */
-size_t tool_utf8_length(const unsigned char *text);
 /* How many of a label's bytes to show in `width` characters at most: all, or as many as leave room
    for an ellipsis; whole words where those fill half of the width, and no broken character. */
 size_t tool_shorten(const char *label, size_t bytes, size_t width);
@@ -330,8 +340,7 @@ int tool_load_data(msae_data *data, const char *path, const char *tensor, size_t
 /* Rows that were left out so far, of all data of the command; and as the field "rows_skipped". */
 uint64_t tool_rows_skipped(void);
 void tool_json_skipped(tool_json *json);
-/* Whether values [cols], and whether a row of the data, are left out; how many rows are not. */
-int tool_is_bad(const float *x, size_t cols);
+/* Whether a row of the data is left out; how many rows are not. */
 int tool_is_skipped(const msae_data *data, size_t row);
 size_t tool_used_rows(const msae_data *data);
 
@@ -461,9 +470,10 @@ int tool_output_close(tool_output *output);
 /* Ends it without a file. */
 void tool_output_drop(tool_output *output);
 
-/* Whole numbers of `count` bytes, little-endian on every machine. */
-void tool_put_le(unsigned char *bytes, size_t count, uint64_t value);
-uint64_t tool_get_le(const unsigned char *bytes, size_t count);
+/* Reads a whole file, which must not be one that the command is to write: *size bytes, above zero,
+   and a zero behind them. Returns TOOL_OK, or prints why not; *bytes is NULL then. Release *bytes
+   with free. */
+int tool_read_file(const char *path, char **bytes, size_t *size);
 
 /* ---------------------------------------------------------------------------------------------
    Text tables: columns by tabs, a header, a row for each row of some data (table.c)

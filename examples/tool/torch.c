@@ -1,6 +1,8 @@
 /* torch.save files: the zip, the pickle, tensors, and a writer. See torch.h. */
 #include "torch.h"
 
+#include "bytes.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,74 +14,24 @@ enum {
 };
 
 /* ---------------------------------------------------------------------------------------------
-   Errors, memory, bytes
+   Blocks of a file, and their checksums
    ------------------------------------------------------------------------------------------ */
-
-#if defined(__GNUC__)
-#define TORCH_PRINTF(text, first) __attribute__((format(printf, text, first)))
-#else
-#define TORCH_PRINTF(text, first)
-#endif
-
-static msae_status fail(msae_error *error, msae_status code, uint64_t position, const char *format,
-                        ...) TORCH_PRINTF(4, 5);
-
-static msae_status fail(msae_error *error, msae_status code, uint64_t position, const char *format,
-                        ...) {
-    va_list arguments;
-    if (error == NULL) return code;
-    error->code = code;
-    error->position = position;
-    va_start(arguments, format);
-    vsnprintf(error->message, sizeof error->message, format, arguments);
-    va_end(arguments);
-    return code;
-}
-
-static msae_status fail_memory(msae_error *error) {
-    return fail(error, MSAE_ERROR_MEMORY, MSAE_NO_POSITION, "out of memory");
-}
-
-static void *take(const msae_allocator *allocator, size_t bytes) {
-    if (allocator != NULL && allocator->alloc != NULL) {
-        return allocator->alloc(bytes, allocator->user);
-    }
-    return malloc(bytes > 0 ? bytes : 1);
-}
-
-static void give(const msae_allocator *allocator, void *memory, size_t bytes) {
-    if (allocator != NULL && allocator->alloc != NULL) {
-        if (memory != NULL) allocator->free(memory, bytes, allocator->user);
-    } else {
-        free(memory);
-    }
-}
-
-static uint64_t little(const unsigned char *bytes, size_t count) {
-    uint64_t value = 0;
-    while (count > 0) value = value << 8 | bytes[--count];
-    return value;
-}
-
-static void put_little(unsigned char *bytes, size_t count, uint64_t value) {
-    for (size_t i = 0; i < count; i++) bytes[i] = (unsigned char)(value >> (8 * i));
-}
 
 static msae_status read_at(const msae_reader *reader, uint64_t offset, void *buffer, size_t bytes,
                            msae_error *error) {
     if (bytes == 0 || reader->read(reader->user, offset, buffer, bytes)) return MSAE_OK;
-    return fail(error, MSAE_ERROR_IO, offset, "could not be read at byte %llu",
-                (unsigned long long)offset);
+    return bytes_fail(error, MSAE_ERROR_IO, offset, "could not be read at byte %llu",
+                      (unsigned long long)offset);
 }
 
 /* A block of a file. NULL, with the status, when that fails. */
 static void *read_block(const msae_reader *reader, uint64_t offset, uint64_t bytes,
                         const msae_allocator *allocator, msae_status *status, msae_error *error) {
-    void *block = bytes < SIZE_MAX ? take(allocator, (size_t)bytes) : NULL;
-    *status =
-        block == NULL ? fail_memory(error) : read_at(reader, offset, block, (size_t)bytes, error);
+    void *block = bytes < SIZE_MAX ? bytes_take(allocator, (size_t)bytes) : NULL;
+    *status = block == NULL ? bytes_fail_memory(error)
+                            : read_at(reader, offset, block, (size_t)bytes, error);
     if (*status != MSAE_OK && block != NULL) {
-        give(allocator, block, (size_t)bytes);
+        bytes_give(allocator, block, (size_t)bytes);
         block = NULL;
     }
     return block;
@@ -107,7 +59,7 @@ static void make_crc_tables(crc_tables *tables) {
 static uint32_t crc_of(const crc_tables *tables, const unsigned char *bytes, size_t size) {
     uint32_t crc = 0xffffffffu;
     for (; size >= 8; size -= 8, bytes += 8) {
-        const uint32_t low = crc ^ (uint32_t)little(bytes, 4);
+        const uint32_t low = crc ^ (uint32_t)bytes_get(bytes, 4);
         crc = tables->of[7][low & 255] ^ tables->of[6][low >> 8 & 255] ^
               tables->of[5][low >> 16 & 255] ^ tables->of[4][low >> 24] ^ tables->of[3][bytes[4]] ^
               tables->of[2][bytes[5]] ^ tables->of[1][bytes[6]] ^ tables->of[0][bytes[7]];
@@ -142,12 +94,6 @@ static double half_value(uint32_t half) {
     return sign * (1 + fraction / 1024.0) * power;
 }
 
-static float float_of_bits(uint32_t bits) {
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
 static double double_of_bits(uint64_t bits) {
     double value;
     memcpy(&value, &bits, sizeof value);
@@ -157,27 +103,27 @@ static double double_of_bits(uint64_t bits) {
 static double element(msae_dtype dtype, const unsigned char *at) {
     switch (dtype) {
     case MSAE_F32:
-        return (double)float_of_bits((uint32_t)little(at, 4));
+        return (double)bytes_float((uint32_t)bytes_get(at, 4));
     case MSAE_F16:
-        return half_value((uint32_t)little(at, 2));
+        return half_value((uint32_t)bytes_get(at, 2));
     case MSAE_BF16:
-        return (double)float_of_bits((uint32_t)little(at, 2) << 16);
+        return (double)bytes_float((uint32_t)bytes_get(at, 2) << 16);
     case MSAE_F64:
-        return double_of_bits(little(at, 8));
+        return double_of_bits(bytes_get(at, 8));
     case MSAE_I8:
         return (double)(int8_t)at[0];
     case MSAE_I16:
-        return (double)(int16_t)little(at, 2);
+        return (double)(int16_t)bytes_get(at, 2);
     case MSAE_I32:
-        return (double)(int32_t)little(at, 4);
+        return (double)(int32_t)bytes_get(at, 4);
     case MSAE_I64:
-        return (double)(int64_t)little(at, 8);
+        return (double)(int64_t)bytes_get(at, 8);
     case MSAE_U16:
-        return (double)little(at, 2);
+        return (double)bytes_get(at, 2);
     case MSAE_U32:
-        return (double)little(at, 4);
+        return (double)bytes_get(at, 4);
     case MSAE_U64:
-        return (double)little(at, 8);
+        return (double)bytes_get(at, 8);
     case MSAE_BOOL:
         return at[0] != 0;
     default:
@@ -194,7 +140,7 @@ static void read_line(const torch_tensor *tensor, const unsigned char *storage, 
         if (as == MSAE_F64) {
             ((double *)out)[i] = element(tensor->dtype, at);
         } else if (tensor->dtype == MSAE_F32) {
-            ((float *)out)[i] = float_of_bits((uint32_t)little(at, 4));
+            ((float *)out)[i] = bytes_float((uint32_t)bytes_get(at, 4));
         } else {
             ((float *)out)[i] = (float)element(tensor->dtype, at);
         }
@@ -228,13 +174,13 @@ msae_status torch_read(const msae_reader *reader, const torch_tensor *tensor, ms
     storage = read_block(reader, tensor->at, tensor->bytes, allocator, &status, error);
     if (storage == NULL) return status;
     if (tensor->has_crc && crc_once(storage, (size_t)tensor->bytes) != tensor->crc) {
-        status = fail(error, MSAE_ERROR_FORMAT, tensor->at,
-                      "the record at byte %llu does not match its checksum",
-                      (unsigned long long)tensor->at);
+        status = bytes_fail(error, MSAE_ERROR_FORMAT, tensor->at,
+                            "the record at byte %llu does not match its checksum",
+                            (unsigned long long)tensor->at);
     } else {
         read_elements(tensor, storage, as, out);
     }
-    give(allocator, storage, (size_t)tensor->bytes);
+    bytes_give(allocator, storage, (size_t)tensor->bytes);
     return status;
 }
 
@@ -265,6 +211,32 @@ typedef struct zip_end {
 enum { ENTRY_BYTES = 46, LOCAL_BYTES = 30, END_BYTES = 22, END64_BYTES = 56, LOCATOR_BYTES = 20 };
 enum { FLAG_ENCRYPTED = 1, FLAG_DESCRIPTOR = 8, FLAG_UTF8 = 0x800 };
 
+/* The zip64 end record, which starts at byte ends_at of the file, and the locator behind it; agrees
+   with what the plain end record says where that says anything. */
+static msae_status read_end64(const unsigned char *record, const unsigned char *locator,
+                              uint64_t ends_at, zip_end *end, msae_error *error) {
+    const unsigned long long at = ends_at;
+    const uint64_t entries = bytes_get(record + 32, 8), size = bytes_get(record + 40, 8);
+    const uint64_t start = bytes_get(record + 48, 8);
+    if (bytes_get(locator + 4, 4) != 0 || bytes_get(locator + 8, 8) != ends_at ||
+        bytes_get(locator + 16, 4) != 1 || bytes_get(record, 4) != ZIP_END64 ||
+        bytes_get(record + 4, 8) != END64_BYTES - 12 || bytes_get(record + 16, 8) != 0 ||
+        bytes_get(record + 24, 8) != entries) {
+        return bytes_fail(error, MSAE_ERROR_FORMAT, ends_at,
+                          "byte %llu: the zip64 end record is malformed", at);
+    }
+    if ((end->entries != 0xffff && end->entries != entries) ||
+        (end->bytes != 0xffffffff && end->bytes != size) ||
+        (end->at != 0xffffffff && end->at != start)) {
+        return bytes_fail(error, MSAE_ERROR_FORMAT, ends_at,
+                          "byte %llu: the zip's two end records differ", at);
+    }
+    end->entries = entries;
+    end->bytes = size;
+    end->at = start;
+    return MSAE_OK;
+}
+
 /* The end records are the file's last bytes, and nothing lies between them and the directory. */
 static msae_status read_end(const msae_reader *reader, zip_end *end, msae_error *error) {
     unsigned char tail[END64_BYTES + LOCATOR_BYTES + END_BYTES] = {0};
@@ -274,58 +246,43 @@ static msae_status read_end(const msae_reader *reader, zip_end *end, msae_error 
     uint64_t ends_at = at;
     msae_status status;
     if (have < END_BYTES) {
-        return fail(error, MSAE_ERROR_FORMAT, 0, "is too short for a zip: %llu bytes",
-                    (unsigned long long)reader->size);
+        return bytes_fail(error, MSAE_ERROR_FORMAT, 0, "is too short for a zip: %llu bytes",
+                          (unsigned long long)reader->size);
     }
     status = read_at(reader, reader->size - have, tail + sizeof tail - have, have, error);
     if (status != MSAE_OK) return status;
-    if (little(last, 4) != ZIP_END || little(last + 20, 2) != 0) {
-        return fail(error, MSAE_ERROR_FORMAT, at,
-                    "byte %llu: the zip's end record is not there: the file is cut short, or "
-                    "something lies behind it",
-                    (unsigned long long)at);
+    if (bytes_get(last, 4) != ZIP_END || bytes_get(last + 20, 2) != 0) {
+        return bytes_fail(error, MSAE_ERROR_FORMAT, at,
+                          "byte %llu: the zip's end record is not there: the file is cut short, or "
+                          "something lies behind it",
+                          (unsigned long long)at);
     }
-    if (little(last + 4, 4) != 0 || little(last + 8, 2) != little(last + 10, 2)) {
-        return fail(error, MSAE_ERROR_FORMAT, at, "byte %llu: a zip of several volumes",
-                    (unsigned long long)at);
+    if (bytes_get(last + 4, 4) != 0 || bytes_get(last + 8, 2) != bytes_get(last + 10, 2)) {
+        return bytes_fail(error, MSAE_ERROR_FORMAT, at, "byte %llu: a zip of several volumes",
+                          (unsigned long long)at);
     }
-    end->entries = little(last + 10, 2);
-    end->bytes = little(last + 12, 4);
-    end->at = little(last + 16, 4);
-    if (have == sizeof tail && little(locator, 4) == ZIP_LOCATOR) {
+    end->entries = bytes_get(last + 10, 2);
+    end->bytes = bytes_get(last + 12, 4);
+    end->at = bytes_get(last + 16, 4);
+    if (have == sizeof tail && bytes_get(locator, 4) == ZIP_LOCATOR) {
         ends_at = at - LOCATOR_BYTES - END64_BYTES;
-        if (little(locator + 4, 4) != 0 || little(locator + 8, 8) != ends_at ||
-            little(locator + 16, 4) != 1 || little(tail, 4) != ZIP_END64 ||
-            little(tail + 4, 8) != END64_BYTES - 12 || little(tail + 16, 8) != 0 ||
-            little(tail + 24, 8) != little(tail + 32, 8)) {
-            return fail(error, MSAE_ERROR_FORMAT, ends_at,
-                        "byte %llu: the zip64 end record is malformed",
-                        (unsigned long long)ends_at);
-        }
-        if ((end->entries != 0xffff && end->entries != little(tail + 32, 8)) ||
-            (end->bytes != 0xffffffff && end->bytes != little(tail + 40, 8)) ||
-            (end->at != 0xffffffff && end->at != little(tail + 48, 8))) {
-            return fail(error, MSAE_ERROR_FORMAT, ends_at,
-                        "byte %llu: the zip's two end records differ", (unsigned long long)ends_at);
-        }
-        end->entries = little(tail + 32, 8);
-        end->bytes = little(tail + 40, 8);
-        end->at = little(tail + 48, 8);
+        status = read_end64(tail, locator, ends_at, end, error);
+        if (status != MSAE_OK) return status;
     }
     if (end->at > ends_at || end->bytes != ends_at - end->at) {
-        return fail(error, MSAE_ERROR_FORMAT, ends_at,
-                    "byte %llu: the zip's directory does not end where its end record starts",
-                    (unsigned long long)ends_at);
+        return bytes_fail(error, MSAE_ERROR_FORMAT, ends_at,
+                          "byte %llu: the zip's directory does not end where its end record starts",
+                          (unsigned long long)ends_at);
     }
     if (end->entries > end->bytes / ENTRY_BYTES) {
-        return fail(error, MSAE_ERROR_FORMAT, ends_at,
-                    "byte %llu: the zip claims %llu records, its directory has %llu bytes",
-                    (unsigned long long)ends_at, (unsigned long long)end->entries,
-                    (unsigned long long)end->bytes);
+        return bytes_fail(error, MSAE_ERROR_FORMAT, ends_at,
+                          "byte %llu: the zip claims %llu records, its directory has %llu bytes",
+                          (unsigned long long)ends_at, (unsigned long long)end->entries,
+                          (unsigned long long)end->bytes);
     }
     if (end->bytes > MAX_DIRECTORY) {
-        return fail(error, MSAE_ERROR_FORMAT, end->at, "the zip's directory has %llu bytes",
-                    (unsigned long long)end->bytes);
+        return bytes_fail(error, MSAE_ERROR_FORMAT, end->at, "the zip's directory has %llu bytes",
+                          (unsigned long long)end->bytes);
     }
     return MSAE_OK;
 }
@@ -336,9 +293,9 @@ static int read_zip64(const unsigned char *extra, size_t bytes, uint64_t *values
     const unsigned char *field = NULL;
     size_t left = 0;
     while (bytes >= 4) {
-        const size_t size = (size_t)little(extra + 2, 2);
+        const size_t size = (size_t)bytes_get(extra + 2, 2);
         if (size > bytes - 4) return 0;
-        if (little(extra, 2) == 1) {
+        if (bytes_get(extra, 2) == 1) {
             field = extra + 4;
             left = size;
         }
@@ -348,7 +305,7 @@ static int read_zip64(const unsigned char *extra, size_t bytes, uint64_t *values
     for (size_t i = 0; i < count; i++) {
         if (values[i] != 0xffffffff) continue;
         if (left < 8) return 0;
-        values[i] = little(field, 8);
+        values[i] = bytes_get(field, 8);
         field += 8;
         left -= 8;
     }
@@ -360,8 +317,9 @@ static int shown(size_t bytes) {
 }
 
 static msae_status fail_record(msae_error *error, const torch_record *record, const char *what) {
-    return fail(error, MSAE_ERROR_FORMAT, record->header, "byte %llu: the record %.*s %s",
-                (unsigned long long)record->header, shown(record->name_bytes), record->name, what);
+    return bytes_fail(error, MSAE_ERROR_FORMAT, record->header, "byte %llu: the record %.*s %s",
+                      (unsigned long long)record->header, shown(record->name_bytes), record->name,
+                      what);
 }
 
 /* The entry at *at of the directory, moved behind it. */
@@ -373,18 +331,18 @@ static msae_status read_entry(const unsigned char *directory, size_t bytes, cons
     const uint64_t position = end->at + *at;
     uint64_t values[3]; /* size, stored size, offset */
     size_t name, extra, comment;
-    if (left < ENTRY_BYTES || little(entry, 4) != ZIP_ENTRY) {
-        return fail(error, MSAE_ERROR_FORMAT, position,
-                    "byte %llu: no record's entry in the zip's directory",
-                    (unsigned long long)position);
+    if (left < ENTRY_BYTES || bytes_get(entry, 4) != ZIP_ENTRY) {
+        return bytes_fail(error, MSAE_ERROR_FORMAT, position,
+                          "byte %llu: no record's entry in the zip's directory",
+                          (unsigned long long)position);
     }
-    name = (size_t)little(entry + 28, 2);
-    extra = (size_t)little(entry + 30, 2);
-    comment = (size_t)little(entry + 32, 2);
+    name = (size_t)bytes_get(entry + 28, 2);
+    extra = (size_t)bytes_get(entry + 30, 2);
+    comment = (size_t)bytes_get(entry + 32, 2);
     if (name == 0 || name + extra + comment > left - ENTRY_BYTES) {
-        return fail(error, MSAE_ERROR_FORMAT, position,
-                    "byte %llu: an entry that the zip's directory has no room for",
-                    (unsigned long long)position);
+        return bytes_fail(error, MSAE_ERROR_FORMAT, position,
+                          "byte %llu: an entry that the zip's directory has no room for",
+                          (unsigned long long)position);
     }
     record->name = (const char *)entry + ENTRY_BYTES;
     record->name_bytes = name;
@@ -395,19 +353,19 @@ static msae_status read_entry(const unsigned char *directory, size_t bytes, cons
             return fail_record(error, record, ".. has a control character in its name");
         }
     }
-    *flags = (unsigned)little(entry + 8, 2);
+    *flags = (unsigned)bytes_get(entry + 8, 2);
     if (*flags & FLAG_ENCRYPTED) return fail_record(error, record, "is encrypted");
     if (*flags & ~(unsigned)(FLAG_DESCRIPTOR | FLAG_UTF8)) {
         return fail_record(error, record, "has unknown flags");
     }
-    if (little(entry + 10, 2) != 0) {
+    if (bytes_get(entry + 10, 2) != 0) {
         return fail_record(error, record, "is compressed; torch.save stores");
     }
-    if (little(entry + 34, 2) != 0) return fail_record(error, record, "is on another volume");
-    record->crc = (uint32_t)little(entry + 16, 4);
-    values[0] = little(entry + 24, 4);
-    values[1] = little(entry + 20, 4);
-    values[2] = little(entry + 42, 4);
+    if (bytes_get(entry + 34, 2) != 0) return fail_record(error, record, "is on another volume");
+    record->crc = (uint32_t)bytes_get(entry + 16, 4);
+    values[0] = bytes_get(entry + 24, 4);
+    values[1] = bytes_get(entry + 20, 4);
+    values[2] = bytes_get(entry + 42, 4);
     if (!read_zip64(entry + ENTRY_BYTES + name, extra, values, 3)) {
         return fail_record(error, record, "has a malformed extra field");
     }
@@ -426,11 +384,11 @@ static msae_status read_entry(const unsigned char *directory, size_t bytes, cons
 /* Behind the data of a record that was written before its size was known. */
 static int matches_descriptor(const unsigned char *bytes, size_t size, const torch_record *record) {
     for (size_t skip = 0; skip <= 4; skip += 4) {
-        if (skip == 4 && (size < 4 || little(bytes, 4) != ZIP_DESCRIPTOR)) break;
+        if (skip == 4 && (size < 4 || bytes_get(bytes, 4) != ZIP_DESCRIPTOR)) break;
         for (size_t width = 4; width <= 8; width += 4) {
-            if (size >= skip + 4 + 2 * width && little(bytes + skip, 4) == record->crc &&
-                little(bytes + skip + 4, width) == record->bytes &&
-                little(bytes + skip + 4 + width, width) == record->bytes) {
+            if (size >= skip + 4 + 2 * width && bytes_get(bytes + skip, 4) == record->crc &&
+                bytes_get(bytes + skip + 4, width) == record->bytes &&
+                bytes_get(bytes + skip + 4 + width, width) == record->bytes) {
                 return 1;
             }
         }
@@ -448,9 +406,9 @@ static msae_status read_local(const msae_reader *reader, uint64_t limit, unsigne
     int same = 1;
     msae_status status = read_at(reader, record->header, header, sizeof header, error);
     if (status != MSAE_OK) return status;
-    name = (size_t)little(header + 26, 2);
-    extra = (size_t)little(header + 28, 2);
-    if (little(header, 4) != ZIP_LOCAL || name != record->name_bytes) {
+    name = (size_t)bytes_get(header + 26, 2);
+    extra = (size_t)bytes_get(header + 28, 2);
+    if (bytes_get(header, 4) != ZIP_LOCAL || name != record->name_bytes) {
         return fail_record(error, record, "has no local header of its name");
     }
     if (name + extra > left || record->bytes > left - name - extra) {
@@ -464,16 +422,16 @@ static msae_status read_local(const msae_reader *reader, uint64_t limit, unsigne
         same = memcmp(part, record->name + i, count) == 0;
     }
     if (!same) return fail_record(error, record, "has no local header of its name");
-    values[0] = little(header + 22, 4);
-    values[1] = little(header + 18, 4);
+    values[0] = bytes_get(header + 22, 4);
+    values[1] = bytes_get(header + 18, 4);
     if (values[0] == 0xffffffff || values[1] == 0xffffffff) {
         unsigned char *fields =
             read_block(reader, record->at - extra, extra, allocator, &status, error);
         if (fields == NULL) return status;
         same = read_zip64(fields, extra, values, 2);
-        give(allocator, fields, extra);
+        bytes_give(allocator, fields, extra);
     }
-    if (little(header + 6, 2) != flags || little(header + 8, 2) != 0) same = 0;
+    if (bytes_get(header + 6, 2) != flags || bytes_get(header + 8, 2) != 0) same = 0;
     if (flags & FLAG_DESCRIPTOR) {
         const uint64_t behind = limit - record->at - record->bytes;
         const size_t count = behind < sizeof descriptor ? (size_t)behind : sizeof descriptor;
@@ -485,7 +443,7 @@ static msae_status read_local(const msae_reader *reader, uint64_t limit, unsigne
         same = same && (values[0] == 0 || values[0] == record->bytes) && values[1] == values[0];
     } else {
         same = same && values[0] == record->bytes && values[1] == record->bytes &&
-               little(header + 14, 4) == record->crc;
+               bytes_get(header + 14, 4) == record->crc;
     }
     return same ? MSAE_OK : fail_record(error, record, "differs from its local header");
 }
@@ -512,8 +470,8 @@ static msae_status read_records(torch_file *file, const msae_reader *reader, msa
     file->directory = read_block(reader, end.at, end.bytes, &file->allocator, &status, error);
     if (file->directory == NULL) return status;
     file->room = (size_t)end.entries;
-    file->records = take(&file->allocator, file->room * sizeof *file->records);
-    if (file->records == NULL) return fail_memory(error);
+    file->records = bytes_take(&file->allocator, file->room * sizeof *file->records);
+    if (file->records == NULL) return bytes_fail_memory(error);
     for (; file->n_records < file->room; file->n_records++) {
         torch_record *record = &file->records[file->n_records];
         unsigned flags = 0;
@@ -526,9 +484,9 @@ static msae_status read_records(torch_file *file, const msae_reader *reader, msa
         if (status != MSAE_OK) return status;
     }
     if (at != end.bytes) {
-        return fail(error, MSAE_ERROR_FORMAT, end.at + at,
-                    "byte %llu: more in the zip's directory than the records it claims",
-                    (unsigned long long)(end.at + at));
+        return bytes_fail(error, MSAE_ERROR_FORMAT, end.at + at,
+                          "byte %llu: more in the zip's directory than the records it claims",
+                          (unsigned long long)(end.at + at));
     }
     qsort(file->records, file->n_records, sizeof *file->records, compare_places);
     for (size_t i = 1; i < file->n_records; i++) {
@@ -668,7 +626,7 @@ typedef struct machine {
 } machine;
 
 /* The first failure stays. Always 0. */
-static int stop(machine *m, const char *format, ...) TORCH_PRINTF(2, 3);
+static int stop(machine *m, const char *format, ...) BYTES_PRINTF(2, 3);
 
 static int stop(machine *m, const char *format, ...) {
     char what[200];
@@ -677,13 +635,13 @@ static int stop(machine *m, const char *format, ...) {
     va_start(arguments, format);
     vsnprintf(what, sizeof what, format, arguments);
     va_end(arguments);
-    m->status = fail(m->error, MSAE_ERROR_FORMAT, m->position + m->opcode,
-                     "data.pkl: byte %llu: %s", (unsigned long long)m->opcode, what);
+    m->status = bytes_fail(m->error, MSAE_ERROR_FORMAT, m->position + m->opcode,
+                           "data.pkl: byte %llu: %s", (unsigned long long)m->opcode, what);
     return 0;
 }
 
 static int stop_memory(machine *m) {
-    if (m->status == MSAE_OK) m->status = fail_memory(m->error);
+    if (m->status == MSAE_OK) m->status = bytes_fail_memory(m->error);
     return 0;
 }
 
@@ -694,7 +652,7 @@ static void *pool_take(machine *m, size_t bytes) {
     if (top == NULL || bytes > top->bytes - top->used) {
         size_t room = top == NULL ? 2048 : top->bytes < (1u << 19) ? 2 * top->bytes : top->bytes;
         if (room < head + bytes) room = head + bytes;
-        chunk *fresh = take(&m->file->allocator, room);
+        chunk *fresh = bytes_take(&m->file->allocator, room);
         if (fresh == NULL) {
             stop_memory(m);
             return NULL;
@@ -708,19 +666,11 @@ static void *pool_take(machine *m, size_t bytes) {
     return (char *)top + top->used - bytes;
 }
 
-/* Room for `count` items of `size` bytes, zeroed where there were none. */
+/* Room for `count` items of `size` bytes. */
 static int make_room(machine *m, list *l, size_t count, size_t size) {
-    size_t room = l->room > 0 ? l->room : 16;
-    void *items;
-    if (count <= l->room) return 1;
-    while (room < count) room *= 2;
-    items = take(&m->file->allocator, room * size);
+    void *items = bytes_grow(&m->file->allocator, l->items, &l->room, count, size);
     if (items == NULL) return stop_memory(m);
-    memset(items, 0, room * size);
-    if (l->room > 0) memcpy(items, l->items, l->room * size);
-    give(&m->file->allocator, l->items, l->room * size);
     l->items = items;
-    l->room = room;
     return 1;
 }
 
@@ -784,7 +734,7 @@ static int keys_differ(machine *m, const torch_value *dict) {
     torch_value **keys;
     int ok = 1;
     if (dict->count < 2) return 1;
-    keys = take(&m->file->allocator, bytes);
+    keys = bytes_take(&m->file->allocator, bytes);
     if (keys == NULL) return stop_memory(m);
     for (size_t i = 0; i < dict->count; i++) keys[i] = dict->as.items[2 * i];
     qsort(keys, dict->count, sizeof *keys, compare_keys);
@@ -794,7 +744,7 @@ static int keys_differ(machine *m, const torch_value *dict) {
                  ? stop(m, "the key %lld is twice in a dict", (long long)keys[i]->as.integer)
                  : stop(m, "the key '%.40s' is twice in a dict", keys[i]->as.text);
     }
-    give(&m->file->allocator, keys, bytes);
+    bytes_give(&m->file->allocator, keys, bytes);
     return ok;
 }
 
@@ -878,26 +828,6 @@ static int add_items(machine *m, int kind, size_t count) {
 
 /* ---- texts ---- */
 
-/* Length of the UTF-8 character at text, of which `left` bytes are there; 0 when it is none. */
-static size_t utf8_length(const unsigned char *text, size_t left) {
-    const unsigned first = text[0];
-    const size_t length = first < 0x80   ? 1
-                          : first < 0xc2 ? 0
-                          : first < 0xe0 ? 2
-                          : first < 0xf0 ? 3
-                          : first < 0xf5 ? 4
-                                         : 0;
-    if (length == 0 || length > left) return 0;
-    for (size_t i = 1; i < length; i++) {
-        if ((text[i] & 0xc0) != 0x80) return 0;
-    }
-    if ((first == 0xe0 && text[1] < 0xa0) || (first == 0xed && text[1] > 0x9f) ||
-        (first == 0xf0 && text[1] < 0x90) || (first == 0xf4 && text[1] > 0x8f)) {
-        return 0;
-    }
-    return length;
-}
-
 static torch_value *new_text(machine *m, int kind, const unsigned char *bytes, size_t size) {
     torch_value *value = new_value(m, kind);
     char *text = value != NULL ? pool_take(m, size + 1) : NULL;
@@ -914,7 +844,7 @@ static int read_text(machine *m, int kind, size_t width) {
     uint64_t size;
     const unsigned char *bytes;
     if (m->size - m->at < width) return stop(m, "the pickle ends inside an opcode");
-    size = little(m->bytes + m->at, width);
+    size = bytes_get(m->bytes + m->at, width);
     m->at += width;
     if (size > m->size - m->at) {
         return stop(m, "a text of %llu bytes where %llu are left", (unsigned long long)size,
@@ -923,7 +853,7 @@ static int read_text(machine *m, int kind, size_t width) {
     bytes = m->bytes + m->at;
     m->at += (size_t)size;
     for (size_t i = 0; kind == TORCH_TEXT && i < size;) {
-        const size_t length = utf8_length(bytes + i, (size_t)size - i);
+        const size_t length = bytes_utf8(bytes + i, (size_t)size - i);
         if (length == 0) return stop(m, "a text that is no UTF-8");
         i += length;
     }
@@ -1061,12 +991,47 @@ static int read_dimension(const torch_value *value, uint64_t *number) {
     return 1;
 }
 
+/* A tensor's offset, sizes and strides, and its number of elements. */
+static int read_shape(machine *m, torch_value *const *arguments, torch_tensor *tensor) {
+    if (!read_dimension(arguments[1], &tensor->offset)) {
+        return stop(m, "a tensor whose offset is negative or no number");
+    }
+    tensor->rank = arguments[2]->count;
+    tensor->elements = 1;
+    for (size_t k = 0; k < tensor->rank; k++) {
+        if (!read_dimension(arguments[2]->as.items[k], &tensor->shape[k])) {
+            return stop(m, "a tensor with a size that is negative or no number");
+        }
+        if (!read_dimension(arguments[3]->as.items[k], &tensor->stride[k])) {
+            return stop(m, "a tensor with a stride that is negative or no number");
+        }
+        if (tensor->shape[k] == 0) tensor->elements = 0;
+    }
+    for (size_t k = 0; k < tensor->rank && tensor->elements > 0; k++) {
+        if (tensor->elements > UINT64_MAX / 16 / tensor->shape[k]) {
+            return stop(m, "a tensor with more elements than can be counted");
+        }
+        tensor->elements *= tensor->shape[k];
+    }
+    return 1;
+}
+
+/* Whether a tensor lies within a storage of so many elements. */
+static int is_within(const torch_tensor *tensor, uint64_t elements) {
+    uint64_t last = tensor->offset; /* the furthest element */
+    if (tensor->elements == 0) return tensor->offset <= elements;
+    for (size_t k = 0; k < tensor->rank; k++) {
+        const uint64_t steps = tensor->shape[k] - 1, stride = tensor->stride[k];
+        if (stride > 0 && steps > (UINT64_MAX - last) / stride) return 0;
+        last += steps * stride;
+    }
+    return last < elements;
+}
+
 /* (storage, offset, size, stride, requires_grad, hooks) and, since PyTorch 1.11, metadata. */
 static torch_value *rebuild_tensor(machine *m, const torch_value *arguments) {
     torch_value **items = arguments->as.items, *value;
     torch_tensor *tensor;
-    uint64_t last;
-    int empty = 0;
     if (arguments->count < 6 || arguments->count > 7 || items[0]->kind != KIND_STORAGE ||
         items[2]->kind != TORCH_TUPLE || items[3]->kind != TORCH_TUPLE ||
         items[4]->kind != TORCH_BOOL || !is_ordered_dict(items[5]) || items[5]->count != 0 ||
@@ -1083,39 +1048,8 @@ static torch_value *rebuild_tensor(machine *m, const torch_value *arguments) {
     value = tensor != NULL ? new_value(m, TORCH_TENSOR) : NULL;
     if (value == NULL) return NULL;
     *tensor = *items[0]->as.tensor;
-    tensor->rank = items[2]->count;
-    if (!read_dimension(items[1], &tensor->offset)) {
-        stop(m, "a tensor whose offset is negative or no number");
-        return NULL;
-    }
-    for (size_t k = 0; k < tensor->rank; k++) {
-        if (!read_dimension(items[2]->as.items[k], &tensor->shape[k])) {
-            stop(m, "a tensor with a size that is negative or no number");
-            return NULL;
-        }
-        if (!read_dimension(items[3]->as.items[k], &tensor->stride[k])) {
-            stop(m, "a tensor with a stride that is negative or no number");
-            return NULL;
-        }
-        if (tensor->shape[k] == 0) empty = 1;
-    }
-    last = tensor->offset; /* the furthest element */
-    tensor->elements = empty ? 0 : 1;
-    for (size_t k = 0; k < tensor->rank && !empty; k++) {
-        const uint64_t steps = tensor->shape[k] - 1, stride = tensor->stride[k];
-        if (tensor->elements > UINT64_MAX / 16 / tensor->shape[k]) {
-            stop(m, "a tensor with more elements than can be counted");
-            return NULL;
-        }
-        tensor->elements *= tensor->shape[k];
-        if (stride > 0 && steps > (UINT64_MAX - last) / stride) {
-            last = UINT64_MAX;
-            break;
-        }
-        last += steps * stride;
-    }
-    if (empty ? tensor->offset > items[0]->as.tensor->elements
-              : last >= items[0]->as.tensor->elements) {
+    if (!read_shape(m, items, tensor)) return NULL;
+    if (!is_within(tensor, items[0]->as.tensor->elements)) {
         stop(m, "a tensor that reaches beyond its storage of %llu elements",
              (unsigned long long)items[0]->as.tensor->elements);
         return NULL;
@@ -1196,7 +1130,7 @@ static torch_value *numpy_scalar(machine *m, const torch_value *arguments) {
     dtype = items[0]->as.dtype;
     bytes = (const unsigned char *)items[1]->as.text;
     is_real = dtype == MSAE_F64 || dtype == MSAE_F32 || dtype == MSAE_F16;
-    if (dtype == MSAE_U64 && little(bytes, 8) > INT64_MAX) {
+    if (dtype == MSAE_U64 && bytes_get(bytes, 8) > INT64_MAX) {
         stop(m, "a number of more than 64 bits");
         return NULL;
     }
@@ -1206,7 +1140,7 @@ static torch_value *numpy_scalar(machine *m, const torch_value *arguments) {
     if (is_real) {
         value->as.real = element(dtype, bytes);
     } else if (dtype == MSAE_I64 || dtype == MSAE_U64) {
-        value->as.integer = (int64_t)little(bytes, 8);
+        value->as.integer = (int64_t)bytes_get(bytes, 8);
     } else {
         value->as.integer = (int64_t)element(dtype, bytes);
     }
@@ -1332,7 +1266,7 @@ static int read_long(machine *m) {
     uint64_t value;
     if (bytes > m->size - m->at) return stop(m, "the pickle ends inside an opcode");
     if (bytes > 8) return stop(m, "a number of more than 64 bits");
-    value = little(m->bytes + m->at, bytes);
+    value = bytes_get(m->bytes + m->at, bytes);
     if (bytes > 0 && bytes < 8 && m->bytes[m->at + bytes - 1] & 0x80) {
         value |= UINT64_MAX << (8 * bytes);
     }
@@ -1345,70 +1279,15 @@ static int read_long(machine *m) {
 /* The argument of `width` bytes behind the opcode. */
 static int argument(machine *m, size_t width, uint64_t *value) {
     if (m->size - m->at < width) return stop(m, "the pickle ends inside an opcode");
-    *value = little(m->bytes + m->at, width);
+    *value = bytes_get(m->bytes + m->at, width);
     m->at += width;
     return 1;
 }
 
-static int step(machine *m, unsigned opcode) {
+/* Opcodes that push a number or a text. */
+static int push_literal(machine *m, unsigned opcode) {
     uint64_t value = 0;
-    size_t count = 0;
     switch (opcode) {
-    case 0x80: /* PROTO */
-        if (!argument(m, 1, &value)) return 0;
-        if (value < 2 || value > 5) {
-            return stop(m, "pickle protocol %llu; 2 to 5 are known", (unsigned long long)value);
-        }
-        return 1;
-    case 0x95: /* FRAME */
-        if (!argument(m, 8, &value)) return 0;
-        return value <= m->size - m->at || stop(m, "a frame that is longer than the pickle");
-    case '(':
-        if (!make_room(m, &m->marks, m->marks.count + 1, sizeof(size_t))) return 0;
-        ((size_t *)m->marks.items)[m->marks.count++] = m->stack.count;
-        return 1;
-    case ')':
-        return push(m, new_value(m, TORCH_TUPLE));
-    case '}':
-        return push(m, new_value(m, TORCH_DICT));
-    case ']':
-        return push(m, new_value(m, TORCH_LIST));
-    case 't':
-        return pop_mark(m, &count) && make_tuple(m, count);
-    case 0x85:
-        return need(m, 1) && make_tuple(m, 1);
-    case 0x86:
-        return need(m, 2) && make_tuple(m, 2);
-    case 0x87:
-        return need(m, 3) && make_tuple(m, 3);
-    case 'a':
-        return add_items(m, TORCH_LIST, 1);
-    case 'e':
-        return pop_mark(m, &count) && add_items(m, TORCH_LIST, count);
-    case 's':
-        return add_items(m, TORCH_DICT, 2);
-    case 'u':
-        return pop_mark(m, &count) && add_items(m, TORCH_DICT, count);
-    case 'q':
-        return argument(m, 1, &value) && memoize(m, value);
-    case 'r':
-        return argument(m, 4, &value) && memoize(m, value);
-    case 0x94:
-        return memoize(m, m->memoized); /* MEMOIZE */
-    case 'h':
-        return argument(m, 1, &value) && remember(m, value);
-    case 'j':
-        return argument(m, 4, &value) && remember(m, value);
-    case 'c':
-        return read_global(m);
-    case 0x93:
-        return stack_global(m);
-    case 'R':
-        return reduce(m);
-    case 'b':
-        return build(m);
-    case 'Q':
-        return persistent_id(m);
     case 'N':
         return push(m, new_value(m, TORCH_NONE));
     case 0x88:
@@ -1439,6 +1318,79 @@ static int step(machine *m, unsigned opcode) {
         return read_text(m, TORCH_BYTES, 8);
     default:
         return stop(m, "the opcode 0x%02x is not allowed", opcode);
+    }
+}
+
+/* Opcodes that make containers and fill them; all others push a number or a text. */
+static int step_container(machine *m, unsigned opcode) {
+    size_t count = 0;
+    switch (opcode) {
+    case '(':
+        if (!make_room(m, &m->marks, m->marks.count + 1, sizeof(size_t))) return 0;
+        ((size_t *)m->marks.items)[m->marks.count++] = m->stack.count;
+        return 1;
+    case ')':
+        return push(m, new_value(m, TORCH_TUPLE));
+    case '}':
+        return push(m, new_value(m, TORCH_DICT));
+    case ']':
+        return push(m, new_value(m, TORCH_LIST));
+    case 't':
+        return pop_mark(m, &count) && make_tuple(m, count);
+    case 0x85:
+        return need(m, 1) && make_tuple(m, 1);
+    case 0x86:
+        return need(m, 2) && make_tuple(m, 2);
+    case 0x87:
+        return need(m, 3) && make_tuple(m, 3);
+    case 'a':
+        return add_items(m, TORCH_LIST, 1);
+    case 'e':
+        return pop_mark(m, &count) && add_items(m, TORCH_LIST, count);
+    case 's':
+        return add_items(m, TORCH_DICT, 2);
+    case 'u':
+        return pop_mark(m, &count) && add_items(m, TORCH_DICT, count);
+    default:
+        return push_literal(m, opcode);
+    }
+}
+
+/* One opcode: those of the protocol, of the memo and of what is called; all others make values. */
+static int step(machine *m, unsigned opcode) {
+    uint64_t value = 0;
+    switch (opcode) {
+    case 0x80: /* PROTO */
+        if (!argument(m, 1, &value)) return 0;
+        if (value < 2 || value > 5) {
+            return stop(m, "pickle protocol %llu; 2 to 5 are known", (unsigned long long)value);
+        }
+        return 1;
+    case 0x95: /* FRAME */
+        if (!argument(m, 8, &value)) return 0;
+        return value <= m->size - m->at || stop(m, "a frame that is longer than the pickle");
+    case 'q':
+        return argument(m, 1, &value) && memoize(m, value);
+    case 'r':
+        return argument(m, 4, &value) && memoize(m, value);
+    case 0x94:
+        return memoize(m, m->memoized); /* MEMOIZE */
+    case 'h':
+        return argument(m, 1, &value) && remember(m, value);
+    case 'j':
+        return argument(m, 4, &value) && remember(m, value);
+    case 'c':
+        return read_global(m);
+    case 0x93:
+        return stack_global(m);
+    case 'R':
+        return reduce(m);
+    case 'b':
+        return build(m);
+    case 'Q':
+        return persistent_id(m);
+    default:
+        return step_container(m, opcode);
     }
 }
 
@@ -1489,7 +1441,7 @@ static unsigned char *read_record(const torch_file *file, const msae_reader *rea
     if (bytes != NULL && !(file->flags & TORCH_NO_CRC) &&
         crc_once(bytes, (size_t)record->bytes) != record->crc) {
         *status = fail_record(error, record, "does not match its checksum");
-        give(&file->allocator, bytes, (size_t)record->bytes);
+        bytes_give(&file->allocator, bytes, (size_t)record->bytes);
         bytes = NULL;
     }
     return bytes;
@@ -1507,7 +1459,7 @@ static msae_status check_byteorder(const torch_file *file, const msae_reader *re
     } else if (record->bytes != 6 || memcmp(text, "little", 6) != 0) {
         status = fail_record(error, record, "does not say little");
     }
-    give(&file->allocator, text, (size_t)record->bytes);
+    bytes_give(&file->allocator, text, (size_t)record->bytes);
     return status;
 }
 
@@ -1530,10 +1482,10 @@ static msae_status read_pickle(torch_file *file, const msae_reader *reader,
     m.position = record->at;
     m.error = error;
     file->root = run(&m);
-    give(&file->allocator, m.stack.items, m.stack.room * sizeof(torch_value *));
-    give(&file->allocator, m.marks.items, m.marks.room * sizeof(size_t));
-    give(&file->allocator, m.memo.items, m.memo.room * sizeof(torch_value *));
-    give(&file->allocator, bytes, (size_t)record->bytes);
+    bytes_give(&file->allocator, m.stack.items, m.stack.room * sizeof(torch_value *));
+    bytes_give(&file->allocator, m.marks.items, m.marks.room * sizeof(size_t));
+    bytes_give(&file->allocator, m.memo.items, m.memo.room * sizeof(torch_value *));
+    bytes_give(&file->allocator, bytes, (size_t)record->bytes);
     return m.status;
 }
 
@@ -1546,12 +1498,14 @@ static msae_status open_file(torch_file *file, const msae_reader *reader, msae_e
         read_at(reader, 0, start, reader->size < 4 ? (size_t)reader->size : 4, error);
     if (status != MSAE_OK) return status;
     if (memcmp(start, legacy, 4) == 0) {
-        return fail(error, MSAE_ERROR_UNSUPPORTED, 0,
-                    "is in torch.save's old format (no zip): load it with PyTorch 1.6 or newer and "
-                    "save it again");
+        return bytes_fail(
+            error, MSAE_ERROR_UNSUPPORTED, 0,
+            "is in torch.save's old format (no zip): load it with PyTorch 1.6 or newer and "
+            "save it again");
     }
-    if (little(start, 4) != ZIP_LOCAL) {
-        return fail(error, MSAE_ERROR_FORMAT, 0, "byte 0: is no zip, as torch.save writes them");
+    if (bytes_get(start, 4) != ZIP_LOCAL) {
+        return bytes_fail(error, MSAE_ERROR_FORMAT, 0,
+                          "byte 0: is no zip, as torch.save writes them");
     }
     status = read_records(file, reader, error);
     if (status != MSAE_OK) return status;
@@ -1565,7 +1519,8 @@ static msae_status open_file(torch_file *file, const msae_reader *reader, msae_e
         pickle = record;
     }
     if (pickle == NULL) {
-        return fail(error, MSAE_ERROR_FORMAT, 0, "is a zip without a data.pkl: not of torch.save");
+        return bytes_fail(error, MSAE_ERROR_FORMAT, 0,
+                          "is a zip without a data.pkl: not of torch.save");
     }
     folder = pickle->name_bytes - strlen("data.pkl");
     order = find_record(file, pickle->name, folder, "byteorder", 9);
@@ -1590,10 +1545,10 @@ void torch_close(torch_file *file) {
     while (next != NULL) {
         chunk *this = next;
         next = this->next;
-        give(&file->allocator, this, this->bytes);
+        bytes_give(&file->allocator, this, this->bytes);
     }
-    give(&file->allocator, file->records, file->room * sizeof *file->records);
-    give(&file->allocator, file->directory, file->directory_bytes);
+    bytes_give(&file->allocator, file->records, file->room * sizeof *file->records);
+    bytes_give(&file->allocator, file->directory, file->directory_bytes);
     memset(file, 0, sizeof *file);
 }
 
@@ -1618,26 +1573,20 @@ typedef struct buffer {
 } buffer;
 
 static void add(buffer *b, const void *bytes, size_t size) {
-    if (b->failed) return;
-    if (size > b->room - b->size) {
-        const size_t room = 2 * (b->room + size) + 256;
-        unsigned char *more = take(b->allocator, room);
-        if (more == NULL) {
-            b->failed = 1;
-            return;
-        }
-        if (b->size > 0) memcpy(more, b->bytes, b->size);
-        give(b->allocator, b->bytes, b->room);
-        b->bytes = more;
-        b->room = room;
+    if (b->failed || size == 0) return;
+    unsigned char *more = bytes_grow(b->allocator, b->bytes, &b->room, b->size + size, 1);
+    if (more == NULL) {
+        b->failed = 1;
+        return;
     }
+    b->bytes = more;
     memcpy(b->bytes + b->size, bytes, size);
     b->size += size;
 }
 
 static void add_number(buffer *b, size_t width, uint64_t value) {
     unsigned char bytes[8];
-    put_little(bytes, width, value);
+    bytes_put(bytes, width, value);
     add(b, bytes, width);
 }
 
@@ -1718,67 +1667,95 @@ static void zip_put(zip *z, const void *bytes, size_t size) {
 
 enum { ALIGNMENT = 64 };
 
-/* A record of a folder; its data starts at a multiple of 64 bytes, behind an extra field "FB" that
-   pads, as torch.save has it. */
-static void zip_record(zip *z, const char *name, const void *bytes, size_t size) {
-    const uint32_t crc = crc_of(&z->tables, bytes, size);
-    const int is_large = size >= 0xffffffffu, is_far = z->at >= 0xffffffffu;
-    const size_t name_bytes = strlen(z->folder) + 1 + strlen(name), zip64 = is_large ? 20 : 0;
-    const uint64_t start = z->at, behind = start + LOCAL_BYTES + name_bytes + zip64 + 4;
+/* What the two headers of a record say. */
+typedef struct zip_item {
+    const char *name; /* in the zip's folder */
+    uint64_t start;   /* of the local header */
+    size_t size;
+    uint32_t crc;
+    int is_large, is_far; /* the size, the start takes 64 bits */
+} zip_item;
+
+static void add_item_name(buffer *b, const zip *z, const zip_item *item) {
+    add_words(b, z->folder);
+    add_words(b, "/");
+    add_words(b, item->name);
+}
+
+static size_t name_bytes(const zip *z, const zip_item *item) {
+    return strlen(z->folder) + 1 + strlen(item->name);
+}
+
+/* Checksum and sizes, as both headers have them. */
+static void add_sizes(buffer *b, const zip_item *item) {
+    const uint64_t shown_size = item->is_large ? 0xffffffffu : item->size;
+    add_number(b, 6, 0); /* stored; no time */
+    add_number(b, 4, item->crc);
+    add_number(b, 4, shown_size);
+    add_number(b, 4, shown_size);
+}
+
+/* The local header. Behind it data starts at a multiple of 64 bytes: an extra field "FB" pads, as
+   torch.save has it. */
+static void add_local(buffer *b, const zip *z, const zip_item *item) {
+    const size_t zip64 = item->is_large ? 20 : 0;
+    const uint64_t behind = item->start + LOCAL_BYTES + name_bytes(z, item) + zip64 + 4;
     const size_t padding = (size_t)((ALIGNMENT - behind % ALIGNMENT) % ALIGNMENT);
-    const uint64_t shown_size = is_large ? 0xffffffffu : size;
-    buffer b = {z->directory.allocator, NULL, 0, 0, 0};
-    add_number(&b, 4, ZIP_LOCAL);
-    add_number(&b, 2, is_large ? 45 : 0);
-    add_number(&b, 2, FLAG_UTF8);
-    add_number(&b, 6, 0); /* stored; no time */
-    add_number(&b, 4, crc);
-    add_number(&b, 4, shown_size);
-    add_number(&b, 4, shown_size);
-    add_number(&b, 2, name_bytes);
-    add_number(&b, 2, zip64 + 4 + padding);
-    add_words(&b, z->folder);
-    add_words(&b, "/");
-    add_words(&b, name);
-    if (is_large) {
-        add_number(&b, 2, 1);
-        add_number(&b, 2, 16);
-        add_number(&b, 8, size);
-        add_number(&b, 8, size);
+    add_number(b, 4, ZIP_LOCAL);
+    add_number(b, 2, item->is_large ? 45 : 0);
+    add_number(b, 2, FLAG_UTF8);
+    add_sizes(b, item);
+    add_number(b, 2, name_bytes(z, item));
+    add_number(b, 2, zip64 + 4 + padding);
+    add_item_name(b, z, item);
+    if (item->is_large) {
+        add_number(b, 2, 1);
+        add_number(b, 2, 16);
+        add_number(b, 8, item->size);
+        add_number(b, 8, item->size);
     }
-    add_words(&b, "FB");
-    add_number(&b, 2, padding);
-    for (size_t i = 0; i < padding; i++) add_words(&b, "Z");
+    add_words(b, "FB");
+    add_number(b, 2, padding);
+    for (size_t i = 0; i < padding; i++) add_words(b, "Z");
+}
+
+/* The entry of the directory. */
+static void add_entry(buffer *b, const zip *z, const zip_item *item) {
+    const size_t fields = (item->is_large ? 16u : 0u) + (item->is_far ? 8u : 0u);
+    add_number(b, 4, ZIP_ENTRY);
+    add_number(b, 2, 0);
+    add_number(b, 2, item->is_large || item->is_far ? 45 : 0);
+    add_number(b, 2, FLAG_UTF8);
+    add_sizes(b, item);
+    add_number(b, 2, name_bytes(z, item));
+    add_number(b, 2, fields > 0 ? fields + 4 : 0);
+    add_number(b, 8, 0); /* no comment, volume 0, no attributes .. */
+    add_number(b, 2, 0); /* .. of any kind */
+    add_number(b, 4, item->is_far ? 0xffffffffu : item->start);
+    add_item_name(b, z, item);
+    if (fields == 0) return;
+    add_number(b, 2, 1);
+    add_number(b, 2, fields);
+    if (item->is_large) add_number(b, 8, item->size);
+    if (item->is_large) add_number(b, 8, item->size);
+    if (item->is_far) add_number(b, 8, item->start);
+}
+
+/* Writes a record of the folder. */
+static void zip_record(zip *z, const char *name, const void *bytes, size_t size) {
+    const zip_item item = {name,
+                           z->at,
+                           size,
+                           crc_of(&z->tables, bytes, size),
+                           size >= 0xffffffffu,
+                           z->at >= 0xffffffffu};
+    buffer b = {z->directory.allocator, NULL, 0, 0, 0};
+    add_local(&b, z, &item);
     if (b.failed) z->directory.failed = 1;
     zip_put(z, b.bytes, b.failed ? 0 : b.size);
     zip_put(z, bytes, size);
-    give(b.allocator, b.bytes, b.room);
-
-    buffer *d = &z->directory;
-    const size_t fields = (is_large ? 16u : 0u) + (is_far ? 8u : 0u);
-    add_number(d, 4, ZIP_ENTRY);
-    add_number(d, 2, 0);
-    add_number(d, 2, is_large || is_far ? 45 : 0);
-    add_number(d, 2, FLAG_UTF8);
-    add_number(d, 6, 0);
-    add_number(d, 4, crc);
-    add_number(d, 4, shown_size);
-    add_number(d, 4, shown_size);
-    add_number(d, 2, name_bytes);
-    add_number(d, 2, fields > 0 ? fields + 4 : 0);
-    add_number(d, 8, 0); /* no comment, volume 0, no attributes .. */
-    add_number(d, 2, 0); /* .. of any kind */
-    add_number(d, 4, is_far ? 0xffffffffu : start);
-    add_words(d, z->folder);
-    add_words(d, "/");
-    add_words(d, name);
-    if (fields > 0) {
-        add_number(d, 2, 1);
-        add_number(d, 2, fields);
-        if (is_large) add_number(d, 8, size);
-        if (is_large) add_number(d, 8, size);
-        if (is_far) add_number(d, 8, start);
-    }
+    bytes_give(b.allocator, b.bytes, b.room);
+    add_entry(&z->directory, z, &item);
     z->entries++;
 }
 
@@ -1819,7 +1796,7 @@ msae_status torch_write(const msae_writer *writer, const char *name, const msae_
     z.directory.allocator = allocator;
     make_crc_tables(&z.tables);
     if (n_tensors > 1000) {
-        return fail(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "more than 1000 tensors");
+        return bytes_fail(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "more than 1000 tensors");
     }
     add_words(&pickle, "\x80\x02"
                        "ccollections\nOrderedDict\n)R(");
@@ -1835,9 +1812,9 @@ msae_status torch_write(const msae_writer *writer, const char *name, const msae_
     zip_record(&z, "version", "3\n", 2);
     zip_finish(&z);
     failed = pickle.failed || z.directory.failed;
-    give(allocator, pickle.bytes, pickle.room);
-    give(allocator, z.directory.bytes, z.directory.room);
-    if (failed) return fail_memory(error);
-    if (z.failed) return fail(error, MSAE_ERROR_IO, z.at, "could not be written");
+    bytes_give(allocator, pickle.bytes, pickle.room);
+    bytes_give(allocator, z.directory.bytes, z.directory.room);
+    if (failed) return bytes_fail_memory(error);
+    if (z.failed) return bytes_fail(error, MSAE_ERROR_IO, z.at, "could not be written");
     return MSAE_OK;
 }

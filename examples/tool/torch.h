@@ -7,7 +7,7 @@
    name. Every rule that a file can break has a message with the byte where it breaks it.
 
    It lies beside the tool and not in msae.h: a program loads safetensors that were converted once,
-   and has no use for a parser of pickles. It needs msae.h alone and can be taken into a program. */
+   and has no use for a parser of pickles. It needs msae.h and bytes.c and can be taken into a program. */
 #ifndef TORCH_H
 #define TORCH_H
 

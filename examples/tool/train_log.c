@@ -85,20 +85,11 @@ static int take_line(train_log *log, const msae_model *model, const char *line, 
 }
 
 int load_train_log(train_log *log, const msae_model *model, const char *path) {
-    msae_error error;
-    void *bytes;
+    char *text;
     size_t size, lines = 1;
     memset(log, 0, sizeof *log);
-    int status = tool_check_input(path);
+    int status = tool_read_file(path, &text, &size);
     if (status != TOOL_OK) return status;
-    if (msae_read_file(path, NULL, &bytes, &size, &error) != MSAE_OK) {
-        return tool_fail_error(path, &error);
-    }
-    char *text = malloc(size + 1);
-    if (text != NULL && size > 0) memcpy(text, bytes, size);
-    msae_release(NULL, bytes, size);
-    if (text == NULL) return tool_fail_memory();
-    text[size] = '\0';
     for (size_t i = 0; i < size; i++) lines += text[i] == '\n';
     log->epochs = tool_alloc(lines, sizeof *log->epochs);
     if (log->epochs == NULL) status = tool_fail_memory();

@@ -52,7 +52,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size) {
     names.table.path = "names.tsv";
     int status = TOOL_OK;
     if (table_bytes > 0) {
-        status = take_table(&names.table, fuzz_copy(input, table_bytes), table_bytes, 1, NULL);
+        status = take_table(&names.table, quiet_text(input, table_bytes), table_bytes, 1, NULL);
         if (status == TOOL_OK) status = take_names(&names);
     }
     if (status == TOOL_OK) {

@@ -4,6 +4,7 @@
    Dictionaries: json */
 #include "fuzz.h"
 
+#include "../../examples/tool/bytes.c"
 #include "../../examples/tool/json.c"
 
 /* Visits every value in it; `left` counts down from what there can be. */

@@ -6,6 +6,7 @@
    Dictionaries: torch */
 #include "fuzz.h"
 
+#include "../../examples/tool/bytes.c"
 #include "../../examples/tool/torch.c"
 
 /* Appends a record to a zip and its entry to the directory. */
