@@ -10,7 +10,7 @@
 # by clang-format); its length is that of both lines and all between, its nesting the blocks in
 # braces around a statement; macros are not looked into. Instruction-set code stands under a
 # condition on MSAE__HAS_AVX2 and its like, or is the kernels' template (#ifdef MSAE__V). The run
-# part goes from #ifdef MSAE_IMPLEMENTATION to the first condition on MSAE_RUN_ONLY. A comment-only
+# part goes from #ifdef MSAE_IMPLEMENTATION to the first #if(n)def MSAE_RUN_ONLY. A comment-only
 # line has a comment and no code; the percentage is of all lines of the implementation. A
 # prototype's own comment is one that ends on the line above it. A heading is a comment that opens
 # with a rule of - or =, and a part's border one of =. A line of the manual that starts with >>tag
@@ -70,7 +70,7 @@ MSAE_API int msae_two(int a, int b, int c, int (*d)(int, int), int e, int f, int
                       int i); /* beside it */
 
 /* The same for three. */
-MSAE_API int msae_three(void);
+MSAE__MAKE_API int msae_three(void);
 
 #define MSAE_BAD
 #endif /* MSAE_H */
@@ -214,7 +214,7 @@ function condition(text) {
 part == 1 {
     if (only && !was) opening = $0
     if (/\/\* The same/) count("comments_of_the_same", FNR)
-    if (/^MSAE_API /) {
+    if (/^MSAE_(_[A-Z]+_)?API /) {
         value["public_functions"]++
         if (!own) count("prototypes_without_comment", FNR)
     }
@@ -235,7 +235,7 @@ part == 2 {
     if (directive) {
         if (!/^# *(define|undef)/) value["directives"]++
         if (/RUN_ONLY|INFERENCE_ONLY/) run_only[++run_onlys] = FNR
-        if (/MSAE_RUN_ONLY/ && !stop) stop = FNR
+        if (/^#ifn?def MSAE_RUN_ONLY/ && !stop) stop = FNR
         condition(text)
         if (/^# *endif/) { share = comments * 100 / (FNR - first); end = FNR }
     }
