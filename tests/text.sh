@@ -9,7 +9,7 @@
 # #define and #undef. A function starts in column 0 and ends with a `}` there (msae.h is formatted
 # by clang-format); its length is that of both lines and all between, its nesting the blocks in
 # braces around a statement; macros are not looked into. Instruction-set code stands under a
-# condition on MSAE__HAS_AVX2 and its like, or is the kernels' template (#ifdef MSAE__V). The run
+# condition on MSAE__HAS_AVX2 and its like, or is the kernels' template (#ifdef MSAE__V or MSAE__STAGE). The run
 # part goes from #ifdef MSAE_IMPLEMENTATION to the first #if(n)def MSAE_RUN_ONLY. A comment-only
 # line has a comment and no code; the percentage is of all lines of the implementation. A
 # prototype's own comment is one that ends on the line above it. A heading is a comment that opens
@@ -174,7 +174,7 @@ function condition(text) {
         if (text ~ /^# *if/) level++
         isa[level] = level > 1 && isa[level - 1]
         if (text ~ /^# *ifndef/) return
-        if (text ~ /MSAE__HAS_(AVX|NEON|WASM)|^#ifdef MSAE__V$/) isa[level] = 1
+        if (text ~ /MSAE__HAS_(AVX|NEON|WASM)|^#ifdef MSAE__(V|STAGE)$/) isa[level] = 1
     }
 }
 
