@@ -1,6 +1,8 @@
 /* Metrics against plain computations; the values themselves are in the golden vectors. */
 #include "test.h"
 
+#include "audits.h"
+
 /* More rows than two tiles have; where there is a bad one, it is in the last. */
 enum { D = 9, N = 50, ROWS = 133, BAD_ROW = 131 };
 
@@ -456,20 +458,26 @@ static void matchings_are_the_best(void) {
         double cosine[MOST * MOST], flipped[MOST * MOST], sum = 0, want;
         size_t columns[MOST], matched = 0, above = 0;
         unsigned taken = 0;
-        msae_alignment out;
+        alignment_sides sides;
+        alignment_result out;
         test_fill(&seed, a, rows * DEEP, 1);
         test_fill(&seed, b, cols * DEEP, 1);
         if (round % 3 == 1) memcpy(b, a, least * DEEP * sizeof *a);
         if (round % 3 == 2) memset(a, 0, DEEP * sizeof *a);
         if (round % 2 == 1 && cols > 1) memcpy(b + DEEP, b, DEEP * sizeof *b);
-        CHECK_STATUS(MSAE_OK,
-                     msae_align(a, rows, b, cols, DEEP, NULL, columns, cosines, &out, NULL));
+        memset(&sides, 0, sizeof sides);
+        sides.a = a;
+        sides.b = b;
+        sides.rows_a = rows;
+        sides.rows_b = cols;
+        sides.d = DEEP;
+        CHECK_STATUS(MSAE_OK, align_rows(&sides, columns, cosines, &out, NULL));
         for (size_t i = 0; i < rows; i++) {
             for (size_t j = 0; j < cols; j++) {
                 cosine[i * cols + j] = row_cosine(a + i * DEEP, b + j * DEEP, DEEP);
                 flipped[j * rows + i] = cosine[i * cols + j];
             }
-            if (columns[i] == MSAE_NO_MATCH) continue;
+            if (columns[i] == ALIGNMENT_NO_MATCH) continue;
             CHECK(columns[i] < cols && !(taken >> columns[i] & 1));
             taken |= 1u << columns[i];
             matched++;
@@ -491,36 +499,37 @@ static void matchings_are_the_best(void) {
 static void a_hidden_permutation(void) {
     enum { MANY = 300, DEEP = 24 };
     float *a = test_random_floats(3, MANY * DEEP, 1), *b = test_random_floats(4, MANY * DEEP, 0.3f);
-    size_t *columns = test_alloc(MANY * sizeof *columns);
+    size_t *columns = (size_t *)test_alloc(MANY * sizeof *columns);
+    alignment_sides sides;
     msae_error error;
+    memset(&sides, 0, sizeof sides);
+    sides.a = a;
+    sides.b = b;
+    sides.rows_a = sides.rows_b = MANY;
+    sides.d = DEEP;
     for (size_t i = 0; i < MANY; i++) {
         const size_t to = (i * 77 + 5) % MANY;
         for (size_t c = 0; c < DEEP; c++) b[to * DEEP + c] += a[i * DEEP + c];
     }
     FOR_EACH_PATH(simd) {
-        msae_align_desc desc;
-        msae_alignment out;
-        memset(&desc, 0, sizeof desc);
-        desc.simd = simd;
-        CHECK_STATUS(MSAE_OK, msae_align(a, MANY, b, MANY, DEEP, &desc, columns, NULL, &out, NULL));
+        alignment_result out;
+        memset(&sides.host, 0, sizeof sides.host);
+        sides.host.simd = simd;
+        CHECK_STATUS(MSAE_OK, align_rows(&sides, columns, NULL, &out, NULL));
         for (size_t i = 0; i < MANY; i++) CHECK(columns[i] == (i * 77 + 5) % MANY);
         CHECK(out.mean > 0.9);
     }
     b[17 * DEEP + 3] = NAN;
-    msae_alignment out;
-    CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
-                 msae_align(a, MANY, b, MANY, DEEP, NULL, columns, NULL, &out, &error));
-    CHECK(error.position == 17);
+    alignment_result out;
+    CHECK_STATUS(MSAE_ERROR_NOT_FINITE, align_rows(&sides, columns, NULL, &out, &error));
+    CHECK(error.position == 17 && strstr(error.message, "row 17 of the second side"));
     b[17 * DEEP + 3] = 0;
     for (size_t fail_at = 1;; fail_at++) {
-        msae_align_desc desc;
         test_heap heap;
-        memset(&desc, 0, sizeof desc);
         memset(&heap, 0, sizeof heap);
         heap.fail_at = fail_at;
-        desc.allocator = test_heap_allocator(&heap);
-        const msae_status status =
-            msae_align(a, MANY, b, MANY, DEEP, &desc, columns, NULL, &out, NULL);
+        sides.host.allocator = test_heap_allocator(&heap);
+        const msae_status status = align_rows(&sides, columns, NULL, &out, NULL);
         CHECK(heap.bytes == 0);
         if (status == MSAE_OK) break;
         CHECK(status == MSAE_ERROR_MEMORY && fail_at < 5);

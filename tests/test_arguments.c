@@ -2,6 +2,8 @@
    rows, bad rows far from the first, rooms that are small, and structs that are moved. */
 #include "test.h"
 
+#include "audits.h"
+
 enum { D = 12, N = 40, ROWS = 150, WORDS = 9, BAD = 131, CLASSES = 3, TOP = 2 };
 
 static struct world {
@@ -9,7 +11,7 @@ static struct world {
     msae_train_desc desc;
     msae_trainer trainer;
     msae_model *model; /* the trainer's */
-    msae_probe probe;
+    linear_probe probe;
     uint32_t labels[ROWS];
     uint8_t attribute[ROWS];
     msae_data data, words;
@@ -30,11 +32,11 @@ static void open_world(void) {
     world.model = &world.trainer.model;
     CHECK_STATUS(MSAE_OK, msae_trainer_step(&world.trainer, world.x, 32, NULL, NULL));
     CHECK_STATUS(MSAE_OK,
-                 msae_probe_fit(&world.probe, &world.data, world.labels, CLASSES, NULL, NULL));
+                 linear_probe_fit(&world.probe, &world.data, world.labels, CLASSES, NULL, NULL));
 }
 
 static void close_world(void) {
-    msae_probe_free(&world.probe);
+    linear_probe_free(&world.probe);
     msae_trainer_free(&world.trainer);
     free(world.x);
 }
@@ -90,32 +92,33 @@ static msae_status steer(const msae_data *data, msae_error *error) {
 }
 
 static msae_status correlate(const msae_data *data, msae_error *error) {
-    static msae_correlation results[N];
-    return msae_correlate(world.model, data, world.attribute, 3, 0, results, error);
+    static attribute_correlation results[N];
+    return test_correlate(world.model, data, world.attribute, 3, 0, results, error);
 }
 
 static msae_status measure_probe(const msae_data *data, msae_error *error) {
-    msae_probe_score score;
-    return msae_probe_measure(&world.probe, data, world.labels, &score, error);
+    linear_probe_score score;
+    return linear_probe_measure(&world.probe, data, world.labels, &score, error);
 }
 
 static msae_status agreement(const msae_data *data, msae_error *error) {
     const size_t ks[] = {1, 5};
-    msae_agreement results[2];
-    return msae_probe_agreement(&world.probe, world.model, data, ks, 2, results, error);
+    linear_probe_agreement results[2];
+    return linear_probe_compare(&world.probe, world.model, data, ks, 2, results, error);
 }
 
 static msae_status sweep(const msae_data *data, msae_error *error) {
     const float values[] = {0, 1};
-    msae_sweep_point points[2];
-    return msae_sweep_latent(&world.probe, world.model, data, world.attribute, 3, 1, 0, values, 2,
-                             points, error);
+    attribute_point points[2];
+    return test_sweep(test_audit_by(&world.probe, 0, world.model, data, world.attribute, 3), 1,
+                      values, 2, points, error);
 }
 
 static msae_status ablate(const msae_data *data, msae_error *error) {
     const uint32_t latent = 1;
-    msae_ablation result;
-    return msae_ablate(&world.probe, world.model, data, 3, 0, &latent, 1, &result, error);
+    attribute_ablation result;
+    return test_ablate(test_audit_by(&world.probe, 0, world.model, data, NULL, 3), &latent, 1,
+                       &result, error);
 }
 
 static msae_status statistics(const msae_data *data, msae_error *error) {
@@ -259,15 +262,15 @@ static void no_rows(void) {
         CHECK(calls[i].run(&none, NULL) != MSAE_OK && calls[i].run(&narrow, NULL) != MSAE_OK);
     }
     float mean[D], scale;
-    msae_probe probe;
+    linear_probe probe;
     msae_hit hit;
     size_t count = 1;
     CHECK(test_data_statistics(&none, MSAE_SCALING_RMS, 0, NULL, mean, &scale, NULL) != MSAE_OK);
     CHECK(test_data_statistics(&narrow, MSAE_SCALING_RMS, 0, NULL, mean, &scale, NULL) != MSAE_OK);
     CHECK(test_geometric_median(&none, NULL, 1, 0, NULL, mean, NULL) != MSAE_OK);
     CHECK(test_geometric_median(&narrow, NULL, 1, 0, NULL, mean, NULL) != MSAE_OK);
-    CHECK(msae_probe_fit(&probe, &none, world.labels, CLASSES, NULL, NULL) != MSAE_OK);
-    CHECK(msae_probe_fit(&probe, &narrow, world.labels, CLASSES, NULL, NULL) != MSAE_OK);
+    CHECK(linear_probe_fit(&probe, &none, world.labels, CLASSES, NULL, NULL) != MSAE_OK);
+    CHECK(linear_probe_fit(&probe, &narrow, world.labels, CLASSES, NULL, NULL) != MSAE_OK);
     CHECK(msae_nearest_rows(world.model, &none, world.x, 1, 1, &hit, &count, NULL) != MSAE_OK);
     CHECK(msae_nearest_rows(world.model, &narrow, world.x, 1, 1, &hit, &count, NULL) != MSAE_OK);
     CHECK_STATUS(MSAE_OK, msae_data_check(&none, NULL));
@@ -496,11 +499,11 @@ static void others_move(void) {
     move(&opened_there, &opened, sizeof opened);
     CHECK(msae_safetensors_find(&opened_there, "encoder") != NULL);
 
-    msae_probe probe_there;
+    linear_probe probe_there;
     float before[CLASSES], after[CLASSES];
-    msae_probe_predict(&world.probe, world.x, 1, before);
+    test_predict(&world.probe, world.x, 1, before);
     move(&probe_there, &world.probe, sizeof probe_there);
-    msae_probe_predict(&probe_there, world.x, 1, after);
+    test_predict(&probe_there, world.x, 1, after);
     CHECK(test_same(after, before, CLASSES));
     move(&world.probe, &probe_there, sizeof probe_there);
 

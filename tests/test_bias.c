@@ -1,6 +1,8 @@
 /* Correlations with an attribute against SciPy, sweeps and ablations against plain computations. */
 #include "test.h"
 
+#include "audits.h"
+
 enum { ROWS = 52, N = 8 };
 
 /* A model of as many latents as inputs whose codes are the rows: z = max(x, 0). */
@@ -75,17 +77,17 @@ static void correlations_as_by_scipy(void) {
     open_fixture(&f);
     FOR_EACH_PATH(simd) {
         msae_model model;
-        msae_correlation all[N], wide[N], own[N];
+        attribute_correlation all[N], wide[N], own[N];
         open_plain(&model, simd);
         CHECK(model.k > 0 && model.k < N);
-        CHECK_STATUS(MSAE_OK, msae_correlate(&model, &f.data, f.attribute, model.k, 0, all, NULL));
-        CHECK_STATUS(MSAE_OK, msae_correlate(&model, &f.data, f.attribute, 0, 0, own, NULL));
+        CHECK_STATUS(MSAE_OK, test_correlate(&model, &f.data, f.attribute, model.k, 0, all, NULL));
+        CHECK_STATUS(MSAE_OK, test_correlate(&model, &f.data, f.attribute, 0, 0, own, NULL));
         for (size_t j = 0; j < N; j++) CHECK(all[j].mean[1] == own[j].mean[1]);
-        CHECK_STATUS(MSAE_OK, msae_correlate(&model, &f.data, f.attribute, N, 0, all, NULL));
-        CHECK_STATUS(MSAE_OK, msae_correlate(&model, &f.data, f.attribute, N, 0.9, wide, NULL));
+        CHECK_STATUS(MSAE_OK, test_correlate(&model, &f.data, f.attribute, N, 0, all, NULL));
+        CHECK_STATUS(MSAE_OK, test_correlate(&model, &f.data, f.attribute, N, 0.9, wide, NULL));
         for (size_t i = 0; i < COUNT(expected); i++) {
             const double *want = expected[i];
-            const msae_correlation *c = &all[(size_t)want[0]];
+            const attribute_correlation *c = &all[(size_t)want[0]];
             test_note("latent %g, %s", want[0], msae_simd_name(simd));
             CHECK((double)c->latent == want[0]);
             CHECK(near_to(c->r, want[1], 1e-10));
@@ -100,7 +102,7 @@ static void correlations_as_by_scipy(void) {
             }
         }
         for (uint32_t j = 5; j < 7; j++) {
-            const msae_correlation *c = &all[j];
+            const attribute_correlation *c = &all[j];
             const double value = j == 5 ? 7 : 0;
             CHECK(c->latent == j && test_is_nan(c->r) && test_is_nan(c->low));
             CHECK(test_is_nan(c->high) && test_is_nan(c->p) && test_is_nan(c->log10_p));
@@ -116,7 +118,7 @@ static void correlations_that_are_nearly_one(void) {
     float *x = test_floats(MANY * N);
     uint8_t attribute[MANY];
     msae_model model;
-    msae_correlation c[N];
+    attribute_correlation c[N];
     open_plain(&model, MSAE_SIMD_AUTO);
     for (size_t r = 0; r < MANY; r++) {
         attribute[r] = r % 4 == 1;
@@ -124,7 +126,7 @@ static void correlations_that_are_nearly_one(void) {
         x[r * N + 1] = r % 4 == 1 ? 0 : 3;
     }
     const msae_data data = msae_data_view(x, MANY, N);
-    CHECK_STATUS(MSAE_OK, msae_correlate(&model, &data, attribute, N, 0, c, NULL));
+    CHECK_STATUS(MSAE_OK, test_correlate(&model, &data, attribute, N, 0, c, NULL));
     CHECK(near_to(c[0].r, 0.99998933219115185, 1e-13));
     CHECK(fabs(c[0].log10_p - -9339.02229811326) < 1e-4);
     CHECK(c[0].p == 0 && c[0].q == 0 && c[0].low < c[0].r && c[0].r < c[0].high);
@@ -151,12 +153,12 @@ static void the_incomplete_beta_function(void) {
         {5, 0.5, 2.409919865102884e-181, -2080.843584397924},
     };
     for (size_t i = 0; i < COUNT(table); i++) {
-        const double *t = table[i], got = msae__log_beta(t[0], t[1], t[2], 1 - t[2]);
+        const double *t = table[i], got = attribute_log_beta(t[0], t[1], t[2], 1 - t[2]);
         test_note("I_%g(%g, %g): %.15g", t[2], t[0], t[1], got);
         /* Gamma of a million is e^12815504: its logarithm has an error of 2e-9. */
         CHECK(fabs(got - t[3]) < 1e-11 * fabs(t[3]) + (t[0] < 1e3 ? 1e-13 : 1e-8));
     }
-    CHECK(msae__log_beta(3, 0.5, 1, 0) == 0 && msae__log_beta(3, 0.5, 0, 1) < -1e300);
+    CHECK(attribute_log_beta(3, 0.5, 1, 0) == 0 && attribute_log_beta(3, 0.5, 0, 1) < -1e300);
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -167,7 +169,7 @@ enum { D = 11, LATENTS = 40, CASES = 150, CLASSES = 3, K = 6, STEPS = 4 };
 
 typedef struct effects {
     msae_model model;
-    msae_probe probe;
+    linear_probe probe;
     float *x, bias[CLASSES];
     uint8_t attribute[CASES];
     msae_data data;
@@ -190,7 +192,7 @@ static void open_effects(effects *e, const test_recipe *recipe, msae_simd simd) 
     e->probe.n_classes = CLASSES;
     e->probe.weights = test_random_floats(42, CLASSES * D, 3);
     e->probe.bias = e->bias;
-    e->probe.kernels = e->model.kernels;
+    e->probe.host.simd = e->model.simd;
 }
 
 static void close_effects(effects *e) {
@@ -218,7 +220,7 @@ static int answer_with(const effects *e, const msae_code *codes, size_t count, s
     changed[kept].value = value;
     msae_row_moments(&e->model, e->x + r * D, moments);
     msae_decode_with(&e->model, changed, kept + 1, moments, raw);
-    msae_probe_predict(&e->probe, raw, 1, p);
+    test_predict(&e->probe, raw, 1, p);
     return kept < count;
 }
 
@@ -226,7 +228,7 @@ static void check_sweep(const effects *e, const msae_code *codes, const size_t *
                         uint32_t latent, size_t class_index) {
     static const float values[STEPS] = {0, 0.7f, -0.4f, 3};
     double want[STEPS][3] = {{0}}, rows[3] = {0};
-    msae_sweep_point points[STEPS], of_all[STEPS];
+    attribute_point points[STEPS], of_all[STEPS];
     for (size_t r = 0; r < CASES; r++) {
         for (size_t s = 0; s < STEPS; s++) {
             float p[CLASSES];
@@ -235,10 +237,12 @@ static void check_sweep(const effects *e, const msae_code *codes, const size_t *
         }
         rows[e->attribute[r]]++;
     }
-    CHECK_STATUS(MSAE_OK, msae_sweep_latent(&e->probe, &e->model, &e->data, e->attribute, K, latent,
-                                            class_index, values, STEPS, points, NULL));
-    CHECK_STATUS(MSAE_OK, msae_sweep_latent(&e->probe, &e->model, &e->data, NULL, K, latent,
-                                            class_index, values, STEPS, of_all, NULL));
+    CHECK_STATUS(MSAE_OK, test_sweep(test_audit_by(&e->probe, class_index, &e->model, &e->data,
+                                                   e->attribute, K),
+                                     latent, values, STEPS, points, NULL));
+    CHECK_STATUS(MSAE_OK,
+                 test_sweep(test_audit_by(&e->probe, class_index, &e->model, &e->data, NULL, K),
+                            latent, values, STEPS, of_all, NULL));
     for (size_t s = 0; s < STEPS; s++) {
         const double mean = (want[s][0] + want[s][1] + want[s][2]) / CASES;
         CHECK(test_same(&points[s].value, &values[s], 1));
@@ -254,13 +258,14 @@ static void check_sweep(const effects *e, const msae_code *codes, const size_t *
 static size_t check_ablations(const effects *e, const msae_code *codes, const size_t *counts,
                               size_t class_index) {
     uint32_t latents[LATENTS];
-    msae_ablation results[LATENTS];
+    attribute_ablation results[LATENTS];
     size_t flipped = 0;
     for (uint32_t i = 0; i < LATENTS; i++) latents[i] = LATENTS - 1 - i;
-    CHECK_STATUS(MSAE_OK, msae_ablate(&e->probe, &e->model, &e->data, K, class_index, latents,
-                                      LATENTS, results, NULL));
+    CHECK_STATUS(MSAE_OK,
+                 test_ablate(test_audit_by(&e->probe, class_index, &e->model, &e->data, NULL, K),
+                             latents, LATENTS, results, NULL));
     for (uint32_t i = 0; i < LATENTS; i++) {
-        msae_ablation want = {latents[i], 0, 0, 0, 0};
+        attribute_ablation want = {latents[i], 0, 0, 0, 0};
         for (size_t r = 0; r < CASES; r++) {
             const msae_code *row = codes + r * K;
             float p[CLASSES];
@@ -316,19 +321,20 @@ static const uint32_t asked[ASKED] = {0, 3, 7, 3, 39};
 static const float set_to[STEPS] = {0, 1, 2, 3};
 
 typedef struct answers {
-    msae_correlation correlations[LATENTS];
-    msae_sweep_point points[STEPS];
-    msae_ablation ablations[ASKED];
+    attribute_correlation correlations[LATENTS];
+    attribute_point points[STEPS];
+    attribute_ablation ablations[ASKED];
 } answers;
 
 static msae_status ask(const effects *e, answers *a) {
     msae_status status =
-        msae_correlate(&e->model, &e->data, e->attribute, K, 0, a->correlations, NULL);
+        test_correlate(&e->model, &e->data, e->attribute, K, 0, a->correlations, NULL);
     if (status != MSAE_OK) return status;
-    status = msae_sweep_latent(&e->probe, &e->model, &e->data, e->attribute, K, 3, 1, set_to, STEPS,
-                               a->points, NULL);
+    status = test_sweep(test_audit_by(&e->probe, 1, &e->model, &e->data, e->attribute, K), 3,
+                        set_to, STEPS, a->points, NULL);
     if (status != MSAE_OK) return status;
-    return msae_ablate(&e->probe, &e->model, &e->data, K, 1, asked, ASKED, a->ablations, NULL);
+    return test_ablate(test_audit_by(&e->probe, 1, &e->model, &e->data, NULL, K), asked, ASKED,
+                       a->ablations, NULL);
 }
 
 static void the_same_for_any_threads(void) {
@@ -338,15 +344,15 @@ static void the_same_for_any_threads(void) {
     open_effects(&e, &test_recipes[0], MSAE_SIMD_AUTO);
     CHECK_STATUS(MSAE_OK, ask(&e, &one));
     if (!CHECK_STATUS(MSAE_OK, msae_pool_create(&pool, 3, NULL))) return;
-    e.model.parallel = e.probe.parallel = msae_pool_parallel(pool);
+    e.model.parallel = e.probe.host.parallel = msae_pool_parallel(pool);
     CHECK_STATUS(MSAE_OK, ask(&e, &three));
     CHECK(memcmp(one.points, three.points, sizeof one.points) == 0);
     CHECK(memcmp(one.ablations, three.ablations, sizeof one.ablations) == 0);
     CHECK(memcmp(&one.ablations[1], &one.ablations[3], sizeof one.ablations[1]) == 0);
     for (size_t j = 0; j < LATENTS; j++) {
-        const msae_correlation *a = &one.correlations[j], *b = &three.correlations[j];
+        const attribute_correlation *a = &one.correlations[j], *b = &three.correlations[j];
         CHECK(a->latent == b->latent);
-        CHECK(memcmp(&a->r, &b->r, sizeof *a - offsetof(msae_correlation, r)) == 0);
+        CHECK(memcmp(&a->r, &b->r, sizeof *a - offsetof(attribute_correlation, r)) == 0);
     }
     msae_pool_free(pool);
     close_effects(&e);
@@ -378,7 +384,7 @@ static void memory_that_fails(void) {
 static void attributes_that_cannot_serve(void) {
     fixture f;
     msae_model model;
-    msae_correlation all[N];
+    attribute_correlation all[N];
     msae_error error;
     open_fixture(&f);
     open_plain(&model, MSAE_SIMD_AUTO);
@@ -388,24 +394,24 @@ static void attributes_that_cannot_serve(void) {
         memset(constant, value, sizeof constant);
         constant[9] = 2;
         CHECK_STATUS(MSAE_ERROR_ARGUMENT,
-                     msae_correlate(&model, &f.data, constant, N, 0, all, &error));
+                     test_correlate(&model, &f.data, constant, N, 0, all, &error));
         CHECK(strstr(error.message, "the same on all rows"));
     }
     /* Rows 0 .. 2 and 3, which is left out: a p, but no interval. */
-    CHECK_STATUS(MSAE_OK, msae_correlate(&model, &few, f.attribute, N, 0, all, NULL));
+    CHECK_STATUS(MSAE_OK, test_correlate(&model, &few, f.attribute, N, 0, all, NULL));
     CHECK(test_is_finite(all[0].p) && test_is_nan(all[0].low) && test_is_nan(all[0].high));
     f.attribute[2] = 2;
-    CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_correlate(&model, &few, f.attribute, N, 0, all, NULL));
-    CHECK_STATUS(MSAE_ERROR_SHAPE, msae_correlate(&model, &narrow, f.attribute, N, 0, all, NULL));
+    CHECK_STATUS(MSAE_ERROR_ARGUMENT, test_correlate(&model, &few, f.attribute, N, 0, all, NULL));
+    CHECK_STATUS(MSAE_ERROR_SHAPE, test_correlate(&model, &narrow, f.attribute, N, 0, all, NULL));
     CHECK_STATUS(MSAE_ERROR_ARGUMENT,
-                 msae_correlate(&model, &f.data, f.attribute, N + 1, 0, all, NULL));
+                 test_correlate(&model, &f.data, f.attribute, N + 1, 0, all, NULL));
     CHECK_STATUS(MSAE_ERROR_ARGUMENT,
-                 msae_correlate(&model, &f.data, f.attribute, N, 1, all, NULL));
+                 test_correlate(&model, &f.data, f.attribute, N, 1, all, NULL));
     CHECK_STATUS(MSAE_ERROR_ARGUMENT,
-                 msae_correlate(&model, &f.data, f.attribute, N, -0.5, all, NULL));
+                 test_correlate(&model, &f.data, f.attribute, N, -0.5, all, NULL));
     f.x[50 * N] = NAN;
     CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
-                 msae_correlate(&model, &f.data, f.attribute, N, 0, all, &error));
+                 test_correlate(&model, &f.data, f.attribute, N, 0, all, &error));
     CHECK(error.position == 50);
     msae_model_free(&model);
 }
@@ -414,38 +420,46 @@ static void effects_that_cannot_be(void) {
     static const uint32_t beyond[3] = {1, 2, LATENTS};
     static const float values[STEPS] = {0, 1, 3e38f, INFINITY};
     effects e;
-    msae_sweep_point points[STEPS];
-    msae_ablation results[3];
+    attribute_point points[STEPS];
+    attribute_ablation results[3];
     msae_error error;
     open_effects(&e, &test_recipes[0], MSAE_SIMD_AUTO);
     const msae_data narrow = msae_data_view(e.x, CASES, D - 1), empty = msae_data_view(e.x, 0, D);
     CHECK_STATUS(MSAE_ERROR_ARGUMENT,
-                 msae_ablate(&e.probe, &e.model, &e.data, K, 0, beyond, 3, results, &error));
+                 test_ablate(test_audit_by(&e.probe, 0, &e.model, &e.data, NULL, K), beyond, 3,
+                             results, &error));
     CHECK(error.position == 2 && strstr(error.message, "no latent 40"));
-    CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_sweep_latent(&e.probe, &e.model, &e.data, NULL, K,
-                                                        LATENTS, 0, values, 2, points, NULL));
-    CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_sweep_latent(&e.probe, &e.model, &e.data, NULL, K, 1,
-                                                        CLASSES, values, 2, points, NULL));
     CHECK_STATUS(MSAE_ERROR_ARGUMENT,
-                 msae_ablate(&e.probe, &e.model, &e.data, LATENTS + 1, 0, asked, 3, results, NULL));
+                 test_sweep(test_audit_by(&e.probe, 0, &e.model, &e.data, NULL, K), LATENTS, values,
+                            2, points, NULL));
+    CHECK_STATUS(MSAE_ERROR_ARGUMENT,
+                 test_sweep(test_audit_by(&e.probe, CLASSES, &e.model, &e.data, NULL, K), 1, values,
+                            2, points, NULL));
+    CHECK_STATUS(MSAE_ERROR_ARGUMENT,
+                 test_ablate(test_audit_by(&e.probe, 0, &e.model, &e.data, NULL, LATENTS + 1),
+                             asked, 3, results, NULL));
     CHECK_STATUS(MSAE_ERROR_SHAPE,
-                 msae_ablate(&e.probe, &e.model, &narrow, K, 0, asked, 3, results, NULL));
+                 test_ablate(test_audit_by(&e.probe, 0, &e.model, &narrow, NULL, K), asked, 3,
+                             results, NULL));
     CHECK_STATUS(MSAE_ERROR_SHAPE,
-                 msae_ablate(&e.probe, &e.model, &empty, K, 0, asked, 3, results, NULL));
+                 test_ablate(test_audit_by(&e.probe, 0, &e.model, &empty, NULL, K), asked, 3,
+                             results, NULL));
     e.probe.n_inputs--;
     CHECK_STATUS(MSAE_ERROR_SHAPE,
-                 msae_ablate(&e.probe, &e.model, &e.data, K, 0, asked, 3, results, NULL));
+                 test_ablate(test_audit_by(&e.probe, 0, &e.model, &e.data, NULL, K), asked, 3,
+                             results, NULL));
     e.probe.n_inputs++;
     e.model.decoder[D] = 10; /* of latent 1 */
     for (size_t first = 0; first < 4; first++) {
         CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
-                     msae_sweep_latent(&e.probe, &e.model, &e.data, NULL, K, 1, 0, values + first,
-                                       STEPS - first, points, &error));
+                     test_sweep(test_audit_by(&e.probe, 0, &e.model, &e.data, NULL, K), 1,
+                                values + first, STEPS - first, points, &error));
         CHECK(error.position == (first < 2 ? 2 - first : 0));
     }
     e.x[100 * D] = NAN;
     CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
-                 msae_ablate(&e.probe, &e.model, &e.data, K, 0, asked, 3, results, &error));
+                 test_ablate(test_audit_by(&e.probe, 0, &e.model, &e.data, NULL, K), asked, 3,
+                             results, &error));
     CHECK(error.position == 100);
     close_effects(&e);
 }

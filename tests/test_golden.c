@@ -3,6 +3,8 @@
    latents kept must be the same, every number within LIMIT by relative L2 error. */
 #include "test.h"
 
+#include "audits.h"
+
 #include <dirent.h>
 
 #define LIMIT 1e-5
@@ -328,13 +330,12 @@ static int shape_of(const golden *g, const char *name, size_t *rows, size_t *col
 static void compare_alignment(const golden *g, const float *decoder, size_t n, size_t d) {
     float *other = tensor_of(g, "decoder2", n * d), *want = tensor_of(g, "alignment_columns", n);
     size_t *columns = (size_t *)test_alloc(n * sizeof *columns);
-    msae_alignment alignment;
-    msae_align_desc desc;
-    memset(&desc, 0, sizeof desc);
-    desc.simd = g->simd;
+    alignment_result alignment;
+    msae_host host;
+    memset(&host, 0, sizeof host);
+    host.simd = g->simd;
     if (CHECK(other && want) &&
-        CHECK_STATUS(MSAE_OK,
-                     msae_align(decoder, n, other, n, d, &desc, columns, NULL, &alignment, NULL))) {
+        CHECK_STATUS(MSAE_OK, test_align(decoder, n, other, n, d, &host, columns, &alignment))) {
         for (size_t j = 0; j < n; j++) CHECK((float)columns[j] == want[j]);
         compare_number(g, METRIC, "alignment", alignment.mean);
     }

@@ -340,6 +340,92 @@ static void matrix_products(void) {
     }
 }
 
+/* The public product: with gaps between rows and without, in a workspace of just its size that lies
+   anywhere, for one worker and for several. */
+static void check_product(const msae_host *host, size_t rows, size_t cols, size_t depth,
+                          size_t gap) {
+    const size_t a_stride = depth + gap, b_stride = depth + 2 * gap, c_stride = cols + gap;
+    const size_t count = (rows - 1) * c_stride + cols;
+    float *a = test_random_floats(1, (rows - 1) * a_stride + depth, 1);
+    float *b = test_random_floats(2, (cols - 1) * b_stride + depth, 1);
+    test_fence c = random_output(4, count, 1);
+    float *before = copy_of(floats_of(&c), count);
+    msae_product p = {a, b, floats_of(&c), rows, cols, depth, 0, 0, 0};
+    msae_product sizes = {NULL, NULL, NULL, rows, cols, depth, 0, 0, 0};
+    size_t bytes = 0, less;
+    msae_error error;
+    if (gap > 0) {
+        p.a_stride = sizes.a_stride = a_stride;
+        p.b_stride = sizes.b_stride = b_stride;
+        p.c_stride = sizes.c_stride = c_stride;
+    }
+    CHECK_STATUS(MSAE_OK, msae_multiply(&sizes, host, NULL, &bytes, NULL));
+    test_fence workspace = test_fence_open(bytes, 3);
+    less = bytes - 1;
+    CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_multiply(&p, host, workspace.memory, &less, &error));
+    CHECK(strstr(error.message, "too small") && test_same(p.c, before, count));
+    CHECK_STATUS(MSAE_OK, msae_multiply(&p, host, workspace.memory, &bytes, NULL));
+    for (size_t at = 0; at < count; at++) {
+        const size_t i = at / c_stride, j = at % c_stride;
+        if (j < cols) {
+            CHECK(is_near(p.c[at], dot_of(a + i * a_stride, b + j * b_stride, depth, 0)));
+        } else {
+            CHECK(test_same(&p.c[at], &before[at], 1));
+        }
+    }
+    free(a);
+    free(b);
+    free(before);
+    test_fence_close(&workspace);
+    test_fence_close(&c);
+}
+
+/* Two workers that take turns. */
+static void run_in_turns(void *user, size_t tasks, msae_task task, void *context) {
+    (void)user;
+    for (size_t i = 0; i < tasks; i++) task(context, i, i % 2);
+}
+
+static void public_products(void) {
+    FOR_EACH_PATH(simd) {
+        msae_host host;
+        memset(&host, 0, sizeof host);
+        host.simd = simd;
+        for (size_t gap = 0; gap < 4; gap += 3) {
+            check_product(&host, 1, 1, 1, gap);
+            check_product(&host, 9, 40, 33, gap);
+            check_product(&host, 130, 150, 300, gap);
+            host.parallel.parallel_for = run_in_turns;
+            host.parallel.workers = 2;
+        }
+    }
+    check_product(NULL, 30, 20, 10, 0);
+}
+
+static void products_that_cannot_be(void) {
+    static const float x[4] = {1, 2, 3, 4};
+    float c[4] = {7, 7, 7, 7};
+    const msae_product good = {x, x, c, 2, 2, 2, 0, 0, 0};
+    msae_host host;
+    msae_error error;
+    size_t bytes = 7;
+    memset(&host, 0, sizeof host);
+    for (int i = 0; i < 7; i++) {
+        msae_product p = good;
+        const int is_stride = i >= 3 && i < 6;
+        size_t *const fields[] = {&p.rows,     &p.cols,     &p.depth, &p.a_stride,
+                                  &p.b_stride, &p.c_stride, &p.rows};
+        *fields[i] = is_stride ? 1 : i == 6 ? (size_t)1 << 31 : 0;
+        test_note("field %d", i);
+        CHECK_STATUS(i == 6 ? MSAE_ERROR_UNSUPPORTED : MSAE_ERROR_SHAPE,
+                     msae_multiply(&p, NULL, NULL, &bytes, &error));
+        CHECK(error.position == MSAE_NO_POSITION && strstr(error.message, "of the product"));
+    }
+    host.simd = MSAE_SIMD_COUNT;
+    CHECK_STATUS(MSAE_ERROR_UNSUPPORTED, msae_multiply(&good, &host, NULL, &bytes, &error));
+    CHECK(bytes == 7 && c[0] == 7);
+}
+
 /* ---------------------------------------------------------------------------------------------
    Sparse sums
    ------------------------------------------------------------------------------------------ */
@@ -635,6 +721,8 @@ int main(void) {
     RUN(tiles_of_dots);
     RUN(packing);
     RUN(matrix_products);
+    RUN(public_products);
+    RUN(products_that_cannot_be);
     RUN(gathers);
     RUN(levels_of_a_row);
     RUN(keys_between);

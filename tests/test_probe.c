@@ -1,6 +1,8 @@
 /* The linear probe against a solution found elsewhere, and against plain computations in double. */
 #include "test.h"
 
+#include "audits.h"
+
 enum { ROWS = 60, D = 5, CLASSES = 3 };
 
 typedef struct fixture {
@@ -30,17 +32,17 @@ static const double solution[CLASSES][D] = {
 static const double solution_bias[CLASSES] = {0.31439994, -0.17186846, -0.14253148};
 static const double solution_loss = 0.8406370634566638;
 
-static msae_probe_desc exact_desc(msae_simd simd) {
-    msae_probe_desc desc;
+static linear_probe_desc exact_desc(msae_simd simd) {
+    linear_probe_desc desc;
     memset(&desc, 0, sizeof desc);
     desc.l2 = 1e-2f;
     desc.tolerance = 1e-6f;
-    desc.input = MSAE_PROBE_INPUT_RAW;
-    desc.simd = simd;
+    desc.input = LINEAR_PROBE_INPUT_RAW;
+    desc.host.simd = simd;
     return desc;
 }
 
-static void check_solution(const msae_probe *probe) {
+static void check_solution(const linear_probe *probe) {
     double mean = 0;
     for (size_t c = 0; c < CLASSES; c++) mean += (double)probe->bias[c] / CLASSES;
     for (size_t c = 0; c < CLASSES; c++) {
@@ -56,17 +58,17 @@ static void fits_what_another_solver_finds(void) {
     fixture f;
     open_fixture(&f);
     FOR_EACH_PATH(simd) {
-        const msae_probe_desc desc = exact_desc(simd);
-        msae_probe probe;
+        const linear_probe_desc desc = exact_desc(simd);
+        linear_probe probe;
         test_note("%s", msae_simd_name(simd));
         if (!CHECK_STATUS(MSAE_OK,
-                          msae_probe_fit(&probe, &f.data, f.labels, CLASSES, &desc, NULL))) {
+                          linear_probe_fit(&probe, &f.data, f.labels, CLASSES, &desc, NULL))) {
             continue;
         }
         CHECK(probe.n_inputs == D && probe.n_classes == CLASSES);
         CHECK(probe.iterations > 2 && probe.iterations < 60);
         check_solution(&probe);
-        msae_probe_free(&probe);
+        linear_probe_free(&probe);
     }
 }
 
@@ -74,8 +76,8 @@ static void fits_what_another_solver_finds(void) {
 static void published_input(void) {
     fixture f;
     float centred[ROWS * D], p[2][ROWS * CLASSES];
-    msae_probe probe[2];
-    msae_probe_desc desc = exact_desc(MSAE_SIMD_AUTO);
+    linear_probe probe[2];
+    linear_probe_desc desc = exact_desc(MSAE_SIMD_AUTO);
     open_fixture(&f);
     for (size_t i = 0; i < D; i++) {
         double mean = 0;
@@ -83,21 +85,21 @@ static void published_input(void) {
         for (size_t r = 0; r < ROWS; r++) centred[r * D + i] = (float)((double)f.x[r * D + i] - mean);
     }
     const msae_data data = msae_data_view(centred, ROWS, D);
-    CHECK_STATUS(MSAE_OK, msae_probe_fit(&probe[1], &data, f.labels, CLASSES, &desc, NULL));
-    desc.input = MSAE_PROBE_INPUT_DEFAULT;
-    CHECK_STATUS(MSAE_OK, msae_probe_fit(&probe[0], &f.data, f.labels, CLASSES, &desc, NULL));
+    CHECK_STATUS(MSAE_OK, linear_probe_fit(&probe[1], &data, f.labels, CLASSES, &desc, NULL));
+    desc.input = LINEAR_PROBE_INPUT_DEFAULT;
+    CHECK_STATUS(MSAE_OK, linear_probe_fit(&probe[0], &f.data, f.labels, CLASSES, &desc, NULL));
     CHECK(probe[0].mean != NULL && probe[1].mean == NULL);
     CHECK(fabs(probe[0].loss - probe[1].loss) < 1e-7);
     test_note("loss %g, of raw rows %g", probe[0].loss, solution_loss);
     CHECK(fabs(probe[0].loss - solution_loss) > 1e-5); /* another problem */
-    msae_probe_predict(&probe[0], f.x, ROWS, p[0]);
-    msae_probe_predict(&probe[1], centred, ROWS, p[1]);
+    test_predict(&probe[0], f.x, ROWS, p[0]);
+    test_predict(&probe[1], centred, ROWS, p[1]);
     for (size_t i = 0; i < ROWS * CLASSES; i++) CHECK(fabsf(p[0][i] - p[1][i]) < 1e-4f);
-    msae_probe_free(&probe[0]);
-    msae_probe_free(&probe[1]);
-    desc.input = MSAE_PROBE_INPUT_COUNT;
+    linear_probe_free(&probe[0]);
+    linear_probe_free(&probe[1]);
+    desc.input = LINEAR_PROBE_INPUT_COUNT;
     CHECK_STATUS(MSAE_ERROR_ARGUMENT,
-                 msae_probe_fit(&probe[0], &f.data, f.labels, CLASSES, &desc, NULL));
+                 linear_probe_fit(&probe[0], &f.data, f.labels, CLASSES, &desc, NULL));
 }
 
 /* Columns of very different spread and a weak penalty: by default the gradient of the objective, in
@@ -108,16 +110,16 @@ static void converges_by_default(void) {
     float p[CLASSES];
     uint32_t labels[MANY];
     double gradient[CLASSES][WIDTH] = {{0}}, first[CLASSES][WIDTH] = {{0}}, norm = 0, before = 0;
-    msae_probe probe;
+    linear_probe probe;
     for (size_t r = 0; r < MANY; r++) {
         for (size_t i = 0; i < WIDTH; i++) x[r * WIDTH + i] *= (float)pow(0.9, (double)i);
         labels[r] = (uint32_t)(r % 5 == 0 ? r / 5 % CLASSES : x[r * WIDTH + 9] > 0 ? 1 : r % 2 * 2);
     }
     const msae_data data = msae_data_view(x, MANY, WIDTH);
-    if (!CHECK_STATUS(MSAE_OK, msae_probe_fit(&probe, &data, labels, CLASSES, NULL, NULL))) return;
+    if (!CHECK_STATUS(MSAE_OK, linear_probe_fit(&probe, &data, labels, CLASSES, NULL, NULL))) return;
     for (size_t r = 0; r < MANY; r++) {
         double squares = 0;
-        msae_probe_predict(&probe, x + r * WIDTH, 1, p);
+        test_predict(&probe, x + r * WIDTH, 1, p);
         for (size_t i = 0; i < WIDTH; i++) {
             const double value = (double)x[r * WIDTH + i] - (double)probe.mean[i];
             squares += value * value;
@@ -140,7 +142,7 @@ static void converges_by_default(void) {
     }
     test_note("%zu iterations, %g of the first gradient", probe.iterations, sqrt(norm / before));
     CHECK(sqrt(norm / before) < 1e-4);
-    msae_probe_free(&probe);
+    linear_probe_free(&probe);
     free(x);
 }
 
@@ -150,24 +152,24 @@ static void rows_without_a_class_are_left_out(void) {
     fixture f;
     float x[MORE * D];
     uint32_t labels[MORE];
-    msae_probe probe;
-    msae_probe_score score;
-    const msae_probe_desc desc = exact_desc(MSAE_SIMD_AUTO);
+    linear_probe probe;
+    linear_probe_score score;
+    const linear_probe_desc desc = exact_desc(MSAE_SIMD_AUTO);
     open_fixture(&f);
     for (size_t r = 0; r < MORE; r++) {
         const float scale = r % 8 < 2 ? 1e18f : r % 8 < 4 ? 1e-12f : 1;
-        labels[r] = r % 2 ? f.labels[r / 2] : MSAE_NO_CLASS;
+        labels[r] = r % 2 ? f.labels[r / 2] : LINEAR_PROBE_NO_CLASS;
         for (size_t i = 0; i < D; i++) {
             x[r * D + i] = r % 2 ? scale * f.x[r / 2 * D + i] : (float)(r * i) - 50;
         }
     }
     memset(x, 0, D * sizeof *x);
     const msae_data data = msae_data_view(x, MORE, D);
-    if (!CHECK_STATUS(MSAE_OK, msae_probe_fit(&probe, &data, labels, CLASSES, &desc, NULL))) return;
+    if (!CHECK_STATUS(MSAE_OK, linear_probe_fit(&probe, &data, labels, CLASSES, &desc, NULL))) return;
     check_solution(&probe);
-    CHECK_STATUS(MSAE_OK, msae_probe_measure(&probe, &data, labels, &score, NULL));
+    CHECK_STATUS(MSAE_OK, linear_probe_measure(&probe, &data, labels, &score, NULL));
     CHECK(score.rows == ROWS && fabs(score.accuracy - 0.65) < 1e-12);
-    msae_probe_free(&probe);
+    linear_probe_free(&probe);
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -175,18 +177,18 @@ static void rows_without_a_class_are_left_out(void) {
    ------------------------------------------------------------------------------------------ */
 
 /* A probe with weights of its own, borrowed. */
-static msae_probe probe_of(float *weights, float *bias, size_t d, size_t classes, msae_simd simd) {
-    msae_probe probe;
+static linear_probe probe_of(float *weights, float *bias, size_t d, size_t classes, msae_simd simd) {
+    linear_probe probe;
     memset(&probe, 0, sizeof probe);
     probe.n_inputs = d;
     probe.n_classes = classes;
     probe.weights = weights;
     probe.bias = bias;
-    probe.kernels = msae__kernels_for(simd);
+    probe.host.simd = simd;
     return probe;
 }
 
-static void naive_answer(const msae_probe *probe, const float *x, double *p) {
+static void naive_answer(const linear_probe *probe, const float *x, double *p) {
     double squares = 0, sum = 0;
     for (size_t i = 0; i < probe->n_inputs; i++) squares += (double)x[i] * (double)x[i];
     for (size_t c = 0; c < probe->n_classes; c++) {
@@ -211,8 +213,8 @@ static void answers_are_a_softmax(void) {
     test_fill(&state, bias, MANY, 2);
     for (size_t i = 0; i < COUNT_OF * WIDTH; i++) x[i] *= scale[i / WIDTH];
     FOR_EACH_PATH(simd) {
-        const msae_probe probe = probe_of(weights, bias, WIDTH, MANY, simd);
-        msae_probe_predict(&probe, x, COUNT_OF, p);
+        const linear_probe probe = probe_of(weights, bias, WIDTH, MANY, simd);
+        test_predict(&probe, x, COUNT_OF, p);
         for (size_t r = 0; r < COUNT_OF; r++) {
             double want[MANY];
             naive_answer(&probe, x + r * WIDTH, want);
@@ -231,15 +233,15 @@ static void scores_by_hand(void) {
     enum { COUNT_OF = 6 };
     float weights[4 * 2] = {2, 0, 0, 2, 1, 1, -9, -9}, bias[4] = {0, 0, 0.5f, -9};
     const float x[COUNT_OF * 2] = {3, 0, 0, 2, 5, 5, 1, 0, 0, 0, 0, 1};
-    const uint32_t labels[COUNT_OF] = {0, 1, 2, 1, MSAE_NO_CLASS, 1};
+    const uint32_t labels[COUNT_OF] = {0, 1, 2, 1, LINEAR_PROBE_NO_CLASS, 1};
     const uint32_t sure[1] = {3};
     const msae_data data = msae_data_view(x, COUNT_OF, 2);
-    const msae_probe probe = probe_of(weights, bias, 2, 4, MSAE_SIMD_AUTO);
-    msae_probe_score score;
+    const linear_probe probe = probe_of(weights, bias, 2, 4, MSAE_SIMD_AUTO);
+    linear_probe_score score;
     double want = 0, p[4];
-    CHECK_STATUS(MSAE_OK, msae_probe_measure(&probe, &data, labels, &score, NULL));
+    CHECK_STATUS(MSAE_OK, linear_probe_measure(&probe, &data, labels, &score, NULL));
     for (size_t r = 0; r < COUNT_OF; r++) {
-        if (labels[r] == MSAE_NO_CLASS) continue;
+        if (labels[r] == LINEAR_PROBE_NO_CLASS) continue;
         naive_answer(&probe, x + 2 * r, p);
         want -= log(p[labels[r]]) / 5;
     }
@@ -249,7 +251,7 @@ static void scores_by_hand(void) {
     CHECK(fabs(score.log_loss - want) < 1e-6);
     bias[3] = -1e6f; /* of probability zero */
     const msae_data one = msae_data_view(x, 1, 2);
-    CHECK_STATUS(MSAE_OK, msae_probe_measure(&probe, &one, sure, &score, NULL));
+    CHECK_STATUS(MSAE_OK, linear_probe_measure(&probe, &one, sure, &score, NULL));
     CHECK(score.rows == 1 && score.accuracy == 0 && score.macro_f1 == 0);
     CHECK(fabs(score.log_loss - 38 * log(10)) < 1e-9);
 }
@@ -261,7 +263,7 @@ static void scores_by_hand(void) {
 enum { MODEL_D = 11, N = 40, MODEL_ROWS = 150, MODEL_CLASSES = 4, KS = 3 };
 static const size_t ks[KS] = {2, 7, N};
 
-static void open_model(msae_model *model, msae_probe *probe, float **x, msae_simd simd) {
+static void open_model(msae_model *model, linear_probe *probe, float **x, msae_simd simd) {
     const msae_train_desc desc = test_desc(&test_recipes[0], MODEL_D, N);
     msae_model_desc model_desc = desc.model;
     float *weights = test_random_floats(32, MODEL_CLASSES * MODEL_D, 4);
@@ -273,7 +275,7 @@ static void open_model(msae_model *model, msae_probe *probe, float **x, msae_sim
     *probe = probe_of(weights, bias, MODEL_D, MODEL_CLASSES, simd);
 }
 
-static void close_model(msae_model *model, msae_probe *probe, float *x) {
+static void close_model(msae_model *model, linear_probe *probe, float *x) {
     msae_model_free(model);
     free(probe->weights);
     free(x);
@@ -288,14 +290,14 @@ static size_t largest(const double *p) {
 static void agreement_against_the_definition(void) {
     FOR_EACH_PATH(simd) {
         msae_model model;
-        msae_probe probe;
-        msae_agreement results[KS];
+        linear_probe probe;
+        linear_probe_agreement results[KS];
         float *x, *recon = test_floats(KS * MODEL_ROWS * MODEL_D);
         open_model(&model, &probe, &x, simd);
         const msae_data data = msae_data_view(x, MODEL_ROWS, MODEL_D);
         void *workspace = test_alloc(msae_workspace_bytes(&model, MODEL_ROWS));
         CHECK_STATUS(MSAE_OK, msae_forward(&model, workspace, x, MODEL_ROWS, ks, KS, recon, NULL));
-        CHECK_STATUS(MSAE_OK, msae_probe_agreement(&probe, &model, &data, ks, KS, results, NULL));
+        CHECK_STATUS(MSAE_OK, linear_probe_compare(&probe, &model, &data, ks, KS, results, NULL));
         for (size_t i = 0; i < KS; i++) {
             double sum = 0, squares = 0, equal = 0;
             for (size_t r = 0; r < MODEL_ROWS; r++) {
@@ -329,11 +331,11 @@ static void the_same_for_any_threads(void) {
     enum { MANY = 1500, WIDTH = 21, GROUPS = 37 };
     float *x = test_random_floats(8, MANY * WIDTH, 1), *p[2];
     uint32_t labels[MANY];
-    msae_probe probe[2];
-    msae_probe_score score[2];
-    msae_probe_desc desc;
+    linear_probe probe[2];
+    linear_probe_score score[2];
+    linear_probe_desc desc;
     msae_model model;
-    msae_agreement agreement[2][KS];
+    linear_probe_agreement agreement[2][KS];
     msae_train_desc model_desc = test_desc(&test_recipes[0], WIDTH, N);
     msae_pool *pool;
     const msae_data data = msae_data_view(x, MANY, WIDTH);
@@ -344,13 +346,13 @@ static void the_same_for_any_threads(void) {
     CHECK_STATUS(MSAE_OK, msae_model_init(&model, &model_desc.model, NULL));
     for (uint32_t r = 0; r < MANY; r++) labels[r] = r * r % GROUPS;
     for (int i = 0; i < 2; i++) {
-        if (i) desc.parallel = model.parallel = msae_pool_parallel(pool);
-        CHECK_STATUS(MSAE_OK, msae_probe_fit(&probe[i], &data, labels, GROUPS, &desc, NULL));
-        CHECK_STATUS(MSAE_OK, msae_probe_measure(&probe[i], &data, labels, &score[i], NULL));
+        if (i) desc.host.parallel = model.parallel = msae_pool_parallel(pool);
+        CHECK_STATUS(MSAE_OK, linear_probe_fit(&probe[i], &data, labels, GROUPS, &desc, NULL));
+        CHECK_STATUS(MSAE_OK, linear_probe_measure(&probe[i], &data, labels, &score[i], NULL));
         CHECK_STATUS(MSAE_OK,
-                     msae_probe_agreement(&probe[i], &model, &data, ks, KS, agreement[i], NULL));
+                     linear_probe_compare(&probe[i], &model, &data, ks, KS, agreement[i], NULL));
         p[i] = test_floats(MANY * GROUPS);
-        msae_probe_predict(&probe[i], x, MANY, p[i]);
+        test_predict(&probe[i], x, MANY, p[i]);
     }
     CHECK(probe[0].loss == probe[1].loss && probe[0].iterations == probe[1].iterations);
     CHECK(test_same(probe[0].weights, probe[1].weights, GROUPS * WIDTH));
@@ -359,7 +361,7 @@ static void the_same_for_any_threads(void) {
     CHECK(memcmp(&score[0], &score[1], sizeof score[0]) == 0);
     CHECK(memcmp(agreement[0], agreement[1], sizeof agreement[0]) == 0);
     for (int i = 0; i < 2; i++) {
-        msae_probe_free(&probe[i]);
+        linear_probe_free(&probe[i]);
         free(p[i]);
     }
     msae_model_free(&model);
@@ -370,59 +372,59 @@ static void the_same_for_any_threads(void) {
 static void bad_rows_and_labels(void) {
     fixture f;
     msae_error error;
-    msae_probe probe;
-    msae_probe_score score;
+    linear_probe probe;
+    linear_probe_score score;
     uint32_t none[ROWS];
     open_fixture(&f);
-    for (size_t r = 0; r < ROWS; r++) none[r] = MSAE_NO_CLASS;
+    for (size_t r = 0; r < ROWS; r++) none[r] = LINEAR_PROBE_NO_CLASS;
     const msae_data narrow = msae_data_view(f.x, ROWS, D - 1), no_rows = msae_data_view(f.x, 0, D);
-    CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_probe_fit(&probe, &f.data, none, CLASSES, NULL, &error));
+    CHECK_STATUS(MSAE_ERROR_ARGUMENT, linear_probe_fit(&probe, &f.data, none, CLASSES, NULL, &error));
     CHECK(strstr(error.message, "no row has a label") && error.position == MSAE_NO_POSITION);
     CHECK_STATUS(MSAE_ERROR_ARGUMENT,
-                 msae_probe_fit(&probe, &no_rows, f.labels, CLASSES, NULL, NULL));
-    CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_probe_fit(&probe, &f.data, f.labels, 0, NULL, NULL));
-    CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_probe_fit(&probe, &f.data, f.labels, 2, NULL, &error));
+                 linear_probe_fit(&probe, &no_rows, f.labels, CLASSES, NULL, NULL));
+    CHECK_STATUS(MSAE_ERROR_ARGUMENT, linear_probe_fit(&probe, &f.data, f.labels, 0, NULL, NULL));
+    CHECK_STATUS(MSAE_ERROR_ARGUMENT, linear_probe_fit(&probe, &f.data, f.labels, 2, NULL, &error));
     CHECK(error.position == 2); /* the first row of class 2 */
     CHECK(probe.memory == NULL && probe.weights == NULL);
 
-    if (!CHECK_STATUS(MSAE_OK, msae_probe_fit(&probe, &f.data, f.labels, CLASSES, NULL, NULL))) {
+    if (!CHECK_STATUS(MSAE_OK, linear_probe_fit(&probe, &f.data, f.labels, CLASSES, NULL, NULL))) {
         return;
     }
-    CHECK_STATUS(MSAE_ERROR_SHAPE, msae_probe_measure(&probe, &narrow, f.labels, &score, NULL));
-    CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_probe_measure(&probe, &f.data, none, &score, NULL));
+    CHECK_STATUS(MSAE_ERROR_SHAPE, linear_probe_measure(&probe, &narrow, f.labels, &score, NULL));
+    CHECK_STATUS(MSAE_ERROR_ARGUMENT, linear_probe_measure(&probe, &f.data, none, &score, NULL));
     f.labels[7] = CLASSES;
     CHECK_STATUS(MSAE_ERROR_ARGUMENT,
-                 msae_probe_measure(&probe, &f.data, f.labels, &score, &error));
+                 linear_probe_measure(&probe, &f.data, f.labels, &score, &error));
     CHECK(error.position == 7);
     f.labels[7] = 1;
     f.x[41 * D + 3] = NAN;
     CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
-                 msae_probe_measure(&probe, &f.data, f.labels, &score, &error));
+                 linear_probe_measure(&probe, &f.data, f.labels, &score, &error));
     CHECK(error.position == 41);
-    f.labels[41] = MSAE_NO_CLASS;
-    CHECK_STATUS(MSAE_OK, msae_probe_measure(&probe, &f.data, f.labels, &score, NULL));
+    f.labels[41] = LINEAR_PROBE_NO_CLASS;
+    CHECK_STATUS(MSAE_OK, linear_probe_measure(&probe, &f.data, f.labels, &score, NULL));
     CHECK(score.rows == ROWS - 1);
-    msae_probe_free(&probe);
-    msae_probe_free(&probe);
+    linear_probe_free(&probe);
+    linear_probe_free(&probe);
 
-    CHECK_STATUS(MSAE_OK, msae_probe_fit(&probe, &f.data, f.labels, CLASSES, NULL, NULL));
-    msae_probe_free(&probe);
+    CHECK_STATUS(MSAE_OK, linear_probe_fit(&probe, &f.data, f.labels, CLASSES, NULL, NULL));
+    linear_probe_free(&probe);
     f.labels[41] = 1;
     CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
-                 msae_probe_fit(&probe, &f.data, f.labels, CLASSES, NULL, &error));
+                 linear_probe_fit(&probe, &f.data, f.labels, CLASSES, NULL, &error));
     CHECK(error.position == 41);
     memset(f.x + 40 * D, 0, D * sizeof *f.x);
-    const msae_probe_desc raw = exact_desc(MSAE_SIMD_AUTO);
+    const linear_probe_desc raw = exact_desc(MSAE_SIMD_AUTO);
     CHECK_STATUS(MSAE_ERROR_ARGUMENT,
-                 msae_probe_fit(&probe, &f.data, f.labels, CLASSES, &raw, &error));
+                 linear_probe_fit(&probe, &f.data, f.labels, CLASSES, &raw, &error));
     CHECK(error.position == 40 && strstr(error.message, "length"));
 }
 
 static void agreement_that_cannot_be(void) {
     static const size_t twice[2] = {2, 2}, many[1] = {N + 1};
     msae_model model;
-    msae_probe probe;
-    msae_agreement results[KS];
+    linear_probe probe;
+    linear_probe_agreement results[KS];
     msae_error error;
     float *x;
     open_model(&model, &probe, &x, MSAE_SIMD_AUTO);
@@ -430,20 +432,20 @@ static void agreement_that_cannot_be(void) {
     const msae_data narrow = msae_data_view(x, MODEL_ROWS, MODEL_D - 1);
     const msae_data no_rows = msae_data_view(x, 0, MODEL_D);
     CHECK_STATUS(MSAE_ERROR_SHAPE,
-                 msae_probe_agreement(&probe, &model, &narrow, ks, KS, results, NULL));
+                 linear_probe_compare(&probe, &model, &narrow, ks, KS, results, NULL));
     CHECK_STATUS(MSAE_ERROR_SHAPE,
-                 msae_probe_agreement(&probe, &model, &no_rows, ks, KS, results, NULL));
+                 linear_probe_compare(&probe, &model, &no_rows, ks, KS, results, NULL));
     CHECK_STATUS(MSAE_ERROR_ARGUMENT,
-                 msae_probe_agreement(&probe, &model, &data, twice, 2, results, NULL));
+                 linear_probe_compare(&probe, &model, &data, twice, 2, results, NULL));
     CHECK_STATUS(MSAE_ERROR_ARGUMENT,
-                 msae_probe_agreement(&probe, &model, &data, many, 1, results, NULL));
+                 linear_probe_compare(&probe, &model, &data, many, 1, results, NULL));
     probe.n_inputs--;
     CHECK_STATUS(MSAE_ERROR_SHAPE,
-                 msae_probe_agreement(&probe, &model, &data, ks, KS, results, NULL));
+                 linear_probe_compare(&probe, &model, &data, ks, KS, results, NULL));
     probe.n_inputs++;
     x[149 * MODEL_D] = -INFINITY;
     CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
-                 msae_probe_agreement(&probe, &model, &data, ks, KS, results, &error));
+                 linear_probe_compare(&probe, &model, &data, ks, KS, results, &error));
     CHECK(error.position == 149);
     close_model(&model, &probe, x);
 }
@@ -451,24 +453,24 @@ static void agreement_that_cannot_be(void) {
 static msae_status everything(test_heap *heap) {
     fixture f;
     msae_model model;
-    msae_probe fitted, probe;
-    msae_probe_score score;
-    msae_agreement results[KS];
+    linear_probe fitted, probe;
+    linear_probe_score score;
+    linear_probe_agreement results[KS];
     float *x;
-    msae_probe_desc desc = exact_desc(MSAE_SIMD_AUTO);
+    linear_probe_desc desc = exact_desc(MSAE_SIMD_AUTO);
     open_fixture(&f);
     open_model(&model, &probe, &x, MSAE_SIMD_AUTO);
     const msae_allocator own = model.allocator;
     const msae_data data = msae_data_view(x, MODEL_ROWS, MODEL_D);
-    desc.allocator = model.allocator = test_heap_allocator(heap);
-    msae_status status = msae_probe_fit(&fitted, &f.data, f.labels, CLASSES, &desc, NULL);
+    desc.host.allocator = model.allocator = test_heap_allocator(heap);
+    msae_status status = linear_probe_fit(&fitted, &f.data, f.labels, CLASSES, &desc, NULL);
     if (status == MSAE_OK) {
-        status = msae_probe_measure(&fitted, &f.data, f.labels, &score, NULL);
+        status = linear_probe_measure(&fitted, &f.data, f.labels, &score, NULL);
     }
     if (status == MSAE_OK) {
-        status = msae_probe_agreement(&probe, &model, &data, ks, KS, results, NULL);
+        status = linear_probe_compare(&probe, &model, &data, ks, KS, results, NULL);
     }
-    msae_probe_free(&fitted);
+    linear_probe_free(&fitted);
     model.allocator = own;
     close_model(&model, &probe, x);
     return status;

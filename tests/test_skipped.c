@@ -2,6 +2,8 @@
    numbers. */
 #include "test.h"
 
+#include "audits.h"
+
 enum { ROWS = 230, D = 11, N = 40, K = 6, TOP = 4, CLASSES = 3, STEPS = 3 };
 
 typedef struct fixture {
@@ -33,7 +35,7 @@ static void open_fixture(fixture *f, const test_recipe *recipe, int wide) {
     for (size_t r = 0; r < ROWS; r++) {
         f->labels[r] = (uint32_t)(r * 7 % 11 % CLASSES);
         f->attribute[r] = (uint8_t)(r * 5 % 7 % 3);
-        if (r % 13 == 5) f->labels[r] = MSAE_NO_CLASS;
+        if (r % 13 == 5) f->labels[r] = LINEAR_PROBE_NO_CLASS;
         if (is_bad(r)) {
             f->x[r * D + r % D] = bad[r % 3];
         } else {
@@ -188,51 +190,52 @@ static void check_probe(fixture *f) {
     const size_t ks[] = {3, N};
     const float values[STEPS] = {0, 1, 2};
     const uint32_t latents[] = {3, 5};
-    msae_probe probe, only;
-    msae_probe_score score, only_score;
-    msae_agreement agreements[2], only_agreements[2];
-    msae_correlation all[N], only_all[N];
-    msae_sweep_point points[STEPS], only_points[STEPS];
-    msae_ablation ablations[2], only_ablations[2];
-    CHECK_STATUS(MSAE_OK, msae_probe_fit(&probe, &f->data, f->labels, CLASSES, NULL, NULL));
-    CHECK_STATUS(MSAE_OK, msae_probe_fit(&only, &f->only, f->good_labels, CLASSES, NULL, NULL));
+    linear_probe probe, only;
+    linear_probe_score score, only_score;
+    linear_probe_agreement agreements[2], only_agreements[2];
+    attribute_correlation all[N], only_all[N];
+    attribute_point points[STEPS], only_points[STEPS];
+    attribute_ablation ablations[2], only_ablations[2];
+    CHECK_STATUS(MSAE_OK, linear_probe_fit(&probe, &f->data, f->labels, CLASSES, NULL, NULL));
+    CHECK_STATUS(MSAE_OK, linear_probe_fit(&only, &f->only, f->good_labels, CLASSES, NULL, NULL));
     CHECK(are_near(probe.weights, only.weights, CLASSES * D) && is_near(probe.loss, only.loss));
-    CHECK_STATUS(MSAE_OK, msae_probe_measure(&probe, &f->data, f->labels, &score, NULL));
-    CHECK_STATUS(MSAE_OK, msae_probe_measure(&only, &f->only, f->good_labels, &only_score, NULL));
+    CHECK_STATUS(MSAE_OK, linear_probe_measure(&probe, &f->data, f->labels, &score, NULL));
+    CHECK_STATUS(MSAE_OK, linear_probe_measure(&only, &f->only, f->good_labels, &only_score, NULL));
     CHECK(score.rows == only_score.rows && is_near(score.accuracy, only_score.accuracy));
     CHECK_STATUS(MSAE_OK,
-                 msae_probe_agreement(&probe, &f->model, &f->data, ks, 2, agreements, NULL));
+                 linear_probe_compare(&probe, &f->model, &f->data, ks, 2, agreements, NULL));
     CHECK_STATUS(MSAE_OK,
-                 msae_probe_agreement(&probe, &f->model, &f->only, ks, 2, only_agreements, NULL));
+                 linear_probe_compare(&probe, &f->model, &f->only, ks, 2, only_agreements, NULL));
     for (size_t i = 0; i < 2; i++) {
         CHECK(is_near(agreements[i].kl, only_agreements[i].kl));
         CHECK(is_near(agreements[i].agreement, only_agreements[i].agreement));
     }
-    CHECK_STATUS(MSAE_OK, msae_correlate(&f->model, &f->data, f->attribute, K, 0, all, NULL));
+    CHECK_STATUS(MSAE_OK, test_correlate(&f->model, &f->data, f->attribute, K, 0, all, NULL));
     CHECK_STATUS(MSAE_OK,
-                 msae_correlate(&f->model, &f->only, f->good_attribute, K, 0, only_all, NULL));
+                 test_correlate(&f->model, &f->only, f->good_attribute, K, 0, only_all, NULL));
     for (size_t j = 0; j < N; j++) {
         CHECK(is_near(all[j].r, only_all[j].r) && is_near(all[j].mean[1], only_all[j].mean[1]));
         CHECK(is_near(all[j].frequency[0], only_all[j].frequency[0]));
     }
-    CHECK_STATUS(MSAE_OK, msae_sweep_latent(&probe, &f->model, &f->data, f->attribute, K, 3, 1,
-                                            values, STEPS, points, NULL));
-    CHECK_STATUS(MSAE_OK, msae_sweep_latent(&probe, &f->model, &f->only, f->good_attribute, K, 3, 1,
-                                            values, STEPS, only_points, NULL));
+    CHECK_STATUS(MSAE_OK, test_sweep(test_audit_by(&probe, 1, &f->model, &f->data, f->attribute, K),
+                                     3, values, STEPS, points, NULL));
+    CHECK_STATUS(MSAE_OK,
+                 test_sweep(test_audit_by(&probe, 1, &f->model, &f->only, f->good_attribute, K), 3,
+                            values, STEPS, only_points, NULL));
     for (size_t s = 0; s < STEPS; s++) {
         CHECK(is_near(points[s].probability, only_points[s].probability));
         CHECK(is_near(points[s].of_group[1], only_points[s].of_group[1]));
     }
-    CHECK_STATUS(MSAE_OK,
-                 msae_ablate(&probe, &f->model, &f->data, K, 1, latents, 2, ablations, NULL));
-    CHECK_STATUS(MSAE_OK,
-                 msae_ablate(&probe, &f->model, &f->only, K, 1, latents, 2, only_ablations, NULL));
+    CHECK_STATUS(MSAE_OK, test_ablate(test_audit_by(&probe, 1, &f->model, &f->data, NULL, K),
+                                      latents, 2, ablations, NULL));
+    CHECK_STATUS(MSAE_OK, test_ablate(test_audit_by(&probe, 1, &f->model, &f->only, NULL, K),
+                                      latents, 2, only_ablations, NULL));
     for (size_t i = 0; i < 2; i++) {
         CHECK(ablations[i].active == only_ablations[i].active);
         CHECK(ablations[i].flips == only_ablations[i].flips);
     }
-    msae_probe_free(&probe);
-    msae_probe_free(&only);
+    linear_probe_free(&probe);
+    linear_probe_free(&only);
 }
 
 static void as_the_good_rows_alone(void) {

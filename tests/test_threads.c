@@ -39,6 +39,8 @@ static inline long counted_cores(int name) {
 #define MSAE_FREE(memory) counted_free(memory)
 #include "test.h"
 
+#include "audits.h"
+
 /* More rows and latents than any tile holds, and no multiple of one. */
 enum { D = 33, N = 201, ROWS = 523, STEPS = 4, K = 9 };
 
@@ -157,15 +159,14 @@ static void record_analysis(tape *t, const msae_model *model, const float *x) {
     record(t, names, N * sizeof *names);
     CHECK_STATUS(MSAE_OK, msae_decoder_overlap(model, 0, &overlap, NULL));
     record(t, &overlap, sizeof overlap);
-    msae_align_desc align;
-    msae_alignment alignment;
+    msae_host host;
+    alignment_result alignment;
     size_t *columns = (size_t *)test_alloc(N * sizeof *columns);
-    memset(&align, 0, sizeof align);
+    memset(&host, 0, sizeof host);
     memset(&alignment, 0, sizeof alignment);
-    align.simd = model->simd;
-    align.parallel = model->parallel;
-    CHECK_STATUS(MSAE_OK,
-                 msae_align(model->decoder, N, x, N, D, &align, columns, NULL, &alignment, NULL));
+    host.simd = model->simd;
+    host.parallel = model->parallel;
+    CHECK_STATUS(MSAE_OK, test_align(model->decoder, N, x, N, D, &host, columns, &alignment));
     record(t, columns, N * sizeof *columns);
     record(t, &alignment, sizeof alignment);
     free(columns);

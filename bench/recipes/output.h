@@ -102,7 +102,8 @@ static void align_seeds(const job *j, size_t line, double *share, double *mean) 
     for (size_t a = 0; a < l->seeds; a++) {
         for (size_t b = a + 1; b < l->seeds; b++) {
             const size_t seeds[2] = {a, b};
-            msae_alignment found;
+            alignment_sides sides;
+            alignment_result found;
             size_t *columns;
             for (size_t i = 0; i < 2; i++) {
                 char path[1024];
@@ -110,11 +111,14 @@ static void align_seeds(const job *j, size_t line, double *share, double *mean) 
                 check(msae_load_file(&models[i], path, NULL, &error), path, &error);
             }
             memset(&found, 0, sizeof found);
+            memset(&sides, 0, sizeof sides);
+            sides.a = models[0].decoder;
+            sides.rows_a = models[0].n_latents;
+            sides.b = models[1].decoder;
+            sides.rows_b = models[1].n_latents;
+            sides.d = models[0].n_inputs;
             columns = (size_t *)bench_alloc(models[0].n_latents * sizeof *columns);
-            check(msae_align(models[0].decoder, models[0].n_latents, models[1].decoder,
-                             models[1].n_latents, models[0].n_inputs, NULL, columns, NULL, &found,
-                             &error),
-                  l->name, &error);
+            check(align_rows(&sides, columns, NULL, &found, &error), l->name, &error);
             free(columns);
             *share += found.above_70;
             *mean += found.mean;

@@ -11,6 +11,8 @@
    epoch by epoch in turns. */
 #include "../bench.h"
 
+#include "../../examples/tool/alignment.c"
+
 #include <math.h>
 
 enum { MAX_LINES = 200, MAX_SEEDS = 16, MAX_KS = 16, LINE_BYTES = 512 };

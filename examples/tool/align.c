@@ -1,6 +1,8 @@
 /* msae align: how alike the concepts of two models are, or of one model over seeds. */
 #include "tool.h"
 
+#include "alignment.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,25 +55,29 @@ static int write_pairs(const align_job *job, size_t rows, const size_t *columns,
     if (status != TOOL_OK) return status;
     fputs("latent_a\tlatent_b\tcosine\n", output.file);
     for (size_t i = 0; i < rows; i++) {
-        if (columns[i] == MSAE_NO_MATCH) continue;
+        if (columns[i] == ALIGNMENT_NO_MATCH) continue;
         fprintf(output.file, "%zu\t%zu\t%.6f\n", i, columns[i], (double)cosines[i]);
     }
     return tool_output_close(&output);
 }
 
-static int align_pair(const align_job *job, size_t a, size_t b, msae_alignment *alignment) {
+static int align_pair(const align_job *job, size_t a, size_t b, alignment_result *alignment) {
     const msae_model *x = &job->models[a], *y = &job->models[b];
     size_t *columns = tool_alloc(x->n_latents, sizeof *columns);
     float *cosines = tool_alloc(x->n_latents, sizeof *cosines);
-    msae_align_desc desc = {0};
+    alignment_sides sides = {0};
     msae_error error;
     int status = TOOL_OK;
-    desc.simd = (msae_simd)job->common.simd;
-    desc.parallel = msae_pool_parallel(job->pool);
+    sides.a = rows_of(job, x);
+    sides.rows_a = x->n_latents;
+    sides.b = rows_of(job, y);
+    sides.rows_b = y->n_latents;
+    sides.d = x->n_inputs;
+    sides.host.simd = (msae_simd)job->common.simd;
+    sides.host.parallel = msae_pool_parallel(job->pool);
     if (columns == NULL || cosines == NULL) {
         status = tool_fail_memory();
-    } else if (msae_align(rows_of(job, x), x->n_latents, rows_of(job, y), y->n_latents, x->n_inputs,
-                          &desc, columns, cosines, alignment, &error) != MSAE_OK) {
+    } else if (align_rows(&sides, columns, cosines, alignment, &error) != MSAE_OK) {
         status = tool_fail_error(job->paths[b], &error);
     } else if (job->output != NULL) {
         status = write_pairs(job, x->n_latents, columns, cosines);
@@ -81,7 +87,8 @@ static int align_pair(const align_job *job, size_t a, size_t b, msae_alignment *
     return status;
 }
 
-static void print_pair(const align_job *job, size_t a, size_t b, const msae_alignment *alignment) {
+static void print_pair(const align_job *job, size_t a, size_t b,
+                       const alignment_result *alignment) {
     if (job->common.json) {
         tool_json json = tool_json_line("pair");
         tool_json_text(&json, "a", job->paths[a]);
@@ -105,7 +112,7 @@ static void print_pair(const align_job *job, size_t a, size_t b, const msae_alig
 }
 
 /* Mean and deviation of the pairs' mean cosines and shares above 0.7. */
-static void print_stability(const align_job *job, const msae_alignment *pairs, size_t count) {
+static void print_stability(const align_job *job, const alignment_result *pairs, size_t count) {
     double mean[2] = {0, 0}, squares[2] = {0, 0};
     for (size_t i = 0; i < count; i++) {
         mean[0] += pairs[i].mean / (double)count;
@@ -134,7 +141,7 @@ static void print_stability(const align_job *job, const msae_alignment *pairs, s
 
 static int run(void *context) {
     align_job *job = context;
-    msae_alignment pairs[MAX_MODELS * (MAX_MODELS - 1) / 2];
+    alignment_result pairs[MAX_MODELS * (MAX_MODELS - 1) / 2];
     size_t count = 0;
     if (job->output != NULL && job->more.count > 0) {
         return tool_usage("align", "-o is for the pairs of two models");

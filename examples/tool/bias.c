@@ -92,10 +92,17 @@ static int split_groups(tool_study *study) {
 
 /* Latents without a correlation come last. */
 static int by_strength(const void *a, const void *b) {
-    const msae_correlation *x = a, *y = b;
+    const attribute_correlation *x = a, *y = b;
     const double p = isfinite(x->r) ? fabs(x->r) : -1, q = isfinite(y->r) ? fabs(y->r) : -1;
     if (p != q) return p < q ? 1 : -1;
     return x->latent < y->latent ? -1 : 1;
+}
+
+/* Of some rows and their groups; the probe is asked for group 1. */
+static attribute_audit audit_of(const tool_study *study, const msae_data *rows,
+                                const uint8_t *groups) {
+    const attribute_audit audit = {study->model, rows, study->k, groups, &study->probe, 1};
+    return audit;
 }
 
 static int correlate(tool_study *study) {
@@ -103,8 +110,8 @@ static int correlate(tool_study *study) {
     msae_error error;
     study->all = tool_alloc(model->n_latents, sizeof *study->all);
     if (study->all == NULL) return tool_fail_memory();
-    if (msae_correlate(model, study->data, study->attribute, study->k, 0, study->all, &error) !=
-        MSAE_OK) {
+    const attribute_audit audit = audit_of(study, study->data, study->attribute);
+    if (attributes_correlate(&audit, 0, study->all, &error) != MSAE_OK) {
         return tool_fail_error(study->data_path, &error);
     }
     qsort(study->all, model->n_latents, sizeof *study->all, by_strength);
@@ -116,19 +123,20 @@ static int correlate(tool_study *study) {
 
 static int fit_probe(tool_study *study) {
     const size_t rows = study->labels.rows;
-    msae_probe_desc desc = {0};
+    linear_probe_desc desc = {0};
     msae_error error;
     uint32_t *classes = tool_alloc(rows, sizeof *classes);
     if (classes == NULL) return tool_fail_memory();
     for (size_t r = 0; r < rows; r++) {
-        classes[r] = study->attribute[r] <= 1 ? study->attribute[r] : MSAE_NO_CLASS;
+        classes[r] = study->attribute[r] <= 1 ? study->attribute[r] : LINEAR_PROBE_NO_CLASS;
     }
-    desc.simd = study->model->simd;
-    desc.parallel = study->model->parallel;
-    desc.input = (msae_probe_input)study->probe_input;
+    desc.host.simd = study->model->simd;
+    desc.host.parallel = study->model->parallel;
+    desc.input = (linear_probe_input)study->probe_input;
     int status = TOOL_OK;
-    if (msae_probe_fit(&study->probe, study->data, classes, 2, &desc, &error) != MSAE_OK ||
-        msae_probe_measure(&study->probe, study->data, classes, &study->score, &error) != MSAE_OK) {
+    if (linear_probe_fit(&study->probe, study->data, classes, 2, &desc, &error) != MSAE_OK ||
+        linear_probe_measure(&study->probe, study->data, classes, &study->score, &error) !=
+            MSAE_OK) {
         status = tool_fail_error(study->data_path, &error);
     }
     free(classes);
@@ -172,11 +180,11 @@ void tool_study_close(tool_study *study) {
     free(study->attribute);
     free(study->all);
     tool_free_labels(&study->labels);
-    msae_probe_free(&study->probe);
+    linear_probe_free(&study->probe);
 }
 
 /* From 0 to the latent's largest value in the data. */
-int tool_study_sweep(const tool_study *study, uint32_t latent, msae_sweep_point *points,
+int tool_study_sweep(const tool_study *study, uint32_t latent, attribute_point *points,
                      size_t steps, size_t *n_rows) {
     msae_error error;
     msae_hit strongest;
@@ -195,8 +203,8 @@ int tool_study_sweep(const tool_study *study, uint32_t latent, msae_sweep_point 
         for (size_t s = 0; s < steps; s++) {
             values[s] = strongest.value * (float)s / (float)(steps - 1);
         }
-        if (msae_sweep_latent(&study->probe, study->model, &rows, groups, study->k, latent, 1,
-                              values, steps, points, &error) != MSAE_OK) {
+        const attribute_audit audit = audit_of(study, &rows, groups);
+        if (attributes_sweep(&audit, latent, values, steps, points, &error) != MSAE_OK) {
             status = tool_fail_error(study->data_path, &error);
         }
         *n_rows = rows.rows;
@@ -217,7 +225,7 @@ static size_t count_significant(const bias_job *job) {
     return count;
 }
 
-static void print_correlation_json(const bias_job *job, const msae_correlation *c) {
+static void print_correlation_json(const bias_job *job, const attribute_correlation *c) {
     tool_json json = tool_json_line("correlation");
     tool_json_count(&json, "latent", c->latent);
     tool_json_name(&json, &job->names, c->latent);
@@ -248,7 +256,7 @@ static void print_correlations(const bias_job *job) {
                "mean value, - and +", "frequency, - and +");
     }
     for (size_t i = 0; i < job->top && isfinite(job->study.all[i].r); i++) {
-        const msae_correlation *c = &job->study.all[i];
+        const attribute_correlation *c = &job->study.all[i];
         tool_short_name room;
         if (job->common.json) {
             print_correlation_json(job, c);
@@ -278,7 +286,7 @@ static int write_table(const bias_job *job) {
           "active_negative\tactive_positive\n",
           output.file);
     for (size_t j = 0; j < job->inputs.model.n_latents; j++) {
-        const msae_correlation *c = &job->study.all[j];
+        const attribute_correlation *c = &job->study.all[j];
         const double numbers[] = {
             c->r,       c->low,     c->high,         c->p,           c->log10_p, c->q,
             c->mean[0], c->mean[1], c->frequency[0], c->frequency[1]};
@@ -296,7 +304,7 @@ static int write_table(const bias_job *job) {
    Sweep and ablations
    ------------------------------------------------------------------------------------------ */
 
-static void print_sweep(const bias_job *job, uint32_t latent, const msae_sweep_point *points,
+static void print_sweep(const bias_job *job, uint32_t latent, const attribute_point *points,
                         size_t rows) {
     tool_short_name room;
     if (job->common.json) {
@@ -324,7 +332,7 @@ static void print_sweep(const bias_job *job, uint32_t latent, const msae_sweep_p
            job->study.value[1]);
     printf("%10s  %8s  %8s  %8s\n", "value", "all", job->study.value[0], job->study.value[1]);
     for (size_t s = 0; s < job->steps; s++) {
-        const msae_sweep_point *point = &points[s];
+        const attribute_point *point = &points[s];
         printf("%10.4f  %8.4f  %8.4f  %8.4f  ", (double)point->value, point->probability,
                point->of_group[0], point->of_group[1]);
         for (int i = 0; i < (int)(point->probability * 30 + 0.5); i++) putchar('*');
@@ -333,7 +341,7 @@ static void print_sweep(const bias_job *job, uint32_t latent, const msae_sweep_p
 }
 
 static int sweep(const bias_job *job, uint32_t latent) {
-    msae_sweep_point *points = tool_alloc(job->steps, sizeof *points);
+    attribute_point *points = tool_alloc(job->steps, sizeof *points);
     size_t rows = 0;
     if (points == NULL) return tool_fail_memory();
     int status = tool_study_sweep(&job->study, latent, points, job->steps, &rows);
@@ -342,7 +350,7 @@ static int sweep(const bias_job *job, uint32_t latent) {
     return status;
 }
 
-static void print_ablations(const bias_job *job, const msae_ablation *ablations, size_t count,
+static void print_ablations(const bias_job *job, const attribute_ablation *ablations, size_t count,
                             size_t rows) {
     if (!job->common.json) {
         printf("\ndecisions of %zu that change without a latent\n", rows);
@@ -350,7 +358,7 @@ static void print_ablations(const bias_job *job, const msae_ablation *ablations,
                "to and from the class");
     }
     for (size_t i = 0; i < count; i++) {
-        const msae_ablation *a = &ablations[i];
+        const attribute_ablation *a = &ablations[i];
         tool_short_name room;
         if (job->common.json) {
             tool_json json = tool_json_line("ablation");
@@ -378,14 +386,14 @@ static int ablate(const bias_job *job) {
     size_t count = 0;
     while (count < job->top && isfinite(job->study.all[count].r)) count++;
     uint32_t *latents = tool_alloc(count, sizeof *latents);
-    msae_ablation *ablations = tool_alloc(count, sizeof *ablations);
+    attribute_ablation *ablations = tool_alloc(count, sizeof *ablations);
     int status = latents != NULL && ablations != NULL
                      ? sample_rows(&job->study, ABLATED_ROWS, &rows, &values, &groups)
                      : tool_fail_memory();
     if (status == TOOL_OK) {
         for (size_t i = 0; i < count; i++) latents[i] = job->study.all[i].latent;
-        if (msae_ablate(&job->study.probe, &job->inputs.model, &rows, job->study.k, 1, latents,
-                        count, ablations, &error) != MSAE_OK) {
+        const attribute_audit audit = audit_of(&job->study, &rows, NULL);
+        if (attributes_ablate(&audit, latents, count, ablations, &error) != MSAE_OK) {
             status = tool_fail_error(job->study.data_path, &error);
         } else {
             print_ablations(job, ablations, count, rows.rows);
@@ -402,7 +410,7 @@ static int ablate(const bias_job *job) {
    The run
    ------------------------------------------------------------------------------------------ */
 
-static void print_done(const bias_job *job, const msae_probe_score *score) {
+static void print_done(const bias_job *job, const linear_probe_score *score) {
     if (!job->common.json) {
         printf("\nthe probe is right on %.2f%% of the %zu labelled rows, on which it was fitted\n",
                100 * score->accuracy, score->rows);
@@ -437,7 +445,7 @@ static int load(bias_job *job) {
 
 /* Whether the latent has a range to sweep. */
 static int check_swept(const tool_study *study, uint32_t latent) {
-    const msae_correlation *c = study->all;
+    const attribute_correlation *c = study->all;
     while (c->latent != latent) c++;
     if (c->frequency[0] > 0 || c->frequency[1] > 0) return TOOL_OK;
     return tool_fail("--sweep", "latent %lu is active on no labelled row of %s",

@@ -13,13 +13,13 @@ typedef struct probe_job {
     float holdout, l2, tolerance;
     uint64_t seed;
     size_t min_rows, iterations;
-    int input;          /* a msae_probe_input */
+    int input; /* a linear_probe_input */
     tool_inputs inputs; /* the model, if given, and the data */
     msae_data test;     /* of --test */
     tool_labels labels, test_labels;
-    uint32_t *train_of, *test_of; /* classes of the rows of either set, MSAE_NO_CLASS for others */
+    uint32_t *train_of, *test_of; /* classes of either set's rows, LINEAR_PROBE_NO_CLASS */
     size_t left_out;              /* rows of classes that are too small */
-    msae_probe probe;
+    linear_probe probe;
 } probe_job;
 
 /* The rows that the probe is tested on. */
@@ -92,7 +92,7 @@ static int hold_out(probe_job *job) {
     }
     for (size_t r = 0; r < labels->rows; r++) {
         const uint32_t c = labels->of_row[r];
-        job->train_of[r] = job->test_of[r] = MSAE_NO_CLASS;
+        job->train_of[r] = job->test_of[r] = LINEAR_PROBE_NO_CLASS;
         if (c == TOOL_NO_LABEL || labels->counts[c] < job->min_rows) continue;
         if (wanted[c] > 0 && draw(&state, left[c]) < wanted[c]) {
             job->test_of[r] = c;
@@ -121,12 +121,12 @@ static int match_test_classes(probe_job *job) {
             status = tool_fail(job->test_labels_path, "row %zu: no training row is '%s'",
                                test->first[t], test->classes[t]);
         } else {
-            classes[t] = labels->counts[c] < job->min_rows ? MSAE_NO_CLASS : (uint32_t)c;
+            classes[t] = labels->counts[c] < job->min_rows ? LINEAR_PROBE_NO_CLASS : (uint32_t)c;
         }
     }
     for (size_t r = 0; r < test->rows && status == TOOL_OK; r++) {
         const uint32_t t = test->of_row[r];
-        job->test_of[r] = t == TOOL_NO_LABEL ? MSAE_NO_CLASS : classes[t];
+        job->test_of[r] = t == TOOL_NO_LABEL ? LINEAR_PROBE_NO_CLASS : classes[t];
     }
     free(classes);
     return status;
@@ -136,7 +136,7 @@ static int match_test_classes(probe_job *job) {
    Results
    ------------------------------------------------------------------------------------------ */
 
-static void json_score(tool_json *json, const char *key, const msae_probe_score *score) {
+static void json_score(tool_json *json, const char *key, const linear_probe_score *score) {
     tool_json_begin(json, key, '{');
     tool_json_count(json, "rows", score->rows);
     tool_json_real(json, "accuracy", score->accuracy);
@@ -145,8 +145,8 @@ static void json_score(tool_json *json, const char *key, const msae_probe_score 
     tool_json_end(json, '}');
 }
 
-static void print_scores(const probe_job *job, const msae_probe_score *train,
-                         const msae_probe_score *test, double seconds) {
+static void print_scores(const probe_job *job, const linear_probe_score *train,
+                         const linear_probe_score *test, double seconds) {
     if (job->common.json) {
         tool_json json = tool_json_line("probe");
         tool_json_count(&json, "classes", job->labels.n_classes);
@@ -173,7 +173,7 @@ static void print_scores(const probe_job *job, const msae_probe_score *train,
 }
 
 /* `own`: as the model encodes by itself. */
-static void print_agreement_at(const probe_job *job, const msae_agreement *a, int own) {
+static void print_agreement_at(const probe_job *job, const linear_probe_agreement *a, int own) {
     if (job->common.json) {
         tool_json json = tool_json_line("agreement");
         if (own) {
@@ -195,7 +195,7 @@ static void print_agreement_at(const probe_job *job, const msae_agreement *a, in
     printf("  %10.5f  %10.5f  %9.2f%%\n", a->kl, a->kl_std, 100 * a->agreement);
 }
 
-static void print_agreement(const probe_job *job, const msae_agreement *results) {
+static void print_agreement(const probe_job *job, const linear_probe_agreement *results) {
     const tool_ks *ks = &job->ks;
     char text[TOOL_K_TEXT];
     if (!job->common.json) {
@@ -222,7 +222,7 @@ static int gather_test(const probe_job *job, size_t **numbers, size_t *count, fl
     *numbers = tool_alloc(data->rows, sizeof **numbers);
     if (*numbers == NULL) return tool_fail_memory();
     for (size_t r = 0; r < data->rows; r++) {
-        if (job->test_of[r] != MSAE_NO_CLASS) (*numbers)[(*count)++] = r;
+        if (job->test_of[r] != LINEAR_PROBE_NO_CLASS) (*numbers)[(*count)++] = r;
     }
     *values = tool_alloc(*count, data->cols * sizeof **values);
     if (*values == NULL) return tool_fail_memory();
@@ -230,7 +230,7 @@ static int gather_test(const probe_job *job, size_t **numbers, size_t *count, fl
     return TOOL_OK;
 }
 
-static int compare(const probe_job *job, msae_agreement *results) {
+static int compare(const probe_job *job, linear_probe_agreement *results) {
     static const size_t as_it_encodes = 0;
     const tool_ks *ks = &job->ks;
     const char *path = job->test_path != NULL ? job->test_path : job->data_path;
@@ -242,11 +242,11 @@ static int compare(const probe_job *job, msae_agreement *results) {
         const msae_data rows = msae_data_view(values, count, tested(job)->cols);
         msae_status compared = MSAE_OK;
         if (ks->count > 0) {
-            compared = msae_probe_agreement(&job->probe, &job->inputs.model, &rows, ks->values,
+            compared = linear_probe_compare(&job->probe, &job->inputs.model, &rows, ks->values,
                                             ks->count, results, &error);
         }
         if (compared == MSAE_OK && ks->own && ks->own_at == ks->count) {
-            compared = msae_probe_agreement(&job->probe, &job->inputs.model, &rows, &as_it_encodes,
+            compared = linear_probe_compare(&job->probe, &job->inputs.model, &rows, &as_it_encodes,
                                             1, &results[ks->own_at], &error);
         }
         if (compared != MSAE_OK) {
@@ -300,30 +300,30 @@ static int load(probe_job *job) {
 
 static int run(void *context) {
     probe_job *job = context;
-    msae_probe_desc desc = {0};
-    msae_probe_score train, test;
+    linear_probe_desc desc = {0};
+    linear_probe_score train, test;
     msae_error error;
     if (job->holdout >= 1) return tool_fail("--holdout", "%g is not below 1", (double)job->holdout);
     int status = load(job);
     if (status != TOOL_OK) return status;
     const double start = tool_seconds();
-    desc.simd = (msae_simd)job->common.simd;
-    desc.parallel = msae_pool_parallel(job->inputs.pool);
+    desc.host.simd = (msae_simd)job->common.simd;
+    desc.host.parallel = msae_pool_parallel(job->inputs.pool);
     desc.l2 = job->l2;
     desc.tolerance = job->tolerance;
-    desc.input = (msae_probe_input)job->input;
+    desc.input = (linear_probe_input)job->input;
     desc.max_iterations = job->iterations;
-    if (msae_probe_fit(&job->probe, &job->inputs.data, job->train_of, job->labels.n_classes, &desc,
-                       &error) != MSAE_OK ||
-        msae_probe_measure(&job->probe, &job->inputs.data, job->train_of, &train, &error) !=
+    if (linear_probe_fit(&job->probe, &job->inputs.data, job->train_of, job->labels.n_classes,
+                         &desc, &error) != MSAE_OK ||
+        linear_probe_measure(&job->probe, &job->inputs.data, job->train_of, &train, &error) !=
             MSAE_OK) {
         return tool_fail_error(job->data_path, &error);
     }
     const double seconds = tool_seconds() - start;
-    if (msae_probe_measure(&job->probe, tested(job), job->test_of, &test, &error) != MSAE_OK) {
+    if (linear_probe_measure(&job->probe, tested(job), job->test_of, &test, &error) != MSAE_OK) {
         return tool_fail_error(job->test_path != NULL ? job->test_path : job->data_path, &error);
     }
-    msae_agreement *results = NULL;
+    linear_probe_agreement *results = NULL;
     if (job->model_path != NULL) {
         results = tool_alloc(job->ks.count + 1, sizeof *results);
         status = results != NULL ? compare(job, results) : tool_fail_memory();
@@ -340,7 +340,7 @@ static void close_job(void *context) {
     free(job->test_of);
     tool_free_labels(&job->labels);
     tool_free_labels(&job->test_labels);
-    msae_probe_free(&job->probe);
+    linear_probe_free(&job->probe);
     msae_data_free(&job->test);
     tool_close_inputs(&job->inputs);
 }

@@ -47,7 +47,7 @@ typedef struct report_job {
     size_t (*sparks)[SPARK_BINS]; /* [CARDS] */
     train_log log;
     tool_study study;
-    msae_sweep_point points[SWEEP_STEPS];
+    attribute_point points[SWEEP_STEPS];
     size_t swept_rows;
 } report_job;
 
@@ -586,7 +586,7 @@ static void put_bias(FILE *page, const report_job *job) {
     page_table_begin(page, "The strongest; a click on a head sorts.", heads,
                      sizeof heads / sizeof heads[0], 1);
     for (size_t i = 0; i < BIAS_ROWS && i < job->inputs.model.n_latents; i++) {
-        const msae_correlation *c = &study->all[i];
+        const attribute_correlation *c = &study->all[i];
         if (!isfinite(c->r)) break;
         fputs("<tr>", page);
         page_cell(page, (double)c->latent, 0);

@@ -6,6 +6,7 @@
 #define MSAE_USE_PTHREADS
 #include "../../msae.h"
 
+#include "attributes.h"
 #include "bytes.h"
 
 #include <stddef.h>
@@ -734,23 +735,23 @@ typedef struct tool_study {
     const char *data_path, *labels_path, *column;
     const char *positive; /* the value of group 1; NULL: the second of two */
     size_t k;             /* latents of a row that count as active */
-    int probe_input;      /* a msae_probe_input */
+    int probe_input;      /* a linear_probe_input */
 
     tool_labels labels;
     uint32_t positive_class;
     const char *value[2]; /* what the groups are called */
     uint8_t *attribute;   /* [rows]: 0, 1, 2 for rows without a label */
     size_t rows_of[2];
-    msae_correlation *all;  /* [n], strongest first */
-    msae_probe probe;       /* of the groups, class 1 being group 1 .. */
-    msae_probe_score score; /* .. on the rows it was fitted on */
+    attribute_correlation *all; /* [n], strongest first */
+    linear_probe probe;         /* of the groups, class 1 being group 1 .. */
+    linear_probe_score score;   /* .. on the rows it was fitted on */
 } tool_study;
 
 /* Loads the labels, correlates every latent and fits the probe. Close it in any case. */
 int tool_study_open(tool_study *study);
 void tool_study_close(tool_study *study);
 /* The probe's answers along a latent's range, points [steps >= 2], on *n_rows rows. */
-int tool_study_sweep(const tool_study *study, uint32_t latent, msae_sweep_point *points,
+int tool_study_sweep(const tool_study *study, uint32_t latent, attribute_point *points,
                      size_t steps, size_t *n_rows);
 
 /* ---------------------------------------------------------------------------------------------
