@@ -1317,8 +1317,8 @@ MSAE_API msae_status msae_resume_file(msae_trainer *trainer, const char *path,
    cknna, cknna not asked for). Means over rows; *_std is the deviation over rows, divided by
    their number (numpy.std, as published). */
 typedef struct msae_metrics {
-    size_t k;    /* 0: as the model encodes by itself */
-    size_t rows; /* without those that the data leaves out */
+    size_t k;                    /* 0: as the model encodes by itself */
+    size_t rows;                 /* without those that the data leaves out */
     double fvu_row, fvu_row_std; /* var(x - r) / var(x), rows with variance */
     double fvu_set;              /* sum ||x - r||^2 / sum ||x - mean of the set||^2 */
     double nmse, nmse_std;       /* mean (r - x)^2 / mean x^2 */
@@ -1330,8 +1330,8 @@ typedef struct msae_metrics {
 } msae_metrics;
 
 typedef struct msae_eval_desc {
-    const size_t *ks; /* ascending, each 1 .. n; NULL: 16, 32, 64 .. n. Or the single 0: as the
-                         model encodes by itself, with its own k or threshold */
+    const size_t *ks; /* ascending, each 1 .. n; NULL: 16, 32, 64 .. below n, then n. Or the single
+                         0: as the model encodes by itself, with its own k or threshold */
     size_t n_ks;
     int cknna;         /* 1: compute it too (memory and time: 10,000 rows at once) */
     const float *mean; /* own mean [d] and scale for a set of another modality; NULL: the model's */
@@ -1345,27 +1345,14 @@ typedef struct msae_eval_desc {
    back. */
 MSAE_API msae_status msae_calibrate(msae_model *model, const msae_data *data, msae_error *error);
 
-/* Number of ks that the default sweep has for n latents: 16, 32, 64 .. <= n, then n. Writes them
-   to ks when it is not NULL (room for MSAE_MAX_LEVELS). */
-MSAE_API size_t msae_default_ks(size_t n_latents, size_t *ks);
-
-/* The sweep: every metric at every k, on codes of the k largest latents. results [n_ks], where ks
-   is NULL [MSAE_MAX_LEVELS], of which as many are written as msae_default_ks says. Needs a
-   workspace of its own, taken from the model's allocator and given back. */
+/* The sweep: every metric at every k, on codes of the k largest latents, one line for each k into
+   results [room], in their order; *count (which may be NULL) says how many were written. Nothing is
+   written, and MSAE_ERROR_ARGUMENT returned, when there are more ks than room: MSAE_MAX_LEVELS
+   suffices where ks is NULL. Fails on rows with NaN or Inf that the data does not leave out, with
+   the row. Allocates its workspace from the model's allocator and frees it. Thread-safe. */
 MSAE_API msae_status msae_evaluate(const msae_model *model, const msae_data *data,
-                                   const msae_eval_desc *desc, msae_metrics *results,
-                                   msae_error *error);
-
-/* The same metrics for given arrays x, recon [rows, d] and latents [rows, n] (k and cknna apart).
-   */
-MSAE_API msae_status msae_measure(const float *x, const float *recon, const float *latents,
-                                  size_t rows, size_t d, size_t n, const msae_allocator *allocator,
-                                  msae_metrics *result, msae_error *error);
-
-/* Alignment of neighbourhoods (CKNNA, 10 nearest) of a [rows, d] and b [rows, n], one batch; NaN
-   for fewer than 12 rows. Uses the kernels and threads of `model`. */
-MSAE_API msae_status msae_cknna(const msae_model *model, const float *a, size_t d, const float *b,
-                                size_t n, size_t rows, double *cknna, msae_error *error);
+                                   const msae_eval_desc *desc, size_t room, msae_metrics *results,
+                                   size_t *count, msae_error *error);
 
 /* Decoder overlap "do": sum of the squared products of all pairs of different decoder rows, over
    n^2. Published with the rows as they are, which is right for rows of unit length; cosines: 1
@@ -1383,15 +1370,23 @@ typedef struct msae_hit {
     float value;
 } msae_hit;
 
-/* The rows of `data` that activate latents most, in one pass over it. `latents` [n_latents] names
-   them; NULL: the model's first n_latents, which may be all. Latent i of the list has its
-   strongest rows at hits + i * top, by descending value (ties: the lower row), and counts[i] says
-   on how many rows it is active: min(counts[i], top) hits are there, the rest is {0, 0}. The k
-   strongest latents of a row are active (0: as the model encodes, see msae_encode). Takes a
-   workspace of some 4 n bytes a row of a tile from the model's allocator and gives it back. */
-MSAE_API msae_status msae_top_rows(const msae_model *model, const msae_data *data, size_t k,
-                                   const uint32_t *latents, size_t n_latents, size_t top,
-                                   msae_hit *hits, size_t *counts, msae_error *error);
+/* Which latents, and how many rows of each. Zero means default, but for top. */
+typedef struct msae_top_desc {
+    const uint32_t *latents; /* [n_latents], or NULL: the model's first n_latents */
+    size_t n_latents;        /* 0, with NULL: all of the model's */
+    size_t top;              /* rows of each latent, at least 1 */
+    size_t k;                /* latents of a row that count as active; 0: as the model encodes */
+} msae_top_desc;
+
+/* The rows of `data` that activate latents most, in one pass over it. Latent i of the list has its
+   strongest rows in hits [n_latents, top] at hits + i * top, by descending value (ties: the lower
+   row), and counts[i] says on how many rows it is active: min(counts[i], top) hits are there, the
+   rest is {0, 0}. MSAE_ERROR_ARGUMENT for a latent that the model has not; fails on rows with NaN
+   or Inf that the data does not leave out, with the row. Allocates some 4 n bytes for each of 64
+   rows from the model's allocator and frees them. Thread-safe. */
+MSAE_API msae_status msae_top_rows(const msae_model *model, const msae_data *data,
+                                   const msae_top_desc *desc, msae_hit *hits, size_t *counts,
+                                   msae_error *error);
 
 /* ---------------------------------------------------------------------------------------------
    Interpretation: names
@@ -1436,20 +1431,22 @@ typedef struct msae_name_desc {
 
     int keep_means; /* 1, without data: decoder / scale + mean with the words as they are; 0: each
                        side without its own mean, the words' and the data's */
+
+    /* Beside the names the `top` best words of each latent, best first, with their scores, into
+       words [n, top], where `row` is a word: MSAE_NO_WORD from where there are none. 0: no list. */
+    size_t top;
+    msae_hit *words;
 } msae_name_desc;
 
 /* Names every latent with a word of a vocabulary [words, d] of embeddings from the same source as
-   the model's data (text embeddings of the same CLIP): names [n]. A latent that no row of the data
-   activates, or whose decoder row is zero, has no word and the score 0; where there is no runner-up
-   its score is -1. Takes 4 (n + words) d bytes and a little from the model's allocator. */
+   the model's data (text embeddings of the same CLIP): names [n], NULL for desc->words alone. A
+   latent that no row of the data activates, or whose decoder row is zero, has no word and the score
+   0; where there is no runner-up its score is -1. Needs float32 weights. Fails on rows with NaN or
+   Inf that vocabulary or data do not leave out, with the row. Allocates 4 (n + words) d bytes and a
+   little from the model's allocator and frees them. Thread-safe. */
 MSAE_API msae_status msae_name_latents(const msae_model *model, const msae_data *vocabulary,
                                        const msae_name_desc *desc, msae_name *names,
                                        msae_error *error);
-/* The same with the `top` best words of each latent, best first, with their scores: words
-   [n, top], where `row` is a word; MSAE_NO_WORD from where there are none. */
-MSAE_API msae_status msae_name_words(const msae_model *model, const msae_data *vocabulary,
-                                     const msae_name_desc *desc, size_t top, msae_hit *words,
-                                     msae_error *error);
 
 /* ---------------------------------------------------------------------------------------------
    Interpretation: search, by concepts and by embeddings
@@ -9296,44 +9293,6 @@ static void msae__spread_add(msae__spread *spread, const float *x, size_t d) {
     }
 }
 
-MSAE_API msae_status msae_measure(const float *x, const float *recon, const float *latents,
-                                  size_t rows, size_t d, size_t n, const msae_allocator *allocator,
-                                  msae_metrics *result, msae_error *error) {
-    msae__sweep_line line;
-    msae__spread spread;
-    uint8_t *fired;
-    size_t bytes;
-    void *memory;
-    msae__arena arena = msae__arena_over(NULL);
-    memset(&line, 0, sizeof line);
-    memset(&spread, 0, sizeof spread);
-    memset(result, 0, sizeof *result);
-    msae__take(&arena, d, sizeof(double));
-    msae__take(&arena, n, 1);
-    if (!msae__arena_bytes(&arena, &bytes)) return msae__fail_memory(error);
-    memory = msae__alloc(allocator, bytes);
-    if (!memory) return msae__fail_memory(error);
-    memset(memory, 0, bytes);
-    arena = msae__arena_over(memory);
-    spread.mean = MSAE__TAKE(&arena, double, d);
-    fired = MSAE__TAKE(&arena, uint8_t, n);
-    for (size_t r = 0; r < rows; r++) {
-        msae__row_metrics m;
-        size_t l0 = 0;
-        for (size_t j = 0; j < n; j++) {
-            l0 += latents[r * n + j] != 0;
-            fired[j] |= latents[r * n + j] != 0;
-        }
-        m = msae__measure_row(x + r * d, recon + r * d, d, l0);
-        msae__sweep_add(&line, &m);
-        msae__spread_add(&spread, x + r * d, d);
-    }
-    msae__sweep_finish(&line, n, spread.total, result);
-    for (size_t j = 0; j < n; j++) result->ndn += !fired[j];
-    msae__free(allocator, memory, bytes);
-    return MSAE_OK;
-}
-
 /* Rows of a similarity matrix that are held at once, by names and decoder overlap. */
 #define MSAE__SIMILARITY_ROWS 96
 
@@ -9570,27 +9529,6 @@ static double msae__cknna_value(const msae__cknna_memory *memory, size_t rows) {
 
 #define MSAE__CKNNA_LEAST (MSAE__NEIGHBOURS + 2)
 
-MSAE_API msae_status msae_cknna(const msae_model *model, const float *a, size_t d, const float *b,
-                                size_t n, size_t rows, double *cknna, msae_error *error) {
-    msae__cknna_memory memory;
-    msae__arena arena = msae__arena_over(NULL);
-    size_t bytes;
-    void *block;
-    *cknna = msae__nan();
-    if (rows < MSAE__CKNNA_LEAST) return MSAE_OK;
-    msae__cknna_layout(model, rows, msae__max(d, n), &arena, &memory);
-    if (!msae__arena_bytes(&arena, &bytes)) return msae__fail_memory(error);
-    block = msae__alloc(&model->allocator, bytes);
-    if (!block) return msae__fail_memory(error);
-    arena = msae__arena_over(block);
-    msae__cknna_layout(model, rows, msae__max(d, n), &arena, &memory);
-    msae__find_neighbours(model, a, d, rows, d, NULL, &memory.similarity, &memory.k);
-    msae__find_neighbours(model, b, n, rows, n, NULL, &memory.similarity, &memory.p);
-    *cknna = msae__cknna_value(&memory, rows);
-    msae__free(&model->allocator, block, bytes);
-    return MSAE_OK;
-}
-
 /* 0 for a row that is left out. */
 static int msae__row_is_used(const msae_data *data, size_t row) {
     float chunk[MSAE__CHUNK];
@@ -9667,8 +9605,8 @@ static msae_status msae__count_values(const msae_model *model, const msae_data *
     msae__tile tile;
     msae__tile_layout(&tile, model, rows, &arena);
     for (size_t first = 0; first < data->rows; first += rows) {
-        const msae_status status = msae__read_used(
-            data, first, msae__min(rows, data->rows - first), x, row, &count, error);
+        const msae_status status = msae__read_used(data, first, msae__min(rows, data->rows - first),
+                                                   x, row, &count, error);
         if (status != MSAE_OK) return status;
         if (count == 0) continue;
         for (size_t r = 0; r < count; r++) {
@@ -9791,15 +9729,15 @@ MSAE_API msae_status msae_decoder_overlap(const msae_model *model, int cosines, 
     return MSAE_OK;
 }
 
-MSAE_API size_t msae_default_ks(size_t n_latents, size_t *ks) {
+/* 16, 32, 64 .. below n, then n, into ks [MSAE_MAX_LEVELS]; returns their number. */
+static size_t msae__default_ks(size_t n, size_t *ks) {
     size_t count = 0;
-    for (size_t k = 16; k < n_latents; k *= 2) {
-        if (ks) ks[count] = k;
-        count++;
+    for (size_t k = 16; k < n; k *= 2) {
+        ks[count++] = k;
         if (k > SIZE_MAX / 2) break;
     }
-    if (ks) ks[count] = n_latents;
-    return count + 1;
+    ks[count++] = n;
+    return count;
 }
 
 /* Rows of a set that CKNNA takes at once, and of the sweep that are in flight at once. */
@@ -10054,8 +9992,8 @@ static msae_status msae__run_sweep(const msae_model *model, const msae_data *dat
 }
 
 MSAE_API msae_status msae_evaluate(const msae_model *model, const msae_data *data,
-                                   const msae_eval_desc *desc, msae_metrics *results,
-                                   msae_error *error) {
+                                   const msae_eval_desc *desc, size_t room, msae_metrics *results,
+                                   size_t *count, msae_error *error) {
     const msae_eval_desc plain = {NULL, 0, 0, NULL, 0};
     msae_model local = *model; /* shares the arrays; may look at them with another mean */
     size_t default_ks[MSAE_MAX_LEVELS], n_ks, bytes, used, cknna_rows = 0;
@@ -10064,9 +10002,10 @@ MSAE_API msae_status msae_evaluate(const msae_model *model, const msae_data *dat
     msae__arena arena = msae__arena_over(NULL);
     msae_status status;
     void *block;
+    if (count) *count = 0;
     if (!desc) desc = &plain;
     ks = desc->ks ? desc->ks : default_ks;
-    n_ks = desc->ks ? desc->n_ks : msae_default_ks(model->n_latents, default_ks);
+    n_ks = desc->ks ? desc->n_ks : msae__default_ks(model->n_latents, default_ks);
     if (desc->mean) {
         local.mean = (float *)(uintptr_t)desc->mean; /* only read */
         local.scale = desc->scale;
@@ -10078,6 +10017,10 @@ MSAE_API msae_status msae_evaluate(const msae_model *model, const msae_data *dat
     }
     status = msae__check_ks(model, ks, n_ks, error);
     if (status != MSAE_OK) return status;
+    if (n_ks > room) {
+        return msae__fail_at(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "there is no room for",
+                             n_ks, " lines of results");
+    }
     used = msae__used_rows(data, SIZE_MAX);
     if (desc->cknna && used >= MSAE__CKNNA_LEAST) cknna_rows = msae__min(used, MSAE__CKNNA_ROWS);
     memset(&memory, 0, sizeof memory);
@@ -10088,6 +10031,7 @@ MSAE_API msae_status msae_evaluate(const msae_model *model, const msae_data *dat
     arena = msae__arena_over(block);
     msae__sweep_layout(&local, n_ks, cknna_rows, &arena, &memory);
     status = msae__run_sweep(&local, data, used, ks, n_ks, &memory, results, error);
+    if (count && status == MSAE_OK) *count = n_ks;
     msae__free(&model->allocator, block, bytes);
     return status;
 }
@@ -10212,30 +10156,40 @@ static void msae__top_layout(const msae_model *model, msae__arena *arena, msae__
     *z = MSAE__TAKE(arena, float, MSAE__INFERENCE_ROWS * model->n_latents);
 }
 
-MSAE_API msae_status msae_top_rows(const msae_model *model, const msae_data *data, size_t k,
-                                   const uint32_t *latents, size_t n_latents, size_t top,
-                                   msae_hit *hits, size_t *counts, msae_error *error) {
+static msae_status msae__check_top(const msae_model *model, const msae_top_desc *desc,
+                                   msae_error *error) {
+    if (desc->top == 0) return msae__fail(error, MSAE_ERROR_ARGUMENT, "top is 0");
+    if (desc->latents && desc->n_latents == 0) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "no latent is asked for");
+    }
+    if (!desc->latents && desc->n_latents > model->n_latents) {
+        return msae__fail_at(error, MSAE_ERROR_ARGUMENT, model->n_latents,
+                             "the model has no latent", model->n_latents, "");
+    }
+    for (size_t i = 0; desc->latents && i < desc->n_latents; i++) {
+        if (desc->latents[i] >= model->n_latents) {
+            return msae__fail_at(error, MSAE_ERROR_ARGUMENT, i, "the model has no latent",
+                                 desc->latents[i], "");
+        }
+    }
+    return MSAE_OK;
+}
+
+MSAE_API msae_status msae_top_rows(const msae_model *model, const msae_data *data,
+                                   const msae_top_desc *desc, msae_hit *hits, size_t *counts,
+                                   msae_error *error) {
+    const size_t n_latents = desc->n_latents ? desc->n_latents : model->n_latents;
+    const size_t top = desc->top;
     msae__top_job top_job;
     msae__encode_job job;
     msae__pass pass;
     msae__arena arena = msae__arena_over(NULL);
-    msae_status status = msae__check_pass(model, data, k, error);
+    msae_status status = msae__check_pass(model, data, desc->k, error);
     float *z;
     size_t bytes;
     void *block;
+    if (status == MSAE_OK) status = msae__check_top(model, desc, error);
     if (status != MSAE_OK) return status;
-    if (top == 0) return msae__fail(error, MSAE_ERROR_ARGUMENT, "top is 0");
-    if (n_latents == 0) return msae__fail(error, MSAE_ERROR_ARGUMENT, "no latent is asked for");
-    if (!latents && n_latents > model->n_latents) {
-        return msae__fail_at(error, MSAE_ERROR_ARGUMENT, model->n_latents,
-                             "the model has no latent", model->n_latents, "");
-    }
-    for (size_t i = 0; latents && i < n_latents; i++) {
-        if (latents[i] >= model->n_latents) {
-            return msae__fail_at(error, MSAE_ERROR_ARGUMENT, i, "the model has no latent",
-                                 latents[i], "");
-        }
-    }
     msae__top_layout(model, &arena, &pass, &z);
     if (!msae__arena_bytes(&arena, &bytes)) return msae__fail_memory(error);
     block = msae__alloc(&model->allocator, bytes);
@@ -10246,14 +10200,14 @@ MSAE_API msae_status msae_top_rows(const msae_model *model, const msae_data *dat
     memset(hits, 0, n_latents * top * sizeof *hits);
     memset(counts, 0, n_latents * sizeof *counts);
     memset(&job, 0, sizeof job);
-    job.k = k;
+    job.k = desc->k;
     job.room = SIZE_MAX;
     job.sink = msae__sink_dense;
     job.dense = z;
     top_job.z = z;
     top_job.pass = &pass;
     top_job.n = model->n_latents;
-    top_job.latents = latents;
+    top_job.latents = desc->latents;
     top_job.n_latents = n_latents;
     top_job.top = top;
     top_job.hits = hits;
@@ -10413,12 +10367,15 @@ static void msae__rows_direction_task(void *context, size_t latent, size_t worke
 
 static msae_status msae__rows_directions(msae__namer *m, size_t k, msae_error *error) {
     const msae_source source = msae_source_data(m->data);
+    msae_top_desc desc;
     float scale;
     msae_status status = msae_source_statistics(&source, MSAE_SCALING_NONE, 0, NULL,
                                                 &m->model->allocator, m->mean, &scale, error);
     if (status != MSAE_OK) return status;
-    status = msae_top_rows(m->model, m->data, k, NULL, m->model->n_latents, m->rows, m->top,
-                           m->counts, error);
+    memset(&desc, 0, sizeof desc);
+    desc.top = m->rows;
+    desc.k = k;
+    status = msae_top_rows(m->model, m->data, &desc, m->top, m->counts, error);
     if (status != MSAE_OK) return status;
     msae__parallel_for(&m->model->parallel, m->model->n_latents, msae__rows_direction_task, m);
     return MSAE_OK;
@@ -10582,9 +10539,9 @@ static msae_status msae__run_names(msae__namer *m, const msae_data *vocabulary, 
     return MSAE_OK;
 }
 
-static msae_status msae__name(const msae_model *model, const msae_data *vocabulary,
-                              const msae_name_desc *desc, size_t top, msae_hit *best,
-                              msae_name *names, msae_error *error) {
+MSAE_API msae_status msae_name_latents(const msae_model *model, const msae_data *vocabulary,
+                                       const msae_name_desc *desc, msae_name *names,
+                                       msae_error *error) {
     const size_t n = model->n_latents, d = model->n_inputs;
     msae_name_desc plain;
     msae__namer m;
@@ -10623,8 +10580,8 @@ static msae_status msae__name(const msae_model *model, const msae_data *vocabula
     m.synonym = desc->synonym != 0 ? desc->synonym : MSAE__NAME_SYNONYM;
     if (m.synonym < 0) m.synonym = 2; /* a cosine that no pair has */
     m.synonyms = desc->synonyms;
-    m.n_best = top;
-    m.best = best;
+    m.n_best = desc->top;
+    m.best = desc->words;
     m.name = names;
     msae__name_layout(&m, &arena);
     if (!msae__arena_bytes(&arena, &bytes)) return msae__fail_memory(error);
@@ -10635,18 +10592,6 @@ static msae_status msae__name(const msae_model *model, const msae_data *vocabula
     status = msae__run_names(&m, vocabulary, desc->k, desc->keep_means, error);
     msae__free(&model->allocator, block, bytes);
     return status;
-}
-
-MSAE_API msae_status msae_name_latents(const msae_model *model, const msae_data *vocabulary,
-                                       const msae_name_desc *desc, msae_name *names,
-                                       msae_error *error) {
-    return msae__name(model, vocabulary, desc, 0, NULL, names, error);
-}
-
-MSAE_API msae_status msae_name_words(const msae_model *model, const msae_data *vocabulary,
-                                     const msae_name_desc *desc, size_t top, msae_hit *words,
-                                     msae_error *error) {
-    return msae__name(model, vocabulary, desc, top, words, NULL, error);
 }
 
 /* ---------------------------------------------------------------------------------------------

@@ -185,14 +185,17 @@ std::vector<msae_hit> make_model(const msae_data &vectors, const std::string &pa
     desc.batch = 256;
     desc.epochs = 2;
     desc.lr = 1e-3f;
+    msae_top_desc top{};
+    top.top = 1;
+    top.k = 8;
     std::vector<msae_hit> strongest(desc.model.n_latents);
     std::vector<std::size_t> counts(desc.model.n_latents);
     if (msae_trainer_init(&trainer, &desc, &error) != MSAE_OK) fail(error);
     const msae_source source = msae_source_data(&vectors);
     msae_status status = msae_trainer_fit(&trainer, &source, nullptr, nullptr, nullptr, &error);
     if (status == MSAE_OK) {
-        status = msae_top_rows(&trainer.model, &vectors, 8, nullptr, counts.size(), 1,
-                               strongest.data(), counts.data(), &error);
+        status =
+            msae_top_rows(&trainer.model, &vectors, &top, strongest.data(), counts.data(), &error);
     }
     if (status == MSAE_OK) {
         status = msae_compact(&trainer.model, MSAE_BF16, nullptr, &small, &error);

@@ -358,6 +358,14 @@ static inline int test_has_k(msae_recipe recipe) {
     for (const test_recipe *recipe = test_recipes; recipe < test_recipes + COUNT(test_recipes); \
          recipe++)
 
+/* msae_top_rows of a descriptor of these. */
+static inline msae_status test_top_rows(const msae_model *model, const msae_data *data, size_t k,
+                                        const uint32_t *latents, size_t n_latents, size_t top,
+                                        msae_hit *hits, size_t *counts, msae_error *error) {
+    const msae_top_desc desc = {latents, n_latents, top, k};
+    return msae_top_rows(model, data, &desc, hits, counts, error);
+}
+
 /* A descriptor of d inputs and n latents with small levels and a large learning rate. */
 static inline msae_train_desc test_desc(const test_recipe *recipe, size_t d, size_t n) {
     const int has_penalty =

@@ -1,5 +1,5 @@
 /* Metrics against plain computations; the values themselves are in the golden vectors. */
-#include "test.h"
+#include "metrics.h"
 
 #include "audits.h"
 
@@ -50,20 +50,21 @@ static void sweep_is_its_parts(void) {
             msae_model model;
             msae_metrics results[MSAE_MAX_LEVELS], want;
             msae_eval_desc desc;
-            size_t ks[MSAE_MAX_LEVELS], count = msae_default_ks(N, ks);
+            size_t ks[MSAE_MAX_LEVELS], count = msae__default_ks(N, ks);
             double cknna;
             if (!open_model(&model, recipe, simd, x)) continue;
             memset(&desc, 0, sizeof desc);
             desc.cknna = 1;
-            CHECK_STATUS(MSAE_OK, msae_evaluate(&model, &data, &desc, results, NULL));
+            CHECK_STATUS(MSAE_OK,
+                         msae_evaluate(&model, &data, &desc, COUNT(results), results, NULL, NULL));
             void *workspace = test_alloc(msae_workspace_bytes(&model, ROWS));
             for (size_t i = 0; i < count; i++) {
                 CHECK_STATUS(MSAE_OK,
                              msae_forward(&model, workspace, x, ROWS, &ks[i], 1, recon, NULL));
                 CHECK_STATUS(MSAE_OK,
                              msae_encode_dense(&model, workspace, x, ROWS, ks[i], z, NULL));
-                CHECK_STATUS(MSAE_OK, msae_measure(x, recon, z, ROWS, D, N, NULL, &want, NULL));
-                CHECK_STATUS(MSAE_OK, msae_cknna(&model, x, D, z, N, ROWS, &cknna, NULL));
+                want = test_measure(x, recon, z, ROWS, D, N);
+                cknna = test_cknna(&model, x, D, z, N, ROWS);
                 CHECK(results[i].k == ks[i] && results[i].rows == ROWS);
                 check_metrics(&results[i], &want);
                 CHECK(fabs(results[i].cknna - cknna) <= 1e-4);
@@ -88,33 +89,39 @@ static void sweep_of_chosen_ks_without_cknna(void) {
     if (!open_model(&model, &test_recipes[0], MSAE_SIMD_AUTO, x)) return;
     desc.ks = ks;
     desc.n_ks = 2;
-    CHECK_STATUS(MSAE_OK, msae_evaluate(&model, &data, &desc, results, NULL));
+    CHECK_STATUS(MSAE_OK, msae_evaluate(&model, &data, &desc, COUNT(results), results, NULL, NULL));
     CHECK(results[0].k == 3 && results[1].k == 7 && test_is_nan(results[0].cknna));
     CHECK(results[0].l0 == 3 && results[1].l0 == 7);
-    CHECK_STATUS(MSAE_ERROR_SHAPE, msae_evaluate(&model, &narrow, &desc, results, NULL));
+    CHECK_STATUS(MSAE_ERROR_SHAPE,
+                 msae_evaluate(&model, &narrow, &desc, COUNT(results), results, NULL, NULL));
     desc.ks = falling;
-    CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_evaluate(&model, &data, &desc, results, NULL));
+    CHECK_STATUS(MSAE_ERROR_ARGUMENT,
+                 msae_evaluate(&model, &data, &desc, COUNT(results), results, NULL, NULL));
     desc.ks = beyond;
-    CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_evaluate(&model, &data, &desc, results, NULL));
+    CHECK_STATUS(MSAE_ERROR_ARGUMENT,
+                 msae_evaluate(&model, &data, &desc, COUNT(results), results, NULL, NULL));
     desc.ks = zero;
-    CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_evaluate(&model, &data, &desc, results, NULL));
+    CHECK_STATUS(MSAE_ERROR_ARGUMENT,
+                 msae_evaluate(&model, &data, &desc, COUNT(results), results, NULL, NULL));
     msae_data none = msae_data_view(x, 0, D), few = msae_data_view(x, 11, D);
     msae_error error;
     desc.ks = ks;
     desc.cknna = 1;
-    CHECK_STATUS(MSAE_OK, msae_evaluate(&model, &few, &desc, results, NULL));
+    CHECK_STATUS(MSAE_OK, msae_evaluate(&model, &few, &desc, COUNT(results), results, NULL, NULL));
     CHECK(test_is_nan(results[0].cknna) && test_is_finite(results[0].fvu_row));
     desc.cknna = 0;
     const float scales[] = {0, -1, INFINITY, NAN};
     desc.mean = model.mean;
     for (size_t i = 0; i < COUNT(scales); i++) {
         desc.scale = scales[i];
-        CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_evaluate(&model, &data, &desc, results, NULL));
+        CHECK_STATUS(MSAE_ERROR_ARGUMENT,
+                     msae_evaluate(&model, &data, &desc, COUNT(results), results, NULL, NULL));
     }
     desc.mean = NULL;
-    CHECK(msae_evaluate(&model, &none, &desc, results, NULL) != MSAE_OK);
+    CHECK(msae_evaluate(&model, &none, &desc, COUNT(results), results, NULL, NULL) != MSAE_OK);
     x[BAD_ROW * D] = NAN;
-    CHECK_STATUS(MSAE_ERROR_NOT_FINITE, msae_evaluate(&model, &data, &desc, results, &error));
+    CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
+                 msae_evaluate(&model, &data, &desc, COUNT(results), results, NULL, &error));
     CHECK(error.position == BAD_ROW);
     msae_model_free(&model);
     free(x);
@@ -137,7 +144,7 @@ static void sweep_as_the_model_encodes(void) {
         desc.cknna = 1;
         desc.ks = &zero;
         desc.n_ks = 1;
-        CHECK_STATUS(MSAE_OK, msae_evaluate(&model, &data, &desc, &own, NULL));
+        CHECK_STATUS(MSAE_OK, msae_evaluate(&model, &data, &desc, 1, &own, NULL, NULL));
         void *workspace = test_alloc(msae_workspace_bytes(&model, ROWS));
         for (size_t r = 0; r < ROWS; r++) {
             msae_code codes[N];
@@ -150,8 +157,8 @@ static void sweep_as_the_model_encodes(void) {
             msae_row_moments(&model, x + r * D, moments);
             msae_decode_with(&model, codes, count, moments, recon + r * D);
         }
-        CHECK_STATUS(MSAE_OK, msae_measure(x, recon, z, ROWS, D, N, NULL, &want, NULL));
-        CHECK_STATUS(MSAE_OK, msae_cknna(&model, x, D, z, N, ROWS, &cknna, NULL));
+        want = test_measure(x, recon, z, ROWS, D, N);
+        cknna = test_cknna(&model, x, D, z, N, ROWS);
         check_metrics(&own, &want);
         CHECK(own.k == 0 && fabs(own.cknna - cknna) <= 1e-4);
         CHECK_STATUS(MSAE_OK, msae_forward(&model, workspace, x, ROWS, &zero, 1, forward, NULL));
@@ -175,17 +182,46 @@ static void sweep_by_default(void) {
     msae_model model;
     msae_metrics results[MSAE_MAX_LEVELS], want[MSAE_MAX_LEVELS];
     msae_eval_desc desc;
-    size_t ks[MSAE_MAX_LEVELS];
+    size_t ks[MSAE_MAX_LEVELS], count = 0;
     memset(&desc, 0, sizeof desc);
     if (!open_model(&model, &test_recipes[0], MSAE_SIMD_AUTO, x)) return;
     desc.ks = ks;
-    desc.n_ks = msae_default_ks(N, ks);
-    CHECK_STATUS(MSAE_OK, msae_evaluate(&model, &data, NULL, results, NULL));
-    CHECK_STATUS(MSAE_OK, msae_evaluate(&model, &data, &desc, want, NULL));
+    desc.n_ks = msae__default_ks(N, ks);
+    CHECK_STATUS(MSAE_OK,
+                 msae_evaluate(&model, &data, NULL, COUNT(results), results, &count, NULL));
+    CHECK(count == desc.n_ks);
+    CHECK_STATUS(MSAE_OK, msae_evaluate(&model, &data, &desc, COUNT(want), want, NULL, NULL));
     for (size_t i = 0; i < desc.n_ks; i++) {
         CHECK(results[i].k == ks[i] && test_is_nan(results[i].cknna));
         check_metrics(&results[i], &want[i]);
     }
+    msae_model_free(&model);
+    free(x);
+}
+
+/* Nothing is written where there are more ks than room, of the caller's list and the default one. */
+static void sweep_within_its_room(void) {
+    static const size_t ks[] = {3, 7, 9};
+    float *x = raw_rows();
+    msae_data data = msae_data_view(x, ROWS, D);
+    msae_model model;
+    msae_metrics results[3];
+    msae_eval_desc desc;
+    msae_error error;
+    size_t count = 77;
+    memset(&desc, 0, sizeof desc);
+    memset(results, 0, sizeof results);
+    if (!open_model(&model, &test_recipes[0], MSAE_SIMD_AUTO, x)) return;
+    desc.ks = ks;
+    desc.n_ks = 3;
+    CHECK_STATUS(MSAE_ERROR_ARGUMENT,
+                 msae_evaluate(&model, &data, &desc, 2, results, &count, &error));
+    CHECK(count == 0 && strcmp(error.message, "there is no room for 3 lines of results") == 0);
+    CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_evaluate(&model, &data, NULL, 2, results, &count, NULL));
+    CHECK(count == 0 && results[0].rows == 0);
+    desc.n_ks = 2;
+    CHECK_STATUS(MSAE_OK, msae_evaluate(&model, &data, &desc, 3, results, &count, NULL));
+    CHECK(count == 2 && results[1].k == 7 && results[2].k == 0 && results[2].rows == 0);
     msae_model_free(&model);
     free(x);
 }
@@ -206,10 +242,10 @@ static void another_mean_and_scale(void) {
     msae_data data = msae_data_view(x, ROWS, D), moved_data = msae_data_view(moved, ROWS, D);
     desc.ks = &k;
     desc.n_ks = 1;
-    CHECK_STATUS(MSAE_OK, msae_evaluate(&model, &data, &desc, &want, NULL));
+    CHECK_STATUS(MSAE_OK, msae_evaluate(&model, &data, &desc, 1, &want, NULL, NULL));
     desc.mean = mean;
     desc.scale = scale;
-    CHECK_STATUS(MSAE_OK, msae_evaluate(&model, &moved_data, &desc, &own, NULL));
+    CHECK_STATUS(MSAE_OK, msae_evaluate(&model, &moved_data, &desc, 1, &own, NULL, NULL));
     CHECK(fabs(own.fvu_set - want.fvu_set) <= 1e-4 * want.fvu_set);
     CHECK(own.l0 == want.l0 && own.ndn == want.ndn);
     msae_model_free(&model);
@@ -228,11 +264,11 @@ static void default_list_of_ks(void) {
     for (size_t i = 0; i < COUNT(lists); i++) {
         size_t ks[MSAE_MAX_LEVELS];
         test_note("n %zu", lists[i].n);
-        CHECK(msae_default_ks(lists[i].n, NULL) == lists[i].count);
-        CHECK(msae_default_ks(lists[i].n, ks) == lists[i].count);
+        CHECK(msae__default_ks(lists[i].n, ks) == lists[i].count);
         CHECK(memcmp(ks, lists[i].ks, lists[i].count * sizeof *ks) == 0);
     }
-    CHECK(msae_default_ks(SIZE_MAX, NULL) == sizeof(size_t) * 8 - 4 + 1); /* 2^4 .. 2^63, n */
+    size_t most[MSAE_MAX_LEVELS];
+    CHECK(msae__default_ks(SIZE_MAX, most) == sizeof(size_t) * 8 - 4 + 1); /* 2^4 .. 2^63, n */
 }
 
 /* Row r is reconstructed r / 10 too long and has r active latents: means and deviations (over
@@ -247,7 +283,7 @@ static void means_and_deviations(void) {
         recon[i] = x[i] * (1 + (float)row / 10);
         if (col < row) z[i] = -0.5f;
     }
-    CHECK_STATUS(MSAE_OK, msae_measure(x, recon, z, FEW, WIDTH, WIDTH, NULL, &m, NULL));
+    m = test_measure(x, recon, z, FEW, WIDTH, WIDTH);
     const double squares = 0.035, squares_std = sqrt(0.001225), line_std = sqrt(5.0 / 4);
     CHECK(near(m.nmse, squares) && near(m.nmse_std, squares_std));
     CHECK(near(m.fvu_row, squares) && near(m.fvu_row_std, squares_std));
@@ -265,22 +301,22 @@ static void metrics_without_a_value(void) {
         x[i] = (float)(i % 5) + 1;
         recon[i] = x[i] * 1.5f;
     }
-    CHECK_STATUS(MSAE_OK, msae_measure(x, recon, z, FEW * 2, 1, 1, NULL, &m, NULL));
+    m = test_measure(x, recon, z, FEW * 2, 1, 1);
     CHECK(test_is_nan(m.fvu_row) && test_is_nan(m.fvu_row_std));
     CHECK(fabs(m.nmse - 0.25) < 1e-9 && fabs(m.nmae - 0.5) < 1e-9 && fabs(m.cs - 1) < 1e-9);
     CHECK(m.sparsity == 1 && m.l0 == 0 && m.ndn == 1);
 
     x[6] = x[7];
-    CHECK_STATUS(MSAE_OK, msae_measure(x, recon, z, FEW, 2, 3, NULL, &m, NULL));
+    m = test_measure(x, recon, z, FEW, 2, 3);
     CHECK(test_magnitude(m.fvu_row) < TEST_INFINITY && m.ndn == 3 && m.rows == FEW);
 
     memset(x, 0, sizeof x); /* nothing to compare with, then nothing but zeros */
-    CHECK_STATUS(MSAE_OK, msae_measure(x, recon, z, FEW, 2, 3, NULL, &m, NULL));
+    m = test_measure(x, recon, z, FEW, 2, 3);
     CHECK(test_is_nan(m.nmse) && test_is_nan(m.nmae) && test_is_nan(m.cs) &&
           test_is_nan(m.fvu_set) && test_is_nan(m.fvu_row));
     memset(recon, 0, sizeof recon);
     x[0] = 2;
-    CHECK_STATUS(MSAE_OK, msae_measure(x, recon, z, FEW, 2, 3, NULL, &m, NULL));
+    m = test_measure(x, recon, z, FEW, 2, 3);
     CHECK(m.nmse == 1 && m.nmae == 1 && test_is_nan(m.cs) && test_is_nan(m.cs_std) &&
           test_is_finite(m.fvu_set));
 
@@ -288,9 +324,9 @@ static void metrics_without_a_value(void) {
     float *data = raw_rows();
     double cknna = 0;
     if (!open_model(&model, &test_recipes[0], MSAE_SIMD_AUTO, data)) return;
-    CHECK_STATUS(MSAE_OK, msae_cknna(&model, x, 2, z, 3, FEW, &cknna, NULL));
+    cknna = test_cknna(&model, x, 2, z, 3, FEW);
     CHECK(test_is_nan(cknna));
-    CHECK_STATUS(MSAE_OK, msae_cknna(&model, data, D, data, D, 12, &cknna, NULL));
+    cknna = test_cknna(&model, data, D, data, D, 12);
     CHECK(fabs(cknna - 1) < 1e-3);
     msae_model_free(&model);
     free(data);
@@ -384,7 +420,8 @@ static void neighbours_by_the_definition(void) {
         desc.ks = ks;
         desc.n_ks = COUNT(ks);
         desc.cknna = 1;
-        CHECK_STATUS(MSAE_OK, msae_evaluate(&model, &data, &desc, results, NULL));
+        CHECK_STATUS(MSAE_OK,
+                     msae_evaluate(&model, &data, &desc, COUNT(results), results, NULL, NULL));
         void *workspace = test_alloc(msae_workspace_bytes(&model, MANY));
         for (size_t i = 0; i < COUNT(ks); i++) {
             CHECK_STATUS(MSAE_OK, msae_encode_dense(&model, workspace, x, MANY, ks[i], z, NULL));
@@ -414,8 +451,8 @@ static void rows_beyond_the_last_batch(void) {
     desc.n_ks = 1;
     desc.cknna = 1;
     if (!CHECK_STATUS(MSAE_OK, msae_model_init(&model, &train.model, NULL))) return;
-    CHECK_STATUS(MSAE_OK, msae_evaluate(&model, &all, &desc, &of_all, NULL));
-    CHECK_STATUS(MSAE_OK, msae_evaluate(&model, &first, &desc, &of_first, NULL));
+    CHECK_STATUS(MSAE_OK, msae_evaluate(&model, &all, &desc, 1, &of_all, NULL, NULL));
+    CHECK_STATUS(MSAE_OK, msae_evaluate(&model, &first, &desc, 1, &of_first, NULL, NULL));
     CHECK(of_all.rows == BATCH + MORE && of_first.rows == BATCH);
     CHECK(of_all.cknna == of_first.cknna && of_all.cknna > 0.1);
     CHECK(of_all.nmse != of_first.nmse);
@@ -544,6 +581,7 @@ int main(void) {
     RUN(sweep_of_chosen_ks_without_cknna);
     RUN(sweep_as_the_model_encodes);
     RUN(sweep_by_default);
+    RUN(sweep_within_its_room);
     RUN(another_mean_and_scale);
     RUN(default_list_of_ks);
     RUN(means_and_deviations);

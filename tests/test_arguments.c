@@ -51,13 +51,13 @@ static msae_status calibrate(const msae_data *data, msae_error *error) {
 
 static msae_status evaluate(const msae_data *data, msae_error *error) {
     msae_metrics results[MSAE_MAX_LEVELS];
-    return msae_evaluate(world.model, data, NULL, results, error);
+    return msae_evaluate(world.model, data, NULL, COUNT(results), results, NULL, error);
 }
 
 static msae_status top_rows(const msae_data *data, msae_error *error) {
     static msae_hit hits[N * TOP];
     size_t counts[N];
-    return msae_top_rows(world.model, data, 3, NULL, N, TOP, hits, counts, error);
+    return test_top_rows(world.model, data, 3, NULL, N, TOP, hits, counts, error);
 }
 
 static msae_status name_words_of(const msae_data *data, msae_error *error) {
@@ -368,20 +368,24 @@ static void rows_beyond_files(void) {
    Rooms
    ------------------------------------------------------------------------------------------ */
 
-/* As many latents as the caller says, and no more than there are. */
+/* As many latents as the caller says, and no more than there are; without a list 0 is all. */
 static void room_for_top_rows(void) {
+    const uint32_t latent = 0;
     static msae_hit hits[N * TOP];
     size_t counts[N];
     open_world();
     for (size_t i = 0; i < N; i++) counts[i] = 77;
     CHECK_STATUS(MSAE_OK,
-                 msae_top_rows(world.model, &world.data, 3, NULL, 5, TOP, hits, counts, NULL));
+                 test_top_rows(world.model, &world.data, 3, NULL, 5, TOP, hits, counts, NULL));
     CHECK(counts[4] != 77 && counts[5] == 77);
     CHECK_STATUS(MSAE_ERROR_ARGUMENT,
-                 msae_top_rows(world.model, &world.data, 3, NULL, 0, TOP, hits, counts, NULL));
+                 test_top_rows(world.model, &world.data, 3, &latent, 0, TOP, hits, counts, NULL));
     CHECK_STATUS(MSAE_ERROR_ARGUMENT,
-                 msae_top_rows(world.model, &world.data, 3, NULL, N + 1, TOP, hits, counts, NULL));
+                 test_top_rows(world.model, &world.data, 3, NULL, N + 1, TOP, hits, counts, NULL));
     CHECK(counts[5] == 77);
+    CHECK_STATUS(MSAE_OK,
+                 test_top_rows(world.model, &world.data, 3, NULL, 0, TOP, hits, counts, NULL));
+    for (size_t i = 0; i < N; i++) CHECK(counts[i] != 77);
     close_world();
 }
 

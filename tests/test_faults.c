@@ -180,7 +180,7 @@ static msae_status evaluate_model(msae_model *model) {
     msae_metrics results[MSAE_MAX_LEVELS];
     memset(&desc, 0, sizeof desc);
     desc.cknna = 1;
-    return msae_evaluate(model, &world.data, &desc, results, NULL);
+    return msae_evaluate(model, &world.data, &desc, COUNT(results), results, NULL, NULL);
 }
 
 static msae_status name_model(msae_model *model) {
@@ -188,22 +188,15 @@ static msae_status name_model(msae_model *model) {
     return msae_name_latents(model, &world.data, NULL, names, NULL);
 }
 
-static msae_status measure_model(msae_model *model) {
-    float latents[ROWS * N];
-    msae_metrics result;
-    double value;
-    for (size_t i = 0; i < COUNT(latents); i++) latents[i] = (float)(i % 3);
-    msae_status status =
-        msae_measure(world.x, world.x, latents, ROWS, D, N, &model->allocator, &result, NULL);
-    if (status == MSAE_OK) status = msae_cknna(model, world.x, D, latents, N, ROWS, &value, NULL);
-    if (status == MSAE_OK) status = msae_decoder_overlap(model, 0, &value, NULL);
-    return status;
+static msae_status measure_overlap(msae_model *model) {
+    double overlap;
+    return msae_decoder_overlap(model, 0, &overlap, NULL);
 }
 
 static msae_status find_top_rows(msae_model *model) {
     msae_hit hits[N * 2];
     size_t counts[N];
-    return msae_top_rows(model, &world.data, 3, NULL, N, 2, hits, counts, NULL);
+    return test_top_rows(model, &world.data, 3, NULL, N, 2, hits, counts, NULL);
 }
 
 static msae_status find_nearest_rows(msae_model *model) {
@@ -265,7 +258,7 @@ static msae_status name(test_heap *heap) {
 }
 
 static msae_status measure(test_heap *heap) {
-    return with_model(heap, measure_model);
+    return with_model(heap, measure_overlap);
 }
 
 /* At least `needed` allocations are expected, or the sweep would have nothing to fail. */

@@ -186,7 +186,8 @@ static msae_status load_data_and_evaluate(void) {
     msae_metrics results[MSAE_MAX_LEVELS];
     msae_data data;
     msae_status status = msae_data_load_file(&data, data_path, NULL, NULL, NULL);
-    if (status == MSAE_OK) status = msae_evaluate(&world.model, &data, NULL, results, NULL);
+    if (status == MSAE_OK)
+        status = msae_evaluate(&world.model, &data, NULL, COUNT(results), results, NULL, NULL);
     msae_data_free(&data);
     return status;
 }

@@ -182,6 +182,8 @@ static void names_by_the_decoder(void) {
         msae_name_desc desc;
         open_fixture(&f, simd);
         memset(&desc, 0, sizeof desc);
+        desc.top = 3;
+        desc.words = listed;
         for (desc.keep_means = 0; desc.keep_means < 2; desc.keep_means++) {
             naive_words(&f, desc.keep_means, m.words);
             for (size_t j = 0; j < N; j++) {
@@ -199,8 +201,6 @@ static void names_by_the_decoder(void) {
                 desc.synonym = hubs ? MSAE_OFF : 0;
                 CHECK_STATUS(MSAE_OK,
                              msae_name_latents(&f.model, &f.vocabulary, &desc, names, NULL));
-                CHECK_STATUS(MSAE_OK,
-                             msae_name_words(&f.model, &f.vocabulary, &desc, 3, listed, NULL));
                 for (size_t j = 0; j < N; j++) {
                     test_note("latent %zu, keep_means %d, hubs %d, %s", j, desc.keep_means, hubs,
                               msae_simd_name(simd));
@@ -218,7 +218,7 @@ static void names_by_strongest_rows(void) {
     FOR_EACH_PATH(simd) {
         fixture f;
         msae_name names[N];
-        msae_hit listed[N * 3];
+        msae_hit listed[N * 3], alone[N * 3];
         msae_name_desc desc;
         uint32_t groups[WORDS];
         float *z = test_floats(ROWS * N);
@@ -227,6 +227,7 @@ static void names_by_strongest_rows(void) {
         desc.data = &f.data;
         desc.rows = TOP;
         desc.k = K;
+        desc.top = 3;
         void *workspace = test_alloc(msae_workspace_bytes(&f.model, ROWS));
         CHECK_STATUS(MSAE_OK, msae_encode_dense(&f.model, workspace, f.x, ROWS, K, z, NULL));
         free(workspace);
@@ -241,8 +242,13 @@ static void names_by_strongest_rows(void) {
             naive_hubs(&m, with_groups ? 0 : 0.6);
             desc.hubs = with_groups ? MSAE_OFF : 0;
             desc.synonyms = with_groups ? groups : NULL;
+            desc.words = listed;
             CHECK_STATUS(MSAE_OK, msae_name_latents(&f.model, &f.vocabulary, &desc, names, NULL));
-            CHECK_STATUS(MSAE_OK, msae_name_words(&f.model, &f.vocabulary, &desc, 3, listed, NULL));
+            desc.words = alone;
+            CHECK_STATUS(MSAE_OK, msae_name_latents(&f.model, &f.vocabulary, &desc, NULL, NULL));
+            for (size_t i = 0; i < N * 3; i++) {
+                CHECK(alone[i].row == listed[i].row && alone[i].value == listed[i].value);
+            }
             for (size_t j = 0; j < N; j++) {
                 size_t active = 0;
                 for (size_t r = 0; r < ROWS; r++) active += z[r * N + j] != 0;

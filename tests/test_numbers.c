@@ -1,6 +1,6 @@
 /* Difficult numbers: what is not finite is refused and leaves no trace; what is only very large,
    very small or all the same is right or refused, never NaN in silence. */
-#include "test.h"
+#include "metrics.h"
 
 #include <float.h>
 
@@ -389,8 +389,8 @@ static void check_scaled(const msae_model *one, const float *x, const msae_model
     CHECK_STATUS(MSAE_OK, msae_forward(other, workspace, scaled, SET, ks, 2, got, NULL));
     for (size_t i = 0; i < COUNT(want); i++) differ += got[i] != ldexpf(want[i], exponent);
     CHECK(differ == 0);
-    CHECK_STATUS(MSAE_OK, msae_evaluate(one, &data_a, &eval, a, NULL));
-    CHECK_STATUS(MSAE_OK, msae_evaluate(other, &data_b, &eval, b, NULL));
+    CHECK_STATUS(MSAE_OK, msae_evaluate(one, &data_a, &eval, COUNT(a), a, NULL, NULL));
+    CHECK_STATUS(MSAE_OK, msae_evaluate(other, &data_b, &eval, COUNT(b), b, NULL, NULL));
     for (size_t i = 0; i < 2; i++) {
         CHECK(close_to(b[i].fvu_row, a[i].fvu_row) && close_to(b[i].fvu_set, a[i].fvu_set));
         CHECK(close_to(b[i].nmse, a[i].nmse) && close_to(b[i].nmae, a[i].nmae));
@@ -554,7 +554,7 @@ static void codes_that_overflow(void) {
                              msae_forward(&model, workspace, x, MANY_ROWS, ks, 1, recon, &error));
                 CHECK(error.position == BAD_ROW);
                 CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
-                             msae_evaluate(&model, &data, &eval, &metrics, &error));
+                             msae_evaluate(&model, &data, &eval, 1, &metrics, NULL, &error));
                 CHECK(error.position == BAD_ROW && strstr(error.message, "row 66 gives a NaN"));
                 CHECK_STATUS(MSAE_OK, msae_encode_rows(&model, workspace, x, BAD_ROW, 3, 3, codes,
                                                        counts, NULL));
@@ -570,7 +570,7 @@ static void codes_that_overflow(void) {
                 CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
                              msae_forward(&model, workspace, x, MANY_ROWS, ks, 1, recon, &error));
                 CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
-                             msae_evaluate(&model, &data, &eval, &metrics, &error));
+                             msae_evaluate(&model, &data, &eval, 1, &metrics, NULL, &error));
                 CHECK(error.position == BAD_ROW);
                 msae_decode(&model, codes, 1, recon);
                 CHECK(test_magnitude((double)recon[5]) == TEST_INFINITY && recon[4] == 0);
@@ -653,20 +653,20 @@ static void metrics_of_any_size(void) {
         x[i] = roundf(x[i] * 64) / 64;
         recon[i] = roundf(recon[i] * 64) / 64;
     }
-    CHECK_STATUS(MSAE_OK, msae_measure(x, recon, z, SET, D, N, NULL, &want, NULL));
+    want = test_measure(x, recon, z, SET, D, N);
     for (size_t e = 0; e < COUNT(exponents); e++) {
         test_note("2^%d", exponents[e]);
         for (size_t i = 0; i < SET * D; i++) {
             scaled[i] = ldexpf(x[i], exponents[e]);
             scaled_recon[i] = ldexpf(recon[i], exponents[e]);
         }
-        CHECK_STATUS(MSAE_OK, msae_measure(scaled, scaled_recon, z, SET, D, N, NULL, &got, NULL));
+        got = test_measure(scaled, scaled_recon, z, SET, D, N);
         CHECK(close_to(got.fvu_row, want.fvu_row) && close_to(got.fvu_set, want.fvu_set));
         CHECK(close_to(got.fvu_row_std, want.fvu_row_std) && close_to(got.cs, want.cs));
         CHECK(close_to(got.nmse, want.nmse) && close_to(got.nmae, want.nmae));
     }
     if (!CHECK_STATUS(MSAE_OK, msae_model_init(&model, &desc.model, NULL))) return;
-    CHECK_STATUS(MSAE_OK, msae_cknna(&model, scaled, D, z, N, SET, &cknna, NULL));
+    cknna = test_cknna(&model, scaled, D, z, N, SET);
     CHECK(test_is_nan(cknna)); /* 2^252 is no float */
     msae_model_free(&model);
 }
@@ -715,7 +715,7 @@ static void check_smallest(const msae_train_desc *desc, const float *x, size_t r
     }
     CHECK_STATUS(MSAE_OK, msae_forward(model, workspace, x, rows, ks, 1, recon, NULL));
     for (size_t i = 0; i < rows * d; i++) CHECK(test_is_finite((double)recon[i]));
-    CHECK_STATUS(MSAE_OK, msae_evaluate(model, &data, &eval, &metrics, NULL));
+    CHECK_STATUS(MSAE_OK, msae_evaluate(model, &data, &eval, 1, &metrics, NULL, NULL));
     CHECK(metrics.rows == rows && test_is_finite(metrics.l0));
     free(workspace);
     free(codes);

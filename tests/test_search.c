@@ -90,7 +90,7 @@ static void strongest_rows_are_those_of_dense_codes(void) {
             size_t counts[N];
             test_note("%s, k %zu, top %zu", recipe->name, k, top);
             CHECK_STATUS(MSAE_OK,
-                         msae_top_rows(&model, &data, k, NULL, N, top, hits, counts, NULL));
+                         test_top_rows(&model, &data, k, NULL, N, top, hits, counts, NULL));
             for (size_t j = 0; j < N; j++) {
                 size_t active = 0;
                 for (size_t r = 0; r < ROWS; r++) {
@@ -124,8 +124,8 @@ static void strongest_rows_of_chosen_latents_and_any_workers(void) {
     if (!open_model(&model, &test_recipes[0], x)) return;
     memset(all, 0xff, sizeof all);
     memset(again, 0, sizeof again); /* (padding is compared too) */
-    CHECK_STATUS(MSAE_OK, msae_top_rows(&model, &data, 5, NULL, N, TOP, all, counts, NULL));
-    CHECK_STATUS(MSAE_OK, msae_top_rows(&model, &data, 5, chosen, COUNT(chosen), TOP, some,
+    CHECK_STATUS(MSAE_OK, test_top_rows(&model, &data, 5, NULL, N, TOP, all, counts, NULL));
+    CHECK_STATUS(MSAE_OK, test_top_rows(&model, &data, 5, chosen, COUNT(chosen), TOP, some,
                                         some_counts, NULL));
     for (size_t i = 0; i < COUNT(chosen); i++) {
         CHECK(some_counts[i] == counts[chosen[i]]);
@@ -135,26 +135,26 @@ static void strongest_rows_of_chosen_latents_and_any_workers(void) {
         }
     }
     model.parallel = backwards_with(&workers);
-    CHECK_STATUS(MSAE_OK, msae_top_rows(&model, &data, 5, NULL, N, TOP, again, again_counts, NULL));
+    CHECK_STATUS(MSAE_OK, test_top_rows(&model, &data, 5, NULL, N, TOP, again, again_counts, NULL));
     for (size_t i = 0; i < N * TOP; i++) {
         CHECK(all[i].row == again[i].row && test_same(&all[i].value, &again[i].value, 1));
     }
     CHECK(memcmp(counts, again_counts, sizeof counts) == 0);
 
     CHECK_STATUS(MSAE_ERROR_ARGUMENT,
-                 msae_top_rows(&model, &data, 5, beyond, 2, TOP, all, counts, &error));
+                 test_top_rows(&model, &data, 5, beyond, 2, TOP, all, counts, &error));
     CHECK(error.position == 1 && strstr(error.message, "50"));
     CHECK_STATUS(MSAE_ERROR_ARGUMENT,
-                 msae_top_rows(&model, &data, N + 1, NULL, N, TOP, all, counts, NULL));
+                 test_top_rows(&model, &data, N + 1, NULL, N, TOP, all, counts, NULL));
     CHECK_STATUS(MSAE_ERROR_ARGUMENT,
-                 msae_top_rows(&model, &data, 5, NULL, N, 0, all, counts, NULL));
+                 test_top_rows(&model, &data, 5, NULL, N, 0, all, counts, NULL));
     CHECK_STATUS(MSAE_ERROR_SHAPE,
-                 msae_top_rows(&model, &narrow, 5, NULL, N, TOP, all, counts, NULL));
+                 test_top_rows(&model, &narrow, 5, NULL, N, TOP, all, counts, NULL));
     CHECK_STATUS(MSAE_ERROR_SHAPE,
-                 msae_top_rows(&model, &none, 5, NULL, N, TOP, all, counts, NULL));
+                 test_top_rows(&model, &none, 5, NULL, N, TOP, all, counts, NULL));
     x[BAD_ROW * D + 1] = INFINITY;
     CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
-                 msae_top_rows(&model, &data, 5, NULL, N, TOP, all, counts, &error));
+                 test_top_rows(&model, &data, 5, NULL, N, TOP, all, counts, &error));
     CHECK(error.position == BAD_ROW);
     msae_model_free(&model);
     free(x);

@@ -82,8 +82,8 @@ static void check_metrics(fixture *f) {
     desc.ks = ks;
     desc.n_ks = 3;
     desc.cknna = 1;
-    CHECK_STATUS(MSAE_OK, msae_evaluate(&f->model, &f->data, &desc, all, NULL));
-    CHECK_STATUS(MSAE_OK, msae_evaluate(&f->model, &f->only, &desc, only, NULL));
+    CHECK_STATUS(MSAE_OK, msae_evaluate(&f->model, &f->data, &desc, COUNT(all), all, NULL, NULL));
+    CHECK_STATUS(MSAE_OK, msae_evaluate(&f->model, &f->only, &desc, COUNT(only), only, NULL, NULL));
     for (size_t i = 0; i < 3; i++) {
         CHECK(all[i].rows == f->used && only[i].rows == f->used);
         CHECK(is_near(all[i].fvu_row, only[i].fvu_row));
@@ -102,9 +102,9 @@ static void check_rows(fixture *f) {
     msae_hit all[N * TOP], only[N * TOP], near_all[2 * TOP], near_only[2 * TOP];
     size_t counts[N], only_counts[N];
     msae_index index, only_index;
-    CHECK_STATUS(MSAE_OK, msae_top_rows(&f->model, &f->data, K, NULL, N, TOP, all, counts, NULL));
+    CHECK_STATUS(MSAE_OK, test_top_rows(&f->model, &f->data, K, NULL, N, TOP, all, counts, NULL));
     CHECK_STATUS(MSAE_OK,
-                 msae_top_rows(&f->model, &f->only, K, NULL, N, TOP, only, only_counts, NULL));
+                 test_top_rows(&f->model, &f->only, K, NULL, N, TOP, only, only_counts, NULL));
     for (size_t j = 0; j < N; j++) {
         CHECK(counts[j] == only_counts[j]);
         for (size_t i = 0; i < TOP && i < counts[j]; i++) {
@@ -138,14 +138,14 @@ static void check_names(fixture *f) {
     msae_name_desc desc, only_desc;
     memset(&desc, 0, sizeof desc);
     desc.k = K;
+    desc.top = 2;
     only_desc = desc;
+    desc.words = words;
+    only_desc.words = only_words;
     for (int by_rows = 0; by_rows < 2; by_rows++) {
         if (by_rows) desc.data = &f->data, only_desc.data = &f->only;
         CHECK_STATUS(MSAE_OK, msae_name_latents(&f->model, &f->data, &desc, all, NULL));
         CHECK_STATUS(MSAE_OK, msae_name_latents(&f->model, &f->only, &only_desc, only, NULL));
-        CHECK_STATUS(MSAE_OK, msae_name_words(&f->model, &f->data, &desc, 2, words, NULL));
-        CHECK_STATUS(MSAE_OK,
-                     msae_name_words(&f->model, &f->only, &only_desc, 2, only_words, NULL));
         for (size_t j = 0; j < N; j++) {
             CHECK(all[j].support == only[j].support && all[j].rows == only[j].rows);
             CHECK(is_near((double)all[j].score, (double)only[j].score));
@@ -312,10 +312,11 @@ static void only_when_asked(void) {
     open_fixture(&f, &test_recipes[0], 0);
     f.x[0] = 0.5f; /* row 0 is good now: the first bad one is row 17 */
     f.data.skip_bad = 0;
-    CHECK_STATUS(MSAE_ERROR_NOT_FINITE, msae_evaluate(&f.model, &f.data, &desc, &metrics, &error));
+    CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
+                 msae_evaluate(&f.model, &f.data, &desc, 1, &metrics, NULL, &error));
     CHECK(error.position == 17);
     CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
-                 msae_top_rows(&f.model, &f.data, K, NULL, N, 1, hits, counts, &error));
+                 test_top_rows(&f.model, &f.data, K, NULL, N, 1, hits, counts, &error));
     CHECK(error.position == 17);
     CHECK_STATUS(MSAE_ERROR_NOT_FINITE, msae_data_check(&f.data, &error));
     CHECK(strcmp(error.message, "row 17 has a NaN or Inf") == 0);
@@ -323,9 +324,10 @@ static void only_when_asked(void) {
     CHECK_STATUS(MSAE_ERROR_NOT_FINITE, msae_data_check(&f.data, &error));
     CHECK(error.position == 17);
     for (size_t r = 0; r < ROWS; r++) f.x[r * D] = (float)NAN;
-    CHECK_STATUS(MSAE_ERROR_SHAPE, msae_evaluate(&f.model, &f.data, &desc, &metrics, &error));
     CHECK_STATUS(MSAE_ERROR_SHAPE,
-                 msae_top_rows(&f.model, &f.data, K, NULL, N, 1, hits, counts, &error));
+                 msae_evaluate(&f.model, &f.data, &desc, 1, &metrics, NULL, &error));
+    CHECK_STATUS(MSAE_ERROR_SHAPE,
+                 test_top_rows(&f.model, &f.data, K, NULL, N, 1, hits, counts, &error));
     msae_model_free(&f.model);
 }
 

@@ -57,7 +57,8 @@ static void evaluate(void) {
     msae_name *names = (msae_name *)test_alloc(N * sizeof *names);
     memset(&desc, 0, sizeof desc);
     desc.cknna = 1;
-    CHECK_STATUS(MSAE_OK, msae_evaluate(&world.model, &world.data, &desc, results, NULL));
+    CHECK_STATUS(MSAE_OK, msae_evaluate(&world.model, &world.data, &desc, COUNT(results), results,
+                                        NULL, NULL));
     CHECK_STATUS(MSAE_OK, msae_name_latents(&world.model, &world.data, NULL, names, NULL));
     free(names);
 }

@@ -149,12 +149,14 @@ static void record_analysis(tape *t, const msae_model *model, const float *x) {
     msae_data data = msae_data_view(x, ROWS, D);
     msae_name *names = (msae_name *)test_alloc(N * sizeof *names);
     double overlap = 0;
+    size_t count = 0;
     memset(&desc, 0, sizeof desc);
     memset(names, 0, N * sizeof *names);
     memset(results, 0, sizeof results);
     desc.cknna = 1;
-    CHECK_STATUS(MSAE_OK, msae_evaluate(model, &data, &desc, results, NULL));
-    record(t, results, msae_default_ks(N, NULL) * sizeof *results);
+    CHECK_STATUS(MSAE_OK,
+                 msae_evaluate(model, &data, &desc, COUNT(results), results, &count, NULL));
+    record(t, results, count * sizeof *results);
     CHECK_STATUS(MSAE_OK, msae_name_latents(model, &data, NULL, names, NULL));
     record(t, names, N * sizeof *names);
     CHECK_STATUS(MSAE_OK, msae_decoder_overlap(model, 0, &overlap, NULL));

@@ -125,18 +125,23 @@ static void load(job *j) {
    One run
    ------------------------------------------------------------------------------------------ */
 
+static void evaluate(const msae_model *model, const msae_data *data, const msae_eval_desc *desc,
+                     size_t room, msae_metrics *metrics) {
+    msae_error error;
+    check(msae_evaluate(model, data, desc, room, metrics, NULL, &error), "evaluate", &error);
+}
+
 /* The smallest k with a cosine of 0.99 and an fvu below 0.1, of some forty. */
 static double smallest_k(const msae_model *model, const msae_data *held) {
     size_t ks[40], count = 0;
     msae_metrics metrics[40];
     msae_eval_desc desc = {0};
-    msae_error error;
     for (double k = 16; k < (double)model->n_latents && count < 40; k *= 1.125) {
         ks[count++] = (size_t)k;
     }
     desc.ks = ks;
     desc.n_ks = count;
-    check(msae_evaluate(model, held, &desc, metrics, &error), "evaluate", &error);
+    evaluate(model, held, &desc, sizeof metrics / sizeof *metrics, metrics);
     for (size_t i = 0; i < count; i++) {
         if (metrics[i].cs >= 0.99 && metrics[i].fvu_row < 0.1) return (double)ks[i];
     }
@@ -147,7 +152,6 @@ static void measure(const job *j, const msae_model *model, result *r) {
     const size_t n = model->n_latents, at_64 = n < 64 ? n : 64;
     msae_metrics metrics[MSAE_MAX_LEVELS];
     msae_eval_desc desc = {0};
-    msae_error error;
     desc.ks = r->ks;
     r->n_ks = 0;
     for (size_t k = 16; k <= n && r->n_ks + 2 < MAX_KS; k *= 2) { /* and the 20 % of the abstract */
@@ -156,19 +160,19 @@ static void measure(const job *j, const msae_model *model, result *r) {
     }
     if (r->n_ks == 0 || r->ks[r->n_ks - 1] != n) r->ks[r->n_ks++] = n;
     desc.n_ks = r->n_ks;
-    check(msae_evaluate(model, &j->held, &desc, metrics, &error), "evaluate", &error);
+    evaluate(model, &j->held, &desc, sizeof metrics / sizeof *metrics, metrics);
     for (size_t i = 0; i < r->n_ks; i++) {
         r->fvu[i] = metrics[i].fvu_row;
         r->cosine[i] = metrics[i].cs;
         r->other[i] = 0;
     }
     if (j->other.rows > 0) {
-        check(msae_evaluate(model, &j->other, &desc, metrics, &error), "evaluate", &error);
+        evaluate(model, &j->other, &desc, sizeof metrics / sizeof *metrics, metrics);
         for (size_t i = 0; i < r->n_ks; i++) r->other[i] = metrics[i].fvu_row;
     }
     desc.ks = &at_64;
     desc.n_ks = 1;
-    check(msae_evaluate(model, &j->all, &desc, metrics, &error), "evaluate", &error);
+    evaluate(model, &j->all, &desc, sizeof metrics / sizeof *metrics, metrics);
     r->dead = (double)metrics[0].ndn / (double)n;
     r->smallest = smallest_k(model, &j->held);
 }

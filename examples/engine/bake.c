@@ -38,6 +38,7 @@ static int bake(const char *folder, const msae_data *vectors, msae_error *error)
     msae_model small;
     static msae_hit top[LATENTS];
     static size_t counts[LATENTS];
+    const msae_top_desc strongest = {NULL, LATENTS, 1, 8};
     char path[512];
     /* weights that halve from level to level: the few strongest concepts carry what they can */
     const float weights[] = {128, 64, 32, 16, 8, 4, 2, 1};
@@ -53,8 +54,7 @@ static int bake(const char *folder, const msae_data *vectors, msae_error *error)
     desc.lr = 1e-3f;
     if (msae_trainer_init(&trainer, &desc, error) != MSAE_OK ||
         msae_trainer_fit(&trainer, &source, NULL, NULL, NULL, error) != MSAE_OK ||
-        msae_top_rows(&trainer.model, vectors, 8, NULL, LATENTS, 1, top, counts, error) !=
-            MSAE_OK ||
+        msae_top_rows(&trainer.model, vectors, &strongest, top, counts, error) != MSAE_OK ||
         msae_compact(&trainer.model, MSAE_I8, NULL, &small, error) != MSAE_OK) {
         return 0;
     }

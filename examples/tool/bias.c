@@ -186,14 +186,14 @@ void tool_study_close(tool_study *study) {
 /* From 0 to the latent's largest value in the data. */
 int tool_study_sweep(const tool_study *study, uint32_t latent, attribute_point *points,
                      size_t steps, size_t *n_rows) {
+    const msae_top_desc top = {&latent, 1, 1, study->k};
     msae_error error;
     msae_hit strongest;
     msae_data rows;
     float *x = NULL;
     uint8_t *groups = NULL;
     size_t active;
-    if (msae_top_rows(study->model, study->data, study->k, &latent, 1, 1, &strongest, &active,
-                      &error) != MSAE_OK) {
+    if (msae_top_rows(study->model, study->data, &top, &strongest, &active, &error) != MSAE_OK) {
         return tool_fail_error(study->data_path, &error);
     }
     float *values = tool_alloc(steps, sizeof *values);

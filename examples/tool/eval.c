@@ -109,13 +109,14 @@ static int measure(const eval_job *job, msae_metrics *results) {
     desc.ks = ks->values;
     desc.n_ks = ks->count;
     if (ks->count > 0) {
-        status = msae_evaluate(&job->inputs.model, &job->inputs.data, &desc, results, &error);
+        status = msae_evaluate(&job->inputs.model, &job->inputs.data, &desc, ks->count, results,
+                               NULL, &error);
     }
     if (status == MSAE_OK && ks->own && ks->own_at == ks->count) {
         desc.ks = &as_it_encodes;
         desc.n_ks = 1;
-        status = msae_evaluate(&job->inputs.model, &job->inputs.data, &desc, &results[ks->own_at],
-                               &error);
+        status = msae_evaluate(&job->inputs.model, &job->inputs.data, &desc, 1,
+                               &results[ks->own_at], NULL, &error);
     }
     return status == MSAE_OK ? TOOL_OK : tool_fail_error(job->data_path, &error);
 }

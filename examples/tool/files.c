@@ -132,11 +132,18 @@ static kept_by rule_of(const msae_model *model, size_t *k) {
     return model->k > 0 && model->k < model->n_latents ? BY_K : ALL_ACTIVE;
 }
 
+size_t tool_default_ks(size_t n, size_t *ks) {
+    size_t count = 0;
+    for (size_t k = 16; k < n && count + 1 < MSAE_MAX_LEVELS; k *= 2) ks[count++] = k;
+    ks[count++] = n;
+    return count;
+}
+
 int tool_settle_ks(const msae_model *model, const char *model_path, tool_ks *ks) {
     const size_t n = model->n_latents;
     size_t count = 0, place = 0, own = 0;
     if (ks->count == 0 && !ks->own) {
-        ks->count = msae_default_ks(n, ks->values);
+        ks->count = tool_default_ks(n, ks->values);
         ks->own = 1;
     }
     for (size_t i = 0; i < ks->count; i++) {

@@ -98,6 +98,7 @@ static size_t count_valid(const name_job *job) {
    ------------------------------------------------------------------------------------------ */
 
 static int find_top_rows(name_job *job) {
+    msae_top_desc desc = {0};
     name_options *o = &job->options;
     const size_t n = job->inputs.model.n_latents;
     msae_error error;
@@ -107,8 +108,10 @@ static int find_top_rows(name_job *job) {
     job->top = tool_alloc(n, job->n_top * sizeof *job->top);
     job->active_rows = tool_alloc(n, sizeof *job->active_rows);
     if (job->top == NULL || job->active_rows == NULL) return tool_fail_memory();
-    if (msae_top_rows(&job->inputs.model, rows_of(job), o->k, NULL, n, job->n_top, job->top,
-                      job->active_rows, &error) != MSAE_OK) {
+    desc.top = job->n_top;
+    desc.k = o->k;
+    if (msae_top_rows(&job->inputs.model, rows_of(job), &desc, job->top, job->active_rows,
+                      &error) != MSAE_OK) {
         return tool_fail_error(rows_path(job), &error);
     }
     return TOOL_OK;
@@ -312,14 +315,16 @@ static int check_names(const name_job *job, const msae_data *data, const char *p
     const size_t n = job->inputs.model.n_latents;
     msae_hit *hits = tool_alloc(n, CHECKED_ROWS * sizeof *hits);
     size_t *counts = tool_alloc(n, sizeof *counts);
+    msae_top_desc desc = {0};
     msae_error error;
     int status = TOOL_OK;
+    desc.top = CHECKED_ROWS;
+    desc.k = job->options.k;
     memset(check, 0, sizeof *check);
     check->rows = tool_used_rows(data);
     if (hits == NULL || counts == NULL) {
         status = tool_fail_memory();
-    } else if (msae_top_rows(&job->inputs.model, data, job->options.k, NULL, n, CHECKED_ROWS, hits,
-                             counts, &error) != MSAE_OK) {
+    } else if (msae_top_rows(&job->inputs.model, data, &desc, hits, counts, &error) != MSAE_OK) {
         status = tool_fail_error(path, &error);
     }
     for (size_t j = 0; j < n && status == TOOL_OK; j++) {
@@ -639,10 +644,10 @@ static int name_latents(name_job *job) {
     if (job->groups == NULL || job->names == NULL || job->best == NULL) return tool_fail_memory();
     int status = tool_group_synonyms(&job->words, job->groups);
     desc.synonyms = job->groups;
-    if (status == TOOL_OK && (msae_name_latents(&job->inputs.model, &job->inputs.data, &desc,
-                                                job->names, &error) != MSAE_OK ||
-                              msae_name_words(&job->inputs.model, &job->inputs.data, &desc, RANKED,
-                                              job->best, &error) != MSAE_OK)) {
+    desc.top = RANKED;
+    desc.words = job->best;
+    if (status == TOOL_OK && msae_name_latents(&job->inputs.model, &job->inputs.data, &desc,
+                                               job->names, &error) != MSAE_OK) {
         status = tool_fail_error(o->by == BY_ROWS ? o->data_path : o->vocabulary_path, &error);
     }
     if (status == TOOL_OK && (o->data_path != NULL || o->top > 0)) status = find_top_rows(job);

@@ -156,13 +156,14 @@ static int evaluate(report_job *job) {
     for (size_t m = 0; m < job->count; m++) {
         const msae_model *model = model_of(job, m);
         msae_eval_desc desc = {0};
-        job->ks[m].count = msae_default_ks(model->n_latents, job->ks[m].values);
+        job->ks[m].count = tool_default_ks(model->n_latents, job->ks[m].values);
         job->sweeps[m] = tool_alloc(job->ks[m].count, sizeof *job->sweeps[m]);
         if (job->sweeps[m] == NULL) return tool_fail_memory();
         desc.ks = job->ks[m].values;
         desc.n_ks = job->ks[m].count;
         desc.cknna = !job->no_cknna;
-        if (msae_evaluate(model, &job->inputs.data, &desc, job->sweeps[m], &error) != MSAE_OK) {
+        if (msae_evaluate(model, &job->inputs.data, &desc, job->ks[m].count, job->sweeps[m], NULL,
+                          &error) != MSAE_OK) {
             return tool_fail_error(job->data_path, &error);
         }
     }
@@ -193,12 +194,15 @@ static int name_latents(report_job *job) {
 
 static int find_rows(report_job *job) {
     const msae_model *model = &job->inputs.model;
+    msae_top_desc desc = {0};
     msae_error error;
     job->top = tool_alloc(model->n_latents, TOP_ROWS * sizeof *job->top);
     job->active_rows = tool_alloc(model->n_latents, sizeof *job->active_rows);
     if (job->top == NULL || job->active_rows == NULL) return tool_fail_memory();
-    if (msae_top_rows(model, &job->inputs.data, job->k, NULL, model->n_latents, TOP_ROWS, job->top,
-                      job->active_rows, &error) != MSAE_OK) {
+    desc.top = TOP_ROWS;
+    desc.k = job->k;
+    if (msae_top_rows(model, &job->inputs.data, &desc, job->top, job->active_rows, &error) !=
+        MSAE_OK) {
         return tool_fail_error(job->data_path, &error);
     }
     int status = choose_cards(job);

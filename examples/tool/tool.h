@@ -315,6 +315,9 @@ void tool_close_inputs(tool_inputs *inputs);
 /* Makes of a --k what the library's calls take: 0 is left (as the model encodes), TOOL_ALL becomes
    the number of latents, and more than that fails. */
 int tool_settle_k(const msae_model *model, const char *model_path, size_t *k);
+/* What msae_evaluate measures by default, 16, 32, 64 .. below n, then n, into ks [MSAE_MAX_LEVELS];
+   returns their number. */
+size_t tool_default_ks(size_t n, size_t *ks);
 /* Makes of a list what the library's calls take: ascending numbers of at most n. An empty list
    becomes the default one. Where `own` is a k, that stands among the values, so that nothing is
    measured twice; a threshold takes a pass of its own, with the single k 0. */

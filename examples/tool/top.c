@@ -77,8 +77,8 @@ static int show_latent(top_job *job) {
     if (job->top > data->rows) job->top = data->rows;
     msae_hit *hits = tool_alloc(job->top, sizeof *hits);
     if (hits == NULL) return tool_fail_memory();
-    if (msae_top_rows(model, data, job->k, &latent, 1, job->top, hits, &active, &error) !=
-        MSAE_OK) {
+    const msae_top_desc desc = {&latent, 1, job->top, job->k};
+    if (msae_top_rows(model, data, &desc, hits, &active, &error) != MSAE_OK) {
         status = tool_fail_error(job->data_path, &error);
     } else if (active == 0) {
         status = tool_fail("--latent", "latent %lu is active on no row of %s",
