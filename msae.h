@@ -1,285 +1,176 @@
 /* msae.h - v0.6.0 - Matryoshka sparse autoencoders in a single file - public domain or MIT
 
-   Trains and runs Matryoshka sparse autoencoders (MSAE): an embedding (CLIP, SigLIP, a word
-   vector, any vector) is rewritten as a few active concepts out of thousands, and the nested
-   TopK levels make one model good at every sparsity. The method is that of Zaigrajew, Baniecki
-   and Biecek, "Interpreting CLIP with Hierarchical Sparse Autoencoders", ICML 2025
-   (arXiv 2502.20578). C99 or C++11, libc and libm, nothing else.
+   Trains and runs Matryoshka sparse autoencoders (MSAE). A model rewrites an embedding (CLIP,
+   SigLIP, a word vector, any vector) as a few active concepts out of thousands, and turns edited
+   concepts back into an embedding. Its TopK levels are nested, which makes one model good at every
+   sparsity (Zaigrajew, Baniecki and Biecek, "Interpreting CLIP with Hierarchical Sparse
+   Autoencoders", ICML 2025, arXiv 2502.20578). C99 or C++11; needs libc and libm, nothing else.
 
-   DO THIS in exactly one C or C++ file, and include the header plainly everywhere else:
-
-       #define MSAE_IMPLEMENTATION
+       #define MSAE_IMPLEMENTATION                                // in exactly one C or C++ file
        #include "msae.h"
+       msae_load_file(&model, "clip.safetensors", NULL, &error);             // USE a model:
+       workspace = malloc(msae_workspace_bytes(&model, 1));
+       msae_encode(&model, workspace, x, 32, codes, &count);                 // { latent, value }
+       if (count > 0) codes[0].value *= 2;                                   // the strongest one
+       msae_decode(&model, codes, count, edited);                            // float edited[d]
 
-   USE a trained model (no allocation after the load):
-
-       msae_model model;
-       msae_error error;
-       if (msae_load_file(&model, "clip.safetensors", NULL, &error) != MSAE_OK) {
-           printf("clip.safetensors: %s\n", error.message);   // the message has no name
-           return 1;
-       }
-       void *workspace = malloc(msae_workspace_bytes(&model, 1));
-       msae_code codes[32];                                    // { latent, value }
-       size_t count;                                           // of codes, strongest first
-       if (msae_encode(&model, workspace, embedding, 32, codes, &count) != MSAE_OK) ...
-       if (count > 0) codes[0].value *= 2;                     // more of the strongest concept
-       msae_decode(&model, codes, count, edited);              // float edited[model.n_inputs]
-
-   TRAIN one:
-
-       msae_train_desc desc = {0};                             // zero means default
-       desc.model.n_inputs = 512;
-       desc.model.n_latents = 4096;
-       msae_trainer trainer;
-       if (msae_trainer_init(&trainer, &desc, &error) != MSAE_OK) ...
-       if (msae_data_load_file(&data, "clip.npy", NULL, NULL, &error) != MSAE_OK) ...
+       msae_train_desc desc = {0};                                           // TRAIN a model:
+       desc.model.n_inputs = 512, desc.model.n_latents = 4096;               // zero means default
+       msae_data_load_file(&data, "clip.npy", NULL, NULL, &error);
        msae_source rows = msae_source_data(&data);
-       if (msae_trainer_fit(&trainer, &rows, NULL, NULL, NULL, &error) != MSAE_OK) ...
-       if (msae_save_file(&trainer.model, "clip.safetensors", &error) != MSAE_OK) ...
+       msae_trainer_init(&trainer, &desc, &error);
+       msae_trainer_fit(&trainer, &rows, NULL, NULL, NULL, &error);
+       msae_save_file(&trainer.model, "clip.safetensors", &error);
 
-   MANUAL
+   Most of these return an msae_status, which a program has to check: examples/hello.c does.
 
-   Quick start. Copy this file into your project. Link with -lm, and with -lpthread if you define
-   MSAE_USE_PTHREADS. The kernels carry their own target attributes and are chosen at run time, so
-   plain -O2 is all the compiler needs; -march=native adds nothing. (WebAssembly knows no choice at
-   run time: -msimd128 brings its vectors, see examples/web.) examples/hello.c is a whole program,
-   examples/msae.c a command-line tool for everything below.
+   Quick start
+   -----------
+   Copy this file into your project. Link with -lm, and with -lpthread if you define
+   MSAE_USE_PTHREADS. Plain -O2 is enough: kernels for each instruction set are compiled in and
+   chosen at run time (WebAssembly cannot choose; build with -msimd128). examples/ has small
+   programs and a command-line tool.
+   Left out: GPUs; images and text (bring embeddings); printing, exit and errno; global state,
+   except a cached CPUID result; networking (for training on several machines you supply an
+   all-reduce); the formats of other projects (the tool's `convert` reads them).
 
-   What it does NOT do. No GPU, no images or text (bring embeddings), no threads of its own, no
-   printing, no exit, no errno, no global state (but what cpuid said), no network: processes that
-   train together bring their own (see Large data). Other projects' files are the tool's business:
-   `msae convert` makes safetensors of them, so that a program that embeds this header carries no
-   reader of pickles.
+   The model
+   ---------
+   B rows in a batch, d inputs, n latents, L nesting levels. Arrays are row-major float32. In memory
+   encoder and decoder have one contiguous row per latent, [n, d]; files hold the encoder as [d, n].
+   Embeddings go in raw and come out raw: the mean and the scale of the data belong to the model.
+       pre = (x' - pre_bias) encoder^T + latent_bias,   x' = (x - mean) * scale
+       z_i = softcap(act(TopK_k_i(pre))),   r_i = z_i decoder + pre_bias,   i = 1 .. L
+   The loss is the weighted mean of the levels' losses (paper, section 3). One ranking and one
+   sparse decode serve all levels, so seven levels cost about 20 % more than one. Decoder rows have
+   unit norm.
+       active       a latent whose value in a row's codes, at the k in use, is not zero
+       frequency    the share of rows in which a latent is active
+       dead         active in no row of a set; in training: on fewer than 1 in 316,000 rows over the
+                    last 1000 steps (msae_step_stats.dead_latents)
+   Recipes choose the activation and the defaults; each setting can also be changed by itself.
+       msae         the default: levels 16, 32 .. n; weights 2.25, 1.75, 1 .. 1, 3; start from data
+                    rows; learning rate 20 times the paper's; trapezoid schedule; beta2 0.99; six
+                    revivals of dead latents. Better at every k than the published recipes:
+       msae-uw, msae-rw, topk, batchtopk, relu, jumprelu
+       msae-width   nests the dictionary: the first n/32, n/16, .. n latents must each reconstruct
+                    alone. Best at the k it was trained for; msae is good at every k
 
-   Shapes. B rows in a batch, d inputs, n latents, L nesting levels; arrays are row-major float32.
-   In memory encoder and decoder both have one contiguous row per latent, [n, d]; files hold the
-   encoder as [d, n]. Embeddings go in raw and reconstructions come out raw: the mean and the
-   scale of the data belong to the model.
+   Switches
+   --------
+   Define these before the include, the same in every file. They remove functions; they never change
+   the layout of a struct.
+       MSAE_IMPLEMENTATION      in exactly one file: compiles the code
+       MSAE_STATIC              all functions are static: a private copy for this file
+       MSAE_NO_TRAIN            no training
+       MSAE_NO_ANALYSIS         no evaluation, names, search and edits
+       MSAE_NO_STDIO            nothing that takes a path; memory and callbacks remain
+       MSAE_NO_SIMD             scalar kernels only, several times slower
+       MSAE_USE_PTHREADS        adds msae_pool, msae_background: threads for the hooks (gcc, clang)
+       MSAE_USE_CBLAS           multiplies with cblas_sgemm (a single-threaded one is best)
+       MSAE_FORCE_AVX2          AVX2 with MinGW GCC too, whose stack is not aligned for it
+       MSAE_HEADER              the name of this file, if you rename it: it includes itself
+       MSAE_ASSERT              instead of assert, which guards against misuse by the program
+       MSAE_MALLOC, MSAE_FREE   instead of malloc and free: define both or none
+   With MSAE_NO_TRAIN and MSAE_NO_ANALYSIS together the code only runs models: no msae_model_init
+   and msae_compact, no saving, no data. With MSAE_NO_STDIO it has 25 KB (x86-64, gcc -Os; `make
+   footprint`) and needs no libm. Differences: msae_load_desc.widen is not supported, history and
+   level_weights are zero, errors have a status and position but no text of their own, AVX2 is the
+   fastest path on x86 (one row of d = 512, n = 4096: 4 % slower, float16 a quarter, int8 a third),
+   batches are multiplied at half the speed. examples/engine/ and examples/mobile/ are such
+   programs.
 
-   The model.  pre = (x' - pre_bias) encoder^T + latent_bias,  x' = (x - mean) * scale
-               z_i = softcap(act(TopK_k_i(pre))),  r_i = z_i decoder + pre_bias,  i = 1 .. L
-   and the loss is the weighted mean over the levels (paper, section 3). The levels are nested, so
-   a row is ranked once, the r_i are running sums over one sparse decode, and the gradients are
-   suffix sums: L levels cost what the largest costs. A decoder row is kept at unit norm.
+   Memory and cost
+   ---------------
+   Each object takes one block from its descriptor's allocator (default: MSAE_MALLOC) or, with
+   _init_in, uses yours. Structs may be copied or returned by value; only the copy may then be used
+   and freed (an msae_files may not be moved). Encoding, decoding and steps allocate nothing.
+       object                  bytes                                              allocated
+       model                   8 n d, tied 4 n d                                  init, load
+       loading from a file     64 n                                               temporarily
+       workspace of one row    32 n + 180 d                                       by you
+       workspace of rows       284 n + 680 d, per further worker 28 n + 128 d     by you
+       trainer                 4 models, 5 to 25 MB (batchtopk 33), 1 MB per      init
+                               further worker, batchtopk 20 k per row of a batch
+       run over the data       two windows of 64 MB; in memory 8 for each row       fit, stream
+       revival                 n d / 8 + 256 (L + 1) d                            temporarily
+       evaluation with CKNNA   10 n for each of up to 10,000 rows                 temporarily
+   A training step on B rows that keep l0 latents each (n/2 in the first epoch of a nested model, k
+   with topk), measured on two cores with AVX-512 for d = 512, n = 4096, B = 1024, l0 = 1,900:
+       phase             operations                share of peak reached     time (of 68 ms)
+       encoder product   2 B n d                   0.7                       11
+       ranking           B n                       (3 ns each)                6
+       decoding          2 B l0 d                  0.25, AVX2 0.4            16
+       gradients         6 B l0 d                  0.25, AVX2 0.4            30
+       update            (68 n d bytes)            (speed of memory)          4
+   Encoding one row reads the encoder once, 4 n d bytes, at the speed of memory. Eight rows or more
+   cost 2 n d operations each, at 0.7 of peak. bench/README.md has each phase beside its lower
+   bound.
 
-   Recipes. A zeroed descriptor trains recipe msae: levels from k = 16 on, of which the first two
-   and the last weigh more; decoder rows that start near rows of the data; a learning rate twenty
-   times the published one, that goes up and down by steps; a shorter memory for Adam's second
-   moment; and, six times in the first 60 % of a run, latents that no row has among its 64 strongest
-   are started anew from what the worst rows miss. It costs no more time than msae-uw, and rebuilds
-   rows that it was not trained on better at every k (README, Results; bench/README.md has what each
-   part does alone). Each part can be set or left out by hand in msae_train_desc, for any recipe.
-   msae-uw, msae-rw, topk, batchtopk, relu and jumprelu are as published. msae-width nests the
-   dictionary instead of k: its first n / 32 latents alone have to rebuild a row as well as they
-   can, and so the first n / 16, .. n, while BatchTopK keeps k a row on average; it is good at its
-   k, where msae is good at all.
+   Threads, large data, several machines
+   -------------------------------------
+   The library starts no threads by itself. Set a descriptor's parallel hook to yours, or to
+   msae_pool_parallel(pool). Functions on a const model may run at the same time, each with its own
+   workspace, if the model's parallel hook is re-entrant, or not set. The same seed, data and
+   instruction path give the same bits for any number of workers. Between paths (scalar, AVX2,
+   AVX-512, NEON, SIMD128) sums are taken in another order; a step differs by at most 2e-6 (relative
+   L2).
+   msae_trainer_fit takes any msae_source: data in memory, a callback that copies rows, or
+   msae_files, a set of files of any length. Rows that are not in memory are read in windows, the
+   next one in the background if there is an msae_background, and shuffled in two levels
+   (msae_stream_desc). Several processes train one model through msae_collective: each reads its
+   share of the rows, and gradients are summed. All processes apply the same update. It differs from
+   a single process's only by rounding. examples/mpi/ is such a program.
 
-   Configuration. Define before the include, the same in every file; none changes a public struct
-   or prototype.
-       MSAE_IMPLEMENTATION   in exactly one file: the code
-       MSAE_STATIC           all functions static: a private copy for this file
-       MSAE_NO_STDIO         no *_file functions, no <stdio.h>; *_memory, *_reader, *_writer remain
-       MSAE_NO_TRAIN         no training: about a third of the code
-       MSAE_NO_ANALYSIS      no metrics, names, search, steering: about a quarter of the code
-       both of these         inference alone: no making, saving or reading of data either, see below
-       MSAE_NO_SIMD          scalar kernels only, several times slower
-       MSAE_USE_PTHREADS     brings msae_pool, a small thread pool for the parallel hook, and
-                             msae_background, a thread that reads ahead (gcc and clang, for their
-                             atomics)
-       MSAE_USE_CBLAS        matrix products through cblas_sgemm (a single-threaded one is best)
-       MSAE_FORCE_AVX2       AVX2 under MinGW GCC too, whose stack is not aligned for it
-       MSAE_HEADER           the name of this file ("msae.h") if you rename it: it includes itself
-       MSAE_ASSERT           instead of assert, which guards against misuse by the program
-       MSAE_MALLOC, MSAE_FREE   instead of malloc and free: both or none
+   Errors and numbers
+   ------------------
+   Whatever can fail returns an msae_status and fills an optional msae_error with one line of text
+   and a position (byte of a file, row of data). Nothing is half done: a failed init leaves a zeroed
+   struct, a failed step the model as it was, a failed save the old file. A row with NaN or Inf is
+   an error, or is left out with skip_bad (the others keep their numbers). A step that would produce
+   NaN or Inf (in activations, loss, gradient or its square) is rejected and leaves the trainer
+   unchanged, bit for bit. Encoding, msae_forward and evaluation reject a row that overflows;
+   msae_decode returns Inf. Row norms may be anywhere in 1e-37 .. 1e37; outside of that
+   msae_trainer_statistics returns an error. Moments too small to matter are zeroed: denormals never
+   slow a step. -ffast-math does no harm.
 
-   In the pocket. With MSAE_NO_TRAIN and MSAE_NO_ANALYSIS the object is for inference alone, and
-   with MSAE_NO_STDIO too it has 25 KB of code and data (x86-64, gcc -Os; unwind tables, which
-   -fno-asynchronous-unwind-tables leaves out, are 5 KB more) and needs no libm. There are
-   msae_load_*, msae_map, msae_check_weights, every way to encode and decode, msae_forward, the
-   hooks, safetensors headers; there are not: descriptors and new models (msae_model_init and the
-   like, msae_compact), msae_data and sources, msae_save_*, writing, msae_recipe_from_name. What is
-   there differs so: msae_load_desc.widen is MSAE_ERROR_UNSUPPORTED; history and level_weights stay
-   zero; an error has its code and position, and for a message the status's text; AVX2 is the
-   fastest path on x86, and some steps are scalar (one row of d = 512, n = 4096 takes 4 % longer
-   than by AVX-512 in a whole build, a quarter with halves, a third with int8); MSAE_USE_CBLAS has
-   no effect, and batches of rows are multiplied without packing, floats at half the speed. One row
-   has the same codes to the bit on the same path, but where soft caps, jumprelu's thresholds or
-   `normalize` go through its own tanh, exp and sqrt (within 1e-6).
-   `make footprint` measures all this; examples/engine/ and examples/mobile/ are such programs.
+   Files
+   -----
+   A model is a safetensors file: encoder [d, n], decoder [n, d] (not when tied), pre_bias,
+   latent_bias, mean, scale, log_threshold (jumprelu), threshold (batchtopk, msae-width), and all
+   hyper-parameters as strings msae.* in __metadata__, with a checksum of the header. Other keys are
+   ignored, and dropped by a save. A checkpoint adds moment1.*, moment2.* and run.*, and is three
+   times as long: a run resumed from it ends with the same bytes as one that was not cut, on the
+   same instruction path. Data: .npy (<f2, <f4, <f8, C order), a tensor of a safetensors file, or
+   plain float32 named .._ROWS_COLS.npy. All are little-endian on every machine.
 
-   Moving. A struct of this library may be returned by value or copied to another place, which
-   alone is used and freed from then on; none points into itself, but msae_files (see there).
-
-   Memory. Each object takes one block from its descriptor's allocator (zero: MSAE_MALLOC) when it
-   is made, or works in the caller's (*_bytes and *_init_in); the name of a temporary file and the
-   pool come from MSAE_MALLOC. Encode, decode and training steps allocate nothing (a stream takes
-   its windows when it is made, a revival a block of n d / 8 bytes and some for a while); analysis
-   takes a block and gives it back (CKNNA the largest: 10 n bytes for each of up to 10,000 rows). A
-   model is 8 n d bytes (tied: 4 n d) and a little; training 4 times that and a workspace of 5 to 25
-   MB (33 with batchtopk and n = 65,536), and about 1 MB for each worker after the first. It does
-   not grow with the batch, but for 20 k bytes a row of batchtopk. The workspace of msae_encode is
-   about 32 n + 180 d bytes, that of the batch functions 284 n + 680 d, and 28 n + 128 d for each
-   worker after the first. Loading from a file or a reader takes 64 n bytes for a while.
-
-   Threads. The library starts none. Give a parallel_for hook in the descriptor, or define
-   MSAE_USE_PTHREADS and take msae_pool_parallel(pool). Const functions may run at once on one
-   model, each with its own workspace (and a hook that can be entered twice, or none).
-
-   Large data. msae_trainer_fit takes any msae_source: data in memory (msae_source_data), a callback
-   that copies rows, or msae_files, a set of files of any length. Rows that are not in memory are
-   read in windows (64 MB, and the next one meanwhile) and shuffled in two levels, see
-   msae_stream_desc. Nothing else grows with the rows but 8 bytes for each block of 256 KB.
-       msae_files files;
-       msae_background_create(&stream.background, &error);          // reads ahead
-       if (msae_files_open(&files, paths, n_paths, NULL, NULL, &error) != MSAE_OK) ...
-       if (msae_trainer_fit(&trainer, &files.source, &stream, NULL, NULL, &error) != MSAE_OK) ...
-   Several processes or machines train one model through msae_collective: each reads its share of
-   the rows, gradients are summed between the two halves of a step, and every process makes the
-   same update, that of one process on the same batches but for the order of sums.
-
-   Errors. Whatever can fail returns an msae_status and fills an optional msae_error with one line
-   and a position (byte of a file, row of data). Nothing is half done: a failed init leaves a
-   zeroed struct, a failed step leaves the model as it was, a failed save the old file.
-
-   What costs what. A training step on B rows takes 2 B n d operations for the encoder product and
-   8 B l0 d for the rest: decoding, d loss / d latents, and two weight gradients, each over the l0
-   latents that a row keeps (half of n in the first epoch of a nested model, k with topk). Divide
-   the first by 0.7 of what the cores can do at most, the second by a quarter (AVX-512) or 0.4
-   (AVX2) of it; ranking adds some 3 ns for each pre-activation, the update 68 n d bytes of memory
-   traffic however small the batch is: a fifth of a step at 256 rows, two fifths at 64. Measured on
-   two cores with AVX-512: d = 512, n = 4096, B = 1024, 1,900 latents kept: 68 ms, of which the
-   product 11, ranking 6, decoding 16, gradients 30, update 4. Time grows with n, d and B
-   alike, and with the levels hardly at all: seven cost about a fifth more than one that keeps as
-   many. Encoding one row reads the encoder once, 4 n d bytes at the speed of the memory or cache
-   that holds it; 8 rows and more cost 2 n d operations each at some 0.7 of peak. bench/README.md
-   has every phase beside its floor.
-
-   Determinism. Seeds are in the descriptors and the generator is this file's own. The same seed,
-   data and instruction path give the same bits for any number of workers. Between paths (scalar,
-   AVX2, AVX-512, NEON, SIMD128) sums are taken in other orders: within 2e-6 of each other for a
-   step (relative L2).
-
-   Numbers. NaN and Inf are found by bit patterns, so -ffast-math does no harm. A row with one is
-   refused by number, or left out (skip_bad of msae_data, and of msae_train_desc, which counts such
-   rows): it is in no mean and among no results, and the others keep their numbers. In training so
-   is one that float32 cannot hold once the mean is subtracted and it is scaled. A step whose
-   pre-activations, loss or gradient are not finite is refused, also where only the square of a
-   gradient is not: weights, moments and counters stay as they were, and the next good step is the
-   one of a run that never met it. Encoding, msae_forward and evaluation refuse a row whose
-   pre-activation or reconstruction overflows; msae_decode gives Inf. Rows of any size train alike
-   as long as their scale is a normal float32 (norms from some 1e-37 to 1e37, else the statistics
-   say so); CKNNA is NaN where inner products overflow. Moments too small to matter are zeroed, so
-   that denormals never slow a step. Rows that have no loss (equal to the mean under nmse, zero
-   under cosine) are left out, and on request rows of far larger norm than the others (max_norm).
-
-   Words. Of latents these words alone are used, here and in all that the tool prints:
-     active      in a row: its value in the row's codes, at the k in use, is not zero
-     frequency   the share of rows in which it is active
-     dead        active in no row of the set; in training: of a frequency below 10^-5.5 over the
-                 last 1000 steps (msae_step_stats.dead_latents)
-
-   What a model knows. msae_evaluate measures at every sparsity, or as the model encodes by itself.
-   msae_top_rows finds the rows that activate a latent most, msae_name_latents the word for it: by
-   those rows where there is data to find them in, which is right far more often than the published
-   way by decoder rows.
-   A name on few rows (its support) means little, and names and indices are of one model, which
-   msae_model_checksum tells.
-   msae_index_query finds rows by concepts, msae_nearest_rows by the embeddings themselves, and
-   msae_edit_codes and msae_steer change concepts. Audits lie beside the tool, as sources that any
-   program can take in: examples/tool/attributes.h (the latents that go with an attribute, and what
-   a probe decides without one), linear_probe.h, and alignment.h (the latents of two models).
-
-   Checkpoints. msae_checkpoint_file keeps all that a run needs, msae_resume_file makes the trainer
-   again, and msae_trainer_fit goes on: a run cut anywhere and resumed ends with the bytes of one
-   that was not, on the same instruction path. Save one from the callback, every so many steps:
-       int save(const msae_progress *progress, void *user) {
-           msae_trainer *trainer = (msae_trainer *)user;
-           if (trainer->step % 1000 != 0) return 0;
-           return msae_checkpoint_file(trainer, "run.safetensors", NULL) != MSAE_OK;
-       }
-       if (goes_on) status = msae_resume_file(&trainer, "run.safetensors", NULL, &error);
-       else status = msae_trainer_init(&trainer, &desc, &error);
-       if (!status) status = msae_trainer_fit(&trainer, &rows, NULL, save, &trainer, &error);
-   A checkpoint is three times as long as its model.
-
-   Files. A model is a safetensors file any reader opens: encoder [d, n], decoder [n, d] (not when
-   tied), pre_bias, latent_bias, mean, scale, log_threshold (jumprelu), threshold (batchtopk,
-   msae-width), and all hyper-parameters as strings in __metadata__, under keys msae.*, with a
-   checksum of the header (other programs' keys are passed over, and dropped by a save). A
-   checkpoint is that and moment1.*, moment2.* (shaped as their parameters) and run.*. Data: .npy
-   (<f2, <f4, <f8, C order), a tensor of a safetensors file, or plain float32 named
-   .._ROWS_COLS.npy. All are little-endian on every machine. They are read from a path, from memory,
-   or through the caller's own msae_reader, and written alike; what reading and writing promise
-   stands below. Models of other projects (SAELens, sparsify, dictionary_learning, OpenAI, the
-   published MSAE) are not read here: the tool's convert makes safetensors of them once, so that no
-   program that loads one carries a parser of pickles (that lies in examples/tool/torch.c, for those
-   who need it).
-
-   SECURITY AND LIMITS
-
-   Promised, of any bytes in a file, a block of memory or behind a reader:
-   - Nothing is read outside the bytes given, nor believed before it is checked: header length
-     within the file and 100 MB, JSON of the one shape the format allows, UTF-8, names once each (as
-     they are spelled: escapes are not undone), known dtypes, shape times size equal to the bytes,
-     no overlap, no hole, nothing behind, only spaces as padding; a .npy likewise. Sizes are
-     multiplied with checks. Each rule has a message of its own
-     (but for inference alone) with the byte where it is broken.
-   - Memory follows from the bytes that are there: at most 8 times the file (a header of many tiny
-     entries; a model of ours: less than 3 times), whatever sizes the file claims. Resuming takes
-     what its trainer needs (see Memory), once the file holds all tensors of that size; a batch of
-     batchtopk, of which it holds none, may take 64 MB and 16 times the file. A reader that claims
-     more than it has can make the caller allocate that header (100 MB at most).
-   - Time is linear in the file, n log n in the number of names. Nothing recurses, no file decides
-     how deep the stack goes, nothing is executed.
-   - Weights, moments and statistics with NaN or Inf, a negative second moment or a scale that is
-     not positive are refused. So a loaded model is one that calls can be made with.
-   - A failure at any allocation, read, write, flush or rename is a status; nothing leaks, and no
-     half-written file is left under its name. A *_file function writes path.PID.tmp, a name that
-     must be new, flushes it to the disk, renames it and flushes the folder, so that a kill or a
-     power cut leaves the old file or the new one whole (and may leave a path.PID.tmp, which may be
-     deleted). Devices are written to directly; a symbolic link is replaced by the file.
-
-   Not promised:
-   - That a model means anything. Its numbers can be nonsense, huge or chosen to deceive; what
-     overflows is refused, or passed on as Inf by msae_decode (see Numbers). The checksum tells
-     accidents in the header, not intent, and does not cover the weights.
-   - Anything about data races: training, loading or writing to a model while another thread reads
-     it is undefined. Two processes that save to one path at once leave the file of one of them;
-     two threads of one process must not.
-   - Anything about wrong arguments of the program itself (sizes, pointers, workspace too small):
-     MSAE_ASSERT guards some of it.
-
-   Maximum sizes: n and d below 2^32 - 1 with 64 n d bytes within the address space (on 32 bits
-   also n and d below 2^18), 64 nesting levels, 256 workers, batches below 2^32 rows, 8 dimensions
-   of a tensor, 100 MB of header, 256 processes, files within the address space (msae_data) or 2^63
-   bytes (msae_files, models; on 32 bits 2^31, or 2^63 with -D_FILE_OFFSET_BITS=64 and
-   -D_LARGEFILE_SOURCE).
-   Codes number latents with 32 bits.
-
-   Stack, measured with -O2 on x86-64: 12 KB for encoding and decoding, 18 KB for training, 20 KB
-   for analysis, 24 KB for files; twice that suffices without optimisation. A worker's
-   thread needs no more.
-
-   Changelog
-       0.6.0  msae_encode and its relatives take the room for codes and return a status, as do
-              msae_data_read and msae_data_gather; MSAE_REALLOC is gone; skip_bad, max_norm and
-              rows of rare norm; model.k; keys msae.* in files (those of 0.5.0 are read);
-              schedule published without a cap (MSAE_SCHEDULE_CAPPED is that of 0.5.0);
-              msae_model_checksum; msae_multiply; probes (fed rows less their mean), attributes and
-              alignment are sources beside the tool: linear_probe.h, attributes.h, alignment.h
-       0.5.0  recipe msae, now the default: better at every k than the published ones, which keep
-              their names; recipe msae-width; trapezoid schedule, starts from rows, revival of
-              latents that take no part (msae_train_desc, msae_history have more fields)
-       0.4.0  rows from anywhere: sources, sets of files, streams in windows; several processes
-              (msae_position has two more fields); mean and scale in one pass
-       0.3.0  names by strongest rows (msae_name_desc has other fields), runners-up that are no
-              synonyms; strongest rows, search, steering, alignment, probes, attributes; CKNNA some
-              ten times faster
-       0.2.0  checkpoints; readers and writers over callbacks; msae_fit goes on where it stopped,
-              and shuffles each epoch anew from the rows' own order (other orders than 0.1.0 from
-              the second epoch on); files reach the disk before they are renamed; what overflows
-              is refused by name
+   Security and limits
+   -------------------
+   Promised, for any bytes in a file, in memory or behind a reader:
+   - Nothing outside of them is read, nor believed before it is checked: header length within the
+     file and 100 MB, JSON of the one shape the format allows, UTF-8, unique names (as spelled),
+     known dtypes, sizes that match the shapes, no overlap, hole or trailing bytes. Each rule has
+     its own message, with the byte.
+   - Memory is at most 8 times the file, whatever sizes it claims. Resuming allocates a trainer only
+     after all tensors were found with their sizes; the BatchTopK buffer is capped at 64 MB + 16 x
+     the file. A reader that lies about its size can cause 100 MB.
+   - Time is linear in the file, n log n in the number of names. Nothing recurses; nothing is
+     executed.
+   - NaN, Inf, negative second moments and scales that are not positive are refused. A model that
+     loads is safe to use.
+   - Any failure (allocation, read, write, flush, rename) is a status; nothing leaks, and no
+     half-written file is left under its name. Files are written as path.PID.tmp, flushed to the
+     disk and renamed: a power cut leaves the old file or the new one. Devices are written to
+     directly; a symbolic link is replaced.
+   Not promised: that a model means anything (the checksum detects accidents in the header, not
+   intent); safety from data races (training, loading or writing while another thread reads; two
+   threads saving to one path) or from wrong arguments, of which MSAE_ASSERT catches some.
+   Limits: n and d below 2^32 - 1 with 64 n d bytes of address space (on 32 bits below 2^18), 64
+   levels, 256 workers, 256 processes, 2^32 rows in a batch, 8 dimensions of a tensor, files within
+   the address space (msae_data) or 2^63 bytes (all else; on 32 bits 2^31, or 2^63 with
+   -D_FILE_OFFSET_BITS=64 and -D_LARGEFILE_SOURCE). Stack on x86-64 with -O2: 12 KB to encode and
+   decode, 18 to train, 20 for analysis, 24 for files, twice that with -O0; a worker's thread needs
+   no more.
 */
 
 #ifndef MSAE_H
@@ -1669,7 +1560,7 @@ typedef struct msae_safetensors {
     size_t header_bytes;
 } msae_safetensors;
 
-/* Reads and checks a header; holds to the format's rules strictly (see SECURITY AND LIMITS in the
+/* Reads and checks a header; holds to the rules of the format strictly (see Security and limits in the
    manual). A dtype beyond the list above or an escape in a tensor's name is MSAE_ERROR_FORMAT. */
 MSAE_API msae_status msae_safetensors_open(msae_safetensors *file, const void *bytes, size_t size,
                                            const msae_allocator *allocator, msae_error *error);
@@ -15060,6 +14951,20 @@ static const msae_kernels MSAE__K(kernels) = {
 #undef MSAE__BFLOATS
 #undef MSAE__INT8S
 #endif /* MSAE__V */
+
+/*
+   Changelog
+       0.6.0  one API: encoding returns a status and takes the room for codes; msae_trainer_*, one
+              function each for data and source; skip_bad, max_norm; model.k; msae_model_checksum;
+              audits (probes, attributes, alignment) are sources beside the tool; kernels written
+              once; keys msae.* in files (those of 0.5.0 are read)
+       0.5.0  recipe msae, now the default, and msae-width; trapezoid schedule, starts from rows,
+              revival of dead latents
+       0.4.0  sources, sets of files, streams in windows; training in several processes
+       0.3.0  names by strongest rows; search, steering, alignment, probes, attributes
+       0.2.0  checkpoints; readers and writers over callbacks; files reach the disk before they are
+              renamed
+*/
 
 /*
    This software is available under two licences - choose whichever you prefer.
