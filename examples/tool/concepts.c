@@ -10,25 +10,6 @@
    The names file
    ------------------------------------------------------------------------------------------ */
 
-/* The number that is the whole text; 0 when there is none. */
-static int read_latent(const char *text, uint64_t *latent) {
-    *latent = 0;
-    if (*text == '\0') return 0;
-    for (; *text != '\0'; text++) {
-        if (*text < '0' || *text > '9' || *latent > UINT32_MAX) return 0;
-        *latent = 10 * *latent + (uint64_t)(*text - '0');
-    }
-    return 1;
-}
-
-static int read_double(const char *text, double *value) {
-    char *end;
-    /* Keeps out what strtod would take besides: spaces, "inf", "nan", hexadecimal. */
-    if (*text == '\0' || strspn(text, "0123456789.eE+-") != strlen(text)) return 0;
-    *value = strtod(text, &end); /* the locale is "C": nobody calls setlocale */
-    return *end == '\0' && isfinite(*value);
-}
-
 /* The number of 16 hexadecimal digits. */
 static int read_checksum(const char *text, uint64_t *checksum) {
     static const char digits[] = "0123456789abcdef";
@@ -65,11 +46,11 @@ static int read_support(const tool_names *names, size_t row, const char *text, c
     uint64_t of;
     *support = TOOL_UNKNOWN;
     if (*text == '\0') return TOOL_OK;
-    if (!read_latent(text, support)) {
+    if (!tool_read_number(text, strlen(text), support) || *support == TOOL_UNKNOWN) {
         return tool_fail(names->table.path, "line %zu: '%s' is not a number of rows", row + 2,
                          text);
     }
-    if (*rows != '\0' && (!read_latent(rows, &of) || *support > of)) {
+    if (*rows != '\0' && (!tool_read_number(rows, strlen(rows), &of) || *support > of)) {
         return tool_fail(names->table.path, "line %zu: a support of %s in %s rows", row + 2, text,
                          rows);
     }
@@ -86,7 +67,8 @@ static int take_name(tool_names *names, size_t row, const size_t columns[COLUMNS
     claim.score = 0;
     int status = check_model(names, row, cells[MODEL]);
     if (status != TOOL_OK) return status;
-    if (!read_latent(cells[LATENT], &latent) || latent >= names->n_latents) {
+    if (!tool_read_number(cells[LATENT], strlen(cells[LATENT]), &latent) ||
+        latent >= names->n_latents) {
         return tool_fail(table->path, "line %zu: '%s' is not one of the model's %zu latents",
                          row + 2, cells[LATENT], names->n_latents);
     }
@@ -94,7 +76,8 @@ static int take_name(tool_names *names, size_t row, const size_t columns[COLUMNS
         return tool_fail(table->path, "line %zu: latent %llu has a name already", row + 2,
                          (unsigned long long)latent);
     }
-    if (cells[SCORE][0] != '\0' && !read_double(cells[SCORE], &claim.score)) {
+    if (cells[SCORE][0] != '\0' &&
+        !tool_read_real(cells[SCORE], strlen(cells[SCORE]), &claim.score)) {
         return tool_fail(table->path, "line %zu: '%s' is not a score", row + 2, cells[SCORE]);
     }
     claim.valid = strcmp(cells[VALID], "0") != 0; /* (also where the table does not say it) */
@@ -201,6 +184,34 @@ const char *tool_short_name_of(const tool_names *names, size_t latent, tool_shor
 void tool_json_name(tool_json *json, const tool_names *names, size_t latent) {
     tool_json_text(json, "name", tool_name_of(names, latent));
     if (*apart_of(names, latent) != '\0') tool_json_text(json, "apart", apart_of(names, latent));
+}
+
+void tool_json_concept(tool_json *json, const tool_names *names, size_t latent) {
+    tool_json_count(json, "latent", latent);
+    if (names->name != NULL) tool_json_name(json, names, latent);
+}
+
+void tool_json_codes(tool_json *json, const char *key, const tool_names *names,
+                     const msae_code *codes, size_t count) {
+    tool_json_begin(json, key, '[');
+    for (size_t i = 0; i < count; i++) {
+        tool_json_begin(json, NULL, '{');
+        tool_json_concept(json, names, codes[i].latent);
+        tool_json_real(json, "value", (double)codes[i].value);
+        tool_json_end(json, '}');
+    }
+    tool_json_end(json, ']');
+}
+
+void tool_print_change(const tool_names *names, size_t latent, double before, double after) {
+    tool_short_name room;
+    const char *name = tool_short_name_of(names, latent, &room);
+    if (*name != '\0') {
+        printf("%s", name);
+    } else {
+        printf("latent %zu", latent);
+    }
+    printf(" %.3g -> %.3g, ", before, after);
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -503,14 +514,9 @@ static int fail_unknown(const char *subject, const tool_names *names, const char
 
 /* The latent that the text is the number or name of, or n_latents with nothing said. */
 static size_t look_up(const tool_names *names, const char *text, size_t bytes, int how) {
-    char digits[16];
     uint64_t latent;
-    if (bytes < sizeof digits) {
-        memcpy(digits, text, bytes);
-        digits[bytes] = '\0';
-        if (read_latent(digits, &latent)) {
-            return latent < names->n_latents ? (size_t)latent : names->n_latents;
-        }
+    if (bytes < 16 && tool_read_number(text, bytes, &latent)) {
+        return latent < names->n_latents ? (size_t)latent : names->n_latents;
     }
     return find_name(names, text, bytes, how, names->n_latents);
 }
@@ -550,9 +556,9 @@ static int read_concept_value(const char *subject, const char *text, size_t byte
         concept->has_value = 1;
         concept->is_relative = copy[0] == '+' || copy[0] == '-';
         concept->has_range = high != NULL;
-        if (read_double(copy, &concept->value) &&
-            (high == NULL ||
-             (read_double(high, &concept->high) && concept->value <= concept->high))) {
+        if (tool_read_real(copy, strlen(copy), &concept->value) &&
+            (high == NULL || (tool_read_real(high, strlen(high), &concept->high) &&
+                              concept->value <= concept->high))) {
             return TOOL_OK;
         }
     }

@@ -124,8 +124,10 @@ int tool_encode_data(const msae_model *model, const msae_data *data, const char 
     return encode_input(model, &input, k, on_block, user);
 }
 
-int tool_encode_rows(const msae_model *model, const tool_rows *rows, int skip_bad, size_t k,
-                     tool_encoded_fn on_block, void *user) {
+/* The same of a set of files, of which a block of rows is in memory at a time. With skip_bad rows
+   are left out as TOOL_BAD_SKIPPED has it. */
+static int encode_rows(const msae_model *model, const tool_rows *rows, int skip_bad, size_t k,
+                       tool_encoded_fn on_block, void *user) {
     const row_input input = {&rows->files.source, rows, rows->name, skip_bad};
     return encode_input(model, &input, k, on_block, user);
 }
@@ -301,8 +303,8 @@ static int write_all(encode_job *job) {
     int status = open_values(job);
     if (status == TOOL_OK) status = put_at(job, indptr_offset(), zero, sizeof zero);
     if (status == TOOL_OK) {
-        status = tool_encode_rows(&job->inputs.model, &job->rows, job->common.skip_bad, job->k,
-                                  on_encoded, job);
+        status = encode_rows(&job->inputs.model, &job->rows, job->common.skip_bad, job->k,
+                             on_encoded, job);
     }
     if (status == TOOL_OK) status = append_values(job);
     if (status == TOOL_OK) status = write_header(job);
@@ -323,9 +325,7 @@ static void print_encoded(const encode_job *job) {
         tool_json_count(&json, "entries", job->entries);
         tool_json_real(&json, "l0", l0);
         tool_json_text(&json, "file", job->output);
-        tool_json_skipped(&json);
-        tool_json_warnings(&json);
-        tool_json_end(&json, '}');
+        tool_json_done(&json);
     } else {
         char text[TOOL_K_TEXT];
         printf("%s: %llu row%s, %.1f active latents a row (%s)\n", job->output, rows,

@@ -38,9 +38,7 @@ static void print_json(const eval_job *job, const msae_metrics *m, int own) {
     tool_json_real(&json, "cknna", m->cknna);
     tool_json_count(&json, "ndn", m->ndn);
     tool_json_real(&json, "do", job->overlap);
-    tool_json_skipped(&json);
-    tool_json_warnings(&json);
-    tool_json_end(&json, '}');
+    tool_json_done(&json);
 }
 
 static void print_cell(double value, int width, int decimals) {

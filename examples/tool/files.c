@@ -83,13 +83,27 @@ int tool_load_data(msae_data *data, const char *path, const char *tensor, size_t
     return status;
 }
 
+msae_load_desc tool_load_desc(const tool_common *common, msae_pool *pool) {
+    msae_load_desc desc = {0};
+    desc.simd = (msae_simd)common->simd;
+    desc.parallel = msae_pool_parallel(pool);
+    desc.widen = 1;
+    return desc;
+}
+
+int tool_load_more(msae_model *model, const char *path, const msae_load_desc *desc,
+                   const msae_model *first, const char *first_path) {
+    int status = tool_load_model(model, path, desc);
+    if (status != TOOL_OK || model->n_inputs == first->n_inputs) return status;
+    return tool_fail(path, "has %zu inputs, %s has %zu", model->n_inputs, first_path,
+                     first->n_inputs);
+}
+
 int tool_open_inputs(tool_inputs *inputs, const tool_common *common, const char *model_path,
                      const char *data_path) {
-    msae_load_desc desc = {0};
     int status = tool_start_threads(common, &inputs->pool);
     if (status != TOOL_OK) return status;
-    desc.simd = (msae_simd)common->simd;
-    desc.parallel = msae_pool_parallel(inputs->pool);
+    msae_load_desc desc = tool_load_desc(common, inputs->pool);
     desc.widen = !inputs->as_stored;
     status = tool_load_model(&inputs->model, model_path, &desc);
     inputs->stored = inputs->model;

@@ -1092,13 +1092,11 @@ static int word_is(const char *word, size_t length, const char *text) {
     return strlen(text) == length && memcmp(word, text, length) == 0;
 }
 
-static int read_digits(const char *word, size_t length, size_t *number) {
-    *number = 0;
-    for (size_t i = 0; i < length; i++) {
-        if (word[i] < '0' || word[i] > '9' || *number > 400000000) return 0;
-        *number = *number * 10 + (size_t)(word[i] - '0');
-    }
-    return length > 0;
+static int read_size(const char *word, size_t length, size_t *size) {
+    uint64_t number;
+    if (!tool_read_number(word, length, &number) || number > UINT32_MAX) return 0;
+    *size = (size_t)number;
+    return 1;
 }
 
 static int read_bool(const char *word, size_t length, int *value) {
@@ -1115,15 +1113,15 @@ static int read_pth_name(const char *path, pth_name *name) {
     memset(name, 0, sizeof *name);
     if (end == NULL) return 0;
     length = next_word(&base, end, &word);
-    if (!read_digits(word, length, &name->n)) return 0;
+    if (!read_size(word, length, &name->n)) return 0;
     length = next_word(&base, end, &word);
-    if (!read_digits(word, length, &name->d)) return 0;
+    if (!read_size(word, length, &name->d)) return 0;
     length = next_word(&base, end, &word);
     if (length == 0 || length >= sizeof name->activation) return 0;
     memcpy(name->activation, word, length);
     stop_at = base;
     length = next_word(&base, end, &word);
-    if (!read_digits(word, length, &name->parameter)) base = stop_at;
+    if (!read_size(word, length, &name->parameter)) base = stop_at;
     stop_at = base;
     length = next_word(&base, end, &word);
     if (word_is(word, length, "UW") || word_is(word, length, "RW")) {

@@ -486,9 +486,7 @@ static void print_summary(const name_job *job) {
         tool_json_real(&json, "min_ratio", (double)o->min_ratio);
         tool_json_count(&json, "min_support", o->min_support);
         tool_json_checksum(&json, "model", &job->inputs.stored);
-        tool_json_skipped(&json);
-        tool_json_warnings(&json);
-        tool_json_end(&json, '}');
+        tool_json_done(&json);
     } else {
         char text[TOOL_K_TEXT];
         printf("%s: %zu latents, %zu named, %zu with a valid name (score from %g, %g times the "
@@ -601,7 +599,8 @@ static int load_named(name_job *job) {
     if (status != TOOL_OK) return status;
     status = tool_settle_k(&job->inputs.model, o->model_path, &o->k);
     if (status != TOOL_OK) return status;
-    status = tool_load_words(&job->words, o->words_path, job->inputs.data.rows, o->vocabulary_path);
+    status = tool_load_words(&job->words, o->words_path, NULL, job->inputs.data.rows,
+                             o->vocabulary_path);
     if (status != TOOL_OK || o->data_path == NULL) return status;
     status = tool_load_data(&job->rows, o->data_path, o->common.tensor, job->inputs.model.n_inputs,
                             o->common.skip_bad);
@@ -612,7 +611,7 @@ static int load_named(name_job *job) {
     if (status != TOOL_OK) return status;
     const msae_source source = msae_source_data(&job->rows);
     status = tool_centre(&job->inputs.model, &o->common, &source, o->data_path, &job->inputs.mean);
-    if (status != TOOL_OK || o->labels_path == NULL) return status;
+    if (status != TOOL_OK) return status;
     return tool_load_labels(&job->labels, o->labels_path, o->column, &job->rows, o->data_path);
 }
 

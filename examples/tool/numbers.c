@@ -2,6 +2,30 @@
 #include "tool.h"
 
 #include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+int tool_read_number(const char *text, size_t length, uint64_t *value) {
+    *value = 0;
+    for (size_t i = 0; i < length; i++) {
+        if (text[i] < '0' || text[i] > '9') return 0;
+        const uint64_t digit = (uint64_t)(text[i] - '0');
+        if (*value > (UINT64_MAX - digit) / 10) return 0;
+        *value = *value * 10 + digit;
+    }
+    return length > 0;
+}
+
+int tool_read_real(const char *text, size_t length, double *value) {
+    char copy[64], *end;
+    if (length == 0 || length >= sizeof copy) return 0;
+    memcpy(copy, text, length);
+    copy[length] = '\0';
+    /* Keeps out what strtod would take besides: spaces, "inf", "nan", hexadecimal. */
+    if (strspn(copy, "0123456789.eE+-") != length) return 0;
+    *value = strtod(copy, &end); /* the locale is "C": nobody calls setlocale */
+    return end == copy + length && isfinite(*value);
+}
 
 int tool_is_bad(const float *x, size_t cols) {
     size_t i = 0;

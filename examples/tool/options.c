@@ -8,36 +8,21 @@
 #include <unistd.h>
 
 /* ---------------------------------------------------------------------------------------------
-   Values, read strictly: the whole text, no sign or space or hexadecimal, no overflow
+   Values, read strictly: the whole text, no minus sign or space or hexadecimal, no overflow
    ------------------------------------------------------------------------------------------ */
-
-static int read_number(const char *text, size_t length, uint64_t *value) {
-    *value = 0;
-    for (size_t i = 0; i < length; i++) {
-        if (text[i] < '0' || text[i] > '9') return 0;
-        uint64_t digit = (uint64_t)(text[i] - '0');
-        if (*value > (UINT64_MAX - digit) / 10) return 0;
-        *value = *value * 10 + digit;
-    }
-    return length > 0;
-}
 
 static int read_count(const char *text, size_t length, size_t *value) {
     uint64_t number;
-    if (!read_number(text, length, &number) || number == 0 || number > SIZE_MAX) return 0;
+    if (!tool_read_number(text, length, &number) || number == 0 || number > SIZE_MAX) return 0;
     *value = (size_t)number;
     return 1;
 }
 
 static int read_real(const char *text, size_t length, float *value) {
-    char copy[64], *end;
-    if (length == 0 || length >= sizeof copy) return 0;
-    memcpy(copy, text, length);
-    copy[length] = '\0';
-    /* Keeps out what strtod would take besides: spaces, "inf", "nan", hexadecimal, a minus sign. */
-    if (strspn(copy, "0123456789.eE+-") != length || copy[0] == '-') return 0;
-    *value = (float)strtod(copy, &end); /* the locale is "C": nobody calls setlocale */
-    return end == copy + length && isfinite(*value);
+    double number;
+    if (text[0] == '-' || !tool_read_real(text, length, &number)) return 0;
+    *value = (float)number;
+    return isfinite(*value);
 }
 
 static int read_choice(const char *words, const char *text, int *value) {
@@ -122,7 +107,7 @@ static const char *read_value(const tool_option *option, const char *text, void 
         }
         return read_count(text, length, target) ? NULL : "a whole number above zero, or all";
     case TOOL_NUMBER:
-        return read_number(text, length, target) && *(uint64_t *)target < TOOL_NO_NUMBER
+        return tool_read_number(text, length, target) && *(uint64_t *)target < TOOL_NO_NUMBER
                    ? NULL
                    : "a whole number below 2^64 - 1";
     case TOOL_REAL:

@@ -282,6 +282,19 @@ void tool_json_null(tool_json *json, const char *key) {
     fputs("null", json->file);
 }
 
+void tool_json_hits(tool_json *json, const char *key, const char *value, const msae_hit *hits,
+                    size_t count, const char *const *labels) {
+    tool_json_begin(json, key, '[');
+    for (size_t i = 0; i < count; i++) {
+        tool_json_begin(json, NULL, '{');
+        tool_json_count(json, "row", hits[i].row);
+        tool_json_real(json, value, (double)hits[i].value);
+        if (labels != NULL) tool_json_text(json, "label", labels[hits[i].row]);
+        tool_json_end(json, '}');
+    }
+    tool_json_end(json, ']');
+}
+
 void tool_json_counts(tool_json *json, const char *key, const size_t *values, size_t count) {
     tool_json_begin(json, key, '[');
     for (size_t i = 0; i < count; i++) tool_json_count(json, NULL, values[i]);

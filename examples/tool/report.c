@@ -635,12 +635,9 @@ static void put_page(FILE *page, const report_job *job) {
    ------------------------------------------------------------------------------------------ */
 
 static int load_models(report_job *job) {
-    msae_load_desc desc = {0};
     int status = tool_open_inputs(&job->inputs, &job->common, job->model_path, job->data_path);
     if (status != TOOL_OK) return status;
-    desc.simd = (msae_simd)job->common.simd;
-    desc.parallel = msae_pool_parallel(job->inputs.pool);
-    desc.widen = 1;
+    const msae_load_desc desc = tool_load_desc(&job->common, job->inputs.pool);
     job->paths[job->count++] = job->model_path;
     for (size_t i = 0; i < job->more.count; i++) {
         const char *path = job->more.values[i];
@@ -649,17 +646,13 @@ static int load_models(report_job *job) {
                                    "several files in quotes");
         }
         if (job->count == MAX_MODELS) return tool_fail(path, "more than %d models", MAX_MODELS);
-        status = tool_load_model(&job->models[job->count], path, &desc);
+        msae_model *model = &job->models[job->count];
+        float **mean = &job->means[job->count];
+        job->paths[job->count++] = path; /* what there is of it is freed from here on */
+        status = tool_load_more(model, path, &desc, &job->inputs.model, job->model_path);
         if (status != TOOL_OK) return status;
-        job->paths[job->count++] = path;
-        if (job->models[job->count - 1].n_inputs != job->inputs.model.n_inputs) {
-            return tool_fail(path, "has %zu inputs, %s has %zu",
-                             job->models[job->count - 1].n_inputs, job->model_path,
-                             job->inputs.model.n_inputs);
-        }
         const msae_source source = msae_source_data(&job->inputs.data);
-        status = tool_centre(&job->models[job->count - 1], &job->common, &source, path,
-                             &job->means[job->count - 1]);
+        status = tool_centre(model, &job->common, &source, path, mean);
         if (status != TOOL_OK) return status;
     }
     return TOOL_OK;
@@ -676,7 +669,7 @@ static int load(report_job *job) {
         status =
             tool_load_data(&job->vocabulary, job->vocabulary_path, NULL, d, job->common.skip_bad);
         if (status == TOOL_OK) {
-            status = tool_load_words(&job->words, job->words_path, job->vocabulary.rows,
+            status = tool_load_words(&job->words, job->words_path, NULL, job->vocabulary.rows,
                                      job->vocabulary_path);
         }
     }
@@ -685,7 +678,7 @@ static int load(report_job *job) {
             tool_load_names(&job->names, job->names_path, &job->inputs.stored, job->model_path);
     if (status == TOOL_OK && job->log_path != NULL)
         status = load_train_log(&job->log, &job->inputs.stored, job->log_path);
-    if (status == TOOL_OK && job->labels_path != NULL) {
+    if (status == TOOL_OK) {
         status = tool_load_labels(&job->labels, job->labels_path,
                                   job->column != NULL ? job->column : job->attribute,
                                   &job->inputs.data, job->data_path);
@@ -717,9 +710,7 @@ static int run(void *context) {
         tool_json_count(&json, "concepts", job->n_cards);
         tool_json_real(&json, "eval_seconds", evaluated - start);
         tool_json_real(&json, "other_seconds", rest);
-        tool_json_skipped(&json);
-        tool_json_warnings(&json);
-        tool_json_end(&json, '}');
+        tool_json_done(&json);
     } else {
         char text[TOOL_K_TEXT];
         printf("%s: %zu model%s, %zu concepts (%s); evaluation %.1f s, the rest %.1f s\n",

@@ -207,6 +207,12 @@ void tool_json_skipped(tool_json *json) {
     tool_json_count(json, "rows_skipped", rows_skipped);
 }
 
+void tool_json_done(tool_json *json) {
+    tool_json_skipped(json);
+    tool_json_warnings(json);
+    tool_json_end(json, '}');
+}
+
 int tool_skip_rows(const tool_rows *rows, msae_dtype dtype, uint64_t n_rows, uint64_t count,
                    uint64_t first) {
     const msae_shard *shard = rows->count > 1 ? msae_files_find(&rows->files, first) : NULL;

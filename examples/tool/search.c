@@ -511,19 +511,6 @@ static uint32_t class_of(const search_job *job, size_t i) {
    Output
    ------------------------------------------------------------------------------------------ */
 
-static void json_hits(const search_job *job, tool_json *json, const char *key, const msae_hit *hits,
-                      size_t count) {
-    tool_json_begin(json, key, '[');
-    for (size_t i = 0; i < count; i++) {
-        tool_json_begin(json, NULL, '{');
-        tool_json_count(json, "row", hits[i].row);
-        tool_json_real(json, "cosine", (double)hits[i].value);
-        if (label_of(job, hits[i].row)) tool_json_text(json, "label", label_of(job, hits[i].row));
-        tool_json_end(json, '}');
-    }
-    tool_json_end(json, ']');
-}
-
 /* What the embedding of the query is that embeddings are compared with. */
 static const char *embedding_kind(const search_job *job) {
     if (job->options.concepts == NULL && job->edits.count == 0) return "embedding";
@@ -536,10 +523,7 @@ static void json_edits(const search_job *job, tool_json *json, size_t i) {
     for (size_t e = 0; e < job->edits.count; e++) {
         const float *values = job->values + 2 * (i * job->edits.count + e);
         tool_json_begin(json, NULL, '{');
-        tool_json_count(json, "latent", job->edits.items[e].latent);
-        if (job->options.names_path != NULL) {
-            tool_json_name(json, &job->names, job->edits.items[e].latent);
-        }
+        tool_json_concept(json, &job->names, job->edits.items[e].latent);
         tool_json_real(json, "before", (double)values[0]);
         tool_json_real(json, "after", (double)values[1]);
         tool_json_end(json, '}');
@@ -558,32 +542,20 @@ static void print_query_json(const search_job *job, size_t i, const msae_hit *ra
     if (query_label(job, i)) tool_json_text(&json, "label", query_label(job, i));
     tool_json_k(&json, &job->inputs.model, job->index.k);
     tool_json_count(&json, "active", q->counts[i]);
-    tool_json_begin(&json, "concepts", '[');
-    for (size_t e = 0; e < q->counts[i] && e < SHOWN_CONCEPTS; e++) {
-        const msae_code *code = &q->codes[i * q->room + e];
-        tool_json_begin(&json, NULL, '{');
-        tool_json_count(&json, "latent", code->latent);
-        if (job->options.names_path != NULL) {
-            tool_json_name(&json, &job->names, code->latent);
-        }
-        tool_json_real(&json, "value", (double)code->value);
-        tool_json_end(&json, '}');
-    }
-    tool_json_end(&json, ']');
+    tool_json_codes(&json, "concepts", &job->names, q->codes + i * q->room,
+                    q->counts[i] < SHOWN_CONCEPTS ? q->counts[i] : SHOWN_CONCEPTS);
     tool_json_choices(&json, &job->names);
     if (job->moved != NULL) json_edits(job, &json, i);
     tool_json_text(&json, "compared", embedding_kind(job));
-    json_hits(job, &json, "by_concepts", job->by_concepts, n_concepts);
-    json_hits(job, &json, "by_embedding", raw, n_raw);
+    tool_json_hits(&json, "by_concepts", "cosine", job->by_concepts, n_concepts, job->labels.label);
+    tool_json_hits(&json, "by_embedding", "cosine", raw, n_raw, job->labels.label);
     if (class != TOOL_NO_LABEL) {
         tool_json_real(&json, "precision_concepts",
                        precision(job, job->by_concepts, n_concepts, class));
         tool_json_real(&json, "precision_embedding", precision(job, raw, n_raw, class));
         tool_json_real(&json, "chance", chance(job, class));
     }
-    tool_json_skipped(&json);
-    tool_json_warnings(&json);
-    tool_json_end(&json, '}');
+    tool_json_done(&json);
 }
 
 enum { LABEL_WIDTH = 22 };
@@ -605,18 +577,11 @@ static void print_edits(const search_job *job, size_t i) {
     for (size_t e = 0; e < job->edits.count; e++) {
         const float *values = job->values + 2 * (i * job->edits.count + e);
         const uint32_t latent = job->edits.items[e].latent;
-        tool_short_name room;
-        const char *name = tool_short_name_of(&job->names, latent, &room);
         changed += values[0] != values[1];
         if (shown == MAX_SHOWN_EDITS || (values[0] == values[1] && job->edits.count > shown + 1)) {
             continue;
         }
-        if (*name != '\0') {
-            printf("%s", name);
-        } else {
-            printf("latent %lu", (unsigned long)latent);
-        }
-        printf(" %.3g -> %.3g, ", (double)values[0], (double)values[1]);
+        tool_print_change(&job->names, latent, (double)values[0], (double)values[1]);
         shown++;
     }
     printf("%smoved %.2g in cosine\n", changed > shown ? ".., " : "", job->moved[i]);
@@ -857,9 +822,7 @@ static void print_evaluation_json(const search_job *job, const search_evaluation
     tool_json_count(&json, "queries_with_them", e->with_latent);
     json_scores(&json, "concepts", e->concepts, e->count);
     json_scores(&json, "embedding", e->embedding, e->count);
-    tool_json_skipped(&json);
-    tool_json_warnings(&json);
-    tool_json_end(&json, '}');
+    tool_json_done(&json);
 }
 
 static void print_scores(const char *way, const search_score *scores, size_t count) {
@@ -948,7 +911,7 @@ static int load_inputs(search_job *job) {
     if (status != TOOL_OK) return status;
     job->query_model = o->query_path != NULL ? job->inputs.stored : job->inputs.model;
     status = tool_load_names(&job->names, o->names_path, &job->inputs.stored, o->model_path);
-    if (status == TOOL_OK && o->labels_path != NULL) {
+    if (status == TOOL_OK) {
         status = tool_load_labels(&job->labels, o->labels_path, o->column, &job->inputs.data,
                                   o->data_path);
     }
@@ -960,9 +923,9 @@ static int load_inputs(search_job *job) {
                             &job->query_model, &job->query_mean);
         }
     }
-    if (status == TOOL_OK && o->query_labels_path != NULL) {
-        status = tool_load_column(&job->query_labels, o->query_labels_path, o->query_column,
-                                  job->query_data.rows, o->query_path);
+    if (status == TOOL_OK) {
+        status = tool_load_words(&job->query_labels, o->query_labels_path, o->query_column,
+                                 job->query_data.rows, o->query_path);
     }
     if (status == TOOL_OK && o->row != NULL) status = find_row(job);
     if (status == TOOL_OK) {
@@ -1047,11 +1010,9 @@ static const tool_option options[] = {
      "with --edit: compare embeddings with the query's own plus what the edits change"},
     {"--top", "N", TOOL_COUNT, AT(options.top), "rows to list (default: 10)"},
     TOOL_OPTION_K(search_job, options.k),
-    {"--labels", "FILE", TOOL_TEXT, AT(options.labels_path),
-     "what the rows are, a .tsv with a header or a list, one a line"},
-    {"--column", "NAME", TOOL_TEXT, AT(options.column), ".. the column of the .tsv"},
-    {"--names", "NAMES.tsv", TOOL_TEXT, AT(options.names_path),
-     "the latents' names, as msae name writes them"},
+    TOOL_OPTION_LABELS(search_job, options.labels_path),
+    TOOL_OPTION_COLUMN(search_job, options.column),
+    TOOL_OPTION_NAMES(search_job, options.names_path),
     {"--save-index", "FILE", TOOL_WRITES_INDEX, AT(options.save_path),
      "keep the index of DATA's codes"},
     {"--index", "FILE", TOOL_TEXT, AT(options.index_path), ".. and use it again"},

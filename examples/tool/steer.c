@@ -56,8 +56,7 @@ static msae_steered mean_of(const msae_steered *steered, size_t rows) {
 
 static void json_change(const steer_job *job, tool_json *json, size_t latent) {
     const msae_change *change = &job->changes[latent];
-    tool_json_count(json, "latent", latent);
-    if (job->names_path != NULL) tool_json_name(json, &job->names, latent);
+    tool_json_concept(json, &job->names, latent);
     tool_json_real(json, "before", change->before);
     tool_json_real(json, "after", change->after);
     tool_json_real(json, "change", change->change);
@@ -104,9 +103,7 @@ static void print_json(const steer_job *job, const msae_steered *mean, size_t ro
         tool_json_end(&json, '}');
     }
     tool_json_end(&json, ']');
-    tool_json_skipped(&json);
-    tool_json_warnings(&json);
-    tool_json_end(&json, '}');
+    tool_json_done(&json);
 }
 
 static void print_change(const steer_job *job, size_t latent, const char *operation) {
@@ -126,14 +123,8 @@ static void print_text(const steer_job *job, const msae_steered *mean, size_t ro
            mean->recon_cosine, mean->recon_distance);
     for (size_t i = 0; i < job->edits.count; i++) {
         const uint32_t latent = job->edits.items[i].latent;
-        tool_short_name room;
-        const char *name = tool_short_name_of(&job->names, latent, &room);
-        if (*name != '\0') {
-            printf("%s", name);
-        } else {
-            printf("latent %lu", (unsigned long)latent);
-        }
-        printf(" %.3g -> %.3g, ", job->changes[latent].before, job->changes[latent].after);
+        tool_print_change(&job->names, latent, job->changes[latent].before,
+                          job->changes[latent].after);
     }
     printf("moved %.2g in cosine\n", moved(job, mean));
     printf("\nlatents encoded anew, mean values without and with the edits\n");
@@ -325,9 +316,9 @@ static int run(void *context) {
     if (status != TOOL_OK) return status;
     status = read_edits(job);
     if (status == TOOL_OK) status = scale_edits(job);
-    if (status == TOOL_OK && job->labels_path != NULL) {
-        status = tool_load_column(&job->labels, job->labels_path, job->column,
-                                  job->inputs.data.rows, job->data_path);
+    if (status == TOOL_OK) {
+        status = tool_load_words(&job->labels, job->labels_path, job->column, job->inputs.data.rows,
+                                 job->data_path);
     }
     return status == TOOL_OK ? steer_rows(job) : status;
 }
@@ -361,14 +352,12 @@ static const tool_option options[] = {
      "values of --set, --add and --clamp as they are; otherwise 1 is a latent's typical "
      "value,\n"
      "its mean over the rows of DATA where it is active"},
-    {"--names", "NAMES.tsv", TOOL_TEXT, AT(names_path),
-     "the latents' names, as msae name writes them"},
+    TOOL_OPTION_NAMES(steer_job, names_path),
     {"--row", "R|LABEL", TOOL_TEXT, AT(row),
      "only this row (default: all): its number, counted from 0, or with --labels its label\n"
      "(=1984 for one of digits alone)"},
-    {"--labels", "FILE", TOOL_TEXT, AT(labels_path),
-     "what the rows are, a .tsv with a header or a list, one a line"},
-    {"--column", "NAME", TOOL_TEXT, AT(column), ".. the column of the .tsv"},
+    TOOL_OPTION_LABELS(steer_job, labels_path),
+    TOOL_OPTION_COLUMN(steer_job, column),
     {"--keep-rest", NULL, TOOL_FLAG, AT(keep_rest),
      "keep what the codes miss of a row: add to it only what the edits change"},
     TOOL_OPTION_K(steer_job, k),

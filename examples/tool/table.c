@@ -170,20 +170,17 @@ static int point_at_words(tool_words *words, size_t column) {
     return TOOL_OK;
 }
 
-int tool_load_column(tool_words *words, const char *path, const char *column, size_t rows,
-                     const char *data_path) {
+int tool_load_words(tool_words *words, const char *path, const char *column, size_t rows,
+                    const char *data_path) {
     size_t place = 0; /* (where there is no header, the lines are the words) */
-    words->words = NULL;
+    memset(words, 0, sizeof *words);
+    if (path == NULL) return TOOL_OK;
     int status = load_table(&words->table, path, column != NULL, "word");
     if (status == TOOL_OK && words->table.header != NULL) {
         status = tool_need_column(&words->table, column != NULL ? column : "word", &place);
     }
     if (status == TOOL_OK) status = check_rows(&words->table, rows, data_path);
     return status == TOOL_OK ? point_at_words(words, place) : status;
-}
-
-int tool_load_words(tool_words *words, const char *path, size_t rows, const char *data_path) {
-    return tool_load_column(words, path, NULL, rows, data_path);
 }
 
 void tool_free_words(tool_words *words) {
@@ -261,6 +258,7 @@ int tool_load_labels(tool_labels *labels, const char *path, const char *column,
                      const msae_data *data, const char *data_path) {
     size_t place = 0;
     memset(labels, 0, sizeof *labels);
+    if (path == NULL) return TOOL_OK;
     int status = load_table(&labels->table, path, column != NULL, NULL);
     if (status == TOOL_OK && labels->table.header != NULL) {
         status = tool_need_column(&labels->table, column, &place);

@@ -63,6 +63,12 @@ int tool_has_ending(const char *path, const char *ending);
    Numbers (numbers.c)
    ------------------------------------------------------------------------------------------ */
 
+/* The whole number that a text of `length` bytes is, digits alone; 0 when it is none or has more
+   than 64 bits. */
+int tool_read_number(const char *text, size_t length, uint64_t *value);
+/* The finite number that a text of `length` bytes, 63 at most, is in decimal digits; 0 when it is
+   none. */
+int tool_read_real(const char *text, size_t length, double *value);
 /* 1 when one of values [cols] is NaN or Inf. */
 int tool_is_bad(const float *x, size_t cols);
 /* The Euclidean norm of x [d], summed in double. */
@@ -110,6 +116,10 @@ void tool_json_bool(tool_json *json, const char *key, int value);
 void tool_json_null(tool_json *json, const char *key);
 /* A model's checksum, as names files have it. */
 void tool_json_checksum(tool_json *json, const char *key, const msae_model *model);
+/* A list of objects, one a hit: "row", the number under the name `value`, and "label", which is
+   labels[row]; labels NULL: none. */
+void tool_json_hits(tool_json *json, const char *key, const char *value, const msae_hit *hits,
+                    size_t count, const char *const *labels);
 void tool_json_counts(tool_json *json, const char *key, const size_t *values, size_t count);
 /* The field "warnings": the texts of all warnings so far, an empty list when there were none. */
 void tool_json_warnings(tool_json *json);
@@ -243,6 +253,19 @@ typedef struct tool_common {
         "--k", "K|all", TOOL_KEPT, offsetof(job, k),                                    \
             "latents kept of a row: the K strongest, or all (default: the model's own)" \
     }
+/* What rows and latents are called: members of the job, const char *. */
+#define TOOL_OPTION_LABELS(job, labels)                                   \
+    {                                                                     \
+        "--labels", "FILE", TOOL_TEXT, offsetof(job, labels),             \
+            "what the rows are, a .tsv with a header or a list, one a line" \
+    }
+#define TOOL_OPTION_COLUMN(job, column) \
+    { "--column", "NAME", TOOL_TEXT, offsetof(job, column), ".. the column of the .tsv" }
+#define TOOL_OPTION_NAMES(job, names)                              \
+    {                                                              \
+        "--names", "NAMES.tsv", TOOL_TEXT, offsetof(job, names),   \
+            "the latents' names, as msae name writes them"         \
+    }
 #define TOOL_OPTION_TENSOR                                                 \
     {                                                                      \
         "--tensor", "NAME", TOOL_TEXT, offsetof(tool_common, tensor),      \
@@ -307,6 +330,11 @@ int tool_fail_content(const char *path, tool_content wanted, const msae_error *e
 int tool_fail_open(const char *path);
 /* Starts the threads that the options ask for. */
 int tool_start_threads(const tool_common *common, msae_pool **pool);
+/* How the options have models loaded, weights widened to float32. */
+msae_load_desc tool_load_desc(const tool_common *common, msae_pool *pool);
+/* Loads a model beside the first one, of which it must have the inputs. */
+int tool_load_more(msae_model *model, const char *path, const msae_load_desc *desc,
+                   const msae_model *first, const char *first_path);
 /* Loads a model and, unless data_path is NULL, data that fits it, see tool_centre. */
 int tool_open_inputs(tool_inputs *inputs, const tool_common *common, const char *model_path,
                      const char *data_path);
@@ -344,6 +372,8 @@ int tool_load_data(msae_data *data, const char *path, const char *tensor, size_t
 /* Rows that were left out so far, of all data of the command; and as the field "rows_skipped". */
 uint64_t tool_rows_skipped(void);
 void tool_json_skipped(tool_json *json);
+/* The last fields of a command that reads rows, "rows_skipped" and "warnings", and the line's end. */
+void tool_json_done(tool_json *json);
 /* Whether a row of the data is left out; how many rows are not. */
 int tool_is_skipped(const msae_data *data, size_t row);
 size_t tool_used_rows(const msae_data *data);
@@ -507,11 +537,10 @@ typedef struct tool_words {
     size_t count;
 } tool_words;
 
-/* Loads words that must be `rows` in number, to go with the rows of data_path. */
-int tool_load_words(tool_words *words, const char *path, size_t rows, const char *data_path);
-/* The same from a column, which the table must have; NULL: as above. */
-int tool_load_column(tool_words *words, const char *path, const char *column, size_t rows,
-                     const char *data_path);
+/* Loads words that must be `rows` in number, to go with the rows of data_path: the column of that
+   name, which the table must have; NULL: as above. path NULL: none. */
+int tool_load_words(tool_words *words, const char *path, const char *column, size_t rows,
+                    const char *data_path);
 void tool_free_words(tool_words *words);
 
 #define TOOL_NO_LABEL UINT32_MAX
@@ -529,7 +558,8 @@ typedef struct tool_labels {
 } tool_labels;
 
 /* Loads the labels of a column (NULL: a list, one a line, read as words are) for the rows of data,
-   that of data_path. Rows that are left out have no class; at least one other row has one. */
+   that of data_path. Rows that are left out have no class; at least one other row has one. path
+   NULL: no labels. */
 int tool_load_labels(tool_labels *labels, const char *path, const char *column,
                      const msae_data *data, const char *data_path);
 void tool_free_labels(tool_labels *labels);
@@ -594,6 +624,13 @@ const char *tool_short_name_of(const tool_names *names, size_t latent, tool_shor
 size_t tool_first_synonym(const char *name);
 /* The fields "name" and, where there is one, "apart". */
 void tool_json_name(tool_json *json, const tool_names *names, size_t latent);
+/* The field "latent" and, where there is a file of names, those of tool_json_name. */
+void tool_json_concept(tool_json *json, const tool_names *names, size_t latent);
+/* A list of objects, one a code: those fields, and "value". */
+void tool_json_codes(tool_json *json, const char *key, const tool_names *names,
+                     const msae_code *codes, size_t count);
+/* Prints "dog 6.83 -> 0, ", or "latent 12 6.83 -> 0, " for one without a name. */
+void tool_print_change(const tool_names *names, size_t latent, double before, double after);
 /* The field "choices": each name so far that several latents have, the one that was taken for it,
    and the others, best first. Nothing when there were none. */
 void tool_json_choices(tool_json *json, const tool_names *names);
@@ -692,11 +729,6 @@ typedef int (*tool_encoded_fn)(void *user, const tool_encoded *block);
 
 /* Encodes all rows of data, k latents each (0: as the model does), and hands them on block by block until the callback returns something else than TOOL_OK. */
 int tool_encode_data(const msae_model *model, const msae_data *data, const char *path, size_t k,
-                     tool_encoded_fn on_block, void *user);
-
-/* The same of a set of files, of which a block of rows is in memory at a time. With skip_bad rows
-   are left out as TOOL_BAD_SKIPPED has it. */
-int tool_encode_rows(const msae_model *model, const tool_rows *rows, int skip_bad, size_t k,
                      tool_encoded_fn on_block, void *user);
 
 /* A codes file: row r has the entries indptr[r] .. indptr[r + 1] - 1 of indices and values. Where

@@ -18,11 +18,6 @@ static const char *label_of(const top_job *job, size_t row) {
     return job->labels_path != NULL ? job->labels.label[row] : NULL;
 }
 
-static void json_concept(const top_job *job, tool_json *json, size_t latent) {
-    tool_json_count(json, "latent", latent);
-    if (job->names_path != NULL) tool_json_name(json, &job->names, latent);
-}
-
 /* ---------------------------------------------------------------------------------------------
    A latent's rows
    ------------------------------------------------------------------------------------------ */
@@ -33,25 +28,13 @@ static void print_rows(const top_job *job, uint32_t latent, const msae_hit *hits
     char text[TOOL_K_TEXT];
     if (job->common.json) {
         tool_json json = tool_json_line(NULL);
-        json_concept(job, &json, latent);
+        tool_json_concept(&json, &job->names, latent);
         tool_json_count(&json, "rows", rows);
         tool_json_k(&json, &job->inputs.model, job->k);
         tool_json_count(&json, "active", active);
         tool_json_choices(&json, &job->names);
-        tool_json_begin(&json, "top", '[');
-        for (size_t i = 0; i < listed; i++) {
-            tool_json_begin(&json, NULL, '{');
-            tool_json_count(&json, "row", hits[i].row);
-            tool_json_real(&json, "value", (double)hits[i].value);
-            if (label_of(job, hits[i].row)) {
-                tool_json_text(&json, "label", label_of(job, hits[i].row));
-            }
-            tool_json_end(&json, '}');
-        }
-        tool_json_end(&json, ']');
-        tool_json_skipped(&json);
-        tool_json_warnings(&json);
-        tool_json_end(&json, '}');
+        tool_json_hits(&json, "top", "value", hits, listed, job->labels.label);
+        tool_json_done(&json);
         return;
     }
     tool_short_name room;
@@ -104,17 +87,8 @@ static void print_concepts(const top_job *job, const msae_code *codes, size_t ac
         if (label) tool_json_text(&json, "label", label);
         tool_json_k(&json, &job->inputs.model, job->k);
         tool_json_count(&json, "active", active);
-        tool_json_begin(&json, "concepts", '[');
-        for (size_t i = 0; i < listed; i++) {
-            tool_json_begin(&json, NULL, '{');
-            json_concept(job, &json, codes[i].latent);
-            tool_json_real(&json, "value", (double)codes[i].value);
-            tool_json_end(&json, '}');
-        }
-        tool_json_end(&json, ']');
-        tool_json_skipped(&json);
-        tool_json_warnings(&json);
-        tool_json_end(&json, '}');
+        tool_json_codes(&json, "concepts", &job->names, codes, listed);
+        tool_json_done(&json);
         return;
     }
     printf("row %zu%s%s: %zu active latents (%s)\n", job->row, label && *label ? " " : "",
@@ -165,7 +139,7 @@ static int run(void *context) {
     status = tool_settle_k(&job->inputs.model, job->model_path, &job->k);
     if (status != TOOL_OK) return status;
     status = tool_load_names(&job->names, job->names_path, &job->inputs.stored, job->model_path);
-    if (status == TOOL_OK && job->labels_path != NULL) {
+    if (status == TOOL_OK) {
         status = tool_load_labels(&job->labels, job->labels_path, job->column, &job->inputs.data,
                                   job->data_path);
     }
@@ -192,11 +166,9 @@ static const tool_option options[] = {
      ".. or the row whose strongest concepts to list: its number, counted from 0, or with\n"
      "--labels its label (=1984 for one of digits alone)"},
     {"--top", "N", TOOL_COUNT, AT(top), "how many (default: 10)"},
-    {"--labels", "FILE", TOOL_TEXT, AT(labels_path),
-     "what the rows are, a .tsv with a header or a list, one a line"},
-    {"--column", "NAME", TOOL_TEXT, AT(column), ".. the column of the .tsv"},
-    {"--names", "NAMES.tsv", TOOL_TEXT, AT(names_path),
-     "the latents' names, as msae name writes them"},
+    TOOL_OPTION_LABELS(top_job, labels_path),
+    TOOL_OPTION_COLUMN(top_job, column),
+    TOOL_OPTION_NAMES(top_job, names_path),
     TOOL_OPTION_K(top_job, k),
     TOOL_OPTION_OWN_STATISTICS,
     TOOL_OPTION_SKIP_BAD,

@@ -699,9 +699,7 @@ static int resume(train_job *job) {
     const train_options *o = &job->options;
     msae_trainer *trainer = &job->trainer;
     msae_error error;
-    msae_load_desc desc = {0};
-    desc.simd = (msae_simd)o->common.simd;
-    desc.parallel = msae_pool_parallel(job->pool);
+    const msae_load_desc desc = tool_load_desc(&o->common, job->pool);
     if (msae_resume_file(trainer, o->resume, &desc, &error) != MSAE_OK) {
         return tool_fail_content(o->resume, TOOL_CHECKPOINT, &error);
     }
