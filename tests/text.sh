@@ -9,14 +9,14 @@
 # #define and #undef. A function starts in column 0 and ends with a `}` there (msae.h is formatted
 # by clang-format); its length is that of both lines and all between, its nesting the blocks in
 # braces around a statement; macros are not looked into. Instruction-set code stands under a
-# condition on MSAE__HAS_AVX2 and its like, or is the kernels' template (#ifdef MSAE__V or MSAE__STAGE). The run
-# part goes from #ifdef MSAE_IMPLEMENTATION to the first #if(n)def MSAE_RUN_ONLY. A comment-only
-# line has a comment and no code; the percentage is of all lines of the implementation. A
-# prototype's own comment is one that ends on the line above it. A heading is a comment that opens
-# with a rule of - or =, and a part's border one of =. A line of the manual that starts with >>tag
-# belongs to the contents; each such tag stands in the title of one heading, in the same order, and no
-# other >>tag is spoken of. The glossary is the comment under the heading "Glossary", with a line
-# `word   meaning` for each word.
+# condition on MSAE__HAS_AVX2 and its like, or is the kernels' template (#ifdef MSAE__V or
+# MSAE__STAGE). The run part goes from #ifdef MSAE_IMPLEMENTATION to the first #if(n)def
+# MSAE_RUN_ONLY. A comment-only line has a comment and no code; the percentage is of all lines of
+# the implementation. A prototype's own comment is one that ends on the line above it. A heading
+# is a comment that opens with a rule of - or =, and a part's border one of =. The manual's >>tags
+# are the contents: each stands in the title of one heading, in the same order, and no comment
+# speaks of another. The glossary is the comment under the heading "Glossary", with a line `word
+# meaning` for each word.
 #
 # The table: the measure; < at most, > at least; the goal; the limit that holds today, which may
 # only come nearer to the goal (when it is there, the two are one); what the bad header has.
@@ -195,7 +195,7 @@ function condition(text) {
     rest = $0
     while (match(rest, />>[a-z][a-z0-9_]*/)) {
         tag = substr(rest, RSTART, RLENGTH)
-        if (!part && /^ *>>/) { contents[++listed] = tag; value["tags_in_contents"]++ }
+        if (!part) { contents[++listed] = tag; value["tags_in_contents"]++ }
         else if (titled) tags[++tagged] = tag
         else spoken[tag] = FNR
         rest = substr(rest, RSTART + RLENGTH)
