@@ -5757,6 +5757,43 @@ typedef struct msae__norms {
         *first; /* [MSAE__NORM_BINS + 1] this process's first row in the bin; UINT64_MAX: none */
 } msae__norms;
 
+/* One way to take memory for several arrays: `layout` takes these from an arena, once to count and
+   once to place them. */
+typedef void (*msae__layout)(void *arrays, msae__arena *arena);
+
+typedef struct msae__memory {
+    void *memory;
+    size_t bytes;
+} msae__memory;
+
+static msae_status msae__take_memory(msae__memory *memory, const msae_allocator *allocator,
+                                     msae__layout layout, void *arrays, msae_error *error) {
+    msae__arena arena = msae__arena_over(NULL);
+    memset(memory, 0, sizeof *memory);
+    layout(arrays, &arena);
+    if (!msae__arena_bytes(&arena, &memory->bytes)) return msae__fail_memory(error);
+    memory->memory = msae__alloc(allocator, memory->bytes);
+    if (!memory->memory) return msae__fail_memory(error);
+    arena = msae__arena_over(memory->memory);
+    layout(arrays, &arena);
+    return MSAE_OK;
+}
+
+static void msae__free_memory(msae__memory *memory, const msae_allocator *allocator) {
+    msae__free(allocator, memory->memory, memory->bytes);
+    memset(memory, 0, sizeof *memory);
+}
+
+/* The same in every process or in none. */
+static msae_status msae__take_memory_of_all(msae__memory *memory, const msae_allocator *allocator,
+                                            msae__layout layout, void *arrays,
+                                            const msae_collective *collective, msae_error *error) {
+    msae_status status = msae__take_memory(memory, allocator, layout, arrays, error);
+    status = msae__agree_on(collective, status, error);
+    if (status != MSAE_OK) msae__free_memory(memory, allocator);
+    return status;
+}
+
 typedef struct msae__source_pass {
     const msae_source *source;
     const msae_collective *collective;
@@ -5912,43 +5949,58 @@ static msae_status msae__scale_of(const msae__scatter *spread, size_t d, msae_sc
     return MSAE_OK;
 }
 
+/* What a pass works in: d sums and two more, the point they are about, and rows. */
+typedef struct msae__statistics_room {
+    size_t d;
+    double *point; /* [d] */
+    double *sums;  /* [d + 2] */
+    float *x;      /* [MSAE__PASS_ROWS, d] */
+} msae__statistics_room;
+
+static void msae__statistics_layout(void *context, msae__arena *arena) {
+    msae__statistics_room *room = (msae__statistics_room *)context;
+    room->point = MSAE__TAKE(arena, double, room->d);
+    room->sums = MSAE__TAKE(arena, double, room->d + 2);
+    room->x = (float *)msae__take(arena, room->d, MSAE__PASS_ROWS * sizeof(float));
+}
+
+/* Takes the memory of a pass, with the point at 0. */
+static msae_status msae__begin_pass(msae__source_pass *pass, msae__statistics_room *room,
+                                    msae__memory *memory, const msae_allocator *allocator,
+                                    msae_error *error) {
+    msae_status status = msae__check_collective(pass->collective, error);
+    if (status != MSAE_OK) return status;
+    memset(room, 0, sizeof *room);
+    room->d = pass->source->cols;
+    if (room->d == 0) return msae__fail(error, MSAE_ERROR_SHAPE, "the data has no columns");
+    status = msae__take_memory_of_all(memory, allocator, msae__statistics_layout, room,
+                                      pass->collective, error);
+    if (status != MSAE_OK) return status;
+    memset(room->point, 0, room->d * sizeof *room->point);
+    pass->x = room->x;
+    return MSAE_OK;
+}
+
 /* Mean and scale of the rows of a pass, which brings all but its memory. */
 static msae_status msae__pass_statistics(msae__source_pass *pass, msae_scaling scaling,
                                          const msae_allocator *allocator, float *mean, float *scale,
                                          msae_error *error) {
-    const msae_collective *collective = pass->collective;
     const size_t d = pass->source->cols;
-    msae__arena arena = msae__arena_over(NULL);
-    msae_status status;
+    msae__statistics_room room;
+    msae__memory memory;
     msae__scatter spread;
-    double *sums = NULL;
-    void *memory = NULL;
-    size_t bytes = 0, rows;
-    status = msae__check_collective(collective, error);
+    size_t rows;
+    msae_status status = msae__begin_pass(pass, &room, &memory, allocator, error);
     if (status != MSAE_OK) return status;
-    if (d == 0) return msae__fail(error, MSAE_ERROR_SHAPE, "the data has no columns");
     memset(&spread, 0, sizeof spread);
-    for (int placed = 0; placed < 2; placed++) {
-        spread.mean = MSAE__TAKE(&arena, double, d);
-        sums = MSAE__TAKE(&arena, double, d + 2);
-        pass->x = (float *)msae__take(&arena, d, MSAE__PASS_ROWS * sizeof(float));
-        if (placed) break;
-        if (msae__arena_bytes(&arena, &bytes)) memory = msae__alloc(allocator, bytes);
-        status = msae__agree_on(collective, memory ? MSAE_OK : msae__fail_memory(error), error);
-        if (status != MSAE_OK) {
-            msae__free(allocator, memory, bytes);
-            return status;
-        }
-        arena = msae__arena_over(memory);
-    }
-    memset(spread.mean, 0, d * sizeof *spread.mean);
+    spread.mean = room.point;
     while ((rows = msae__next_rows(pass, &status, error)) > 0) {
-        msae__add_spread(&spread, pass->x, rows, d, sums);
+        msae__add_spread(&spread, pass->x, rows, d, room.sums);
     }
-    status = msae__share_spread(collective, status, &spread, d, sums, error);
+    status = msae__share_spread(pass->collective, status, &spread, d, room.sums, error);
     if (status == MSAE_OK) status = msae__scale_of(&spread, d, scaling, scale, error);
     for (size_t i = 0; status == MSAE_OK && i < d; i++) mean[i] = (float)spread.mean[i];
-    msae__free(allocator, memory, bytes);
+    msae__free_memory(&memory, allocator);
     return status;
 }
 
@@ -5998,30 +6050,14 @@ static msae_status msae__weigh_rows(msae__source_pass *pass, const float *mean, 
 static msae_status msae__pass_median(msae__source_pass *pass, const float *mean, float scale,
                                      const msae_allocator *allocator, float *median,
                                      msae_error *error) {
-    const msae_collective *collective = pass->collective;
     const size_t d = pass->source->cols;
-    msae__arena arena = msae__arena_over(NULL);
-    msae_status status;
-    double *at = NULL, *sums = NULL;
-    void *memory = NULL;
-    size_t bytes = 0;
-    status = msae__check_collective(collective, error);
+    msae__statistics_room room;
+    msae__memory memory;
+    double *at, *sums;
+    msae_status status = msae__begin_pass(pass, &room, &memory, allocator, error);
     if (status != MSAE_OK) return status;
-    if (d == 0) return msae__fail(error, MSAE_ERROR_SHAPE, "the data has no columns");
-    for (int placed = 0; placed < 2; placed++) {
-        at = MSAE__TAKE(&arena, double, d);
-        sums = MSAE__TAKE(&arena, double, d + 2);
-        pass->x = (float *)msae__take(&arena, d, MSAE__PASS_ROWS * sizeof(float));
-        if (placed) break;
-        if (msae__arena_bytes(&arena, &bytes)) memory = msae__alloc(allocator, bytes);
-        status = msae__agree_on(collective, memory ? MSAE_OK : msae__fail_memory(error), error);
-        if (status != MSAE_OK) {
-            msae__free(allocator, memory, bytes);
-            return status;
-        }
-        arena = msae__arena_over(memory);
-    }
-    memset(at, 0, d * sizeof *at);
+    at = room.point;
+    sums = room.sums;
     /* round 0 gives the mean */
     for (int round = 0; round <= 1000 && status == MSAE_OK; round++) {
         double moved = 0;
@@ -6038,7 +6074,7 @@ static msae_status msae__pass_median(msae__source_pass *pass, const float *mean,
         if (round > 0 && sqrt(moved) < 1e-5) break;
     }
     for (size_t i = 0; status == MSAE_OK && i < d; i++) median[i] = (float)at[i];
-    msae__free(allocator, memory, bytes);
+    msae__free_memory(&memory, allocator);
     return status;
 }
 
@@ -6287,7 +6323,7 @@ struct msae_train_workspace {
     uint8_t *level;    /* the level at which each enters, */
     uint8_t *ends;     /* and [blocks][tile_rows][L + 1] where each level ends, and the list */
     float *relu;       /* jumprelu: relu(pre) of the listed; its list goes on behind the active */
-                       /* latents with those in whose window the threshold lies */
+                       /* latents with those in whose band the threshold lies */
     float *levels;     /* sums, then reconstructions r_i, then gradients G_i of each row */
                        /* [panels][tile_rows][L][PANEL] */
     float *start;      /* pre_bias by panels, where every reconstruction starts */
@@ -6298,14 +6334,14 @@ struct msae_train_workspace {
     float *probe;      /* of the pre-activations of a block of latents [blocks] */
     double *squares;   /* of the gradients of a block of latents [blocks] */
 
-    uint32_t *fired;       /* how often each latent was active in this window [n] .. */
+    uint32_t *fired;       /* how often each latent was active in this period [n] .. */
     uint32_t *fired_now;   /* .. and in the batch whose gradients these are [n] .. */
     uint32_t *fired_since; /* .. and since the last revival [n], NULL without these */
     uint64_t rows_since;   /* rows of that time */
     size_t fired_level;    /* the level at which that counts */
-    uint64_t window_steps, window_rows;
-    size_t dead; /* dead latents of the last full window */
-    int had_window;
+    uint64_t period_steps, period_rows; /* since `fired` began */
+    size_t dead;                        /* dead latents of the last full period */
+    int had_period;
 
     /* batchtopk: candidates for the batch's largest */
     msae__kept *kept;
@@ -6351,39 +6387,37 @@ static msae_parameters msae__parameters_layout(const msae_model *model, msae__ar
     return p;
 }
 
-static void msae__train_layout(msae_trainer *trainer, msae__arena *arena) {
-    msae_model *model = &trainer->model;
-    const size_t n = model->n_latents, d = model->n_inputs, levels = model->n_levels;
-    const size_t workers = msae__workers(&model->parallel), stride = msae__stride(d);
-    const int batchtopk = msae__is_batch_topk(model->recipe);
-    /* where few latents are kept, passing over the gradients is what costs */
+/* Rows of a tile. Where few latents are kept, passing over the gradients is what costs. */
+static size_t msae__tile_rows(const msae_trainer *trainer) {
+    const msae_model *model = &trainer->model;
     const int few = model->recipe == MSAE_RECIPE_TOPK;
-    const size_t floats = few         ? 2 * MSAE__TILE_FLOATS
-                          : batchtopk ? MSAE__TILE_FLOATS / 2
-                                      : MSAE__TILE_FLOATS;
+    const size_t floats = few                                  ? 2 * MSAE__TILE_FLOATS
+                          : msae__is_batch_topk(model->recipe) ? MSAE__TILE_FLOATS / 2
+                                                               : MSAE__TILE_FLOATS;
+    const size_t rows = msae__min(floats / model->n_latents,
+                                  2 * floats / (model->n_levels * msae__stride(model->n_inputs)));
+    const size_t most = few ? MSAE__TILE_ROWS : MSAE__TILE_ROWS / 2;
+    return msae__min(msae__min(msae__max(rows, 16), most), trainer->desc.batch);
+}
+
+/* The level at which a latent counts as active. */
+static size_t msae__fired_level(const msae_model *model) {
+    size_t level = model->n_levels - 1;
+    if (model->recipe != MSAE_RECIPE_MSAE) return level;
+    while (level > 0 && model->nesting[level] > MSAE__STRONGEST) level--;
+    return level;
+}
+
+/* What a tile of rows takes. */
+static void msae__rows_layout(struct msae_train_workspace *ws, const msae_model *model,
+                              msae__arena *arena) {
+    const size_t d = model->n_inputs, levels = model->n_levels, rows = ws->tile_rows;
     const size_t panels = msae__column_panels(model);
-    size_t rows, list, block_floats;
-    struct msae_train_workspace *ws = MSAE__TAKE(arena, struct msae_train_workspace, 1), unplaced;
-    trainer->workspace = ws;
-    if (!ws) ws = &unplaced;
-    memset(ws, 0, sizeof *ws);
-
-    msae__model_layout(model, arena);
-    trainer->grad = msae__parameters_layout(model, arena);
-    trainer->moment1 = msae__parameters_layout(model, arena);
-    trainer->moment2 = msae__parameters_layout(model, arena);
-    trainer->loss_mean = MSAE__TAKE(arena, float, d);
-
-    rows = msae__min(floats / n, 2 * floats / (levels * stride));
-    rows = msae__min(msae__max(rows, 16), few ? MSAE__TILE_ROWS : MSAE__TILE_ROWS / 2);
-    rows = msae__min(rows, trainer->desc.batch);
-    ws->tile_rows = rows;
-    ws->stride = stride;
-    block_floats = msae__blocks(model) * rows * MSAE__LATENT_BLOCK;
+    const size_t block_floats = msae__blocks(model) * rows * MSAE__LATENT_BLOCK;
     ws->rows = MSAE__TAKE(arena, msae__row, rows);
     ws->target = MSAE__TAKE(arena, float, panels *rows *MSAE__PANEL);
     ws->inputs = MSAE__TAKE(arena, float, panels *rows *MSAE__PANEL);
-    ws->centred = MSAE__TAKE(arena, float, rows *stride);
+    ws->centred = MSAE__TAKE(arena, float, rows * ws->stride);
     ws->packed = MSAE__TAKE(arena, float, msae__packed_floats(model->kernels, rows, d));
     ws->latents = MSAE__TAKE(arena, float, block_floats);
     ws->index = MSAE__TAKE(arena, uint8_t, block_floats);
@@ -6393,6 +6427,13 @@ static void msae__train_layout(msae_trainer *trainer, msae__arena *arena) {
     ws->levels = MSAE__TAKE(arena, float, panels *rows *levels *MSAE__PANEL);
     ws->start = MSAE__TAKE(arena, float, panels *MSAE__PANEL);
     ws->partial = MSAE__TAKE(arena, double, panels *rows *levels * 3);
+}
+
+/* What there is of each latent. */
+static void msae__latents_layout(struct msae_train_workspace *ws, const msae_trainer *trainer,
+                                 msae__arena *arena) {
+    const msae_model *model = &trainer->model;
+    const size_t n = model->n_latents;
     if (model->recipe == MSAE_RECIPE_JUMPRELU) ws->theta = MSAE__TAKE(arena, float, n);
     ws->norms = MSAE__TAKE(arena, float, n);
     ws->projection = MSAE__TAKE(arena, float, n);
@@ -6401,30 +6442,56 @@ static void msae__train_layout(msae_trainer *trainer, msae__arena *arena) {
     ws->fired = MSAE__TAKE(arena, uint32_t, n);
     ws->fired_now = MSAE__TAKE(arena, uint32_t, n);
     if (trainer->desc.revivals > 0) ws->fired_since = MSAE__TAKE(arena, uint32_t, n);
-    ws->fired_level = levels - 1;
-    if (model->recipe == MSAE_RECIPE_MSAE) {
-        while (ws->fired_level > 0 && model->nesting[ws->fired_level] > MSAE__STRONGEST) {
-            ws->fired_level--;
-        }
-    }
-    if (batchtopk) {
-        ws->kept_room = rows * n + trainer->desc.batch * trainer->desc.model.k;
-        ws->kept = MSAE__TAKE(arena, msae__kept, ws->kept_room);
-        ws->kept_keys = MSAE__TAKE(arena, int32_t, ws->kept_room);
-        ws->kept_scratch = MSAE__TAKE(arena, int32_t, msae__cut_room(ws->kept_room));
-        ws->row_counts = MSAE__TAKE(arena, size_t, rows);
-    }
-    ws->panels = MSAE__TAKE(arena, float, workers *msae__panel_floats(model->kernels, d));
+}
+
+/* The candidates of a batch: what it keeps, and a tile more. */
+static void msae__kept_layout(struct msae_train_workspace *ws, const msae_trainer *trainer,
+                              msae__arena *arena) {
+    ws->kept_room =
+        ws->tile_rows * trainer->model.n_latents + trainer->desc.batch * trainer->desc.model.k;
+    ws->kept = MSAE__TAKE(arena, msae__kept, ws->kept_room);
+    ws->kept_keys = MSAE__TAKE(arena, int32_t, ws->kept_room);
+    ws->kept_scratch = MSAE__TAKE(arena, int32_t, msae__cut_room(ws->kept_room));
+    ws->row_counts = MSAE__TAKE(arena, size_t, ws->tile_rows);
+}
+
+static void msae__workers_layout(struct msae_train_workspace *ws, const msae_model *model,
+                                 msae__arena *arena) {
+    const size_t n = model->n_latents, workers = msae__workers(&model->parallel);
+    size_t list;
+    ws->panels =
+        MSAE__TAKE(arena, float, workers *msae__panel_floats(model->kernels, model->n_inputs));
     ws->decoder_panel = MSAE__TAKE(arena, float, workers *MSAE__LATENT_BLOCK *MSAE__PANEL);
-    ws->row = MSAE__TAKE(arena, float, workers *stride);
+    ws->row = MSAE__TAKE(arena, float, workers * ws->stride);
     ws->keys = MSAE__TAKE(arena, int32_t, workers * n);
     ws->scratch = MSAE__TAKE(arena, int32_t, workers * 2 * msae__cut_room(n));
-    ws->list_room = msae__stride(rows);
+    ws->list_room = msae__stride(ws->tile_rows);
     list = workers * MSAE__LATENT_BLOCK * ws->list_room;
     ws->list_rows = MSAE__TAKE(arena, uint32_t, list);
     ws->list_levels = MSAE__TAKE(arena, uint32_t, list);
     ws->list_values = MSAE__TAKE(arena, float, list);
     ws->list_dots = MSAE__TAKE(arena, float, list);
+}
+
+/* Takes all of a trainer's memory; the workspace's own fields are set once it has a place. */
+static void msae__train_layout(msae_trainer *trainer, msae__arena *arena) {
+    msae_model *model = &trainer->model;
+    struct msae_train_workspace *ws = MSAE__TAKE(arena, struct msae_train_workspace, 1), unplaced;
+    trainer->workspace = ws;
+    if (!ws) ws = &unplaced;
+    memset(ws, 0, sizeof *ws);
+    msae__model_layout(model, arena);
+    trainer->grad = msae__parameters_layout(model, arena);
+    trainer->moment1 = msae__parameters_layout(model, arena);
+    trainer->moment2 = msae__parameters_layout(model, arena);
+    trainer->loss_mean = MSAE__TAKE(arena, float, model->n_inputs);
+    ws->tile_rows = msae__tile_rows(trainer);
+    ws->stride = msae__stride(model->n_inputs);
+    ws->fired_level = msae__fired_level(model);
+    msae__rows_layout(ws, model, arena);
+    msae__latents_layout(ws, trainer, arena);
+    if (msae__is_batch_topk(model->recipe)) msae__kept_layout(ws, trainer, arena);
+    msae__workers_layout(ws, model, arena);
 }
 
 static msae_status msae__train_shape(msae_trainer *trainer, const msae_train_desc *desc,
@@ -6618,7 +6685,7 @@ static size_t msae__median_bin(const double *counts) {
 }
 
 /* The lowest of the processes' rows, of which each may have one; UINT64_MAX: none has. */
-static msae_status msae__share_lowest(const msae_collective *collective, uint64_t *row,
+static msae_status msae__agree_lowest(const msae_collective *collective, uint64_t *row,
                                       msae_error *error) {
     double values[MSAE_MAX_RANKS + 1];
     msae_status status;
@@ -6654,59 +6721,72 @@ static msae_status msae__find_rare(const msae_train_desc *desc, msae__norms *nor
         if (norms->first[b] < first_beyond) first_beyond = norms->first[b];
     }
     rare->bad = (uint64_t)norms->counts[all];
-    status = msae__share_lowest(&desc->collective, &first_beyond, error);
-    if (status == MSAE_OK) status = msae__share_lowest(&desc->collective, &first_bad, error);
+    status = msae__agree_lowest(&desc->collective, &first_beyond, error);
+    if (status == MSAE_OK) status = msae__agree_lowest(&desc->collective, &first_bad, error);
     rare->first_beyond = rare->beyond > 0 ? first_beyond : 0;
     rare->first_bad = rare->bad > 0 ? first_bad : 0;
     return status;
 }
 
-/* Mean, scale and what is rare. The limit of norms, where one is wanted, takes a pass of its own. */
+/* Room for the norms of rows and for the rows of a pass. */
+typedef struct msae__norms_room {
+    msae__norms norms;
+    size_t d;
+    float *x; /* [MSAE__PASS_ROWS, d] */
+} msae__norms_room;
+
+static void msae__norms_layout(void *context, msae__arena *arena) {
+    msae__norms_room *room = (msae__norms_room *)context;
+    const size_t bins = MSAE__NORM_BINS + 1;
+    room->norms.counts = MSAE__TAKE(arena, double, bins + 1);
+    room->norms.first = MSAE__TAKE(arena, uint64_t, bins);
+    room->x = (float *)msae__take(arena, room->d, MSAE__PASS_ROWS * sizeof(float));
+}
+
+/* A pass that finds the limit of norms, which the next one needs. */
+static msae_status msae__measure_limit(msae_trainer *trainer, msae__source_pass *pass,
+                                       msae_error *error) {
+    msae_status status = MSAE_OK;
+    while (msae__next_rows(pass, &status, error) > 0) continue;
+    status = msae__agree_on(pass->collective, status, error);
+    if (status == MSAE_OK) {
+        status = msae__find_rare(&trainer->desc, pass->norms, &trainer->rare, error);
+    }
+    pass->norms = NULL;
+    pass->norm_limit = trainer->rare.norm_limit;
+    pass->row = 0;
+    return status;
+}
+
+/* Mean, scale and what is rare. A limit of norms, where one is wanted, takes a pass of its own. */
 static msae_status msae__measure_rows(msae_trainer *trainer, msae__source_pass *pass,
                                       msae_error *error) {
     const msae_train_desc *desc = &trainer->desc;
     const msae_allocator *allocator = &trainer->model.allocator;
-    const size_t bins = MSAE__NORM_BINS + 1, d = pass->source->cols;
-    msae__arena arena = msae__arena_over(NULL);
-    msae__norms norms = {NULL, NULL};
-    msae_status status = MSAE_OK;
-    void *memory = NULL;
-    size_t bytes = 0;
-    for (int placed = 0; placed < 2; placed++) {
-        norms.counts = MSAE__TAKE(&arena, double, bins + 1);
-        norms.first = MSAE__TAKE(&arena, uint64_t, bins);
-        pass->x = (float *)msae__take(&arena, d, MSAE__PASS_ROWS * sizeof(float));
-        if (placed) break;
-        if (msae__arena_bytes(&arena, &bytes)) memory = msae__alloc(allocator, bytes);
-        status =
-            msae__agree_on(pass->collective, memory ? MSAE_OK : msae__fail_memory(error), error);
-        if (status != MSAE_OK) {
-            msae__free(allocator, memory, bytes);
-            return status;
-        }
-        arena = msae__arena_over(memory);
-    }
-    memset(norms.counts, 0, (bins + 1) * sizeof *norms.counts);
-    memset(norms.first, 0xff, bins * sizeof *norms.first);
-    pass->norms = &norms;
+    const size_t bins = MSAE__NORM_BINS + 1;
+    msae__norms_room room;
+    msae__memory memory;
+    msae_status status;
+    memset(&room, 0, sizeof room);
+    room.d = pass->source->cols;
+    status = msae__take_memory_of_all(&memory, allocator, msae__norms_layout, &room,
+                                      pass->collective, error);
+    if (status != MSAE_OK) return status;
+    memset(room.norms.counts, 0, (bins + 1) * sizeof *room.norms.counts);
+    memset(room.norms.first, 0xff, bins * sizeof *room.norms.first);
+    pass->x = room.x;
+    pass->norms = &room.norms;
     pass->norm_limit = 0;
-    if (desc->max_norm > 0) {
-        while (msae__next_rows(pass, &status, error) > 0) continue;
-        status = msae__agree_on(pass->collective, status, error);
-        if (status == MSAE_OK) status = msae__find_rare(desc, &norms, &trainer->rare, error);
-        pass->norms = NULL;
-        pass->norm_limit = trainer->rare.norm_limit;
-        pass->row = 0;
-    }
+    if (desc->max_norm > 0) status = msae__measure_limit(trainer, pass, error);
     if (status == MSAE_OK) {
         status = msae__pass_statistics(pass, desc->scaling, allocator, trainer->model.mean,
                                        &trainer->model.scale, error);
     }
     if (status == MSAE_OK && desc->max_norm == 0) {
-        status = msae__find_rare(desc, &norms, &trainer->rare, error);
+        status = msae__find_rare(desc, &room.norms, &trainer->rare, error);
     }
     pass->norms = NULL;
-    msae__free(allocator, memory, bytes);
+    msae__free_memory(&memory, allocator);
     return status;
 }
 
@@ -6739,24 +6819,350 @@ MSAE_API msae_status msae_trainer_statistics(msae_trainer *trainer, const msae_s
 }
 
 /* ---------------------------------------------------------------------------------------------
-   Forward, loss and backward of a batch, tile by tile. Each phase is a parallel loop over rows,
-   over columns or over latents; nothing depends on how the tasks fall on the workers.
+   The step, in nine lines: a batch of B raw rows, levels i = 1 .. L of k_i latents (paper, section
+   3; recipe msae-uw is the published one)
+
+       1  x = (raw - mean) scale                                                 rows and targets
+       2  pre = encoder (x - pre_bias) + latent_bias
+       3  z_i = act(TopK_k_i(pre))                                               selection
+       4  r_i = decoder^T z_i + pre_bias                                         decode and loss
+       5  loss = sum_i a_i mean(|r_i - x|^2 / |m - x|^2) / sum_i a_i + lambda sparse(z)
+       6  G_l = sum over i >= l of dloss / dr_i                                  gradients
+          dz_j = <decoder_j, G_l>   for a latent j that enters at level l
+          ddecoder_j += z_j G_l,  dencoder_j += (x - pre_bias) dz_j,  dlatent_bias_j += dz_j
+          dpre_bias += G_1 - sum_j encoder_j dz_j
+       7  c_j = |decoder_j|:  decoder_j /= c_j,  encoder_j and latent_bias_j *= c_j    the update
+          ddecoder_j -= <ddecoder_j, decoder_j> decoder_j
+       8  all gradients *= min(1, clip / |all gradients|)
+       9  AdamW on every parameter
+
+   The levels are nested, so that one ranking and one sparse decode serve them all: r_i is a running
+   sum over the levels, G_l one from the last level back. Lines 1 to 6 take tiles of rows, which
+   stay in the cache. Each is a parallel loop over rows, over columns or over latents, and nothing
+   depends on how its tasks fall on the workers. Two things need the whole batch and stand apart:
+   what batchtopk keeps of it, and what several processes or shares of a batch add up. The same step
+   in plain loops: examples/by_hand.c.
    ------------------------------------------------------------------------------------------ */
 
+/* A batch on its way through lines 1 to 6. */
 typedef struct msae__batch {
     msae_trainer *trainer;
     struct msae_train_workspace *ws;
+    const msae_collective *collective; /* NULL in a forward pass, which each process makes alone */
     const msae_data *data;
     const size_t *index;
-    size_t first, rows; /* of the tile, in the batch */
-    int first_tile;     /* of the batch, or of its share: gradients start at zero */
-    int last_tile;      /* likewise */
-    int in_shares;
+    size_t total; /* rows of this process */
     int backward;
+    int in_shares;
+    float *recon, *latents; /* where msae_trainer_forward wants these, or NULL */
+
+    size_t first, rows;     /* of the tile, in the batch */
+    int first_tile;         /* of the batch, or of its share: gradients start at zero */
+    int last_tile;          /* likewise */
+    float lowest_key_value; /* batchtopk: candidates must exceed it */
+
+    /* sums over this process's rows, then over all processes' */
+    msae_step_stats stats;
+    size_t with_sparse;                /* rows that have a sparsity term */
+    size_t zero_rows[MSAE_MAX_LEVELS]; /* cosine: rows whose reconstruction is zero */
+    double sparse;                     /* of the sparsity terms */
+
+    size_t with_loss;                    /* rows that have a loss, but for zero_rows */
+    double weights;                      /* sum of a_i */
     double coefficient[MSAE_MAX_LEVELS]; /* a_i / sum(a) / rows that have a loss */
     double sparse_coefficient;           /* lambda over the rows that have a sparsity term */
-    float lowest_key_value;              /* batchtopk: candidates must exceed it */
 } msae__batch;
+
+/* The phases, in their order: */
+static msae_status msae__check_batch(const msae__batch *batch, msae_error *error);
+static int msae__next_tile(msae__batch *batch);
+static msae_status msae__load_tile(msae__batch *batch, msae_error *error);
+static msae_status msae__encode_tile(msae__batch *batch, msae_error *error);
+static void msae__select_tile(msae__batch *batch);
+static void msae__decode_tile(msae__batch *batch);
+static void msae__lose_tile(msae__batch *batch);
+static void msae__differentiate_tile(msae__batch *batch);
+static void msae__finish_pre_bias(msae__batch *batch);
+/* what batchtopk keeps of the whole batch: */
+static void msae__select_kept(const msae__batch *batch, size_t r);
+static void msae__add_candidates(msae__batch *batch);
+static msae_status msae__keep_of_batch(msae__batch *batch, msae_error *error);
+/* and what several processes or shares add up: */
+static msae_status msae__agree_survey(msae__batch *batch, msae_status status, msae_error *error);
+static msae_status msae__agree_losses(msae__batch *batch, msae_status status, msae_error *error);
+static void msae__begin_shares(msae__batch *batch);
+static void msae__add_share(msae__batch *batch);
+static msae_status msae__sum_shares(msae__batch *batch, msae_error *error);
+static msae_status msae__sum_gradients(msae__batch *batch, msae_error *error);
+
+MSAE_API msae_status msae_trainer_step(msae_trainer *trainer, const float *x, size_t rows,
+                                       msae_step_stats *stats, msae_error *error) {
+    const msae_data data = msae_data_view(x, rows, trainer->model.n_inputs);
+    msae_status status = msae_trainer_gradients(trainer, &data, NULL, rows, stats, error);
+    return status == MSAE_OK ? msae_trainer_update(trainer, stats, error) : status;
+}
+
+/* Before the first tile. */
+static void msae__rewind_tiles(msae__batch *batch) {
+    batch->first = batch->rows = 0;
+}
+
+static int msae__row_has_loss(const msae__batch *batch, const msae__row *row) {
+    if (row->bad) return 0;
+    switch (batch->trainer->desc.loss) {
+    case MSAE_LOSS_NMSE:
+        return row->spread > 0;
+    case MSAE_LOSS_COSINE:
+        return row->norm > 0;
+    default:
+        return 1;
+    }
+}
+
+/* The first look at a batch: refuses bad rows, counts those that enter and, for batchtopk, gathers
+   what can be among the batch's largest pre-activations. */
+static msae_status msae__survey(msae__batch *batch, msae_error *error) {
+    struct msae_train_workspace *ws = batch->ws;
+    const msae_model *model = &batch->trainer->model;
+    ws->kept_count = 0;
+    msae__rewind_tiles(batch);
+    while (msae__next_tile(batch)) {
+        msae_status status = msae__load_tile(batch, error);
+        if (status != MSAE_OK) return status;
+        for (size_t r = 0; r < batch->rows; r++) {
+            const msae__row *row = ws->rows + r;
+            batch->stats.rows += !row->bad;
+            batch->stats.rows_skipped += row->bad != 0;
+            batch->stats.rows_left_out += !row->bad && !msae__row_has_loss(batch, row);
+            batch->with_sparse +=
+                !row->bad && (model->recipe == MSAE_RECIPE_JUMPRELU || row->norm > 0);
+        }
+        if (msae__is_batch_topk(model->recipe)) {
+            status = msae__encode_tile(batch, error);
+            if (status != MSAE_OK) return status;
+            msae__add_candidates(batch);
+        }
+    }
+    return MSAE_OK;
+}
+
+/* The rows that have a loss at level i. */
+static size_t msae__rows_with_loss(const msae__batch *batch, size_t i) {
+    return batch->with_loss - batch->zero_rows[i];
+}
+
+/* What each row's losses are multiplied with. */
+static void msae__set_coefficients(msae__batch *batch) {
+    const msae_trainer *trainer = batch->trainer;
+    const msae_model *model = &trainer->model;
+    batch->weights = 0;
+    for (size_t i = 0; i < model->n_levels; i++) batch->weights += model->level_weights[i];
+    for (size_t i = 0; i < model->n_levels; i++) {
+        const size_t rows = msae__rows_with_loss(batch, i);
+        batch->coefficient[i] = rows ? model->level_weights[i] / batch->weights / (double)rows : 0;
+    }
+    if (batch->with_sparse > 0) {
+        batch->sparse_coefficient = trainer->desc.sparse_weight / (double)batch->with_sparse;
+    }
+}
+
+/* Lines 1 to 6 for the tile that is set, which may be loaded already. */
+static msae_status msae__run_tile(msae__batch *batch, int is_loaded, msae_error *error) {
+    msae_status status = is_loaded ? MSAE_OK : msae__load_tile(batch, error);
+    if (status == MSAE_OK && !msae__is_batch_topk(batch->trainer->model.recipe)) {
+        status = msae__encode_tile(batch, error);
+    }
+    if (status != MSAE_OK) return status;
+    msae__select_tile(batch);
+    msae__decode_tile(batch);
+    msae__lose_tile(batch);
+    if (batch->backward) msae__differentiate_tile(batch);
+    return MSAE_OK;
+}
+
+/* All tiles, share by share where there are shares. */
+static msae_status msae__run_tiles(msae__batch *batch, msae_error *error) {
+    /* a single tile is still there from the survey */
+    const int is_loaded = batch->total <= batch->ws->tile_rows && !batch->in_shares;
+    memset(batch->zero_rows, 0, sizeof batch->zero_rows);
+    memset(batch->stats.level_loss, 0, sizeof batch->stats.level_loss);
+    batch->stats.l0 = batch->sparse = 0;
+    if (batch->in_shares) msae__begin_shares(batch);
+    msae__rewind_tiles(batch);
+    while (msae__next_tile(batch)) {
+        msae_status status = msae__run_tile(batch, is_loaded, error);
+        if (status != MSAE_OK) return status;
+        if (batch->in_shares && batch->last_tile) msae__add_share(batch);
+    }
+    return MSAE_OK;
+}
+
+/* A second round only where reconstructions were zero under the cosine loss: which rows are left
+   is known only then. */
+static msae_status msae__run_rounds(msae__batch *batch, msae_error *error) {
+    for (int round = 0, again = 1; again && round < 2; round++) {
+        msae_status status;
+        msae__set_coefficients(batch);
+        status = msae__run_tiles(batch, error);
+        status = msae__agree_losses(batch, status, error);
+        if (status != MSAE_OK) return status;
+        again = 0;
+        for (size_t i = 0; i < batch->trainer->model.n_levels; i++) {
+            again |= batch->zero_rows[i] > 0 && batch->backward;
+        }
+    }
+    return MSAE_OK;
+}
+
+/* From sums over the rows to means. */
+static void msae__finish_losses(msae__batch *batch) {
+    const msae_trainer *trainer = batch->trainer;
+    const msae_model *model = &trainer->model;
+    msae_step_stats *stats = &batch->stats;
+    for (size_t i = 0; i < model->n_levels; i++) {
+        const size_t rows = msae__rows_with_loss(batch, i);
+        stats->level_loss[i] /= (double)msae__max(rows, 1);
+        stats->recon_loss += model->level_weights[i] / batch->weights * stats->level_loss[i];
+        stats->rows_left_out = msae__max(stats->rows_left_out, stats->rows - rows);
+    }
+    if (msae__has_penalty(model->recipe) && batch->with_sparse > 0) {
+        stats->sparse_loss = batch->sparse / (double)batch->with_sparse;
+    }
+    stats->loss = stats->recon_loss + trainer->desc.sparse_weight * stats->sparse_loss;
+    stats->l0 /= (double)msae__max(stats->rows, 1);
+}
+
+/* What is the same for all tiles. */
+static void msae__begin_batch(const msae__batch *batch) {
+    const struct msae_train_workspace *ws = batch->ws;
+    const msae_model *model = &batch->trainer->model;
+    for (size_t j = 0; ws->theta && j < model->n_latents; j++) {
+        ws->theta[j] = expf(model->log_threshold[j]);
+    }
+    memset(ws->start, 0, msae__column_panels(model) * MSAE__PANEL * sizeof *ws->start);
+    memcpy(ws->start, model->pre_bias, model->n_inputs * sizeof *ws->start);
+    if (batch->backward && batch->total == 0) { /* of this process */
+        msae__zero_parameters(model, &batch->trainer->grad);
+        memset(ws->fired_now, 0, model->n_latents * sizeof *ws->fired_now);
+    }
+}
+
+/* Lines 1 to 6: the losses of a batch and, with backward, its gradients. */
+static msae_status msae__run_batch(msae__batch *batch, msae_step_stats *stats, msae_error *error) {
+    struct msae_train_workspace *ws = batch->ws;
+    msae_status status = msae__check_collective(batch->collective, error);
+    if (status != MSAE_OK) return status;
+    status = msae__check_batch(batch, error);
+    if (status == MSAE_OK) {
+        msae__begin_batch(batch);
+        status = msae__survey(batch, error);
+    }
+    status = msae__agree_survey(batch, status, error);
+    if (status == MSAE_OK && msae__is_batch_topk(batch->trainer->model.recipe)) {
+        status = msae__keep_of_batch(batch, error);
+    }
+    if (status == MSAE_OK) status = msae__run_rounds(batch, error);
+    if (status != MSAE_OK) return status;
+    msae__finish_losses(batch);
+    if (stats) *stats = batch->stats;
+    if (!msae__is_finite_double(batch->stats.loss)) {
+        return msae__fail(error, MSAE_ERROR_NOT_FINITE, "the loss is NaN or Inf");
+    }
+    ws->gradient_rows = batch->stats.rows;
+    ws->gradient_skipped = batch->stats.rows_skipped;
+    if (!batch->backward) return MSAE_OK;
+    if (batch->in_shares) status = msae__sum_shares(batch, error);
+    if (status == MSAE_OK) msae__finish_pre_bias(batch); /* it is linear in the other gradients */
+    if (status == MSAE_OK && !batch->in_shares) status = msae__sum_gradients(batch, error);
+    return status;
+}
+
+static msae__batch msae__batch_of(msae_trainer *trainer, const msae_data *data, const size_t *index,
+                                  size_t rows) {
+    msae__batch batch;
+    memset(&batch, 0, sizeof batch);
+    batch.trainer = trainer;
+    batch.ws = trainer->workspace;
+    batch.data = data;
+    batch.index = index;
+    batch.total = rows;
+    return batch;
+}
+
+MSAE_API msae_status msae_trainer_gradients(msae_trainer *trainer, const msae_data *data,
+                                            const size_t *index, size_t rows,
+                                            msae_step_stats *stats, msae_error *error) {
+    msae__batch batch;
+    msae_status status;
+    MSAE_ASSERT(trainer->memory && data);
+    batch = msae__batch_of(trainer, data, index, rows);
+    batch.collective = &trainer->desc.collective;
+    batch.backward = 1;
+    batch.in_shares = trainer->workspace->share_sums != NULL;
+    trainer->workspace->has_gradients = 0;
+    status = msae__run_batch(&batch, stats, error);
+    trainer->workspace->has_gradients = status == MSAE_OK;
+    return status;
+}
+
+MSAE_API msae_status msae_trainer_forward(msae_trainer *trainer, const msae_data *data,
+                                          const size_t *index, size_t rows, float *recon,
+                                          float *latents, msae_step_stats *stats,
+                                          msae_error *error) {
+    msae__batch batch = msae__batch_of(trainer, data, index, rows);
+    batch.recon = recon;
+    batch.latents = latents;
+    trainer->workspace->has_gradients = 0;
+    return msae__run_batch(&batch, stats, error);
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Rows and targets: x = (raw - mean) scale, what the losses need to know of it, and the encoder's
+   product over a tile
+   ------------------------------------------------------------------------------------------ */
+
+static msae_status msae__fail_batch(msae_error *error) {
+    return msae__fail(error, MSAE_ERROR_ARGUMENT, "a batch is larger than the descriptor's");
+}
+
+/* What can be told of this process's rows of a batch before they are looked at. */
+static msae_status msae__check_batch(const msae__batch *batch, msae_error *error) {
+    const msae_model *model = &batch->trainer->model;
+    const msae_data *data = batch->data;
+    const size_t rows = batch->total;
+    msae_status status = msae__check_width("data", data->cols, "model", model->n_inputs, error);
+    if (status != MSAE_OK) return status;
+    if ((rows == 0 && !msae__is_collective(batch->collective)) ||
+        (!batch->index && rows > data->rows)) {
+        return msae__fail(error, MSAE_ERROR_SHAPE, "a batch has no rows or more than the data");
+    }
+    if (msae__is_batch_topk(model->recipe) && rows > batch->trainer->desc.batch) {
+        return msae__fail_batch(error);
+    }
+    if (model->log_threshold && !msae__row_is_finite(model->log_threshold, model->n_latents)) {
+        return msae__fail(error, MSAE_ERROR_NOT_FINITE, "a threshold is NaN or Inf");
+    }
+    return batch->index ? msae__check_index(data, batch->index, rows, error) : MSAE_OK;
+}
+
+/* Sets the tile behind the last one, which ends where its share does if there are shares; 0 at the
+   end. */
+static int msae__next_tile(msae__batch *batch) {
+    const struct msae_train_workspace *ws = batch->ws;
+    const size_t first = batch->first + batch->rows;
+    size_t start = 0, end = batch->total;
+    if (first >= batch->total) return 0;
+    for (size_t s = 0; batch->in_shares && s < ws->shares; s++) {
+        start = s > 0 ? ws->share_ends[s - 1] : 0;
+        end = ws->share_ends[s];
+        if (first < end) break;
+    }
+    batch->first = first;
+    batch->rows = msae__min(ws->tile_rows, end - first);
+    batch->first_tile = first == start;
+    batch->last_tile = first + batch->rows == end;
+    return 1;
+}
 
 static size_t msae__batch_row(const msae__batch *batch, size_t tile_row) {
     const size_t row = batch->first + tile_row;
@@ -6803,20 +7209,38 @@ static void msae__load_row_task(void *context, size_t r, size_t worker) {
     msae__to_panels(ws, ws->target, r, target, d, row->moments[0]);
 }
 
-static int msae__row_has_loss(const msae__batch *batch, const msae__row *row) {
-    if (row->bad) return 0;
-    switch (batch->trainer->desc.loss) {
-    case MSAE_LOSS_NMSE:
-        return row->spread > 0;
-    case MSAE_LOSS_COSINE:
-        return row->norm > 0;
-    default:
-        return 1;
+/* Loads a tile; fails on a row that is not finite unless such rows are left out. */
+static msae_status msae__load_tile(msae__batch *batch, msae_error *error) {
+    msae__parallel_for(&batch->trainer->model.parallel, batch->rows, msae__load_row_task, batch);
+    if (batch->trainer->desc.skip_bad || batch->data->skip_bad) return MSAE_OK;
+    for (size_t r = 0; r < batch->rows; r++) {
+        if (batch->ws->rows[r].bad == MSAE__ROW_BAD) {
+            return msae__fail_row(error, msae__batch_row(batch, r));
+        }
     }
+    return MSAE_OK;
 }
 
+/* pre = encoder (x - pre_bias) + latent_bias, by blocks of latents. */
+static msae_status msae__encode_tile(msae__batch *batch, msae_error *error) {
+    const struct msae_train_workspace *ws = batch->ws;
+    if (msae__encode_rows_to(&batch->trainer->model, ws->centred, ws->stride, batch->rows,
+                             ws->packed, ws->panels, ws->probe, ws->latents, MSAE__LATENT_BLOCK,
+                             ws->tile_rows * MSAE__LATENT_BLOCK)) {
+        return MSAE_OK;
+    }
+    return msae__fail(error, MSAE_ERROR_NOT_FINITE, "a pre-activation is NaN or Inf");
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Selection: z_i = softcap(act(TopK_k_i(pre))), i = 1 .. L, each row by itself (Gao et al. 2024,
+   arXiv 2406.04093). A row is ranked once: cuts of its keys say at which level each latent enters.
+   relu is the level that keeps all. jumprelu: z = v where v = relu(pre) > theta (Rajamanoharan et
+   al. 2024, arXiv 2407.14435)
+   ------------------------------------------------------------------------------------------ */
+
 /* rect of the straight-through estimator: 1 within half a bandwidth of the threshold. */
-static int msae__in_window(float distance, float bandwidth) {
+static int msae__in_band(float distance, float bandwidth) {
     return distance > -0.5f * bandwidth && distance < 0.5f * bandwidth;
 }
 
@@ -6835,81 +7259,6 @@ static size_t msae__block_size(const msae_model *model, size_t block) {
     return msae__min(MSAE__LATENT_BLOCK, model->n_latents - block * MSAE__LATENT_BLOCK);
 }
 
-/* JumpReLU: latents above their threshold are active; behind them stand those that are not but lie
-   in the window around it, where the threshold has a gradient. */
-static void msae__select_jumprelu(const msae__batch *batch, size_t r) {
-    const struct msae_train_workspace *ws = batch->ws;
-    const msae_model *model = &batch->trainer->model;
-    const float bandwidth = batch->trainer->desc.bandwidth;
-    size_t l0 = 0;
-    for (size_t b = 0; b < msae__blocks(model); b++) {
-        const size_t slot = msae__slot(ws, b, r), count = msae__block_size(model, b);
-        const float *theta = ws->theta + b * MSAE__LATENT_BLOCK;
-        uint8_t window[MSAE__LATENT_BLOCK], *ends = msae__ends(batch, b, r);
-        float values[MSAE__LATENT_BLOCK];
-        size_t active = 0, around = 0;
-        for (size_t j = 0; j < count; j++) {
-            const float pre = ws->latents[slot + j], value = pre > 0 ? pre : 0;
-            values[j] = value;
-            if (value > theta[j]) {
-                ws->index[slot + active] = (uint8_t)j;
-                ws->level[slot + active] = 0;
-                ws->relu[slot + active++] = value;
-            } else if (msae__in_window(value - theta[j], bandwidth)) {
-                window[around++] = (uint8_t)j; /* (so it is if the latent's 0 lies in the window) */
-            }
-        }
-        ends[0] = (uint8_t)active;
-        ends[1] = (uint8_t)(active + around);
-        for (size_t e = 0; e < active; e++) {
-            ws->latents[slot + e] = msae__soft_cap(ws->relu[slot + e], model->soft_cap);
-            l0 += ws->latents[slot + e] > 0;
-        }
-        for (size_t e = 0; e < around; e++) {
-            ws->index[slot + active + e] = window[e];
-            ws->level[slot + active + e] = 0;
-            ws->relu[slot + active + e] = values[window[e]];
-            ws->latents[slot + active + e] = 0;
-        }
-    }
-    ws->rows[r].l0 = l0;
-    ws->rows[r].sparse = (double)l0;
-}
-
-/* BatchTopK: the row's share of what the batch keeps. With nested widths a latent enters at the
-   first one that reaches it; both go up together. */
-static void msae__select_kept(const msae__batch *batch, size_t r) {
-    const struct msae_train_workspace *ws = batch->ws;
-    const msae_model *model = &batch->trainer->model;
-    const size_t wanted = batch->first + r, levels = model->n_levels;
-    size_t low = 0, high = ws->kept_count, level = 0;
-    while (low < high) { /* first candidate of this row */
-        size_t middle = low + (high - low) / 2;
-        if (ws->kept[middle].row < wanted)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    for (size_t b = 0; b < msae__blocks(model); b++) {
-        const size_t slot = msae__slot(ws, b, r), until = (b + 1) * MSAE__LATENT_BLOCK;
-        uint8_t *ends = msae__ends(batch, b, r);
-        size_t count = 0;
-        memset(ends, 0, level); /* the widths that end before this block */
-        for (; low < ws->kept_count && ws->kept[low].row == wanted; low++, count++) {
-            const msae__kept *kept = ws->kept + low;
-            if (kept->latent >= until) break;
-            while (level + 1 < levels && kept->latent >= model->nesting[level]) {
-                ends[level++] = (uint8_t)count;
-            }
-            ws->latents[slot + count] = msae__soft_cap(kept->value, model->soft_cap);
-            ws->index[slot + count] = (uint8_t)(kept->latent % MSAE__LATENT_BLOCK);
-            ws->level[slot + count] = (uint8_t)level;
-        }
-        for (size_t i = level; i <= levels; i++) ends[i] = (uint8_t)count;
-        ws->rows[r].l0 += count;
-    }
-}
-
 /* The level (from 0) at which a key enters, `levels` when none takes it. Of equal keys at a cut the
    first ones go in, so `seen` counts those that passed by. */
 static size_t msae__level_of(int32_t key, const msae__cut *cuts, size_t levels, size_t *seen) {
@@ -6921,15 +7270,25 @@ static size_t msae__level_of(int32_t key, const msae__cut *cuts, size_t levels, 
     return found < i ? found : i;
 }
 
-/* What the kernel `place` does, where a cut parts equal keys: then their order decides. */
+/* The cuts of a row where some of them part equal keys, whose order decides then. */
+typedef struct msae__ties {
+    const msae__cut *cuts;
+    size_t levels;
+    int32_t lowest;               /* keys must exceed it */
+    size_t seen[MSAE_MAX_LEVELS]; /* equal keys of each cut that have passed by */
+} msae__ties;
+
+/* What the kernel `place` does, for such a row. */
 static void msae__place_ties(void *sorted, uint8_t *index, uint8_t *level, uint8_t *ends,
-                             const void *keys, size_t count, const msae__cut *cuts, size_t levels,
-                             int32_t lowest, size_t *seen) {
+                             const void *keys, size_t count, msae__ties *ties) {
     int32_t key[MSAE__LATENT_BLOCK], place[MSAE__LATENT_BLOCK], found[MSAE__LATENT_BLOCK];
+    const size_t levels = ties->levels;
     for (size_t j = 0; j < count; j++) {
         key[j] = msae__load_key(keys, j);
         place[j] = (int32_t)j;
-        found[j] = (int32_t)(key[j] > lowest ? msae__level_of(key[j], cuts, levels, seen) : levels);
+        found[j] =
+            (int32_t)(key[j] > ties->lowest ? msae__level_of(key[j], ties->cuts, levels, ties->seen)
+                                            : levels);
     }
     msae__place_found(sorted, index, level, ends, key, place, found, count, levels);
 }
@@ -6947,31 +7306,45 @@ static void msae__finish_values(const msae_model *model, float *value, uint8_t *
     }
 }
 
+/* Ranks a row: the keys of its pre-activations into `keys` [n] and where each level cuts them. */
+static void msae__cut_row(const msae__batch *batch, size_t r, size_t worker, int32_t *keys,
+                          msae__cut *cuts) {
+    const struct msae_train_workspace *ws = batch->ws;
+    const msae_model *model = &batch->trainer->model;
+    const msae_kernels *kernels = model->kernels;
+    const size_t n = model->n_latents;
+    const int32_t lowest = msae__lowest(model->activation);
+    int32_t *list = ws->scratch + worker * 2 * msae__cut_room(n), largest = lowest;
+    size_t active = 0;
+    for (size_t b = 0; b < msae__blocks(model); b++) {
+        const size_t count = msae__block_size(model, b);
+        const void *from = msae__keys(ws->latents + msae__slot(ws, b, r), count, model->activation,
+                                      keys + b * MSAE__LATENT_BLOCK);
+        active += kernels->between(list + active, from, count, lowest, INT32_MAX, &largest);
+    }
+    msae__cuts(kernels, list, active, largest, lowest, model->nesting, model->n_levels, cuts,
+               list + msae__cut_room(n));
+}
+
 /* TopK at every level, and ReLU as the level that keeps all. */
 static void msae__select_levels(const msae__batch *batch, size_t r, size_t worker) {
     const struct msae_train_workspace *ws = batch->ws;
     const msae_model *model = &batch->trainer->model;
-    const msae_kernels *kernels = model->kernels;
-    const size_t n = model->n_latents, levels = model->n_levels, blocks = msae__blocks(model);
+    const size_t levels = model->n_levels, blocks = msae__blocks(model);
     const msae_activation activation = model->activation;
-    const int32_t lowest = msae__lowest(activation);
     /* the positive bits of a float are its key and its value */
     const int plain = activation == MSAE_ACTIVATION_RELU && model->soft_cap == 0;
-    int32_t *keys = ws->keys + worker * n, *list = ws->scratch + worker * 2 * msae__cut_room(n);
-    int32_t floors[MSAE_MAX_LEVELS], largest = lowest;
-    size_t seen[MSAE_MAX_LEVELS] = {0}, l0 = 0, active = 0;
+    int32_t *keys = ws->keys + worker * model->n_latents, floors[MSAE_MAX_LEVELS];
     msae__cut cuts[MSAE_MAX_LEVELS];
+    msae__ties ties = {NULL, 0, 0, {0}};
+    size_t l0 = 0;
     double l1 = 0;
     int whole;
-    for (size_t b = 0; b < blocks; b++) {
-        const size_t count = msae__block_size(model, b);
-        const void *from = msae__keys(ws->latents + msae__slot(ws, b, r), count, activation,
-                                      keys + b * MSAE__LATENT_BLOCK);
-        active += kernels->between(list + active, from, count, lowest, INT32_MAX, &largest);
-    }
-    msae__cuts(kernels, list, active, largest, lowest, model->nesting, levels, cuts,
-               list + msae__cut_room(n));
-    whole = msae__floors(cuts, levels, lowest, floors);
+    ties.cuts = cuts;
+    ties.levels = levels;
+    ties.lowest = msae__lowest(activation);
+    msae__cut_row(batch, r, worker, keys, cuts);
+    whole = msae__floors(cuts, levels, ties.lowest, floors);
     for (size_t b = 0; b < blocks; b++) {
         const size_t slot = msae__slot(ws, b, r), count = msae__block_size(model, b);
         float *value = ws->latents + slot, raw[MSAE__LATENT_BLOCK];
@@ -6981,9 +7354,9 @@ static void msae__select_levels(const msae__batch *batch, size_t r, size_t worke
         uint8_t *ends = msae__ends(batch, b, r);
         if (!plain) memcpy(raw, value, count * sizeof *raw);
         if (whole)
-            kernels->place(value, index, level, ends, from, count, floors, levels);
+            model->kernels->place(value, index, level, ends, from, count, floors, levels);
         else
-            msae__place_ties(value, index, level, ends, from, count, cuts, levels, lowest, seen);
+            msae__place_ties(value, index, level, ends, from, count, &ties);
         ends[levels] = ends[levels - 1];
         if (!plain) msae__finish_values(model, value, index, ends[levels], raw);
         if (plain && model->recipe != MSAE_RECIPE_RELU) {
@@ -6997,6 +7370,47 @@ static void msae__select_levels(const msae__batch *batch, size_t r, size_t worke
     }
     ws->rows[r].l0 = l0;
     if (ws->rows[r].norm > 0) ws->rows[r].sparse = l1 / ws->rows[r].norm;
+}
+
+/* JumpReLU: latents above their threshold are active; behind them stand those that are not but lie
+   in the band around it, where the threshold has a gradient. */
+static void msae__select_jumprelu(const msae__batch *batch, size_t r) {
+    const struct msae_train_workspace *ws = batch->ws;
+    const msae_model *model = &batch->trainer->model;
+    const float bandwidth = batch->trainer->desc.bandwidth;
+    size_t l0 = 0;
+    for (size_t b = 0; b < msae__blocks(model); b++) {
+        const size_t slot = msae__slot(ws, b, r), count = msae__block_size(model, b);
+        const float *theta = ws->theta + b * MSAE__LATENT_BLOCK;
+        uint8_t band[MSAE__LATENT_BLOCK], *ends = msae__ends(batch, b, r);
+        float values[MSAE__LATENT_BLOCK];
+        size_t active = 0, around = 0;
+        for (size_t j = 0; j < count; j++) {
+            const float pre = ws->latents[slot + j], value = pre > 0 ? pre : 0;
+            values[j] = value;
+            if (value > theta[j]) {
+                ws->index[slot + active] = (uint8_t)j;
+                ws->level[slot + active] = 0;
+                ws->relu[slot + active++] = value;
+            } else if (msae__in_band(value - theta[j], bandwidth)) {
+                band[around++] = (uint8_t)j; /* (so it is if the latent's 0 lies in the band) */
+            }
+        }
+        ends[0] = (uint8_t)active;
+        ends[1] = (uint8_t)(active + around);
+        for (size_t e = 0; e < active; e++) {
+            ws->latents[slot + e] = msae__soft_cap(ws->relu[slot + e], model->soft_cap);
+            l0 += ws->latents[slot + e] > 0;
+        }
+        for (size_t e = 0; e < around; e++) {
+            ws->index[slot + active + e] = band[e];
+            ws->level[slot + active + e] = 0;
+            ws->relu[slot + active + e] = values[band[e]];
+            ws->latents[slot + active + e] = 0;
+        }
+    }
+    ws->rows[r].l0 = l0;
+    ws->rows[r].sparse = (double)l0;
 }
 
 static void msae__select_row(const msae__batch *batch, size_t r, size_t worker) {
@@ -7027,6 +7441,24 @@ static void msae__select_task(void *context, size_t task, size_t worker) {
     const size_t last = msae__min(first + group, batch->rows);
     for (size_t r = first; r < last; r++) msae__select_row(batch, r, worker);
 }
+
+static void msae__select_tile(msae__batch *batch) {
+    for (size_t r = 0; r < batch->rows; r++) {
+        batch->ws->rows[r].l0 = 0;
+        batch->ws->rows[r].zero_levels = 0;
+    }
+    msae__parallel_for(&batch->trainer->model.parallel,
+                       msae__ceil_div(batch->rows, msae__select_rows(batch)), msae__select_task,
+                       batch);
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Decode and loss: r_i = decoder^T z_i + pre_bias (with normalize: times the row's deviation, plus
+   its mean);  loss = sum_i a_i recon(r_i, x) / sum_i a_i + lambda sparse(z)
+       recon, a mean over the rows:  nmse |r - x|^2 / |m - x|^2;  mse |r - x|^2 / d;
+                                     cosine (1 - cos(r, x))^2
+       sparse, likewise:             relu |z|_1 / |x|;  jumprelu the number of latents above theta
+   ------------------------------------------------------------------------------------------ */
 
 /* Rows of the tile that a decoding task takes through its panel of the decoder: all of them, unless
    there are more workers than panels. */
@@ -7128,6 +7560,46 @@ static void msae__decode_task(void *context, size_t task, size_t worker) {
     for (size_t r = from; r < until; r++) msae__finish_panel(batch, panel, r);
 }
 
+/* Copies a row's reconstructions and latents at level i for msae_trainer_forward. */
+static void msae__export_row(const msae__batch *batch, size_t r, size_t i, float *recon,
+                             float *latents) {
+    const struct msae_train_workspace *ws = batch->ws;
+    const msae_model *model = &batch->trainer->model;
+    const size_t d = model->n_inputs;
+    for (size_t p = 0; p < msae__column_panels(model) && recon; p++) {
+        memcpy(recon + p * MSAE__PANEL, msae__level_panel(batch, p, r) + i * MSAE__PANEL,
+               msae__min(MSAE__PANEL, d - p * MSAE__PANEL) * sizeof *recon);
+    }
+    if (!latents) return;
+    memset(latents, 0, model->n_latents * sizeof *latents);
+    for (size_t b = 0; b < msae__blocks(model); b++) {
+        const size_t slot = msae__slot(ws, b, r), count = msae__ends(batch, b, r)[i];
+        for (size_t e = slot; e < slot + count; e++) {
+            latents[b * MSAE__LATENT_BLOCK + (ws->index[e] & MSAE__LATENT)] = ws->latents[e];
+        }
+    }
+}
+
+static void msae__export_tile(const msae__batch *batch) {
+    const msae_model *model = &batch->trainer->model;
+    for (size_t i = 0; i < model->n_levels; i++) {
+        for (size_t r = 0; r < batch->rows; r++) {
+            const size_t row = i * batch->total + batch->first + r;
+            msae__export_row(batch, r, i,
+                             batch->recon ? batch->recon + row * model->n_inputs : NULL,
+                             batch->latents ? batch->latents + row * model->n_latents : NULL);
+        }
+    }
+}
+
+static void msae__decode_tile(msae__batch *batch) {
+    const msae_model *model = &batch->trainer->model;
+    const size_t groups = msae__ceil_div(batch->rows, msae__decode_rows(batch));
+    msae__parallel_for(&model->parallel, msae__column_panels(model) * groups, msae__decode_task,
+                       batch);
+    if (batch->recon || batch->latents) msae__export_tile(batch);
+}
+
 /* Adds up a row's sums over the panels. */
 static void msae__row_sums(const msae__batch *batch, size_t r, size_t level, double sums[3]) {
     const struct msae_train_workspace *ws = batch->ws;
@@ -7140,72 +7612,79 @@ static void msae__row_sums(const msae__batch *batch, size_t r, size_t level, dou
     }
 }
 
-/* The losses of a row; for cosine, with w = 1 - cos, also the gradients
-   d(w^2)/dr = 2 w (cos r / |r|^2 - x / (|r| |x|)), summed from the last level to the first. */
-static void msae__loss_task(void *context, size_t r, size_t worker) {
-    const msae__batch *batch = (const msae__batch *)context;
+/* The cosine loss of a row at level i and, with w = 1 - cos, its gradient d(w^2)/dr
+   = 2 w (cos r / |r|^2 - x / (|r| |x|)), to which that of the levels behind it is added. */
+static void msae__cosine_loss(const msae__batch *batch, size_t r, size_t i, const double sums[3]) {
     const struct msae_train_workspace *ws = batch->ws;
     const msae_model *model = &batch->trainer->model;
-    const msae_loss loss = batch->trainer->desc.loss;
-    const size_t d = model->n_inputs, levels = model->n_levels;
     msae__row *row = ws->rows + r;
+    const double norms = sqrt(sums[2]) * row->norm;
+    double to_r = 0, to_x = 0;
+    row->squared_error[i] = 0;
+    if (!row->bad && norms == 0) row->zero_levels |= (uint64_t)1 << i;
+    if (!row->bad && norms != 0) {
+        const double cosine = sums[1] / norms, off = 1 - cosine;
+        row->squared_error[i] = off * off;
+        to_x = -2 * off * batch->coefficient[i] * row->moments[1] / norms;
+        to_r = 2 * off * batch->coefficient[i] * row->moments[1] * cosine / sums[2];
+    }
+    if (!batch->backward) return;
+    for (size_t k = 0; k < model->n_inputs; k++) {
+        const size_t panel = k / MSAE__PANEL, c = k % MSAE__PANEL;
+        float *here = msae__level_panel(batch, panel, r) + i * MSAE__PANEL + c;
+        const float x = ws->target[(panel * ws->tile_rows + r) * MSAE__PANEL + c];
+        const double g = to_r * *here + to_x * x;
+        *here = (float)(i + 1 == model->n_levels ? g : g + here[MSAE__PANEL]);
+    }
+}
+
+/* The losses of a row, from the last level to the first. */
+static void msae__loss_task(void *context, size_t r, size_t worker) {
+    const msae__batch *batch = (const msae__batch *)context;
+    const msae_model *model = &batch->trainer->model;
+    const msae_loss loss = batch->trainer->desc.loss;
+    msae__row *row = batch->ws->rows + r;
     (void)worker;
-    for (size_t i = levels; i-- > 0;) {
-        double sums[3], norms, cosine, off, to_r, to_x;
+    for (size_t i = model->n_levels; i-- > 0;) {
+        double sums[3];
         msae__row_sums(batch, r, i, sums);
-        if (!msae__row_has_loss(batch, row)) {
+        if (loss == MSAE_LOSS_COSINE) {
+            msae__cosine_loss(batch, r, i, sums);
+        } else if (!msae__row_has_loss(batch, row)) {
             row->squared_error[i] = 0;
         } else if (loss == MSAE_LOSS_NMSE) {
             row->squared_error[i] = sums[0] / row->spread;
-        } else if (loss == MSAE_LOSS_MSE) {
-            row->squared_error[i] = sums[0] / (double)d;
-        }
-        if (loss != MSAE_LOSS_COSINE) continue;
-        norms = sqrt(sums[2]) * row->norm;
-        to_r = to_x = 0;
-        row->squared_error[i] = 0;
-        if (!row->bad && norms == 0) row->zero_levels |= (uint64_t)1 << i;
-        if (!row->bad && norms != 0) {
-            cosine = sums[1] / norms;
-            off = 1 - cosine;
-            row->squared_error[i] = off * off;
-            to_x = -2 * off * batch->coefficient[i] * row->moments[1] / norms;
-            to_r = 2 * off * batch->coefficient[i] * row->moments[1] * cosine / sums[2];
-        }
-        if (!batch->backward) continue;
-        for (size_t k = 0; k < d; k++) {
-            const size_t panel = k / MSAE__PANEL, c = k % MSAE__PANEL;
-            float *here = msae__level_panel(batch, panel, r) + i * MSAE__PANEL + c;
-            const float x = ws->target[(panel * ws->tile_rows + r) * MSAE__PANEL + c];
-            const double g = to_r * *here + to_x * x;
-            *here = (float)(i + 1 == levels ? g : g + here[MSAE__PANEL]);
+        } else {
+            row->squared_error[i] = sums[0] / (double)model->n_inputs;
         }
     }
 }
 
-/* d loss / d pre-activation of one listed latent, given dz, the part of d loss / d latent that
-   comes through the decoder. z is the latent, relu jumprelu's relu(pre). */
-static float msae__activation_gradient(const msae__batch *batch, size_t r, size_t latent, float z,
-                                       float relu, float dz, double *threshold_gradient) {
-    const struct msae_train_workspace *ws = batch->ws;
+/* The losses of the tile, summed in the order of the rows. */
+static void msae__lose_tile(msae__batch *batch) {
     const msae_model *model = &batch->trainer->model;
-    const float cap = model->soft_cap;
-    if (model->recipe == MSAE_RECIPE_JUMPRELU) {
-        const float theta = ws->theta[latent], bandwidth = batch->trainer->desc.bandwidth;
-        if (cap > 0) dz *= 1 - (z / cap) * (z / cap);
-        if (msae__in_window(relu - theta, bandwidth)) {
-            *threshold_gradient -= (double)theta / bandwidth * dz;
+    msae__parallel_for(&model->parallel, batch->rows, msae__loss_task, batch);
+    for (size_t r = 0; r < batch->rows; r++) {
+        const msae__row *row = batch->ws->rows + r;
+        for (size_t i = 0; i < model->n_levels; i++) {
+            batch->stats.level_loss[i] += row->squared_error[i];
+            if (msae__row_has_loss(batch, row)) batch->zero_rows[i] += row->zero_levels >> i & 1;
         }
-        if (msae__in_window(z - theta, bandwidth)) {
-            *threshold_gradient -= batch->sparse_coefficient / bandwidth;
-        }
-        return relu > theta ? dz : 0;
+        batch->sparse += row->sparse;
+        batch->stats.l0 += (double)row->l0;
     }
-    if (batch->sparse_coefficient > 0 && ws->rows[r].norm > 0) {
-        dz += (float)(batch->sparse_coefficient / ws->rows[r].norm) * (float)((z > 0) - (z < 0));
-    }
-    return cap > 0 ? dz * (1 - (z / cap) * (z / cap)) : dz;
 }
+
+/* ---------------------------------------------------------------------------------------------
+   Gradients. With g_i = a_i / sum(a) dloss_i / dr_i and G_l = sum over i >= l of g_i, for a kept
+   latent j of a row that enters at level l:
+       dz_j = <decoder_j, G_l> (+ lambda sign(z_j) / (B |x|) for relu),  ddecoder_j += z_j G_l
+       dpre_j = dz_j softcap' act',  softcap' = 1 - (z / c)^2,  act' = sign(pre) for abs, else 1
+       dencoder_j += (x - pre_bias) dpre_j,  dlatent_bias_j += dpre_j
+       dpre_bias = sum over the rows of G_1 - sum_j encoder_j dlatent_bias_j
+   jumprelu, with rect(u) = [-1/2 < u < 1/2] and bandwidth w, for latents within it too:
+       dlog_threshold_j -= theta/w rect((v - theta)/w) dz_j + lambda/(B w) rect((z - theta)/w)
+   ------------------------------------------------------------------------------------------ */
 
 /* The tile's entries of a block of latents, listed latent by latent, rows ascending. */
 typedef struct msae__latent_lists {
@@ -7249,6 +7728,37 @@ static void msae__list_latents(const msae__batch *batch, size_t block, size_t wo
     }
 }
 
+/* d loss / d pre-activation of one listed latent, given dz, the part of d loss / d latent that
+   comes through the decoder. z is the latent, relu jumprelu's relu(pre). */
+static float msae__activation_gradient(const msae__batch *batch, size_t r, size_t latent, float z,
+                                       float relu, float dz, double *threshold_gradient) {
+    const struct msae_train_workspace *ws = batch->ws;
+    const msae_model *model = &batch->trainer->model;
+    const float cap = model->soft_cap;
+    if (model->recipe == MSAE_RECIPE_JUMPRELU) {
+        const float theta = ws->theta[latent], bandwidth = batch->trainer->desc.bandwidth;
+        if (cap > 0) dz *= 1 - (z / cap) * (z / cap);
+        if (msae__in_band(relu - theta, bandwidth)) {
+            *threshold_gradient -= (double)theta / bandwidth * dz;
+        }
+        if (msae__in_band(z - theta, bandwidth)) {
+            *threshold_gradient -= batch->sparse_coefficient / bandwidth;
+        }
+        return relu > theta ? dz : 0;
+    }
+    if (batch->sparse_coefficient > 0 && ws->rows[r].norm > 0) {
+        dz += (float)(batch->sparse_coefficient / ws->rows[r].norm) * (float)((z > 0) - (z < 0));
+    }
+    return cap > 0 ? dz * (1 - (z / cap) * (z / cap)) : dz;
+}
+
+/* Whether dz is not yet the gradient of the pre-activation. */
+static int msae__has_activation_gradient(const msae__batch *batch) {
+    const msae_model *model = &batch->trainer->model;
+    return model->recipe == MSAE_RECIPE_JUMPRELU || model->soft_cap > 0 ||
+           batch->sparse_coefficient > 0 || model->activation == MSAE_ACTIVATION_ABS;
+}
+
 /* From dz to the gradient of the pre-activations where that is not the same, row by row because
    only the arrays by block know relu(pre) and turned signs. */
 static void msae__through_activation(const msae__batch *batch, size_t block, double *thresholds,
@@ -7265,24 +7775,6 @@ static void msae__through_activation(const msae__batch *batch, size_t block, dou
                                                        lists->dots[at], &thresholds[j]);
             lists->dots[at] = ws->index[e] & MSAE__NEGATIVE ? -dz : dz;
         }
-    }
-}
-
-/* Whether dz is not yet the gradient of the pre-activation. */
-static int msae__has_activation_gradient(const msae__batch *batch) {
-    const msae_model *model = &batch->trainer->model;
-    return model->recipe == MSAE_RECIPE_JUMPRELU || model->soft_cap > 0 ||
-           batch->sparse_coefficient > 0 || model->activation == MSAE_ACTIVATION_ABS;
-}
-
-/* Counts how often the latents of a block were active where not the largest level counts. */
-static void msae__count_strongest(const msae__batch *batch, size_t block) {
-    const struct msae_train_workspace *ws = batch->ws;
-    uint32_t *fired = ws->fired_now + block * MSAE__LATENT_BLOCK;
-    for (size_t r = 0; r < batch->rows; r++) {
-        const uint8_t *index = ws->index + msae__slot(ws, block, r);
-        const size_t count = msae__ends(batch, block, r)[ws->fired_level];
-        for (size_t e = 0; e < count; e++) fired[index[e] & MSAE__LATENT]++;
     }
 }
 
@@ -7308,41 +7800,91 @@ static void msae__bias_gradient(const msae__batch *batch, size_t latent, const f
     }
 }
 
-/* Gradients of a block of latents, over all rows of the tile. dz and the decoder's gradient read
-   the same rows of G, once; then the encoder's gradient gathers rows of the input. */
-static void msae__latent_gradients(const msae__batch *batch, size_t block, size_t worker) {
-    struct msae_train_workspace *ws = batch->ws;
+/* Counts how often the latents of a block were active where not the largest level counts. */
+static void msae__count_strongest(const msae__batch *batch, size_t block) {
+    const struct msae_train_workspace *ws = batch->ws;
+    uint32_t *fired = ws->fired_now + block * MSAE__LATENT_BLOCK;
+    for (size_t r = 0; r < batch->rows; r++) {
+        const uint8_t *index = ws->index + msae__slot(ws, block, r);
+        const size_t count = msae__ends(batch, block, r)[ws->fired_level];
+        for (size_t e = 0; e < count; e++) fired[index[e] & MSAE__LATENT]++;
+    }
+}
+
+/* A call to the kernels for each group of rows and each latent of a block, panel by panel of
+   columns. */
+static void msae__decoder_gradients(const msae__batch *batch, size_t block,
+                                    const msae__latent_lists *lists) {
     msae_trainer *trainer = batch->trainer;
     const msae_model *model = &trainer->model;
     const msae_kernels *kernels = model->kernels;
     const size_t d = model->n_inputs, first = block * MSAE__LATENT_BLOCK;
     const size_t count = msae__block_size(model, block), panels = msae__column_panels(model);
+    for (size_t p = 0; p < panels; p++) {
+        const size_t c = p * MSAE__PANEL, width = msae__min(MSAE__PANEL, d - c);
+        for (size_t g = 0; g < lists->groups; g++) {
+            for (size_t j = 0; j < count; j++) {
+                const size_t at = (first + j) * d + c, from = g ? lists->ends[g - 1][j] : 0;
+                const size_t list = j * lists->room + from;
+                kernels->gather_dot_axpy(trainer->grad.decoder + at, lists->dots + list,
+                                         model->decoder + at, msae__level_panel(batch, p, 0),
+                                         MSAE__PANEL, lists->levels + list, lists->values + list,
+                                         lists->ends[g][j] - from, width);
+            }
+        }
+    }
+}
+
+/* Likewise. */
+static void msae__encoder_gradients(const msae__batch *batch, size_t block,
+                                    const msae__latent_lists *lists) {
+    const struct msae_train_workspace *ws = batch->ws;
+    msae_trainer *trainer = batch->trainer;
+    const msae_model *model = &trainer->model;
+    const msae_kernels *kernels = model->kernels;
+    const size_t d = model->n_inputs, first = block * MSAE__LATENT_BLOCK;
+    const size_t count = msae__block_size(model, block), panels = msae__column_panels(model);
+    for (size_t p = 0; p < panels; p++) {
+        const size_t c = p * MSAE__PANEL, width = msae__min(MSAE__PANEL, d - c);
+        for (size_t g = 0; g < lists->groups; g++) {
+            for (size_t j = 0; j < count; j++) {
+                const size_t from = g ? lists->ends[g - 1][j] : 0, list = j * lists->room + from;
+                kernels->gather_axpy(trainer->grad.encoder + (first + j) * d + c,
+                                     ws->inputs + p * ws->tile_rows * MSAE__PANEL, MSAE__PANEL,
+                                     lists->rows + list, lists->dots + list,
+                                     lists->ends[g][j] - from, width);
+            }
+        }
+    }
+}
+
+static void msae__zero_gradients(const msae__batch *batch, size_t block) {
+    const msae_parameters *grad = &batch->trainer->grad;
+    const msae_model *model = &batch->trainer->model;
+    const size_t d = model->n_inputs, first = block * MSAE__LATENT_BLOCK;
+    const size_t count = msae__block_size(model, block);
+    memset(grad->decoder + first * d, 0, count * d * sizeof(float));
+    memset(grad->encoder + first * d, 0, count * d * sizeof(float));
+    memset(grad->latent_bias + first, 0, count * sizeof(float));
+    memset(batch->ws->fired_now + first, 0, count * sizeof *batch->ws->fired_now);
+    if (grad->log_threshold) memset(grad->log_threshold + first, 0, count * sizeof(float));
+}
+
+/* Gradients of a block of latents, over all rows of the tile. dz and the decoder's gradient read
+   the same rows of G, once; then the encoder's gradient gathers rows of the input. */
+static void msae__latent_gradients(const msae__batch *batch, size_t block, size_t worker) {
+    const struct msae_train_workspace *ws = batch->ws;
+    msae_trainer *trainer = batch->trainer;
+    const msae_model *model = &trainer->model;
+    const size_t first = block * MSAE__LATENT_BLOCK, count = msae__block_size(model, block);
     double thresholds[MSAE__LATENT_BLOCK] = {0};
     msae__latent_lists lists;
-    if (batch->first_tile) {
-        memset(trainer->grad.decoder + first * d, 0, count * d * sizeof(float));
-        memset(trainer->grad.encoder + first * d, 0, count * d * sizeof(float));
-        memset(trainer->grad.latent_bias + first, 0, count * sizeof(float));
-        memset(ws->fired_now + first, 0, count * sizeof *ws->fired_now);
-        if (ws->relu) memset(trainer->grad.log_threshold + first, 0, count * sizeof(float));
-    }
+    if (batch->first_tile) msae__zero_gradients(batch, block);
     msae__list_latents(batch, block, worker, &lists);
     for (size_t j = 0; j < count; j++) {
         memset(lists.dots + j * lists.room, 0, lists.ends[lists.groups - 1][j] * sizeof(float));
     }
-    for (size_t p = 0; p < panels; p++) {
-        const size_t c = p * MSAE__PANEL, width = msae__min(MSAE__PANEL, d - c);
-        for (size_t g = 0; g < lists.groups; g++) {
-            for (size_t j = 0; j < count; j++) {
-                const size_t at = (first + j) * d + c, from = g ? lists.ends[g - 1][j] : 0;
-                const size_t list = j * lists.room + from;
-                kernels->gather_dot_axpy(trainer->grad.decoder + at, lists.dots + list,
-                                         model->decoder + at, msae__level_panel(batch, p, 0),
-                                         MSAE__PANEL, lists.levels + list, lists.values + list,
-                                         lists.ends[g][j] - from, width);
-            }
-        }
-    }
+    msae__decoder_gradients(batch, block, &lists);
     if (msae__has_activation_gradient(batch)) {
         msae__through_activation(batch, block, thresholds, &lists);
     }
@@ -7352,18 +7894,7 @@ static void msae__latent_gradients(const msae__batch *batch, size_t block, size_
         if (ws->relu) trainer->grad.log_threshold[first + j] += (float)thresholds[j];
     }
     if (ws->fired_level + 1 < model->n_levels) msae__count_strongest(batch, block);
-    for (size_t p = 0; p < panels; p++) {
-        const size_t c = p * MSAE__PANEL, width = msae__min(MSAE__PANEL, d - c);
-        for (size_t g = 0; g < lists.groups; g++) {
-            for (size_t j = 0; j < count; j++) {
-                const size_t from = g ? lists.ends[g - 1][j] : 0, list = j * lists.room + from;
-                kernels->gather_axpy(trainer->grad.encoder + (first + j) * d + c,
-                                     ws->inputs + p * ws->tile_rows * MSAE__PANEL, MSAE__PANEL,
-                                     lists.rows + list, lists.dots + list, lists.ends[g][j] - from,
-                                     width);
-            }
-        }
-    }
+    msae__encoder_gradients(batch, block, &lists);
 }
 
 /* Blocks of latents first, then panels of the pre_bias gradient: the sum of G_1 over the rows. */
@@ -7400,629 +7931,27 @@ static void msae__encoder_bias_task(void *context, size_t task, size_t worker) {
     }
 }
 
-/* Candidates of a row: how many, then where they go. */
-static void msae__count_candidates_task(void *context, size_t r, size_t worker) {
-    const msae__batch *batch = (const msae__batch *)context;
+static void msae__differentiate_tile(msae__batch *batch) {
     const msae_model *model = &batch->trainer->model;
-    size_t count = 0;
-    (void)worker;
-    for (size_t b = 0; b < msae__blocks(model) && !batch->ws->rows[r].bad; b++) {
-        const float *pre = batch->ws->latents + msae__slot(batch->ws, b, r);
-        for (size_t j = 0; j < msae__block_size(model, b); j++) {
-            count += pre[j] > batch->lowest_key_value;
-        }
-    }
-    batch->ws->row_counts[r] = count;
+    msae__parallel_for(&model->parallel, msae__blocks(model) + msae__column_panels(model),
+                       msae__gradient_task, batch);
 }
 
-static void msae__write_candidates_task(void *context, size_t r, size_t worker) {
-    const msae__batch *batch = (const msae__batch *)context;
+static void msae__finish_pre_bias(msae__batch *batch) {
     const msae_model *model = &batch->trainer->model;
-    msae__kept *out = batch->ws->kept + batch->ws->row_counts[r];
-    (void)worker;
-    for (size_t b = 0; b < msae__blocks(model) && !batch->ws->rows[r].bad; b++) {
-        const float *pre = batch->ws->latents + msae__slot(batch->ws, b, r);
-        for (size_t j = 0; j < msae__block_size(model, b); j++) {
-            if (!(pre[j] > batch->lowest_key_value)) continue;
-            out->row = (uint32_t)(batch->first + r);
-            out->latent = (uint32_t)(b * MSAE__LATENT_BLOCK + j);
-            out++->value = pre[j];
-        }
-    }
-}
-
-/* Keeps the `limit` largest candidates; among equal ones the first. */
-static void msae__keep_largest(msae__batch *batch, size_t limit) {
-    struct msae_train_workspace *ws = batch->ws;
-    const size_t count = ws->kept_count;
-    int32_t largest = 0;
-    msae__cut cut;
-    if (count <= limit) return;
-    for (size_t e = 0; e < count; e++) { /* all are positive */
-        ws->kept_keys[e] = (int32_t)msae__float_bits(ws->kept[e].value);
-        if (ws->kept_keys[e] > largest) largest = ws->kept_keys[e];
-    }
-    msae__cuts(batch->trainer->model.kernels, ws->kept_keys, count, largest, 0, &limit, 1, &cut,
-               ws->kept_scratch);
-    ws->kept_count = 0;
-    for (size_t e = 0; e < count; e++) {
-        const int tie = ws->kept_keys[e] == cut.key;
-        if (ws->kept_keys[e] < cut.key || (tie && cut.ties == 0)) continue;
-        cut.ties -= (size_t)tie;
-        ws->kept[ws->kept_count++] = ws->kept[e];
-    }
-    batch->lowest_key_value = msae__bits_float((uint32_t)cut.key);
-}
-
-/* Adds the tile's pre-activations to the candidates, in the order of rows and latents. A later
-   tile's value that only equals the lowest of a full set comes too late to be kept, hence > in the
-   tasks. */
-static void msae__add_candidates(msae__batch *batch, size_t limit) {
-    struct msae_train_workspace *ws = batch->ws;
-    const msae_parallel *parallel = &batch->trainer->model.parallel;
-    msae__parallel_for(parallel, batch->rows, msae__count_candidates_task, batch);
-    for (size_t r = 0; r < batch->rows; r++) {
-        size_t start = ws->kept_count;
-        ws->kept_count += ws->row_counts[r];
-        ws->row_counts[r] = start;
-    }
-    MSAE_ASSERT(ws->kept_count <= ws->kept_room);
-    msae__parallel_for(parallel, batch->rows, msae__write_candidates_task, batch);
-    msae__keep_largest(batch, limit);
-}
-
-/* Loads a tile and says whether all its rows may enter. */
-static msae_status msae__load_tile(msae__batch *batch, msae_step_stats *stats, msae_error *error) {
-    msae__parallel_for(&batch->trainer->model.parallel, batch->rows, msae__load_row_task, batch);
-    for (size_t r = 0; r < batch->rows; r++) {
-        const msae__row *row = batch->ws->rows + r;
-        if (row->bad == MSAE__ROW_BAD && !batch->trainer->desc.skip_bad && !batch->data->skip_bad) {
-            return msae__fail_row(error, msae__batch_row(batch, r));
-        }
-        if (stats) {
-            stats->rows += !row->bad;
-            stats->rows_skipped += row->bad != 0;
-            stats->rows_left_out += !row->bad && !msae__row_has_loss(batch, row);
-        }
-    }
-    return MSAE_OK;
-}
-
-/* Before the first tile. */
-static void msae__rewind_tiles(msae__batch *batch) {
-    batch->first = batch->rows = 0;
-}
-
-/* Sets the tile behind the last one, which ends where its share does if there are shares; 0 at the
-   end. */
-static int msae__next_tile(msae__batch *batch, size_t total) {
-    const struct msae_train_workspace *ws = batch->ws;
-    const size_t first = batch->first + batch->rows;
-    size_t start = 0, end = total;
-    if (first >= total) return 0;
-    for (size_t s = 0; batch->in_shares && s < ws->shares; s++) {
-        start = s > 0 ? ws->share_ends[s - 1] : 0;
-        end = ws->share_ends[s];
-        if (first < end) break;
-    }
-    batch->first = first;
-    batch->rows = msae__min(ws->tile_rows, end - first);
-    batch->first_tile = first == start;
-    batch->last_tile = first + batch->rows == end;
-    return 1;
-}
-
-static msae_status msae__encode_tile(msae__batch *batch, msae_error *error) {
-    const struct msae_train_workspace *ws = batch->ws;
-    if (msae__encode_rows_to(&batch->trainer->model, ws->centred, ws->stride, batch->rows,
-                             ws->packed, ws->panels, ws->probe, ws->latents, MSAE__LATENT_BLOCK,
-                             ws->tile_rows * MSAE__LATENT_BLOCK)) {
-        return MSAE_OK;
-    }
-    return msae__fail(error, MSAE_ERROR_NOT_FINITE, "a pre-activation is NaN or Inf");
-}
-
-/* The first look at a batch: refuses bad rows, counts those that enter and, for batchtopk,
-   gathers what can be among the batch's largest pre-activations, `limit` at most. *with_sparse
-   counts rows with a sparsity term. */
-static msae_status msae__survey(msae__batch *batch, size_t total, size_t limit,
-                                msae_step_stats *stats, size_t *with_sparse, msae_error *error) {
-    struct msae_train_workspace *ws = batch->ws;
-    const msae_model *model = &batch->trainer->model;
-    *with_sparse = 0;
-    ws->kept_count = 0;
-    batch->lowest_key_value = 0;
-    msae__rewind_tiles(batch);
-    while (msae__next_tile(batch, total)) {
-        msae_status status = msae__load_tile(batch, stats, error);
-        if (status != MSAE_OK) return status;
-        for (size_t r = 0; r < batch->rows; r++) {
-            *with_sparse +=
-                !ws->rows[r].bad && (model->recipe == MSAE_RECIPE_JUMPRELU || ws->rows[r].norm > 0);
-        }
-        if (msae__is_batch_topk(model->recipe)) {
-            status = msae__encode_tile(batch, error);
-            if (status != MSAE_OK) return status;
-            msae__add_candidates(batch, limit);
-        }
-    }
-    return MSAE_OK;
-}
-
-/* The smallest of the kept values, 0 when there is none. */
-static float msae__lowest_kept(const struct msae_train_workspace *ws) {
-    float lowest = 0;
-    for (size_t e = 0; e < ws->kept_count; e++) {
-        if (lowest == 0 || ws->kept[e].value < lowest) lowest = ws->kept[e].value;
-    }
-    return lowest;
-}
-
-/* Sums one count over the processes. */
-static msae_status msae__agree_count(const msae_collective *collective, size_t own, double *all,
-                                     msae_error *error) {
-    double values[2];
-    msae_status status;
-    values[0] = (double)own;
-    status = msae__agree(collective, MSAE_OK, values, 1, error);
-    *all = values[0];
-    return status;
-}
-
-static size_t msae__count_kept(const struct msae_train_workspace *ws, float least) {
-    size_t count = 0;
-    for (size_t e = 0; e < ws->kept_count; e++) count += ws->kept[e].value >= least;
-    return count;
-}
-
-/* Candidates with exactly that value: the first ones of the lowest ranks are kept, `most` in all.
-   Each process has one value of `values` [ranks + 1]. */
-static msae_status msae__share_ties(const msae_collective *collective, const size_t own,
-                                    double most, double *values, size_t *mine, msae_error *error) {
-    msae_status status;
-    memset(values, 0, collective->ranks * sizeof *values);
-    values[collective->rank] = (double)own;
-    status = msae__agree(collective, MSAE_OK, values, collective->ranks, error);
-    for (size_t r = 0; r < collective->rank; r++) most -= values[r];
-    *mine = most <= 0 ? 0 : most < (double)own ? (size_t)most : own;
-    return status;
-}
-
-/* The batch's `limit` largest candidates over all processes: finds the limit-th largest by halving
-   the range of the bits of floats, which as whole numbers have the same order. */
-static msae_status msae__keep_largest_of_all(msae__batch *batch, double limit, msae_error *error) {
-    struct msae_train_workspace *ws = batch->ws;
-    const msae_collective *collective = &batch->trainer->desc.collective;
-    double values[MSAE_MAX_RANKS + 1], above = 0;
-    uint32_t low = 1, high = 0x7f800000u; /* at low there are limit and more, or it is the least */
-    size_t ties, kept = 0;
-    msae_status status;
-    while (high - low > 1) {
-        const uint32_t middle = low + (high - low) / 2;
-        double count;
-        status = msae__agree_count(collective, msae__count_kept(ws, msae__bits_float(middle)),
-                                   &count, error);
-        if (status != MSAE_OK) return status;
-        if (count >= limit) {
-            low = middle;
-        } else {
-            high = middle;
-            above = count;
-        }
-    }
-    ties = msae__count_kept(ws, msae__bits_float(low)) -
-           msae__count_kept(ws, msae__bits_float(low + 1));
-    status = msae__share_ties(collective, ties, limit - above, values, &ties, error);
-    if (status != MSAE_OK) return status;
-    for (size_t e = 0; e < ws->kept_count; e++) {
-        const uint32_t bits = msae__float_bits(ws->kept[e].value);
-        if (bits < low || (bits == low && ties == 0)) continue;
-        ties -= bits == low;
-        ws->kept[kept++] = ws->kept[e];
-    }
-    ws->kept_count = kept;
-    /* the lowest of all: each process's own, side by side */
-    memset(values, 0, collective->ranks * sizeof *values);
-    values[collective->rank] = (double)msae__lowest_kept(ws);
-    status = msae__agree(collective, MSAE_OK, values, collective->ranks, error);
-    ws->lowest = 0;
-    for (size_t r = 0; r < collective->ranks; r++) {
-        const float lowest = (float)values[r];
-        if (lowest > 0 && (ws->lowest == 0 || lowest < ws->lowest)) ws->lowest = lowest;
-    }
-    return status;
-}
-
-static msae_status msae__fail_batch(msae_error *error) {
-    return msae__fail(error, MSAE_ERROR_ARGUMENT, "a batch is larger than the descriptor's");
-}
-
-/* What a batch's losses are divided by, and batchtopk's choice, over all processes. */
-static msae_status msae__agree_survey(msae__batch *batch, msae_status status,
-                                      const msae_collective *collective, msae_step_stats *stats,
-                                      size_t *with_sparse, msae_error *error) {
-    struct msae_train_workspace *ws = batch->ws;
-    const msae_model *model = &batch->trainer->model;
-    double counts[5];
-    counts[0] = (double)stats->rows;
-    counts[1] = (double)stats->rows_skipped;
-    counts[2] = (double)stats->rows_left_out;
-    counts[3] = (double)*with_sparse;
-    status = msae__agree(collective, status, counts, 4, error);
-    if (status != MSAE_OK) return status;
-    if (msae__is_batch_topk(model->recipe) &&
-        counts[0] + counts[1] > (double)batch->trainer->desc.batch) {
-        return msae__fail_batch(error);
-    }
-    stats->rows = (size_t)counts[0];
-    stats->rows_skipped = (size_t)counts[1];
-    stats->rows_left_out = (size_t)counts[2];
-    *with_sparse = (size_t)counts[3];
-    if (msae__is_batch_topk(model->recipe)) {
-        const size_t limit = msae__max(model->k * stats->rows, 1);
-        if (msae__is_collective(collective)) {
-            return msae__keep_largest_of_all(batch, (double)limit, error);
-        }
-        msae__keep_largest(batch, limit);
-        ws->lowest = msae__lowest_kept(ws);
-    }
-    return MSAE_OK;
-}
-
-/* The sums of a batch's losses over all processes. */
-static msae_status msae__agree_losses(const msae__batch *batch, msae_status status,
-                                      const msae_collective *collective, msae_step_stats *stats,
-                                      double *sparse, size_t *zero_rows, msae_error *error) {
-    const size_t levels = batch->trainer->model.n_levels;
-    double values[2 * MSAE_MAX_LEVELS + 3];
-    for (size_t i = 0; i < levels; i++) {
-        values[i] = stats->level_loss[i];
-        values[levels + i] = (double)zero_rows[i];
-    }
-    values[2 * levels] = *sparse;
-    values[2 * levels + 1] = stats->l0;
-    status = msae__agree(collective, status, values, 2 * levels + 2, error);
-    if (status != MSAE_OK) return status;
-    for (size_t i = 0; i < levels; i++) {
-        stats->level_loss[i] = values[i];
-        zero_rows[i] = (size_t)values[levels + i];
-    }
-    *sparse = values[2 * levels];
-    stats->l0 = values[2 * levels + 1];
-    return MSAE_OK;
-}
-
-/* The gradients of all processes, and how often each latent was active (which a float holds to
-   2^24). Each process's part is already divided by the rows of all. */
-static msae_status msae__sum_gradients(msae_trainer *trainer, msae_error *error) {
-    const msae_collective *collective = &trainer->desc.collective;
-    const msae_model *model = &trainer->model;
-    const msae_parameters *grad = &trainer->grad;
-    struct msae_train_workspace *ws = trainer->workspace;
-    const size_t n = model->n_latents, d = model->n_inputs;
-    float *const arrays[] = {grad->decoder,       model->tied ? NULL : grad->encoder,
-                             grad->latent_bias,   grad->pre_bias,
-                             grad->log_threshold, ws->norms};
-    const size_t counts[] = {n * d, n * d, n, d, n, n};
-    for (size_t j = 0; j < n; j++) ws->norms[j] = (float)ws->fired_now[j];
-    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) {
-        if (arrays[i] && !collective->sum_floats(collective->user, arrays[i], counts[i])) {
-            return msae__fail_collective(error);
-        }
-    }
-    for (size_t j = 0; j < n; j++) ws->fired_now[j] = (uint32_t)ws->norms[j];
-    return MSAE_OK;
-}
-
-/* Copies a row's reconstructions and latents at level i for msae_trainer_forward. */
-static void msae__export_row(const msae__batch *batch, size_t r, size_t i, float *recon,
-                             float *latents) {
-    const struct msae_train_workspace *ws = batch->ws;
-    const msae_model *model = &batch->trainer->model;
-    const size_t d = model->n_inputs;
-    for (size_t p = 0; p < msae__column_panels(model) && recon; p++) {
-        memcpy(recon + p * MSAE__PANEL, msae__level_panel(batch, p, r) + i * MSAE__PANEL,
-               msae__min(MSAE__PANEL, d - p * MSAE__PANEL) * sizeof *recon);
-    }
-    if (!latents) return;
-    memset(latents, 0, model->n_latents * sizeof *latents);
-    for (size_t b = 0; b < msae__blocks(model); b++) {
-        const size_t slot = msae__slot(ws, b, r), count = msae__ends(batch, b, r)[i];
-        for (size_t e = slot; e < slot + count; e++) {
-            latents[b * MSAE__LATENT_BLOCK + (ws->index[e] & MSAE__LATENT)] = ws->latents[e];
-        }
-    }
-}
-
-static void msae__export_tile(const msae__batch *batch, size_t total, float *recon,
-                              float *latents) {
-    const msae_model *model = &batch->trainer->model;
-    for (size_t i = 0; i < model->n_levels; i++) {
-        for (size_t r = 0; r < batch->rows; r++) {
-            const size_t row = i * total + batch->first + r;
-            msae__export_row(batch, r, i, recon ? recon + row * model->n_inputs : NULL,
-                             latents ? latents + row * model->n_latents : NULL);
-        }
-    }
-}
-
-/* ---- shares of a batch: gradients that are summed apart, then in double ---- */
-
-/* Numbers in the sums of all gradients: the arrays of msae_parameters, and how often each latent was
-   active. */
-static size_t msae__share_count(const msae_model *model) {
-    const size_t n = model->n_latents, d = model->n_inputs;
-    return (model->tied ? 1 : 2) * n * d + 3 * n + d;
-}
-
-/* Gradients of a block of latents into the sums, or back; the last task takes pre_bias. */
-typedef struct msae__share_task {
-    const msae_trainer *trainer;
-    int back;
-} msae__share_task;
-
-static void msae__move_share(double *sums, float *values, size_t count, int back) {
-    for (size_t i = 0; i < count; i++) {
-        if (back) {
-            values[i] = (float)sums[i];
-        } else {
-            sums[i] += (double)values[i];
-        }
-    }
-}
-
-static void msae__share_block(void *context, size_t task, size_t worker) {
-    const msae__share_task *job = (const msae__share_task *)context;
-    const msae_model *model = &job->trainer->model;
-    const msae_parameters *grad = &job->trainer->grad;
-    struct msae_train_workspace *ws = job->trainer->workspace;
-    const size_t n = model->n_latents, d = model->n_inputs;
-    const size_t matrices = (model->tied ? 1 : 2) * n * d;
-    const size_t first = task * MSAE__LATENT_BLOCK;
-    double *rest = ws->share_sums + matrices; /* latent_bias, log_threshold, activity, pre_bias */
-    (void)worker;
-    if (first >= n) {
-        msae__move_share(rest + 3 * n, grad->pre_bias, d, job->back);
-        return;
-    }
-    const size_t count = msae__min(MSAE__LATENT_BLOCK, n - first);
-    msae__move_share(ws->share_sums + first * d, grad->encoder + first * d, count * d, job->back);
-    if (!model->tied) {
-        msae__move_share(ws->share_sums + n * d + first * d, grad->decoder + first * d, count * d,
-                         job->back);
-    }
-    msae__move_share(rest + first, grad->latent_bias + first, count, job->back);
-    if (grad->log_threshold) {
-        msae__move_share(rest + n + first, grad->log_threshold + first, count, job->back);
-    }
-    for (size_t j = first; j < first + count; j++) {
-        if (job->back) {
-            ws->fired_now[j] = (uint32_t)rest[2 * n + j];
-        } else {
-            rest[2 * n + j] += ws->fired_now[j];
-        }
-    }
-}
-
-static void msae__move_shares(const msae_trainer *trainer, int back) {
-    msae__share_task job;
-    job.trainer = trainer;
-    job.back = back;
-    msae__parallel_for(&trainer->model.parallel, msae__blocks(&trainer->model) + 1,
-                       msae__share_block, &job);
-}
-
-/* All shares of all processes to the gradients. Sums of some floats are exact in double unless they
-   are 2^25 apart, so that their order does not matter. */
-static msae_status msae__finish_shares(msae_trainer *trainer, msae_error *error) {
-    const msae_collective *collective = &trainer->desc.collective;
-    if (msae__is_collective(collective) &&
-        !collective->sum_doubles(collective->user, trainer->workspace->share_sums,
-                                 msae__share_count(&trainer->model))) {
-        return msae__fail_collective(error);
-    }
-    msae__move_shares(trainer, 1);
-    return MSAE_OK;
-}
-
-/* Runs the tile that is set, which may still have to be loaded. */
-static msae_status msae__run_tile(msae__batch *batch, size_t total, int is_loaded, float *recon,
-                                  float *latents, msae_step_stats *stats, double *sparse,
-                                  size_t *zero_rows, msae_error *error) {
-    struct msae_train_workspace *ws = batch->ws;
-    const msae_model *model = &batch->trainer->model;
-    const msae_parallel *parallel = &model->parallel;
-    const size_t levels = model->n_levels, panels = msae__column_panels(model);
-    if (!is_loaded) {
-        msae_status status = msae__load_tile(batch, NULL, error);
-        if (status != MSAE_OK) return status;
-    }
-    for (size_t r = 0; r < batch->rows; r++) {
-        ws->rows[r].l0 = 0;
-        ws->rows[r].zero_levels = 0;
-    }
-    if (!msae__is_batch_topk(model->recipe)) {
-        msae_status status = msae__encode_tile(batch, error);
-        if (status != MSAE_OK) return status;
-    }
-    msae__parallel_for(parallel, msae__ceil_div(batch->rows, msae__select_rows(batch)),
-                       msae__select_task, batch);
-    msae__parallel_for(parallel, panels * msae__ceil_div(batch->rows, msae__decode_rows(batch)),
-                       msae__decode_task, batch);
-    if (recon || latents) msae__export_tile(batch, total, recon, latents);
-    msae__parallel_for(parallel, batch->rows, msae__loss_task, batch);
-    for (size_t r = 0; r < batch->rows; r++) { /* in the order of the rows */
-        const msae__row *row = ws->rows + r;
-        for (size_t i = 0; i < levels; i++) {
-            stats->level_loss[i] += row->squared_error[i];
-            if (msae__row_has_loss(batch, row)) zero_rows[i] += row->zero_levels >> i & 1;
-        }
-        *sparse += row->sparse;
-        stats->l0 += (double)row->l0;
-    }
-    if (batch->backward) {
-        msae__parallel_for(parallel, msae__blocks(model) + panels, msae__gradient_task, batch);
-    }
-    return MSAE_OK;
-}
-
-/* Runs all tiles, share by share where there are shares. zero_rows[i] receives the number of rows
-   without a cosine at level i because their reconstruction is zero. */
-static msae_status msae__run_tiles(msae__batch *batch, size_t total, float *recon, float *latents,
-                                   msae_step_stats *stats, double *sparse, size_t *zero_rows,
-                                   msae_error *error) {
-    struct msae_train_workspace *ws = batch->ws;
-    const msae_model *model = &batch->trainer->model;
-    /* a single tile is still there from the survey */
-    const int is_loaded = total <= ws->tile_rows && !batch->in_shares;
-    memset(zero_rows, 0, model->n_levels * sizeof *zero_rows);
-    memset(stats->level_loss, 0, sizeof stats->level_loss);
-    stats->l0 = 0;
-    *sparse = 0;
-    if (batch->in_shares) {
-        memset(ws->share_sums, 0, msae__share_count(model) * sizeof *ws->share_sums);
-    }
-    msae__rewind_tiles(batch);
-    while (msae__next_tile(batch, total)) {
-        msae_status status = msae__run_tile(batch, total, is_loaded, recon, latents, stats, sparse,
-                                            zero_rows, error);
-        if (status != MSAE_OK) return status;
-        if (batch->in_shares && batch->last_tile) msae__move_shares(batch->trainer, 0);
-    }
-    return MSAE_OK;
-}
-
-/* What can be told of this process's rows of a batch before they are looked at. */
-static msae_status msae__check_batch(const msae_trainer *trainer, const msae_data *data,
-                                     const size_t *index, size_t rows, int may_be_none,
-                                     msae_error *error) {
-    const msae_model *model = &trainer->model;
-    msae_status status = msae__check_width("data", data->cols, "model", model->n_inputs, error);
-    if (status != MSAE_OK) return status;
-    if ((rows == 0 && !may_be_none) || (!index && rows > data->rows)) {
-        return msae__fail(error, MSAE_ERROR_SHAPE, "a batch has no rows or more than the data");
-    }
-    if (msae__is_batch_topk(model->recipe) && rows > trainer->desc.batch) {
-        return msae__fail_batch(error);
-    }
-    if (model->log_threshold && !msae__row_is_finite(model->log_threshold, model->n_latents)) {
-        return msae__fail(error, MSAE_ERROR_NOT_FINITE, "a threshold is NaN or Inf");
-    }
-    return index ? msae__check_index(data, index, rows, error) : MSAE_OK;
-}
-
-static msae_status msae__run_batch(msae_trainer *trainer, const msae_data *data,
-                                   const size_t *index, size_t rows, int backward, float *recon,
-                                   float *latents, msae_step_stats *stats, msae_error *error) {
-    struct msae_train_workspace *ws = trainer->workspace;
-    const msae_model *model = &trainer->model;
-    size_t with_sparse = 0, with_loss, zero_rows[MSAE_MAX_LEVELS] = {0};
-    const msae_collective *collective = backward ? &trainer->desc.collective : NULL;
-    const size_t most = msae__is_collective(collective) ? trainer->desc.batch : rows;
-    double weights = 0, sparse = 0;
-    msae_step_stats local;
-    msae__batch batch;
-    msae_status status;
-    status = msae__check_collective(collective, error);
-    if (status != MSAE_OK) return status;
-    memset(&local, 0, sizeof local);
-    memset(&batch, 0, sizeof batch);
-    batch.trainer = trainer;
-    batch.ws = ws;
-    batch.data = data;
-    batch.index = index;
-    batch.backward = backward;
-    batch.in_shares = backward && ws->share_sums;
-    for (size_t j = 0; ws->theta && j < model->n_latents; j++) {
-        ws->theta[j] = expf(model->log_threshold[j]);
-    }
-    memset(ws->start, 0, msae__column_panels(model) * MSAE__PANEL * sizeof *ws->start);
-    memcpy(ws->start, model->pre_bias, model->n_inputs * sizeof *ws->start);
-    status = msae__check_batch(trainer, data, index, rows, msae__is_collective(collective), error);
-    if (status == MSAE_OK) {
-        status = msae__survey(&batch, rows, model->k * most, &local, &with_sparse, error);
-    }
-    status = msae__agree_survey(&batch, status, collective, &local, &with_sparse, error);
-    if (status != MSAE_OK) return status;
-    if (backward && rows == 0) { /* of this process */
-        msae__zero_parameters(model, &trainer->grad);
-        memset(ws->fired_now, 0, model->n_latents * sizeof *ws->fired_now);
-    }
-
-    with_loss = local.rows - local.rows_left_out;
-    if (with_sparse > 0) {
-        batch.sparse_coefficient = trainer->desc.sparse_weight / (double)with_sparse;
-    }
-    for (size_t i = 0; i < model->n_levels; i++) weights += model->level_weights[i];
-    /* A second round only where reconstructions were zero under the cosine loss: the rows left are
-       known only then. */
-    for (int round = 0, again = 1; again && round < 2; round++) {
-        for (size_t i = 0; i < model->n_levels; i++) {
-            size_t counted = with_loss - zero_rows[i];
-            batch.coefficient[i] =
-                counted ? model->level_weights[i] / weights / (double)counted : 0;
-        }
-        status = msae__run_tiles(&batch, rows, recon, latents, &local, &sparse, zero_rows, error);
-        status = msae__agree_losses(&batch, status, collective, &local, &sparse, zero_rows, error);
-        if (status != MSAE_OK) return status;
-        again = 0;
-        for (size_t i = 0; i < model->n_levels; i++) again |= zero_rows[i] > 0 && backward;
-    }
-    if (backward && !batch.in_shares) { /* it is linear in the other gradients */
-        msae__parallel_for(&model->parallel, msae__column_panels(model), msae__encoder_bias_task,
-                           &batch);
-    }
-    for (size_t i = 0; i < model->n_levels; i++) {
-        size_t counted = with_loss - zero_rows[i];
-        local.level_loss[i] /= (double)msae__max(counted, 1);
-        local.recon_loss += model->level_weights[i] / weights * local.level_loss[i];
-        local.rows_left_out = msae__max(local.rows_left_out, local.rows - counted);
-    }
-    local.sparse_loss = with_sparse ? sparse / (double)with_sparse : 0;
-    if (model->recipe != MSAE_RECIPE_RELU && model->recipe != MSAE_RECIPE_JUMPRELU) {
-        local.sparse_loss = 0;
-    }
-    local.loss = local.recon_loss + trainer->desc.sparse_weight * local.sparse_loss;
-    local.l0 /= (double)msae__max(local.rows, 1);
-    if (stats) *stats = local;
-    if (!msae__is_finite_double(local.loss)) {
-        return msae__fail(error, MSAE_ERROR_NOT_FINITE, "the loss is NaN or Inf");
-    }
-    ws->gradient_rows = local.rows;
-    ws->gradient_skipped = local.rows_skipped;
-    if (batch.in_shares) {
-        status = msae__finish_shares(trainer, error);
-        if (status != MSAE_OK) return status;
-        msae__parallel_for(&model->parallel, msae__column_panels(model), msae__encoder_bias_task,
-                           &batch);
-        return MSAE_OK;
-    }
-    return msae__is_collective(collective) ? msae__sum_gradients(trainer, error) : MSAE_OK;
-}
-
-MSAE_API msae_status msae_trainer_gradients(msae_trainer *trainer, const msae_data *data,
-                                            const size_t *index, size_t rows,
-                                            msae_step_stats *stats, msae_error *error) {
-    msae_status status;
-    MSAE_ASSERT(trainer->memory && data);
-    trainer->workspace->has_gradients = 0;
-    status = msae__run_batch(trainer, data, index, rows, 1, NULL, NULL, stats, error);
-    trainer->workspace->has_gradients = status == MSAE_OK;
-    return status;
-}
-
-MSAE_API msae_status msae_trainer_forward(msae_trainer *trainer, const msae_data *data,
-                                          const size_t *index, size_t rows, float *recon,
-                                          float *latents, msae_step_stats *stats,
-                                          msae_error *error) {
-    trainer->workspace->has_gradients = 0;
-    return msae__run_batch(trainer, data, index, rows, 0, recon, latents, stats, error);
+    msae__parallel_for(&model->parallel, msae__column_panels(model), msae__encoder_bias_task,
+                       batch);
 }
 
 /* ---------------------------------------------------------------------------------------------
-   Optimiser: two passes over the parameters. The first measures: decoder norms, the gradients'
-   parts along the decoder rows, the norm of all gradients. The second changes: rescales, projects,
-   clips and takes AdamW's step, all while a row is in registers.
+   The update:
+       c_j = |decoder_j| + 1.2e-7;  decoder_j /= c_j,  encoder_j and latent_bias_j *= c_j,
+       log_threshold_j += ln c_j;  tied: decoder_j, latent_bias_j /= c_j, log_threshold_j -= ln c_j
+       ddecoder_j -= <ddecoder_j, decoder_j> decoder_j
+       all gradients *= min(1, clip / (|all gradients| + 1e-6))
+       p *= 1 - lr wd;  m, v = Adam's means of g, g^2;  p -= lr m^ / (sqrt(v^) + eps)
+   Two passes over the parameters: the first measures decoder norms, the gradients' parts along the
+   decoder rows and the norm of all gradients. The second does the rest while a row is in registers
    ------------------------------------------------------------------------------------------ */
 
 typedef struct msae__update {
@@ -8094,89 +8023,110 @@ static void msae__adam_task(void *context, size_t task, size_t worker) {
     }
 }
 
-#define MSAE__WINDOW_STEPS 1000
+#define MSAE__PERIOD_STEPS 1000
 #define MSAE__DEAD_FREQUENCY 3.1622776601683795e-6 /* 10^-5.5 */
 
-/* Counts latents that were active in less than 10^-5.5 of the window's rows. */
+/* Counts latents that were active in less than 10^-5.5 of the period's rows. */
 static size_t msae__count_dead(const struct msae_train_workspace *ws, size_t n) {
-    const double least = MSAE__DEAD_FREQUENCY * (double)ws->window_rows;
+    const double least = MSAE__DEAD_FREQUENCY * (double)ws->period_rows;
     size_t dead = 0;
     for (size_t j = 0; j < n; j++) dead += ws->fired[j] < least;
     return dead;
 }
 
-static void msae__advance_window(msae_trainer *trainer) {
+/* Counts what the step's batch did. */
+static void msae__advance_period(msae_trainer *trainer) {
     struct msae_train_workspace *ws = trainer->workspace;
     const size_t n = trainer->model.n_latents;
-    ws->window_steps++;
-    ws->window_rows += ws->gradient_rows;
+    ws->period_steps++;
+    ws->period_rows += ws->gradient_rows;
     for (size_t j = 0; j < n; j++) ws->fired[j] += ws->fired_now[j];
     for (size_t j = 0; ws->fired_since && j < n; j++) {
         ws->fired_since[j] = (ws->fired_since[j] | ws->fired_now[j]) != 0; /* whether it did */
     }
     ws->rows_since += ws->gradient_rows;
-    if (!ws->had_window) ws->dead = msae__count_dead(ws, n);
-    if (ws->window_steps == MSAE__WINDOW_STEPS) {
+    if (!ws->had_period) ws->dead = msae__count_dead(ws, n);
+    if (ws->period_steps == MSAE__PERIOD_STEPS) {
         ws->dead = msae__count_dead(ws, n);
-        ws->had_window = 1;
-        ws->window_steps = 0;
-        ws->window_rows = 0;
+        ws->had_period = 1;
+        ws->period_steps = 0;
+        ws->period_rows = 0;
         memset(ws->fired, 0, n * sizeof *ws->fired);
     }
 }
 
-MSAE_API msae_status msae_trainer_update(msae_trainer *trainer, msae_step_stats *stats,
-                                         msae_error *error) {
-    struct msae_train_workspace *ws = trainer->workspace;
-    msae_model *model = &trainer->model;
-    const msae_train_desc *desc = &trainer->desc;
+/* The first step rescales the decoder by ten, so the threshold begins at the second. */
+static void msae__track_threshold(msae_trainer *trainer) {
+    const float lowest = trainer->workspace->lowest;
+    float *threshold = &trainer->model.threshold;
+    if (trainer->step == 0 || !(lowest > 0)) return;
+    *threshold = *threshold < 0 ? lowest : (float)(0.99 * *threshold + 0.01 * lowest);
+}
+
+/* Of all gradients, after projection. */
+static double msae__gradient_norm(const msae_trainer *trainer) {
+    const struct msae_train_workspace *ws = trainer->workspace;
+    const msae_model *model = &trainer->model;
     const msae_parameters *grad = &trainer->grad;
     const size_t n = model->n_latents, d = model->n_inputs;
-    const double t = (double)trainer->step + 1, lr = (double)desc->lr * trainer->lr_factor;
-    double squares = 0, norm;
-    msae__update update;
-    if (!ws->has_gradients) {
-        return msae__fail(error, MSAE_ERROR_ARGUMENT, "there are no gradients to step along");
-    }
-    update.trainer = trainer;
-    msae__parallel_for(&model->parallel, msae__blocks(model), msae__measure_task, &update);
+    double squares = 0;
     for (size_t b = 0; b < msae__blocks(model); b++) squares += ws->squares[b];
     for (size_t i = 0; i < d; i++) squares += (double)grad->pre_bias[i] * grad->pre_bias[i];
     for (size_t j = 0; j < n; j++) squares += (double)grad->latent_bias[j] * grad->latent_bias[j];
     for (size_t j = 0; grad->log_threshold && j < n; j++) {
         squares += (double)grad->log_threshold[j] * grad->log_threshold[j];
     }
-    norm = sqrt(squares);
-    update.adam.clip = 1;
+    return sqrt(squares);
+}
+
+/* What the kernel adam needs to know; MSAE_ERROR_NOT_FINITE where the step would be none. */
+static msae_status msae__adam_of(const msae_trainer *trainer, double norm, msae__adam *adam,
+                                 msae_error *error) {
+    const msae_train_desc *desc = &trainer->desc;
+    const double t = (double)trainer->step + 1, lr = (double)desc->lr * trainer->lr_factor;
+    adam->clip = 1;
     if (desc->clip != MSAE_OFF && desc->clip / (norm + 1e-6) < 1) {
-        update.adam.clip = (float)(desc->clip / (norm + 1e-6));
+        adam->clip = (float)(desc->clip / (norm + 1e-6));
     }
-    if (!msae__is_finite_double(norm) || norm * update.adam.clip > 1e19) {
+    if (!msae__is_finite_double(norm) || norm * adam->clip > 1e19) {
         return msae__fail(error, MSAE_ERROR_NOT_FINITE,
                           "the gradient is NaN, Inf or too large to be squared");
     }
-    update.adam.beta1 = desc->beta1;
-    update.adam.beta2 = desc->beta2;
-    update.adam.rest1 = 1 - desc->beta1;
-    update.adam.rest2 = 1 - desc->beta2;
-    update.adam.decay = (float)(1 - lr * desc->weight_decay);
-    update.adam.rate = (float)(lr / (1 - pow(desc->beta1, t)));
-    update.adam.root = (float)(1 / sqrt(1 - pow(desc->beta2, t)));
-    update.adam.eps = desc->eps;
-    if (!msae__is_finite(update.adam.rate)) {
+    adam->beta1 = desc->beta1;
+    adam->beta2 = desc->beta2;
+    adam->rest1 = 1 - desc->beta1;
+    adam->rest2 = 1 - desc->beta2;
+    adam->decay = (float)(1 - lr * desc->weight_decay);
+    adam->rate = (float)(lr / (1 - pow(desc->beta1, t)));
+    adam->root = (float)(1 / sqrt(1 - pow(desc->beta2, t)));
+    adam->eps = desc->eps;
+    if (!msae__is_finite(adam->rate)) {
         return msae__fail(error, MSAE_ERROR_NOT_FINITE, "the learning rate is too large to step");
     }
-    msae__parallel_for(&model->parallel, msae__blocks(model), msae__adam_task, &update);
-    model->kernels->adam(model->pre_bias, grad->pre_bias, trainer->moment1.pre_bias,
-                         trainer->moment2.pre_bias, d, 1, 0, &update.adam);
+    return MSAE_OK;
+}
 
-    /* the first step rescales the decoder by ten, so the threshold begins at the second */
-    if (msae__is_batch_topk(model->recipe) && trainer->step > 0 && ws->lowest > 0) {
-        model->threshold = model->threshold < 0
-                               ? ws->lowest
-                               : (float)(0.99 * model->threshold + 0.01 * ws->lowest);
+MSAE_API msae_status msae_trainer_update(msae_trainer *trainer, msae_step_stats *stats,
+                                         msae_error *error) {
+    struct msae_train_workspace *ws = trainer->workspace;
+    msae_model *model = &trainer->model;
+    msae__update update;
+    msae_status status;
+    double norm;
+    if (!ws->has_gradients) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "there are no gradients to step along");
     }
-    msae__advance_window(trainer);
+    update.trainer = trainer;
+    msae__parallel_for(&model->parallel, msae__blocks(model), msae__measure_task, &update);
+    norm = msae__gradient_norm(trainer);
+    status = msae__adam_of(trainer, norm, &update.adam, error);
+    if (status != MSAE_OK) return status;
+    msae__parallel_for(&model->parallel, msae__blocks(model), msae__adam_task, &update);
+    model->kernels->adam(model->pre_bias, trainer->grad.pre_bias, trainer->moment1.pre_bias,
+                         trainer->moment2.pre_bias, model->n_inputs, 1, 0, &update.adam);
+
+    if (msae__is_batch_topk(model->recipe)) msae__track_threshold(trainer);
+    msae__advance_period(trainer);
     ws->has_gradients = 0;
     trainer->step++;
     trainer->rows += ws->gradient_rows;
@@ -8185,18 +8135,407 @@ MSAE_API msae_status msae_trainer_update(msae_trainer *trainer, msae_step_stats 
     model->history.rows = trainer->rows;
     if (stats) {
         stats->grad_norm = norm;
-        stats->lr = lr;
+        stats->lr = (double)trainer->desc.lr * trainer->lr_factor;
         stats->dead_latents = ws->dead;
     }
     return MSAE_OK;
 }
 
-MSAE_API msae_status msae_trainer_step(msae_trainer *trainer, const float *x, size_t rows,
-                                       msae_step_stats *stats, msae_error *error) {
-    const msae_data data = msae_data_view(x, rows, trainer->model.n_inputs);
-    msae_status status = msae_trainer_gradients(trainer, &data, NULL, rows, stats, error);
-    return status == MSAE_OK ? msae_trainer_update(trainer, stats, error) : status;
+/* ---------------------------------------------------------------------------------------------
+   BatchTopK: of a batch of B rows the k B largest pre-activations, the lower row and latent among
+   equals (Bussmann et al. 2024, arXiv 2412.06410). Tiles pass by once to find them: those above the
+   lowest that can still be kept are candidates, of which the largest stay. At inference a threshold
+   serves: the mean, decaying by 0.99 a step, of the smallest value that was kept
+   ------------------------------------------------------------------------------------------ */
+
+/* Candidates of a row: how many, then where they go. */
+static void msae__count_candidates_task(void *context, size_t r, size_t worker) {
+    const msae__batch *batch = (const msae__batch *)context;
+    const msae_model *model = &batch->trainer->model;
+    size_t count = 0;
+    (void)worker;
+    for (size_t b = 0; b < msae__blocks(model) && !batch->ws->rows[r].bad; b++) {
+        const float *pre = batch->ws->latents + msae__slot(batch->ws, b, r);
+        for (size_t j = 0; j < msae__block_size(model, b); j++) {
+            count += pre[j] > batch->lowest_key_value;
+        }
+    }
+    batch->ws->row_counts[r] = count;
 }
+
+static void msae__write_candidates_task(void *context, size_t r, size_t worker) {
+    const msae__batch *batch = (const msae__batch *)context;
+    const msae_model *model = &batch->trainer->model;
+    msae__kept *out = batch->ws->kept + batch->ws->row_counts[r];
+    (void)worker;
+    for (size_t b = 0; b < msae__blocks(model) && !batch->ws->rows[r].bad; b++) {
+        const float *pre = batch->ws->latents + msae__slot(batch->ws, b, r);
+        for (size_t j = 0; j < msae__block_size(model, b); j++) {
+            if (!(pre[j] > batch->lowest_key_value)) continue;
+            out->row = (uint32_t)(batch->first + r);
+            out->latent = (uint32_t)(b * MSAE__LATENT_BLOCK + j);
+            out++->value = pre[j];
+        }
+    }
+}
+
+/* Keeps the `limit` largest candidates; among equal ones the first. */
+static void msae__keep_largest(msae__batch *batch, size_t limit) {
+    struct msae_train_workspace *ws = batch->ws;
+    const size_t count = ws->kept_count;
+    int32_t largest = 0;
+    msae__cut cut;
+    if (count <= limit) return;
+    for (size_t e = 0; e < count; e++) { /* all are positive */
+        ws->kept_keys[e] = (int32_t)msae__float_bits(ws->kept[e].value);
+        if (ws->kept_keys[e] > largest) largest = ws->kept_keys[e];
+    }
+    msae__cuts(batch->trainer->model.kernels, ws->kept_keys, count, largest, 0, &limit, 1, &cut,
+               ws->kept_scratch);
+    ws->kept_count = 0;
+    for (size_t e = 0; e < count; e++) {
+        const int tie = ws->kept_keys[e] == cut.key;
+        if (ws->kept_keys[e] < cut.key || (tie && cut.ties == 0)) continue;
+        cut.ties -= (size_t)tie;
+        ws->kept[ws->kept_count++] = ws->kept[e];
+    }
+    batch->lowest_key_value = msae__bits_float((uint32_t)cut.key);
+}
+
+/* Latents that the batch keeps at most, as far as this process knows. */
+static size_t msae__most_kept(const msae__batch *batch) {
+    const msae_trainer *trainer = batch->trainer;
+    return trainer->model.k *
+           (msae__is_collective(batch->collective) ? trainer->desc.batch : batch->total);
+}
+
+/* Adds the tile's pre-activations to the candidates, in the order of rows and latents. A later
+   tile's value that only equals the lowest of a full set comes too late to be kept, hence > in the
+   tasks. */
+static void msae__add_candidates(msae__batch *batch) {
+    struct msae_train_workspace *ws = batch->ws;
+    const msae_parallel *parallel = &batch->trainer->model.parallel;
+    msae__parallel_for(parallel, batch->rows, msae__count_candidates_task, batch);
+    for (size_t r = 0; r < batch->rows; r++) {
+        size_t start = ws->kept_count;
+        ws->kept_count += ws->row_counts[r];
+        ws->row_counts[r] = start;
+    }
+    MSAE_ASSERT(ws->kept_count <= ws->kept_room);
+    msae__parallel_for(parallel, batch->rows, msae__write_candidates_task, batch);
+    msae__keep_largest(batch, msae__most_kept(batch));
+}
+
+/* The smallest of the kept values, 0 when there is none. */
+static float msae__lowest_kept(const struct msae_train_workspace *ws) {
+    float lowest = 0;
+    for (size_t e = 0; e < ws->kept_count; e++) {
+        if (lowest == 0 || ws->kept[e].value < lowest) lowest = ws->kept[e].value;
+    }
+    return lowest;
+}
+
+static size_t msae__count_kept(const struct msae_train_workspace *ws, float least) {
+    size_t count = 0;
+    for (size_t e = 0; e < ws->kept_count; e++) count += ws->kept[e].value >= least;
+    return count;
+}
+
+/* Sums one count over the processes. */
+static msae_status msae__agree_count(const msae_collective *collective, size_t own, double *all,
+                                     msae_error *error) {
+    double values[2];
+    msae_status status;
+    values[0] = (double)own;
+    status = msae__agree(collective, MSAE_OK, values, 1, error);
+    *all = values[0];
+    return status;
+}
+
+/* Candidates with exactly that value: the first ones of the lowest ranks are kept, `most` in all.
+   Each process has one value of `values` [ranks + 1]. */
+static msae_status msae__agree_ties(const msae_collective *collective, const size_t own,
+                                    double most, double *values, size_t *mine, msae_error *error) {
+    msae_status status;
+    memset(values, 0, collective->ranks * sizeof *values);
+    values[collective->rank] = (double)own;
+    status = msae__agree(collective, MSAE_OK, values, collective->ranks, error);
+    for (size_t r = 0; r < collective->rank; r++) most -= values[r];
+    *mine = most <= 0 ? 0 : most < (double)own ? (size_t)most : own;
+    return status;
+}
+
+/* The limit-th largest candidate over all processes, as the bits of a float: found by halving the
+   range of these, which as integers have the same order. *above receives how many are larger. */
+static msae_status msae__find_limit(const msae__batch *batch, double limit, uint32_t *bits,
+                                    double *above, msae_error *error) {
+    uint32_t low = 1, high = 0x7f800000u; /* at low there are limit and more, or it is the least */
+    *above = 0;
+    while (high - low > 1) {
+        const uint32_t middle = low + (high - low) / 2;
+        double count;
+        const msae_status status =
+            msae__agree_count(batch->collective,
+                              msae__count_kept(batch->ws, msae__bits_float(middle)), &count, error);
+        if (status != MSAE_OK) return status;
+        if (count >= limit) {
+            low = middle;
+        } else {
+            high = middle;
+            *above = count;
+        }
+    }
+    *bits = low;
+    return MSAE_OK;
+}
+
+/* The lowest value that any process keeps: each one's own, side by side. */
+static msae_status msae__agree_lowest_kept(const msae__batch *batch, double *values,
+                                           msae_error *error) {
+    struct msae_train_workspace *ws = batch->ws;
+    const msae_collective *collective = batch->collective;
+    msae_status status;
+    memset(values, 0, collective->ranks * sizeof *values);
+    values[collective->rank] = (double)msae__lowest_kept(ws);
+    status = msae__agree(collective, MSAE_OK, values, collective->ranks, error);
+    ws->lowest = 0;
+    for (size_t r = 0; r < collective->ranks; r++) {
+        const float lowest = (float)values[r];
+        if (lowest > 0 && (ws->lowest == 0 || lowest < ws->lowest)) ws->lowest = lowest;
+    }
+    return status;
+}
+
+/* The batch's `limit` largest candidates over all processes. */
+static msae_status msae__keep_largest_of_all(msae__batch *batch, double limit, msae_error *error) {
+    struct msae_train_workspace *ws = batch->ws;
+    double values[MSAE_MAX_RANKS + 1], above;
+    uint32_t low;
+    size_t ties, kept = 0;
+    msae_status status = msae__find_limit(batch, limit, &low, &above, error);
+    if (status != MSAE_OK) return status;
+    ties = msae__count_kept(ws, msae__bits_float(low)) -
+           msae__count_kept(ws, msae__bits_float(low + 1));
+    status = msae__agree_ties(batch->collective, ties, limit - above, values, &ties, error);
+    if (status != MSAE_OK) return status;
+    for (size_t e = 0; e < ws->kept_count; e++) {
+        const uint32_t bits = msae__float_bits(ws->kept[e].value);
+        if (bits < low || (bits == low && ties == 0)) continue;
+        ties -= bits == low;
+        ws->kept[kept++] = ws->kept[e];
+    }
+    ws->kept_count = kept;
+    return msae__agree_lowest_kept(batch, values, error);
+}
+
+/* The end of the survey: what the batch keeps, over all processes. */
+static msae_status msae__keep_of_batch(msae__batch *batch, msae_error *error) {
+    const msae_trainer *trainer = batch->trainer;
+    const msae_step_stats *stats = &batch->stats;
+    const size_t limit = msae__max(trainer->model.k * stats->rows, 1);
+    if (stats->rows + stats->rows_skipped > trainer->desc.batch) return msae__fail_batch(error);
+    if (msae__is_collective(batch->collective)) {
+        return msae__keep_largest_of_all(batch, (double)limit, error);
+    }
+    msae__keep_largest(batch, limit);
+    batch->ws->lowest = msae__lowest_kept(batch->ws);
+    return MSAE_OK;
+}
+
+/* BatchTopK: the row's share of what the batch keeps. With nested widths a latent enters at the
+   first one that reaches it; both go up together. */
+static void msae__select_kept(const msae__batch *batch, size_t r) {
+    const struct msae_train_workspace *ws = batch->ws;
+    const msae_model *model = &batch->trainer->model;
+    const size_t wanted = batch->first + r, levels = model->n_levels;
+    size_t low = 0, high = ws->kept_count, level = 0;
+    while (low < high) { /* first candidate of this row */
+        size_t middle = low + (high - low) / 2;
+        if (ws->kept[middle].row < wanted)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    for (size_t b = 0; b < msae__blocks(model); b++) {
+        const size_t slot = msae__slot(ws, b, r), until = (b + 1) * MSAE__LATENT_BLOCK;
+        uint8_t *ends = msae__ends(batch, b, r);
+        size_t count = 0;
+        memset(ends, 0, level); /* the widths that end before this block */
+        for (; low < ws->kept_count && ws->kept[low].row == wanted; low++, count++) {
+            const msae__kept *kept = ws->kept + low;
+            if (kept->latent >= until) break;
+            while (level + 1 < levels && kept->latent >= model->nesting[level]) {
+                ends[level++] = (uint8_t)count;
+            }
+            ws->latents[slot + count] = msae__soft_cap(kept->value, model->soft_cap);
+            ws->index[slot + count] = (uint8_t)(kept->latent % MSAE__LATENT_BLOCK);
+            ws->level[slot + count] = (uint8_t)level;
+        }
+        for (size_t i = level; i <= levels; i++) ends[i] = (uint8_t)count;
+        ws->rows[r].l0 += count;
+    }
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Several processes, and shares of a batch. Each process has its rows of every batch; counts and
+   losses are summed over all of them, then gradients, each of which is already divided by the rows
+   of all. Without shares they are summed in float. With shares a batch falls into fixed parts,
+   whose gradients are summed apart and then in double, where the order makes no difference
+   ------------------------------------------------------------------------------------------ */
+
+/* What a batch's losses are divided by. */
+static msae_status msae__agree_survey(msae__batch *batch, msae_status status, msae_error *error) {
+    msae_step_stats *stats = &batch->stats;
+    double counts[5];
+    counts[0] = (double)stats->rows;
+    counts[1] = (double)stats->rows_skipped;
+    counts[2] = (double)stats->rows_left_out;
+    counts[3] = (double)batch->with_sparse;
+    status = msae__agree(batch->collective, status, counts, 4, error);
+    if (status != MSAE_OK) return status;
+    stats->rows = (size_t)counts[0];
+    stats->rows_skipped = (size_t)counts[1];
+    stats->rows_left_out = (size_t)counts[2];
+    batch->with_sparse = (size_t)counts[3];
+    batch->with_loss = stats->rows - stats->rows_left_out;
+    return MSAE_OK;
+}
+
+/* The sums of a batch's losses over all processes. */
+static msae_status msae__agree_losses(msae__batch *batch, msae_status status, msae_error *error) {
+    const size_t levels = batch->trainer->model.n_levels;
+    msae_step_stats *stats = &batch->stats;
+    double values[2 * MSAE_MAX_LEVELS + 3];
+    for (size_t i = 0; i < levels; i++) {
+        values[i] = stats->level_loss[i];
+        values[levels + i] = (double)batch->zero_rows[i];
+    }
+    values[2 * levels] = batch->sparse;
+    values[2 * levels + 1] = stats->l0;
+    status = msae__agree(batch->collective, status, values, 2 * levels + 2, error);
+    if (status != MSAE_OK) return status;
+    for (size_t i = 0; i < levels; i++) {
+        stats->level_loss[i] = values[i];
+        batch->zero_rows[i] = (size_t)values[levels + i];
+    }
+    batch->sparse = values[2 * levels];
+    stats->l0 = values[2 * levels + 1];
+    return MSAE_OK;
+}
+
+/* The gradients of all processes, and how often each latent was active (which a float holds to
+   2^24). */
+static msae_status msae__sum_gradients(msae__batch *batch, msae_error *error) {
+    const msae_collective *collective = batch->collective;
+    const msae_model *model = &batch->trainer->model;
+    const msae_parameters *grad = &batch->trainer->grad;
+    struct msae_train_workspace *ws = batch->ws;
+    const size_t n = model->n_latents, d = model->n_inputs;
+    float *const arrays[] = {grad->decoder,       model->tied ? NULL : grad->encoder,
+                             grad->latent_bias,   grad->pre_bias,
+                             grad->log_threshold, ws->norms};
+    const size_t counts[] = {n * d, n * d, n, d, n, n};
+    if (!msae__is_collective(collective)) return MSAE_OK;
+    for (size_t j = 0; j < n; j++) ws->norms[j] = (float)ws->fired_now[j];
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) {
+        if (arrays[i] && !collective->sum_floats(collective->user, arrays[i], counts[i])) {
+            return msae__fail_collective(error);
+        }
+    }
+    for (size_t j = 0; j < n; j++) ws->fired_now[j] = (uint32_t)ws->norms[j];
+    return MSAE_OK;
+}
+
+/* Numbers in the sums of all gradients: the arrays of msae_parameters, and how often each latent
+   was active. */
+static size_t msae__share_count(const msae_model *model) {
+    const size_t n = model->n_latents, d = model->n_inputs;
+    return (model->tied ? 1 : 2) * n * d + 3 * n + d;
+}
+
+/* Gradients of a block of latents into the sums, or back; the last task takes pre_bias. */
+typedef struct msae__share_task {
+    const msae_trainer *trainer;
+    int back;
+} msae__share_task;
+
+static void msae__move_share(double *sums, float *values, size_t count, int back) {
+    for (size_t i = 0; i < count; i++) {
+        if (back) {
+            values[i] = (float)sums[i];
+        } else {
+            sums[i] += (double)values[i];
+        }
+    }
+}
+
+static void msae__share_block(void *context, size_t task, size_t worker) {
+    const msae__share_task *job = (const msae__share_task *)context;
+    const msae_model *model = &job->trainer->model;
+    const msae_parameters *grad = &job->trainer->grad;
+    struct msae_train_workspace *ws = job->trainer->workspace;
+    const size_t n = model->n_latents, d = model->n_inputs;
+    const size_t matrices = (model->tied ? 1 : 2) * n * d;
+    const size_t first = task * MSAE__LATENT_BLOCK;
+    double *rest = ws->share_sums + matrices; /* latent_bias, log_threshold, activity, pre_bias */
+    (void)worker;
+    if (first >= n) {
+        msae__move_share(rest + 3 * n, grad->pre_bias, d, job->back);
+        return;
+    }
+    const size_t count = msae__min(MSAE__LATENT_BLOCK, n - first);
+    msae__move_share(ws->share_sums + first * d, grad->encoder + first * d, count * d, job->back);
+    if (!model->tied) {
+        msae__move_share(ws->share_sums + n * d + first * d, grad->decoder + first * d, count * d,
+                         job->back);
+    }
+    msae__move_share(rest + first, grad->latent_bias + first, count, job->back);
+    if (grad->log_threshold) {
+        msae__move_share(rest + n + first, grad->log_threshold + first, count, job->back);
+    }
+    for (size_t j = first; j < first + count; j++) {
+        if (job->back) {
+            ws->fired_now[j] = (uint32_t)rest[2 * n + j];
+        } else {
+            rest[2 * n + j] += ws->fired_now[j];
+        }
+    }
+}
+
+static void msae__move_shares(const msae_trainer *trainer, int back) {
+    msae__share_task job;
+    job.trainer = trainer;
+    job.back = back;
+    msae__parallel_for(&trainer->model.parallel, msae__blocks(&trainer->model) + 1,
+                       msae__share_block, &job);
+}
+
+static void msae__begin_shares(msae__batch *batch) {
+    double *sums = batch->ws->share_sums;
+    memset(sums, 0, msae__share_count(&batch->trainer->model) * sizeof *sums);
+}
+
+/* Adds the gradients of a share, which is done. */
+static void msae__add_share(msae__batch *batch) {
+    msae__move_shares(batch->trainer, 0);
+}
+
+/* All shares of all processes to the gradients. Sums of some floats are exact in double unless they
+   are 2^25 apart, so that their order does not matter. */
+static msae_status msae__sum_shares(msae__batch *batch, msae_error *error) {
+    const msae_collective *collective = batch->collective;
+    if (msae__is_collective(collective) &&
+        !collective->sum_doubles(collective->user, batch->ws->share_sums,
+                                 msae__share_count(&batch->trainer->model))) {
+        return msae__fail_collective(error);
+    }
+    msae__move_shares(batch->trainer, 1);
+    return MSAE_OK;
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Schedule: the factor on the learning rate
+   ------------------------------------------------------------------------------------------ */
 
 MSAE_API void msae_trainer_schedule(msae_trainer *trainer, size_t epoch, size_t step,
                                     size_t steps) {
@@ -8227,7 +8566,7 @@ MSAE_API void msae_trainer_schedule(msae_trainer *trainer, size_t epoch, size_t 
 }
 
 /* ---------------------------------------------------------------------------------------------
-   Revival of latents that take no part
+   Revival of latents that were never active
    ------------------------------------------------------------------------------------------ */
 
 #define MSAE__REVIVAL_ROWS 64 /* looked at together */
@@ -8235,25 +8574,25 @@ MSAE_API void msae_trainer_schedule(msae_trainer *trainer, size_t epoch, size_t 
 /* The rows that are reconstructed worst so far, the best of these first: a heap. */
 typedef struct msae__misses {
     size_t count, room;
-    double *share; /* [room] of the row that is missed */
-    float *left;   /* [room, d] what is missed of it */
-    size_t *place; /* [room] in left */
+    double *missed; /* [room] squared error of a row, over its own square */
+    float *left;    /* [room, d] what is missed of it */
+    size_t *slot;   /* [room] in left */
 } msae__misses;
 
 static void msae__sink_miss(msae__misses *misses, size_t at) {
     for (;;) {
-        size_t least = at, child = 2 * at + 1, place;
-        double share;
-        for (size_t c = child; c < child + 2 && c < misses->count; c++) {
-            if (misses->share[c] < misses->share[least]) least = c;
+        size_t least = at, slot;
+        double missed;
+        for (size_t c = 2 * at + 1; c < 2 * at + 3 && c < misses->count; c++) {
+            if (misses->missed[c] < misses->missed[least]) least = c;
         }
         if (least == at) return;
-        share = misses->share[at];
-        misses->share[at] = misses->share[least];
-        misses->share[least] = share;
-        place = misses->place[at];
-        misses->place[at] = misses->place[least];
-        misses->place[least] = place;
+        missed = misses->missed[at];
+        misses->missed[at] = misses->missed[least];
+        misses->missed[least] = missed;
+        slot = misses->slot[at];
+        misses->slot[at] = misses->slot[least];
+        misses->slot[least] = slot;
         at = least;
     }
 }
@@ -8272,15 +8611,15 @@ static void msae__add_miss(msae__misses *misses, const float *target, const floa
     if (!(all > 0) || !(left > 0) || !msae__is_finite_double(left / all)) return;
     if (misses->count < misses->room) {
         at = misses->count++;
-        misses->place[at] = at;
-    } else if (left / all <= misses->share[0]) {
+        misses->slot[at] = at;
+    } else if (left / all <= misses->missed[0]) {
         return;
     }
-    misses->share[at] = left / all;
-    to = misses->left + misses->place[at] * d;
+    misses->missed[at] = left / all;
+    to = misses->left + misses->slot[at] * d;
     for (size_t i = 0; i < d; i++) to[i] = target[i] - recon[i];
     if (misses->count < misses->room) return;
-    if (at > 0) { /* the last place is taken: now it has to be a heap */
+    if (at > 0) { /* it is full: now it has to be a heap */
         for (size_t i = misses->count / 2; i-- > 0;) msae__sink_miss(misses, i);
     } else {
         msae__sink_miss(misses, 0);
@@ -8322,22 +8661,43 @@ typedef struct msae__revival_rows {
     size_t count;
 } msae__revival_rows;
 
+static uint64_t msae__revival_row(const msae__revival_rows *rows, size_t i) {
+    if (rows->rng) return msae__random_below64(rows->rng, rows->source->rows);
+    return rows->index ? rows->index[i] : i;
+}
+
+/* What a revival works in. */
+typedef struct msae__revival {
+    const msae_model *model;
+    float *x, *recon; /* [MSAE__REVIVAL_ROWS, d], [L, MSAE__REVIVAL_ROWS, d] */
+    msae__misses misses;
+} msae__revival;
+
+static void msae__revival_layout(void *context, msae__arena *arena) {
+    msae__revival *revival = (msae__revival *)context;
+    const msae_model *model = revival->model;
+    const size_t d = model->n_inputs, room = revival->misses.room;
+    revival->x = MSAE__TAKE(arena, float, MSAE__REVIVAL_ROWS *d);
+    revival->recon = MSAE__TAKE(arena, float, MSAE__REVIVAL_ROWS * model->n_levels * d);
+    revival->misses.left = MSAE__TAKE(arena, float, room *d);
+    revival->misses.missed = MSAE__TAKE(arena, double, room);
+    revival->misses.slot = MSAE__TAKE(arena, size_t, room);
+}
+
 /* Looks for the rows that are missed most, piece by piece. */
 static msae_status msae__find_misses(msae_trainer *trainer, const msae__revival_rows *rows,
-                                     float *x, float *recon, msae__misses *misses,
-                                     msae_error *error) {
+                                     msae__revival *revival, msae_error *error) {
     const msae_model *model = &trainer->model;
     const size_t d = model->n_inputs, level = trainer->workspace->fired_level;
     const size_t together = msae__min(MSAE__REVIVAL_ROWS, trainer->desc.batch);
+    float *x = revival->x, *recon = revival->recon;
     msae_status status = MSAE_OK;
     for (size_t next = 0; next < rows->count && status == MSAE_OK;) {
         size_t count = 0;
         msae_data piece;
         for (; next < rows->count && count < together && status == MSAE_OK; next++) {
             float *row = x + count * d;
-            const uint64_t at = rows->rng     ? msae__random_below64(rows->rng, rows->source->rows)
-                                : rows->index ? rows->index[next]
-                                              : next;
+            const uint64_t at = msae__revival_row(rows, next);
             status = msae__read_source(rows->source, at, 1, row, error);
             count += (size_t)(status == MSAE_OK && msae__row_is_finite(row, d) &&
                               !msae__is_far(row, d, trainer->rare.norm_limit));
@@ -8348,7 +8708,7 @@ static msae_status msae__find_misses(msae_trainer *trainer, const msae__revival_
         if (status != MSAE_OK) break;
         for (size_t r = 0; r < count; r++) {
             msae__to_model_space(model, x + r * d, x + r * d);
-            msae__add_miss(misses, x + r * d, recon + (level * count + r) * d, d);
+            msae__add_miss(&revival->misses, x + r * d, recon + (level * count + r) * d, d);
         }
     }
     return status;
@@ -8359,7 +8719,7 @@ static size_t msae__most_revived(const msae_model *model) {
     return msae__max(model->n_latents / 32, 1);
 }
 
-/* Counts the latents that took no part, and says what the others are like on average. */
+/* Counts the latents that were never active, and says what the others are like on average. */
 static size_t msae__count_idle(const msae_trainer *trainer, msae__typical *others) {
     const struct msae_train_workspace *ws = trainer->workspace;
     const msae_model *model = &trainer->model;
@@ -8382,33 +8742,22 @@ static msae_status msae__revive(msae_trainer *trainer, const msae__revival_rows 
                                 const msae__typical *others, size_t *revived, msae_error *error) {
     struct msae_train_workspace *ws = trainer->workspace;
     const msae_model *model = &trainer->model;
-    const size_t d = model->n_inputs;
-    msae__misses misses;
-    msae__arena arena = msae__arena_over(NULL);
+    msae__revival revival;
+    msae__memory memory;
     msae_status status;
-    size_t bytes = 0;
-    void *memory = NULL;
-    float *x = NULL, *recon = NULL;
-    memset(&misses, 0, sizeof misses);
-    misses.room = most;
-    for (int placed = 0; placed < 2; placed++) {
-        if (placed) {
-            if (msae__arena_bytes(&arena, &bytes)) memory = msae__alloc(&model->allocator, bytes);
-            if (!memory) return msae__fail_memory(error);
-            arena = msae__arena_over(memory);
-        }
-        x = MSAE__TAKE(&arena, float, MSAE__REVIVAL_ROWS *d);
-        recon = MSAE__TAKE(&arena, float, MSAE__REVIVAL_ROWS * model->n_levels * d);
-        misses.left = MSAE__TAKE(&arena, float, most *d);
-        misses.share = MSAE__TAKE(&arena, double, most);
-        misses.place = MSAE__TAKE(&arena, size_t, most);
-    }
-    status = msae__find_misses(trainer, rows, x, recon, &misses, error);
-    for (size_t j = 0; status == MSAE_OK && *revived < misses.count; j++) {
+    memset(&revival, 0, sizeof revival);
+    revival.model = model;
+    revival.misses.room = most;
+    status = msae__take_memory(&memory, &model->allocator, msae__revival_layout, &revival, error);
+    if (status != MSAE_OK) return status;
+    status = msae__find_misses(trainer, rows, &revival, error);
+    for (size_t j = 0; status == MSAE_OK && *revived < revival.misses.count; j++) {
+        const size_t slot = revival.misses.slot[*revived];
         if (ws->fired_since[j]) continue;
-        msae__revive_latent(trainer, j, misses.left + misses.place[(*revived)++] * d, others);
+        msae__revive_latent(trainer, j, revival.misses.left + slot * model->n_inputs, others);
+        ++*revived;
     }
-    msae__free(&model->allocator, memory, bytes);
+    msae__free_memory(&memory, &model->allocator);
     return status;
 }
 
@@ -8476,13 +8825,13 @@ static void msae__shuffle(size_t *order, size_t count, uint64_t rng[4]) {
 #define MSAE__LEAST_BLOCKS 256 /* of a small source */
 #define MSAE__NOT_OURS SIZE_MAX
 
-/* Blocks that lie in memory together, and the order in which their rows are given out. Places are
-   counted over all parts; slots are where the rows of this part lie. */
+/* Blocks that lie in memory together, and the order in which their rows are given out. Rows of a
+   window are counted over all parts; slots are where the rows of this part lie. */
 typedef struct msae__window {
     struct msae_stream_state *state;
     size_t first, blocks; /* of the epoch's order of blocks */
     size_t rows;
-    size_t shorter; /* place of the source's last block, or `blocks` when it is elsewhere */
+    size_t shorter; /* the window's block that is the source's last one; `blocks`: none is */
     size_t *order;  /* [rows] */
     size_t *slots;  /* [blocks] of a block's first row; MSAE__NOT_OURS */
     size_t base;    /* of the window's slots */
@@ -8513,13 +8862,13 @@ struct msae_stream_state {
     size_t *unsorted, *share_of, *share_ends;
 };
 
-/* Rows of the block at a place in the epoch's order. */
-static size_t msae__block_rows(const struct msae_stream_state *state, size_t place) {
-    return state->blocks[place] + 1 == state->n_blocks ? state->last_rows : state->block_rows;
+/* Rows of the epoch's block number `turn`. */
+static size_t msae__block_rows(const struct msae_stream_state *state, size_t turn) {
+    return state->blocks[turn] + 1 == state->n_blocks ? state->last_rows : state->block_rows;
 }
 
-static uint64_t msae__block_start(const struct msae_stream_state *state, size_t place) {
-    return (uint64_t)state->blocks[place] * state->block_rows;
+static uint64_t msae__block_start(const struct msae_stream_state *state, size_t turn) {
+    return (uint64_t)state->blocks[turn] * state->block_rows;
 }
 
 static size_t msae__window_size(const struct msae_stream_state *state, size_t number) {
@@ -8557,10 +8906,10 @@ static void msae__open_window(struct msae_stream_state *state, msae__window *win
 static void msae__read_window(msae__window *window, size_t until) {
     const struct msae_stream_state *state = window->state;
     while (window->read < until && window->status == MSAE_OK) {
-        const size_t b = window->read, place = window->first + b;
+        const size_t b = window->read, turn = window->first + b;
         if (window->slots[b] != MSAE__NOT_OURS && state->values) {
             window->status = msae__read_source(
-                &state->source, msae__block_start(state, place), msae__block_rows(state, place),
+                &state->source, msae__block_start(state, turn), msae__block_rows(state, turn),
                 state->values + window->slots[b] * state->source.cols, &window->error);
         }
         if (window->status == MSAE_OK) window->read++;
@@ -8632,20 +8981,20 @@ static void msae__read_ahead(struct msae_stream_state *state) {
     }
 }
 
-/* The block of a place among a window's rows, which becomes the place within that block. */
-static size_t msae__block_at(const msae__window *window, size_t *place) {
+/* The block that holds row number *row of a window, which becomes the number within that block. */
+static size_t msae__block_at(const msae__window *window, size_t *row) {
     const struct msae_stream_state *state = window->state;
     const size_t start = window->shorter * state->block_rows;
     size_t block;
-    if (window->shorter < window->blocks && *place >= start) {
-        if (*place < start + state->last_rows) {
-            *place -= start;
+    if (window->shorter < window->blocks && *row >= start) {
+        if (*row < start + state->last_rows) {
+            *row -= start;
             return window->shorter;
         }
-        *place += state->block_rows - state->last_rows;
+        *row += state->block_rows - state->last_rows;
     }
-    block = *place / state->block_rows;
-    *place %= state->block_rows;
+    block = *row / state->block_rows;
+    *row %= state->block_rows;
     return block;
 }
 
@@ -8653,13 +9002,13 @@ static size_t msae__block_at(const msae__window *window, size_t *place) {
 static size_t msae__give_out(struct msae_stream_state *state, const msae__window *window,
                              size_t count, size_t rows) {
     for (size_t i = 0; i < count; i++) {
-        size_t place = window->order[state->offset + i];
-        const size_t block = msae__block_at(window, &place);
+        size_t row = window->order[state->offset + i];
+        const size_t block = msae__block_at(window, &row);
         if (window->slots[block] == MSAE__NOT_OURS) continue;
         if (state->shares > 0) state->share_of[rows] = block % state->shares;
-        state->index[rows++] =
-            state->values ? window->slots[block] + place
-                          : (size_t)msae__block_start(state, window->first + block) + place;
+        state->index[rows++] = state->values
+                                   ? window->slots[block] + row
+                                   : (size_t)msae__block_start(state, window->first + block) + row;
     }
     return rows;
 }
@@ -8704,38 +9053,26 @@ static msae_status msae__back_to_position(msae_stream *stream, msae_status statu
     return status;
 }
 
-MSAE_API msae_status msae_stream_next(msae_stream *stream, msae_batch *batch, msae_error *error) {
+/* Behind an epoch's last row: the next one goes on with the generator as it is now. */
+static void msae__end_epoch(msae_stream *stream) {
     struct msae_stream_state *state = stream->state;
-    msae_position *at = &stream->at;
-    const uint64_t left = at->rows - at->row;
-    size_t wanted = (size_t)(at->batch < left ? at->batch : left);
-    memset(batch, 0, sizeof *batch);
-    batch->data = state->values ? &state->view : state->source.data;
-    batch->index = state->index;
-    if (wanted == 0) {
-        if (!state->in_epoch) msae__draw_epoch(state); /* a run that goes on just here */
-        at->row = 0;
-        at->epoch++;
-        memcpy(at->rng, state->rng, sizeof at->rng);
-        state->in_epoch = 0;
-        return MSAE_OK;
-    }
-    if (!state->in_epoch) {
-        msae_status status = msae__begin_epoch(state, at->row, error);
-        if (status != MSAE_OK) return msae__back_to_position(stream, status);
-    }
-    if (state->behind) msae__read_ahead(state);
-    batch->all_rows = wanted;
+    if (!state->in_epoch) msae__draw_epoch(state); /* a run that goes on just here */
+    stream->at.row = 0;
+    stream->at.epoch++;
+    memcpy(stream->at.rng, state->rng, sizeof stream->at.rng);
+    state->in_epoch = 0;
+}
+
+/* The next `wanted` rows, from as many windows as they lie in. */
+static msae_status msae__fill_batch(struct msae_stream_state *state, msae_batch *batch,
+                                    size_t wanted, msae_error *error) {
     while (wanted > 0) {
         const msae__window *window = &state->windows[state->current];
         const size_t count = msae__min(wanted, window->rows - state->offset);
         if (count == 0) {
-            msae_status status =
+            const msae_status status =
                 msae__finish_window(state, &state->windows[1 - state->current], error);
-            if (status != MSAE_OK) {
-                memset(batch, 0, sizeof *batch);
-                return msae__back_to_position(stream, status);
-            }
+            if (status != MSAE_OK) return status;
             state->current = 1 - state->current;
             state->number++;
             state->offset = 0;
@@ -8746,18 +9083,46 @@ MSAE_API msae_status msae_stream_next(msae_stream *stream, msae_batch *batch, ms
         state->offset += count;
         wanted -= count;
     }
-    at->row += batch->all_rows;
+    return MSAE_OK;
+}
+
+/* Without another thread: reads as much of the next window as is used up of this one. */
+static void msae__keep_pace(struct msae_stream_state *state) {
+    msae__window *next = &state->windows[1 - state->current];
+    const size_t rows = state->windows[state->current].rows;
+    const double used = (double)state->offset / (double)msae__max(rows, 1);
+    if (state->is_reading || state->behind || state->number + 1 == state->n_windows) return;
+    msae__read_window(next, (size_t)(used * (double)next->blocks));
+}
+
+MSAE_API msae_status msae_stream_next(msae_stream *stream, msae_batch *batch, msae_error *error) {
+    struct msae_stream_state *state = stream->state;
+    const uint64_t left = stream->at.rows - stream->at.row;
+    const size_t wanted = (size_t)(stream->at.batch < left ? stream->at.batch : left);
+    msae_status status = MSAE_OK;
+    memset(batch, 0, sizeof *batch);
+    batch->data = state->values ? &state->view : state->source.data;
+    batch->index = state->index;
+    if (wanted == 0) {
+        msae__end_epoch(stream);
+        return MSAE_OK;
+    }
+    if (!state->in_epoch) status = msae__begin_epoch(state, stream->at.row, error);
+    if (status == MSAE_OK) {
+        if (state->behind) msae__read_ahead(state);
+        status = msae__fill_batch(state, batch, wanted, error);
+    }
+    if (status != MSAE_OK) {
+        memset(batch, 0, sizeof *batch);
+        return msae__back_to_position(stream, status);
+    }
+    batch->all_rows = wanted;
+    stream->at.row += wanted;
     if (state->shares > 0) {
         msae__sort_by_share(state, batch->rows);
         batch->share_ends = state->share_ends;
     }
-    if (!state->is_reading && !state->behind && state->number + 1 < state->n_windows) {
-        /* without another thread: as much of the next window as is used up of this one */
-        msae__window *next = &state->windows[1 - state->current];
-        const double used =
-            (double)state->offset / (double)msae__max(state->windows[state->current].rows, 1);
-        msae__read_window(next, (size_t)(used * (double)next->blocks));
-    }
+    msae__keep_pace(state);
     return MSAE_OK;
 }
 
@@ -8797,15 +9162,22 @@ static msae_status msae__stream_shape(struct msae_stream_state *state, msae_posi
     return MSAE_OK;
 }
 
-static void msae__stream_layout(struct msae_stream_state *state, const msae_position *at,
-                                msae__arena *arena) {
+/* A stream's state on its way to its memory. */
+typedef struct msae__stream_room {
+    struct msae_stream_state state, *placed;
+    size_t batch;
+} msae__stream_room;
+
+static void msae__stream_layout(void *context, msae__arena *arena) {
+    msae__stream_room *room = (msae__stream_room *)context;
+    struct msae_stream_state *state = &room->state;
     const size_t windows = state->n_windows > 1 ? 2 : 1;
-    const size_t batch = (size_t)(at->batch < at->rows ? at->batch : at->rows);
     /* blocks of a window that can be this part's */
     const size_t ours = state->shares > 0 ? msae__ceil_div(state->window_blocks, state->shares) *
                                                 msae__ceil_div(state->shares, state->parts)
                                           : msae__ceil_div(state->window_blocks, state->parts);
     const size_t slots = msae__min(ours, state->window_blocks) * state->block_rows;
+    room->placed = MSAE__TAKE(arena, struct msae_stream_state, 1);
     state->blocks = MSAE__TAKE(arena, size_t, state->n_blocks);
     for (size_t w = 0; w < windows; w++) {
         state->windows[w].order =
@@ -8813,10 +9185,10 @@ static void msae__stream_layout(struct msae_stream_state *state, const msae_posi
         state->windows[w].slots = MSAE__TAKE(arena, size_t, state->window_blocks);
         state->windows[w].base = w * slots;
     }
-    state->index = MSAE__TAKE(arena, size_t, batch);
+    state->index = MSAE__TAKE(arena, size_t, room->batch);
     if (state->shares > 0) {
-        state->unsorted = MSAE__TAKE(arena, size_t, batch);
-        state->share_of = MSAE__TAKE(arena, size_t, batch);
+        state->unsorted = MSAE__TAKE(arena, size_t, room->batch);
+        state->share_of = MSAE__TAKE(arena, size_t, room->batch);
         state->share_ends = MSAE__TAKE(arena, size_t, state->shares);
     }
     if (!state->source.data) {
@@ -8827,26 +9199,14 @@ static void msae__stream_layout(struct msae_stream_state *state, const msae_posi
     }
 }
 
-MSAE_API msae_status msae_stream_init(msae_stream *stream, const msae_source *source,
-                                      const msae_stream_desc *desc, const msae_position *at,
-                                      msae_error *error) {
-    struct msae_stream_state *state;
-    msae__arena arena = msae__arena_over(NULL);
-    const msae_position none = {0, 0, 0, 0, {0, 0, 0, 0}, 0, 0};
-    const msae_position start = at ? *at : none; /* which may be the stream's own */
-    memset(stream, 0, sizeof *stream);
-    stream->at = start;
-    if (!at) {
-        stream->at.rows = source->rows;
-        stream->at.batch = desc->batch;
-        msae__seed(stream->at.rng, desc->seed);
-    }
-    if (source->rows == 0 || source->cols == 0 || stream->at.batch == 0) {
+static msae_status msae__check_stream(const msae_position *at, const msae_source *source,
+                                      const msae_stream_desc *desc, msae_error *error) {
+    if (source->rows == 0 || source->cols == 0 || at->batch == 0) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "no rows to sample from");
     }
-    if (stream->at.rows != source->rows) {
+    if (at->rows != source->rows) {
         return msae__fail_at(error, MSAE_ERROR_SHAPE, MSAE_NO_POSITION, "the run was over",
-                             stream->at.rows, " rows of data");
+                             at->rows, " rows of data");
     }
     if (desc->shares > MSAE_MAX_RANKS || (desc->shares > 0 && desc->parts > desc->shares)) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT,
@@ -8855,37 +9215,52 @@ MSAE_API msae_status msae_stream_init(msae_stream *stream, const msae_source *so
     if (desc->parts > 1 ? desc->part >= desc->parts : desc->part > 0) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "the part is beyond the number of parts");
     }
-    if (start.row > source->rows || stream->at.batch > SIZE_MAX / 2 ||
-        (start.block_rows > 0) != (start.window_rows > 0) ||
-        (stream->at.rng[0] | stream->at.rng[1] | stream->at.rng[2] | stream->at.rng[3]) == 0) {
+    if (at->row > source->rows || at->batch > SIZE_MAX / 2 ||
+        (at->block_rows > 0) != (at->window_rows > 0) ||
+        (at->rng[0] | at->rng[1] | at->rng[2] | at->rng[3]) == 0) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "the position is not one of a stream");
     }
-    stream->allocator = desc->allocator;
-    for (int placed = 0; placed < 2; placed++) {
-        struct msae_stream_state unplaced;
-        msae_status status;
-        state = MSAE__TAKE(&arena, struct msae_stream_state, 1);
-        if (!state) state = &unplaced;
-        memset(state, 0, sizeof *state);
-        state->source = *source;
-        state->background = desc->background;
-        state->part = desc->part;
-        state->parts = desc->parts > 1 ? desc->parts : 1;
-        state->shares = desc->shares;
-        memcpy(state->rng, stream->at.rng, sizeof state->rng);
-        status = msae__stream_shape(state, &stream->at, desc, at != NULL, error);
-        if (status != MSAE_OK) return status;
-        msae__stream_layout(state, &stream->at, &arena);
-        if (placed) {
-            stream->state = state;
-        } else {
-            if (!msae__arena_bytes(&arena, &stream->memory_bytes)) return msae__fail_memory(error);
-            stream->memory = msae__alloc(&stream->allocator, stream->memory_bytes);
-            if (!stream->memory) return msae__fail_memory(error);
-            arena = msae__arena_over(stream->memory);
-        }
+    return MSAE_OK;
+}
+
+MSAE_API msae_status msae_stream_init(msae_stream *stream, const msae_source *source,
+                                      const msae_stream_desc *desc, const msae_position *at,
+                                      msae_error *error) {
+    msae_position start; /* `at` may be the stream's own */
+    msae__stream_room room;
+    msae__memory memory;
+    msae_status status;
+    memset(&start, 0, sizeof start);
+    memset(&room, 0, sizeof room);
+    if (at) {
+        start = *at;
+    } else {
+        start.rows = source->rows;
+        start.batch = desc->batch;
+        msae__seed(start.rng, desc->seed);
     }
-    state->windows[0].state = state->windows[1].state = state;
+    memset(stream, 0, sizeof *stream);
+    status = msae__check_stream(&start, source, desc, error);
+    if (status != MSAE_OK) return status;
+    room.state.source = *source;
+    room.state.background = desc->background;
+    room.state.part = desc->part;
+    room.state.parts = desc->parts > 1 ? desc->parts : 1;
+    room.state.shares = desc->shares;
+    memcpy(room.state.rng, start.rng, sizeof start.rng);
+    room.batch = (size_t)(start.batch < start.rows ? start.batch : start.rows);
+    status = msae__stream_shape(&room.state, &start, desc, at != NULL, error);
+    if (status == MSAE_OK) {
+        status = msae__take_memory(&memory, &desc->allocator, msae__stream_layout, &room, error);
+    }
+    if (status != MSAE_OK) return status;
+    room.state.windows[0].state = room.state.windows[1].state = room.placed;
+    *room.placed = room.state;
+    stream->at = start;
+    stream->state = room.placed;
+    stream->allocator = desc->allocator;
+    stream->memory = memory.memory;
+    stream->memory_bytes = memory.bytes;
     return MSAE_OK;
 }
 
@@ -8906,15 +9281,51 @@ static void msae__add_to_epoch(msae_epoch_stats *epoch, const msae_step_stats *s
     epoch->l0 += (stats->l0 - epoch->l0) * share;
 }
 
-/* The stream of a run from where it begins, or where an earlier call or a checkpoint left it. */
-static msae_status msae__begin_run(msae_trainer *trainer, const msae_source *source,
-                                   const msae_stream_desc *given, msae_stream *stream,
-                                   msae_error *error) {
+/* A run, or what is left of it. */
+typedef struct msae__fitting {
+    msae_trainer *trainer;
+    const msae_source *source;
+    msae_stream stream;
+    msae_batch batch;
+    msae_step_stats stats;
+    msae_progress now;
+    msae_progress_fn progress;
+    void *user;
+} msae__fitting;
+
+/* The sums of shares, where a run has these. */
+static msae_status msae__fit_shares(msae_trainer *trainer, size_t shares, msae_error *error) {
     struct msae_train_workspace *ws = trainer->workspace;
-    msae_status status;
+    const size_t count = msae__share_count(&trainer->model);
+    if (shares == 0) return MSAE_OK;
+    ws->shares = shares;
+    if (count <= SIZE_MAX / sizeof *ws->share_sums) {
+        ws->share_sums = (double *)msae__alloc(&trainer->model.allocator, count * sizeof(double));
+    }
+    return ws->share_sums ? MSAE_OK : msae__fail_memory(error);
+}
+
+static void msae__fit_end(msae__fitting *fit) {
+    msae_trainer *trainer = fit->trainer;
+    struct msae_train_workspace *ws = trainer->workspace;
+    msae__free(&trainer->model.allocator, ws->share_sums,
+               msae__share_count(&trainer->model) * sizeof(double));
+    ws->share_sums = NULL;
+    ws->share_ends = NULL;
+    ws->shares = 0;
+    msae_stream_free(&fit->stream);
+}
+
+/* The stream of a run from where it begins, or where an earlier call or a checkpoint left it. */
+static msae_status msae__fit_begin(msae__fitting *fit, const msae_stream_desc *given,
+                                   msae_error *error) {
+    msae_trainer *trainer = fit->trainer;
     const msae_collective *collective = &trainer->desc.collective;
     const msae_position *at = &trainer->position;
-    msae_stream_desc desc = *given;
+    msae_stream_desc desc;
+    msae_status status;
+    memset(&desc, 0, sizeof desc);
+    if (given) desc = *given;
     desc.batch = trainer->desc.batch;
     desc.seed = ~trainer->desc.model.seed; /* not the stream that drew the weights */
     if (!desc.allocator.alloc) desc.allocator = trainer->desc.model.allocator;
@@ -8924,63 +9335,42 @@ static msae_status msae__begin_run(msae_trainer *trainer, const msae_source *sou
     } else if (desc.parts > 1) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "a part of the rows without a collective");
     }
-    status = msae_stream_init(stream, source, &desc, at->rows > 0 ? at : NULL, error);
-    if (status == MSAE_OK && desc.shares > 0) {
-        const size_t count = msae__share_count(&trainer->model);
-        if (count <= SIZE_MAX / sizeof *ws->share_sums) {
-            ws->share_sums =
-                (double *)msae__alloc(&trainer->model.allocator, count * sizeof(double));
-        }
-        ws->shares = desc.shares;
-        if (!ws->share_sums) {
-            msae_stream_free(stream);
-            return msae__fail_memory(error);
-        }
-    }
+    status = msae_stream_init(&fit->stream, fit->source, &desc, at->rows > 0 ? at : NULL, error);
+    if (status == MSAE_OK) status = msae__fit_shares(trainer, desc.shares, error);
     return status;
 }
 
-static void msae__end_run(msae_trainer *trainer, msae_stream *stream) {
-    struct msae_train_workspace *ws = trainer->workspace;
-    msae__free(&trainer->model.allocator, ws->share_sums,
-               msae__share_count(&trainer->model) * sizeof(double));
-    ws->share_sums = NULL;
-    ws->share_ends = NULL;
-    ws->shares = 0;
-    msae_stream_free(stream);
-}
-
-/* One step on a batch of the stream. A process whose step fails says so to the others, who would
-   wait for it: msae_trainer_gradients does where it was reached. */
-static msae_status msae__fit_step(msae_trainer *trainer, const msae_stream *stream,
-                                  const msae_batch *batch, msae_step_stats *stats,
-                                  msae_error *error) {
+/* One step on the batch. A process whose step fails says so to the others, who would wait for it:
+   msae_trainer_gradients does where it was reached. */
+static msae_status msae__fit_step(msae__fitting *fit, msae_error *error) {
+    msae_trainer *trainer = fit->trainer;
+    const msae_batch *batch = &fit->batch;
     msae_error own;
     msae_status status;
     trainer->workspace->share_ends = batch->share_ends;
-    status = msae_trainer_gradients(trainer, batch->data, batch->index, batch->rows, stats,
+    status = msae_trainer_gradients(trainer, batch->data, batch->index, batch->rows, &fit->stats,
                                     error ? error : &own);
     if (status == MSAE_ERROR_NOT_FINITE && error && error->position != MSAE_NO_POSITION) {
-        return msae__fail_row(error, msae_stream_row(stream, (size_t)error->position));
+        return msae__fail_row(error, msae_stream_row(&fit->stream, (size_t)error->position));
     }
-    return status == MSAE_OK ? msae_trainer_update(trainer, stats, error) : status;
+    return status == MSAE_OK ? msae_trainer_update(trainer, &fit->stats, error) : status;
 }
 
 /* How many of a run's revivals lie before step `done` of `all`: the last one after 60 % of them, so
    that what was revived has time to learn. */
 static uint64_t msae__revivals_before(uint64_t revivals, uint64_t done, uint64_t all) {
-    const double share = (double)done / (0.6 * (double)all);
-    return share >= 1 ? revivals : (uint64_t)((double)revivals * share);
+    const double part = (double)done / (0.6 * (double)all);
+    return part >= 1 ? revivals : (uint64_t)((double)revivals * part);
 }
 
 #define MSAE__ROWS_FOR_EACH 16
 
 /* Before a step: the revival that is due, if one is. All processes look at the same rows, and so do
-   the same. One that fails leaves all to do; one that was done before a step that failed is not done
-   again, as no row was seen since. */
-static msae_status msae__fit_revive(msae_trainer *trainer, const msae_source *source,
-                                    msae_stream *stream, const msae_progress *now,
-                                    msae_error *error) {
+   the same. One that fails leaves all to do; one that was done before a step that failed is not
+   done again, as no row was seen since. */
+static msae_status msae__fit_revive(msae__fitting *fit, msae_error *error) {
+    msae_trainer *trainer = fit->trainer;
+    const msae_progress *now = &fit->now;
     const uint64_t revivals = (uint64_t)(trainer->desc.revivals > 0 ? trainer->desc.revivals : 0);
     const uint64_t all = (uint64_t)now->epochs * now->steps;
     const uint64_t done = (uint64_t)now->epoch * now->steps + now->step;
@@ -8992,82 +9382,90 @@ static msae_status msae__fit_revive(msae_trainer *trainer, const msae_source *so
                          msae__revivals_before(revivals, done - 1, all)) {
         return MSAE_OK;
     }
-    msae__wait_for_reading(stream->state); /* a source is read by one thread at a time */
+    msae__wait_for_reading(fit->stream.state); /* a source is read by one thread at a time */
     memset(&rows, 0, sizeof rows);
     msae__seed(rng, trainer->desc.model.seed + 0x72657669u + done);
-    rows.source = source;
+    rows.source = fit->source;
     rows.rng = rng;
     status = msae__revive_from(trainer, &rows, MSAE__ROWS_FOR_EACH, &revived, error);
     return msae__agree_on(&trainer->desc.collective, status, error);
 }
 
 /* The next batch, on every process or on none. */
-static msae_status msae__fit_next(const msae_trainer *trainer, msae_stream *stream,
-                                  msae_batch *batch, msae_error *error) {
-    return msae__agree_on(&trainer->desc.collective, msae_stream_next(stream, batch, error), error);
+static msae_status msae__fit_next(msae__fitting *fit, msae_error *error) {
+    return msae__agree_on(&fit->trainer->desc.collective,
+                          msae_stream_next(&fit->stream, &fit->batch, error), error);
 }
 
 /* Whether the run is to stop here: what one process wants, all do. */
-static msae_status msae__fit_progress(const msae_trainer *trainer, const msae_progress *now,
-                                      msae_progress_fn progress, void *user, msae_error *error) {
+static msae_status msae__fit_progress(msae__fitting *fit, msae_error *error) {
     double stops[2];
     msae_status status;
-    stops[0] = progress && progress(now, user) ? 1 : 0;
-    status = msae__agree(&trainer->desc.collective, MSAE_OK, stops, 1, error);
+    fit->now.rows = fit->trainer->rows;
+    stops[0] = fit->progress && fit->progress(&fit->now, fit->user) ? 1 : 0;
+    status = msae__agree(&fit->trainer->desc.collective, MSAE_OK, stops, 1, error);
     if (status == MSAE_OK && stops[0] > 0) {
         status = msae__fail(error, MSAE_ERROR_STOPPED, "stopped by the caller");
     }
     return status;
 }
 
-MSAE_API msae_status msae_trainer_fit(msae_trainer *trainer, const msae_source *source,
-                                      const msae_stream_desc *given, msae_progress_fn progress,
-                                      void *user, msae_error *error) {
-    const msae_train_desc *desc = &trainer->desc;
-    msae_stream_desc all;
-    msae_stream stream;
-    msae_progress now;
-    msae_step_stats stats;
+/* What goes with the stream's batch, which begins at row `first` of its epoch. */
+static msae_status msae__fit_batch(msae__fitting *fit, uint64_t first, msae_error *error) {
+    msae_trainer *trainer = fit->trainer;
+    msae_progress *now = &fit->now;
     msae_status status;
-    memset(&all, 0, sizeof all);
-    status = msae__check_collective(&desc->collective, error);
+    now->epoch = (size_t)fit->stream.at.epoch;
+    now->step = (size_t)(first / fit->stream.at.batch);
+    if (first == 0) memset(&trainer->epoch, 0, sizeof trainer->epoch);
+    msae_trainer_schedule(trainer, now->epoch, now->step, now->steps);
+    status = msae__fit_revive(fit, error);
+    if (status == MSAE_OK) status = msae__fit_step(fit, error);
+    if (status != MSAE_OK) return status;
+    trainer->position = fit->stream.at;
+    msae__add_to_epoch(&trainer->epoch, &fit->stats);
+    return msae__fit_progress(fit, error);
+}
+
+static msae_status msae__fit_epochs(msae__fitting *fit, msae_error *error) {
+    msae_trainer *trainer = fit->trainer;
+    msae_progress *now = &fit->now;
+    msae_status status = MSAE_OK;
+    trainer->model.history.epochs = trainer->desc.epochs; /* may have been raised */
+    now->epochs = trainer->desc.epochs;
+    now->steps = (size_t)((fit->source->rows - 1) / fit->stream.at.batch + 1);
+    now->stats = &fit->stats;
+    now->epoch_stats = &trainer->epoch;
+    while (fit->stream.at.epoch < trainer->desc.epochs && status == MSAE_OK) {
+        const uint64_t first = fit->stream.at.row;
+        status = msae__fit_next(fit, error);
+        if (status != MSAE_OK) break;
+        if (fit->batch.all_rows > 0) {
+            status = msae__fit_batch(fit, first, error);
+        } else {
+            trainer->position = fit->stream.at;
+        }
+    }
+    return status;
+}
+
+MSAE_API msae_status msae_trainer_fit(msae_trainer *trainer, const msae_source *source,
+                                      const msae_stream_desc *desc, msae_progress_fn progress,
+                                      void *user, msae_error *error) {
+    const msae_collective *collective = &trainer->desc.collective;
+    msae__fitting fit;
+    msae_status status = msae__check_collective(collective, error);
     if (status != MSAE_OK) return status;
     if (!trainer->has_statistics) status = msae_trainer_statistics(trainer, source, error);
-    if (status == MSAE_OK) {
-        const msae_status begun =
-            msae__begin_run(trainer, source, given ? given : &all, &stream, error);
-        status = msae__agree_on(&desc->collective, begun, error);
-        if (begun == MSAE_OK && status != MSAE_OK) msae__end_run(trainer, &stream);
-    }
     if (status != MSAE_OK) return status;
-    trainer->model.history.epochs = desc->epochs; /* may have been raised */
-    memset(&now, 0, sizeof now);
-    now.epochs = desc->epochs;
-    now.steps = (size_t)((source->rows - 1) / stream.at.batch + 1);
-    now.stats = &stats;
-    now.epoch_stats = &trainer->epoch;
-    while (stream.at.epoch < desc->epochs && status == MSAE_OK) {
-        const uint64_t first = stream.at.row;
-        msae_batch batch;
-        status = msae__fit_next(trainer, &stream, &batch, error);
-        if (status != MSAE_OK) break;
-        if (batch.all_rows == 0) {
-            trainer->position = stream.at;
-            continue;
-        }
-        now.epoch = (size_t)stream.at.epoch;
-        now.step = (size_t)(first / stream.at.batch);
-        if (first == 0) memset(&trainer->epoch, 0, sizeof trainer->epoch);
-        msae_trainer_schedule(trainer, now.epoch, now.step, now.steps);
-        status = msae__fit_revive(trainer, source, &stream, &now, error);
-        if (status == MSAE_OK) status = msae__fit_step(trainer, &stream, &batch, &stats, error);
-        if (status != MSAE_OK) break;
-        trainer->position = stream.at;
-        msae__add_to_epoch(&trainer->epoch, &stats);
-        now.rows = trainer->rows;
-        status = msae__fit_progress(trainer, &now, progress, user, error);
-    }
-    msae__end_run(trainer, &stream);
+    memset(&fit, 0, sizeof fit);
+    fit.trainer = trainer;
+    fit.source = source;
+    fit.progress = progress;
+    fit.user = user;
+    status = msae__agree_on(collective, msae__fit_begin(&fit, desc, error), error);
+    if (status == MSAE_OK) status = msae__fit_epochs(&fit, error);
+    msae__fit_end(&fit);
     return status;
 }
 #endif /* MSAE_NO_TRAIN */
@@ -14136,8 +14534,8 @@ static void msae__describe_run(const msae_trainer *trainer, const msae__epoch_me
     }
     if (ws) {
         const uint64_t position[4] = {at->rows, at->batch, at->epoch, at->row};
-        const uint64_t window[4] = {ws->window_steps, ws->window_rows, ws->dead,
-                                    (uint64_t)ws->had_window};
+        const uint64_t window[4] = {ws->period_steps, ws->period_rows, ws->dead,
+                                    (uint64_t)ws->had_period};
         const uint64_t flags[3] = {(uint64_t)trainer->has_statistics,
                                    (uint64_t)trainer->desc.geometric_median,
                                    (uint64_t)trainer->desc.skip_bad};
@@ -14292,7 +14690,7 @@ static void msae__read_run(const msae_safetensors *file, msae__run_notes *run, i
                                  (run->rng[0] | run->rng[1] | run->rng[2] | run->rng[3]) == 0)) {
         *ok = 0;
     }
-    if (!(run->lr_factor >= 0) || run->window[0] >= MSAE__WINDOW_STEPS || run->flags[0] > 1 ||
+    if (!(run->lr_factor >= 0) || run->window[0] >= MSAE__PERIOD_STEPS || run->flags[0] > 1 ||
         run->flags[1] > 1 || run->flags[2] > 1 || run->window[3] > 1) {
         *ok = 0;
     }
@@ -14359,10 +14757,10 @@ static void msae__take_up_run(msae_trainer *trainer, const msae_history *history
     trainer->epoch.l0 = epoch->values[3];
     trainer->epoch.rows = run->epoch_rows;
     ws->rows_since = run->revived[1];
-    ws->window_steps = run->window[0];
-    ws->window_rows = run->window[1];
+    ws->period_steps = run->window[0];
+    ws->period_rows = run->window[1];
     ws->dead = (size_t)run->window[2];
-    ws->had_window = (int)run->window[3];
+    ws->had_period = (int)run->window[3];
 }
 
 /* What an update takes the square root of. */

@@ -56,8 +56,8 @@ static void take_state(const msae_trainer *trainer, state *now) {
     now->counters[1] = trainer->rows;
     now->counters[2] = trainer->model.history.steps;
     now->counters[3] = trainer->model.history.rows;
-    now->counters[4] = ws->window_steps;
-    now->counters[5] = ws->window_rows;
+    now->counters[4] = ws->period_steps;
+    now->counters[5] = ws->period_rows;
     now->counters[6] = ws->dead;
     memcpy(now->fired, ws->fired, trainer->model.n_latents * sizeof *ws->fired);
 }

@@ -1222,7 +1222,7 @@ static void activity_counts_once_a_step(void) {
         CHECK_STATUS(MSAE_OK, msae_trainer_gradients(&trainer, &data, NULL, 2, NULL, NULL));
     }
     CHECK_STATUS(MSAE_OK, msae_trainer_update(&trainer, NULL, NULL));
-    CHECK(trainer.workspace->window_rows == 2);
+    CHECK(trainer.workspace->period_rows == 2);
     for (size_t j = 0; j < 8; j++) CHECK(trainer.workspace->fired[j] == (j == 0));
     msae_trainer_free(&trainer);
 }
