@@ -225,13 +225,12 @@ typedef enum msae_status { MSAE_STATUS_LIST(MSAE_STATUS_ENUM) MSAE_STATUS_COUNT 
 
 #define MSAE_NO_POSITION UINT64_MAX
 
-/* What went wrong, for people. Every function that can fail takes an `msae_error *` last; NULL is
-   allowed everywhere. It is written only on failure. */
+/* What went wrong, for people. Every function that can fail takes an `msae_error *` last, which may
+   be NULL and is written only on failure. */
 typedef struct msae_error {
     msae_status code;
     uint64_t position; /* byte in a file or row of the data at fault, or MSAE_NO_POSITION */
-    char message[256]; /* one line, without a trailing newline and without the name of the file,
-                          which the caller knows: "cannot be opened" */
+    char message[256]; /* one line, no newline, without the file's name: "cannot be opened" */
 } msae_error;
 
 /* The text of a status ("out of memory"); never NULL. Thread-safe. */
@@ -249,13 +248,13 @@ typedef struct msae_allocator {
     void *user;
 } msae_allocator;
 
-/* One task of a parallel loop. `worker` < msae_parallel.workers names the thread that runs it: no
-   two tasks that run at once may share it (each worker owns a piece of the workspace). */
+/* One task of a parallel loop. worker: index of the calling thread, below msae_parallel.workers.
+   Two tasks running at the same time must have different ones: each has a part of the workspace. */
 typedef void (*msae_task)(void *context, size_t task, size_t worker);
 
-/* Threads. All zero: everything runs on the calling thread. Otherwise `parallel_for` runs
+/* Threads. All zero: everything runs on the calling thread. Otherwise parallel_for runs
    task(context, i, worker) for every i < tasks, in any order, on up to `workers` threads, and
-   returns when all are done. Results are the same to the bit for any number of workers. */
+   returns when all are done. Results are the same, bit for bit, for any number of workers. */
 typedef struct msae_parallel {
     void (*parallel_for)(void *user, size_t tasks, msae_task task, void *context);
     void *user;
@@ -276,10 +275,9 @@ MSAE_API void msae_pool_free(msae_pool *pool); /* NULL is fine */
 MSAE_API msae_parallel msae_pool_parallel(msae_pool *pool);
 #endif
 
-/* Work beside the caller's, for reading ahead. All zero: what could be read ahead is read between
-   the steps. Otherwise `start` has another thread run task(context, 0, 0) and returns at once, 1
-   when it did, 0 when there was no thread to be had (the task then runs where it is waited for);
-   `wait` returns when the task that was started last has ended. */
+/* A background thread for prefetching. All zero: no prefetching. start: run task(context, 0, 0) on
+   the thread and return 1 at once, or return 0 if no thread is available (the task then runs where
+   it is waited for). wait: return when the task that was started last has ended. */
 typedef struct msae_background {
     int (*start)(void *user, msae_task task, void *context);
     void (*wait)(void *user);
@@ -293,11 +291,11 @@ MSAE_API msae_status msae_background_create(msae_background *background, msae_er
 MSAE_API void msae_background_free(msae_background *background);
 #endif
 
-/* Several processes that train one model. All zero: there is one. Otherwise each of `ranks`
-   processes (at most MSAE_MAX_RANKS), numbered by `rank`, makes the same calls in the same order,
-   and `sum_floats` and `sum_doubles` replace values [count] by their sum over the processes, to the
-   same bits in all of them (an all-reduce). 1: done; 0: the others cannot be reached, which ends
-   the call that asked for it with MSAE_ERROR_IO. examples/mpi/ has one over MPI. */
+/* An all-reduce over the processes that train one model. All zero: there is one process. Otherwise
+   each of `ranks` processes (at most MSAE_MAX_RANKS) makes the same calls in the same order, and
+   sum_floats and sum_doubles replace values [count] by their sum over the processes, the same bits
+   in all of them. They return 1, or 0 if the others cannot be reached: the call that asked for the
+   sum then fails with MSAE_ERROR_IO. examples/mpi/ has one over MPI. */
 typedef struct msae_collective {
     int (*sum_floats)(void *user, float *values, size_t count);
     int (*sum_doubles)(void *user, double *values, size_t count);
@@ -305,7 +303,7 @@ typedef struct msae_collective {
     size_t rank, ranks;
 } msae_collective;
 
-/* Instruction paths. AUTO takes the fastest this processor has. */
+/* Instruction paths. AUTO: the fastest that this processor has. */
 typedef enum msae_simd {
     MSAE_SIMD_AUTO = 0,
     MSAE_SIMD_SCALAR,
@@ -356,26 +354,24 @@ MSAE_API const char *msae_dtype_name(msae_dtype dtype);
 
 #define MSAE_MAX_LEVELS 64
 
-/* Where a number's zero is a useful value but the default is another one, MSAE_OFF says zero. */
+/* In descriptors 0 means "default". Pass MSAE_OFF where you want an actual zero. */
 #define MSAE_OFF (-1.0f)
 
 #define MSAE_MAX_REVIVALS 1000 /* of a run, see msae_train_desc */
 
-/* What is trained. A recipe fixes the activation and the defaults of all else (nesting, level
-   weights, k, learning rate, schedule ..), each of which can be set by hand as well. MSAE is nested
-   TopK trained as measured best (README, Results); MSAE_UW, MSAE_RW and those up to JUMPRELU are
-   the published ones, as they are. */
+/* What is trained. A recipe fixes the activation and the defaults of all other settings (nesting,
+   level weights, k, learning rate, schedule ..), which can also be set one by one. */
 typedef enum msae_recipe {
     MSAE_RECIPE_DEFAULT = 0, /* MSAE_RECIPE_MSAE */
     MSAE_RECIPE_MSAE_UW,     /* nested TopK, uniform level weights */
     MSAE_RECIPE_MSAE_RW,     /* nested TopK, reverse weights L, L-1, .., 1: small k weighs most */
     MSAE_RECIPE_TOPK,        /* one TopK level */
-    MSAE_RECIPE_BATCHTOPK,   /* the k * rows largest of the batch; at inference a threshold */
+    MSAE_RECIPE_BATCHTOPK,   /* the k * rows largest of the batch; a threshold at inference */
     MSAE_RECIPE_RELU,        /* ReLU with an L1 penalty */
     MSAE_RECIPE_JUMPRELU,    /* a learned threshold for each latent, with an L0 penalty */
-    MSAE_RECIPE_MSAE,        /* nested TopK from k = 16 on; see msae_train_desc for what differs */
-    MSAE_RECIPE_MSAE_WIDTH,  /* nested widths: BatchTopK, of which prefixes of the dictionary, too,
-                                must reconstruct (Bussmann et al. 2025, arXiv 2503.17547) */
+    MSAE_RECIPE_MSAE,        /* nested TopK from k = 16 on, the best that was measured */
+    MSAE_RECIPE_MSAE_WIDTH,  /* BatchTopK with nested widths: prefixes of the dictionary must
+                                reconstruct too (Bussmann et al. 2025, arXiv 2503.17547) */
     MSAE_RECIPE_COUNT
 } msae_recipe;
 
@@ -389,8 +385,8 @@ MSAE_API msae_recipe msae_recipe_from_name(const char *name);
 
 typedef enum msae_activation {
     MSAE_ACTIVATION_DEFAULT = 0, /* MSAE_ACTIVATION_RELU */
-    MSAE_ACTIVATION_RELU,        /* of the selected pre-activations, those above zero */
-    MSAE_ACTIVATION_IDENTITY,    /* all selected pre-activations, negative ones too (TopK only) */
+    MSAE_ACTIVATION_RELU,        /* those of the selected pre-activations that are above zero */
+    MSAE_ACTIVATION_IDENTITY,    /* all selected pre-activations, also negative ones (TopK only) */
     MSAE_ACTIVATION_ABS          /* TopK of |pre-activation|, which is also the latent's value */
 } msae_activation;
 
@@ -401,25 +397,24 @@ typedef struct msae_model_desc {
     msae_recipe recipe;
     msae_activation activation; /* msae and topk recipes only */
 
-    /* Nesting: k of each level or, for msae-width, how many of the first latents each width has
-       (the last one n). Either an explicit list, ascending, each <= n_latents .. */
-    const size_t *nesting;
-    size_t n_levels;      /* .. of this length (<= MSAE_MAX_LEVELS), copied; or, when 0, */
-    size_t nesting_start; /* start, 2 start, 4 start .. <= n, then n. 0: 64; msae 16, msae-width
-                             n / 32 */
-    const float *level_weights; /* the caller's own, one per level, >= 0 and not all zero; or NULL:
-                                   msae 2.25, 1.75, 1 .. 1, 3, msae-rw L .. 1, all others 1 */
-    size_t n_level_weights;     /* length of level_weights, must equal the number of levels */
+    /* The k of each level; msae-width: the number of first latents of each width. */
+    const size_t *nesting; /* [n_levels], ascending, <= n (msae-width: the last is n), copied */
+    size_t n_levels;       /* <= MSAE_MAX_LEVELS; 0: the levels are */
+    size_t nesting_start;  /* start, 2 start, 4 start .. <= n, then n. 0: 64; msae 16, msae-width
+                              n / 32 */
+    const float *level_weights; /* one for each level, >= 0 and not all zero; NULL: msae 2.25, 1.75,
+                                   1 .. 1, 3, msae-rw L .. 1, all others 1 */
+    size_t n_level_weights;     /* must equal the number of levels */
 
-    size_t k;        /* see msae_model.k. 0: 64, batchtopk and msae-width 32, at most n; relu and
-                        jumprelu have none: anything but 0 is an error */
+    size_t k;        /* see msae_model.k. 0: 64, batchtopk and msae-width 32, at most n. Must be 0
+                        for relu and jumprelu */
     int tied;        /* 1: decoder = encoder^T, one parameter */
-    int normalize;   /* 1: each row enters with mean 0 and deviation 1, restored at the output */
+    int normalize;   /* 1: each row is brought to mean 0 and deviation 1, and restored at the end */
     float soft_cap;  /* c > 0: latents pass through c * tanh(v / c); 0: off */
     float threshold; /* jumprelu: initial threshold, 0 means 0.001 */
 
-    /* MSAE_F16, MSAE_BF16 or MSAE_I8: small weights; by_rows: see msae_model. Models to train are
-       MSAE_F32 by columns; msae_compact makes the others. */
+    /* MSAE_F16, MSAE_BF16 or MSAE_I8: quantised weights; by_rows: see msae_model. A model to train
+       has MSAE_F32 and 0; msae_compact makes the others. */
     msae_dtype weights;
     int by_rows;
 
@@ -429,8 +424,8 @@ typedef struct msae_model_desc {
     msae_parallel parallel;
 } msae_model_desc;
 
-/* How a model was trained, for the record: saved with it, shown by the tool, without effect on
-   inference. All zero for a model that never saw a trainer. */
+/* How a model was trained, for the record: saved with it, no effect on inference. All zero for a
+   model that was not trained here. */
 typedef struct msae_history {
     uint64_t steps, rows; /* updates made, rows seen */
     uint64_t seed;
@@ -442,10 +437,9 @@ typedef struct msae_history {
 
 typedef struct msae_kernels msae_kernels; /* the table of an instruction path; private */
 
-/* A model. The fields may be read freely; the arrays may be written between calls, the rest only
-   by the functions below. Const functions may run on many threads at once over one model, each
-   with a workspace of its own, if the model's parallel hook is unset or can be entered by several
-   threads; writing (training, editing arrays) must be alone. */
+/* A model. All fields may be read; the arrays and k may be written between calls, the rest only by
+   the functions below. Functions on a const model may run at the same time, each with its own
+   workspace, if the model's parallel hook is re-entrant, or not set. */
 typedef struct msae_model {
     size_t n_inputs, n_latents; /* d, n */
     msae_recipe recipe;
@@ -462,7 +456,7 @@ typedef struct msae_model {
     int tied, normalize;
     float soft_cap;
 
-    float *encoder;       /* [n, d]: one row per latent (files hold the transpose, [d, n]) */
+    float *encoder;       /* [n, d]: one row per latent (in files [d, n]) */
     float *decoder;       /* [n, d]; the same memory as encoder when tied */
     float *pre_bias;      /* [d] */
     float *latent_bias;   /* [n] */
@@ -470,18 +464,18 @@ typedef struct msae_model {
     float threshold;      /* batchtopk, msae-width: pre-activations above it are active; -1 before
                              training */
 
-    float *mean; /* [d]: the model works on (x - mean) * scale .. */
-    float scale; /* .. and gives back r / scale + mean */
+    float *mean; /* [d]: the model sees (x - mean) * scale .. */
+    float scale; /* .. and returns r / scale + mean */
 
-    /* Small weights, for inference alone: where weights is MSAE_F16, MSAE_BF16 or MSAE_I8, encoder
-       and decoder are NULL, and these matrices [n, d] stand for them, little-endian. A row of
-       MSAE_I8 is its whole numbers times its scale. */
+    /* Quantised weights, for inference only: with MSAE_F16, MSAE_BF16 or MSAE_I8 these matrices
+       [n, d], little-endian, replace encoder and decoder, which are NULL. A row of MSAE_I8 is its
+       integers times its scale. */
     msae_dtype weights;
-    int by_rows; /* 1: files hold the encoder by rows too, as msae_map wants them */
+    int by_rows; /* 1: files hold the encoder as [n, d] too, as msae_map needs it */
     const void *small_encoder, *small_decoder;
     const float *encoder_scale, *decoder_scale; /* [n] each, MSAE_I8; NULL otherwise */
 
-    /* Per level the pre-activation above which a latent is active without a ranking, as
+    /* For each level the pre-activation above which msae_encode_level takes a latent, as
        msae_calibrate found it; has_level_thresholds 0: none. */
     float level_thresholds[MSAE_MAX_LEVELS];
     int has_level_thresholds;
@@ -491,7 +485,7 @@ typedef struct msae_model {
     const msae_kernels *kernels;
     msae_allocator allocator;
     msae_parallel parallel;
-    void *memory; /* the one block behind all arrays */
+    void *memory; /* the one block that holds all arrays */
     size_t memory_bytes;
     int owns_memory;
 } msae_model;
@@ -518,12 +512,12 @@ MSAE_API msae_status msae_model_init_in(msae_model *model, const msae_model_desc
 /* Gives back what the model owns and zeroes the struct; fine on a zeroed struct. */
 MSAE_API void msae_model_free(msae_model *model);
 
-/* What a model that comes from a file should use. Zero (or NULL) means default. */
+/* How a model is loaded. Zero (or NULL) means default. */
 typedef struct msae_load_desc {
     msae_simd simd;
     msae_allocator allocator;
     msae_parallel parallel;
-    int widen; /* 1: small weights become float32, for what needs them so (names, alignment) */
+    int widen; /* 1: quantised weights become float32, which names need */
 } msae_load_desc;
 
 #ifndef MSAE__INFERENCE_ONLY
@@ -568,12 +562,12 @@ MSAE_API size_t msae_workspace_bytes(const msae_model *model, size_t rows);
 MSAE_API msae_status msae_encode(const msae_model *model, void *workspace, const float *x,
                                  size_t room, msae_code *codes, size_t *count);
 
-/* What ends an encoding, whichever comes first. Zero: not this. */
+/* What ends an encoding, whichever comes first. 0: this does not. */
 typedef struct msae_until {
-    size_t k;        /* so many codes */
-    float threshold; /* a value that is not above this one */
-    float target;    /* a reconstruction that misses at most this share of the row: the squared
-                        distance of the two over that of the row from the data's mean */
+    size_t k;        /* the number of codes */
+    float threshold; /* a value that is not above this */
+    float target;    /* a reconstruction that misses at most this share of the row: its squared
+                        distance from the row over that of the row from the data's mean */
 } msae_until;
 
 /* The active latents of one row x [d] by descending value until `until` or `room` says enough, into
@@ -592,14 +586,14 @@ MSAE_API msae_status msae_encode_until(const msae_model *model, void *workspace,
 MSAE_API msae_status msae_encode_level(const msae_model *model, void *workspace, const float *x,
                                        size_t level, size_t room, msae_code *codes, size_t *count);
 
-/* One row in slices, for a loop that has so much time a frame: begin, then some latents at a time
-   until none is left, then the codes, which are those of msae_encode to the bit. The workspace
-   (msae_workspace_bytes(model, 1)) belongs to the encoding until its end; x does not. */
+/* The encoding of one row in slices, for a loop with a time limit for each frame: _begin, _some
+   until no latent is left, _end. Its workspace, of msae_workspace_bytes(model, 1), serves nothing
+   else until then; x is needed by _begin only. */
 typedef struct msae_slices {
     const msae_model *model;
     void *workspace;
-    size_t next; /* latents that are done */
-    int failed;  /* 1: NaN or Inf, there will be no codes */
+    size_t next; /* latents done so far */
+    int failed;  /* 1: NaN or Inf; there will be no codes */
 } msae_slices;
 
 MSAE_API void msae_encode_begin(msae_slices *slices, const msae_model *model, void *workspace,
@@ -676,17 +670,17 @@ MSAE_API void msae_reader_close(msae_reader *reader);
    Data: matrices of embeddings, kept in the type they came in
    ------------------------------------------------------------------------------------------ */
 
-/* A matrix of rows. Either a view of the caller's memory or, after msae_data_load_file, the owner
-   of its bytes. Values are little-endian (unless native) and need no alignment. Reading is
+/* A matrix of rows: a view of the caller's memory or, where it was read from a file, the owner of
+   its bytes. Values are little-endian (unless native) and need no alignment. Reading is
    thread-safe. */
 typedef struct msae_data {
     size_t rows, cols;
     msae_dtype dtype; /* F32, F16, BF16 or F64 */
     const void *values;
-    int native;   /* 1: floats in this machine's own byte order, as msae_data_view makes it */
-    int skip_bad; /* 1, set by the caller: every call that goes over the rows leaves out those with
-                     NaN or Inf as float32, instead of failing, and fails where all rows are such.
-                     In training either this or that of msae_train_desc suffices */
+    int native;   /* 1: floats in this machine's byte order, as from msae_data_view */
+    int skip_bad; /* 1 (set by you): calls leave out rows with NaN or Inf as float32 instead of
+                     failing, and fail only where all rows have one. Training does so too if
+                     msae_train_desc.skip_bad is set */
     void *owned;  /* NULL for a view */
     size_t owned_bytes;
     msae_allocator allocator;
@@ -723,7 +717,7 @@ MSAE_API msae_status msae_data_gather(const msae_data *data, const size_t *index
    says. The message tells doubles beyond float32 from NaN and Inf. */
 MSAE_API msae_status msae_data_check(const msae_data *data, msae_error *error);
 
-/* How embeddings are scaled after the mean is subtracted (s = mean of ||x - mean||^2). */
+/* The scale of embeddings, after the mean is subtracted; s is the mean of ||x - mean||^2. */
 typedef enum msae_scaling {
     MSAE_SCALING_DEFAULT = 0, /* MSAE_SCALING_RMS */
     MSAE_SCALING_RMS,         /* sqrt(d / s): rows get RMS norm sqrt(d) */
@@ -732,13 +726,13 @@ typedef enum msae_scaling {
     MSAE_SCALING_COUNT
 } msae_scaling;
 
-/* Rows from wherever they are: files larger than memory, a database, a game. */
+/* Rows from anywhere: files larger than memory, a database, a game. */
 typedef struct msae_source {
     uint64_t rows;
     size_t cols;
-    /* Copies rows first .. first + rows - 1, all of them within the source, as float32 into out
-       [rows, cols]. MSAE_OK, or another status with *error filled (which is never NULL). Is called
-       by one thread at a time. */
+    /* Copies rows first .. first + rows - 1, all within the source, as float32 into out [rows,
+       cols]. Returns MSAE_OK, or another status with *error (never NULL) filled. Called by one
+       thread at a time. */
     msae_status (*read)(void *user, uint64_t first, size_t rows, float *out, msae_error *error);
     void *user;
     const msae_data *data; /* the same rows where they lie in memory, or NULL */
@@ -756,12 +750,12 @@ typedef struct msae_shard {
     msae_dtype dtype;
 } msae_shard;
 
-/* Files as one set of rows, read when they are asked for and one at a time open. */
+/* Files as one set of rows, read on demand, one open at a time. Must not be moved. */
 typedef struct msae_files {
     msae_source source; /* of all rows, in the order of the files */
     msae_shard *shards; /* [n_shards] */
     size_t n_shards;
-    size_t at_fault;                /* after a failure: the number of the file it happened in */
+    size_t at_fault;                /* after a failure: the index of the file at fault */
     struct msae_files_state *state; /* private */
     msae_allocator allocator;
     size_t memory_bytes;
@@ -847,19 +841,18 @@ typedef enum msae_schedule {
     MSAE_SCHEDULE_LINEAR,      /* PUBLISHED, but never above 1 */
     MSAE_SCHEDULE_COSINE,      /* 0.1 to 1 over the first epoch, then a cosine down to 0.1 */
     MSAE_SCHEDULE_CONSTANT,
-    MSAE_SCHEDULE_TRAPEZOID, /* by steps: 0 to 1 over the share `warmup` of the run, 1, then down to
-                                0 over the share `decay` at its end */
-    MSAE_SCHEDULE_PUBLISHED, /* epoch e of E: 1 while e < floor(0.8 E), then (E - e) / (0.2 E), as
-                                the published code has it. Where E is no multiple of five, epochs
-                                of the descent can be above 1: 5 for E = 1, 2.5 for E = 2 */
+    MSAE_SCHEDULE_TRAPEZOID, /* step by step: 0 to 1 over the share `warmup` of the run, then 1,
+                                then to 0 over the share `decay` at its end */
+    MSAE_SCHEDULE_PUBLISHED, /* epoch e of E: 1 while e < floor(0.8 E), then (E - e) / (0.2 E): more
+                                than 1 where 5 does not divide E (5 for E = 1, 2.5 for E = 2) */
     MSAE_SCHEDULE_COUNT
 } msae_schedule;
 
-/* Where decoder rows (and the encoder's, which are their transpose) start. */
+/* Where the rows of decoder and encoder start. */
 typedef enum msae_start {
     MSAE_START_DEFAULT = 0, /* msae, msae-width ROWS, else RANDOM */
     MSAE_START_RANDOM,      /* uniform directions */
-    MSAE_START_ROWS,        /* 0.7 of a random row of the data (centred, to unit length) and 0.3 of
+    MSAE_START_ROWS,        /* 0.7 of a random row of the data (centred, at unit length) and 0.3 of
                                 a uniform direction; msae_trainer_statistics finds the rows */
     MSAE_START_COUNT
 } msae_start;
@@ -870,23 +863,21 @@ MSAE_API const char *msae_schedule_name(msae_schedule schedule);
 MSAE_API const char *msae_start_name(msae_start start);       /* "random", "rows" */
 MSAE_API const char *msae_scaling_name(msae_scaling scaling); /* "rms", "paper", "none" */
 
-/* A training run. Zero means default; MSAE_OFF says zero where the default is something else. A
-   field that the recipe or schedule has no use for (bandwidth with topk, say) is an error unless it
-   has its default. "msae" below stands for the recipes msae and msae-width, whose defaults were
-   chosen by measurement (bench/README.md has each one's effect); the other recipes have the
-   published ones. */
+/* A training run. 0 means default, MSAE_OFF zero. A field that the recipe or schedule does not use
+   (bandwidth with topk, say) must have its default. Below, "msae" stands for the recipes msae and
+   msae-width, whose defaults were chosen by measurement (bench/README.md has the effect of each);
+   the other recipes have the published defaults. */
 typedef struct msae_train_desc {
     msae_model_desc model; /* allocator, parallel, simd and seed serve training too */
-    size_t batch;          /* rows of a step, 4096, msae 512; with batchtopk and msae-width no step
-                              may have more */
+    size_t batch;          /* rows of a step, 4096, msae 512; the most that a step may have with
+                              batchtopk and msae-width */
     size_t epochs;         /* 30 */
-    float lr;              /* msae 2e-3 at batches of 256, with their root, up to twice that;
-                              msae-uw and -rw 1e-4, topk and batchtopk 5e-4, relu and jumprelu
-                              5e-5 */
+    float lr;              /* msae: 2e-3 * sqrt(min(batch, 1024) / 256); msae-uw and -rw 1e-4, topk
+                              and batchtopk 5e-4, relu and jumprelu 5e-5 */
     float beta1, beta2;    /* AdamW, 0.9 and 0.999, msae 0.9 and 0.99 (MSAE_OFF: 0) */
     float eps;             /* 6.25e-10 */
     float weight_decay;    /* 0 */
-    float clip;            /* norm to which all gradients together are clipped, 1; MSAE_OFF: none */
+    float clip;            /* largest norm of all gradients together, 1; MSAE_OFF: no limit */
     msae_schedule schedule;
     float warmup, decay; /* trapezoid: shares of all steps, 0.03 and 0.4; MSAE_OFF: 0 */
     msae_start start;
@@ -899,14 +890,14 @@ typedef struct msae_train_desc {
     float bandwidth;     /* jumprelu's straight-through window, 0.001 */
     msae_scaling scaling;
     int geometric_median; /* 1: pre_bias starts at the data's geometric median instead of 0 */
-    int skip_bad;         /* 1: rows with NaN or Inf are left out and counted, not an error. Either
-                             this or the skip_bad of the data suffices */
+    int skip_bad;         /* 1: rows with NaN or Inf are left out and counted (as if msae_data had
+                             skip_bad), instead of failing */
     /* Rows with a norm of more than this times the median of all norms are left out and counted, in
        statistics, steps and msae_trainer_forward; msae_trainer_statistics finds the limit, by one
        more pass. 0: none are; else at least 1. A few rows of far larger norm than the others take
        over mean, scale and gradients. */
     float max_norm;
-    /* Several processes that train this model: gradients, losses and counts are summed over them
+    /* Processes that train this model together: gradients, losses and counts are summed over them
        where msae_trainer_gradients ends, so that every process makes the same update. A process's
        rows of a batch may be none. What fails in one process fails in all, in the others with
        MSAE_ERROR_STOPPED. msae_resume_* knows of no others: put it into trainer.desc afterwards. */
@@ -933,12 +924,11 @@ typedef struct msae_step_stats {
     size_t rows;                        /* rows that entered */
     size_t rows_skipped;                /* with NaN or Inf (skip_bad), or beyond max_norm */
     size_t rows_left_out; /* without a loss: equal to the mean (nmse), zero (cosine) */
-    size_t dead_latents;  /* active in less than 10^-5.5 of the rows of the last window of at most
-                             1000 steps; with msae at k = its largest level up to 64, as at
-                             larger ones all latents are active somewhere */
+    size_t dead_latents;  /* active on fewer than 1 in 316,000 rows over the last 1000 steps; msae:
+                             active means among the top 64 (its largest level up to 64) */
 } msae_step_stats;
 
-/* Where a run through shuffled data stands: enough to find all of its later batches again. */
+/* A place in a run through shuffled data, from which all later batches follow. */
 typedef struct msae_position {
     uint64_t rows, batch;             /* of the data, of a step */
     uint64_t epoch;                   /* epochs finished */
@@ -1255,7 +1245,7 @@ MSAE_API msae_status msae_decoder_overlap(const msae_model *model, int cosines, 
    Interpretation: strongest rows
    ------------------------------------------------------------------------------------------ */
 
-/* A row of a set and what ranks it: a latent's value there, or a similarity. */
+/* A row of a set, and the value by which it is ranked: a latent's value, or a similarity. */
 typedef struct msae_hit {
     size_t row;
     float value;
@@ -1291,32 +1281,31 @@ typedef struct msae_name {
     float score, runner_up_score;
     size_t rows; /* strongest rows that the name is taken from; 0 for a name by the decoder */
 
-    /* How well that bears it out, 0 for a name by the decoder: the rows of the data on which the
-       latent is active, and the mean cosine between two of its strongest rows, less the data's mean
-       and weighted as the rows are (0 for a single one). */
+    /* Evidence for the name, 0 for a name by the decoder: the number of rows on which the latent is
+       active, and the mean cosine of two of its strongest rows, centred by the data's mean and
+       weighted as the rows are (0 for a single row). */
     size_t support;
     float agreement;
 } msae_name;
 
 /* How latents are named. Zero means default. */
 typedef struct msae_name_desc {
-    /* Embeddings [rows, d] to find each latent's strongest rows in. Of these the 60 % that are
-       nearest to their mean name it: a word's score is the mean cosine of those with it, weighted
-       by the squares of the latent's values there. NULL: the published way, the cosine of the
-       latent's decoder row with the word (paper, section 5.1). By rows is right far more often
-       where, as in CLIP, text and images lie apart. */
+    /* Embeddings [rows, d] in which each latent's strongest rows are looked up. The 60 % of those
+       that are nearest to their mean name it: a word's score is its mean cosine with them, weighted
+       by the squares of the latent's values. NULL: the published way, the cosine of the word with
+       the decoder row (paper, section 5.1), which is wrong far more often where, as in CLIP, texts
+       and images lie apart. */
     const msae_data *data;
     size_t rows; /* strongest rows that are looked at; 0: 20 */
     size_t k;    /* latents of a row that count as active; 0: as the model encodes */
 
-    /* Some words are near everything. Ranked is a word's score less `hubs` times its mean over the
-       twentieth of the latents that it is nearest to (CSLS: Conneau et al. 2018, here one-sided).
-       0: 0.6 with data, none without; MSAE_OFF: none. */
+    /* Penalty for generic words: for the ranking, subtract hubs x the word's mean similarity to its
+       nearest 5 % of latents (CSLS: Conneau et al. 2018, here one-sided). 0: 0.6 with data, none
+       without; MSAE_OFF: none. */
     float hubs;
 
-    /* The runner-up is no near-duplicate of the best word: no word with this cosine to it or more
-       (0: 0.8; MSAE_OFF: any word may be), and none that has the same number in synonyms
-       [words]. */
+    /* The runner-up must say something else: its cosine to the best word is below this (0: 0.8;
+       MSAE_OFF: any word), and it has another number in synonyms [words] (NULL: none). */
     float synonym;
     const uint32_t *synonyms;
 
@@ -1344,8 +1333,8 @@ MSAE_API msae_status msae_name_latents(const msae_model *model, const msae_data 
    ------------------------------------------------------------------------------------------ */
 
 /* An inverted index: for each latent the rows on which it is active, with its values. Made by
-   msae_index_build or one of the loaders, and only read after that: queries may run at once, each
-   with a workspace of its own (and a hook that can be entered twice, or none). */
+   msae_index_build or msae_index_load, read-only after that: queries may run at the same time, each
+   with its own workspace, if the parallel hook is re-entrant, or not set. */
 typedef struct msae_index {
     size_t rows, n_latents;
     size_t k;             /* of a row, see msae_index_build; 0: as the model encodes */
@@ -1410,8 +1399,8 @@ typedef enum msae_operation {
     MSAE_EDIT_COUNT
 } msae_operation;
 
-/* A change of one latent of a row's codes. A latent that is not active has the value 0. What comes
-   out is taken as it is: also below 0 for a model whose own codes never are. */
+/* A change of one latent of a row's codes. A latent that is not active has the value 0. The result
+   may be negative, also for a model whose own codes never are. */
 typedef struct msae_edit {
     uint32_t latent;
     msae_operation operation;
@@ -1541,14 +1530,14 @@ typedef struct msae_tensor {
     uint64_t offset; /* of the data in the file it was read from */
 } msae_tensor;
 
-/* A key and a value of __metadata__; not terminated when read: both in the file's bytes, escapes
-   as they stand. */
+/* A key and a value of __metadata__. When read they lie in the file's bytes: not terminated,
+   escapes not decoded. */
 typedef struct msae_metadata {
     const char *key, *value;
     size_t key_bytes, value_bytes;
 } msae_metadata;
 
-/* A parsed header. Points into the bytes it was opened on, or into its own copy of the header. */
+/* A parsed header. It points into the bytes it was opened on, or into its own copy of them. */
 typedef struct msae_safetensors {
     msae_tensor *tensors; /* by offset in the file */
     size_t n_tensors;
@@ -1560,7 +1549,7 @@ typedef struct msae_safetensors {
     size_t header_bytes;
 } msae_safetensors;
 
-/* Reads and checks a header; holds to the rules of the format strictly (see Security and limits in the
+/* Reads and checks a header; keeps strictly to the format (see Security and limits in the
    manual). A dtype beyond the list above or an escape in a tensor's name is MSAE_ERROR_FORMAT. */
 MSAE_API msae_status msae_safetensors_open(msae_safetensors *file, const void *bytes, size_t size,
                                            const msae_allocator *allocator, msae_error *error);
