@@ -355,7 +355,7 @@ MSAE_API const char *msae_dtype_name(msae_dtype dtype);
 #define MSAE_MAX_LEVELS 64
 
 /* In descriptors 0 means "default". Pass MSAE_OFF where you want an actual zero. */
-#define MSAE_OFF (-1.0f)
+#define MSAE_OFF (-1)
 
 #define MSAE_MAX_REVIVALS 1000 /* of a run, see msae_train_desc */
 
@@ -881,13 +881,13 @@ typedef struct msae_train_desc {
     msae_schedule schedule;
     float warmup, decay; /* trapezoid: shares of all steps, 0.03 and 0.4; MSAE_OFF: 0 */
     msae_start start;
-    /* How often msae_trainer_fit looks for latents that were never active, at even distances over
-       the first 60 % of the run, and revives them (msae_trainer_revive). 0: msae 6, else never;
-       MSAE_NEVER: never. Costs 4 n bytes and, each time, a forward pass over n / 2 rows at most. */
+    /* How often msae_trainer_fit looks for latents that were never active and re-initialises them
+       (msae_trainer_revive), evenly over the first 60 % of the run. 0: msae 6, else never;
+       MSAE_OFF: never. Costs 4 n bytes and, each time, a forward pass over n / 2 rows at most. */
     int revivals;
     msae_loss loss;
     float sparse_weight; /* lambda: relu 0.003, jumprelu 0.001; MSAE_OFF: 0 */
-    float bandwidth;     /* jumprelu's straight-through window, 0.001 */
+    float bandwidth;     /* width of jumprelu's straight-through estimator, 0.001 */
     msae_scaling scaling;
     int geometric_median; /* 1: pre_bias starts at the data's geometric median instead of 0 */
     int skip_bad;         /* 1: rows with NaN or Inf are left out and counted (as if msae_data had
@@ -900,11 +900,9 @@ typedef struct msae_train_desc {
     /* Processes that train this model together: gradients, losses and counts are summed over them
        where msae_trainer_gradients ends, so that every process makes the same update. A process's
        rows of a batch may be none. What fails in one process fails in all, in the others with
-       MSAE_ERROR_STOPPED. msae_resume_* knows of no others: put it into trainer.desc afterwards. */
+       MSAE_ERROR_STOPPED. A resumed trainer has none: put it into trainer.desc afterwards. */
     msae_collective collective;
 } msae_train_desc;
-
-#define MSAE_NEVER (-1)
 
 /* One array per parameter, shaped as in msae_model; log_threshold is NULL but for jumprelu, and
    decoder is encoder (the same memory) when tied. */
@@ -937,9 +935,9 @@ typedef struct msae_position {
     uint64_t block_rows, window_rows; /* of a stream in windows; 0: all rows are one window */
 } msae_position;
 
-/* Norms of more than this times the median are told of, unless max_norm gives another factor:
-   ordinary rows stay far below it (at most 1.001 in CLIP, 2.3 in GloVe), and 2 % of rows at 10
-   times the median do no harm where .5 % at 100 times do. */
+/* Norms of more than this times the median count as unusual, unless max_norm gives another factor.
+   Ordinary rows stay far below it: at most 1.001 in CLIP, 2.3 in GloVe. In training, 2 % of rows at
+   10 times the median did no harm, 0.5 % at 100 times did. */
 #define MSAE_RARE_NORM 50
 
 /* Rows that are unlike the others, as msae_trainer_statistics met them in the data. */
@@ -6214,7 +6212,7 @@ MSAE_API msae_status msae_train_desc_resolve(const msae_train_desc *desc, msae_t
     r.warmup = msae__default_float(r.warmup, 0.03f);
     r.decay = msae__default_float(r.decay, 0.4f);
     if (r.start == MSAE_START_DEFAULT) r.start = ours ? MSAE_START_ROWS : MSAE_START_RANDOM;
-    if (r.revivals == 0) r.revivals = ours ? 6 : MSAE_NEVER;
+    if (r.revivals == 0) r.revivals = ours ? 6 : MSAE_OFF;
     if (r.loss == MSAE_LOSS_DEFAULT) r.loss = MSAE_LOSS_NMSE;
     if (r.scaling == MSAE_SCALING_DEFAULT) r.scaling = MSAE_SCALING_RMS;
     if ((unsigned)r.schedule >= MSAE_SCHEDULE_COUNT || (unsigned)r.loss >= MSAE_LOSS_COUNT ||
@@ -6224,7 +6222,7 @@ MSAE_API msae_status msae_train_desc_resolve(const msae_train_desc *desc, msae_t
     if (!(r.warmup >= 0) || !(r.decay >= 0) || !(r.warmup + r.decay <= 1)) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "warmup and decay are not shares of one run");
     }
-    if (r.revivals < MSAE_NEVER || r.revivals > MSAE_MAX_REVIVALS) {
+    if (r.revivals < MSAE_OFF || r.revivals > MSAE_MAX_REVIVALS) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "the number of revivals is out of range");
     }
     if (!(r.lr > 0)) {
@@ -14711,7 +14709,7 @@ static msae_train_desc msae__run_desc(const msae_model_desc *model, const msae_h
         desc.decay = msae__off_if_zero(h->decay);
     }
     desc.start = (msae_start)h->start;
-    desc.revivals = h->revivals > 0 ? h->revivals : MSAE_NEVER;
+    desc.revivals = h->revivals > 0 ? h->revivals : MSAE_OFF;
     desc.loss = (msae_loss)h->loss;
     desc.sparse_weight = msae__off_if_zero(h->sparse_weight);
     desc.bandwidth = model->recipe == MSAE_RECIPE_JUMPRELU ? h->bandwidth : 0;

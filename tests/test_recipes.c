@@ -679,7 +679,7 @@ static void revivals_that_are_refused(void) {
     for (int kind = 0; kind < 3; kind++) {
         msae_trainer trainer;
         msae_error error;
-        desc.revivals = kind == 0 ? MSAE_NEVER : 1;
+        desc.revivals = kind == 0 ? MSAE_OFF : 1;
         memset(&error, 0, sizeof error);
         test_note("kind %d", kind);
         if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL))) continue;
@@ -826,7 +826,7 @@ static int watch_step(const msae_progress *progress, void *user) {
 
 /* At even distances over the first 60 % of the steps, never before the first step. */
 static void revivals_of_a_run(void) {
-    static const int counts[] = {MSAE_NEVER, 1, 2, 3, 6, 10, 1000};
+    static const int counts[] = {MSAE_OFF, 1, 2, 3, 6, 10, 1000};
     float *x = data_rows();
     const msae_data data = msae_data_view(x, ROWS, D);
     for (size_t i = 0; i < COUNT(counts); i++) {
@@ -1045,7 +1045,7 @@ static void notes_that_cannot_be(void) {
 
 /* What files of version 0.5 and before call schedule 1 was published with a cap, and stays so. */
 static void schedule_of_before(void) {
-    const bytes file = checkpoint_of(recipe_of("topk"), MSAE_NEVER, 7);
+    const bytes file = checkpoint_of(recipe_of("topk"), MSAE_OFF, 7);
     const bytes old = rewritten(&file, "msae.train_schedule", "1", 1);
     msae_trainer before;
     if (CHECK_STATUS(MSAE_OK, msae_resume_memory(&before, old.data, old.size, NULL, NULL))) {
@@ -1065,7 +1065,7 @@ static void files_of_before(void) {
     float *x = data_rows();
     const msae_data data = msae_data_view(x, ROWS, D);
     for (size_t i = 0; i < COUNT(names); i++) {
-        const bytes file = checkpoint_of(recipe_of(names[i]), MSAE_NEVER, 7);
+        const bytes file = checkpoint_of(recipe_of(names[i]), MSAE_OFF, 7);
         const bytes old = rewritten(&file, NULL, NULL, 1);
         msae_trainer now, before;
         msae_model model;
@@ -1080,7 +1080,7 @@ static void files_of_before(void) {
         }
         CHECK_STATUS(MSAE_OK, msae_resume_memory(&now, file.data, file.size, NULL, NULL));
         if (CHECK_STATUS(MSAE_OK, msae_resume_memory(&before, old.data, old.size, NULL, NULL))) {
-            CHECK(before.desc.revivals == MSAE_NEVER && before.desc.start == MSAE_START_RANDOM);
+            CHECK(before.desc.revivals == MSAE_OFF && before.desc.start == MSAE_START_RANDOM);
             CHECK(before.desc.schedule == now.desc.schedule && before.step == 7);
             CHECK_STATUS(MSAE_OK, test_fit(&now, &data, NULL, NULL, NULL));
             CHECK_STATUS(MSAE_OK, test_fit(&before, &data, NULL, NULL, NULL));
@@ -1101,7 +1101,7 @@ static void files_of_before(void) {
 static void k_and_levels_agree(void) {
     static const char *const names[] = {"topk", "batchtopk"};
     for (size_t i = 0; i < COUNT(names); i++) {
-        const bytes file = checkpoint_of(recipe_of(names[i]), MSAE_NEVER, 5);
+        const bytes file = checkpoint_of(recipe_of(names[i]), MSAE_OFF, 5);
         const bytes other = rewritten(&file, "msae.k", "7", 0);
         msae_model model;
         test_note("%s", names[i]);

@@ -911,7 +911,7 @@ static void defaults_of_a_run(void) {
         CHECK(resolved.beta2 == (ours ? (float)0.99f : (float)0.999f));
         CHECK(resolved.warmup == (float)0.03f && resolved.decay == (float)0.4f);
         CHECK(resolved.start == (ours ? MSAE_START_ROWS : MSAE_START_RANDOM));
-        CHECK(resolved.revivals == (ours ? 6 : MSAE_NEVER));
+        CHECK(resolved.revivals == (ours ? 6 : MSAE_OFF));
         CHECK(resolved.eps == (float)6.25e-10f);
         CHECK(resolved.weight_decay == 0 && resolved.clip == 1);
         CHECK(resolved.loss == MSAE_LOSS_NMSE && resolved.scaling == MSAE_SCALING_RMS);
@@ -923,11 +923,11 @@ static void defaults_of_a_run(void) {
             CHECK(fabs((double)resolved.lr - rates[r].lr) <= 1e-6 * rates[r].lr);
         }
         desc.sparse_weight = desc.beta1 = desc.beta2 = desc.warmup = desc.decay = MSAE_OFF;
-        desc.revivals = MSAE_NEVER;
+        desc.revivals = MSAE_OFF;
         desc.start = MSAE_START_RANDOM;
         CHECK_STATUS(MSAE_OK, msae_train_desc_resolve(&desc, &resolved, NULL));
         CHECK(resolved.sparse_weight == 0 && resolved.beta1 == 0 && resolved.beta2 == 0);
-        CHECK(resolved.warmup == 0 && resolved.decay == 0 && resolved.revivals == MSAE_NEVER);
+        CHECK(resolved.warmup == 0 && resolved.decay == 0 && resolved.revivals == MSAE_OFF);
         CHECK(resolved.start == MSAE_START_RANDOM);
     }
 }

@@ -123,7 +123,7 @@ static void read_keys(const grid_line *line, msae_train_desc *desc, levers *l) {
     desc->decay = key_float(line, "decay");
     desc->geometric_median = (int)key_number(line, "median", 0);
     revivals = key_number(line, "revivals", NOT_SET);
-    desc->revivals = revivals == NOT_SET ? 0 : revivals == 0 ? MSAE_NEVER : (int)revivals;
+    desc->revivals = revivals == NOT_SET ? 0 : revivals == 0 ? MSAE_OFF : (int)revivals;
     l->power = key_number(line, "power", NOT_SET);
     l->balance = (int)key_number(line, "balance", 0);
     l->random = (int)key_number(line, "random", 0);

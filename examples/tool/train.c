@@ -337,7 +337,7 @@ static int expanded(const train_options *options, size_t n_inputs, size_t *n_lat
 
 /* As the descriptor has it: 0 for the recipe's own number. */
 static int revivals(const train_options *options) {
-    return options->no_revivals ? MSAE_NEVER : (int)options->revivals; /* at most a thousand */
+    return options->no_revivals ? MSAE_OFF : (int)options->revivals; /* at most a thousand */
 }
 
 static int describe(train_job *job, msae_train_desc *desc) {
