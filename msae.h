@@ -6081,7 +6081,7 @@ MSAE_API msae_status msae_source_geometric_median(const msae_source *source, con
 
 #ifndef MSAE_NO_TRAIN
 /* ---------------------------------------------------------------------------------------------
-   Training: descriptor and memory
+   Training: the descriptor
    ------------------------------------------------------------------------------------------ */
 
 static const char *const msae__loss_names[] = {"default", "nmse", "mse", "cosine"};
@@ -6253,6 +6253,11 @@ MSAE_API msae_status msae_train_desc_resolve(const msae_train_desc *desc, msae_t
     *resolved = r;
     return MSAE_OK;
 }
+
+/* ---------------------------------------------------------------------------------------------
+   Training: memory. All that steps work in lies in one block with weights, gradients and moments. A
+   batch runs through in tiles of rows, so that the block does not grow with it
+   ------------------------------------------------------------------------------------------ */
 
 enum { MSAE__ROW_BAD = 1, MSAE__ROW_FAR }; /* with NaN or Inf; beyond the limit of norms */
 
@@ -6607,6 +6612,11 @@ MSAE_API void msae_trainer_free(msae_trainer *trainer) {
     }
     memset(trainer, 0, sizeof *trainer);
 }
+
+/* ---------------------------------------------------------------------------------------------
+   Training: mean, scale and what the norms tell, before the first step: x = (raw - mean) scale; the
+   geometric median as pre_bias; decoder rows at 0.7 of a row of the data and 0.3 of a uniform one
+   ------------------------------------------------------------------------------------------ */
 
 /* sum x_i^2 in double; short pieces in float where that neither overflows nor vanishes. */
 static double msae__squares(const msae_kernels *kernels, const float *x, size_t n) {
@@ -8793,7 +8803,8 @@ MSAE_API msae_status msae_trainer_revive(msae_trainer *trainer, const msae_data 
 }
 
 /* ---------------------------------------------------------------------------------------------
-   Streams and the whole run
+   Streams: shuffled batches of a source's rows. Blocks of rows in a new order every epoch, windows
+   of blocks in memory, the rows of a window in a new order (see msae_stream_desc)
    ------------------------------------------------------------------------------------------ */
 
 /* A new order of `count` items: Fisher and Yates from the items' own order, so that the generator's
@@ -9256,6 +9267,11 @@ MSAE_API void msae_stream_free(msae_stream *stream) {
     msae__free(&stream->allocator, stream->memory, stream->memory_bytes);
     memset(stream, 0, sizeof *stream);
 }
+
+/* ---------------------------------------------------------------------------------------------
+   The run: statistics, then every epoch's batches; before each step the schedule and the revival that
+   is due, behind it the position and the caller's callback. What one process meets, all do
+   ------------------------------------------------------------------------------------------ */
 
 static void msae__add_to_epoch(msae_epoch_stats *epoch, const msae_step_stats *stats) {
     double share;
