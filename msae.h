@@ -864,9 +864,8 @@ MSAE_API const char *msae_start_name(msae_start start);       /* "random", "rows
 MSAE_API const char *msae_scaling_name(msae_scaling scaling); /* "rms", "paper", "none" */
 
 /* A training run. 0 means default, MSAE_OFF zero. A field that the recipe or schedule does not use
-   (bandwidth with topk, say) must have its default. Below, "msae" stands for the recipes msae and
-   msae-width, whose defaults were chosen by measurement (bench/README.md has the effect of each);
-   the other recipes have the published defaults. */
+   (bandwidth with topk, say) must have its default. Below "msae" stands for the recipes msae and
+   msae-width, whose defaults are measured (bench/README.md); the others have the published ones. */
 typedef struct msae_train_desc {
     msae_model_desc model; /* allocator, parallel, simd and seed serve training too */
     size_t batch;          /* rows of a step, 4096, msae 512; the most that a step may have with
@@ -892,10 +891,9 @@ typedef struct msae_train_desc {
     int geometric_median; /* 1: pre_bias starts at the data's geometric median instead of 0 */
     int skip_bad;         /* 1: rows with NaN or Inf are left out and counted (as if msae_data had
                              skip_bad), instead of failing */
-    /* Rows with a norm of more than this times the median of all norms are left out and counted, in
-       statistics, steps and msae_trainer_forward; msae_trainer_statistics finds the limit, by one
-       more pass. 0: none are; else at least 1. A few rows of far larger norm than the others take
-       over mean, scale and gradients. */
+    /* Leaves out and counts rows whose norm is more than this times the median norm: a few of them
+       would dominate mean, scale and gradients. 0: off; else at least 1. msae_trainer_statistics
+       then makes one more pass. */
     float max_norm;
     /* Processes that train this model together: gradients, losses and counts are summed over them
        where msae_trainer_gradients ends, so that every process makes the same update. A process's
@@ -904,8 +902,8 @@ typedef struct msae_train_desc {
     msae_collective collective;
 } msae_train_desc;
 
-/* One array per parameter, shaped as in msae_model; log_threshold is NULL but for jumprelu, and
-   decoder is encoder (the same memory) when tied. */
+/* An array for each parameter, shaped as in msae_model. log_threshold: jumprelu only, else NULL;
+   decoder is the same memory as encoder when tied. */
 typedef struct msae_parameters {
     float *encoder, *decoder, *pre_bias, *latent_bias, *log_threshold;
 } msae_parameters;
@@ -940,13 +938,13 @@ typedef struct msae_position {
    10 times the median did no harm, 0.5 % at 100 times did. */
 #define MSAE_RARE_NORM 50
 
-/* Rows that are unlike the others, as msae_trainer_statistics met them in the data. */
+/* Unusual rows of the data, as msae_trainer_statistics found them. */
 typedef struct msae_rare_rows {
-    uint64_t bad, first_bad;       /* rows with NaN or Inf, and the first of them */
-    uint64_t beyond, first_beyond; /* rows of more than max_norm (or MSAE_RARE_NORM) times the
-                                      median norm, rounded up by 2 % at most; the first of them */
-    float median_norm;             /* of rows that are not zero, to within 1 %; 0: there are none */
-    float norm_limit;              /* rows of this norm and more are left out; 0: none are */
+    uint64_t bad, first_bad;       /* number of rows with NaN or Inf, and the first of them */
+    uint64_t beyond, first_beyond; /* number of rows of more than max_norm (or MSAE_RARE_NORM) times
+                                      the median norm, to within 2 %, and the first of them */
+    float median_norm;             /* of the rows that are not zero, to within 1 %; 0: none */
+    float norm_limit;              /* rows of this norm or more are left out; 0: no limit */
 } msae_rare_rows;
 
 /* Means over the rows of the running epoch so far. */
@@ -970,8 +968,8 @@ typedef struct msae_trainer {
     uint64_t revived;       /* latents, each time they were */
     float lr_factor;        /* the schedule's factor on lr; msae_trainer_schedule sets it */
     int has_statistics;     /* 1 once mean and scale were set from data */
-    msae_position position; /* of the run; all zero before msae_trainer_fit. A loop of the caller's
-                               own puts stream.at here before it saves a checkpoint */
+    msae_position position; /* of the run, zero before it. In a loop of your own: stream.at, to be
+                               put here before a checkpoint is saved */
     msae_epoch_stats epoch; /* kept by msae_trainer_fit */
     struct msae_train_workspace *workspace; /* private */
     void *memory;
@@ -979,36 +977,30 @@ typedef struct msae_trainer {
     int owns_memory;
 } msae_trainer;
 
-/* Shuffled batches of a source's rows. Every epoch brings all rows once, in a new order.
-   Rows in memory, and those of a source that fits into one window, are shuffled all at once.
-   Others are shuffled in two levels, without holding them all: every epoch the blocks of
-   `block_rows` rows that follow each other in the source are put into a new order; blocks are read
-   in that order, so many that `window_rows` rows lie in memory, and the rows of such a window are
-   put into a new order again. How far that is from shuffling all rows at once:
-   - a row can stand anywhere in an epoch, everywhere with the same probability (the source's last
-     block, which may be shorter, aside), and every row comes once;
-   - rows of different blocks come in either order alike, and two rows of one block always lie
-     within a window;
-   - so a batch of B rows is drawn from w = window_rows / block_rows random blocks. The mean of any
-     quantity over it varies by at most s2 (1 / B + 1 / w), s2 being the quantity's variance over
-     the source, where shuffling all rows would give s2 / B. The second term is reached only where
-     all rows of a block are alike (sorted data); in shuffled files it vanishes. */
+/* Shuffled batches of a source's rows: every epoch brings all rows once, in a new order. Rows in
+   memory, or in a source that fits into one window, are shuffled at once, others in two levels. The
+   blocks of `block_rows` consecutive rows are put into a random order and read until
+   `window_rows` rows are in memory, and the rows of this window are shuffled. The difference:
+   - a row is equally likely anywhere in an epoch (but for a shorter last block), and rows of
+     different blocks come in either order; two rows of one block are always in one window;
+   - a batch of B rows is drawn from w = window_rows / block_rows random blocks. The mean of a
+     quantity over it has a variance of at most s2 (1 / B + 1 / w), where s2 is the quantity's
+     variance over the source; shuffled at once it would be s2 / B. The second term is reached where
+     all rows of a block are alike (sorted data) and vanishes in shuffled files. */
 typedef struct msae_stream_desc {
     size_t batch;       /* rows of a step, required (msae_trainer_fit takes the trainer's) */
     uint64_t seed;      /* (msae_trainer_fit takes one from the trainer's) */
     size_t block_rows;  /* 0: 256 KiB of float32, or a 256th of the rows where that is less */
-    size_t window_rows; /* 0: all rows where they lie in memory, else 64 MiB of float32; at least
-                           batch + block_rows. Memory is taken for two windows of float32, or one
-                           that holds all rows; none when the source's rows lie in memory. A size_t
-                           for each row of these windows, each row of a batch and each block of the
-                           source comes on top */
-    /* For several processes: the batches are those of a single one, but only the rows of every
-       window's blocks part, part + parts, .. are read and given out. 0 counts as 1 part. */
+    size_t window_rows; /* 0: all rows if they are in memory, else 64 MiB of float32; at least batch
+                           + block_rows. Allocates two windows of float32 (one if it holds all rows,
+                           none if they are in memory), and a size_t for each row of a window, each
+                           row of a batch and each block of the source */
+    /* Several processes: batches are those of a single process, but of each window only the blocks
+       part, part + parts, .. are read and given out. 0 counts as 1 part. */
     size_t part, parts;
-    /* msae_trainer_fit: makes the sums of gradients reproducible. Splits each batch into this many
-       fixed shares, whose gradients are summed apart and then in double, so that 1 .. shares
-       processes give the same bits. Takes 16 n d bytes and sends twice as much. 0: off; processes
-       then differ from a single one in the last bits, which TopK and Adam may amplify. */
+    /* Reproducible sums: split each batch into this many fixed parts, summed in double, so that
+       1 .. shares processes give the same bits. Costs 16 n d bytes and twice the traffic. 0: off;
+       sums then differ in the last bits, which TopK and Adam may amplify. */
     size_t shares;
     msae_background background; /* reads the next window while this one is used */
     msae_allocator allocator;
@@ -1031,8 +1023,8 @@ typedef struct msae_stream {
     size_t memory_bytes;
 } msae_stream;
 
-/* How far msae_trainer_fit is, after every step. The callback returns 0 to go on and anything else
-   to stop there. It may save the trainer's model or a checkpoint. */
+/* Progress of msae_trainer_fit, after every step. The callback returns 0 to go on, anything else to
+   stop. It may save the trainer's model or a checkpoint. */
 typedef struct msae_progress {
     size_t epoch, epochs; /* from 0 */
     size_t step, steps;   /* in this epoch, from 0 */
@@ -1049,46 +1041,43 @@ MSAE_API msae_status msae_train_desc_resolve(const msae_train_desc *desc, msae_t
                                              msae_error *error);
 
 /* A new trainer with initial weights, in memory from the descriptor's allocator: 4 x parameters and
-   a workspace that does not grow with the batch (but for batchtopk and msae-width, which hold the
-   k * batch latents they keep). Steps allocate nothing. trainer->model is a full msae_model: encode
-   with it, save it; it lives as long as the trainer. The descriptor and its lists need not outlive
-   the call. On failure nothing is held and the trainer is zeroed. */
+   a workspace that does not grow with the batch (but for k * batch latents with batchtopk and
+   msae-width). Steps allocate nothing. trainer->model is a full model, to encode with and to save,
+   and lives as long as the trainer. The descriptor and its lists need not outlive the call. On
+   failure nothing is held and the trainer is zeroed. */
 MSAE_API msae_status msae_trainer_init(msae_trainer *trainer, const msae_train_desc *desc,
                                        msae_error *error);
 
-/* A new trainer, as msae_trainer_init makes it, in the caller's memory of *bytes bytes, of any
-   alignment, which must outlive the trainer. memory NULL: *bytes receives what it needs, and the
-   trainer is zeroed. MSAE_ERROR_MEMORY when *bytes are too few. */
+/* A new trainer, as by msae_trainer_init, in your memory of *bytes bytes (of any alignment), which
+   must outlive it. memory NULL: *bytes receives what is needed, and the trainer is zeroed.
+   MSAE_ERROR_MEMORY if *bytes are too few. */
 MSAE_API msae_status msae_trainer_init_in(msae_trainer *trainer, const msae_train_desc *desc,
                                           void *memory, size_t *bytes, msae_error *error);
 
 /* Frees what the trainer owns, its model included, and zeroes it; fine on a zeroed trainer. */
 MSAE_API void msae_trainer_free(msae_trainer *trainer);
 
-/* Mean and scale of the source's rows into the model; if the descriptor asks for them, their
-   geometric median into pre_bias and, before the first step, rows of them into decoder and encoder.
-   trainer->rare receives what is unusual. msae_trainer_fit calls this where it was not done. One
-   pass over the rows, two with max_norm, up to 1000 more for the median. MSAE_ERROR_NOT_FINITE,
-   with the row, on NaN or Inf unless the descriptor or the data has skip_bad, and where norms are
-   so far from 1 (below some 1e-37 or above 1e37) that no float32 can scale them. Allocates 272 d
-   bytes and some 260 KB temporarily. */
+/* Puts mean and scale of the source's rows into the model, unusual rows into trainer->rare and, if
+   the descriptor asks for it, the geometric median into pre_bias and, before the first step, rows
+   into decoder and encoder. msae_trainer_fit calls this if it was not done. One pass over the rows,
+   one more with max_norm, up to 1000 for the median. MSAE_ERROR_NOT_FINITE, with the row, on NaN or
+   Inf unless the descriptor or the data has skip_bad, and on norms outside of some 1e-37 .. 1e37.
+   Allocates 272 d bytes and some 260 KB temporarily. */
 MSAE_API msae_status msae_trainer_statistics(msae_trainer *trainer, const msae_source *source,
                                              msae_error *error);
 
 /* The first half of a step: loss and gradients of `rows` raw rows (index[0 .. rows - 1] of data, or
-   its first ones when index is NULL) into trainer->grad, replacing what was there. *stats (may be
-   NULL) receives the losses and counts of rows. Any number of rows, but with batchtopk and
-   msae-width at most desc.batch. MSAE_ERROR_NOT_FINITE, with the row, on NaN or Inf (see skip_bad)
-   and where they arise on the way; weights and moments are never changed. */
+   its first ones if index is NULL) into trainer->grad. *stats (may be NULL) receives losses and
+   counts. Any number of rows; batchtopk and msae-width: at most desc.batch. MSAE_ERROR_NOT_FINITE,
+   with the row, on NaN or Inf (see skip_bad) or if they arise. Weights and moments stay. */
 MSAE_API msae_status msae_trainer_gradients(msae_trainer *trainer, const msae_data *data,
                                             const size_t *index, size_t rows,
                                             msae_step_stats *stats, msae_error *error);
 
 /* The second half: decoder rows to unit norm, projection, clipping, AdamW, in the order of the
-   published code. Needs gradients that were made since the last update, else MSAE_ERROR_ARGUMENT.
-   *stats (may be NULL) receives grad_norm, lr and dead_latents; the rest of it stays.
-   MSAE_ERROR_NOT_FINITE on a gradient that is or whose square is NaN or Inf, with the trainer
-   unchanged. */
+   published code. *stats (may be NULL) receives grad_norm, lr and dead_latents. Without gradients
+   since the last update MSAE_ERROR_ARGUMENT; if a gradient or its square is NaN or Inf
+   MSAE_ERROR_NOT_FINITE, with the trainer unchanged. */
 MSAE_API msae_status msae_trainer_update(msae_trainer *trainer, msae_step_stats *stats,
                                          msae_error *error);
 
@@ -1105,15 +1094,14 @@ MSAE_API msae_status msae_trainer_forward(msae_trainer *trainer, const msae_data
                                           float *latents, msae_step_stats *stats,
                                           msae_error *error);
 
-/* Re-initialises up to n / 32 latents that were active (at the k of msae_step_stats.dead_latents)
-   in no row since the last such call: the decoder row becomes the residual of one of the
-   worst-reconstructed of the given rows (as in msae_trainer_gradients; some 16 for each latent do),
-   the encoder row the same at half the mean length of the others; bias and moments become 0,
-   jumprelu's threshold the mean of the others. *revived (may be NULL) receives their number, 0 when
-   nothing was trained since the last call. msae_trainer_fit does this by itself; a loop of the
-   caller's own calls it a few times in the first half of the run. Rows that are not finite are left
-   out. MSAE_ERROR_ARGUMENT when the descriptor has no revivals. Allocates 256 (L + 1) d + n d / 8
-   bytes temporarily. */
+/* Re-initialises up to n / 32 latents that were never active (as for msae_step_stats.dead_latents)
+   since the last call: decoder row = residual of one of the worst-reconstructed of the given rows
+   (as in msae_trainer_gradients; give some 16 for each latent), encoder row = the same at half the
+   mean length, bias and moments 0, jumprelu's threshold the mean of the others. *revived (may be
+   NULL) receives their number, 0 if nothing was trained since the last call. msae_trainer_fit does
+   this; a loop of your own calls it a few times in the first half of the run. Rows that are not
+   finite are left out. MSAE_ERROR_ARGUMENT if the descriptor has no revivals. Allocates
+   256 (L + 1) d + n d / 8 bytes temporarily. */
 MSAE_API msae_status msae_trainer_revive(msae_trainer *trainer, const msae_data *data,
                                          const size_t *index, size_t rows, size_t *revived,
                                          msae_error *error);
@@ -1121,34 +1109,32 @@ MSAE_API msae_status msae_trainer_revive(msae_trainer *trainer, const msae_data 
 /* Sets trainer->lr_factor for step `step` of the `steps` in epoch `epoch` (both from 0). */
 MSAE_API void msae_trainer_schedule(msae_trainer *trainer, size_t epoch, size_t step, size_t steps);
 
-/* The whole run, or what is left of it: statistics unless there are some, then every epoch of the
-   descriptor from trainer->position on, with schedule and revivals. `desc` (NULL: default) says how
-   rows that do not lie in memory are read; batch and seed of it do not count. A call after one that
-   was stopped, or on a resumed trainer, goes on from there to the same bits as if the run had never
-   stopped, in the order and windows it began with, and one after the last epoch does nothing (raise
-   trainer->desc.epochs to train on; set trainer->position to zero to begin a new run).
-   MSAE_ERROR_STOPPED when the callback (NULL: none) ended it; `user` is handed to it. Rows with NaN
-   or Inf are named by their number in the source. With a collective in the trainer's descriptor,
-   part and parts are the process's rank and their number, whatever `desc` says; without one, parts
-   must be 0 or 1. Allocates what a stream does. */
+/* The whole run, or the rest of it: statistics unless they are set, then every epoch from
+   trainer->position on, with schedule and revivals. `desc` (NULL: default) says how rows that are
+   not in memory are read; its batch and seed are the trainer's, its part and parts those of the
+   collective (without one, parts must be 0 or 1). A run that was stopped or resumed goes on to the
+   same bits as if it had never stopped, in the order and windows it began with; one that has ended
+   does nothing (raise trainer->desc.epochs to train on, zero trainer->position to start anew).
+   MSAE_ERROR_STOPPED if `progress` (NULL: none), which receives `user`, ended it. Errors name rows
+   by their number in the source. Allocates what a stream does. */
 MSAE_API msae_status msae_trainer_fit(msae_trainer *trainer, const msae_source *source,
                                       const msae_stream_desc *desc, msae_progress_fn progress,
                                       void *user, msae_error *error);
 
-/* A stream over a source, which must outlive it, for a loop of the caller's own. `at` (NULL: the
-   start) is the position of another one over the same rows, whose batch, block_rows and window_rows
-   then count. MSAE_ERROR_SHAPE where the source has another number of rows, MSAE_ERROR_ARGUMENT for
-   a position or descriptor that cannot be. On failure nothing is held. */
+/* A stream over a source, which must outlive it, for a loop of your own. `at` (NULL: the start) is
+   the position of another stream over the same rows, whose batch, block_rows and window_rows then
+   apply. MSAE_ERROR_SHAPE if the source has another number of rows, MSAE_ERROR_ARGUMENT for an
+   invalid position or descriptor. On failure nothing is held. */
 MSAE_API msae_status msae_stream_init(msae_stream *stream, const msae_source *source,
                                       const msae_stream_desc *desc, const msae_position *at,
                                       msae_error *error);
 
-/* The next batch into *batch; the last one of an epoch may be smaller, and the end of each epoch is
-   a batch with all_rows 0. Where the source fails, so does this, and may be called again for the
-   same batch. stream->at is the position behind the batch: keep it to go on from there. */
+/* The next batch into *batch. The last one of an epoch may be smaller; a batch with all_rows 0 ends
+   each epoch. Fails if the source fails, and may then be called again for the same batch.
+   stream->at is the position after the batch: keep it to go on from there. */
 MSAE_API msae_status msae_stream_next(msae_stream *stream, msae_batch *batch, msae_error *error);
 
-/* The row of the source behind an index of the batch that was given out last. */
+/* The row of the source that an index of the last batch stands for. */
 MSAE_API uint64_t msae_stream_row(const msae_stream *stream, size_t index);
 
 /* Waits for the background thread, frees the stream's memory and zeroes the stream; fine on a
