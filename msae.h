@@ -1195,33 +1195,32 @@ typedef struct msae_metrics {
 } msae_metrics;
 
 typedef struct msae_eval_desc {
-    const size_t *ks; /* ascending, each 1 .. n; NULL: 16, 32, 64 .. below n, then n. Or the single
-                         0: as the model encodes by itself, with its own k or threshold */
+    const size_t *ks; /* ascending, each 1 .. n; or a single 0: as the model encodes; NULL: 16, 32,
+                         64 .. below n, then n */
     size_t n_ks;
-    int cknna;         /* 1: compute it too (memory and time: 10,000 rows at once) */
-    const float *mean; /* own mean [d] and scale for a set of another modality; NULL: the model's */
+    int cknna;         /* 1: compute it too (over 10,000 rows at once) */
+    const float *mean; /* mean [d] and scale of a set of another modality; NULL: the model's */
     float scale;
 } msae_eval_desc;
 
-/* Thresholds for msae_encode_level into model->level_thresholds, saved with the model: level i gets
-   the pre-activation above which, over all rows of the data, k_i latents a row lie on average. A
-   level of all latents gets 0. Models of nested TopK, TopK and BatchTopK; fails on rows with NaN or
-   Inf that the data does not leave out. Takes 8 MB from the model's allocator and gives them
-   back. */
+/* Sets model->level_thresholds, which msae_encode_level uses and files keep: for each level the
+   pre-activation above which, over the rows of the data, k latents of a row lie on average (0 for a
+   level of all latents). Nested TopK, TopK and BatchTopK only. Fails on rows with NaN or Inf that
+   the data does not leave out. Allocates 8 MB temporarily. */
 MSAE_API msae_status msae_calibrate(msae_model *model, const msae_data *data, msae_error *error);
 
-/* The sweep: every metric at every k, on codes of the k largest latents, one line for each k into
-   results [room], in their order; *count (which may be NULL) says how many were written. Nothing is
-   written, and MSAE_ERROR_ARGUMENT returned, when there are more ks than room: MSAE_MAX_LEVELS
-   suffices where ks is NULL. Fails on rows with NaN or Inf that the data does not leave out, with
-   the row. Allocates its workspace from the model's allocator and frees it. Thread-safe. */
+/* Every metric at every k, on codes of the k largest latents: one result for each k, in order, into
+   results [room]; *count (may be NULL) receives their number. MSAE_ERROR_ARGUMENT, with nothing
+   written, if there are more ks than room (MSAE_MAX_LEVELS suffices if ks is NULL). Fails on rows
+   with NaN or Inf that the data does not leave out, with the row. Allocates temporarily.
+   Thread-safe. */
 MSAE_API msae_status msae_evaluate(const msae_model *model, const msae_data *data,
                                    const msae_eval_desc *desc, size_t room, msae_metrics *results,
                                    size_t *count, msae_error *error);
 
-/* Decoder overlap "do": sum of the squared products of all pairs of different decoder rows, over
-   n^2. Published with the rows as they are, which is right for rows of unit length; cosines: 1
-   takes cosines instead, for decoders of any length of rows. */
+/* Decoder overlap "do": the sum of the squared products of all pairs of different decoder rows over
+   n^2. cosines 0: of the rows as they are, as published; 1: of their cosines, for decoders whose
+   rows do not have unit norm. */
 MSAE_API msae_status msae_decoder_overlap(const msae_model *model, int cosines, double *overlap,
                                           msae_error *error);
 
@@ -1243,12 +1242,11 @@ typedef struct msae_top_desc {
     size_t k;                /* latents of a row that count as active; 0: as the model encodes */
 } msae_top_desc;
 
-/* The rows of `data` that activate latents most, in one pass over it. Latent i of the list has its
-   strongest rows in hits [n_latents, top] at hits + i * top, by descending value (ties: the lower
-   row), and counts[i] says on how many rows it is active: min(counts[i], top) hits are there, the
-   rest is {0, 0}. MSAE_ERROR_ARGUMENT for a latent that the model has not; fails on rows with NaN
-   or Inf that the data does not leave out, with the row. Allocates some 4 n bytes for each of 64
-   rows from the model's allocator and frees them. Thread-safe. */
+/* The rows of `data` that activate latents most, in one pass. The strongest rows of latent i of the
+   list are at hits + i * top, by descending value (ties: the lower row); counts[i] is the number of
+   rows on which it is active. min(counts[i], top) hits are set, the rest is {0, 0}.
+   MSAE_ERROR_ARGUMENT for an unknown latent; fails on rows with NaN or Inf that the data does not
+   leave out, with the row. Allocates 256 n bytes temporarily. Thread-safe. */
 MSAE_API msae_status msae_top_rows(const msae_model *model, const msae_data *data,
                                    const msae_top_desc *desc, msae_hit *hits, size_t *counts,
                                    msae_error *error);
@@ -1293,21 +1291,21 @@ typedef struct msae_name_desc {
     float synonym;
     const uint32_t *synonyms;
 
-    int keep_means; /* 1, without data: decoder / scale + mean with the words as they are; 0: each
-                       side without its own mean, the words' and the data's */
+    int keep_means; /* without data: 1 compares decoder / scale + mean with the words as they are, 0
+                       both without their means, the data's and the words' */
 
-    /* Beside the names the `top` best words of each latent, best first, with their scores, into
-       words [n, top], where `row` is a word: MSAE_NO_WORD from where there are none. 0: no list. */
+    /* The `top` best words of each latent, best first, with their scores, into words [n, top], where
+       `row` is the word, MSAE_NO_WORD after the last. 0: no list. */
     size_t top;
     msae_hit *words;
 } msae_name_desc;
 
-/* Names every latent with a word of a vocabulary [words, d] of embeddings from the same source as
-   the model's data (text embeddings of the same CLIP): names [n], NULL for desc->words alone. A
-   latent that no row of the data activates, or whose decoder row is zero, has no word and the score
-   0; where there is no runner-up its score is -1. Needs float32 weights. Fails on rows with NaN or
-   Inf that vocabulary or data do not leave out, with the row. Allocates 4 (n + words) d bytes and a
-   little from the model's allocator and frees them. Thread-safe. */
+/* Names every latent with a word of a vocabulary [words, d], embeddings from the same source as the
+   model's data (texts of the same CLIP): names [n], or NULL for desc->words alone. A latent that no
+   row of the data activates, or whose decoder row is zero, has no word and the score 0; a missing
+   runner-up has the score -1. Needs float32 weights. Fails on rows with NaN or Inf that vocabulary
+   or data do not leave out, with the row. Allocates 4 (n + words) d bytes and a little temporarily.
+   Thread-safe. */
 MSAE_API msae_status msae_name_latents(const msae_model *model, const msae_data *vocabulary,
                                        const msae_name_desc *desc, msae_name *names,
                                        msae_error *error);
@@ -1324,8 +1322,7 @@ typedef struct msae_index {
     size_t k;             /* of a row, see msae_index_build; 0: as the model encodes */
     uint64_t model, data; /* checksums of what it was made from, see msae_index_check */
     size_t entries;
-    uint64_t *starts;    /* [n_latents + 1]: latent j has the entries starts[j] .. starts[j + 1] - 1
-                            of the next two */
+    uint64_t *starts;    /* [n_latents + 1]: latent j has entries starts[j] .. starts[j + 1] - 1 */
     uint32_t *entry_row; /* [entries], ascending for each latent */
     float *entry_value;  /* [entries] */
     uint32_t *counts;    /* [rows]: active latents of each row */
@@ -1336,36 +1333,37 @@ typedef struct msae_index {
     size_t memory_bytes;
 } msae_index;
 
-/* An index over the k strongest latents of each row (0: as the model encodes, see msae_encode), at
-   most 2^32 - 1 rows, of which those that the data leaves out have none. Allocator and threads are
-   those of the model, which is not needed afterwards. Takes 8 bytes a code and 12 a row, and as
-   much again for a while. On failure the index is zeroed. */
+/* An index over the k strongest latents of each row (0: as the model encodes), of at most 2^32 - 1
+   rows; those that the data leaves out have no entries. Uses the model's allocator and threads; the
+   model is not needed afterwards. Allocates 8 bytes for each code and 12 for each row, and as much
+   again temporarily. On failure the index is zeroed. */
 MSAE_API msae_status msae_index_build(msae_index *index, const msae_model *model,
                                       const msae_data *data, size_t k, msae_error *error);
-MSAE_API void msae_index_free(msae_index *index); /* fine on a zeroed struct */
+/* Frees what the index owns and zeroes it; fine on a zeroed index. */
+MSAE_API void msae_index_free(msae_index *index);
 
-/* MSAE_ERROR_ARGUMENT when the index was made with another model (another msae_model_checksum; the
-   message has both) or from other rows. data NULL: not compared. Reads all weights and rows.
+/* MSAE_ERROR_ARGUMENT if the index was made with another model (another msae_model_checksum; the
+   message has both) or from other rows (data NULL: not compared). Reads all weights and rows.
    Thread-safe. */
 MSAE_API msae_status msae_index_check(const msae_index *index, const msae_model *model,
                                       const msae_data *data, msae_error *error);
 
-/* Bytes of workspace for queries of up to `top` hits. Any alignment. Thread-safe. */
+/* Bytes of workspace, of any alignment, for queries of up to `top` hits. Thread-safe. */
 MSAE_API size_t msae_index_workspace_bytes(const msae_index *index, size_t top);
 
-/* The `top` rows whose codes have the highest cosine with the codes of a query, exactly: hits [top]
-   by descending cosine (ties: the lower row), *n_hits of them. Rows that share nothing with the
-   query (cosine 0) are no hits, so that there may be fewer, or none. The query's codes come in any
-   order, each latent once, of any sign. Sums in double; allocates nothing. */
+/* The `top` rows whose codes have the highest cosine with a query's codes (in any order, each
+   latent once, of any sign), exactly: hits [top] by descending cosine (ties: the lower row), *n_hits
+   of them. Rows that share no latent with the query are no hits. Sums in double; allocates nothing.
+   Thread-safe with a workspace for each thread. */
 MSAE_API msae_status msae_index_query(const msae_index *index, void *workspace,
                                       const msae_code *codes, size_t count, size_t top,
                                       msae_hit *hits, size_t *n_hits, msae_error *error);
 
-/* The `top` rows of `data` with the highest cosine with each of queries [n_queries, data->cols],
-   all of them compared: those of query q at hits + q * top, by descending cosine (ties: the lower
-   row), counts[q] of them. Rows of zeros have no cosine and are no hits; a query of zeros has none.
-   Unit rows are multiplied in float32, so that cosines within some 1e-6 of each other may change
-   places. Kernels, threads and allocator are the model's; takes some 4 MB for d = 512. */
+/* The `top` rows of `data` with the highest cosine with each of queries [n_queries, data->cols], by
+   comparing all: those of query q at hits + q * top, by descending cosine (ties: the lower row),
+   counts[q] of them. Rows of zeros are no hits; a query of zeros has none. Products are float32:
+   cosines within some 1e-6 of each other may change places. Kernels, threads and allocator are the
+   model's; allocates some 4 MB (d = 512) temporarily. */
 MSAE_API msae_status msae_nearest_rows(const msae_model *model, const msae_data *data,
                                        const float *queries, size_t n_queries, size_t top,
                                        msae_hit *hits, size_t *counts, msae_error *error);
@@ -1376,9 +1374,9 @@ MSAE_API msae_status msae_nearest_rows(const msae_model *model, const msae_data 
 
 typedef enum msae_operation {
     MSAE_EDIT_SET = 0, /* to value */
-    MSAE_EDIT_ADD,     /* value more, or less when it is negative */
-    MSAE_EDIT_SCALE,   /* value times as much */
-    MSAE_EDIT_CLAMP,   /* at least value, at most high */
+    MSAE_EDIT_ADD,     /* plus value */
+    MSAE_EDIT_SCALE,   /* times value */
+    MSAE_EDIT_CLAMP,   /* to value .. high */
     MSAE_EDIT_ABLATE,  /* to 0 */
     MSAE_EDIT_COUNT
 } msae_operation;
@@ -1391,11 +1389,10 @@ typedef struct msae_edit {
     float value, high; /* high: clamp only, value <= high */
 } msae_edit;
 
-/* Applies edits one after the other to codes [*count + n_edits], of which the first *count are
-   there, and updates *count: a latent that becomes 0 is taken out, one that was not there comes
-   last, the others stay in their order. Edits with unknown latents or operations, NaN or Inf are
-   refused with their place before anything is done; codes that overflow are MSAE_ERROR_NOT_FINITE,
-   and are then edited in part. Thread-safe. */
+/* Applies edits in order to the first *count of codes [*count + n_edits] and updates *count: a
+   latent that becomes 0 is removed, a new one is appended, the others keep their order. Edits with
+   unknown latents or operations, NaN or Inf are refused, with their index, before anything is done;
+   codes that overflow are MSAE_ERROR_NOT_FINITE, and are then edited in part. Thread-safe. */
 MSAE_API msae_status msae_edit_codes(const msae_model *model, const msae_edit *edits,
                                      size_t n_edits, msae_code *codes, size_t *count,
                                      msae_error *error);
@@ -1404,8 +1401,8 @@ typedef struct msae_steer_desc {
     const msae_edit *edits;
     size_t n_edits;
     size_t k;      /* latents of a row, 0: as the model encodes */
-    int keep_rest; /* 1: what the codes miss of a row is kept, x + decode(edited) - decode(codes);
-                      0: decode(edited) */
+    int keep_rest; /* 1: keep what the codes miss of a row: x + decode(edited) - decode(codes); 0:
+                      decode(edited) */
 } msae_steer_desc;
 
 /* How far a row moved. NaN for the cosine of a row of zeros. */
@@ -1414,18 +1411,16 @@ typedef struct msae_steered {
     double recon_cosine, recon_distance; /* of decode(codes) and decode(edited) */
 } msae_steered;
 
-/* What a latent did between the rows without the edits and those with them, both encoded anew:
-   means over all rows. */
+/* How a latent changed by the edits, means over all rows, encoded anew without and with them. */
 typedef struct msae_change {
     double before, after; /* its value */
     double change;        /* |after - before| */
 } msae_change;
 
-/* Encodes each row, applies the edits and decodes: out [rows, d] raw. A model with `normalize`
-   gives back the row's own mean and deviation. Rows that the data leaves out are written as they
-   are, and their `steered` is NaN. `steered` [rows] and `changes` [n] may be NULL; the latter takes
-   two more encodings, of `out` and of what `out` would be without edits. Takes workspace from the
-   model's allocator and gives it back. */
+/* Encodes each row, applies the edits and decodes into out [rows, d], raw. With `normalize` a row
+   gets its own mean and deviation again. Rows that the data leaves out are copied, and their
+   `steered` is NaN. steered [rows] and changes [n] may be NULL; changes costs two more encodings.
+   Allocates a workspace temporarily. */
 MSAE_API msae_status msae_steer(const msae_model *model, const msae_data *data,
                                 const msae_steer_desc *desc, float *out, msae_steered *steered,
                                 msae_change *changes, msae_error *error);
