@@ -187,8 +187,9 @@ $(BUILD)/examples/%: examples/%.c msae.h
 $(BUILD)/tests/test_copies: tests/copies_other.c
 $(BUILD)/tests/test_inference: tests/inference_pocket.c
 # These take in sources of the tool and of an example.
+AUDITS := alignment attributes audit bytes linear_probe
 AUDITED := probe bias analysis golden skipped arguments threads
-$(AUDITED:%=$(BUILD)/tests/test_%): $(wildcard examples/tool/a*.[ch] examples/tool/linear_probe.*)
+$(AUDITED:%=$(BUILD)/tests/test_%): $(wildcard $(AUDITS:%=examples/tool/%.[ch]))
 $(BUILD)/tests/test_torch $(BUILD)/tests/test_layouts: $(wildcard examples/tool/*)
 $(BUILD)/tests/test_by_hand: examples/by_hand.c
 $(BUILD)/tests/%: tests/%.c $(wildcard tests/*.h) msae.h
@@ -229,7 +230,7 @@ $(BUILD)/fuzz/seeds.made: tests/fuzz/seeds.c
 	@touch $@
 
 $(BUILD)/bench/recipes: bench/recipes/recipes.c $(wildcard bench/recipes/*.h) bench/bench.h msae.h \
-    $(wildcard examples/tool/a*.[ch])
+    $(wildcard $(AUDITS:%=examples/tool/%.[ch]))
 	@mkdir -p $(@D)
 	$(C99) -o $@ $< $(LDFLAGS) $(LIBS) -ldl
 

@@ -5,6 +5,7 @@
 
 #include "../examples/tool/alignment.c"
 #include "../examples/tool/attributes.c"
+#include "../examples/tool/bytes.c"
 #include "../examples/tool/linear_probe.c"
 
 static inline void test_predict(const linear_probe *probe, const float *x, size_t rows, float *p) {

@@ -10,12 +10,12 @@ static inline msae_metrics test_measure(const float *x, const float *recon, cons
     msae__sweep_line line;
     msae__spread spread;
     msae_metrics result;
-    uint8_t *fired = test_alloc(n);
+    uint8_t *fired = (uint8_t *)test_alloc(n);
     memset(&line, 0, sizeof line);
     memset(&spread, 0, sizeof spread);
     memset(&result, 0, sizeof result);
     memset(fired, 0, n);
-    spread.mean = test_alloc(d * sizeof(double));
+    spread.mean = (double *)test_alloc(d * sizeof(double));
     memset(spread.mean, 0, d * sizeof(double));
     for (size_t r = 0; r < rows; r++) {
         size_t l0 = 0;

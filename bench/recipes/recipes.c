@@ -12,6 +12,7 @@
 #include "../bench.h"
 
 #include "../../examples/tool/alignment.c"
+#include "../../examples/tool/bytes.c"
 
 #include <math.h>
 

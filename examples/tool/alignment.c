@@ -351,7 +351,7 @@ static msae_status aligner_check(const float *x, size_t rows, size_t d, const ch
                                  msae_error *error) {
     for (size_t r = 0; r < rows; r++) {
         if (audit_row_is_finite(x + r * d, d)) continue;
-        return audit_fail(error, MSAE_ERROR_NOT_FINITE, r,
+        return bytes_fail(error, MSAE_ERROR_NOT_FINITE, r,
                           "row %zu of the %s side has a NaN or Inf", r, side);
     }
     return MSAE_OK;
@@ -407,7 +407,7 @@ static msae_status aligner_plan(aligner *m, const alignment_sides *sides, msae_e
     msae_status status;
     memset(m, 0, sizeof *m);
     if (sides->rows_a == 0 || sides->rows_b == 0 || sides->d == 0) {
-        return audit_fail(error, MSAE_ERROR_SHAPE, MSAE_NO_POSITION,
+        return bytes_fail(error, MSAE_ERROR_SHAPE, MSAE_NO_POSITION,
                           "a side of the alignment is empty");
     }
     m->host = &sides->host;
@@ -418,7 +418,7 @@ static msae_status aligner_plan(aligner *m, const alignment_sides *sides, msae_e
     product = aligner_product(m);
     status = msae_multiply(&product, m->host, NULL, &m->workspace_bytes, error);
     if (status != MSAE_OK) return status;
-    if (m->cols >= ALIGNER_FREE - m->rows) return audit_fail_memory(error);
+    if (m->cols >= ALIGNER_FREE - m->rows) return bytes_fail_memory(error);
     status = aligner_check(sides->a, sides->rows_a, m->d, "first", error);
     if (status != MSAE_OK) return status;
     return aligner_check(sides->b, sides->rows_b, m->d, "second", error);
@@ -434,14 +434,14 @@ msae_status align_rows(const alignment_sides *sides, size_t *columns, float *cos
     void *memory;
     if (status != MSAE_OK) return status;
     aligner_layout(&m, &block);
-    if (!block.ok) return audit_fail_memory(error);
+    if (!block.ok) return bytes_fail_memory(error);
     bytes = audit_block_bytes(&block);
-    memory = audit_alloc(&m.host->allocator, bytes);
-    if (!memory) return audit_fail_memory(error);
+    memory = bytes_take(&m.host->allocator, bytes);
+    if (!memory) return bytes_fail_memory(error);
     block = audit_block_over(memory);
     aligner_layout(&m, &block);
     aligner_run(&m, swapped ? sides->b : sides->a, swapped ? sides->a : sides->b);
     aligner_sum_up(sides, swapped ? m.row_of : m.col_of, columns, cosines, result);
-    audit_free(&m.host->allocator, memory, bytes);
+    bytes_give(&m.host->allocator, memory, bytes);
     return MSAE_OK;
 }

@@ -1,7 +1,8 @@
 /* Alignment of two models: which concept of the one is which of the other.
 
    It lies beside the tool and not in msae.h, because a program that uses a model has no need of it.
-   alignment.c needs audit.h and the public part of msae.h alone, and can be taken into a program.
+   alignment.c needs audit.h, bytes.c and the public part of msae.h alone, and can be taken into a
+   program.
    The implementation of msae.h has to be in the program once, with analysis or training (without
    MSAE_RUN_ONLY). C99 and C++11. */
 #ifndef ALIGNMENT_H

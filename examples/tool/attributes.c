@@ -239,10 +239,10 @@ msae_status attributes_correlate(const attribute_audit *audit, double confidence
     job.attribute = audit->attribute;
     job.n = audit->model->n_latents;
     attribute_correlate_layout(&job, &block);
-    if (!block.ok) return audit_fail_memory(error);
+    if (!block.ok) return bytes_fail_memory(error);
     bytes = audit_block_bytes(&block);
-    memory = audit_alloc(allocator, bytes);
-    if (!memory) return audit_fail_memory(error);
+    memory = bytes_take(allocator, bytes);
+    if (!memory) return bytes_fail_memory(error);
     block = audit_block_over(memory);
     attribute_correlate_layout(&job, &block);
     status = attribute_correlate_rows(&job, audit, error);
@@ -253,7 +253,7 @@ msae_status attributes_correlate(const attribute_audit *audit, double confidence
         }
         attribute_correct_p(results, job.n, job.heap);
     }
-    audit_free(allocator, memory, bytes);
+    bytes_give(allocator, memory, bytes);
     return status;
 }
 
@@ -454,7 +454,7 @@ static msae_status attribute_check_effects(const attribute_effects *e, msae_erro
     const attribute_audit *audit = e->audit;
     msae_status status;
     if (audit->model->weights != MSAE_F32) {
-        return audit_fail(error, MSAE_ERROR_UNSUPPORTED, MSAE_NO_POSITION,
+        return bytes_fail(error, MSAE_ERROR_UNSUPPORTED, MSAE_NO_POSITION,
                           "this needs float32 weights (load the model with widen)");
     }
     status = audit_check_rows(audit->model, audit->data, audit->k, error);
@@ -466,7 +466,7 @@ static msae_status attribute_check_effects(const attribute_effects *e, msae_erro
     }
     for (size_t i = 0; i < e->n_latents; i++) {
         if (e->latents[i] < audit->model->n_latents) continue;
-        return audit_fail(error, MSAE_ERROR_ARGUMENT, i, "the model has no latent %zu",
+        return bytes_fail(error, MSAE_ERROR_ARGUMENT, i, "the model has no latent %zu",
                           (size_t)e->latents[i]);
     }
     return MSAE_OK;
@@ -482,10 +482,10 @@ static msae_status attribute_run_effects(attribute_effects *e, msae_error *error
     if (status != MSAE_OK) return status;
     e->room = audit->k > 0 ? audit->k : audit->model->n_latents;
     attribute_effects_layout(e, &block);
-    if (!block.ok) return audit_fail_memory(error);
+    if (!block.ok) return bytes_fail_memory(error);
     bytes = audit_block_bytes(&block);
-    memory = audit_alloc(allocator, bytes);
-    if (!memory) return audit_fail_memory(error);
+    memory = bytes_take(allocator, bytes);
+    if (!memory) return bytes_fail_memory(error);
     block = audit_block_over(memory);
     attribute_effects_layout(e, &block);
     memset(e->value_of, 0, audit->model->n_latents * sizeof *e->value_of);
@@ -493,7 +493,7 @@ static msae_status attribute_run_effects(attribute_effects *e, msae_error *error
         status = audit_read(&e->tile, audit->data, first, error);
         if (status == MSAE_OK) status = attribute_effects_of_tile(e, error);
     }
-    audit_free(allocator, memory, bytes);
+    bytes_give(allocator, memory, bytes);
     return status;
 }
 
@@ -513,7 +513,7 @@ msae_status attributes_sweep(const attribute_audit *audit, uint32_t latent, cons
     status = attribute_run_effects(&effects, error);
     for (size_t s = 0; s < steps && status == MSAE_OK; s++) {
         if (!audit_is_finite(points[s].probability)) {
-            return audit_fail(error, MSAE_ERROR_NOT_FINITE, s, "value %zu gives a NaN or Inf", s);
+            return bytes_fail(error, MSAE_ERROR_NOT_FINITE, s, "value %zu gives a NaN or Inf", s);
         }
         points[s].value = values[s];
         points[s].probability /= (double)effects.rows;

@@ -1,49 +1,17 @@
-/* What linear_probe.c, attributes.c and alignment.c share: errors, memory, parallel loops, and
+/* What linear_probe.c, attributes.c and alignment.c share: memory in one block, parallel loops, and
    passes over the rows of a set. Private to them. */
 #ifndef AUDIT_H
 #define AUDIT_H
 
 #include "../../msae.h"
 
+#include "bytes.h"
+
 #include <math.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-/* ---------------------------------------------------------------------------------------------
-   Errors
-   ------------------------------------------------------------------------------------------ */
-
-#if defined(__MINGW32__)
-#define AUDIT_PRINTF(text, first) __attribute__((format(gnu_printf, text, first)))
-#elif defined(__GNUC__)
-#define AUDIT_PRINTF(text, first) __attribute__((format(printf, text, first)))
-#else
-#define AUDIT_PRINTF(text, first)
-#endif
-
-static inline msae_status audit_fail(msae_error *error, msae_status code, uint64_t position,
-                                     const char *format, ...) AUDIT_PRINTF(4, 5);
-
-static inline msae_status audit_fail(msae_error *error, msae_status code, uint64_t position,
-                                     const char *format, ...) {
-    va_list arguments;
-    if (!error) return code;
-    error->code = code;
-    error->position = position;
-    va_start(arguments, format);
-    vsnprintf(error->message, sizeof error->message, format, arguments);
-    va_end(arguments);
-    return code;
-}
-
-static inline msae_status audit_fail_memory(msae_error *error) {
-    return audit_fail(error, MSAE_ERROR_MEMORY, MSAE_NO_POSITION, "out of memory");
-}
-
 static inline msae_status audit_fail_argument(msae_error *error, const char *text) {
-    return audit_fail(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "%s", text);
+    return bytes_fail(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "%s", text);
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -90,19 +58,6 @@ static inline void *audit_place(audit_block *block, size_t count, size_t bytes) 
 /* What a counted block takes, of any alignment. */
 static inline size_t audit_block_bytes(const audit_block *block) {
     return block->used + AUDIT_ALIGN;
-}
-
-static inline void *audit_alloc(const msae_allocator *allocator, size_t bytes) {
-    return allocator->alloc ? allocator->alloc(bytes, allocator->user) : malloc(bytes);
-}
-
-static inline void audit_free(const msae_allocator *allocator, void *memory, size_t bytes) {
-    if (!memory) return;
-    if (!allocator->alloc) {
-        free(memory);
-    } else if (allocator->free) {
-        allocator->free(memory, bytes, allocator->user);
-    }
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -168,7 +123,7 @@ static inline msae_status audit_fail_row(const msae_data *data, size_t row, msae
     if (msae_data_check(&one, &found) != MSAE_OK && strncmp(found.message, "row 0", 5) == 0) {
         tail = found.message + 5;
     }
-    return audit_fail(error, MSAE_ERROR_NOT_FINITE, row, "row %zu%s", row, tail);
+    return bytes_fail(error, MSAE_ERROR_NOT_FINITE, row, "row %zu%s", row, tail);
 }
 
 /* 0 for a row that is left out. */
@@ -182,7 +137,7 @@ static inline int audit_row_is_used(const msae_data *data, size_t row) {
 static inline msae_status audit_check_width(const char *who, size_t takes, const msae_data *data,
                                             msae_error *error) {
     if (data->cols == takes) return MSAE_OK;
-    return audit_fail(error, MSAE_ERROR_SHAPE, MSAE_NO_POSITION,
+    return bytes_fail(error, MSAE_ERROR_SHAPE, MSAE_NO_POSITION,
                       "the data has %zu columns where the %s takes %zu", data->cols, who, takes);
 }
 
@@ -193,14 +148,14 @@ static inline msae_status audit_check_rows(const msae_model *model, const msae_d
     size_t row = 0;
     if (status != MSAE_OK) return status;
     if (data->rows == 0) {
-        return audit_fail(error, MSAE_ERROR_SHAPE, MSAE_NO_POSITION, "the data has no rows");
+        return bytes_fail(error, MSAE_ERROR_SHAPE, MSAE_NO_POSITION, "the data has no rows");
     }
     while (row < data->rows && !audit_row_is_used(data, row)) row++;
     if (row == data->rows) {
-        return audit_fail(error, MSAE_ERROR_SHAPE, MSAE_NO_POSITION, "the data has no usable row");
+        return bytes_fail(error, MSAE_ERROR_SHAPE, MSAE_NO_POSITION, "the data has no usable row");
     }
     if (k > model->n_latents) {
-        return audit_fail(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION,
+        return bytes_fail(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION,
                           "k = %zu is more than the number of latents", k);
     }
     return MSAE_OK;
@@ -236,7 +191,7 @@ static inline msae_status audit_fail_tile(const audit_tile *tile, const msae_err
                                           msae_error *error) {
     if (found->code == MSAE_ERROR_NOT_FINITE && found->position < tile->rows) {
         const size_t row = tile->row[found->position];
-        return audit_fail(error, MSAE_ERROR_NOT_FINITE, row,
+        return bytes_fail(error, MSAE_ERROR_NOT_FINITE, row,
                           "row %zu gives a NaN or Inf in the model", row);
     }
     if (error) *error = *found;

@@ -32,7 +32,7 @@ void *bytes_take(const msae_allocator *allocator, size_t size) {
 void bytes_give(const msae_allocator *allocator, void *memory, size_t size) {
     if (allocator == NULL || allocator->alloc == NULL) {
         free(memory);
-    } else if (memory != NULL) {
+    } else if (memory != NULL && allocator->free != NULL) {
         allocator->free(memory, size > 0 ? size : 1, allocator->user);
     }
 }
@@ -43,7 +43,7 @@ void *bytes_grow(const msae_allocator *allocator, void *items, size_t *room, siz
     if (count <= *room) return items;
     while (more < count && more <= SIZE_MAX / 2) more *= 2;
     if (more < count || more > SIZE_MAX / size) return NULL;
-    unsigned char *fresh = bytes_take(allocator, more * size);
+    unsigned char *fresh = (unsigned char *)bytes_take(allocator, more * size);
     if (fresh == NULL) return NULL;
     if (*room > 0) memcpy(fresh, items, *room * size);
     memset(fresh + *room * size, 0, (more - *room) * size);

@@ -1,12 +1,14 @@
 /* What the readers of files share: errors that say where, memory of an allocator, arrays that grow,
-   whole numbers and UTF-8 in bytes. Needs msae.h alone; a program that takes json.c or torch.c takes
-   bytes.c along. All functions are thread-safe. */
+   whole numbers and UTF-8 in bytes. Needs msae.h alone; a program that takes json.c, torch.c or one
+   of the audits takes bytes.c along. All functions are thread-safe. */
 #ifndef BYTES_H
 #define BYTES_H
 
 #include "../../msae.h"
 
-#if defined(__GNUC__)
+#if defined(__MINGW32__) /* whose own printf does not know %zu */
+#define BYTES_PRINTF(text, first) __attribute__((format(gnu_printf, text, first)))
+#elif defined(__GNUC__)
 #define BYTES_PRINTF(text, first) __attribute__((format(printf, text, first)))
 #else
 #define BYTES_PRINTF(text, first)

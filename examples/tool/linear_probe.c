@@ -147,7 +147,7 @@ static msae_status logistic_rows(logistic_fit *f, const msae_data *data, const u
             squares += value * value;
         }
         if (!(squares > 0) && !center) {
-            return audit_fail(error, MSAE_ERROR_ARGUMENT, r, "row %zu has no length", r);
+            return bytes_fail(error, MSAE_ERROR_ARGUMENT, r, "row %zu has no length", r);
         }
         for (size_t i = 0; i < d; i++) {
             const double value = (double)x[i] - (center ? center[i] : 0);
@@ -378,16 +378,16 @@ static msae_status logistic_probe_init(linear_probe *probe, size_t d, size_t cla
     const int has_mean = desc->input != LINEAR_PROBE_INPUT_RAW;
     audit_block block = audit_block_over(NULL);
     if (classes > SIZE_MAX / sizeof(double) / LOGISTIC_PAIRS / (d + 1)) {
-        return audit_fail_memory(error);
+        return bytes_fail_memory(error);
     }
     probe->n_inputs = d;
     probe->n_classes = classes;
     probe->host = desc->host;
     logistic_probe_layout(probe, has_mean, &block);
-    if (!block.ok) return audit_fail_memory(error);
+    if (!block.ok) return bytes_fail_memory(error);
     probe->memory_bytes = audit_block_bytes(&block);
-    probe->memory = audit_alloc(&desc->host.allocator, probe->memory_bytes);
-    if (!probe->memory) return audit_fail_memory(error);
+    probe->memory = bytes_take(&desc->host.allocator, probe->memory_bytes);
+    if (!probe->memory) return bytes_fail_memory(error);
     block = audit_block_over(probe->memory);
     logistic_probe_layout(probe, has_mean, &block);
     return MSAE_OK;
@@ -432,14 +432,14 @@ static msae_status logistic_fit_probe(linear_probe *probe, const msae_data *data
     status = logistic_workspace(&f, error);
     if (status != MSAE_OK) return status;
     logistic_layout(&f, &block);
-    if (!block.ok) return audit_fail_memory(error);
+    if (!block.ok) return bytes_fail_memory(error);
     bytes = audit_block_bytes(&block);
-    memory = audit_alloc(&f.host.allocator, bytes);
-    if (!memory) return audit_fail_memory(error);
+    memory = bytes_take(&f.host.allocator, bytes);
+    if (!memory) return bytes_fail_memory(error);
     block = audit_block_over(memory);
     logistic_layout(&f, &block);
     status = logistic_solve(&f, probe, data, labels, desc, error);
-    audit_free(&f.host.allocator, memory, bytes);
+    bytes_give(&f.host.allocator, memory, bytes);
     return status;
 }
 
@@ -450,7 +450,7 @@ static msae_status logistic_count_rows(const msae_data *data, const uint32_t *la
     for (size_t r = 0; r < data->rows; r++) {
         if (labels[r] == LINEAR_PROBE_NO_CLASS) continue;
         if (labels[r] >= n_classes) {
-            return audit_fail(error, MSAE_ERROR_ARGUMENT, r, "row %zu has no such class", r);
+            return bytes_fail(error, MSAE_ERROR_ARGUMENT, r, "row %zu has no such class", r);
         }
         *rows += (size_t)audit_row_is_used(data, r);
     }
@@ -481,7 +481,7 @@ msae_status linear_probe_fit(linear_probe *probe, const msae_data *data, const u
 
 void linear_probe_free(linear_probe *probe) {
     const msae_allocator allocator = probe->host.allocator;
-    audit_free(&allocator, probe->memory, probe->memory_bytes);
+    bytes_give(&allocator, probe->memory, probe->memory_bytes);
     memset(probe, 0, sizeof *probe);
 }
 
@@ -557,7 +557,7 @@ msae_status linear_probe_predict(const linear_probe *probe, void *workspace, con
     if (rows == 0) return MSAE_OK;
     answer.probe = probe;
     if (!logistic_answer_layout(&answer, tile, &block)) {
-        return audit_fail(error, MSAE_ERROR_UNSUPPORTED, MSAE_NO_POSITION,
+        return bytes_fail(error, MSAE_ERROR_UNSUPPORTED, MSAE_NO_POSITION,
                           "the instruction path of the probe is not available here");
     }
     for (size_t first = 0; first < rows; first += tile) {
@@ -670,10 +670,10 @@ msae_status linear_probe_measure(const linear_probe *probe, const msae_data *dat
     status = logistic_count_rows(data, labels, probe->n_classes, &score->rows, error);
     if (status != MSAE_OK) return status;
     logistic_scoring_layout(probe, &block, &scoring);
-    if (!block.ok) return audit_fail_memory(error);
+    if (!block.ok) return bytes_fail_memory(error);
     bytes = audit_block_bytes(&block);
-    memory = audit_alloc(&probe->host.allocator, bytes);
-    if (!memory) return audit_fail_memory(error);
+    memory = bytes_take(&probe->host.allocator, bytes);
+    if (!memory) return bytes_fail_memory(error);
     block = audit_block_over(memory);
     logistic_scoring_layout(probe, &block, &scoring);
     memset(scoring.counts, 0, 3 * probe->n_classes * sizeof *scoring.counts);
@@ -681,7 +681,7 @@ msae_status linear_probe_measure(const linear_probe *probe, const msae_data *dat
         status = logistic_score_rows(probe, data, labels, first, &scoring, score, error);
     }
     if (status == MSAE_OK) logistic_sum_up(&scoring, probe->n_classes, score);
-    audit_free(&probe->host.allocator, memory, bytes);
+    bytes_give(&probe->host.allocator, memory, bytes);
     return status;
 }
 
@@ -790,13 +790,13 @@ msae_status linear_probe_compare(const linear_probe *probe, const msae_model *mo
     comparison.ks = ks;
     comparison.n_ks = n_ks;
     logistic_comparison_layout(&comparison, &block);
-    if (!block.ok) return audit_fail_memory(error);
+    if (!block.ok) return bytes_fail_memory(error);
     bytes = audit_block_bytes(&block);
-    memory = audit_alloc(&model->allocator, bytes);
-    if (!memory) return audit_fail_memory(error);
+    memory = bytes_take(&model->allocator, bytes);
+    if (!memory) return bytes_fail_memory(error);
     block = audit_block_over(memory);
     logistic_comparison_layout(&comparison, &block);
     status = logistic_compare_rows(&comparison, data, results, error);
-    audit_free(&model->allocator, memory, bytes);
+    bytes_give(&model->allocator, memory, bytes);
     return status;
 }
