@@ -184,11 +184,6 @@
 #define MSAE_VERSION_PATCH 0
 #define MSAE_VERSION "0.6.0"
 
-/* What runs models and neither trains nor looks into them does not make or write them either. */
-#if defined(MSAE_NO_TRAIN) && defined(MSAE_NO_ANALYSIS)
-#define MSAE__INFERENCE_ONLY
-#endif
-
 #ifndef MSAE_API
 #if defined(MSAE_STATIC) && defined(__GNUC__)
 #define MSAE_API static __attribute__((unused))
@@ -196,6 +191,33 @@
 #define MSAE_API static
 #else
 #define MSAE_API extern
+#endif
+#endif
+
+/* Functions that a switch leaves out stay declared, so that a call of one is an error that names the
+   switch. */
+#if defined(__clang__)
+#define MSAE__LEFT_OUT(switch_name) extern __attribute__((unavailable("left out by " switch_name)))
+#elif defined(__GNUC__)
+#define MSAE__LEFT_OUT(switch_name) extern __attribute__((error("left out by " switch_name)))
+#else
+#define MSAE__LEFT_OUT(switch_name) extern
+#endif
+#ifdef MSAE_RUN_ONLY
+#define MSAE__MAKE_API MSAE__LEFT_OUT("MSAE_RUN_ONLY")
+#define MSAE__TRAIN_API MSAE__LEFT_OUT("MSAE_RUN_ONLY")
+#define MSAE__CONCEPTS_API MSAE__LEFT_OUT("MSAE_RUN_ONLY")
+#else
+#define MSAE__MAKE_API MSAE_API
+#ifdef MSAE_NO_TRAIN
+#define MSAE__TRAIN_API MSAE__LEFT_OUT("MSAE_NO_TRAIN")
+#else
+#define MSAE__TRAIN_API MSAE_API
+#endif
+#ifdef MSAE_NO_ANALYSIS
+#define MSAE__CONCEPTS_API MSAE__LEFT_OUT("MSAE_NO_ANALYSIS")
+#else
+#define MSAE__CONCEPTS_API MSAE_API
 #endif
 #endif
 
@@ -378,10 +400,8 @@ typedef enum msae_recipe {
 /* "msae-uw", "msae-rw", "topk", "batchtopk", "relu", "jumprelu", "msae", "msae-width".
    Thread-safe. */
 MSAE_API const char *msae_recipe_name(msae_recipe recipe);
-#ifndef MSAE__INFERENCE_ONLY
 /* The recipe of that name, or MSAE_RECIPE_COUNT. Thread-safe. */
-MSAE_API msae_recipe msae_recipe_from_name(const char *name);
-#endif
+MSAE__MAKE_API msae_recipe msae_recipe_from_name(const char *name);
 
 typedef enum msae_activation {
     MSAE_ACTIVATION_DEFAULT = 0, /* MSAE_ACTIVATION_RELU */
@@ -445,7 +465,7 @@ typedef struct msae_model {
     msae_recipe recipe;
     msae_activation activation;
     size_t n_levels;
-    size_t nesting[MSAE_MAX_LEVELS];      /* k (msae-width: width) of each level, ascending (topk,
+    size_t nesting[MSAE_MAX_LEVELS]; /* k (msae-width: width) of each level, ascending (topk,
                                              batchtopk: k alone) */
     /* How many latents of a row the model keeps where a call is not told otherwise (k = 0). msae,
        msae-uw, msae-rw: of no effect on training, and may be set at any time to 1 .. n; topk: that
@@ -490,24 +510,23 @@ typedef struct msae_model {
     int owns_memory;
 } msae_model;
 
-#ifndef MSAE__INFERENCE_ONLY
 /* Replaces every zero of `desc` that means a default, or says what is wrong. `levels` and `weights`
    (both of MSAE_MAX_LEVELS, may be NULL) receive the nesting list and its weights. Thread-safe. */
-MSAE_API msae_status msae_model_desc_resolve(const msae_model_desc *desc, msae_model_desc *resolved,
-                                             size_t *levels, float *weights, msae_error *error);
+MSAE__MAKE_API msae_status msae_model_desc_resolve(const msae_model_desc *desc,
+                                                   msae_model_desc *resolved, size_t *levels,
+                                                   float *weights, msae_error *error);
 
 /* Bytes of memory that msae_model_init_in needs. Thread-safe. */
-MSAE_API msae_status msae_model_bytes(const msae_model_desc *desc, size_t *bytes,
-                                      msae_error *error);
+MSAE__MAKE_API msae_status msae_model_bytes(const msae_model_desc *desc, size_t *bytes,
+                                            msae_error *error);
 
 /* A new model with initial weights: decoder rows uniform with norm 0.1, encoder its transpose,
    biases 0, mean 0, scale 1. `_in` uses the caller's memory, which must outlive the model. On
    failure nothing is held and msae_model_free is allowed. */
-MSAE_API msae_status msae_model_init(msae_model *model, const msae_model_desc *desc,
-                                     msae_error *error);
-MSAE_API msae_status msae_model_init_in(msae_model *model, const msae_model_desc *desc,
-                                        void *memory, size_t bytes, msae_error *error);
-#endif
+MSAE__MAKE_API msae_status msae_model_init(msae_model *model, const msae_model_desc *desc,
+                                           msae_error *error);
+MSAE__MAKE_API msae_status msae_model_init_in(msae_model *model, const msae_model_desc *desc,
+                                              void *memory, size_t bytes, msae_error *error);
 
 /* Gives back what the model owns and zeroes the struct; fine on a zeroed struct. */
 MSAE_API void msae_model_free(msae_model *model);
@@ -520,22 +539,20 @@ typedef struct msae_load_desc {
     int widen; /* 1: quantised weights become float32, which names need */
 } msae_load_desc;
 
-#ifndef MSAE__INFERENCE_ONLY
 /* A copy of a float32 model for inference, with its matrices as `weights` says: MSAE_F32, MSAE_F16,
    MSAE_BF16, or MSAE_I8 with a scale for each row (symmetric, encoder and decoder apart; see the
    README for what each costs). Its files hold the encoder by rows, so that msae_map can use them in
    place. A weight beyond the range of halves is MSAE_ERROR_NOT_FINITE. desc as for loading. */
-MSAE_API msae_status msae_compact(const msae_model *model, msae_dtype weights,
-                                  const msae_load_desc *desc, msae_model *compact,
-                                  msae_error *error);
+MSAE__MAKE_API msae_status msae_compact(const msae_model *model, msae_dtype weights,
+                                        const msae_load_desc *desc, msae_model *compact,
+                                        msae_error *error);
 
 /* A checksum of what a training run learns: encoder, decoder, biases, the thresholds of jumprelu,
    mean and scale. The same weights have the same one on every machine, whatever the recipe, k or
    history beside them; weights that msae_compact made smaller are others, and have theirs also once
    they are loaded with widen. Whatever speaks of a model's latents by number (names, an index)
    should keep it. Reads all weights, 5 ms for 2^21 of them. Thread-safe. */
-MSAE_API uint64_t msae_model_checksum(const msae_model *model);
-#endif
+MSAE__MAKE_API uint64_t msae_model_checksum(const msae_model *model);
 
 /* ---------------------------------------------------------------------------------------------
    Inference: raw embeddings in, raw reconstructions out, no allocation
@@ -665,7 +682,6 @@ MSAE_API msae_status msae_reader_open(msae_reader *reader, const char *path, msa
 MSAE_API void msae_reader_close(msae_reader *reader);
 #endif
 
-#ifndef MSAE__INFERENCE_ONLY
 /* ---------------------------------------------------------------------------------------------
    Data: matrices of embeddings, kept in the type they came in
    ------------------------------------------------------------------------------------------ */
@@ -687,35 +703,38 @@ typedef struct msae_data {
 } msae_data;
 
 /* A view of x [rows, cols]. */
-MSAE_API msae_data msae_data_view(const float *x, size_t rows, size_t cols);
+MSAE__MAKE_API msae_data msae_data_view(const float *x, size_t rows, size_t cols);
 
 /* A view of a .npy (<f2, <f4, <f8, C order, one or two dimensions) or of a two-dimensional tensor
    of a safetensors file in memory. `tensor` names it; NULL takes the only tensor, or the only one
    that is a matrix of floats with rows and columns (MSAE_ERROR_ARGUMENT where there are several, or
    the file is a model). */
-MSAE_API msae_status msae_data_from_memory(msae_data *data, const void *bytes, size_t size,
-                                           const char *tensor, msae_error *error);
+MSAE__MAKE_API msae_status msae_data_from_memory(msae_data *data, const void *bytes, size_t size,
+                                                 const char *tensor, msae_error *error);
 #ifndef MSAE_NO_STDIO
 /* Reads the whole file: .npy, safetensors, or plain float32 named .._ROWS_COLS.npy as the published
    code writes it. `allocator` NULL: the default one. Release with msae_data_free. */
-MSAE_API msae_status msae_data_load_file(msae_data *data, const char *path, const char *tensor,
-                                         const msae_allocator *allocator, msae_error *error);
+MSAE__MAKE_API msae_status msae_data_load_file(msae_data *data, const char *path,
+                                               const char *tensor, const msae_allocator *allocator,
+                                               msae_error *error);
 #endif
 /* The same (.npy or safetensors) from the caller's source of bytes. */
-MSAE_API msae_status msae_data_load_reader(msae_data *data, const msae_reader *reader,
-                                           const char *tensor, const msae_allocator *allocator,
-                                           msae_error *error);
-MSAE_API void msae_data_free(msae_data *data);
+MSAE__MAKE_API msae_status msae_data_load_reader(msae_data *data, const msae_reader *reader,
+                                                 const char *tensor,
+                                                 const msae_allocator *allocator,
+                                                 msae_error *error);
+MSAE__MAKE_API void msae_data_free(msae_data *data);
 
 /* Rows first .. first + rows - 1, or the rows index[0 .. rows - 1], as float32 into out [rows,
    cols]. MSAE_ERROR_ARGUMENT, and nothing is written, when one of them is beyond the data. */
-MSAE_API msae_status msae_data_read(const msae_data *data, size_t first, size_t rows, float *out);
-MSAE_API msae_status msae_data_gather(const msae_data *data, const size_t *index, size_t rows,
-                                      float *out);
+MSAE__MAKE_API msae_status msae_data_read(const msae_data *data, size_t first, size_t rows,
+                                          float *out);
+MSAE__MAKE_API msae_status msae_data_gather(const msae_data *data, const size_t *index, size_t rows,
+                                            float *out);
 
 /* MSAE_ERROR_NOT_FINITE, with the row, when a value is NaN or Inf as a float32, whatever skip_bad
    says. The message tells doubles beyond float32 from NaN and Inf. */
-MSAE_API msae_status msae_data_check(const msae_data *data, msae_error *error);
+MSAE__MAKE_API msae_status msae_data_check(const msae_data *data, msae_error *error);
 
 /* The scale of embeddings, after the mean is subtracted; s is the mean of ||x - mean||^2. */
 typedef enum msae_scaling {
@@ -739,7 +758,7 @@ typedef struct msae_source {
 } msae_source;
 
 /* The rows of a matrix in memory, which must outlive the source. */
-MSAE_API msae_source msae_source_data(const msae_data *data);
+MSAE__MAKE_API msae_source msae_source_data(const msae_data *data);
 
 #ifndef MSAE_NO_STDIO
 /* One file of a set: its rows are first_row .. first_row + rows - 1 of the set. */
@@ -767,31 +786,32 @@ typedef struct msae_files {
    not all: their shards have rows = 0. Looks at their headers only. `paths` [n_paths] must outlive
    the set, which must not be moved while its source is in use. On failure at_fault says which file,
    and nothing is held. */
-MSAE_API msae_status msae_files_open(msae_files *files, const char *const *paths, size_t n_paths,
-                                     const char *tensor, const msae_allocator *allocator,
-                                     msae_error *error);
-MSAE_API void msae_files_close(msae_files *files);
+MSAE__MAKE_API msae_status msae_files_open(msae_files *files, const char *const *paths,
+                                           size_t n_paths, const char *tensor,
+                                           const msae_allocator *allocator, msae_error *error);
+MSAE__MAKE_API void msae_files_close(msae_files *files);
 /* The file that holds a row of the set; NULL for a row beyond it. Thread-safe. */
-MSAE_API const msae_shard *msae_files_find(const msae_files *files, uint64_t row);
+MSAE__MAKE_API const msae_shard *msae_files_find(const msae_files *files, uint64_t row);
 #endif
 
 /* Mean [d] and scale in one pass over the rows, accumulated in double; rows with NaN or Inf are an
    error, or left out when skip_bad (or that of the data) is 1, and a scale that is no normal
    float32 is an error. A set without spread has scale 1. With a collective (NULL: none) each
    process reads a share of the rows. Allocates 272 * d bytes. */
-MSAE_API msae_status msae_source_statistics(const msae_source *source, msae_scaling scaling,
-                                            int skip_bad, const msae_collective *collective,
-                                            const msae_allocator *allocator, float *mean,
-                                            float *scale, msae_error *error);
+MSAE__MAKE_API msae_status msae_source_statistics(const msae_source *source, msae_scaling scaling,
+                                                  int skip_bad, const msae_collective *collective,
+                                                  const msae_allocator *allocator, float *mean,
+                                                  float *scale, msae_error *error);
 
 /* The geometric median [d] of (x - mean) * scale by Weiszfeld's iteration from the mean (until the
    step's norm is below 1e-5, at most 1000 rounds, each a pass over the rows). `mean` NULL: zero.
    skip_bad and collective as in msae_source_statistics. Allocates about 272 * d bytes. */
-MSAE_API msae_status msae_source_geometric_median(const msae_source *source, const float *mean,
-                                                  float scale, int skip_bad,
-                                                  const msae_collective *collective,
-                                                  const msae_allocator *allocator, float *median,
-                                                  msae_error *error);
+MSAE__MAKE_API msae_status msae_source_geometric_median(const msae_source *source,
+                                                        const float *mean, float scale,
+                                                        int skip_bad,
+                                                        const msae_collective *collective,
+                                                        const msae_allocator *allocator,
+                                                        float *median, msae_error *error);
 
 /* ---------------------------------------------------------------------------------------------
    Products of matrices
@@ -818,11 +838,9 @@ typedef struct msae_product {
    a workspace that is too small, MSAE_ERROR_MEMORY for one beyond the address space. Allocates
    nothing. Thread-safe with a workspace for each call, where the hook of `host` is re-entrant or
    unset. */
-MSAE_API msae_status msae_multiply(const msae_product *product, const msae_host *host,
-                                   void *workspace, size_t *bytes, msae_error *error);
-#endif
+MSAE__MAKE_API msae_status msae_multiply(const msae_product *product, const msae_host *host,
+                                         void *workspace, size_t *bytes, msae_error *error);
 
-#ifndef MSAE_NO_TRAIN
 /* ---------------------------------------------------------------------------------------------
    Training
    ------------------------------------------------------------------------------------------ */
@@ -857,11 +875,11 @@ typedef enum msae_start {
     MSAE_START_COUNT
 } msae_start;
 
-MSAE_API const char *msae_loss_name(msae_loss loss); /* "nmse", "mse", "cosine" */
+MSAE__TRAIN_API const char *msae_loss_name(msae_loss loss); /* "nmse", "mse", "cosine" */
 /* "capped", "linear", "cosine", "constant", "trapezoid", "published" */
-MSAE_API const char *msae_schedule_name(msae_schedule schedule);
-MSAE_API const char *msae_start_name(msae_start start);       /* "random", "rows" */
-MSAE_API const char *msae_scaling_name(msae_scaling scaling); /* "rms", "paper", "none" */
+MSAE__TRAIN_API const char *msae_schedule_name(msae_schedule schedule);
+MSAE__TRAIN_API const char *msae_start_name(msae_start start);       /* "random", "rows" */
+MSAE__TRAIN_API const char *msae_scaling_name(msae_scaling scaling); /* "rms", "paper", "none" */
 
 /* A training run. 0 means default, MSAE_OFF zero. A field that the recipe or schedule does not use
    (bandwidth with topk, say) must have its default. Below "msae" stands for the recipes msae and
@@ -1037,25 +1055,25 @@ typedef int (*msae_progress_fn)(const msae_progress *progress, void *user);
 /* Replaces every zero of `desc` that means a default and writes the result to *resolved.
    MSAE_ERROR_ARGUMENT, with a text that names the field, where one is out of range or of no use to
    the recipe. Thread-safe. */
-MSAE_API msae_status msae_train_desc_resolve(const msae_train_desc *desc, msae_train_desc *resolved,
-                                             msae_error *error);
+MSAE__TRAIN_API msae_status msae_train_desc_resolve(const msae_train_desc *desc,
+                                                    msae_train_desc *resolved, msae_error *error);
 
 /* A new trainer with initial weights, in memory from the descriptor's allocator: 4 x parameters and
    a workspace that does not grow with the batch (but for k * batch latents with batchtopk and
    msae-width). Steps allocate nothing. trainer->model is a full model, to encode with and to save,
    and lives as long as the trainer. The descriptor and its lists need not outlive the call. On
    failure nothing is held and the trainer is zeroed. */
-MSAE_API msae_status msae_trainer_init(msae_trainer *trainer, const msae_train_desc *desc,
-                                       msae_error *error);
+MSAE__TRAIN_API msae_status msae_trainer_init(msae_trainer *trainer, const msae_train_desc *desc,
+                                              msae_error *error);
 
 /* A new trainer, as by msae_trainer_init, in your memory of *bytes bytes (of any alignment), which
    must outlive it. memory NULL: *bytes receives what is needed, and the trainer is zeroed.
    MSAE_ERROR_MEMORY if *bytes are too few. */
-MSAE_API msae_status msae_trainer_init_in(msae_trainer *trainer, const msae_train_desc *desc,
-                                          void *memory, size_t *bytes, msae_error *error);
+MSAE__TRAIN_API msae_status msae_trainer_init_in(msae_trainer *trainer, const msae_train_desc *desc,
+                                                 void *memory, size_t *bytes, msae_error *error);
 
 /* Frees what the trainer owns, its model included, and zeroes it; fine on a zeroed trainer. */
-MSAE_API void msae_trainer_free(msae_trainer *trainer);
+MSAE__TRAIN_API void msae_trainer_free(msae_trainer *trainer);
 
 /* Puts mean and scale of the source's rows into the model, unusual rows into trainer->rare and, if
    the descriptor asks for it, the geometric median into pre_bias and, before the first step, rows
@@ -1063,36 +1081,36 @@ MSAE_API void msae_trainer_free(msae_trainer *trainer);
    one more with max_norm, up to 1000 for the median. MSAE_ERROR_NOT_FINITE, with the row, on NaN or
    Inf unless the descriptor or the data has skip_bad, and on norms outside of some 1e-37 .. 1e37.
    Allocates 272 d bytes and some 260 KB temporarily. */
-MSAE_API msae_status msae_trainer_statistics(msae_trainer *trainer, const msae_source *source,
-                                             msae_error *error);
+MSAE__TRAIN_API msae_status msae_trainer_statistics(msae_trainer *trainer,
+                                                    const msae_source *source, msae_error *error);
 
 /* The first half of a step: loss and gradients of `rows` raw rows (index[0 .. rows - 1] of data, or
    its first ones if index is NULL) into trainer->grad. *stats (may be NULL) receives losses and
    counts. Any number of rows; batchtopk and msae-width: at most desc.batch. MSAE_ERROR_NOT_FINITE,
    with the row, on NaN or Inf (see skip_bad) or if they arise. Weights and moments stay. */
-MSAE_API msae_status msae_trainer_gradients(msae_trainer *trainer, const msae_data *data,
-                                            const size_t *index, size_t rows,
-                                            msae_step_stats *stats, msae_error *error);
+MSAE__TRAIN_API msae_status msae_trainer_gradients(msae_trainer *trainer, const msae_data *data,
+                                                   const size_t *index, size_t rows,
+                                                   msae_step_stats *stats, msae_error *error);
 
 /* The second half: decoder rows to unit norm, projection, clipping, AdamW, in the order of the
    published code. *stats (may be NULL) receives grad_norm, lr and dead_latents. Without gradients
    since the last update MSAE_ERROR_ARGUMENT; if a gradient or its square is NaN or Inf
    MSAE_ERROR_NOT_FINITE, with the trainer unchanged. */
-MSAE_API msae_status msae_trainer_update(msae_trainer *trainer, msae_step_stats *stats,
-                                         msae_error *error);
+MSAE__TRAIN_API msae_status msae_trainer_update(msae_trainer *trainer, msae_step_stats *stats,
+                                                msae_error *error);
 
 /* A whole step, both halves, on raw rows x [rows, d]. Fails as these do; a step that failed leaves
    weights, moments and counters unchanged, bit for bit. stats may be NULL. */
-MSAE_API msae_status msae_trainer_step(msae_trainer *trainer, const float *x, size_t rows,
-                                       msae_step_stats *stats, msae_error *error);
+MSAE__TRAIN_API msae_status msae_trainer_step(msae_trainer *trainer, const float *x, size_t rows,
+                                              msae_step_stats *stats, msae_error *error);
 
 /* The training forward pass alone, for validation and tests, on rows as in msae_trainer_gradients:
    losses into *stats and, where not NULL, reconstructions recon [L, rows, d] (in the model's space)
    and latents [L, rows, n] at each level. The gradients are lost, nothing else changes. */
-MSAE_API msae_status msae_trainer_forward(msae_trainer *trainer, const msae_data *data,
-                                          const size_t *index, size_t rows, float *recon,
-                                          float *latents, msae_step_stats *stats,
-                                          msae_error *error);
+MSAE__TRAIN_API msae_status msae_trainer_forward(msae_trainer *trainer, const msae_data *data,
+                                                 const size_t *index, size_t rows, float *recon,
+                                                 float *latents, msae_step_stats *stats,
+                                                 msae_error *error);
 
 /* Re-initialises up to n / 32 latents that were never active (as for msae_step_stats.dead_latents)
    since the last call: decoder row = residual of one of the worst-reconstructed of the given rows
@@ -1102,12 +1120,13 @@ MSAE_API msae_status msae_trainer_forward(msae_trainer *trainer, const msae_data
    this; a loop of your own calls it a few times in the first half of the run. Rows that are not
    finite are left out. MSAE_ERROR_ARGUMENT if the descriptor has no revivals. Allocates
    256 (L + 1) d + n d / 8 bytes temporarily. */
-MSAE_API msae_status msae_trainer_revive(msae_trainer *trainer, const msae_data *data,
-                                         const size_t *index, size_t rows, size_t *revived,
-                                         msae_error *error);
+MSAE__TRAIN_API msae_status msae_trainer_revive(msae_trainer *trainer, const msae_data *data,
+                                                const size_t *index, size_t rows, size_t *revived,
+                                                msae_error *error);
 
 /* Sets trainer->lr_factor for step `step` of the `steps` in epoch `epoch` (both from 0). */
-MSAE_API void msae_trainer_schedule(msae_trainer *trainer, size_t epoch, size_t step, size_t steps);
+MSAE__TRAIN_API void msae_trainer_schedule(msae_trainer *trainer, size_t epoch, size_t step,
+                                           size_t steps);
 
 /* The whole run, or the rest of it: statistics unless they are set, then every epoch from
    trainer->position on, with schedule and revivals. `desc` (NULL: default) says how rows that are
@@ -1117,29 +1136,31 @@ MSAE_API void msae_trainer_schedule(msae_trainer *trainer, size_t epoch, size_t 
    does nothing (raise trainer->desc.epochs to train on, zero trainer->position to start anew).
    MSAE_ERROR_STOPPED if `progress` (NULL: none), which receives `user`, ended it. Errors name rows
    by their number in the source. Allocates what a stream does. */
-MSAE_API msae_status msae_trainer_fit(msae_trainer *trainer, const msae_source *source,
-                                      const msae_stream_desc *desc, msae_progress_fn progress,
-                                      void *user, msae_error *error);
+MSAE__TRAIN_API msae_status msae_trainer_fit(msae_trainer *trainer, const msae_source *source,
+                                             const msae_stream_desc *desc,
+                                             msae_progress_fn progress, void *user,
+                                             msae_error *error);
 
 /* A stream over a source, which must outlive it, for a loop of your own. `at` (NULL: the start) is
    the position of another stream over the same rows, whose batch, block_rows and window_rows then
    apply. MSAE_ERROR_SHAPE if the source has another number of rows, MSAE_ERROR_ARGUMENT for an
    invalid position or descriptor. On failure nothing is held. */
-MSAE_API msae_status msae_stream_init(msae_stream *stream, const msae_source *source,
-                                      const msae_stream_desc *desc, const msae_position *at,
-                                      msae_error *error);
+MSAE__TRAIN_API msae_status msae_stream_init(msae_stream *stream, const msae_source *source,
+                                             const msae_stream_desc *desc, const msae_position *at,
+                                             msae_error *error);
 
 /* The next batch into *batch. The last one of an epoch may be smaller; a batch with all_rows 0 ends
    each epoch. Fails if the source fails, and may then be called again for the same batch.
    stream->at is the position after the batch: keep it to go on from there. */
-MSAE_API msae_status msae_stream_next(msae_stream *stream, msae_batch *batch, msae_error *error);
+MSAE__TRAIN_API msae_status msae_stream_next(msae_stream *stream, msae_batch *batch,
+                                             msae_error *error);
 
 /* The row of the source that an index of the last batch stands for. */
-MSAE_API uint64_t msae_stream_row(const msae_stream *stream, size_t index);
+MSAE__TRAIN_API uint64_t msae_stream_row(const msae_stream *stream, size_t index);
 
 /* Waits for the background thread, frees the stream's memory and zeroes the stream; fine on a
    zeroed one. */
-MSAE_API void msae_stream_free(msae_stream *stream);
+MSAE__TRAIN_API void msae_stream_free(msae_stream *stream);
 
 /* Checkpoints: the model's file with all that training needs to go on from here to the same bits:
    the moments moment1.* and moment2.* (shaped as their parameters), steps, position, counters. Any
@@ -1147,15 +1168,15 @@ MSAE_API void msae_stream_free(msae_stream *stream);
    Saving: the bytes that it makes; into buffer [bytes]; piece by piece into a writer; or into a
    file, under path.PID.tmp until it is whole and on the disk, then renamed: whatever happens at
    whatever moment, `path` is the old file or the new one. */
-MSAE_API msae_status msae_checkpoint_bytes(const msae_trainer *trainer, size_t *bytes,
-                                           msae_error *error);
-MSAE_API msae_status msae_checkpoint_memory(const msae_trainer *trainer, void *buffer, size_t bytes,
-                                            msae_error *error);
-MSAE_API msae_status msae_checkpoint_writer(const msae_trainer *trainer, const msae_writer *writer,
-                                            msae_error *error);
+MSAE__TRAIN_API msae_status msae_checkpoint_bytes(const msae_trainer *trainer, size_t *bytes,
+                                                  msae_error *error);
+MSAE__TRAIN_API msae_status msae_checkpoint_memory(const msae_trainer *trainer, void *buffer,
+                                                   size_t bytes, msae_error *error);
+MSAE__TRAIN_API msae_status msae_checkpoint_writer(const msae_trainer *trainer,
+                                                   const msae_writer *writer, msae_error *error);
 #ifndef MSAE_NO_STDIO
-MSAE_API msae_status msae_checkpoint_file(const msae_trainer *trainer, const char *path,
-                                          msae_error *error);
+MSAE__TRAIN_API msae_status msae_checkpoint_file(const msae_trainer *trainer, const char *path,
+                                                 msae_error *error);
 #endif
 
 /* A trainer as it was when the checkpoint was saved; msae_trainer_fit on the same data goes on from
@@ -1163,17 +1184,16 @@ MSAE_API msae_status msae_checkpoint_file(const msae_trainer *trainer, const cha
    the one the run had where this machine has it, without which the bits differ from there on. What
    a trainer needs is allocated only once the file was found to hold tensors of that size. On
    failure nothing is held and the trainer is zeroed. */
-MSAE_API msae_status msae_resume_memory(msae_trainer *trainer, const void *bytes, size_t size,
-                                        const msae_load_desc *desc, msae_error *error);
-MSAE_API msae_status msae_resume_reader(msae_trainer *trainer, const msae_reader *reader,
-                                        const msae_load_desc *desc, msae_error *error);
+MSAE__TRAIN_API msae_status msae_resume_memory(msae_trainer *trainer, const void *bytes,
+                                               size_t size, const msae_load_desc *desc,
+                                               msae_error *error);
+MSAE__TRAIN_API msae_status msae_resume_reader(msae_trainer *trainer, const msae_reader *reader,
+                                               const msae_load_desc *desc, msae_error *error);
 #ifndef MSAE_NO_STDIO
-MSAE_API msae_status msae_resume_file(msae_trainer *trainer, const char *path,
-                                      const msae_load_desc *desc, msae_error *error);
+MSAE__TRAIN_API msae_status msae_resume_file(msae_trainer *trainer, const char *path,
+                                             const msae_load_desc *desc, msae_error *error);
 #endif
-#endif /* MSAE_NO_TRAIN */
 
-#ifndef MSAE_NO_ANALYSIS
 /* ---------------------------------------------------------------------------------------------
    Metrics: on raw embeddings, the published definitions (paper, section 4)
    ------------------------------------------------------------------------------------------ */
@@ -1207,22 +1227,24 @@ typedef struct msae_eval_desc {
    pre-activation above which, over the rows of the data, k latents of a row lie on average (0 for a
    level of all latents). Nested TopK, TopK and BatchTopK only. Fails on rows with NaN or Inf that
    the data does not leave out. Allocates 8 MB temporarily. */
-MSAE_API msae_status msae_calibrate(msae_model *model, const msae_data *data, msae_error *error);
+MSAE__CONCEPTS_API msae_status msae_calibrate(msae_model *model, const msae_data *data,
+                                              msae_error *error);
 
 /* Every metric at every k, on codes of the k largest latents: one result for each k, in order, into
    results [room]; *count (may be NULL) receives their number. MSAE_ERROR_ARGUMENT, with nothing
    written, if there are more ks than room (MSAE_MAX_LEVELS suffices if ks is NULL). Fails on rows
    with NaN or Inf that the data does not leave out, with the row. Allocates temporarily.
    Thread-safe. */
-MSAE_API msae_status msae_evaluate(const msae_model *model, const msae_data *data,
-                                   const msae_eval_desc *desc, size_t room, msae_metrics *results,
-                                   size_t *count, msae_error *error);
+MSAE__CONCEPTS_API msae_status msae_evaluate(const msae_model *model, const msae_data *data,
+                                             const msae_eval_desc *desc, size_t room,
+                                             msae_metrics *results, size_t *count,
+                                             msae_error *error);
 
 /* Decoder overlap "do": the sum of the squared products of all pairs of different decoder rows over
    n^2. cosines 0: of the rows as they are, as published; 1: of their cosines, for decoders whose
    rows do not have unit norm. */
-MSAE_API msae_status msae_decoder_overlap(const msae_model *model, int cosines, double *overlap,
-                                          msae_error *error);
+MSAE__CONCEPTS_API msae_status msae_decoder_overlap(const msae_model *model, int cosines,
+                                                    double *overlap, msae_error *error);
 
 /* ---------------------------------------------------------------------------------------------
    Interpretation: strongest rows
@@ -1247,9 +1269,9 @@ typedef struct msae_top_desc {
    rows on which it is active. min(counts[i], top) hits are set, the rest is {0, 0}.
    MSAE_ERROR_ARGUMENT for an unknown latent; fails on rows with NaN or Inf that the data does not
    leave out, with the row. Allocates 256 n bytes temporarily. Thread-safe. */
-MSAE_API msae_status msae_top_rows(const msae_model *model, const msae_data *data,
-                                   const msae_top_desc *desc, msae_hit *hits, size_t *counts,
-                                   msae_error *error);
+MSAE__CONCEPTS_API msae_status msae_top_rows(const msae_model *model, const msae_data *data,
+                                             const msae_top_desc *desc, msae_hit *hits,
+                                             size_t *counts, msae_error *error);
 
 /* ---------------------------------------------------------------------------------------------
    Interpretation: names
@@ -1306,9 +1328,10 @@ typedef struct msae_name_desc {
    runner-up has the score -1. Needs float32 weights. Fails on rows with NaN or Inf that vocabulary
    or data do not leave out, with the row. Allocates 4 (n + words) d bytes and a little temporarily.
    Thread-safe. */
-MSAE_API msae_status msae_name_latents(const msae_model *model, const msae_data *vocabulary,
-                                       const msae_name_desc *desc, msae_name *names,
-                                       msae_error *error);
+MSAE__CONCEPTS_API msae_status msae_name_latents(const msae_model *model,
+                                                 const msae_data *vocabulary,
+                                                 const msae_name_desc *desc, msae_name *names,
+                                                 msae_error *error);
 
 /* ---------------------------------------------------------------------------------------------
    Interpretation: search, by concepts and by embeddings
@@ -1337,36 +1360,36 @@ typedef struct msae_index {
    rows; those that the data leaves out have no entries. Uses the model's allocator and threads; the
    model is not needed afterwards. Allocates 8 bytes for each code and 12 for each row, and as much
    again temporarily. On failure the index is zeroed. */
-MSAE_API msae_status msae_index_build(msae_index *index, const msae_model *model,
-                                      const msae_data *data, size_t k, msae_error *error);
+MSAE__CONCEPTS_API msae_status msae_index_build(msae_index *index, const msae_model *model,
+                                                const msae_data *data, size_t k, msae_error *error);
 /* Frees what the index owns and zeroes it; fine on a zeroed index. */
-MSAE_API void msae_index_free(msae_index *index);
+MSAE__CONCEPTS_API void msae_index_free(msae_index *index);
 
 /* MSAE_ERROR_ARGUMENT if the index was made with another model (another msae_model_checksum; the
    message has both) or from other rows (data NULL: not compared). Reads all weights and rows.
    Thread-safe. */
-MSAE_API msae_status msae_index_check(const msae_index *index, const msae_model *model,
-                                      const msae_data *data, msae_error *error);
+MSAE__CONCEPTS_API msae_status msae_index_check(const msae_index *index, const msae_model *model,
+                                                const msae_data *data, msae_error *error);
 
 /* Bytes of workspace, of any alignment, for queries of up to `top` hits. Thread-safe. */
-MSAE_API size_t msae_index_workspace_bytes(const msae_index *index, size_t top);
+MSAE__CONCEPTS_API size_t msae_index_workspace_bytes(const msae_index *index, size_t top);
 
 /* The `top` rows whose codes have the highest cosine with a query's codes (in any order, each
    latent once, of any sign), exactly: hits [top] by descending cosine (ties: the lower row), *n_hits
    of them. Rows that share no latent with the query are no hits. Sums in double; allocates nothing.
    Thread-safe with a workspace for each thread. */
-MSAE_API msae_status msae_index_query(const msae_index *index, void *workspace,
-                                      const msae_code *codes, size_t count, size_t top,
-                                      msae_hit *hits, size_t *n_hits, msae_error *error);
+MSAE__CONCEPTS_API msae_status msae_index_query(const msae_index *index, void *workspace,
+                                                const msae_code *codes, size_t count, size_t top,
+                                                msae_hit *hits, size_t *n_hits, msae_error *error);
 
 /* The `top` rows of `data` with the highest cosine with each of queries [n_queries, data->cols], by
    comparing all: those of query q at hits + q * top, by descending cosine (ties: the lower row),
    counts[q] of them. Rows of zeros are no hits; a query of zeros has none. Products are float32:
    cosines within some 1e-6 of each other may change places. Kernels, threads and allocator are the
    model's; allocates some 4 MB (d = 512) temporarily. */
-MSAE_API msae_status msae_nearest_rows(const msae_model *model, const msae_data *data,
-                                       const float *queries, size_t n_queries, size_t top,
-                                       msae_hit *hits, size_t *counts, msae_error *error);
+MSAE__CONCEPTS_API msae_status msae_nearest_rows(const msae_model *model, const msae_data *data,
+                                                 const float *queries, size_t n_queries, size_t top,
+                                                 msae_hit *hits, size_t *counts, msae_error *error);
 
 /* ---------------------------------------------------------------------------------------------
    Interpretation: edits and steering
@@ -1393,9 +1416,9 @@ typedef struct msae_edit {
    latent that becomes 0 is removed, a new one is appended, the others keep their order. Edits with
    unknown latents or operations, NaN or Inf are refused, with their index, before anything is done;
    codes that overflow are MSAE_ERROR_NOT_FINITE, and are then edited in part. Thread-safe. */
-MSAE_API msae_status msae_edit_codes(const msae_model *model, const msae_edit *edits,
-                                     size_t n_edits, msae_code *codes, size_t *count,
-                                     msae_error *error);
+MSAE__CONCEPTS_API msae_status msae_edit_codes(const msae_model *model, const msae_edit *edits,
+                                               size_t n_edits, msae_code *codes, size_t *count,
+                                               msae_error *error);
 
 typedef struct msae_steer_desc {
     const msae_edit *edits;
@@ -1421,10 +1444,10 @@ typedef struct msae_change {
    gets its own mean and deviation again. Rows that the data leaves out are copied, and their
    `steered` is NaN. steered [rows] and changes [n] may be NULL; changes costs two more encodings.
    Allocates a workspace temporarily. */
-MSAE_API msae_status msae_steer(const msae_model *model, const msae_data *data,
-                                const msae_steer_desc *desc, float *out, msae_steered *steered,
-                                msae_change *changes, msae_error *error);
-#endif /* MSAE_NO_ANALYSIS */
+MSAE__CONCEPTS_API msae_status msae_steer(const msae_model *model, const msae_data *data,
+                                          const msae_steer_desc *desc, float *out,
+                                          msae_steered *steered, msae_change *changes,
+                                          msae_error *error);
 
 /* ---------------------------------------------------------------------------------------------
    Files
@@ -1448,54 +1471,52 @@ MSAE_API msae_status msae_map(msae_model *model, const void *bytes, size_t size,
                               const msae_load_desc *desc, msae_error *error);
 /* MSAE_ERROR_NOT_FINITE when a weight, bias or scale is NaN or Inf. Thread-safe. */
 MSAE_API msae_status msae_check_weights(const msae_model *model, msae_error *error);
-#ifndef MSAE__INFERENCE_ONLY
 /* Bytes of the file that a model makes, the file itself into buffer [bytes], or into a writer.
    MSAE_ERROR_ARGUMENT, before anything is written, for a model.k that the model cannot have; so
    with msae_save_file and checkpoints. */
-MSAE_API msae_status msae_save_bytes(const msae_model *model, size_t *bytes, msae_error *error);
-MSAE_API msae_status msae_save_memory(const msae_model *model, void *buffer, size_t bytes,
-                                      msae_error *error);
-MSAE_API msae_status msae_save_writer(const msae_model *model, const msae_writer *writer,
-                                      msae_error *error);
-#endif
+MSAE__MAKE_API msae_status msae_save_bytes(const msae_model *model, size_t *bytes,
+                                           msae_error *error);
+MSAE__MAKE_API msae_status msae_save_memory(const msae_model *model, void *buffer, size_t bytes,
+                                            msae_error *error);
+MSAE__MAKE_API msae_status msae_save_writer(const msae_model *model, const msae_writer *writer,
+                                            msae_error *error);
 
 #ifndef MSAE_NO_STDIO
 MSAE_API msae_status msae_load_file(msae_model *model, const char *path, const msae_load_desc *desc,
                                     msae_error *error);
-#ifndef MSAE__INFERENCE_ONLY
 /* Written as path.PID.tmp, flushed to the disk and renamed: whatever fails at whatever moment,
    `path` is the old file or the new one. A device is written to directly. */
-MSAE_API msae_status msae_save_file(const msae_model *model, const char *path, msae_error *error);
-#endif
+MSAE__MAKE_API msae_status msae_save_file(const msae_model *model, const char *path,
+                                          msae_error *error);
 
 /* The whole of a file; release with msae_release. */
-MSAE_API msae_status msae_read_file(const char *path, const msae_allocator *allocator, void **bytes,
-                                    size_t *size, msae_error *error);
-MSAE_API void msae_release(const msae_allocator *allocator, void *bytes, size_t size);
+MSAE__MAKE_API msae_status msae_read_file(const char *path, const msae_allocator *allocator,
+                                          void **bytes, size_t *size, msae_error *error);
+MSAE__MAKE_API void msae_release(const msae_allocator *allocator, void *bytes, size_t size);
 #endif
 
-#ifndef MSAE_NO_ANALYSIS
 /* An index as a safetensors file: starts [n + 1], rows and values [entries], counts [rows], and the
    sizes and checksums in __metadata__. Saved and loaded as models are; whatever a file holds,
    what is loaded can be queried. `desc`: allocator and threads, NULL for the default. On failure
    the index is zeroed. */
-MSAE_API msae_status msae_index_save_bytes(const msae_index *index, size_t *bytes,
-                                           msae_error *error);
-MSAE_API msae_status msae_index_save_memory(const msae_index *index, void *buffer, size_t bytes,
-                                            msae_error *error);
-MSAE_API msae_status msae_index_save_writer(const msae_index *index, const msae_writer *writer,
-                                            msae_error *error);
-MSAE_API msae_status msae_index_load_memory(msae_index *index, const void *bytes, size_t size,
-                                            const msae_load_desc *desc, msae_error *error);
-MSAE_API msae_status msae_index_load_reader(msae_index *index, const msae_reader *reader,
-                                            const msae_load_desc *desc, msae_error *error);
+MSAE__CONCEPTS_API msae_status msae_index_save_bytes(const msae_index *index, size_t *bytes,
+                                                     msae_error *error);
+MSAE__CONCEPTS_API msae_status msae_index_save_memory(const msae_index *index, void *buffer,
+                                                      size_t bytes, msae_error *error);
+MSAE__CONCEPTS_API msae_status msae_index_save_writer(const msae_index *index,
+                                                      const msae_writer *writer, msae_error *error);
+MSAE__CONCEPTS_API msae_status msae_index_load_memory(msae_index *index, const void *bytes,
+                                                      size_t size, const msae_load_desc *desc,
+                                                      msae_error *error);
+MSAE__CONCEPTS_API msae_status msae_index_load_reader(msae_index *index, const msae_reader *reader,
+                                                      const msae_load_desc *desc,
+                                                      msae_error *error);
 #ifndef MSAE_NO_STDIO
-MSAE_API msae_status msae_index_save_file(const msae_index *index, const char *path,
-                                          msae_error *error);
-MSAE_API msae_status msae_index_load_file(msae_index *index, const char *path,
-                                          const msae_load_desc *desc, msae_error *error);
+MSAE__CONCEPTS_API msae_status msae_index_save_file(const msae_index *index, const char *path,
+                                                    msae_error *error);
+MSAE__CONCEPTS_API msae_status msae_index_load_file(msae_index *index, const char *path,
+                                                    const msae_load_desc *desc, msae_error *error);
 #endif
-#endif /* MSAE_NO_ANALYSIS */
 
 /* One tensor of a safetensors file. */
 #define MSAE_MAX_RANK 8
@@ -1541,24 +1562,23 @@ MSAE_API void msae_safetensors_close(msae_safetensors *file);
 MSAE_API const msae_tensor *msae_safetensors_find(const msae_safetensors *file, const char *name);
 MSAE_API const msae_metadata *msae_safetensors_metadata(const msae_safetensors *file,
                                                         const char *key);
-#ifndef MSAE__INFERENCE_ONLY
 /* Bytes of the file that tensors and metadata make, and the file itself into buffer. Names, keys
    and values are UTF-8 without control characters, quotes and backslashes. */
-MSAE_API msae_status msae_safetensors_bytes(const msae_tensor *tensors, size_t n_tensors,
-                                            const msae_metadata *metadata, size_t n_metadata,
-                                            size_t *bytes, msae_error *error);
-MSAE_API msae_status msae_safetensors_write(const msae_tensor *tensors, size_t n_tensors,
-                                            const msae_metadata *metadata, size_t n_metadata,
-                                            void *buffer, size_t bytes, msae_error *error);
+MSAE__MAKE_API msae_status msae_safetensors_bytes(const msae_tensor *tensors, size_t n_tensors,
+                                                  const msae_metadata *metadata, size_t n_metadata,
+                                                  size_t *bytes, msae_error *error);
+MSAE__MAKE_API msae_status msae_safetensors_write(const msae_tensor *tensors, size_t n_tensors,
+                                                  const msae_metadata *metadata, size_t n_metadata,
+                                                  void *buffer, size_t bytes, msae_error *error);
 #ifndef MSAE_NO_STDIO
 /* The same straight to a file, by temporary name and rename. */
-MSAE_API msae_status msae_safetensors_write_file(const char *path, const msae_tensor *tensors,
-                                                 size_t n_tensors, const msae_metadata *metadata,
-                                                 size_t n_metadata, msae_error *error);
+MSAE__MAKE_API msae_status msae_safetensors_write_file(const char *path, const msae_tensor *tensors,
+                                                       size_t n_tensors,
+                                                       const msae_metadata *metadata,
+                                                       size_t n_metadata, msae_error *error);
 /* x [rows, cols] as a .npy of float32, by temporary name and rename. */
-MSAE_API msae_status msae_write_npy(const char *path, const float *x, size_t rows, size_t cols,
-                                    msae_error *error);
-#endif
+MSAE__MAKE_API msae_status msae_write_npy(const char *path, const float *x, size_t rows,
+                                          size_t cols, msae_error *error);
 #endif
 
 #ifdef __cplusplus
@@ -1606,6 +1626,13 @@ MSAE_API msae_status msae_write_npy(const char *path, const float *x, size_t row
 #define MSAE__RESTRICT restrict
 #endif
 
+/* Before functions that not all configurations use. */
+#ifdef __GNUC__
+#define MSAE__SHARED static __attribute__((unused))
+#else
+#define MSAE__SHARED static
+#endif
+
 #if !defined(MSAE_NO_SIMD) && !defined(__TINYC__)
 #if (defined(__x86_64__) || defined(__i386__)) && defined(__GNUC__)
 /* GCC for Windows aligns the stack to 16 bytes only, which breaks spilled 32-byte vectors. */
@@ -1627,7 +1654,7 @@ MSAE_API msae_status msae_write_npy(const char *path, const float *x, size_t row
 #endif
 
 /* One row is encoded at the speed of the memory, with AVX2 too: AVX-512 pays for training. */
-#if defined(MSAE__HAS_AVX2) && !defined(MSAE__INFERENCE_ONLY)
+#if defined(MSAE__HAS_AVX2) && !defined(MSAE_RUN_ONLY)
 #define MSAE__HAS_AVX512
 #endif
 
@@ -1685,21 +1712,12 @@ extern "C"
 #define MSAE__EXCLUSIVE "wbx"
 #endif
 #endif
-#ifdef MSAE_USE_PTHREADS
-#include <pthread.h>
-#ifdef _WIN32
-#define MSAE__ONLINE_CORES pthread_num_processors_np()
-#else
-#include <unistd.h>
-#define MSAE__ONLINE_CORES sysconf(_SC_NPROCESSORS_ONLN)
-#endif
-#endif
 
 /* Everything is laid out on cache lines. */
 #define MSAE__ALIGN 64
 
 /* ---------------------------------------------------------------------------------------------
-   Checked sizes, bytes, errors
+   Base: checked sizes, bits, text, errors, memory, loops over workers
    ------------------------------------------------------------------------------------------ */
 
 /* a * b and a + b into *out; 0 when the result does not fit. */
@@ -1754,26 +1772,11 @@ static int msae__is_finite_double(double value) {
     return (bits >> 52 & 0x7ff) != 0x7ff;
 }
 
-#ifndef MSAE_NO_ANALYSIS
-static double msae__nan(void) {
-    uint64_t bits = (uint64_t)0x7ff8 << 48;
-    double value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-#endif
-
 static uint64_t msae__load_le(const unsigned char *bytes, size_t count) {
     uint64_t value = 0;
     for (size_t i = 0; i < count; i++) value |= (uint64_t)bytes[i] << (8 * i);
     return value;
 }
-
-#ifndef MSAE__INFERENCE_ONLY
-static void msae__store_le(unsigned char *bytes, size_t count, uint64_t value) {
-    for (size_t i = 0; i < count; i++) bytes[i] = (unsigned char)(value >> (8 * i));
-}
-#endif
 
 static int msae__little_endian(void) {
     const uint32_t one = 1;
@@ -1800,12 +1803,6 @@ static void msae__put_bytes(msae__text *text, const char *bytes, size_t count) {
     *text->at = 0;
 }
 
-#ifndef MSAE__INFERENCE_ONLY
-static void msae__put(msae__text *text, const char *string) {
-    msae__put_bytes(text, string, strlen(string));
-}
-#endif
-
 /* 16 digits. */
 static void msae__put_hex(msae__text *text, uint64_t number) {
     for (int shift = 60; shift >= 0; shift -= 4) {
@@ -1821,61 +1818,31 @@ static void msae__put_number(msae__text *text, uint64_t number) {
     msae__put_bytes(text, digits + 20 - count, count);
 }
 
-#ifdef MSAE__INFERENCE_ONLY
-/* The texts of failures would be a tenth of the object: the code and the position have to do. */
+/* What a program that only runs models has in a smaller form, at the end of the run part (>>small).
+   The larger forms stand behind it. */
 static msae_status msae__fail_at(msae_error *error, msae_status code, uint64_t position,
-                                 const char *what, uint64_t number, const char *after) {
-    (void)what;
-    (void)number;
-    (void)after;
-    if (error) {
-        const char *text = msae_status_text(code);
-        error->code = code;
-        error->position = position;
-        memcpy(error->message, text, strlen(text) + 1);
-    }
-    return code;
-}
-#else
-/* Fills *error (when there is one) with "what", or "what number after" when `after` is given. */
-static msae_status msae__fail_at(msae_error *error, msae_status code, uint64_t position,
-                                 const char *what, uint64_t number, const char *after) {
-    if (error) {
-        msae__text text = msae__text_in(error->message, sizeof error->message);
-        error->code = code;
-        error->position = position;
-        msae__put(&text, what);
-        if (after) {
-            msae__put(&text, " ");
-            msae__put_number(&text, number);
-            msae__put(&text, after);
-        }
-    }
-    return code;
-}
-#endif
+                                 const char *what, uint64_t number, const char *after);
+static msae_status msae__fail_text(msae_error *error, msae_status code, uint64_t position,
+                                   const char *what, const char *name, const char *after);
+static msae_status msae__fail_byte(msae_error *error, uint64_t position, const char *what);
+static double msae__sqrt(double value);
+static float msae__expf(float value);
+static float msae__tanhf(float value);
+static double msae__power_of_ten(int n);
+static const msae_kernels *msae__kernels_for(msae_simd simd);
+static size_t msae__select(const msae_kernels *kernels, const unsigned char *keys, size_t n,
+                           size_t k, int32_t lowest, msae_code *codes, int32_t *scratch);
+static void msae__sort_codes(msae_code *codes, size_t count, msae_code *spare);
+static msae_status msae__resolve_model(const msae_model_desc *desc, msae_model_desc *resolved,
+                                       size_t *levels, float *weights, msae_error *error);
+static size_t msae__packed_floats(const msae_kernels *kernels, size_t rows, size_t k);
+static size_t msae__panel_floats(const msae_kernels *kernels, size_t k);
+static int msae__add_gathered(const msae_model *model, const msae_code *codes, size_t count,
+                              float *sum);
+static msae_status msae__widen(msae_model *model, msae_error *error);
 
 static msae_status msae__fail(msae_error *error, msae_status code, const char *what) {
     return msae__fail_at(error, code, MSAE_NO_POSITION, what, 0, NULL);
-}
-
-/* "what name after". */
-static msae_status msae__fail_text(msae_error *error, msae_status code, uint64_t position,
-                                   const char *what, const char *name, const char *after) {
-#ifdef MSAE__INFERENCE_ONLY
-    (void)name;
-    return msae__fail_at(error, code, position, what, 0, after);
-#else
-    if (error) {
-        msae__text text = msae__text_in(error->message, sizeof error->message);
-        error->code = code;
-        error->position = position;
-        msae__put(&text, what);
-        msae__put(&text, name);
-        msae__put(&text, after);
-    }
-    return code;
-#endif
 }
 
 static msae_status msae__fail_memory(msae_error *error) {
@@ -1963,7 +1930,2915 @@ static void msae__parallel_for(const msae_parallel *parallel, size_t tasks, msae
     for (size_t i = 0; i < tasks; i++) task(context, i, 0);
 }
 
+/* ---------------------------------------------------------------------------------------------
+   Kernels: the scalar reference. Each reads like its formula; the paths compute the same with
+   other orders of summation.
+   ------------------------------------------------------------------------------------------ */
+
+/* Latents go in blocks, of which a product's tile of rows stays in the first-level cache. */
+#define MSAE__LATENT_BLOCK 128
+
+/* The kernels of a path. Those that run a model: */
+#define MSAE__RUN_KERNELS(X)                                                                       \
+    X(dot)                                                                                         \
+    X(center) X(axpy) X(dots) X(dots_half) X(dots_bfloat) X(axpy_half) X(axpy_bfloat) X(axpy_int8) \
+        X(dots_int8)
+
+struct msae_kernels {
+    msae_simd simd;
+
+    /* sum a_i b_i */
+    float (*dot)(const float *a, const float *b, size_t n);
+    /* out = (x - mean) scale; out may be x */
+    void (*center)(float *out, const float *x, const float *mean, float scale, size_t n);
+    /* y += a x */
+    void (*axpy)(float *y, float a, const float *x, size_t n);
+    /* c[i][j] = <a_i, b_j> for rows of a and b that lie their strides apart, i < rows and
+       j < cols <= 4: a product without packing */
+    void (*dots)(float *c, size_t ldc, const float *a, size_t a_stride, size_t rows, const float *b,
+                 size_t b_stride, size_t cols, size_t depth);
+    /* c[r][j] = <x_r, w_j> for rows x [rows][x_stride] and rows of float16 or bfloat16 weights
+       w [cols][depth], which lie one after the other, little-endian and without alignment; c's rows
+       lie ldc apart */
+    void (*dots_half)(float *c, size_t ldc, const float *x, size_t x_stride, size_t rows,
+                      const unsigned char *w, size_t cols, size_t depth);
+    void (*dots_bfloat)(float *c, size_t ldc, const float *x, size_t x_stride, size_t rows,
+                        const unsigned char *w, size_t cols, size_t depth);
+    /* y += a w for one row of weights */
+    void (*axpy_half)(float *y, float a, const unsigned char *w, size_t n);
+    void (*axpy_bfloat)(float *y, float a, const unsigned char *w, size_t n);
+    void (*axpy_int8)(float *y, float a, const unsigned char *w, size_t n);
+    /* c[j] = <x, w_j> over integers, x a row that msae__quantize made: their sum fits 32 bits, so
+       that it is exact, and the same on every path */
+    void (*dots_int8)(int32_t *c, const int16_t *x, const unsigned char *w, size_t cols,
+                      size_t depth);
+    /* Keys are the bits of floats, or integers in the same order. Those with low < key <= high go
+       to out [n + 16], which may be keys, in their order; returns their number and raises *largest
+       to the largest of them. */
+    size_t (*between)(int32_t *out, const void *keys, size_t n, int32_t low, int32_t high,
+                      int32_t *largest);
+    /* Adds to such a row what dots_int8 wants of it besides; or NULL */
+    void (*split_int8)(int16_t *x, size_t depth);
+};
+
+static float msae__scalar_dot(const float *a, const float *b, size_t n) {
+    float sum = 0;
+    for (size_t i = 0; i < n; i++) sum += a[i] * b[i];
+    return sum;
+}
+
+static void msae__scalar_center(float *out, const float *x, const float *mean, float scale,
+                                size_t n) {
+    for (size_t i = 0; i < n; i++) out[i] = (x[i] - mean[i]) * scale;
+}
+
+/* Denormal halves are normal floats; they come from an integer, because -ffast-math may have set
+   the processor to take denormal floats for zero. */
+static float msae__half_to_float(uint32_t half) {
+    const uint32_t sign = (half & 0x8000u) << 16, rest = half & 0x7fffu;
+    if (rest < 0x400u) {
+        return msae__bits_float(msae__float_bits((float)rest * 5.9604644775390625e-8f) | sign);
+    }
+    if (rest >= 0x7c00u) return msae__bits_float(0x7f800000u | rest << 13 | sign);
+    return msae__bits_float(((rest << 13) + (112u << 23)) | sign);
+}
+
+static void msae__scalar_axpy(float *y, float a, const float *x, size_t n) {
+    for (size_t i = 0; i < n; i++) y[i] += a * x[i];
+}
+
+static void msae__scalar_dots(float *c, size_t ldc, const float *a, size_t a_stride, size_t rows,
+                              const float *b, size_t b_stride, size_t cols, size_t depth) {
+    for (size_t i = 0; i < rows; i++) {
+        for (size_t j = 0; j < cols; j++) {
+            c[i * ldc + j] = msae__scalar_dot(a + i * a_stride, b + j * b_stride, depth);
+        }
+    }
+}
+
+/* Keys lie in memory that may be floats, so they are copied rather than read through a pointer. */
+static int32_t msae__load_key(const void *keys, size_t i) {
+    int32_t key;
+    memcpy(&key, (const unsigned char *)keys + 4 * i, 4);
+    return key;
+}
+
+static size_t msae__scalar_between(int32_t *out, const void *keys, size_t n, int32_t low,
+                                   int32_t high, int32_t *largest) {
+    int32_t most = *largest;
+    size_t count = 0;
+    for (size_t i = 0; i < n; i++) { /* whether a key is kept is a coin toss: no branch on it */
+        const int32_t key = msae__load_key(keys, i);
+        const int kept = key > low && key <= high;
+        out[count] = key;
+        count += (size_t)kept;
+        most = kept && key > most ? key : most;
+    }
+    *largest = most;
+    return count;
+}
+
+static float msae__load_half(const unsigned char *w) {
+    return msae__half_to_float(w[0] | (uint32_t)w[1] << 8);
+}
+
+static float msae__load_bfloat(const unsigned char *w) {
+    return msae__bits_float((uint32_t)w[0] << 16 | (uint32_t)w[1] << 24);
+}
+
+static int32_t msae__load_int8(const unsigned char *w) {
+    return (int32_t)(*w ^ 0x80u) - 128;
+}
+
+static void msae__scalar_dots_half(float *c, size_t ldc, const float *x, size_t x_stride,
+                                   size_t rows, const unsigned char *w, size_t cols, size_t depth) {
+    for (size_t j = 0; j < cols; j++, w += 2 * depth) {
+        for (size_t r = 0; r < rows; r++) {
+            float sum = 0;
+            for (size_t i = 0; i < depth; i++)
+                sum += x[r * x_stride + i] * msae__load_half(w + 2 * i);
+            c[r * ldc + j] = sum;
+        }
+    }
+}
+
+static void msae__scalar_dots_bfloat(float *c, size_t ldc, const float *x, size_t x_stride,
+                                     size_t rows, const unsigned char *w, size_t cols,
+                                     size_t depth) {
+    for (size_t j = 0; j < cols; j++, w += 2 * depth) {
+        for (size_t r = 0; r < rows; r++) {
+            float sum = 0;
+            for (size_t i = 0; i < depth; i++) {
+                sum += x[r * x_stride + i] * msae__load_bfloat(w + 2 * i);
+            }
+            c[r * ldc + j] = sum;
+        }
+    }
+}
+
+static void msae__scalar_dots_int8(int32_t *c, const int16_t *x, const unsigned char *w,
+                                   size_t cols, size_t depth) {
+    for (size_t j = 0; j < cols; j++, w += depth) {
+        int32_t sum = 0;
+        for (size_t i = 0; i < depth; i++) sum += x[i] * msae__load_int8(w + i);
+        c[j] = sum;
+    }
+}
+
+static void msae__scalar_axpy_half(float *y, float a, const unsigned char *w, size_t n) {
+    for (size_t i = 0; i < n; i++) y[i] += a * msae__load_half(w + 2 * i);
+}
+
+static void msae__scalar_axpy_bfloat(float *y, float a, const unsigned char *w, size_t n) {
+    for (size_t i = 0; i < n; i++) y[i] += a * msae__load_bfloat(w + 2 * i);
+}
+
+static void msae__scalar_axpy_int8(float *y, float a, const unsigned char *w, size_t n) {
+    for (size_t i = 0; i < n; i++) y[i] += a * (float)msae__load_int8(w + i);
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Kernels: what is written by hand for an instruction path. All else is written once, at the end of
+   this file (>>paths), which includes itself.
+   ------------------------------------------------------------------------------------------ */
+
+#ifndef MSAE_HEADER
+#define MSAE_HEADER "msae.h" /* the name of this file, if it is another */
+#endif
+
+#ifdef MSAE__HAS_AVX2
+/* The lanes below `count`, for masked loads and stores of the last few floats. */
+static MSAE__AVX2 __m256i msae__avx2_mask(size_t count) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)msae__min(count, 8)),
+                              _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+
+static MSAE__AVX2 float msae__avx2_sum(__m256 v) {
+    __m128 four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+
+static MSAE__AVX2 __m256 msae__avx2_halves(const unsigned char *w) {
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)w));
+}
+
+static MSAE__AVX2 __m256 msae__avx2_bfloats(const unsigned char *w) {
+    const __m128i eight = _mm_loadu_si128((const __m128i *)(const void *)w);
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(eight), 16));
+}
+
+static MSAE__AVX2 __m256 msae__avx2_int8s(const unsigned char *w) {
+    const __m128i eight = _mm_loadl_epi64((const __m128i *)(const void *)w);
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(eight));
+}
+
+static MSAE__AVX2 int32_t msae__avx2_sum_int(__m256i v) {
+    __m128i four = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    __m128i two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
+}
+
+static MSAE__AVX2 __m256i msae__avx2_products(const int16_t *x, const unsigned char *w) {
+    const __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)w);
+    return _mm256_madd_epi16(_mm256_loadu_si256((const __m256i *)(const void *)x),
+                             _mm256_cvtepi8_epi16(bytes));
+}
+
+static MSAE__AVX2 void msae__avx2_dots_int8(int32_t *c, const int16_t *x, const unsigned char *w,
+                                            size_t cols, size_t depth) {
+    for (size_t j = 0; j < cols; j++, w += depth) {
+        __m256i s0 = _mm256_setzero_si256(), s1 = s0;
+        size_t i = 0;
+        for (; i + 32 <= depth; i += 32) {
+            s0 = _mm256_add_epi32(s0, msae__avx2_products(x + i, w + i));
+            s1 = _mm256_add_epi32(s1, msae__avx2_products(x + i + 16, w + i + 16));
+        }
+        if (i + 16 <= depth) {
+            s0 = _mm256_add_epi32(s0, msae__avx2_products(x + i, w + i));
+            i += 16;
+        }
+        c[j] = msae__avx2_sum_int(_mm256_add_epi32(s0, s1));
+        for (; i < depth; i++) c[j] += x[i] * msae__load_int8(w + i);
+    }
+}
+
+#define MSAE__VNNI 0x100 /* AVX-512's sums of products of bytes, beside the path */
+
+/* The best path that the processor has (cpuid) and whose registers the system saves (XCR0). */
+static int msae__detect_x86(void) {
+    unsigned leaf1[4] = {0, 0, 0, 0}, leaf7[4] = {0, 0, 0, 0}, xcr0;
+    const unsigned fma = 1u << 12, osxsave = 1u << 27, avx = 1u << 28, f16c = 1u << 29;
+    const unsigned avx2 = 1u << 5;
+#ifdef MSAE__HAS_AVX512
+    const unsigned avx512 = 1u << 16 | 1u << 30 | 1u << 31; /* F, BW, VL */
+    const unsigned vnni = 1u << 11;
+#endif
+#ifdef __GNUC__
+    unsigned high;
+    if (!__get_cpuid(1, &leaf1[0], &leaf1[1], &leaf1[2], &leaf1[3])) return MSAE_SIMD_SCALAR;
+    if (!__get_cpuid_count(7, 0, &leaf7[0], &leaf7[1], &leaf7[2], &leaf7[3])) {
+        return MSAE_SIMD_SCALAR;
+    }
+    if (!(leaf1[2] & osxsave)) return MSAE_SIMD_SCALAR;
+    __asm__ volatile("xgetbv" : "=a"(xcr0), "=d"(high) : "c"(0));
+    (void)high;
+#else
+    int registers[4];
+    __cpuid(registers, 0);
+    if (registers[0] < 7) return MSAE_SIMD_SCALAR;
+    __cpuid(registers, 1);
+    memcpy(leaf1, registers, sizeof leaf1);
+    __cpuidex(registers, 7, 0);
+    memcpy(leaf7, registers, sizeof leaf7);
+    if (!(leaf1[2] & osxsave)) return MSAE_SIMD_SCALAR;
+    xcr0 = (unsigned)_xgetbv(0);
+#endif
+    if (!(leaf1[2] & avx) || !(leaf1[2] & fma) || !(leaf1[2] & f16c) || !(leaf7[1] & avx2) ||
+        (xcr0 & 6) != 6) {
+        return MSAE_SIMD_SCALAR;
+    }
+#ifdef MSAE__HAS_AVX512
+    if ((leaf7[1] & avx512) == avx512 && (xcr0 & 0xe6) == 0xe6) {
+        return MSAE_SIMD_AVX512 | (leaf7[2] & vnni ? MSAE__VNNI : 0);
+    }
+#endif
+    return MSAE_SIMD_AVX2;
+}
+
+/* cpuid costs tens of microseconds on a virtual machine, so its answer is kept: every thread that
+   asks finds the same. */
+static int msae__ask_x86(void) {
+#ifdef __GNUC__
+    static int known;
+    int found = __atomic_load_n(&known, __ATOMIC_RELAXED);
+    if (found == 0) {
+        found = msae__detect_x86();
+        __atomic_store_n(&known, found, __ATOMIC_RELAXED);
+    }
+#else
+    static volatile long known;
+    int found = (int)known;
+    if (found == 0) known = found = msae__detect_x86();
+#endif
+    return found;
+}
+
+static msae_simd msae__best_x86(void) {
+    return (msae_simd)(msae__ask_x86() & ~MSAE__VNNI);
+}
+#endif
+
+#ifdef MSAE__HAS_NEON
+/* The first n of four floats. */
+static float32x4_t msae__neon_load_part(const float *p, size_t n) {
+    float four[4] = {0};
+    memcpy(four, p, n * sizeof *four);
+    return vld1q_f32(four);
+}
+
+static void msae__neon_store_part(float *p, float32x4_t v, size_t n) {
+    float four[4];
+    vst1q_f32(four, v);
+    memcpy(p, four, n * sizeof *four);
+}
+
+static float32x4_t msae__neon_halves(const unsigned char *w) {
+    return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(w)));
+}
+
+static float32x4_t msae__neon_bfloats(const unsigned char *w) {
+    return vreinterpretq_f32_u32(vshll_n_u16(vreinterpret_u16_u8(vld1_u8(w)), 16));
+}
+
+static float32x4_t msae__neon_int8s(const unsigned char *w) {
+    uint32_t four;
+    memcpy(&four, w, 4);
+    return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vcreate_s8(four)))));
+}
+
+static void msae__neon_dots_int8(int32_t *c, const int16_t *x, const unsigned char *w, size_t cols,
+                                 size_t depth) {
+    const size_t whole = depth / 16 * 16;
+    for (size_t j = 0; j < cols; j++, w += depth) {
+        int32x4_t s0 = vdupq_n_s32(0), s1 = s0;
+        for (size_t i = 0; i < whole; i += 16) {
+            const int8x16_t bytes = vreinterpretq_s8_u8(vld1q_u8(w + i));
+            const int16x8_t low = vmovl_s8(vget_low_s8(bytes)),
+                            high = vmovl_s8(vget_high_s8(bytes));
+            const int16x8_t x0 = vld1q_s16(x + i), x1 = vld1q_s16(x + i + 8);
+            s0 = vmlal_s16(s0, vget_low_s16(low), vget_low_s16(x0));
+            s1 = vmlal_s16(s1, vget_high_s16(low), vget_high_s16(x0));
+            s0 = vmlal_s16(s0, vget_low_s16(high), vget_low_s16(x1));
+            s1 = vmlal_s16(s1, vget_high_s16(high), vget_high_s16(x1));
+        }
+        c[j] = vaddvq_s32(vaddq_s32(s0, s1));
+        for (size_t i = whole; i < depth; i++) c[j] += x[i] * msae__load_int8(w + i);
+    }
+}
+#endif
+
+#ifdef MSAE__HAS_WASM128
+/* The first n of four floats. */
+static v128_t msae__wasm_load_part(const float *p, size_t n) {
+    float four[4] = {0};
+    memcpy(four, p, n * sizeof *four);
+    return wasm_v128_load(four);
+}
+
+static void msae__wasm_store_part(float *p, v128_t v, size_t n) {
+    float four[4];
+    wasm_v128_store(four, v);
+    memcpy(p, four, n * sizeof *four);
+}
+
+static float msae__wasm_sum(v128_t v) {
+    const v128_t two = wasm_f32x4_add(v, wasm_i32x4_shuffle(v, v, 2, 3, 0, 1));
+    return wasm_f32x4_extract_lane(wasm_f32x4_add(two, wasm_i32x4_shuffle(two, two, 1, 0, 3, 2)),
+                                   0);
+}
+
+/* Four halves in the low 16 bits of each lane. Their bits, moved to those of a float, are the number
+   times 2^-112, denormal ones too; of Inf and NaN the exponent is missing. */
+static v128_t msae__wasm_widen(v128_t half) {
+    const v128_t moved = wasm_i32x4_shr(wasm_i32x4_shl(half, 16), 3); /* the sign fills up */
+    const v128_t bits = wasm_v128_and(moved, wasm_i32x4_splat((int32_t)0x8fffffff));
+    const v128_t number = wasm_f32x4_mul(bits, wasm_f32x4_splat(5.192296858534828e33f));
+    const v128_t special = wasm_f32x4_ge(wasm_f32x4_abs(number), wasm_f32x4_splat(65536));
+    return wasm_v128_or(number, wasm_v128_and(special, wasm_i32x4_splat(0x7f800000)));
+}
+
+static v128_t msae__wasm_halves(const unsigned char *w) {
+    return msae__wasm_widen(wasm_u32x4_load16x4(w));
+}
+
+static v128_t msae__wasm_bfloats(const unsigned char *w) {
+    return wasm_i32x4_shl(wasm_u32x4_load16x4(w), 16);
+}
+
+static v128_t msae__wasm_int8s(const unsigned char *w) {
+    const v128_t eight = wasm_i16x8_extend_low_i8x16(wasm_v128_load32_zero(w));
+    return wasm_f32x4_convert_i32x4(wasm_i32x4_extend_low_i16x8(eight));
+}
+
+static void msae__wasm_dots_int8(int32_t *c, const int16_t *x, const unsigned char *w, size_t cols,
+                                 size_t depth) {
+    const size_t whole = depth / 16 * 16;
+    for (size_t j = 0; j < cols; j++, w += depth) {
+        v128_t s0 = wasm_i32x4_splat(0), s1 = s0;
+        for (size_t i = 0; i < whole; i += 16) {
+            const v128_t bytes = wasm_v128_load(w + i);
+            const v128_t low = wasm_i16x8_extend_low_i8x16(bytes);
+            const v128_t high = wasm_i16x8_extend_high_i8x16(bytes);
+            s0 = wasm_i32x4_add(s0, wasm_i32x4_dot_i16x8(low, wasm_v128_load(x + i)));
+            s1 = wasm_i32x4_add(s1, wasm_i32x4_dot_i16x8(high, wasm_v128_load(x + i + 8)));
+        }
+        s0 = wasm_i32x4_add(s0, s1);
+        s0 = wasm_i32x4_add(s0, wasm_i32x4_shuffle(s0, s0, 2, 3, 0, 1));
+        s0 = wasm_i32x4_add(s0, wasm_i32x4_shuffle(s0, s0, 1, 0, 3, 2));
+        c[j] = wasm_i32x4_extract_lane(s0, 0);
+        for (size_t i = whole; i < depth; i++) c[j] += x[i] * msae__load_int8(w + i);
+    }
+}
+#endif
+
+#define MSAE__PATH_AVX2 1
+#define MSAE__PATH_AVX512 2
+#define MSAE__PATH_NEON 3
+#define MSAE__PATH_WASM128 4
+#define MSAE__RUN_STAGE 1
+#define MSAE__SMALL_STAGE 2
+#define MSAE__BATCH_STAGE 3
+#define MSAE__STAGE MSAE__RUN_STAGE /* stamps what runs a model, for each path */
+#include MSAE_HEADER
+
+MSAE_API int msae_simd_available(msae_simd simd) {
+    return msae__kernels_for(simd) != NULL;
+}
+
+MSAE_API const char *msae_simd_name(msae_simd simd) {
+    static const char *const names[] = {"auto", "scalar", "avx2", "avx512", "neon", "simd128"};
+    return (unsigned)simd < MSAE_SIMD_COUNT ? names[simd] : "unknown";
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Pre-activations: products of rows with the encoder, and its quantised weights
+   ------------------------------------------------------------------------------------------ */
+
+static int msae__row_is_finite(const float *x, size_t d) {
+    uint32_t worst = 0; /* one maximum over exponents keeps the loop free of branches */
+    for (size_t i = 0; i < d; i++) {
+        uint32_t exponent = msae__float_bits(x[i]) & 0x7f800000u;
+        if (exponent > worst) worst = exponent;
+    }
+    return worst != 0x7f800000u;
+}
+
+/* Room for a row of whole numbers, with what a path adds to it. */
+static size_t msae__quantized_stride(size_t n) {
+    return 2 * msae__round_up(n, 64) + 32;
+}
+
+/* x [n] as whole numbers q [quantized_stride] and what they are to be multiplied by. Their products
+   with n int8 add up to less than 2^31: up to n = 520 that leaves 16 bits, at 4096 thirteen. NaN or
+   Inf gives NaN. */
+static float msae__quantize(const float *x, size_t n, int16_t *q) {
+    const size_t most = msae__min(32512, (size_t)(2147483647u / 127u) / n); /* 127 * 256 */
+    float largest = 0, factor;
+    for (size_t i = 0; i < n; i++) {
+        const float magnitude = msae__bits_float(msae__float_bits(x[i]) & 0x7fffffffu);
+        largest = magnitude > largest ? magnitude : largest;
+    }
+    if (!msae__row_is_finite(x, n)) {
+        memset(q, 0, n * sizeof *q);
+        return msae__bits_float(0x7fc00000u);
+    }
+    if (largest < 1e-30f || most == 0) { /* too small for a reciprocal, or too many inputs */
+        memset(q, 0, n * sizeof *q);
+        return most == 0 ? msae__bits_float(0x7fc00000u) : 0;
+    }
+    factor = (float)most / largest;
+    for (size_t i = 0; i < n; i++) {
+        const float value = x[i] * factor;
+        q[i] = (int16_t)(value < 0 ? value - 0.5f : value + 0.5f);
+    }
+    return largest / (float)most;
+}
+
+/* Rows of a tile are this far apart: an odd number of cache lines, so that equal columns of many
+   rows do not meet in the same cache set. */
+static size_t msae__stride(size_t d) {
+    return (msae__ceil_div(d, 16) | 1) * 16;
+}
+
+/* Rows of A that stay in the first-level cache while tiles of dots read B where it lies. */
+#define MSAE__DOT_ROWS 12
+
+/* c [rows, ldc] = A B^T without packing, for a few rows of A. */
+static void msae__few_rows(const msae_kernels *kernels, float *c, size_t ldc, const float *a,
+                           size_t a_stride, size_t rows, const float *b, size_t b_stride,
+                           size_t cols, size_t depth) {
+    for (size_t first = 0; first < rows; first += MSAE__DOT_ROWS) {
+        const size_t last = msae__min(first + MSAE__DOT_ROWS, rows);
+        for (size_t j = 0; j < cols; j += 4) {
+            kernels->dots(c + first * ldc + j, ldc, a + first * a_stride, a_stride, last - first,
+                          b + j * b_stride, b_stride, msae__min(4, cols - j), depth);
+        }
+    }
+}
+
+/* Adds a bias [count] to each row; 0, or NaN when a sum is NaN or Inf. */
+static float msae__add_bias(const msae_kernels *kernels, float *c, size_t ldc, size_t rows,
+                            const float *bias, size_t count) {
+    const float zeros[MSAE__LATENT_BLOCK] = {0}; /* static ones would be bytes of the program */
+    float probe = 0;
+    for (size_t r = 0; r < rows; r++) {
+        kernels->axpy(c + r * ldc, 1, bias, count);
+        probe += kernels->dot(c + r * ldc, zeros, count); /* Inf and NaN times zero are NaN */
+    }
+    return probe;
+}
+
+/* Some latents' pre-activations of all rows, from small weights or without packing. With int8 the
+   rows come as whole numbers: `packed` holds them, and before them what each row is to be
+   multiplied by. */
+typedef struct msae__small_product {
+    const msae_model *model;
+    const float *centred;
+    size_t stride, rows;
+    const float *factors;     /* [rows], int8 */
+    const int16_t *quantized; /* [rows][q_stride], int8 */
+    size_t q_stride;
+    float *c, *probe;
+    size_t ldc, c_block;
+} msae__small_product;
+
+/* Rows of whole numbers in floats' places, and as many floats to begin with. */
+static size_t msae__quantized_floats(size_t rows, size_t d) {
+    return msae__round_up(rows, 16) + rows * (msae__quantized_stride(d) / 2);
+}
+
+static void msae__small_block(const msae__small_product *p, size_t first, size_t count, float *c) {
+    const msae_model *model = p->model;
+    const msae_kernels *kernels = model->kernels;
+    const size_t d = model->n_inputs;
+    const unsigned char *w = (const unsigned char *)model->small_encoder;
+    if (w) w += first * d * msae_dtype_bytes(model->weights);
+    if (model->weights == MSAE_F32) {
+        msae__few_rows(model->kernels, c, p->ldc, p->centred, p->stride, p->rows,
+                       model->encoder + first * d, d, count, d);
+    } else if (model->weights == MSAE_F16) {
+        kernels->dots_half(c, p->ldc, p->centred, p->stride, p->rows, w, count, d);
+    } else if (model->weights == MSAE_BF16) {
+        kernels->dots_bfloat(c, p->ldc, p->centred, p->stride, p->rows, w, count, d);
+    } else {
+        for (size_t r = 0; r < p->rows; r++) {
+            int32_t sums[MSAE__LATENT_BLOCK];
+            kernels->dots_int8(sums, p->quantized + r * p->q_stride, w, count, d);
+            for (size_t j = 0; j < count; j++) {
+                c[r * p->ldc + j] =
+                    (float)sums[j] * (p->factors[r] * model->encoder_scale[first + j]);
+            }
+        }
+    }
+}
+
+static void msae__small_task(void *context, size_t task, size_t worker) {
+    const msae__small_product *p = (const msae__small_product *)context;
+    const msae_model *model = p->model;
+    const size_t first = task * MSAE__LATENT_BLOCK;
+    const size_t count = msae__min(MSAE__LATENT_BLOCK, model->n_latents - first);
+    float *c = p->c + task * p->c_block;
+    (void)worker;
+    msae__small_block(p, first, count, c);
+    p->probe[task] =
+        msae__add_bias(model->kernels, c, p->ldc, p->rows, model->latent_bias + first, count);
+}
+
+/* Rows as whole numbers, int8's own, into `packed`. */
+static void msae__quantize_rows(const msae_model *model, const float *centred, size_t stride,
+                                size_t rows, float *packed) {
+    const size_t d = model->n_inputs;
+    const msae_kernels *kernels = model->kernels;
+    int16_t *q = (int16_t *)(void *)(packed + msae__round_up(rows, 16));
+    for (size_t r = 0; r < rows; r++, q += msae__quantized_stride(d)) {
+        packed[r] = msae__quantize(centred + r * stride, d, q);
+        if (kernels->split_int8) kernels->split_int8(q, d);
+    }
+}
+
+static msae__small_product msae__small_over(const msae_model *model, const float *centred,
+                                            size_t stride, size_t rows, float *packed, float *probe,
+                                            float *pre, size_t ldc, size_t c_block) {
+    msae__small_product p;
+    p.model = model;
+    p.centred = centred;
+    p.stride = stride;
+    p.rows = rows;
+    p.c = pre;
+    p.ldc = ldc;
+    p.c_block = c_block;
+    p.probe = probe;
+    p.factors = packed;
+    p.quantized = (const int16_t *)(const void *)(packed + msae__round_up(rows, 16));
+    p.q_stride = msae__quantized_stride(model->n_inputs);
+    return p;
+}
+
+/* 1: done as a product of packed rows, where that pays. */
+static int msae__encode_packed(const msae__small_product *p, float *packed, float *panels);
+
+/* Pre-activations pre = (xin - pre_bias) encoder^T + latent_bias of centred rows; 0 when one is NaN
+   or Inf. The sign of such a NaN says nothing, so that ReLU must not be asked about it. probe: a
+   float for each block of latents. */
+static int msae__encode_rows_to(const msae_model *model, const float *centred, size_t stride,
+                                size_t rows, float *packed, float *panels, float *probe, float *pre,
+                                size_t ldc, size_t c_block) {
+    const size_t blocks = msae__ceil_div(model->n_latents, MSAE__LATENT_BLOCK);
+    int finite = 1;
+    msae__small_product p =
+        msae__small_over(model, centred, stride, rows, packed, probe, pre, ldc, c_block);
+    if (!msae__encode_packed(&p, packed, panels)) {
+        if (model->weights == MSAE_I8) {
+            msae__quantize_rows(model, centred, stride, rows, packed);
+        }
+        msae__parallel_for(&model->parallel, blocks, msae__small_task, &p);
+    }
+    for (size_t b = 0; b < blocks; b++) finite &= msae__is_finite(probe[b]);
+    return finite;
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Selection: the k largest of a row
+   ------------------------------------------------------------------------------------------ */
+
+/* Keys in the order of the pre-activations or, under abs, of their magnitudes; those above
+   msae__lowest can be active. Under ReLU a float's own bits will do. */
+static int32_t msae__key(float pre, msae_activation activation) {
+    const uint32_t bits = msae__float_bits(pre), magnitude = bits & 0x7fffffffu;
+    if (activation == MSAE_ACTIVATION_ABS) return (int32_t)magnitude;
+    return bits >> 31 ? -(int32_t)magnitude : (int32_t)magnitude; /* -0 and +0 tie */
+}
+
+static int32_t msae__lowest(msae_activation activation) {
+    return activation == MSAE_ACTIVATION_IDENTITY ? INT32_MIN : 0;
+}
+
+/* `count` pre-activations as keys: themselves, or others that are written to room. */
+static const void *msae__keys(const float *pre, size_t count, msae_activation activation,
+                              int32_t *room) {
+    if (activation != MSAE_ACTIVATION_IDENTITY && activation != MSAE_ACTIVATION_ABS) return pre;
+    for (size_t j = 0; j < count; j++) room[j] = msae__key(pre[j], activation);
+    return room;
+}
+
+/* The k largest keys are those above `key` and, of those equal to it, the first `ties`. */
+typedef struct msae__cut {
+    int32_t key;
+    size_t ties;
+    int partial; /* 1: more keys are equal than go in, so that their order decides */
+} msae__cut;
+
+/* The rank-th largest (from 1) of many keys, byte by byte from the top; keys are overwritten. */
+static msae__cut msae__cut_many(int32_t *keys, size_t count, size_t rank) {
+    msae__cut cut;
+    for (int shift = 24; shift >= 0; shift -= 8) {
+        uint32_t histogram[256] = {0}, byte = 255;
+        size_t kept = 0;
+        for (size_t i = 0; i < count; i++) {
+            histogram[((uint32_t)keys[i] ^ 0x80000000u) >> shift & 255]++;
+        }
+        while (rank > histogram[byte]) rank -= histogram[byte--];
+        for (size_t i = 0; i < count; i++) {
+            const int32_t key = keys[i];
+            keys[kept] = key;
+            kept += (((uint32_t)key ^ 0x80000000u) >> shift & 255) == byte;
+        }
+        count = kept;
+    }
+    cut.key = keys[0];
+    cut.ties = rank;
+    cut.partial = rank < count;
+    return cut;
+}
+
+/* What msae__cuts works in, for n keys. */
+static size_t msae__cut_room(size_t n) {
+    return n + 16;
+}
+
+/* Latents whose keys are above the cut, or as large as it while ties are left, k of n at most, as
+   codes in the order of the latents. Returns their number. */
+static size_t msae__codes_above(const unsigned char *keys, size_t n, size_t k, msae__cut cut,
+                                msae_code *codes) {
+    size_t count = 0;
+    for (size_t j = 0; j < n && count < k; j++) {
+        const int32_t key = msae__load_key(keys, j);
+        if (key > cut.key || (key == cut.key && cut.ties > 0)) {
+            cut.ties -= key == cut.key;
+            codes[count++].latent = (uint32_t)j;
+        }
+    }
+    return count;
+}
+
+/* Of a row of pre-activations, the k largest active ones as codes, in the order of the latents.
+   room [n], scratch [2 cut_room(n)]. Returns their number. */
+static size_t msae__top_codes(const msae_kernels *kernels, const float *pre, size_t n, size_t k,
+                              msae_activation activation, msae_code *codes, int32_t *room,
+                              int32_t *scratch) {
+    const unsigned char *keys = (const unsigned char *)msae__keys(pre, n, activation, room);
+    const size_t count =
+        msae__select(kernels, keys, n, k, msae__lowest(activation), codes, scratch);
+    for (size_t e = 0; e < count; e++) {
+        const float value = pre[codes[e].latent];
+        codes[e].value = activation == MSAE_ACTIVATION_ABS ? fabsf(value) : value;
+    }
+    return count;
+}
+
+static float msae__soft_cap(float value, float cap) {
+    return cap > 0 ? cap * msae__tanhf(value / cap) : value;
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Model
+   ------------------------------------------------------------------------------------------ */
+
+static const char *const msae__recipe_names[] = {
+    "default", "msae-uw", "msae-rw", "topk", "batchtopk", "relu", "jumprelu", "msae", "msae-width"};
+
+MSAE_API const char *msae_recipe_name(msae_recipe recipe) {
+    return (unsigned)recipe < MSAE_RECIPE_COUNT ? msae__recipe_names[recipe] : "unknown";
+}
+
+static int msae__is_nested(msae_recipe recipe) {
+    return recipe == MSAE_RECIPE_MSAE || recipe == MSAE_RECIPE_MSAE_UW ||
+           recipe == MSAE_RECIPE_MSAE_RW;
+}
+
+/* Whether latents are chosen over the whole batch and, at inference, by a threshold. */
+static int msae__is_batch_topk(msae_recipe recipe) {
+    return recipe == MSAE_RECIPE_BATCHTOPK || recipe == MSAE_RECIPE_MSAE_WIDTH;
+}
+
+/* Whether a row keeps a number of latents, and not just all that are active. */
+static int msae__has_k(msae_recipe recipe) {
+    return recipe != MSAE_RECIPE_RELU && recipe != MSAE_RECIPE_JUMPRELU;
+}
+
+static size_t msae__default_k(msae_recipe recipe, size_t n) {
+    return msae__min(msae__is_batch_topk(recipe) ? 32 : 64, n);
+}
+
+/* A nesting list as it is given into levels; returns its length or 0 with an error. */
+static size_t msae__check_levels(const msae_model_desc *desc, size_t *levels, msae_error *error) {
+    const size_t n = desc->n_latents;
+    if (desc->n_levels > MSAE_MAX_LEVELS) {
+        msae__fail_at(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "more than", MSAE_MAX_LEVELS,
+                      " nesting levels");
+        return 0;
+    }
+    for (size_t i = 0; i < desc->n_levels; i++) {
+        const size_t k = desc->nesting[i];
+        if (k == 0 || k > n) {
+            msae__fail_at(error, MSAE_ERROR_ARGUMENT, i, "nesting level", k,
+                          " is not between 1 and the number of latents");
+            return 0;
+        }
+        if (i > 0 && k <= levels[i - 1]) {
+            msae__fail(error, MSAE_ERROR_ARGUMENT, "the nesting list does not ascend");
+            return 0;
+        }
+        levels[i] = k;
+    }
+    if (desc->recipe == MSAE_RECIPE_MSAE_WIDTH && levels[desc->n_levels - 1] != n) {
+        msae__fail(error, MSAE_ERROR_ARGUMENT, "the last width is not that of all latents");
+        return 0;
+    }
+    return desc->n_levels;
+}
+
+/* Sizes, so that no product of them can overflow later. */
+static msae_status msae__check_sizes(const msae_model_desc *desc, msae_error *error) {
+    size_t values;
+    if (desc->n_inputs == 0 || desc->n_inputs > UINT32_MAX) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "the number of inputs is out of range");
+    }
+    if (desc->n_latents == 0 || desc->n_latents >= UINT32_MAX) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "the number of latents is out of range");
+    }
+    /* (the second line is for 32 bits: no array of a tile or of all workers can overflow) */
+    if (!msae__mul(desc->n_inputs, desc->n_latents, &values) ||
+        values > SIZE_MAX / 16 / sizeof(float) || desc->n_inputs > SIZE_MAX / 16384 ||
+        desc->n_latents > SIZE_MAX / 16384) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "inputs times latents is too large");
+    }
+    if ((unsigned)desc->recipe >= MSAE_RECIPE_COUNT) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "unknown recipe");
+    }
+    if ((unsigned)desc->activation > MSAE_ACTIVATION_ABS) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "unknown activation");
+    }
+    return MSAE_OK;
+}
+
+/* What else a descriptor whose defaults are in says of a model. */
+static msae_status msae__check_values(const msae_model_desc *desc, msae_error *error) {
+    if (desc->activation > MSAE_ACTIVATION_RELU && !msae__is_nested(desc->recipe) &&
+        desc->recipe != MSAE_RECIPE_TOPK) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "this recipe's activation is fixed");
+    }
+    if (desc->k > 0 && !msae__has_k(desc->recipe)) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT,
+                          "relu and jumprelu have no k: all active latents count");
+    }
+    if (desc->k > desc->n_latents) {
+        return msae__fail_at(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "k =", desc->k,
+                             " is more than the number of latents");
+    }
+    /* (first of all: under -ffast-math NaN compares as anything, equal to 0 too) */
+    if (!msae__is_finite(desc->soft_cap) || !msae__is_finite(desc->threshold)) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "the soft cap or threshold is NaN or Inf");
+    }
+    if (!(desc->soft_cap >= 0)) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "the soft cap is negative");
+    }
+    if (desc->weights != MSAE_F32 && desc->weights != MSAE_F16 && desc->weights != MSAE_BF16 &&
+        desc->weights != MSAE_I8) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "weights are F32, F16, BF16 or I8");
+    }
+    if (desc->parallel.workers > MSAE_MAX_WORKERS) {
+        return msae__fail_at(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "more than",
+                             MSAE_MAX_WORKERS, " workers");
+    }
+    if (!msae_simd_available(desc->simd)) {
+        return msae__fail(error, MSAE_ERROR_UNSUPPORTED,
+                          "this instruction path is not available here");
+    }
+    return MSAE_OK;
+}
+
+static const unsigned char msae__dtype_sizes[] = {4, 2, 2, 8, 1, 2, 4, 8, 1, 2, 4, 8, 1};
+
+/* What a model consists of, in the order of its memory: the name in files, the field, the shape in
+   files, and what a model must be to have it. Memory, files, mapping and checks use this list. */
+enum {
+    MSAE__BY_COLUMNS = 1,
+    MSAE__BY_ROWS = 2, /* as floats */
+    MSAE__SMALL = 4,   /* by rows too */
+    MSAE__UNTIED = 8,
+    MSAE__INT8 = 16,
+    MSAE__JUMPS = 32,
+    MSAE__BATCH_THRESHOLD = 64,
+    MSAE__LEVEL_THRESHOLDS = 128
+};
+/* Up to _LEVELS the values are in the struct itself; encoders by columns are _TURNED in files. */
+enum { MSAE__ONE, MSAE__LEVELS, MSAE__INPUTS, MSAE__LATENTS, MSAE__ROWS, MSAE__TURNED };
+
+typedef struct msae__part {
+    char name[22];
+    uint8_t when, shape;
+    uint16_t field;
+} msae__part;
+
+#define MSAE__PART(name, field, shape, when) \
+    { name, when, shape, (uint16_t)offsetof(msae_model, field) }
+static const msae__part msae__parts[] = {
+    MSAE__PART("encoder", encoder, MSAE__TURNED, MSAE__BY_COLUMNS),
+    MSAE__PART("decoder", decoder, MSAE__ROWS, MSAE__BY_COLUMNS | MSAE__UNTIED),
+    MSAE__PART("weights.encoder_rows", encoder, MSAE__ROWS, MSAE__BY_ROWS),
+    MSAE__PART("weights.decoder_rows", decoder, MSAE__ROWS, MSAE__BY_ROWS | MSAE__UNTIED),
+    MSAE__PART("weights.encoder_rows", small_encoder, MSAE__ROWS, MSAE__SMALL),
+    MSAE__PART("weights.decoder_rows", small_decoder, MSAE__ROWS, MSAE__SMALL | MSAE__UNTIED),
+    MSAE__PART("encoder_scale", encoder_scale, MSAE__LATENTS, MSAE__INT8),
+    MSAE__PART("decoder_scale", decoder_scale, MSAE__LATENTS, MSAE__INT8 | MSAE__UNTIED),
+    MSAE__PART("pre_bias", pre_bias, MSAE__INPUTS, 0),
+    MSAE__PART("latent_bias", latent_bias, MSAE__LATENTS, 0),
+    MSAE__PART("log_threshold", log_threshold, MSAE__LATENTS, MSAE__JUMPS),
+    MSAE__PART("mean", mean, MSAE__INPUTS, 0),
+    MSAE__PART("level_thresholds", level_thresholds, MSAE__LEVELS, MSAE__LEVEL_THRESHOLDS),
+    MSAE__PART("scale", scale, MSAE__ONE, 0),
+    MSAE__PART("threshold", threshold, MSAE__ONE, MSAE__BATCH_THRESHOLD),
+};
+#undef MSAE__PART
+
+static const char *const msae__dtype_names[] = {"F32", "F16", "BF16", "F64", "I8",  "I16", "I32",
+                                                "I64", "U8",  "U16",  "U32", "U64", "BOOL"};
+
+MSAE_API const char *msae_dtype_name(msae_dtype dtype) {
+    return (unsigned)dtype < MSAE_DTYPE_COUNT ? msae__dtype_names[dtype] : "unknown";
+}
+
+MSAE_API size_t msae_dtype_bytes(msae_dtype dtype) {
+    return (unsigned)dtype < MSAE_DTYPE_COUNT ? msae__dtype_sizes[dtype] : 0;
+}
+
+/* The next part that a model has, as a tensor without data; NULL after the last. *at is 0 first. */
+static const msae__part *msae__next_part(const msae_model *model, size_t *at, msae_tensor *tensor) {
+    unsigned has = !model->by_rows              ? MSAE__BY_COLUMNS
+                   : model->weights == MSAE_F32 ? MSAE__BY_ROWS
+                                                : MSAE__SMALL;
+    size_t extents[MSAE__ROWS];
+    extents[MSAE__ONE] = 1;
+    extents[MSAE__LEVELS] = model->n_levels;
+    extents[MSAE__INPUTS] = model->n_inputs;
+    extents[MSAE__LATENTS] = model->n_latents;
+    if (!model->tied) has |= MSAE__UNTIED;
+    if (model->weights == MSAE_I8) has |= MSAE__INT8;
+    if (model->recipe == MSAE_RECIPE_JUMPRELU) has |= MSAE__JUMPS;
+    if (msae__is_batch_topk(model->recipe)) has |= MSAE__BATCH_THRESHOLD;
+    if (model->has_level_thresholds) has |= MSAE__LEVEL_THRESHOLDS;
+    while (*at < sizeof msae__parts / sizeof *msae__parts) {
+        const msae__part *part = &msae__parts[(*at)++];
+        if (part->when & ~has) continue;
+        memset(tensor, 0, sizeof *tensor);
+        tensor->name = part->name;
+        tensor->name_bytes = strlen(part->name);
+        tensor->rank = 1;
+        if (part->shape < MSAE__ROWS) {
+            tensor->shape[0] = extents[part->shape];
+            tensor->bytes = tensor->shape[0] * sizeof(float);
+            return part;
+        }
+        tensor->rank = 2;
+        tensor->dtype = model->weights;
+        tensor->shape[part->shape == MSAE__TURNED] = model->n_latents;
+        tensor->shape[part->shape == MSAE__ROWS] = model->n_inputs;
+        tensor->bytes = model->n_latents * model->n_inputs * msae_dtype_bytes(model->weights);
+        return part;
+    }
+    return NULL;
+}
+
+/* Where a part's values are. */
+static void *msae__part_values(const msae_model *model, const msae__part *part) {
+    unsigned char *field = (unsigned char *)(uintptr_t)model + part->field;
+    void *values;
+    if (part->shape <= MSAE__LEVELS) return field;
+    memcpy(&values, field, sizeof values);
+    return values;
+}
+
+/* Gives a part that is an array its place. */
+static void msae__set_part(msae_model *model, const msae__part *part, const void *values) {
+    memcpy((unsigned char *)model + part->field, &values, sizeof values);
+}
+
+/* To be called once all parts have theirs. */
+static void msae__tie(msae_model *model) {
+    if (!model->tied) return;
+    model->decoder = model->encoder;
+    model->small_decoder = model->small_encoder;
+    model->decoder_scale = model->encoder_scale;
+}
+
+/* The arrays of a model whose sizes are set. */
+static void msae__model_layout(msae_model *model, msae__arena *arena) {
+    const msae__part *part;
+    msae_tensor tensor;
+    size_t at = 0;
+    while ((part = msae__next_part(model, &at, &tensor)) != NULL) {
+        if (part->shape > MSAE__LEVELS) {
+            msae__set_part(model, part, msae__take(arena, tensor.bytes, 1));
+        }
+    }
+    msae__tie(model);
+}
+
+/* Everything but the arrays. */
+static msae_status msae__model_shape(msae_model *model, const msae_model_desc *desc,
+                                     msae_model_desc *resolved, msae_error *error) {
+    msae_status status;
+    memset(model, 0, sizeof *model);
+    *resolved = *desc;
+    status = msae__resolve_model(desc, resolved, model->nesting, model->level_weights, error);
+    if (status != MSAE_OK) {
+        memset(model, 0, sizeof *model);
+        return status;
+    }
+    model->n_inputs = resolved->n_inputs;
+    model->n_latents = resolved->n_latents;
+    model->recipe = resolved->recipe;
+    model->activation = resolved->activation;
+    model->n_levels = resolved->n_levels;
+    model->k = resolved->k;
+    model->tied = resolved->tied != 0;
+    model->normalize = resolved->normalize != 0;
+    model->soft_cap = resolved->soft_cap;
+    model->weights = resolved->weights;
+    model->by_rows = resolved->by_rows != 0;
+    model->threshold = -1;
+    model->scale = 1;
+    model->kernels = msae__kernels_for(resolved->simd);
+    model->simd = model->kernels->simd;
+    model->allocator = resolved->allocator;
+    model->parallel = resolved->parallel;
+    return MSAE_OK;
+}
+
+/* Bytes of the arrays of a model that has its shape. */
+static msae_status msae__shaped_bytes(const msae_model *shaped, size_t *bytes, msae_error *error) {
+    msae_model model = *shaped;
+    msae__arena arena = msae__arena_over(NULL);
+    msae__model_layout(&model, &arena);
+    return msae__arena_bytes(&arena, bytes) ? MSAE_OK : msae__fail_memory(error);
+}
+
+/* Places for the arrays of a model that has its shape, without values yet; memory NULL: taken from
+   its allocator. */
+static msae_status msae__model_arrays(msae_model *model, void *memory, size_t bytes,
+                                      msae_error *error) {
+    msae__arena arena;
+    if (!memory) {
+        msae_status status = msae__shaped_bytes(model, &bytes, error);
+        if (status == MSAE_OK) memory = msae__alloc(&model->allocator, bytes);
+        if (!memory) {
+            memset(model, 0, sizeof *model);
+            return status != MSAE_OK ? status : msae__fail_memory(error);
+        }
+        model->owns_memory = 1;
+    }
+    arena = msae__arena_over(memory);
+    msae__model_layout(model, &arena);
+    model->memory = memory;
+    model->memory_bytes = bytes;
+    return MSAE_OK;
+}
+
+MSAE_API void msae_model_free(msae_model *model) {
+    if (model->owns_memory) msae__free(&model->allocator, model->memory, model->memory_bytes);
+    memset(model, 0, sizeof *model);
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Encode and decode: raw embeddings in, raw reconstructions out
+   ------------------------------------------------------------------------------------------ */
+
+/* Mean and unbiased deviation of a row (0 for d = 1), in double. */
+static void msae__moments(const float *x, size_t d, double *mean, double *deviation) {
+    double sum = 0, squares = 0;
+    for (size_t i = 0; i < d; i++) sum += x[i];
+    *mean = sum / (double)d;
+    for (size_t i = 0; i < d; i++) squares += (x[i] - *mean) * (x[i] - *mean);
+    *deviation = d > 1 ? msae__sqrt(squares / (double)(d - 1)) : 0;
+}
+
+/* A raw row into the model's space: out = (x - mean) * scale. */
+static void msae__to_model_space(const msae_model *model, const float *x, float *out) {
+    model->kernels->center(out, x, model->mean, model->scale, model->n_inputs);
+}
+
+/* A row of the model's space to what the encoder sees, in place: x = xin - pre_bias. `moments`
+   receives what restores the row's own mean and deviation. */
+static void msae__to_encoder_input(const msae_model *model, float *x, float moments[2]) {
+    const size_t d = model->n_inputs;
+    moments[0] = 0;
+    moments[1] = 1;
+    if (model->normalize) {
+        double mean, deviation;
+        msae__moments(x, d, &mean, &deviation);
+        for (size_t i = 0; i < d; i++) x[i] = (float)((x[i] - mean) / (deviation + 1e-5));
+        moments[0] = (float)mean;
+        moments[1] = (float)deviation;
+    }
+    model->kernels->center(x, x, model->pre_bias, 1, d);
+}
+
+#define MSAE__INFERENCE_ROWS 64 /* rows of a tile */
+
+/* What every call must have been given. */
+static void msae__assert_call(const msae_model *model, const void *workspace, const void *x) {
+    (void)model, (void)workspace, (void)x;
+    MSAE_ASSERT(model->latent_bias && workspace && x);
+}
+
+/* What a worker needs to rank one row. */
+typedef struct msae__ranking {
+    int32_t *keys, *scratch;  /* [n], [2 cut_room(n)] */
+    msae_code *codes, *spare; /* [n] each */
+} msae__ranking;
+
+/* A tile of rows on its way through the encoder. */
+typedef struct msae__tile {
+    const msae_model *model;
+    size_t stride;
+    float *centred;            /* [rows][stride] */
+    float *moments;            /* [rows][2] */
+    float *packed;             /* packed rows for the product */
+    float *pre;                /* [rows][n] */
+    float *panels;             /* for each worker msae__panel_floats */
+    float *probe;              /* for each block of latents */
+    msae__ranking rankings[1]; /* of worker 0; those of the others follow at ranking_stride */
+    size_t ranking_stride;     /* bytes from one worker's arrays to the next's */
+} msae__tile;
+
+static void msae__tile_layout(msae__tile *tile, const msae_model *model, size_t rows,
+                              msae__arena *arena) {
+    const size_t n = model->n_latents, workers = msae__workers(&model->parallel);
+    size_t start;
+    rows = msae__max(1, msae__min(rows, MSAE__INFERENCE_ROWS));
+    tile->model = model;
+    tile->stride = msae__stride(model->n_inputs);
+    tile->centred = MSAE__TAKE(arena, float, rows * tile->stride);
+    tile->moments = MSAE__TAKE(arena, float, rows * 2);
+    tile->packed = MSAE__TAKE(arena, float,
+                              model->weights == MSAE_I8
+                                  ? msae__quantized_floats(rows, model->n_inputs)
+                                  : msae__packed_floats(model->kernels, rows, model->n_inputs));
+    tile->pre = MSAE__TAKE(arena, float, rows *n);
+    tile->panels =
+        MSAE__TAKE(arena, float, workers *msae__panel_floats(model->kernels, model->n_inputs));
+    tile->probe = MSAE__TAKE(arena, float, msae__ceil_div(n, MSAE__LATENT_BLOCK));
+    start = arena->used;
+    tile->rankings[0].keys = MSAE__TAKE(arena, int32_t, n);
+    tile->rankings[0].scratch = MSAE__TAKE(arena, int32_t, 2 * msae__cut_room(n));
+    tile->rankings[0].codes = MSAE__TAKE(arena, msae_code, n);
+    tile->rankings[0].spare = MSAE__TAKE(arena, msae_code, n);
+    tile->ranking_stride = arena->used - start;
+    msae__take(arena, workers - 1, tile->ranking_stride); /* whole lines, as each piece is */
+}
+
+static msae__ranking msae__worker_ranking(const msae__tile *tile, size_t worker) {
+    msae__ranking ranking = tile->rankings[0];
+    const size_t offset = worker * tile->ranking_stride;
+    ranking.keys += offset / sizeof *ranking.keys;
+    ranking.scratch += offset / sizeof *ranking.scratch;
+    ranking.codes += offset / sizeof *ranking.codes;
+    ranking.spare += offset / sizeof *ranking.spare;
+    return ranking;
+}
+
+MSAE_API size_t msae_workspace_bytes(const msae_model *model, size_t rows) {
+    msae__tile tile;
+    msae__arena arena = msae__arena_over(NULL);
+    size_t bytes;
+    msae__tile_layout(&tile, model, rows, &arena);
+    return msae__arena_bytes(&arena, &bytes) ? bytes : SIZE_MAX;
+}
+
+/* Rows that are already in tile->centred, in the model's space, to pre-activations; 0 when one of
+   those is NaN or Inf. */
+static int msae__tile_encode(const msae__tile *tile, size_t rows) {
+    for (size_t r = 0; r < rows; r++) {
+        msae__to_encoder_input(tile->model, tile->centred + r * tile->stride,
+                               tile->moments + 2 * r);
+    }
+    return msae__encode_rows_to(tile->model, tile->centred, tile->stride, rows, tile->packed,
+                                tile->panels, tile->probe, tile->pre, tile->model->n_latents,
+                                MSAE__LATENT_BLOCK);
+}
+
+/* The `room` strongest codes of one row of pre-activations (which are overwritten), by descending
+   value, at ranking->codes. They are of the k strongest; k = 0 for the model's own. */
+static size_t msae__rank_row(const msae_model *model, float *pre, size_t k, size_t room,
+                             const msae__ranking *ranking) {
+    const size_t n = model->n_latents;
+    size_t count;
+    if (room == 0) return 0;
+    if (model->recipe == MSAE_RECIPE_JUMPRELU) {
+        for (size_t j = 0; j < n; j++) {
+            if (!(pre[j] > msae__expf(model->log_threshold[j]))) pre[j] = 0;
+        }
+    }
+    if (k == 0) {
+        k = model->k > 0 ? model->k : n;
+        if (msae__is_batch_topk(model->recipe)) {
+            k = n;
+            for (size_t j = 0; j < n; j++) {
+                if (!(pre[j] > model->threshold)) pre[j] = 0;
+            }
+        }
+    }
+    count = msae__top_codes(model->kernels, pre, n, msae__min(msae__min(k, room), n),
+                            model->activation, ranking->codes, ranking->keys, ranking->scratch);
+    msae__sort_codes(ranking->codes, count, ranking->spare);
+    for (size_t e = 0; e < count && model->soft_cap > 0; e++) {
+        ranking->codes[e].value = msae__soft_cap(ranking->codes[e].value, model->soft_cap);
+    }
+    return count;
+}
+
+/* Latents first .. of the row in the tile to pre-activations, `count` of them; 0 when one is NaN or
+   Inf. What int8 needs of the row is in tile->packed. */
+static int msae__encode_slice(const msae__tile *tile, size_t first, size_t count) {
+    const msae_model *model = tile->model;
+    float *c = tile->pre + first;
+    const msae__small_product p =
+        msae__small_over(model, tile->centred, tile->stride, 1, tile->packed, NULL, tile->pre,
+                         model->n_latents, MSAE__LATENT_BLOCK);
+    msae__small_block(&p, first, count, c);
+    return msae__is_finite(
+        msae__add_bias(model->kernels, c, model->n_latents, 1, model->latent_bias + first, count));
+}
+
+static msae__tile msae__slice_tile(const msae_slices *slices) {
+    msae__tile tile;
+    msae__arena arena = msae__arena_over(slices->workspace);
+    msae__tile_layout(&tile, slices->model, 1, &arena);
+    return tile;
+}
+
+MSAE_API void msae_encode_begin(msae_slices *slices, const msae_model *model, void *workspace,
+                                const float *x) {
+    msae__tile tile;
+    msae__assert_call(model, workspace, x);
+    slices->model = model;
+    slices->workspace = workspace;
+    slices->next = 0;
+    slices->failed = !msae__row_is_finite(x, model->n_inputs);
+    tile = msae__slice_tile(slices);
+    if (slices->failed) return;
+    msae__to_model_space(model, x, tile.centred);
+    msae__to_encoder_input(model, tile.centred, tile.moments);
+    if (model->weights == MSAE_I8) {
+        msae__quantize_rows(model, tile.centred, tile.stride, 1, tile.packed);
+    }
+}
+
+MSAE_API size_t msae_encode_some(msae_slices *slices, size_t latents) {
+    const size_t n = slices->model->n_latents;
+    const msae__tile tile = msae__slice_tile(slices);
+    size_t left = n - slices->next;
+    if (latents < left) left = msae__min(msae__round_up(latents, 4), left);
+    while (left > 0) {
+        const size_t count = msae__min(left, MSAE__LATENT_BLOCK);
+        if (!slices->failed && !msae__encode_slice(&tile, slices->next, count)) slices->failed = 1;
+        slices->next += count;
+        left -= count;
+    }
+    return n - slices->next;
+}
+
+/* The `found` codes of a ranking into the caller's room. */
+static void msae__give_codes(const msae__ranking *ranking, size_t found, msae_code *codes,
+                             size_t *count) {
+    if (found > 0) memcpy(codes, ranking->codes, found * sizeof *codes);
+    *count = found;
+}
+
+MSAE_API msae_status msae_encode_end(msae_slices *slices, size_t room, msae_code *codes,
+                                     size_t *count) {
+    const msae__tile tile = msae__slice_tile(slices);
+    const msae__ranking ranking = msae__worker_ranking(&tile, 0);
+    *count = 0;
+    if (slices->next < slices->model->n_latents) return MSAE_ERROR_ARGUMENT;
+    if (slices->failed) return MSAE_ERROR_NOT_FINITE;
+    msae__give_codes(&ranking, msae__rank_row(slices->model, tile.pre, 0, room, &ranking), codes,
+                     count);
+    return MSAE_OK;
+}
+
+/* Pre-activations of one row into the tile of a workspace; 0 when there are none. */
+static int msae__encode_one(const msae_model *model, void *workspace, const float *x,
+                            msae__tile *tile) {
+    msae__arena arena = msae__arena_over(workspace);
+    msae__assert_call(model, workspace, x);
+    if (!msae__row_is_finite(x, model->n_inputs)) return 0;
+    msae__tile_layout(tile, model, 1, &arena);
+    msae__to_model_space(model, x, tile->centred);
+    return msae__tile_encode(tile, 1);
+}
+
+MSAE_API msae_status msae_encode(const msae_model *model, void *workspace, const float *x,
+                                 size_t room, msae_code *codes, size_t *count) {
+    msae__tile tile;
+    msae__ranking ranking;
+    *count = 0;
+    if (!msae__encode_one(model, workspace, x, &tile)) return MSAE_ERROR_NOT_FINITE;
+    ranking = msae__worker_ranking(&tile, 0);
+    msae__give_codes(&ranking, msae__rank_row(model, tile.pre, 0, room, &ranking), codes, count);
+    return MSAE_OK;
+}
+
+/* The pre-activation of latent j if it is above `least` (and its own threshold), else 0. */
+static float msae__above_level(const msae_model *model, const float *pre, size_t j, float least) {
+    const float value = model->activation == MSAE_ACTIVATION_ABS ? fabsf(pre[j]) : pre[j];
+    if (!(value > least)) return 0;
+    if (model->log_threshold && !(value > msae__expf(model->log_threshold[j]))) return 0;
+    return value;
+}
+
+MSAE_API msae_status msae_encode_level(const msae_model *model, void *workspace, const float *x,
+                                       size_t level, size_t room, msae_code *codes, size_t *count) {
+    const size_t n = model->n_latents;
+    msae__tile tile;
+    size_t above = 0;
+    float least;
+    *count = 0;
+    if (!model->has_level_thresholds || level >= model->n_levels) return MSAE_ERROR_ARGUMENT;
+    least = model->level_thresholds[level];
+    if (!msae__encode_one(model, workspace, x, &tile)) return MSAE_ERROR_NOT_FINITE;
+    for (size_t j = 0; j < n; j++) {
+        const float value = msae__above_level(model, tile.pre, j, least);
+        if (value == 0) continue;
+        if (above < room) {
+            codes[above].latent = (uint32_t)j;
+            codes[above].value = value;
+        }
+        above++;
+    }
+    if (above > room && room > 0) {
+        const msae__ranking ranking = msae__worker_ranking(&tile, 0);
+        for (size_t j = 0; j < n; j++) tile.pre[j] = msae__above_level(model, tile.pre, j, least);
+        msae__give_codes(&ranking,
+                         msae__top_codes(model->kernels, tile.pre, n, room, model->activation,
+                                         ranking.codes, ranking.keys, ranking.scratch),
+                         codes, &above);
+    }
+    *count = msae__min(above, room);
+    for (size_t e = 0; e < *count && model->soft_cap > 0; e++) {
+        codes[e].value = msae__soft_cap(codes[e].value, model->soft_cap);
+    }
+    return MSAE_OK;
+}
+
+/* What becomes of the codes of each row of a set that is encoded tile by tile. */
+typedef struct msae__encode_job msae__encode_job;
+typedef void (*msae__row_sink)(const msae__encode_job *job, size_t row, size_t tile_row,
+                               const msae_code *codes, size_t count, size_t worker);
+
+struct msae__encode_job {
+    const msae_model *model;
+    const msae__tile *tile;
+    size_t first, k;
+    size_t room;         /* codes of a row, at most */
+    const size_t *names; /* what an error calls the rows of x; NULL: by their place */
+    msae__row_sink sink;
+    /* for the sinks of the public functions */
+    msae_code *codes;
+    size_t *counts;
+    float *dense;
+    const size_t *ks;
+    size_t n_ks, rows;
+    void *user;
+};
+
+static void msae__encode_task(void *context, size_t task, size_t worker) {
+    const msae__encode_job *job = (const msae__encode_job *)context;
+    msae__ranking ranking = msae__worker_ranking(job->tile, worker);
+    size_t count = msae__rank_row(job->model, job->tile->pre + task * job->model->n_latents, job->k,
+                                  job->room, &ranking);
+    job->sink(job, job->first + task, task, ranking.codes, count, worker);
+}
+
+static size_t msae__row_name(const size_t *names, size_t row) {
+    return names ? names[row] : row;
+}
+
+/* Of the tile's rows the first with a pre-activation that is NaN or Inf; there is one. */
+static size_t msae__first_overflow(const msae__tile *tile) {
+    const size_t n = tile->model->n_latents;
+    size_t r = 0;
+    while (msae__row_is_finite(tile->pre + r * n, n)) r++;
+    return r;
+}
+
+/* Encodes x [rows, d] and hands each row's codes to job->sink, over the workers. */
+static msae_status msae__encode_all(const msae_model *model, void *workspace, const float *x,
+                                    size_t rows, msae__encode_job *job, msae_error *error) {
+    const size_t d = model->n_inputs;
+    msae__tile tile;
+    msae__arena arena = msae__arena_over(workspace);
+    msae__assert_call(model, workspace, rows > 0 ? (const void *)x : workspace);
+    msae__tile_layout(&tile, model, rows, &arena);
+    job->model = model;
+    job->tile = &tile;
+    job->rows = rows;
+    for (size_t r = 0; r < rows; r++) {
+        if (!msae__row_is_finite(x + r * d, d)) {
+            return msae__fail_row(error, msae__row_name(job->names, r));
+        }
+    }
+    for (size_t first = 0; first < rows; first += MSAE__INFERENCE_ROWS) {
+        size_t count = msae__min(MSAE__INFERENCE_ROWS, rows - first);
+        for (size_t r = 0; r < count; r++) {
+            msae__to_model_space(model, x + (first + r) * d, tile.centred + r * tile.stride);
+        }
+        if (!msae__tile_encode(&tile, count)) {
+            return msae__fail_overflow(
+                error, msae__row_name(job->names, first + msae__first_overflow(&tile)));
+        }
+        job->first = first;
+        msae__parallel_for(&model->parallel, count, msae__encode_task, job);
+    }
+    return MSAE_OK;
+}
+
+static void msae__sink_codes(const msae__encode_job *job, size_t row, size_t tile_row,
+                             const msae_code *codes, size_t count, size_t worker) {
+    (void)tile_row;
+    (void)worker;
+    if (count > 0) memcpy(job->codes + row * job->room, codes, count * sizeof *codes);
+    job->counts[row] = count;
+}
+
+MSAE_API msae_status msae_encode_rows(const msae_model *model, void *workspace, const float *x,
+                                      size_t rows, size_t k, size_t room, msae_code *codes,
+                                      size_t *counts, msae_error *error) {
+    msae__encode_job job;
+    memset(&job, 0, sizeof job);
+    job.k = k;
+    job.room = room;
+    job.sink = msae__sink_codes;
+    job.codes = codes;
+    job.counts = counts;
+    return msae__encode_all(model, workspace, x, rows, &job, error);
+}
+
+static void msae__sink_dense(const msae__encode_job *job, size_t row, size_t tile_row,
+                             const msae_code *codes, size_t count, size_t worker) {
+    float *z = job->dense + row * job->model->n_latents;
+    (void)tile_row;
+    (void)worker;
+    memset(z, 0, job->model->n_latents * sizeof *z);
+    for (size_t e = 0; e < count; e++) z[codes[e].latent] = codes[e].value;
+}
+
+MSAE_API msae_status msae_encode_dense(const msae_model *model, void *workspace, const float *x,
+                                       size_t rows, size_t k, float *z, msae_error *error) {
+    msae__encode_job job;
+    memset(&job, 0, sizeof job);
+    job.k = k;
+    job.room = SIZE_MAX;
+    job.sink = msae__sink_dense;
+    job.dense = z;
+    return msae__encode_all(model, workspace, x, rows, &job, error);
+}
+
+/* sum [d] += the decoder rows of `codes`, weighted. */
+static void msae__add_small(const msae_model *model, const msae_code *code, float *sum) {
+    const msae_kernels *kernels = model->kernels;
+    const size_t d = model->n_inputs;
+    const unsigned char *row = (const unsigned char *)model->small_decoder;
+    if (row) row += code->latent * d * msae_dtype_bytes(model->weights);
+    if (model->weights == MSAE_F32) {
+        model->kernels->axpy(sum, code->value, model->decoder + code->latent * d, d);
+    } else if (model->weights == MSAE_F16) {
+        kernels->axpy_half(sum, code->value, row, d);
+    } else if (model->weights == MSAE_BF16) {
+        kernels->axpy_bfloat(sum, code->value, row, d);
+    } else {
+        kernels->axpy_int8(sum, code->value * model->decoder_scale[code->latent], row, d);
+    }
+}
+
+/* sum += the decoder rows of codes times their values; latents that the model has not are ignored. */
+static void msae__add_codes(const msae_model *model, const msae_code *codes, size_t count,
+                            float *sum) {
+    if (msae__add_gathered(model, codes, count, sum)) return;
+    for (size_t e = 0; e < count; e++) {
+        if (codes[e].latent < model->n_latents) msae__add_small(model, &codes[e], sum);
+    }
+}
+
+/* Sum of decoder rows to a raw row: out = ((sum + pre_bias) * deviation + row mean) / scale +
+   mean. */
+static void msae__to_raw(const msae_model *model, const float *sum, const float moments[2],
+                         float *out) {
+    for (size_t i = 0; i < model->n_inputs; i++) {
+        float r = (sum[i] + model->pre_bias[i]) * moments[1] + moments[0];
+        out[i] = r / model->scale + model->mean[i];
+    }
+}
+
+MSAE_API void msae_decode_with(const msae_model *model, const msae_code *codes, size_t count,
+                               const float *moments, float *out) {
+    const float plain[2] = {0, 1};
+    memset(out, 0, model->n_inputs * sizeof *out);
+    msae__add_codes(model, codes, count, out);
+    msae__to_raw(model, out, moments ? moments : plain, out);
+}
+
+MSAE_API void msae_decode(const msae_model *model, const msae_code *codes, size_t count,
+                          float *out) {
+    msae_decode_with(model, codes, count, NULL, out);
+}
+
+MSAE_API void msae_row_moments(const msae_model *model, const float *x, float moments[2]) {
+    moments[0] = 0;
+    moments[1] = 1;
+    if (model->normalize) { /* of (x - mean) * scale, without room for the row itself */
+        const size_t d = model->n_inputs;
+        double sum = 0, squares = 0, mean;
+        for (size_t i = 0; i < d; i++) sum += (x[i] - model->mean[i]) * model->scale;
+        mean = sum / (double)d;
+        for (size_t i = 0; i < d; i++) {
+            double off = (x[i] - model->mean[i]) * model->scale - mean;
+            squares += off * off;
+        }
+        moments[0] = (float)mean;
+        moments[1] = d > 1 ? (float)msae__sqrt(squares / (double)(d - 1)) : 0;
+    }
+}
+
+static double msae__sum_squares(const float *x, size_t d) {
+    double sum = 0;
+    for (size_t i = 0; i < d; i++) sum += (double)x[i] * (double)x[i];
+    return sum;
+}
+
+MSAE_API msae_status msae_encode_until(const msae_model *model, void *workspace, const float *x,
+                                       const msae_until *until, size_t room, msae_code *codes,
+                                       size_t *count, double *missed) {
+    const size_t d = model->n_inputs, n = model->n_latents;
+    msae__tile tile;
+    msae__ranking ranking;
+    size_t found, used = 0;
+    float *left;
+    double all, share;
+    *count = 0;
+    if (!msae__encode_one(model, workspace, x, &tile)) return MSAE_ERROR_NOT_FINITE;
+    ranking = msae__worker_ranking(&tile, 0);
+    found = msae__rank_row(model, tile.pre, until->k > 0 ? until->k : n, room, &ranking);
+    if (until->threshold > 0) {
+        size_t above = 0;
+        while (above < found && ranking.codes[above].value > until->threshold) above++;
+        found = above;
+    }
+    if (until->target > 0) {
+        /* what is left of the row in the model's space, whose place in the tile is free now */
+        left = tile.centred;
+        msae__to_model_space(model, x, left);
+        all = msae__sum_squares(left, d);
+        for (size_t i = 0; i < d; i++) {
+            left[i] -= model->pre_bias[i] * tile.moments[1] + tile.moments[0];
+        }
+        share = all > 0 ? msae__sum_squares(left, d) / all : 0;
+        while (used < found && share > (double)until->target) {
+            msae_code code = ranking.codes[used++];
+            code.value *= -tile.moments[1];
+            msae__add_codes(model, &code, 1, left);
+            share = msae__sum_squares(left, d) / all;
+        }
+        if (missed) *missed = share;
+        found = used;
+    }
+    msae__give_codes(&ranking, found, codes, count);
+    return MSAE_OK;
+}
+
+static void msae__sink_forward(const msae__encode_job *job, size_t row, size_t tile_row,
+                               const msae_code *codes, size_t count, size_t worker) {
+    const msae_model *model = job->model;
+    const size_t d = model->n_inputs;
+    /* the row's place in the tile is free once its pre-activations are there */
+    float *sum = job->tile->centred + tile_row * job->tile->stride;
+    size_t done = 0;
+    (void)worker;
+    memset(sum, 0, d * sizeof *sum);
+    for (size_t i = 0; i < job->n_ks; i++) {
+        size_t until = msae__min(job->ks[i], count);
+        msae__add_codes(model, codes + done, until - done, sum);
+        done = until;
+        msae__to_raw(model, sum, job->tile->moments + 2 * tile_row,
+                     job->dense + (i * job->rows + row) * d);
+    }
+}
+
+/* ks ascending and within 1 .. n, or the single 0: as the model encodes. */
+static msae_status msae__check_ks(const msae_model *model, const size_t *ks, size_t n_ks,
+                                  msae_error *error) {
+    if (n_ks == 0) return msae__fail(error, MSAE_ERROR_ARGUMENT, "no k is given");
+    if (n_ks == 1 && ks[0] == 0) return MSAE_OK;
+    for (size_t i = 0; i < n_ks; i++) {
+        if (ks[i] == 0 || ks[i] > model->n_latents) {
+            return msae__fail_at(error, MSAE_ERROR_ARGUMENT, i, "k =", ks[i],
+                                 " is not between 1 and the number of latents");
+        }
+        if (i > 0 && ks[i] <= ks[i - 1]) {
+            return msae__fail(error, MSAE_ERROR_ARGUMENT, "the list of k does not ascend");
+        }
+    }
+    return MSAE_OK;
+}
+
+/* msae_forward of rows that an error calls `names` [rows] (NULL: by their place). */
+static msae_status msae__forward_named(const msae_model *model, void *workspace, const float *x,
+                                       const size_t *names, size_t rows, const size_t *ks,
+                                       size_t n_ks, float *recon, msae_error *error) {
+    msae__encode_job job;
+    msae_status status = msae__check_ks(model, ks, n_ks, error);
+    if (status != MSAE_OK) return status;
+    memset(&job, 0, sizeof job);
+    job.names = names;
+    job.k = ks[n_ks - 1];
+    job.room = SIZE_MAX;
+    job.sink = msae__sink_forward;
+    job.dense = recon;
+    job.ks = job.k > 0 ? ks : &model->n_latents; /* all that the model keeps */
+    job.n_ks = n_ks;
+    status = msae__encode_all(model, workspace, x, rows, &job, error);
+    for (size_t i = 0; i < n_ks * rows && status == MSAE_OK; i++) {
+        const float *row = recon + i * model->n_inputs;
+        if (!msae__row_is_finite(row, model->n_inputs)) {
+            status = msae__fail_overflow(error, msae__row_name(names, i % rows));
+        }
+    }
+    return status;
+}
+
+MSAE_API msae_status msae_forward(const msae_model *model, void *workspace, const float *x,
+                                  size_t rows, const size_t *ks, size_t n_ks, float *recon,
+                                  msae_error *error) {
+    return msae__forward_named(model, workspace, x, NULL, rows, ks, n_ks, recon, error);
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Reading: where bytes come from, a strict little parser, safetensors
+   ------------------------------------------------------------------------------------------ */
+
+/* Bytes offset .. offset + bytes, which lie within the reader's size. */
+static msae_status msae__read_bytes(const msae_reader *reader, uint64_t offset, void *buffer,
+                                    size_t bytes, msae_error *error) {
+    if (bytes == 0 || reader->read(reader->user, offset, buffer, bytes)) return MSAE_OK;
+    return msae__fail_at(error, MSAE_ERROR_IO, offset, "cannot be read at byte", offset, "");
+}
+
+static int msae__read_memory(void *user, uint64_t offset, void *buffer, size_t bytes) {
+    memcpy(buffer, (const unsigned char *)user + offset, bytes);
+    return 1;
+}
+
+MSAE_API msae_reader msae_reader_memory(const void *bytes, size_t size) {
+    msae_reader reader;
+    reader.read = msae__read_memory;
+    reader.user = (void *)(uintptr_t)bytes; /* only read */
+    reader.size = size;
+    return reader;
+}
+
+#ifndef MSAE_NO_STDIO
+typedef enum msae__place { MSAE__NOTHING, MSAE__FILE, MSAE__FOLDER, MSAE__DEVICE } msae__place;
+
+/* What is there; nothing where no such question can be asked. */
+static msae__place msae__place_at(const char *path) {
+#ifdef MSAE__HAS_POSIX
+    struct stat info;
+    if (stat(path, &info) != 0) return MSAE__NOTHING;
+    return S_ISREG(info.st_mode) ? MSAE__FILE : S_ISDIR(info.st_mode) ? MSAE__FOLDER : MSAE__DEVICE;
+#elif defined(_WIN32)
+    struct _stat64 info;
+    if (_stat64(path, &info) != 0) return MSAE__NOTHING;
+    return info.st_mode & _S_IFREG   ? MSAE__FILE
+           : info.st_mode & _S_IFDIR ? MSAE__FOLDER
+                                     : MSAE__DEVICE;
+#else
+    (void)path;
+    return MSAE__NOTHING;
+#endif
+}
+
+static int msae__seek(FILE *file, uint64_t offset, int from) {
+#ifdef _WIN32
+    return _fseeki64(file, (__int64)offset, from) == 0;
+#elif defined(MSAE__HAS_FSEEKO)
+    return offset <= INT64_MAX && fseeko(file, (off_t)offset, from) == 0;
+#else
+    return offset <= LONG_MAX && fseek(file, (long)offset, from) == 0;
+#endif
+}
+
+static int msae__read_stdio(void *user, uint64_t offset, void *buffer, size_t bytes) {
+    FILE *file = (FILE *)user;
+    return msae__seek(file, offset, SEEK_SET) && fread(buffer, 1, bytes, file) == bytes;
+}
+
+MSAE_API msae_status msae_reader_open(msae_reader *reader, const char *path, msae_error *error) {
+    FILE *file;
+    int64_t size = -1;
+    memset(reader, 0, sizeof *reader);
+    if (msae__place_at(path) == MSAE__FOLDER) {
+        return msae__fail(error, MSAE_ERROR_IO, "is a directory");
+    }
+    file = fopen(path, "rb");
+    if (!file) return msae__fail(error, MSAE_ERROR_IO, "cannot be opened");
+    if (msae__seek(file, 0, SEEK_END)) {
+#ifdef _WIN32
+        size = _ftelli64(file);
+#elif defined(MSAE__HAS_FSEEKO)
+        size = ftello(file);
+#else
+        size = ftell(file);
+#endif
+    }
+    if (size < 0) {
+        fclose(file);
+        return msae__fail(error, MSAE_ERROR_IO, "its length cannot be told");
+    }
+    reader->read = msae__read_stdio;
+    reader->user = file;
+    reader->size = (uint64_t)size;
+    return MSAE_OK;
+}
+
+MSAE_API void msae_reader_close(msae_reader *reader) {
+    if (reader->user) fclose((FILE *)reader->user);
+    memset(reader, 0, sizeof *reader);
+}
+#endif
+
+/* A cursor over bytes that nobody vouches for. The first failure sticks. */
+typedef struct msae__parser {
+    const unsigned char *bytes;
+    size_t at, end;
+    msae_status status;
+    msae_error *error;
+} msae__parser;
+
+static msae__parser msae__parser_over(const void *bytes, size_t size, msae_error *error) {
+    msae__parser p;
+    p.bytes = (const unsigned char *)bytes;
+    p.at = 0;
+    p.end = size;
+    p.status = MSAE_OK;
+    p.error = error;
+    return p;
+}
+
+static int msae__parse_fail_at(msae__parser *p, uint64_t position, const char *what) {
+    if (p->status == MSAE_OK) {
+        p->status = msae__fail_byte(p->error, position, what);
+    }
+    return 0;
+}
+
+static int msae__parse_fail(msae__parser *p, const char *what) {
+    return msae__parse_fail_at(p, p->at, what);
+}
+
+/* At a text that was read before. */
+static int msae__parse_fail_text(msae__parser *p, const char *text, const char *what) {
+    return msae__parse_fail_at(p, (uint64_t)((const unsigned char *)text - p->bytes), what);
+}
+
+static void msae__parse_space(msae__parser *p) {
+    while (p->at < p->end && (p->bytes[p->at] == ' ' || p->bytes[p->at] == '\t' ||
+                              p->bytes[p->at] == '\n' || p->bytes[p->at] == '\r')) {
+        p->at++;
+    }
+}
+
+/* Steps over c (after blanks) if it is there. */
+static int msae__parse_accept(msae__parser *p, char c) {
+    msae__parse_space(p);
+    if (p->status != MSAE_OK || p->at >= p->end || p->bytes[p->at] != (unsigned char)c) return 0;
+    p->at++;
+    return 1;
+}
+
+static int msae__parse_expect(msae__parser *p, char c, const char *what) {
+    return msae__parse_accept(p, c) || msae__parse_fail(p, what);
+}
+
+/* A whole number without sign, leading zeros or overflow. */
+static int msae__parse_number(msae__parser *p, uint64_t *number) {
+    size_t start;
+    msae__parse_space(p);
+    start = p->at;
+    *number = 0;
+    while (p->at < p->end && p->bytes[p->at] >= '0' && p->bytes[p->at] <= '9') {
+        uint64_t digit = (uint64_t)(p->bytes[p->at] - '0');
+        if (*number > (UINT64_MAX - digit) / 10) {
+            return msae__parse_fail_at(p, start, "a number is too large");
+        }
+        *number = *number * 10 + digit;
+        p->at++;
+    }
+    if (p->at == start) {
+        return msae__parse_fail(p, p->at < p->end && p->bytes[p->at] == '-'
+                                       ? "a number is negative"
+                                       : "a number is missing");
+    }
+    if (p->at < p->end && p->bytes[p->at] && strchr(".eE", p->bytes[p->at])) {
+        return msae__parse_fail_at(p, start, "a number is not whole");
+    }
+    if (p->bytes[start] == '0' && p->at > start + 1) {
+        return msae__parse_fail_at(p, start, "a number starts with zero");
+    }
+    return 1;
+}
+
+/* The length of the UTF-8 sequence at bytes, 0 when it is none. */
+static size_t msae__utf8_length(const unsigned char *bytes, size_t left) {
+    static const uint32_t least[5] = {0, 0, 0x80, 0x800, 0x10000};
+    size_t length = bytes[0] < 0x80             ? 1
+                    : (bytes[0] & 0xe0) == 0xc0 ? 2
+                    : (bytes[0] & 0xf0) == 0xe0 ? 3
+                    : (bytes[0] & 0xf8) == 0xf0 ? 4
+                                                : 0;
+    uint32_t point;
+    if (length == 0 || length > left) return 0;
+    if (length == 1) return 1;
+    point = bytes[0] & (0x7fu >> length);
+    for (size_t i = 1; i < length; i++) {
+        if ((bytes[i] & 0xc0) != 0x80) return 0;
+        point = point << 6 | (bytes[i] & 0x3fu);
+    }
+    if (point < least[length] || point > 0x10ffff || (point >= 0xd800 && point < 0xe000)) return 0;
+    return length;
+}
+
+/* A JSON string, or the failure `missing`; the bytes between the quotes, escapes as they stand
+   where they are allowed. */
+static int msae__parse_string(msae__parser *p, const char *missing, int escapes, const char **text,
+                              size_t *length) {
+    size_t start;
+    if (!msae__parse_expect(p, '"', missing)) return 0;
+    start = p->at;
+    while (p->at < p->end && p->bytes[p->at] != '"') {
+        const unsigned char c = p->bytes[p->at];
+        size_t step = msae__utf8_length(p->bytes + p->at, p->end - p->at);
+        if (step == 0) return msae__parse_fail(p, "a string is not UTF-8");
+        if (c < 0x20) return msae__parse_fail(p, "a string has a control character");
+        if (c == '\\') {
+            if (!escapes) return msae__parse_fail(p, "a name has an escape");
+            if (p->at + 1 >= p->end) break;
+            if (p->bytes[p->at + 1] == 'u') {
+                for (size_t i = 2; i < 6; i++) {
+                    unsigned char h = p->at + i < p->end ? p->bytes[p->at + i] : 0;
+                    if (!((h >= '0' && h <= '9') || (h >= 'a' && h <= 'f') ||
+                          (h >= 'A' && h <= 'F'))) {
+                        return msae__parse_fail(p, "a string has a bad escape");
+                    }
+                }
+                step = 6;
+            } else if (p->bytes[p->at + 1] && strchr("\"\\/bfnrt", p->bytes[p->at + 1])) {
+                step = 2;
+            } else {
+                return msae__parse_fail(p, "a string has a bad escape");
+            }
+        }
+        p->at += step;
+    }
+    *text = (const char *)p->bytes + start;
+    *length = p->at - start;
+    return msae__parse_expect(p, '"', "a string does not end");
+}
+
+static int msae__equals(const char *text, size_t length, const char *word) {
+    return strlen(word) == length && memcmp(text, word, length) == 0;
+}
+
+#define MSAE__MAX_HEADER 100000000u /* the limit of safetensors, held to for .npy too */
+
+/* Longest array of the header first: where tensors and metadata go, or NULL to count only. */
+typedef struct msae__header {
+    msae_tensor *tensors;
+    size_t n_tensors;
+    msae_metadata *metadata;
+    size_t n_metadata;
+    int has_metadata;
+} msae__header;
+
+static int msae__parse_metadata(msae__parser *p, msae__header *header) {
+    if (header->has_metadata) return msae__parse_fail(p, "__metadata__ is there twice");
+    header->has_metadata = 1;
+    if (!msae__parse_expect(p, '{', "__metadata__ is not an object")) return 0;
+    if (msae__parse_accept(p, '}')) return 1;
+    do {
+        msae_metadata m;
+        if (!msae__parse_string(p, "a key of __metadata__ is not a string", 1, &m.key,
+                                &m.key_bytes)) {
+            return 0;
+        }
+        if (!msae__parse_expect(p, ':', "a colon is missing in __metadata__")) return 0;
+        if (!msae__parse_string(p, "a value of __metadata__ is not a string", 1, &m.value,
+                                &m.value_bytes)) {
+            return 0;
+        }
+        if (header->metadata) header->metadata[header->n_metadata] = m;
+        header->n_metadata++;
+    } while (msae__parse_accept(p, ','));
+    return msae__parse_expect(p, '}', "__metadata__ does not end");
+}
+
+static int msae__parse_dtype(msae__parser *p, msae_dtype *dtype) {
+    const char *name;
+    size_t length, start = p->at;
+    if (!msae__parse_string(p, "a tensor's dtype is not a string", 0, &name, &length)) return 0;
+    for (int i = 0; i < MSAE_DTYPE_COUNT; i++) {
+        if (msae__equals(name, length, msae__dtype_names[i])) {
+            *dtype = (msae_dtype)i;
+            return 1;
+        }
+    }
+    return msae__parse_fail_at(p, start, "a tensor's dtype is unknown");
+}
+
+static int msae__parse_shape(msae__parser *p, msae_tensor *tensor) {
+    tensor->rank = 0;
+    if (!msae__parse_expect(p, '[', "a tensor's shape is not a list")) return 0;
+    if (msae__parse_accept(p, ']')) return 1;
+    do {
+        uint64_t extent;
+        size_t start;
+        if (tensor->rank == MSAE_MAX_RANK) {
+            return msae__parse_fail(p, "a tensor has more than 8 dimensions");
+        }
+        msae__parse_space(p);
+        start = p->at;
+        if (!msae__parse_number(p, &extent)) return 0;
+        if (extent > SIZE_MAX) return msae__parse_fail_at(p, start, "a dimension is too large");
+        tensor->shape[tensor->rank++] = (size_t)extent;
+    } while (msae__parse_accept(p, ','));
+    return msae__parse_expect(p, ']', "a tensor's shape does not end");
+}
+
+/* {"dtype":..,"shape":..,"data_offsets":[begin,end]}, in any order, and nothing else. */
+static int msae__parse_tensor(msae__parser *p, uint64_t data_bytes, msae_tensor *tensor) {
+    unsigned seen = 0;
+    uint64_t begin = 0, end = 0;
+    size_t bytes, start = p->at;
+    if (!msae__parse_expect(p, '{', "a tensor is not an object")) return 0;
+    do {
+        const char *key;
+        size_t length;
+        unsigned bit;
+        if (!msae__parse_string(p, "a key of a tensor is not a string", 0, &key, &length)) return 0;
+        if (!msae__parse_expect(p, ':', "a colon is missing in a tensor")) return 0;
+        if (msae__equals(key, length, "dtype")) {
+            bit = 1;
+            if (!msae__parse_dtype(p, &tensor->dtype)) return 0;
+        } else if (msae__equals(key, length, "shape")) {
+            bit = 2;
+            if (!msae__parse_shape(p, tensor)) return 0;
+        } else if (msae__equals(key, length, "data_offsets")) {
+            bit = 4;
+            if (!msae__parse_expect(p, '[', "data_offsets is not a list")) return 0;
+            if (!msae__parse_number(p, &begin)) return 0;
+            if (!msae__parse_expect(p, ',', "data_offsets needs two numbers")) return 0;
+            if (!msae__parse_number(p, &end)) return 0;
+            if (!msae__parse_expect(p, ']', "data_offsets needs two numbers")) return 0;
+        } else {
+            return msae__parse_fail_text(p, key, "a tensor has an unknown key");
+        }
+        if (seen & bit) return msae__parse_fail_text(p, key, "a tensor has a key twice");
+        seen |= bit;
+    } while (msae__parse_accept(p, ','));
+    if (!msae__parse_expect(p, '}', "a tensor does not end")) return 0;
+    if (!(seen & 1)) return msae__parse_fail_at(p, start, "a tensor lacks its dtype");
+    if (!(seen & 2)) return msae__parse_fail_at(p, start, "a tensor lacks its shape");
+    if (!(seen & 4)) return msae__parse_fail_at(p, start, "a tensor lacks its data_offsets");
+    if (begin > end) return msae__parse_fail_at(p, start, "a tensor ends before it begins");
+    if (end > data_bytes) return msae__parse_fail_at(p, start, "a tensor lies outside the file");
+    bytes = msae_dtype_bytes(tensor->dtype);
+    for (size_t i = 0; i < tensor->rank; i++) {
+        if (!msae__mul(bytes, tensor->shape[i], &bytes)) {
+            return msae__parse_fail_at(p, start, "a tensor is too large");
+        }
+    }
+    if (bytes != end - begin) {
+        return msae__parse_fail_at(p, start, "a tensor's shape does not match its bytes");
+    }
+    tensor->bytes = bytes;
+    tensor->offset = p->end + begin;
+    return 1;
+}
+
+/* The whole header. Run twice: to count and check, then to fill the lists. */
+static int msae__parse_header(msae__parser *p, uint64_t data_bytes, msae__header *header) {
+    if (p->at == p->end) return msae__parse_fail(p, "the header is empty");
+    if (p->bytes[p->at] != '{') return msae__parse_fail(p, "the header does not start with {");
+    p->at++;
+    if (!msae__parse_accept(p, '}')) {
+        do {
+            const char *name;
+            size_t length;
+            if (!msae__parse_string(p, "a tensor's name is not a string", 0, &name, &length))
+                return 0;
+            if (!msae__parse_expect(p, ':', "a colon is missing in the header")) return 0;
+            if (msae__equals(name, length, "__metadata__")) {
+                if (!msae__parse_metadata(p, header)) return 0;
+            } else {
+                msae_tensor tensor;
+                memset(&tensor, 0, sizeof tensor);
+                tensor.name = name;
+                tensor.name_bytes = length;
+                if (!msae__parse_tensor(p, data_bytes, &tensor)) return 0;
+                if (header->tensors) header->tensors[header->n_tensors] = tensor;
+                header->n_tensors++;
+            }
+        } while (msae__parse_accept(p, ','));
+        if (!msae__parse_expect(p, '}', "the header does not end")) return 0;
+    }
+    while (p->at < p->end) {
+        if (p->bytes[p->at] != ' ')
+            return msae__parse_fail(p, "the header is padded with no space");
+        p->at++;
+    }
+    return 1;
+}
+
+/* Order of two byte strings. */
+static int msae__compare_text(const char *a, size_t a_bytes, const char *b, size_t b_bytes) {
+    int order = memcmp(a, b, msae__min(a_bytes, b_bytes));
+    if (order != 0) return order;
+    return (a_bytes > b_bytes) - (a_bytes < b_bytes);
+}
+
+static int msae__compare_names(const void *a, const void *b) {
+    const msae_tensor *x = (const msae_tensor *)a, *y = (const msae_tensor *)b;
+    return msae__compare_text(x->name, x->name_bytes, y->name, y->name_bytes);
+}
+
+static int msae__compare_offsets(const void *a, const void *b) {
+    const msae_tensor *x = (const msae_tensor *)a, *y = (const msae_tensor *)b;
+    if (x->offset != y->offset) return x->offset < y->offset ? -1 : 1;
+    return (x->bytes > y->bytes) - (x->bytes < y->bytes); /* empty ones first */
+}
+
+static int msae__compare_keys(const void *a, const void *b) {
+    const msae_metadata *x = (const msae_metadata *)a, *y = (const msae_metadata *)b;
+    return msae__compare_text(x->key, x->key_bytes, y->key, y->key_bytes);
+}
+
+static void msae__swap_bytes(unsigned char *a, unsigned char *b, size_t size) {
+    unsigned char kept[32];
+    while (size > 0) {
+        const size_t piece = msae__min(size, sizeof kept);
+        memcpy(kept, a, piece);
+        memcpy(a, b, piece);
+        memcpy(b, kept, piece);
+        a += piece;
+        b += piece;
+        size -= piece;
+    }
+}
+
+/* Heap sort: no recursion, no memory, no bad case for a hostile file to aim at. */
+static void msae__sort(void *items, size_t count, size_t size,
+                       int (*compare)(const void *, const void *)) {
+    unsigned char *base = (unsigned char *)items;
+    size_t start = count / 2, end = count;
+    while (end > 1) {
+        size_t root, child;
+        if (start > 0)
+            start--;
+        else
+            msae__swap_bytes(base, base + --end * size, size);
+        for (root = start; (child = 2 * root + 1) < end; root = child) {
+            if (child + 1 < end && compare(base + child * size, base + (child + 1) * size) < 0) {
+                child++;
+            }
+            if (compare(base + root * size, base + child * size) >= 0) break;
+            msae__swap_bytes(base + root * size, base + child * size, size);
+        }
+    }
+}
+
+/* Names once each, bytes without holes or overlaps up to the end of the file. */
+static int msae__check_header(msae__parser *p, msae_safetensors *file, uint64_t size) {
+    uint64_t next = p->end;
+    msae__sort(file->metadata, file->n_metadata, sizeof *file->metadata, msae__compare_keys);
+    for (size_t i = 1; i < file->n_metadata; i++) {
+        if (msae__compare_keys(&file->metadata[i - 1], &file->metadata[i]) == 0) {
+            return msae__parse_fail_text(p, file->metadata[i].key,
+                                         "a key of __metadata__ is there twice");
+        }
+    }
+    msae__sort(file->tensors, file->n_tensors, sizeof *file->tensors, msae__compare_names);
+    for (size_t i = 1; i < file->n_tensors; i++) {
+        if (msae__compare_names(&file->tensors[i - 1], &file->tensors[i]) == 0) {
+            return msae__parse_fail_text(p, file->tensors[i].name,
+                                         "a tensor's name is there twice");
+        }
+    }
+    msae__sort(file->tensors, file->n_tensors, sizeof *file->tensors, msae__compare_offsets);
+    for (size_t i = 0; i < file->n_tensors; i++) {
+        const uint64_t begin = file->tensors[i].offset;
+        if (begin != next) {
+            return msae__parse_fail_text(p, file->tensors[i].name,
+                                         begin < next ? "two tensors overlap"
+                                                      : "there is a hole before a tensor");
+        }
+        next = begin + file->tensors[i].bytes;
+    }
+    return next == size || msae__parse_fail_at(p, next, "something follows the tensors");
+}
+
+/* The length of the header after the first 8 bytes, of a file of `size` bytes. */
+static int msae__header_length(msae__parser *p, uint64_t size) {
+    uint64_t length;
+    if (size == 0) return msae__parse_fail(p, "the file is empty");
+    if (size < 8) return msae__parse_fail(p, "the header's length is cut off");
+    length = msae__load_le(p->bytes, 8);
+    if (length > size - 8) return msae__parse_fail(p, "the header is cut off");
+    if (length > MSAE__MAX_HEADER) return msae__parse_fail(p, "the header is longer than 100 MB");
+    p->at = 8;
+    p->end = 8 + (size_t)length;
+    return 1;
+}
+
+/* The header at p, from byte 8 to its end, of a file of `size` bytes. */
+static int msae__open_header(msae__parser *p, msae_safetensors *file, uint64_t size) {
+    msae__header header;
+    size_t tensor_bytes, metadata_bytes;
+    memset(&header, 0, sizeof header);
+    if (!msae__parse_header(p, size - p->end, &header)) return 0;
+
+    /* the lists are at most a few times as long as the header, which is really there */
+    tensor_bytes = msae__round_up(header.n_tensors * sizeof *file->tensors, 16);
+    metadata_bytes = header.n_metadata * sizeof *file->metadata;
+    file->memory_bytes = tensor_bytes + metadata_bytes + 1;
+    file->tensors = (msae_tensor *)msae__alloc(&file->allocator, file->memory_bytes);
+    if (!file->tensors) {
+        p->status = msae__fail_memory(p->error);
+        return 0;
+    }
+    file->n_tensors = header.n_tensors;
+    file->n_metadata = header.n_metadata;
+    file->metadata = (msae_metadata *)(void *)((unsigned char *)file->tensors + tensor_bytes);
+    memset(&header, 0, sizeof header);
+    header.tensors = file->tensors;
+    header.metadata = file->metadata;
+    p->at = 8;
+    return msae__parse_header(p, size - p->end, &header) && msae__check_header(p, file, size);
+}
+
+MSAE_API msae_status msae_safetensors_open(msae_safetensors *file, const void *bytes, size_t size,
+                                           const msae_allocator *allocator, msae_error *error) {
+    msae__parser p = msae__parser_over(bytes, size, error);
+    memset(file, 0, sizeof *file);
+    if (allocator) file->allocator = *allocator;
+    if (!msae__header_length(&p, size) || !msae__open_header(&p, file, size)) {
+        msae_safetensors_close(file);
+        return p.status;
+    }
+    for (size_t i = 0; i < file->n_tensors; i++) {
+        file->tensors[i].data = p.bytes + file->tensors[i].offset;
+    }
+    return MSAE_OK;
+}
+
+MSAE_API msae_status msae_safetensors_open_reader(msae_safetensors *file, const msae_reader *reader,
+                                                  const msae_allocator *allocator,
+                                                  msae_error *error) {
+    unsigned char start[8] = {0};
+    msae__parser p = msae__parser_over(start, sizeof start, error);
+    msae_status status;
+    memset(file, 0, sizeof *file);
+    if (allocator) file->allocator = *allocator;
+    status = msae__read_bytes(reader, 0, start, reader->size < 8 ? 0 : 8, error);
+    if (status != MSAE_OK) return status;
+    if (!msae__header_length(&p, reader->size)) return p.status;
+
+    file->header_bytes = p.end;
+    file->header = msae__alloc(&file->allocator, p.end);
+    if (!file->header) return msae__fail_memory(error);
+    p.bytes = (const unsigned char *)file->header;
+    p.status = msae__read_bytes(reader, 0, file->header, p.end, error);
+    if (p.status != MSAE_OK || !msae__open_header(&p, file, reader->size)) {
+        msae_safetensors_close(file);
+    }
+    return p.status;
+}
+
+MSAE_API void msae_safetensors_close(msae_safetensors *file) {
+    msae__free(&file->allocator, file->tensors, file->memory_bytes);
+    msae__free(&file->allocator, file->header, file->header_bytes);
+    memset(file, 0, sizeof *file);
+}
+
+MSAE_API const msae_tensor *msae_safetensors_find(const msae_safetensors *file, const char *name) {
+    for (size_t i = 0; i < file->n_tensors; i++) {
+        const msae_tensor *tensor = &file->tensors[i];
+        if (msae__equals(tensor->name, tensor->name_bytes, name)) return tensor;
+    }
+    return NULL;
+}
+
+MSAE_API const msae_metadata *msae_safetensors_metadata(const msae_safetensors *file,
+                                                        const char *key) {
+    for (size_t i = 0; i < file->n_metadata; i++) {
+        const msae_metadata *m = &file->metadata[i];
+        if (msae__equals(m->key, m->key_bytes, key)) return m;
+    }
+    return NULL;
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Load and map: what a model's file says, and its tensors to their places
+   ------------------------------------------------------------------------------------------ */
+
+/* The number at *at, moved past it; 0 with *ok = 0 when there is none. Plain decimal with an
+   optional fraction and exponent. */
+static double msae__read_float(const char **at, const char *end, int *ok) {
+    const char *s = *at;
+    double mantissa = 0;
+    int exponent = 0, digits = 0, negative = s < end && *s == '-';
+    s += negative;
+    for (; s < end && *s >= '0' && *s <= '9'; s++, digits++) mantissa = mantissa * 10 + (*s - '0');
+    if (s < end && *s == '.') {
+        for (s++; s < end && *s >= '0' && *s <= '9'; s++, digits++, exponent--) {
+            mantissa = mantissa * 10 + (*s - '0');
+        }
+    }
+    if (digits > 0 && digits < 40 && s < end && *s == 'e') {
+        int power = 0, down = 0, power_digits = 0;
+        s++;
+        if (s < end && (*s == '-' || *s == '+')) down = *s++ == '-';
+        for (; s < end && *s >= '0' && *s <= '9' && power < 1000; s++, power_digits++) {
+            power = power * 10 + (*s - '0');
+        }
+        exponent += down ? -power : power;
+        if (power_digits == 0) digits = 0;
+    }
+    if (mantissa > 0) { /* 0 times an infinite power would be NaN */
+        mantissa = exponent < 0 ? mantissa / msae__power_of_ten(-exponent)
+                                : mantissa * msae__power_of_ten(exponent);
+    }
+    if (digits == 0 || digits >= 40 || !msae__is_finite_double(mantissa)) {
+        *ok = 0;
+        return 0;
+    }
+    *at = s;
+    return negative ? -mantissa : mantissa;
+}
+
+static const char *const msae__activation_names[] = {"default", "relu", "identity", "abs"};
+
+/* FNV-1a over what the header says (not how it is laid out), so that a changed byte is noticed. */
+static uint64_t msae__hash(uint64_t hash, const char *bytes, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        hash = (hash ^ (unsigned char)bytes[i]) * 0x100000001b3u;
+    }
+    return (hash ^ 0xff) * 0x100000001b3u; /* ends each text */
+}
+
+/* Keys of ours in __metadata__ begin so; other programs add keys of their own to a file. Versions
+   before 0.6 wrote the same keys without the prefix. */
+#define MSAE__PREFIX "msae."
+#define MSAE__PREFIX_BYTES (sizeof MSAE__PREFIX - 1)
+
+static int msae__has_prefix(const msae_metadata *note) {
+    return note->key_bytes >= MSAE__PREFIX_BYTES &&
+           memcmp(note->key, MSAE__PREFIX, MSAE__PREFIX_BYTES) == 0;
+}
+
+/* Over metadata sorted by key and tensors sorted by name. Of the metadata it covers our keys (in
+   files without prefixes: all) but for the checksum itself. */
+static void msae__checksum(const msae_tensor *tensors, size_t n_tensors,
+                           const msae_metadata *metadata, size_t n_metadata, int prefixed,
+                           char out[17]) {
+    const char *own = prefixed ? "msae.checksum" : "checksum";
+    uint64_t hash = 0xcbf29ce484222325u;
+    msae__text checksum;
+    for (size_t i = 0; i < n_metadata; i++) {
+        if (prefixed && !msae__has_prefix(&metadata[i])) continue;
+        if (msae__equals(metadata[i].key, metadata[i].key_bytes, own)) continue;
+        hash = msae__hash(hash, metadata[i].key, metadata[i].key_bytes);
+        hash = msae__hash(hash, metadata[i].value, metadata[i].value_bytes);
+    }
+    for (size_t i = 0; i < n_tensors; i++) {
+        const char *dtype = msae_dtype_name(tensors[i].dtype);
+        hash = msae__hash(hash, tensors[i].name, tensors[i].name_bytes);
+        hash = msae__hash(hash, dtype, strlen(dtype));
+        for (size_t k = 0; k < tensors[i].rank; k++) {
+            char buffer[24];
+            msae__text text = msae__text_in(buffer, sizeof buffer);
+            msae__put_number(&text, tensors[i].shape[k]);
+            hash = msae__hash(hash, buffer, strlen(buffer));
+        }
+    }
+    checksum = msae__text_in(out, 17);
+    msae__put_hex(&checksum, hash);
+}
+
+#define MSAE__MAX_TENSORS 24
+
+/* The tensors of a model or a checkpoint, in the order of their names. Their data is where they are
+   in memory: what is saved, and where a file is loaded to. */
+typedef struct msae__list {
+    msae_tensor tensors[MSAE__MAX_TENSORS];
+    size_t n_tensors;
+} msae__list;
+
+/* Encoders, and moments of them, are [n, d] in memory and [d, n] in files. */
+static int msae__is_transposed(const msae_tensor *tensor) {
+    static const char name[] = "encoder";
+    const size_t length = sizeof name - 1;
+    return tensor->name_bytes >= length &&
+           memcmp(tensor->name + tensor->name_bytes - length, name, length) == 0;
+}
+
+/* Matrices of small weights keep the file's byte order. */
+static int msae__is_small(const msae_tensor *tensor) {
+    return tensor->dtype == MSAE_F16 || tensor->dtype == MSAE_BF16 || tensor->dtype == MSAE_I8;
+}
+
+/* The tensors of a model's file, which lie where the model's arrays are. */
+static void msae__list_tensors(const msae_model *model, msae__list *list) {
+    const msae__part *part;
+    size_t at = 0;
+    list->n_tensors = 0;
+    while ((part = msae__next_part(model, &at, &list->tensors[list->n_tensors])) != NULL) {
+        list->tensors[list->n_tensors++].data = msae__part_values(model, part);
+    }
+}
+
+static int msae__is_prefixed(const msae_safetensors *file) {
+    return msae_safetensors_metadata(file, "msae.format") != NULL;
+}
+
+/* The note of a key of ours, given with its prefix, or NULL. */
+static const msae_metadata *msae__find_key(const msae_safetensors *file, const char *key) {
+    if (!msae__is_prefixed(file)) key += MSAE__PREFIX_BYTES;
+    return msae_safetensors_metadata(file, key);
+}
+
+/* Reading a model's notes: each helper leaves *ok = 0 when a value is missing or malformed. */
+static const msae_metadata *msae__find_note(const msae_safetensors *file, const char *key,
+                                            int *ok) {
+    const msae_metadata *note = msae__find_key(file, key);
+    if (!note) *ok = 0;
+    return note;
+}
+
+static uint64_t msae__read_number(const msae_safetensors *file, const char *key, int *ok) {
+    const msae_metadata *note = msae__find_note(file, key, ok);
+    msae__parser p;
+    uint64_t number = 0;
+    if (!note) return 0;
+    p.bytes = (const unsigned char *)note->value;
+    p.at = 0;
+    p.end = note->value_bytes;
+    p.status = MSAE_OK;
+    p.error = NULL;
+    if (!msae__parse_number(&p, &number) || p.at != p.end) *ok = 0;
+    return number;
+}
+
+static size_t msae__read_size(const msae_safetensors *file, const char *key, int *ok) {
+    uint64_t number = msae__read_number(file, key, ok);
+    if (number > SIZE_MAX) *ok = 0;
+    return (size_t)number;
+}
+
+/* Numbers separated by commas; returns how many. */
+static size_t msae__read_list(const msae_safetensors *file, const char *key, double *out,
+                              size_t room, int *ok) {
+    const msae_metadata *note = msae__find_note(file, key, ok);
+    const char *at, *end;
+    size_t count = 0;
+    if (!note) return 0;
+    at = note->value;
+    end = at + note->value_bytes;
+    while (*ok) {
+        if (count == room) {
+            *ok = 0;
+            break;
+        }
+        out[count++] = msae__read_float(&at, end, ok);
+        if (at == end) break;
+        if (*at++ != ',') *ok = 0;
+    }
+    return count;
+}
+
+static float msae__read_one_float(const msae_safetensors *file, const char *key, int *ok) {
+    double value = 0;
+    if (msae__read_list(file, key, &value, 1, ok) != 1) *ok = 0;
+    if (!msae__is_finite((float)value)) *ok = 0;
+    return *ok ? (float)value : 0;
+}
+
+static int msae__read_choice(const msae_safetensors *file, const char *key,
+                             const char *const *names, int count, int *ok) {
+    const msae_metadata *note = msae__find_note(file, key, ok);
+    for (int i = 1; note && i < count; i++) {
+        if (msae__equals(note->value, note->value_bytes, names[i])) return i;
+    }
+    *ok = 0;
+    return 0;
+}
+
+static int msae__read_flag(const msae_safetensors *file, const char *key, int *ok) {
+    uint64_t value = msae__read_number(file, key, ok);
+    if (value > 1) *ok = 0;
+    return value == 1;
+}
+
+/* `count` numbers of the dtype from byte `offset` on, in the machine's byte order; floats must be
+   finite, else *finite = 0. Read in pieces, so that they are checked while in the cache. */
+static msae_status msae__read_numbers(const msae_reader *reader, uint64_t offset, size_t count,
+                                      msae_dtype dtype, void *out, int *finite, msae_error *error) {
+    const size_t size = msae_dtype_bytes(dtype), piece = (size_t)1 << 15;
+    unsigned char *at = (unsigned char *)out;
+    while (count > 0) {
+        const size_t now = msae__min(count, piece);
+        msae_status status = msae__read_bytes(reader, offset, at, now * size, error);
+        if (status != MSAE_OK) return status;
+        for (size_t i = 0; i < now * size && !msae__little_endian(); i += size) {
+            const uint64_t bits = msae__load_le(at + i, size);
+            for (size_t b = 0; b < size; b++) {
+                at[i + b] = (unsigned char)(bits >> 8 * (size - 1 - b));
+            }
+        }
+        if (dtype == MSAE_F32) *finite &= msae__row_is_finite((const float *)(void *)at, now);
+        for (size_t i = 0; i < now && dtype == MSAE_F64; i++) {
+            double value;
+            memcpy(&value, at + i * size, sizeof value);
+            *finite &= msae__is_finite_double(value);
+        }
+        at += now * size;
+        offset += now * size;
+        count -= now;
+    }
+    return MSAE_OK;
+}
+
+/* Columns of a transposed tensor that are read at once: a row's part of them is a cache line. */
+#define MSAE__TRANSPOSED_COLUMNS 16
+
+/* [d, n] from a file to [n, d]. */
+static msae_status msae__read_transposed(const msae_reader *reader, const msae_tensor *tensor,
+                                         const msae_allocator *allocator, float *out, int *finite,
+                                         msae_error *error) {
+    const size_t d = tensor->shape[0], n = tensor->shape[1];
+    const size_t room = msae__min(d, MSAE__TRANSPOSED_COLUMNS) * n;
+    float *columns = (float *)msae__alloc(allocator, room * sizeof *columns);
+    msae_status status = MSAE_OK;
+    if (!columns) return msae__fail_memory(error);
+    for (size_t first = 0; first < d && status == MSAE_OK; first += MSAE__TRANSPOSED_COLUMNS) {
+        const size_t width = msae__min(MSAE__TRANSPOSED_COLUMNS, d - first);
+        status = msae__read_numbers(reader, tensor->offset + first * n * sizeof *columns, width * n,
+                                    MSAE_F32, columns, finite, error);
+        for (size_t r = 0; r < n && status == MSAE_OK; r++) {
+            for (size_t c = 0; c < width; c++) out[r * d + first + c] = columns[c * n + r];
+        }
+    }
+    msae__free(allocator, columns, room * sizeof *columns);
+    return status;
+}
+
+/* 0 when a half or bfloat is NaN or Inf. */
+static int msae__small_is_finite(msae_dtype dtype, const void *values, size_t bytes) {
+    const unsigned char *at = (const unsigned char *)values;
+    const unsigned exponent = dtype == MSAE_F16 ? 0x7c00u : 0x7f80u;
+    int finite = 1;
+    if (dtype == MSAE_I8) return 1;
+    for (size_t i = 0; i + 1 < bytes; i += 2) {
+        finite &= ((at[i] | (unsigned)at[i + 1] << 8) & exponent) != exponent;
+    }
+    return finite;
+}
+
+/* The tensors of `wanted` to where they belong in memory, in the order of the file; others that it
+   has are passed over. Leaves the file's tensors in that order. */
+static msae_status msae__read_tensors(const msae_reader *reader, msae_safetensors *file,
+                                      const msae__list *wanted, const msae_allocator *allocator,
+                                      msae_error *error) {
+    msae__sort(file->tensors, file->n_tensors, sizeof *file->tensors, msae__compare_offsets);
+    for (size_t i = 0; i < file->n_tensors; i++) {
+        const msae_tensor *tensor = &file->tensors[i];
+        const char *name = NULL;
+        void *out = NULL;
+        int finite = 1;
+        msae_status status;
+        for (size_t w = 0; w < wanted->n_tensors && !name; w++) {
+            if (msae__compare_names(&wanted->tensors[w], tensor) != 0) continue;
+            name = wanted->tensors[w].name;
+            out = (void *)(uintptr_t)wanted->tensors[w].data; /* an array of the model's own */
+        }
+        if (!name) continue;
+        if (msae__is_small(tensor)) {
+            status = msae__read_bytes(reader, tensor->offset, out, tensor->bytes, error);
+            if (status == MSAE_OK) {
+                finite = msae__small_is_finite(tensor->dtype, out, tensor->bytes);
+            }
+        } else if (msae__is_transposed(tensor)) {
+            status = msae__read_transposed(reader, tensor, allocator, (float *)out, &finite, error);
+        } else {
+            status = msae__read_numbers(reader, tensor->offset,
+                                        tensor->bytes / msae_dtype_bytes(tensor->dtype),
+                                        tensor->dtype, out, &finite, error);
+        }
+        if (status != MSAE_OK) return status;
+        if (!finite) {
+            return msae__fail_text(error, MSAE_ERROR_NOT_FINITE, tensor->offset, "tensor ", name,
+                                   " has a NaN or Inf");
+        }
+    }
+    return MSAE_OK;
+}
+
+/* Whether a file is of the kind that its notes must name, with tensors and notes of ours that nobody
+   has changed: one that msae.h wrote says its version and has a checksum; others may leave out both.
+   Leaves the file's tensors in the order of their names. */
+static msae_status msae__check_kind(msae_safetensors *file, const char *kind, const char *wrong,
+                                    msae_error *error) {
+    char checksum[17];
+    const int prefixed = msae__is_prefixed(file);
+    const msae_metadata *format = msae__find_key(file, "msae.format");
+    const msae_metadata *sum = msae__find_key(file, "msae.checksum");
+    if (!format || !msae__equals(format->value, format->value_bytes, kind)) {
+        return msae__fail(error, MSAE_ERROR_FORMAT, wrong);
+    }
+    if (sum) {
+        msae__sort(file->tensors, file->n_tensors, sizeof *file->tensors, msae__compare_names);
+        msae__checksum(file->tensors, file->n_tensors, file->metadata, file->n_metadata, prefixed,
+                       checksum);
+        if (!msae__equals(sum->value, sum->value_bytes, checksum)) {
+            return msae__fail(error, MSAE_ERROR_FORMAT, "the header does not match its checksum");
+        }
+    } else if (msae_safetensors_metadata(file, prefixed ? "msae.version" : "msae_version")) {
+        return msae__fail(error, MSAE_ERROR_FORMAT, "the header's checksum is missing");
+    }
+    return MSAE_OK;
+}
+
+/* The type of the matrices of a file by rows. */
+static msae_dtype msae__read_weights(const msae_safetensors *file, int *ok) {
+    static const msae_dtype types[] = {MSAE_F32, MSAE_F16, MSAE_BF16, MSAE_I8};
+    const msae_metadata *note = msae__find_note(file, "msae.weights", ok);
+    for (size_t i = 0; note && i < sizeof types / sizeof *types; i++) {
+        if (msae__equals(note->value, note->value_bytes, msae_dtype_name(types[i]))) {
+            return types[i];
+        }
+    }
+    *ok = 0;
+    return MSAE_F32;
+}
+
+/* What a file says of the training of a model: the weights of its levels and its history. */
+static void msae__read_training(const msae_safetensors *file, msae_model_desc *desc, float *weights,
+                                msae_history *history, int *ok);
+
+/* What a model's header says. Leaves the file's tensors in the order of their names. */
+static msae_status msae__read_shape(msae_safetensors *file, msae_model_desc *desc, size_t *nesting,
+                                    float *weights, msae_history *history, msae_error *error) {
+    double values[MSAE_MAX_LEVELS];
+    int ok = 1;
+    msae_status status = msae__check_kind(file, "msae", "is not a model of msae.h", error);
+    if (status != MSAE_OK) return status;
+    memset(desc, 0, sizeof *desc);
+    desc->n_inputs = msae__read_size(file, "msae.n_inputs", &ok);
+    desc->n_latents = msae__read_size(file, "msae.n_latents", &ok);
+    desc->recipe = (msae_recipe)msae__read_choice(file, "msae.recipe", msae__recipe_names,
+                                                  MSAE_RECIPE_COUNT, &ok);
+    desc->activation =
+        (msae_activation)msae__read_choice(file, "msae.activation", msae__activation_names, 4, &ok);
+    desc->tied = msae__read_flag(file, "msae.tied", &ok);
+    desc->normalize = msae__read_flag(file, "msae.normalize", &ok);
+    desc->soft_cap = msae__read_one_float(file, "msae.soft_cap", &ok);
+    desc->n_levels = msae__read_list(file, "msae.nesting", values, MSAE_MAX_LEVELS, &ok);
+    for (size_t i = 0; ok && i < desc->n_levels; i++) {
+        if (!(values[i] >= 1 && values[i] <= (double)desc->n_latents) ||
+            values[i] != (double)(size_t)values[i])
+            ok = 0;
+        else
+            nesting[i] = (size_t)values[i];
+    }
+    if (msae__find_key(file, "msae.weights")) {
+        desc->weights = msae__read_weights(file, &ok);
+        desc->by_rows = 1;
+    }
+    memset(history, 0, sizeof *history);
+    msae__read_training(file, desc, weights, history, &ok);
+    if (desc->recipe == MSAE_RECIPE_MSAE_WIDTH ||
+        (msae__has_k(desc->recipe) && msae__find_key(file, "msae.k"))) {
+        desc->k = msae__read_size(file, "msae.k", &ok);
+        if (desc->k == 0) ok = 0;
+    }
+    if (!ok) {
+        return msae__fail(error, MSAE_ERROR_FORMAT, "a hyper-parameter is missing or malformed");
+    }
+    desc->nesting = nesting;
+    if (desc->k == 0 && msae__has_k(desc->recipe)) { /* a file that does not say it */
+        desc->k = msae__is_nested(desc->recipe) ? msae__default_k(desc->recipe, desc->n_latents)
+                                                : nesting[0];
+    }
+    return MSAE_OK;
+}
+
+/* Every tensor that is wanted is in the file with its type and shape. */
+static msae_status msae__check_tensors(const msae_safetensors *file, const msae__list *wanted,
+                                       msae_error *error) {
+    for (size_t i = 0; i < wanted->n_tensors; i++) {
+        const msae_tensor *want = &wanted->tensors[i];
+        const msae_tensor *have = msae_safetensors_find(file, want->name);
+        int same = have && have->dtype == want->dtype && have->rank == want->rank;
+        for (size_t k = 0; same && k < want->rank; k++) same = have->shape[k] == want->shape[k];
+        if (!same) {
+            return msae__fail_text(error, MSAE_ERROR_FORMAT, have ? have->offset : MSAE_NO_POSITION,
+                                   "tensor ", want->name,
+                                   have ? " has another type or shape than the header says"
+                                        : " is missing");
+        }
+    }
+    return MSAE_OK;
+}
+
+static msae_status msae__check_scale(const msae_model *model, msae_error *error) {
+    if (model->scale > 0) return MSAE_OK;
+    return msae__fail(error, MSAE_ERROR_FORMAT, "the scale is not positive");
+}
+
+/* A model without arrays whose shape a file has told, and which holds all that it must. */
+static msae_status msae__open_model(msae_model *model, msae_safetensors *file,
+                                    const msae_load_desc *load, msae__list *wanted,
+                                    msae_error *error) {
+    size_t nesting[MSAE_MAX_LEVELS] = {0};
+    float weights[MSAE_MAX_LEVELS] = {0};
+    msae_model_desc desc, resolved;
+    msae_history history;
+    msae_status status = msae__read_shape(file, &desc, nesting, weights, &history, error);
+    if (status != MSAE_OK) return status;
+    if (load) {
+        desc.simd = load->simd;
+        desc.allocator = load->allocator;
+        desc.parallel = load->parallel;
+    }
+    status = msae__model_shape(model, &desc, &resolved, error);
+    if (status != MSAE_OK) return status;
+    model->history = history;
+    model->has_level_thresholds = msae_safetensors_find(file, "level_thresholds") != NULL;
+    msae__list_tensors(model, wanted);
+    return msae__check_tensors(file, wanted, error);
+}
+
+static msae_status msae__map_model(msae_model *model, msae_safetensors *file,
+                                   const msae_load_desc *load, msae_error *error) {
+    const msae__part *part;
+    msae_tensor tensor;
+    msae__list wanted;
+    size_t at = 0;
+    msae_status status = msae__open_model(model, file, load, &wanted, error);
+    if (status != MSAE_OK) return status;
+    if (!model->by_rows || !msae__little_endian()) {
+        return msae__fail(error, MSAE_ERROR_UNSUPPORTED,
+                          "a model by columns, or one on a big-endian machine, has to be loaded");
+    }
+    while ((part = msae__next_part(model, &at, &tensor)) != NULL) {
+        const void *values = msae_safetensors_find(file, part->name)->data;
+        if (tensor.dtype == MSAE_F32 && (uintptr_t)values % sizeof(float) != 0) {
+            return msae__fail(error, MSAE_ERROR_ARGUMENT, "the memory is not aligned to 4 bytes");
+        }
+        if (part->shape > MSAE__LEVELS) {
+            msae__set_part(model, part, values); /* never written */
+        } else {
+            memcpy(msae__part_values(model, part), values, tensor.bytes);
+        }
+    }
+    msae__tie(model);
+    if (!msae__is_finite(model->scale)) {
+        return msae__fail(error, MSAE_ERROR_NOT_FINITE, "the scale is NaN or Inf");
+    }
+    return msae__check_scale(model, error);
+}
+
+MSAE_API msae_status msae_map(msae_model *model, const void *bytes, size_t size,
+                              const msae_load_desc *desc, msae_error *error) {
+    msae_safetensors file;
+    msae_status status;
+    memset(model, 0, sizeof *model);
+    status = msae_safetensors_open(&file, bytes, size, desc ? &desc->allocator : NULL, error);
+    if (status != MSAE_OK) return status;
+    status = msae__map_model(model, &file, desc, error);
+    msae_safetensors_close(&file);
+    if (status != MSAE_OK) memset(model, 0, sizeof *model);
+    return status;
+}
+
+MSAE_API msae_status msae_check_weights(const msae_model *model, msae_error *error) {
+    const msae__part *part;
+    msae_tensor tensor;
+    size_t at = 0;
+    int finite = 1;
+    while ((part = msae__next_part(model, &at, &tensor)) != NULL) {
+        const void *values = msae__part_values(model, part);
+        finite &= tensor.dtype == MSAE_F32
+                      ? msae__row_is_finite((const float *)values, tensor.bytes / sizeof(float))
+                      : msae__small_is_finite(tensor.dtype, values, tensor.bytes);
+    }
+    if (finite) return MSAE_OK;
+    return msae__fail(error, MSAE_ERROR_NOT_FINITE, "a weight is NaN or Inf");
+}
+
+static msae_status msae__load_model(msae_model *model, msae_safetensors *file,
+                                    const msae_reader *reader, const msae_load_desc *load,
+                                    msae_error *error) {
+    msae__list wanted;
+    msae_status status;
+    /* first without arrays: nothing is allocated before the file has shown what fills it */
+    status = msae__open_model(model, file, load, &wanted, error);
+    if (status == MSAE_OK) status = msae__model_arrays(model, NULL, 0, error);
+    if (status == MSAE_OK) {
+        msae__list_tensors(model, &wanted);
+        status = msae__read_tensors(reader, file, &wanted, &model->allocator, error);
+    }
+    if (status == MSAE_OK) status = msae__check_scale(model, error);
+    if (status == MSAE_OK && load && load->widen && model->by_rows) {
+        status = msae__widen(model, error);
+    }
+    return status;
+}
+
+MSAE_API msae_status msae_load_reader(msae_model *model, const msae_reader *reader,
+                                      const msae_load_desc *desc, msae_error *error) {
+    msae_safetensors file;
+    msae_status status;
+    memset(model, 0, sizeof *model);
+    status = msae_safetensors_open_reader(&file, reader, desc ? &desc->allocator : NULL, error);
+    if (status != MSAE_OK) return status;
+    status = msae__load_model(model, &file, reader, desc, error);
+    msae_safetensors_close(&file);
+    if (status != MSAE_OK) msae_model_free(model);
+    return status;
+}
+
+MSAE_API msae_status msae_load_memory(msae_model *model, const void *bytes, size_t size,
+                                      const msae_load_desc *desc, msae_error *error) {
+    const msae_reader reader = msae_reader_memory(bytes, size);
+    return msae_load_reader(model, &reader, desc, error);
+}
+
+#ifndef MSAE_NO_STDIO
+MSAE_API msae_status msae_load_file(msae_model *model, const char *path, const msae_load_desc *desc,
+                                    msae_error *error) {
+    msae_reader reader;
+    msae_status status;
+    memset(model, 0, sizeof *model);
+    status = msae_reader_open(&reader, path, error);
+    if (status != MSAE_OK) return status;
+    status = msae_load_reader(model, &reader, desc, error);
+    msae_reader_close(&reader);
+    return status;
+}
+#endif
+
+#ifdef MSAE_RUN_ONLY
+/* ---------------------------------------------------------------------------------------------
+   The small forms of a program that only runs models: no texts of errors, nothing of the library
+   of mathematics, one row at a time
+   ------------------------------------------------------------------------------------------ */
+
+/* The texts of failures would be a tenth of the object: the code and the position have to do. */
+static msae_status msae__fail_at(msae_error *error, msae_status code, uint64_t position,
+                                 const char *what, uint64_t number, const char *after) {
+    (void)what;
+    (void)number;
+    (void)after;
+    if (error) {
+        const char *text = msae_status_text(code);
+        error->code = code;
+        error->position = position;
+        memcpy(error->message, text, strlen(text) + 1);
+    }
+    return code;
+}
+
+static msae_status msae__fail_text(msae_error *error, msae_status code, uint64_t position,
+                                   const char *what, const char *name, const char *after) {
+    (void)name;
+    return msae__fail_at(error, code, position, what, 0, after);
+}
+
+static msae_status msae__fail_byte(msae_error *error, uint64_t position, const char *what) {
+    return msae__fail_at(error, MSAE_ERROR_FORMAT, position, what, 0, NULL);
+}
+
+/* Newton's iteration, from half the exponent. */
+static double msae__sqrt(double value) {
+    uint64_t bits;
+    double root;
+    if (!(value > 0)) return 0;
+    memcpy(&bits, &value, sizeof bits);
+    bits = (bits >> 1) + ((uint64_t)0x1ff8 << 48);
+    memcpy(&root, &bits, sizeof root);
+    for (int i = 0; i < 5; i++) root = 0.5 * (root + value / root);
+    return root;
+}
+
+/* 2^n times the series of e^r, |r| <= ln 2 / 2, for |value| < 600; to about 1e-12. */
+static double msae__exp(double value) {
+    const double turns = value * 1.4426950408889634;
+    const int n = (int)(turns < 0 ? turns - 0.5 : turns + 0.5);
+    const uint64_t bits = (uint64_t)(n + 1023) << 52;
+    double sum = 1, power;
+    value -= n * 0.6931471805599453;
+    for (int i = 11; i > 0; i--) sum = 1 + sum * value / i;
+    memcpy(&power, &bits, sizeof power);
+    return sum * power;
+}
+
+static float msae__expf(float value) {
+    if ((msae__float_bits(value) & 0x7fffffffu) > 0x7f800000u) return value; /* NaN stays one */
+    if (value > 88.72283f) return msae__bits_float(0x7f800000u);
+    return value < -104 ? 0 : (float)msae__exp((double)value);
+}
+
+static float msae__tanhf(float value) {
+    const double v = (double)value;
+    if (fabs(v) < 1e-3) return (float)(v - v * v * v / 3);
+    if (fabs(v) > 20) return v < 0 ? -1.0f : 1.0f;
+    return (float)(1 - 2 / (msae__exp(2 * v) + 1));
+}
+
+static double msae__power_of_ten(int n) {
+    double power = 1;
+    for (int i = 0; i < n; i++) power *= 10;
+    return power;
+}
+
+#define MSAE__ENTRY(name) MSAE__K(name),
+#define MSAE__STAGE MSAE__SMALL_STAGE
+#include MSAE_HEADER
+
+#define MSAE__K(name) msae__scalar_##name
+static const msae_kernels msae__scalar_kernels = {
+    MSAE_SIMD_SCALAR, MSAE__RUN_KERNELS(MSAE__ENTRY) msae__scalar_between, NULL};
+#undef MSAE__K
+
+/* The table of a path, or NULL when this build or processor lacks it. */
+static const msae_kernels *msae__kernels_for(msae_simd simd) {
+    if (simd == MSAE_SIMD_SCALAR) return &msae__scalar_kernels;
+#ifdef MSAE__HAS_AVX2
+    if (simd == MSAE_SIMD_AUTO) return msae__kernels_for(msae__best_x86());
+    if (simd == MSAE_SIMD_AVX2 && msae__best_x86() == simd) return &msae__avx2_kernels;
+#elif defined(MSAE__HAS_NEON)
+    if (simd == MSAE_SIMD_AUTO || simd == MSAE_SIMD_NEON) return &msae__neon_kernels;
+#elif defined(MSAE__HAS_WASM128)
+    if (simd == MSAE_SIMD_AUTO || simd == MSAE_SIMD_WASM128) return &msae__wasm_kernels;
+#else
+    if (simd == MSAE_SIMD_AUTO) return &msae__scalar_kernels;
+#endif
+    return NULL;
+}
+
+static size_t msae__select(const msae_kernels *kernels, const unsigned char *keys, size_t n,
+                           size_t k, int32_t lowest, msae_code *codes, int32_t *scratch) {
+    int32_t largest = lowest;
+    msae__cut cut = {0, 0, 0};
+    const size_t count = kernels->between(scratch, keys, n, lowest, INT32_MAX, &largest);
+    cut.key = lowest;
+    if (k < count) cut = msae__cut_many(scratch, count, k);
+    return msae__codes_above(keys, n, k, cut, codes);
+}
+
+/* Codes by descending value, equal ones by latent: insertion with gaps (Shell, by Knuth's). */
+static void msae__sort_codes(msae_code *codes, size_t count, msae_code *spare) {
+    (void)spare;
+    for (size_t gap = 797161; gap > 0; gap /= 3) { /* (3^13 - 1) / 2, and so are those below it */
+        for (size_t i = gap; i < count; i++) {
+            const msae_code code = codes[i];
+            size_t at = i;
+            for (; at >= gap; at -= gap) {
+                const msae_code *before = &codes[at - gap];
+                if (before->value > code.value ||
+                    (before->value == code.value && before->latent < code.latent)) {
+                    break;
+                }
+                codes[at] = *before;
+            }
+            codes[at] = code;
+        }
+    }
+}
+
+/* Of what a file says: there are no defaults. */
+static msae_status msae__resolve_model(const msae_model_desc *desc, msae_model_desc *resolved,
+                                       size_t *levels, float *weights, msae_error *error) {
+    msae_status status = msae__check_sizes(desc, error);
+    if (status == MSAE_OK) status = msae__check_values(desc, error);
+    if (status != MSAE_OK) return status;
+    memset(weights, 0, MSAE_MAX_LEVELS * sizeof *weights);
+    *resolved = *desc;
+    resolved->n_levels = 1;
+    if (msae__is_nested(desc->recipe) || desc->recipe == MSAE_RECIPE_MSAE_WIDTH) {
+        resolved->n_levels = msae__check_levels(desc, levels, error);
+    } else {
+        levels[0] = msae__has_k(desc->recipe) ? desc->k : desc->n_latents;
+    }
+    return resolved->n_levels > 0 ? MSAE_OK : MSAE_ERROR_ARGUMENT;
+}
+
+static size_t msae__packed_floats(const msae_kernels *kernels, size_t rows, size_t k) {
+    (void)kernels, (void)rows, (void)k;
+    return 0;
+}
+
+static size_t msae__panel_floats(const msae_kernels *kernels, size_t k) {
+    (void)kernels, (void)k;
+    return 0;
+}
+
+static int msae__encode_packed(const msae__small_product *p, float *packed, float *panels) {
+    (void)p, (void)packed, (void)panels;
+    return 0;
+}
+
+static int msae__add_gathered(const msae_model *model, const msae_code *codes, size_t count,
+                              float *sum) {
+    (void)model, (void)codes, (void)count, (void)sum;
+    return 0;
+}
+
+static msae_status msae__widen(msae_model *model, msae_error *error) {
+    (void)model;
+    return msae__fail(error, MSAE_ERROR_UNSUPPORTED, "this build does not widen weights");
+}
+
+static void msae__read_training(const msae_safetensors *file, msae_model_desc *desc, float *weights,
+                                msae_history *history, int *ok) {
+    (void)file, (void)desc, (void)weights, (void)history, (void)ok;
+}
+
+#else
+/* ---------------------------------------------------------------------------------------------
+   Threads: a pool and a background thread
+   ------------------------------------------------------------------------------------------ */
+
 #ifdef MSAE_USE_PTHREADS
+#include <pthread.h>
+#ifdef _WIN32
+#define MSAE__ONLINE_CORES pthread_num_processors_np()
+#else
+#include <unistd.h>
+#define MSAE__ONLINE_CORES sysconf(_SC_NPROCESSORS_ONLN)
+#endif
+
 /* A loop is published by a new generation number; every thread takes part in every loop, takes
    task numbers from one counter, and the last one out wakes the caller. Threads spin a little
    before they sleep, because the loops of a training step follow each other within microseconds. */
@@ -2183,7 +5058,79 @@ MSAE_API void msae_background_free(msae_background *background) {
 }
 #endif /* MSAE_USE_PTHREADS */
 
-#ifndef MSAE__INFERENCE_ONLY
+/* ---------------------------------------------------------------------------------------------
+   Base of all that is not run: errors with a text, the library of mathematics
+   ------------------------------------------------------------------------------------------ */
+
+static void msae__store_le(unsigned char *bytes, size_t count, uint64_t value) {
+    for (size_t i = 0; i < count; i++) bytes[i] = (unsigned char)(value >> (8 * i));
+}
+
+static void msae__put(msae__text *text, const char *string) {
+    msae__put_bytes(text, string, strlen(string));
+}
+
+/* Fills *error (when there is one) with "what", or "what number after" when `after` is given. */
+static msae_status msae__fail_at(msae_error *error, msae_status code, uint64_t position,
+                                 const char *what, uint64_t number, const char *after) {
+    if (error) {
+        msae__text text = msae__text_in(error->message, sizeof error->message);
+        error->code = code;
+        error->position = position;
+        msae__put(&text, what);
+        if (after) {
+            msae__put(&text, " ");
+            msae__put_number(&text, number);
+            msae__put(&text, after);
+        }
+    }
+    return code;
+}
+
+/* "what name after". */
+static msae_status msae__fail_text(msae_error *error, msae_status code, uint64_t position,
+                                   const char *what, const char *name, const char *after) {
+    if (error) {
+        msae__text text = msae__text_in(error->message, sizeof error->message);
+        error->code = code;
+        error->position = position;
+        msae__put(&text, what);
+        msae__put(&text, name);
+        msae__put(&text, after);
+    }
+    return code;
+}
+
+/* "what (byte position)". */
+static msae_status msae__fail_byte(msae_error *error, uint64_t position, const char *what) {
+    if (error) {
+        msae__text text = msae__text_in(error->message, sizeof error->message);
+        error->code = MSAE_ERROR_FORMAT;
+        error->position = position;
+        msae__put(&text, what);
+        msae__put(&text, " (byte ");
+        msae__put_number(&text, position);
+        msae__put(&text, ")");
+    }
+    return MSAE_ERROR_FORMAT;
+}
+
+static double msae__sqrt(double value) {
+    return sqrt(value);
+}
+
+static float msae__expf(float value) {
+    return expf(value);
+}
+
+static float msae__tanhf(float value) {
+    return tanhf(value);
+}
+
+static double msae__power_of_ten(int n) {
+    return pow(10, n);
+}
+
 /* Several processes, each of which must come here. */
 static int msae__is_collective(const msae_collective *collective) {
     return collective && collective->ranks > 1;
@@ -2224,9 +5171,7 @@ static msae_status msae__agree_on(const msae_collective *collective, msae_status
     double failed[1];
     return msae__agree(collective, status, failed, 0, error);
 }
-#endif
 
-#ifndef MSAE__INFERENCE_ONLY
 /* ---------------------------------------------------------------------------------------------
    Random numbers: xoshiro256** (Blackman and Vigna), seeded by splitmix64
    ------------------------------------------------------------------------------------------ */
@@ -2273,11 +5218,9 @@ static size_t msae__random_below(uint64_t state[4], size_t limit) {
     return (size_t)msae__random_below64(state, limit);
 }
 #endif
-#endif /* MSAE__INFERENCE_ONLY */
 
 /* ---------------------------------------------------------------------------------------------
-   Kernels: the scalar reference. Each reads like its formula; the paths below compute the same with
-   other orders of summation.
+   Kernels of batches and of training: the scalar reference
    ------------------------------------------------------------------------------------------ */
 
 /* What AdamW and the published decoder constraint do to one row of parameters in one pass:
@@ -2295,9 +5238,8 @@ typedef struct msae__adam {
 #define MSAE__TINY_M 1e-30f
 #define MSAE__TINY_V 1e-35f
 
-/* Training cuts its matrices into blocks of latents and panels of columns, so that what a kernel
-   reads again and again stays in the first-level cache: a panel of a block is 32 KB. */
-#define MSAE__LATENT_BLOCK 128
+/* Training cuts its matrices into blocks of MSAE__LATENT_BLOCK latents and panels of columns, so that
+   what a kernel reads again and again stays in the first-level cache: a panel of a block is 32 KB. */
 #define MSAE__PANEL 64
 
 /* A row's kept latents in a block are bytes: the latent within the block, and whether the
@@ -2305,63 +5247,17 @@ typedef struct msae__adam {
 #define MSAE__LATENT 0x7fu
 #define MSAE__NEGATIVE 0x80u
 
-/* The kernels of a path, in the order of the table below: first those that run a model .. */
-#define MSAE__RUN_KERNELS(X) \
-    X(dot) X(center) X(axpy) X(dots) X(between) X(dots_half) X(dots_bfloat) X(axpy_half) \
-    X(axpy_bfloat) X(axpy_int8)
-/* .. then those of batches and of training, for builds that have them. */
-#ifdef MSAE__INFERENCE_ONLY
-#define MSAE__BATCH_KERNELS(X)
-#else
-#define MSAE__BATCH_KERNELS(X) X(from_half) X(pack) X(gemm) X(gather_axpy) X(place)
-#endif
-#ifdef MSAE_NO_TRAIN
-#define MSAE__STEP_KERNELS(X)
-#else
-#define MSAE__STEP_KERNELS(X) X(gather_dot_axpy) X(decode) X(reconstruct) X(residuals) X(adam)
-#endif
-#define MSAE__KERNEL_LIST(X) MSAE__RUN_KERNELS(X) MSAE__BATCH_KERNELS(X) MSAE__STEP_KERNELS(X)
+/* The kernels of batches and of training. A path's whole table begins with those that run a model. */
+#define MSAE__BATCH_KERNELS(X)                                                          \
+    X(from_half)                                                                        \
+    X(pack) X(gemm) X(gather_axpy) X(place) X(gather_dot_axpy) X(decode) X(reconstruct) \
+        X(residuals) X(adam)
 
-struct msae_kernels {
-    msae_simd simd;
+typedef struct msae__batch_kernels {
+    msae_kernels run;
     size_t mr, nr; /* the register tile of gemm: rows of A, rows of B */
     size_t few;    /* below this many rows of A, packing B for gemm costs more than `dots` does */
 
-    /* sum a_i b_i */
-    float (*dot)(const float *a, const float *b, size_t n);
-    /* out = (x - mean) scale; out may be x */
-    void (*center)(float *out, const float *x, const float *mean, float scale, size_t n);
-    /* y += a x */
-    void (*axpy)(float *y, float a, const float *x, size_t n);
-    /* c[i][j] = <a_i, b_j> for rows of a and b that lie their strides apart, i < rows and
-       j < cols <= 4: a product without packing */
-    void (*dots)(float *c, size_t ldc, const float *a, size_t a_stride, size_t rows, const float *b,
-                 size_t b_stride, size_t cols, size_t depth);
-    /* Keys are the bits of floats, or integers in the same order. Those with low < key <= high go
-       to out [n + 16], which may be keys, in their order; returns their number and raises *largest
-       to the largest of them. */
-    size_t (*between)(int32_t *out, const void *keys, size_t n, int32_t low, int32_t high,
-                      int32_t *largest);
-    /* Products with rows of float16 or bfloat16 weights w [cols][depth], which lie one after the
-       other, little-endian and without alignment */
-#ifdef MSAE__INFERENCE_ONLY
-    /* c[j] = <x, w_j>: a quarter of the code below */
-    void (*dots_half)(float *c, const float *x, const unsigned char *w, size_t cols, size_t depth);
-    void (*dots_bfloat)(float *c, const float *x, const unsigned char *w, size_t cols,
-                        size_t depth);
-#else
-    /* c[r][j] = <x_r, w_j> for rows x [rows][x_stride]; c's rows lie ldc apart */
-    void (*dots_half)(float *c, size_t ldc, const float *x, size_t x_stride, size_t rows,
-                      const unsigned char *w, size_t cols, size_t depth);
-    void (*dots_bfloat)(float *c, size_t ldc, const float *x, size_t x_stride, size_t rows,
-                        const unsigned char *w, size_t cols, size_t depth);
-#endif
-    /* y += a w for one row of weights */
-    void (*axpy_half)(float *y, float a, const unsigned char *w, size_t n);
-    void (*axpy_bfloat)(float *y, float a, const unsigned char *w, size_t n);
-    void (*axpy_int8)(float *y, float a, const unsigned char *w, size_t n);
-
-#ifndef MSAE__INFERENCE_ONLY
     /* IEEE halves, little-endian, to floats */
     void (*from_half)(float *out, const unsigned char *half, size_t n);
     /* x [rows][stride] to out [depth][width], rows <= width; columns beyond `rows` become zero */
@@ -2380,9 +5276,6 @@ struct msae_kernels {
        each level ends. */
     void (*place)(void *sorted, uint8_t *index, uint8_t *level, uint8_t *ends, const void *keys,
                   size_t count, const int32_t *floors, size_t levels);
-#endif
-
-#ifndef MSAE_NO_TRAIN
     /* gather_axpy, and dots[e] += <a, row_e>: one read of each row serves both */
     void (*gather_dot_axpy)(float *y, float *dots, const float *a, const float *base, size_t stride,
                             const uint32_t *index, const float *weight, size_t count, size_t width);
@@ -2399,62 +5292,20 @@ struct msae_kernels {
     /* see msae__adam */
     void (*adam)(float *p, const float *g, float *m, float *v, size_t n, float rescale,
                  float project, const msae__adam *adam);
-#endif
+} msae__batch_kernels;
 
-    /* c[j] = <x, w_j> over integers, x a row that msae__quantize made: their sum fits 32 bits, so
-       that it is exact, and the same on every path */
-    void (*dots_int8)(int32_t *c, const int16_t *x, const unsigned char *w, size_t cols,
-                      size_t depth);
-    /* Adds to such a row what dots_int8 wants of it besides; or NULL */
-    void (*split_int8)(int16_t *x, size_t depth);
-};
-
-static float msae__scalar_dot(const float *a, const float *b, size_t n) {
-    float sum = 0;
-    for (size_t i = 0; i < n; i++) sum += a[i] * b[i];
-    return sum;
+static const msae__batch_kernels *msae__full(const msae_kernels *kernels) {
+    return (const msae__batch_kernels *)(const void *)kernels;
 }
 
-static void msae__scalar_center(float *out, const float *x, const float *mean, float scale,
-                                size_t n) {
-    for (size_t i = 0; i < n; i++) out[i] = (x[i] - mean[i]) * scale;
-}
-
-/* Denormal halves are normal floats; they come from an integer, because -ffast-math may have set
-   the processor to take denormal floats for zero. */
-static float msae__half_to_float(uint32_t half) {
-    const uint32_t sign = (half & 0x8000u) << 16, rest = half & 0x7fffu;
-    if (rest < 0x400u) {
-        return msae__bits_float(msae__float_bits((float)rest * 5.9604644775390625e-8f) | sign);
-    }
-    if (rest >= 0x7c00u) return msae__bits_float(0x7f800000u | rest << 13 | sign);
-    return msae__bits_float(((rest << 13) + (112u << 23)) | sign);
-}
-
-#ifndef MSAE__INFERENCE_ONLY
 static void msae__scalar_from_half(float *out, const unsigned char *half, size_t n) {
     for (size_t i = 0; i < n; i++) {
         out[i] = msae__half_to_float(half[2 * i] | (uint32_t)half[2 * i + 1] << 8);
     }
 }
-#endif
-
-static void msae__scalar_axpy(float *y, float a, const float *x, size_t n) {
-    for (size_t i = 0; i < n; i++) y[i] += a * x[i];
-}
-
-static void msae__scalar_dots(float *c, size_t ldc, const float *a, size_t a_stride, size_t rows,
-                              const float *b, size_t b_stride, size_t cols, size_t depth) {
-    for (size_t i = 0; i < rows; i++) {
-        for (size_t j = 0; j < cols; j++) {
-            c[i * ldc + j] = msae__scalar_dot(a + i * a_stride, b + j * b_stride, depth);
-        }
-    }
-}
 
 #define MSAE__SCALAR_TILE 4
 
-#ifndef MSAE__INFERENCE_ONLY
 static void msae__scalar_pack(float *out, size_t width, const float *x, size_t stride, size_t rows,
                               size_t depth) {
     for (size_t i = 0; i < width; i++) {
@@ -2475,9 +5326,7 @@ static void msae__scalar_gemm(const float *a, const float *b, size_t k, float *c
         }
     }
 }
-#endif
 
-#ifndef MSAE__INFERENCE_ONLY
 static void msae__scalar_gather_axpy(float *y, const float *base, size_t stride,
                                      const uint32_t *index, const float *weight, size_t count,
                                      size_t width) {
@@ -2485,9 +5334,40 @@ static void msae__scalar_gather_axpy(float *y, const float *base, size_t stride,
         msae__scalar_axpy(y, weight[e], base + index[e] * stride, width);
     }
 }
-#endif
 
-#ifndef MSAE_NO_TRAIN
+/* The last step of all `place` kernels: a counting sort of keys whose levels are known. */
+static void msae__place_found(void *sorted, uint8_t *index, uint8_t *level, uint8_t *ends,
+                              const int32_t *keys, const int32_t *places, const int32_t *found,
+                              size_t count, size_t levels) {
+    size_t next[MSAE_MAX_LEVELS + 1] = {0}, start = 0;
+    for (size_t e = 0; e < count; e++) next[found[e]]++;
+    for (size_t i = 0; i <= levels; i++) { /* counts to places; those of no level come last */
+        const size_t here = next[i];
+        next[i] = start;
+        start += here;
+        if (i < levels) ends[i] = (uint8_t)start;
+    }
+    for (size_t e = 0; e < count; e++) {
+        const size_t at = next[found[e]]++;
+        memcpy((unsigned char *)sorted + 4 * at, &keys[e], 4);
+        index[at] = (uint8_t)places[e];
+        level[at] = (uint8_t)found[e];
+    }
+}
+
+static void msae__scalar_place(void *sorted, uint8_t *index, uint8_t *level, uint8_t *ends,
+                               const void *keys, size_t count, const int32_t *floors,
+                               size_t levels) {
+    int32_t key[MSAE__LATENT_BLOCK], place[MSAE__LATENT_BLOCK], found[MSAE__LATENT_BLOCK];
+    for (size_t j = 0; j < count; j++) {
+        key[j] = msae__load_key(keys, j);
+        place[j] = (int32_t)j;
+        found[j] = 0;
+        for (size_t i = 0; i < levels; i++) found[j] += key[j] < floors[i];
+    }
+    msae__place_found(sorted, index, level, ends, key, place, found, count, levels);
+}
+
 static void msae__scalar_gather_dot_axpy(float *y, float *dots, const float *a, const float *base,
                                          size_t stride, const uint32_t *index, const float *weight,
                                          size_t count, size_t width) {
@@ -2495,19 +5375,6 @@ static void msae__scalar_gather_dot_axpy(float *y, float *dots, const float *a, 
         const float *row = base + index[e] * stride;
         dots[e] += msae__scalar_dot(a, row, width);
         msae__scalar_axpy(y, weight[e], row, width);
-    }
-}
-
-static void msae__scalar_adam(float *p, const float *g, float *m, float *v, size_t n, float rescale,
-                              float project, const msae__adam *adam) {
-    for (size_t i = 0; i < n; i++) {
-        float value = p[i] * rescale;
-        float gradient = (g[i] - project * value) * adam->clip;
-        float m1 = adam->beta1 * m[i] + adam->rest1 * gradient;
-        float v1 = adam->beta2 * v[i] + adam->rest2 * gradient * gradient;
-        m[i] = fabsf(m1) < MSAE__TINY_M ? 0 : m1;
-        v[i] = v1 < MSAE__TINY_V ? 0 : v1;
-        p[i] = value * adam->decay - adam->rate * m[i] / (sqrtf(v[i]) * adam->root + adam->eps);
     }
 }
 
@@ -2549,153 +5416,35 @@ static void msae__scalar_residuals(float *levels, size_t count, const float *tar
         }
     }
 }
-#endif
 
-/* Keys lie in memory that may be floats, so they are copied rather than read through a pointer. */
-static int32_t msae__load_key(const void *keys, size_t i) {
-    int32_t key;
-    memcpy(&key, (const unsigned char *)keys + 4 * i, 4);
-    return key;
-}
-
-static size_t msae__scalar_between(int32_t *out, const void *keys, size_t n, int32_t low,
-                                   int32_t high, int32_t *largest) {
-    int32_t most = *largest;
-    size_t count = 0;
-    for (size_t i = 0; i < n; i++) { /* whether a key is kept is a coin toss: no branch on it */
-        const int32_t key = msae__load_key(keys, i);
-        const int kept = key > low && key <= high;
-        out[count] = key;
-        count += (size_t)kept;
-        most = kept && key > most ? key : most;
-    }
-    *largest = most;
-    return count;
-}
-
-#ifndef MSAE__INFERENCE_ONLY
-/* The last step of all `place` kernels: a counting sort of keys whose levels are known. */
-static void msae__place_found(void *sorted, uint8_t *index, uint8_t *level, uint8_t *ends,
-                              const int32_t *keys, const int32_t *places, const int32_t *found,
-                              size_t count, size_t levels) {
-    size_t next[MSAE_MAX_LEVELS + 1] = {0}, start = 0;
-    for (size_t e = 0; e < count; e++) next[found[e]]++;
-    for (size_t i = 0; i <= levels; i++) { /* counts to places; those of no level come last */
-        const size_t here = next[i];
-        next[i] = start;
-        start += here;
-        if (i < levels) ends[i] = (uint8_t)start;
-    }
-    for (size_t e = 0; e < count; e++) {
-        const size_t at = next[found[e]]++;
-        memcpy((unsigned char *)sorted + 4 * at, &keys[e], 4);
-        index[at] = (uint8_t)places[e];
-        level[at] = (uint8_t)found[e];
+static void msae__scalar_adam(float *p, const float *g, float *m, float *v, size_t n, float rescale,
+                              float project, const msae__adam *adam) {
+    for (size_t i = 0; i < n; i++) {
+        float value = p[i] * rescale;
+        float gradient = (g[i] - project * value) * adam->clip;
+        float m1 = adam->beta1 * m[i] + adam->rest1 * gradient;
+        float v1 = adam->beta2 * v[i] + adam->rest2 * gradient * gradient;
+        m[i] = fabsf(m1) < MSAE__TINY_M ? 0 : m1;
+        v[i] = v1 < MSAE__TINY_V ? 0 : v1;
+        p[i] = value * adam->decay - adam->rate * m[i] / (sqrtf(v[i]) * adam->root + adam->eps);
     }
 }
-
-static void msae__scalar_place(void *sorted, uint8_t *index, uint8_t *level, uint8_t *ends,
-                               const void *keys, size_t count, const int32_t *floors,
-                               size_t levels) {
-    int32_t key[MSAE__LATENT_BLOCK], place[MSAE__LATENT_BLOCK], found[MSAE__LATENT_BLOCK];
-    for (size_t j = 0; j < count; j++) {
-        key[j] = msae__load_key(keys, j);
-        place[j] = (int32_t)j;
-        found[j] = 0;
-        for (size_t i = 0; i < levels; i++) found[j] += key[j] < floors[i];
-    }
-    msae__place_found(sorted, index, level, ends, key, place, found, count, levels);
-}
-#endif
-
-static float msae__load_half(const unsigned char *w) {
-    return msae__half_to_float(w[0] | (uint32_t)w[1] << 8);
-}
-
-static float msae__load_bfloat(const unsigned char *w) {
-    return msae__bits_float((uint32_t)w[0] << 16 | (uint32_t)w[1] << 24);
-}
-
-static int32_t msae__load_int8(const unsigned char *w) {
-    return (int32_t)(*w ^ 0x80u) - 128;
-}
-
-#ifndef MSAE__INFERENCE_ONLY
-static void msae__scalar_dots_half(float *c, size_t ldc, const float *x, size_t x_stride,
-                                   size_t rows, const unsigned char *w, size_t cols, size_t depth) {
-    for (size_t j = 0; j < cols; j++, w += 2 * depth) {
-        for (size_t r = 0; r < rows; r++) {
-            float sum = 0;
-            for (size_t i = 0; i < depth; i++)
-                sum += x[r * x_stride + i] * msae__load_half(w + 2 * i);
-            c[r * ldc + j] = sum;
-        }
-    }
-}
-
-static void msae__scalar_dots_bfloat(float *c, size_t ldc, const float *x, size_t x_stride,
-                                     size_t rows, const unsigned char *w, size_t cols,
-                                     size_t depth) {
-    for (size_t j = 0; j < cols; j++, w += 2 * depth) {
-        for (size_t r = 0; r < rows; r++) {
-            float sum = 0;
-            for (size_t i = 0; i < depth; i++) {
-                sum += x[r * x_stride + i] * msae__load_bfloat(w + 2 * i);
-            }
-            c[r * ldc + j] = sum;
-        }
-    }
-}
-#endif
-
-static void msae__scalar_dots_int8(int32_t *c, const int16_t *x, const unsigned char *w,
-                                   size_t cols, size_t depth) {
-    for (size_t j = 0; j < cols; j++, w += depth) {
-        int32_t sum = 0;
-        for (size_t i = 0; i < depth; i++) sum += x[i] * msae__load_int8(w + i);
-        c[j] = sum;
-    }
-}
-
-static void msae__scalar_axpy_half(float *y, float a, const unsigned char *w, size_t n) {
-    for (size_t i = 0; i < n; i++) y[i] += a * msae__load_half(w + 2 * i);
-}
-
-static void msae__scalar_axpy_bfloat(float *y, float a, const unsigned char *w, size_t n) {
-    for (size_t i = 0; i < n; i++) y[i] += a * msae__load_bfloat(w + 2 * i);
-}
-
-static void msae__scalar_axpy_int8(float *y, float a, const unsigned char *w, size_t n) {
-    for (size_t i = 0; i < n; i++) y[i] += a * (float)msae__load_int8(w + i);
-}
-
-#ifdef MSAE__INFERENCE_ONLY
-static void msae__scalar_dots_half(float *c, const float *x, const unsigned char *w, size_t cols,
-                                   size_t depth) {
-    for (size_t j = 0; j < cols; j++, w += 2 * depth) {
-        c[j] = 0;
-        for (size_t i = 0; i < depth; i++) c[j] += x[i] * msae__load_half(w + 2 * i);
-    }
-}
-
-static void msae__scalar_dots_bfloat(float *c, const float *x, const unsigned char *w, size_t cols,
-                                     size_t depth) {
-    for (size_t j = 0; j < cols; j++, w += 2 * depth) {
-        c[j] = 0;
-        for (size_t i = 0; i < depth; i++) c[j] += x[i] * msae__load_bfloat(w + 2 * i);
-    }
-}
-#endif
 
 #define MSAE__ENTRY(name) MSAE__K(name),
 #define MSAE__K(name) msae__scalar_##name
-static const msae_kernels msae__scalar_kernels = {
-    MSAE_SIMD_SCALAR, MSAE__SCALAR_TILE, MSAE__SCALAR_TILE, 4,
-    MSAE__KERNEL_LIST(MSAE__ENTRY) msae__scalar_dots_int8, NULL};
+static const msae__batch_kernels msae__scalar_kernels = {
+    {MSAE_SIMD_SCALAR, MSAE__RUN_KERNELS(MSAE__ENTRY) msae__scalar_between, NULL},
+    MSAE__SCALAR_TILE,
+    MSAE__SCALAR_TILE,
+    4,
+    MSAE__BATCH_KERNELS(MSAE__ENTRY)};
 #undef MSAE__K
 
-#if (defined(MSAE__HAS_AVX2) && !defined(MSAE__INFERENCE_ONLY)) || defined(MSAE__HAS_NEON) || \
-    defined(MSAE__HAS_WASM128)
+/* ---------------------------------------------------------------------------------------------
+   Kernels of batches and of training: what is written by hand for a path
+   ------------------------------------------------------------------------------------------ */
+
+#if defined(MSAE__HAS_AVX2) || defined(MSAE__HAS_NEON) || defined(MSAE__HAS_WASM128)
 /* For each set of four lanes, the byte shuffle that moves them to the front. */
 static const uint8_t msae__front[16][16] = {
 #define MSAE__LANE(i) 4 * (i), 4 * (i) + 1, 4 * (i) + 2, 4 * (i) + 3
@@ -2713,40 +5462,7 @@ static const uint8_t msae__front[16][16] = {
 static const uint8_t msae__popcount4[16] = {0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4};
 #endif
 
-/* ---------------------------------------------------------------------------------------------
-   Kernels: the vectors of each instruction path, and what is written for it by hand; the others are
-   written once for all of them at the end of this file, which includes itself there. A new path is
-   its vectors: the macros below, by which it is correct; `dots_int8`, `between`, `pack` and `place`
-   may be the scalar ones.
-
-   MSAE__V is a vector of MSAE__W floats. MSAE__MR: rows of the tile of gemm, of two vectors each.
-   MSAE__SUMS: vectors of a sum that stay in registers, half of what a path has at most. MSAE__DOTS:
-   rows of the tile of dots, which takes 5 DOTS + 1 registers. MSAE__FEW: see msae_kernels.
-   LOADN and STOREN take the first n floats of a vector, n > 0, and all of it where n is larger;
-   MSAE__MASKS says that they are one instruction.
-   FMA(a, b, c) is a b + c, FNMA c - a b. FLUSH(v, size, least) is v, and 0 where size < least. SUM4
-   gives the sums of four vectors; STORE4 puts the first n of these to memory, ADD4 adds all four.
-   ------------------------------------------------------------------------------------------ */
-#ifndef MSAE_HEADER
-#define MSAE_HEADER "msae.h" /* the name of this file, if it is another */
-#endif
-
-/* AVX2 with FMA: 16 registers of 8 floats. */
 #ifdef MSAE__HAS_AVX2
-
-/* The lanes below `count`, for masked loads and stores of the last few floats. */
-static MSAE__AVX2 __m256i msae__avx2_mask(size_t count) {
-    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)msae__min(count, 8)),
-                              _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-}
-
-static MSAE__AVX2 float msae__avx2_sum(__m256 v) {
-    __m128 four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-    __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
-}
-
-#ifndef MSAE__INFERENCE_ONLY
 /* [sum a, sum b, sum c, sum d] */
 static MSAE__AVX2 __m128 msae__avx2_sum4(__m256 a, __m256 b, __m256 c, __m256 d) {
     const __m256 all = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
@@ -2760,61 +5476,10 @@ static MSAE__AVX2 void msae__avx2_store4(float *c, __m128 four, size_t count) {
     for (size_t j = 0; j < count && j < 4; j++) c[j] = out[j];
 }
 
-#endif
-
-#ifndef MSAE_NO_TRAIN
 static MSAE__AVX2 void msae__avx2_add4(float *c, __m128 four) {
     _mm_storeu_ps(c, _mm_add_ps(_mm_loadu_ps(c), four));
 }
-#endif
 
-static MSAE__AVX2 __m256 msae__avx2_halves(const unsigned char *w) {
-    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)w));
-}
-
-static MSAE__AVX2 __m256 msae__avx2_bfloats(const unsigned char *w) {
-    const __m128i eight = _mm_loadu_si128((const __m128i *)(const void *)w);
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(eight), 16));
-}
-
-static MSAE__AVX2 __m256 msae__avx2_int8s(const unsigned char *w) {
-    const __m128i eight = _mm_loadl_epi64((const __m128i *)(const void *)w);
-    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(eight));
-}
-
-static MSAE__AVX2 int32_t msae__avx2_sum_int(__m256i v) {
-    __m128i four = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
-    __m128i two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
-    return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
-}
-
-static MSAE__AVX2 __m256i msae__avx2_products(const int16_t *x, const unsigned char *w) {
-    const __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)w);
-    return _mm256_madd_epi16(_mm256_loadu_si256((const __m256i *)(const void *)x),
-                             _mm256_cvtepi8_epi16(bytes));
-}
-
-static MSAE__AVX2 void msae__avx2_dots_int8(int32_t *c, const int16_t *x, const unsigned char *w,
-                                            size_t cols, size_t depth) {
-    for (size_t j = 0; j < cols; j++, w += depth) {
-        __m256i s0 = _mm256_setzero_si256(), s1 = s0;
-        size_t i = 0;
-        for (; i + 32 <= depth; i += 32) {
-            s0 = _mm256_add_epi32(s0, msae__avx2_products(x + i, w + i));
-            s1 = _mm256_add_epi32(s1, msae__avx2_products(x + i + 16, w + i + 16));
-        }
-        if (i + 16 <= depth) {
-            s0 = _mm256_add_epi32(s0, msae__avx2_products(x + i, w + i));
-            i += 16;
-        }
-        c[j] = msae__avx2_sum_int(_mm256_add_epi32(s0, s1));
-        for (; i < depth; i++) c[j] += x[i] * msae__load_int8(w + i);
-    }
-}
-
-#ifdef MSAE__INFERENCE_ONLY
-#define msae__avx2_between msae__scalar_between /* hardly counts for one row */
-#else
 /* Pieces of 8 x 8 and 4 x 4 are turned around in registers, what is left by the scalar loop. */
 static MSAE__AVX2 void msae__avx2_pack(float *out, size_t width, const float *x, size_t stride,
                                        size_t rows, size_t depth) {
@@ -2926,41 +5591,6 @@ static MSAE__AVX2 void msae__avx2_place(void *sorted, uint8_t *index, uint8_t *l
     msae__place_found(sorted, index, level, ends, key, place, found, kept, levels);
 }
 #endif
-
-#define MSAE__SIMD MSAE_SIMD_AVX2
-#define MSAE__TARGET MSAE__AVX2
-#define MSAE__K(name) msae__avx2_##name
-#define MSAE__V __m256
-#define MSAE__W 8
-#define MSAE__MR 6
-#define MSAE__SUMS 8
-#define MSAE__DOTS 3
-#define MSAE__FEW 80
-#define MSAE__ZERO _mm256_setzero_ps()
-#define MSAE__SET1 _mm256_set1_ps
-#define MSAE__LOAD _mm256_loadu_ps
-#define MSAE__STORE _mm256_storeu_ps
-#define MSAE__MASKS
-#define MSAE__LOADN(p, n) _mm256_maskload_ps(p, msae__avx2_mask(n))
-#define MSAE__STOREN(p, v, n) _mm256_maskstore_ps(p, msae__avx2_mask(n), v)
-#define MSAE__ADD _mm256_add_ps
-#define MSAE__SUB _mm256_sub_ps
-#define MSAE__MUL _mm256_mul_ps
-#define MSAE__DIV _mm256_div_ps
-#define MSAE__SQRT _mm256_sqrt_ps
-#define MSAE__FMA _mm256_fmadd_ps
-#define MSAE__FNMA _mm256_fnmadd_ps
-#define MSAE__ABS(v) _mm256_andnot_ps(_mm256_set1_ps(-0.0f), v)
-#define MSAE__FLUSH(v, size, least) _mm256_and_ps(v, _mm256_cmp_ps(size, least, _CMP_NLT_UQ))
-#define MSAE__SUM msae__avx2_sum
-#define MSAE__SUM4 msae__avx2_sum4
-#define MSAE__STORE4 msae__avx2_store4
-#define MSAE__ADD4 msae__avx2_add4
-#define MSAE__HALVES msae__avx2_halves
-#define MSAE__BFLOATS msae__avx2_bfloats
-#define MSAE__INT8S msae__avx2_int8s
-#define msae__avx2_split_int8 NULL
-#include MSAE_HEADER
 
 #ifdef MSAE__HAS_AVX512
 /* AVX-512: 32 registers of 16 floats. */
@@ -3120,45 +5750,6 @@ static MSAE__AVX512 void msae__avx512_place(void *sorted, uint8_t *index, uint8_
     }
 }
 
-#define MSAE__SIMD MSAE_SIMD_AVX512
-#define MSAE__TARGET MSAE__AVX512
-#define MSAE__K(name) msae__avx512_##name
-#define MSAE__V __m512
-#define MSAE__W 16
-#define MSAE__MR 12
-#define MSAE__SUMS 4
-#define MSAE__DOTS 4
-#define MSAE__FEW 112
-#define MSAE__ZERO _mm512_setzero_ps()
-#define MSAE__SET1 _mm512_set1_ps
-#define MSAE__LOAD _mm512_loadu_ps
-#define MSAE__STORE _mm512_storeu_ps
-#define MSAE__MASKS
-#define MSAE__LOADN(p, n) _mm512_maskz_loadu_ps(msae__avx512_mask(n), p)
-#define MSAE__STOREN(p, v, n) _mm512_mask_storeu_ps(p, msae__avx512_mask(n), v)
-#define MSAE__ADD _mm512_add_ps
-#define MSAE__SUB _mm512_sub_ps
-#define MSAE__MUL _mm512_mul_ps
-#define MSAE__DIV _mm512_div_ps
-#define MSAE__SQRT _mm512_sqrt_ps
-#define MSAE__FMA _mm512_fmadd_ps
-#define MSAE__FNMA _mm512_fnmadd_ps
-#define MSAE__ABS _mm512_abs_ps
-#define MSAE__FLUSH(v, size, least) \
-    _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(size, least, _CMP_NLT_UQ), v)
-#define MSAE__SUM _mm512_reduce_add_ps
-#define MSAE__SUM4 msae__avx512_sum4
-#define MSAE__STORE4 msae__avx2_store4
-#define MSAE__ADD4 msae__avx2_add4
-#define MSAE__HALVES msae__avx512_halves
-#define MSAE__BFLOATS msae__avx512_bfloats
-#define MSAE__INT8S msae__avx512_int8s
-#define MSAE__DOTS_ONE(c, a, b, cols, depth) \
-    msae__avx2_store4(c, msae__avx512_dots_one(a, b, depth), cols)
-#define msae__avx512_pack msae__avx2_pack
-#define msae__avx512_split_int8 NULL
-#include MSAE_HEADER
-
 #if defined(__clang__) || !defined(__GNUC__) || __GNUC__ >= 8
 #define MSAE__HAS_VNNI
 #ifdef __GNUC__
@@ -3223,112 +5814,10 @@ static MSAE__AVX512_VNNI void msae__vnni_dots_int8(int32_t *c, const int16_t *x,
         c[j] = (int32_t)((uint32_t)_mm512_reduce_add_epi32(l0) - 128 * sum);
     }
 }
-
-#define MSAE__K(name) msae__avx512_##name
-static const msae_kernels msae__vnni_kernels = {
-    MSAE_SIMD_AVX512, 12, 32, 112,
-    MSAE__KERNEL_LIST(MSAE__ENTRY) msae__vnni_dots_int8, msae__vnni_split_int8};
-#undef MSAE__K
-#endif /* MSAE__HAS_VNNI */
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic pop
-#endif
+#endif /* VNNI */
 #endif /* MSAE__HAS_AVX512 */
 
-/* The best path that the processor has (cpuid) and whose registers the system saves (XCR0). */
-#define MSAE__VNNI 0x100 /* AVX-512's sums of products of bytes, beside the path */
-
-static int msae__detect_x86(void) {
-    unsigned leaf1[4] = {0, 0, 0, 0}, leaf7[4] = {0, 0, 0, 0}, xcr0;
-    const unsigned fma = 1u << 12, osxsave = 1u << 27, avx = 1u << 28, f16c = 1u << 29;
-    const unsigned avx2 = 1u << 5;
-#ifdef MSAE__HAS_AVX512
-    const unsigned avx512 = 1u << 16 | 1u << 30 | 1u << 31; /* F, BW, VL */
-    const unsigned vnni = 1u << 11;
-#endif
-#ifdef __GNUC__
-    unsigned high;
-    if (!__get_cpuid(1, &leaf1[0], &leaf1[1], &leaf1[2], &leaf1[3])) return MSAE_SIMD_SCALAR;
-    if (!__get_cpuid_count(7, 0, &leaf7[0], &leaf7[1], &leaf7[2], &leaf7[3])) {
-        return MSAE_SIMD_SCALAR;
-    }
-    if (!(leaf1[2] & osxsave)) return MSAE_SIMD_SCALAR;
-    __asm__ volatile("xgetbv" : "=a"(xcr0), "=d"(high) : "c"(0));
-    (void)high;
-#else
-    int registers[4];
-    __cpuid(registers, 0);
-    if (registers[0] < 7) return MSAE_SIMD_SCALAR;
-    __cpuid(registers, 1);
-    memcpy(leaf1, registers, sizeof leaf1);
-    __cpuidex(registers, 7, 0);
-    memcpy(leaf7, registers, sizeof leaf7);
-    if (!(leaf1[2] & osxsave)) return MSAE_SIMD_SCALAR;
-    xcr0 = (unsigned)_xgetbv(0);
-#endif
-    if (!(leaf1[2] & avx) || !(leaf1[2] & fma) || !(leaf1[2] & f16c) || !(leaf7[1] & avx2) ||
-        (xcr0 & 6) != 6) {
-        return MSAE_SIMD_SCALAR;
-    }
-#ifdef MSAE__HAS_AVX512
-    if ((leaf7[1] & avx512) == avx512 && (xcr0 & 0xe6) == 0xe6) {
-        return MSAE_SIMD_AVX512 | (leaf7[2] & vnni ? MSAE__VNNI : 0);
-    }
-#endif
-    return MSAE_SIMD_AVX2;
-}
-#endif /* MSAE__HAS_AVX2 */
-
-/* NEON on aarch64: 32 registers of 4 floats. */
 #ifdef MSAE__HAS_NEON
-/* The first n of four floats. */
-static float32x4_t msae__neon_load_part(const float *p, size_t n) {
-    float four[4] = {0};
-    memcpy(four, p, n * sizeof *four);
-    return vld1q_f32(four);
-}
-
-static void msae__neon_store_part(float *p, float32x4_t v, size_t n) {
-    float four[4];
-    vst1q_f32(four, v);
-    memcpy(p, four, n * sizeof *four);
-}
-
-static float32x4_t msae__neon_halves(const unsigned char *w) {
-    return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(w)));
-}
-
-static float32x4_t msae__neon_bfloats(const unsigned char *w) {
-    return vreinterpretq_f32_u32(vshll_n_u16(vreinterpret_u16_u8(vld1_u8(w)), 16));
-}
-
-static float32x4_t msae__neon_int8s(const unsigned char *w) {
-    uint32_t four;
-    memcpy(&four, w, 4);
-    return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vcreate_s8(four)))));
-}
-
-static void msae__neon_dots_int8(int32_t *c, const int16_t *x, const unsigned char *w, size_t cols,
-                                 size_t depth) {
-    const size_t whole = depth / 16 * 16;
-    for (size_t j = 0; j < cols; j++, w += depth) {
-        int32x4_t s0 = vdupq_n_s32(0), s1 = s0;
-        for (size_t i = 0; i < whole; i += 16) {
-            const int8x16_t bytes = vreinterpretq_s8_u8(vld1q_u8(w + i));
-            const int16x8_t low = vmovl_s8(vget_low_s8(bytes)),
-                            high = vmovl_s8(vget_high_s8(bytes));
-            const int16x8_t x0 = vld1q_s16(x + i), x1 = vld1q_s16(x + i + 8);
-            s0 = vmlal_s16(s0, vget_low_s16(low), vget_low_s16(x0));
-            s1 = vmlal_s16(s1, vget_high_s16(low), vget_high_s16(x0));
-            s0 = vmlal_s16(s0, vget_low_s16(high), vget_low_s16(x1));
-            s1 = vmlal_s16(s1, vget_high_s16(high), vget_high_s16(x1));
-        }
-        c[j] = vaddvq_s32(vaddq_s32(s0, s1));
-        for (size_t i = whole; i < depth; i++) c[j] += x[i] * msae__load_int8(w + i);
-    }
-}
-
-#ifndef MSAE__INFERENCE_ONLY
 /* Pieces of 4 x 4 are turned around in registers, what is left by the scalar loop. */
 static void msae__neon_pack(float *out, size_t width, const float *x, size_t stride, size_t rows,
                             size_t depth) {
@@ -3353,7 +5842,6 @@ static void msae__neon_pack(float *out, size_t width, const float *x, size_t str
         }
     }
 }
-#endif
 
 /* Four keys at a time go to the front of a register by a shuffle from a table. */
 static size_t msae__neon_between(int32_t *out, const void *keys, size_t n, int32_t low,
@@ -3377,124 +5865,19 @@ static size_t msae__neon_between(int32_t *out, const void *keys, size_t n, int32
     *largest = vmaxvq_s32(most);
     return count + msae__scalar_between(out + count, from + 4 * i, n - i, low, high, largest);
 }
+#endif
 
-#define MSAE__SIMD MSAE_SIMD_NEON
-#define MSAE__TARGET 
-#define MSAE__K(name) msae__neon_##name
-#define MSAE__V float32x4_t
-#define MSAE__W 4
-#define MSAE__MR 8
-#define MSAE__SUMS 16
-#define MSAE__DOTS 4
-#define MSAE__FEW 48
-#define MSAE__ZERO vdupq_n_f32(0)
-#define MSAE__SET1 vdupq_n_f32
-#define MSAE__LOAD vld1q_f32
-#define MSAE__STORE vst1q_f32
-#define MSAE__LOADN(p, n) ((n) >= 4 ? vld1q_f32(p) : msae__neon_load_part(p, n))
-#define MSAE__STOREN(p, v, n) \
-    do { \
-        if ((n) >= 4) vst1q_f32(p, v); \
-        else msae__neon_store_part(p, v, n); \
-    } while (0)
-#define MSAE__ADD vaddq_f32
-#define MSAE__SUB vsubq_f32
-#define MSAE__MUL vmulq_f32
-#define MSAE__DIV vdivq_f32
-#define MSAE__SQRT vsqrtq_f32
-#define MSAE__FMA(a, b, c) vfmaq_f32(c, a, b)
-#define MSAE__FNMA(a, b, c) vfmsq_f32(c, a, b)
-#define MSAE__ABS vabsq_f32
-#define MSAE__FLUSH(v, size, least) \
-    vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(v), vcltq_f32(size, least)))
-#define MSAE__SUM vaddvq_f32
-#define MSAE__SUM4(a, b, c, d) vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d))
-#define MSAE__STORE4 MSAE__STOREN
-#define MSAE__ADD4(p, v) vst1q_f32(p, vaddq_f32(vld1q_f32(p), v))
-#define MSAE__HALVES msae__neon_halves
-#define MSAE__BFLOATS msae__neon_bfloats
-#define MSAE__INT8S msae__neon_int8s
-#define msae__neon_place msae__scalar_place
-#define msae__neon_split_int8 NULL
-#include MSAE_HEADER
-#endif /* MSAE__HAS_NEON */
-
-/* SIMD128 of WebAssembly. Engines on x86-64 give its values 16 registers of 4 floats; there is no fused
-   multiply-add. */
 #ifdef MSAE__HAS_WASM128
-/* The first n of four floats. */
-static v128_t msae__wasm_load_part(const float *p, size_t n) {
-    float four[4] = {0};
-    memcpy(four, p, n * sizeof *four);
-    return wasm_v128_load(four);
-}
-
-static void msae__wasm_store_part(float *p, v128_t v, size_t n) {
-    float four[4];
-    wasm_v128_store(four, v);
-    memcpy(p, four, n * sizeof *four);
-}
-
-static float msae__wasm_sum(v128_t v) {
-    const v128_t two = wasm_f32x4_add(v, wasm_i32x4_shuffle(v, v, 2, 3, 0, 1));
-    return wasm_f32x4_extract_lane(wasm_f32x4_add(two, wasm_i32x4_shuffle(two, two, 1, 0, 3, 2)),
-                                   0);
-}
-
 /* [sum a, sum b, sum c, sum d] */
 static v128_t msae__wasm_sum4(v128_t a, v128_t b, v128_t c, v128_t d) {
-    const v128_t ab = wasm_f32x4_add(wasm_i32x4_shuffle(a, b, 0, 1, 4, 5),
-                                     wasm_i32x4_shuffle(a, b, 2, 3, 6, 7));
-    const v128_t cd = wasm_f32x4_add(wasm_i32x4_shuffle(c, d, 0, 1, 4, 5),
-                                     wasm_i32x4_shuffle(c, d, 2, 3, 6, 7));
+    const v128_t ab =
+        wasm_f32x4_add(wasm_i32x4_shuffle(a, b, 0, 1, 4, 5), wasm_i32x4_shuffle(a, b, 2, 3, 6, 7));
+    const v128_t cd =
+        wasm_f32x4_add(wasm_i32x4_shuffle(c, d, 0, 1, 4, 5), wasm_i32x4_shuffle(c, d, 2, 3, 6, 7));
     return wasm_f32x4_add(wasm_i32x4_shuffle(ab, cd, 0, 2, 4, 6),
                           wasm_i32x4_shuffle(ab, cd, 1, 3, 5, 7));
 }
 
-/* Four halves in the low 16 bits of each lane. Their bits, moved to those of a float, are the number
-   times 2^-112, denormal ones too; of Inf and NaN the exponent is missing. */
-static v128_t msae__wasm_widen(v128_t half) {
-    const v128_t moved = wasm_i32x4_shr(wasm_i32x4_shl(half, 16), 3); /* the sign fills up */
-    const v128_t bits = wasm_v128_and(moved, wasm_i32x4_splat((int32_t)0x8fffffff));
-    const v128_t number = wasm_f32x4_mul(bits, wasm_f32x4_splat(5.192296858534828e33f));
-    const v128_t special = wasm_f32x4_ge(wasm_f32x4_abs(number), wasm_f32x4_splat(65536));
-    return wasm_v128_or(number, wasm_v128_and(special, wasm_i32x4_splat(0x7f800000)));
-}
-
-static v128_t msae__wasm_halves(const unsigned char *w) {
-    return msae__wasm_widen(wasm_u32x4_load16x4(w));
-}
-
-static v128_t msae__wasm_bfloats(const unsigned char *w) {
-    return wasm_i32x4_shl(wasm_u32x4_load16x4(w), 16);
-}
-
-static v128_t msae__wasm_int8s(const unsigned char *w) {
-    const v128_t eight = wasm_i16x8_extend_low_i8x16(wasm_v128_load32_zero(w));
-    return wasm_f32x4_convert_i32x4(wasm_i32x4_extend_low_i16x8(eight));
-}
-
-static void msae__wasm_dots_int8(int32_t *c, const int16_t *x, const unsigned char *w, size_t cols,
-                                 size_t depth) {
-    const size_t whole = depth / 16 * 16;
-    for (size_t j = 0; j < cols; j++, w += depth) {
-        v128_t s0 = wasm_i32x4_splat(0), s1 = s0;
-        for (size_t i = 0; i < whole; i += 16) {
-            const v128_t bytes = wasm_v128_load(w + i);
-            const v128_t low = wasm_i16x8_extend_low_i8x16(bytes);
-            const v128_t high = wasm_i16x8_extend_high_i8x16(bytes);
-            s0 = wasm_i32x4_add(s0, wasm_i32x4_dot_i16x8(low, wasm_v128_load(x + i)));
-            s1 = wasm_i32x4_add(s1, wasm_i32x4_dot_i16x8(high, wasm_v128_load(x + i + 8)));
-        }
-        s0 = wasm_i32x4_add(s0, s1);
-        s0 = wasm_i32x4_add(s0, wasm_i32x4_shuffle(s0, s0, 2, 3, 0, 1));
-        s0 = wasm_i32x4_add(s0, wasm_i32x4_shuffle(s0, s0, 1, 0, 3, 2));
-        c[j] = wasm_i32x4_extract_lane(s0, 0);
-        for (size_t i = whole; i < depth; i++) c[j] += x[i] * msae__load_int8(w + i);
-    }
-}
-
-#ifndef MSAE__INFERENCE_ONLY
 /* Pieces of 4 x 4 are turned around in registers, what is left by the scalar loop. */
 static void msae__wasm_pack(float *out, size_t width, const float *x, size_t stride, size_t rows,
                             size_t depth) {
@@ -3523,7 +5906,6 @@ static void msae__wasm_pack(float *out, size_t width, const float *x, size_t str
         }
     }
 }
-#endif
 
 /* Four keys at a time go to the front of a register by a shuffle from a table. */
 static size_t msae__wasm_between(int32_t *out, const void *keys, size_t n, int32_t low,
@@ -3545,124 +5927,66 @@ static size_t msae__wasm_between(int32_t *out, const void *keys, size_t n, int32
     *largest = wasm_i32x4_extract_lane(most, 0);
     return count + msae__scalar_between(out + count, from + 4 * i, n - i, low, high, largest);
 }
-
-#define MSAE__SIMD MSAE_SIMD_WASM128
-#define MSAE__TARGET 
-#define MSAE__K(name) msae__wasm_##name
-#define MSAE__V v128_t
-#define MSAE__W 4
-#define MSAE__MR 4
-#define MSAE__SUMS 8
-#define MSAE__DOTS 2
-#define MSAE__FEW 24
-#define MSAE__ZERO wasm_f32x4_splat(0)
-#define MSAE__SET1 wasm_f32x4_splat
-#define MSAE__LOAD wasm_v128_load
-#define MSAE__STORE wasm_v128_store
-#define MSAE__LOADN(p, n) ((n) >= 4 ? wasm_v128_load(p) : msae__wasm_load_part(p, n))
-#define MSAE__STOREN(p, v, n) \
-    do { \
-        if ((n) >= 4) wasm_v128_store(p, v); \
-        else msae__wasm_store_part(p, v, n); \
-    } while (0)
-#define MSAE__ADD wasm_f32x4_add
-#define MSAE__SUB wasm_f32x4_sub
-#define MSAE__MUL wasm_f32x4_mul
-#define MSAE__DIV wasm_f32x4_div
-#define MSAE__SQRT wasm_f32x4_sqrt
-#define MSAE__FMA(a, b, c) wasm_f32x4_add(c, wasm_f32x4_mul(a, b))
-#define MSAE__FNMA(a, b, c) wasm_f32x4_sub(c, wasm_f32x4_mul(a, b))
-#define MSAE__ABS wasm_f32x4_abs
-#define MSAE__FLUSH(v, size, least) wasm_v128_andnot(v, wasm_f32x4_lt(size, least))
-#define MSAE__SUM msae__wasm_sum
-#define MSAE__SUM4 msae__wasm_sum4
-#define MSAE__STORE4 MSAE__STOREN
-#define MSAE__ADD4(p, v) wasm_v128_store(p, wasm_f32x4_add(wasm_v128_load(p), v))
-#define MSAE__HALVES msae__wasm_halves
-#define MSAE__BFLOATS msae__wasm_bfloats
-#define MSAE__INT8S msae__wasm_int8s
-#define msae__wasm_place msae__scalar_place
-#define msae__wasm_split_int8 NULL
-#include MSAE_HEADER
-#endif /* MSAE__HAS_WASM128 */
-
-/* ---------------------------------------------------------------------------------------------
-   Dispatch
-   ------------------------------------------------------------------------------------------ */
-
-#ifdef MSAE__HAS_AVX2
-/* cpuid costs tens of microseconds on a virtual machine, so its answer is kept: every thread that
-   asks finds the same. */
-static int msae__ask_x86(void) {
-#ifdef __GNUC__
-    static int known;
-    int found = __atomic_load_n(&known, __ATOMIC_RELAXED);
-    if (found == 0) {
-        found = msae__detect_x86();
-        __atomic_store_n(&known, found, __ATOMIC_RELAXED);
-    }
-#else
-    static volatile long known;
-    int found = (int)known;
-    if (found == 0) known = found = msae__detect_x86();
 #endif
-    return found;
-}
 
-static msae_simd msae__best_x86(void) {
-    return (msae_simd)(msae__ask_x86() & ~MSAE__VNNI);
-}
+#define MSAE__STAGE MSAE__BATCH_STAGE
+#include MSAE_HEADER
+
+#ifdef MSAE__HAS_VNNI
+#define MSAE__K(name) msae__avx512_##name
+#define msae__avx512_dots_int8 msae__vnni_dots_int8
+static const msae__batch_kernels msae__vnni_kernels = {
+    {MSAE_SIMD_AVX512, MSAE__RUN_KERNELS(MSAE__ENTRY) MSAE__K(between), msae__vnni_split_int8},
+    12,
+    32,
+    112,
+    MSAE__BATCH_KERNELS(MSAE__ENTRY)};
+#undef msae__avx512_dots_int8
+#undef MSAE__K
+#endif
+#if defined(MSAE__HAS_AVX512) && defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
 #endif
 
 /* The table of a path, or NULL when this build or processor lacks it. */
 static const msae_kernels *msae__kernels_for(msae_simd simd) {
     switch (simd) {
     case MSAE_SIMD_SCALAR:
-        return &msae__scalar_kernels;
+        return &msae__scalar_kernels.run;
 #ifdef MSAE__HAS_AVX2
     case MSAE_SIMD_AUTO:
         return msae__kernels_for(msae__best_x86());
     case MSAE_SIMD_AVX2:
-        return msae__best_x86() != MSAE_SIMD_SCALAR ? &msae__avx2_kernels : NULL;
+        return msae__best_x86() != MSAE_SIMD_SCALAR ? &msae__avx2_kernels.run : NULL;
 #ifdef MSAE__HAS_AVX512
     case MSAE_SIMD_AVX512:
         if (msae__best_x86() != MSAE_SIMD_AVX512) return NULL;
 #ifdef MSAE__HAS_VNNI
-        if (msae__ask_x86() & MSAE__VNNI) return &msae__vnni_kernels;
+        if (msae__ask_x86() & MSAE__VNNI) return &msae__vnni_kernels.run;
 #endif
-        return &msae__avx512_kernels;
+        return &msae__avx512_kernels.run;
 #endif
 #elif defined(MSAE__HAS_NEON)
     case MSAE_SIMD_AUTO:
     case MSAE_SIMD_NEON:
-        return &msae__neon_kernels;
+        return &msae__neon_kernels.run;
 #elif defined(MSAE__HAS_WASM128)
     case MSAE_SIMD_AUTO:
     case MSAE_SIMD_WASM128:
-        return &msae__wasm_kernels;
+        return &msae__wasm_kernels.run;
 #else
     case MSAE_SIMD_AUTO:
-        return &msae__scalar_kernels;
+        return &msae__scalar_kernels.run;
 #endif
     default:
         return NULL;
     }
 }
 
-MSAE_API int msae_simd_available(msae_simd simd) {
-    return msae__kernels_for(simd) != NULL;
-}
-
-MSAE_API const char *msae_simd_name(msae_simd simd) {
-    static const char *const names[] = {"auto", "scalar", "avx2", "avx512", "neon", "simd128"};
-    return (unsigned)simd < MSAE_SIMD_COUNT ? names[simd] : "unknown";
-}
-
 /* ---------------------------------------------------------------------------------------------
-   Small weights: float16 and bfloat16 from floats, and rows as integers for products with int8
+   Quantised weights: float16 and bfloat16 from floats
    ------------------------------------------------------------------------------------------ */
 
-#ifndef MSAE__INFERENCE_ONLY
 /* The nearest half; of two equally near, the even one. Beyond the range it is Inf. */
 static uint16_t msae__to_half(float value) {
     const uint32_t bits = msae__float_bits(value), sign = bits >> 16 & 0x8000u;
@@ -3682,53 +6006,11 @@ static uint16_t msae__to_bfloat(float value) {
     const uint32_t bits = msae__float_bits(value);
     return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
 }
-#endif
-
-static int msae__row_is_finite(const float *x, size_t d) {
-    uint32_t worst = 0; /* one maximum over exponents keeps the loop free of branches */
-    for (size_t i = 0; i < d; i++) {
-        uint32_t exponent = msae__float_bits(x[i]) & 0x7f800000u;
-        if (exponent > worst) worst = exponent;
-    }
-    return worst != 0x7f800000u;
-}
-
-/* Room for a row of whole numbers, with what a path adds to it. */
-static size_t msae__quantized_stride(size_t n) {
-    return 2 * msae__round_up(n, 64) + 32;
-}
-
-/* x [n] as whole numbers q [quantized_stride] and what they are to be multiplied by. Their products
-   with n int8 add up to less than 2^31: up to n = 520 that leaves 16 bits, at 4096 thirteen. NaN or
-   Inf gives NaN. */
-static float msae__quantize(const float *x, size_t n, int16_t *q) {
-    const size_t most = msae__min(32512, (size_t)(2147483647u / 127u) / n); /* 127 * 256 */
-    float largest = 0, factor;
-    for (size_t i = 0; i < n; i++) {
-        const float magnitude = msae__bits_float(msae__float_bits(x[i]) & 0x7fffffffu);
-        largest = magnitude > largest ? magnitude : largest;
-    }
-    if (!msae__row_is_finite(x, n)) {
-        memset(q, 0, n * sizeof *q);
-        return msae__bits_float(0x7fc00000u);
-    }
-    if (largest < 1e-30f || most == 0) { /* too small for a reciprocal, or too many inputs */
-        memset(q, 0, n * sizeof *q);
-        return most == 0 ? msae__bits_float(0x7fc00000u) : 0;
-    }
-    factor = (float)most / largest;
-    for (size_t i = 0; i < n; i++) {
-        const float value = x[i] * factor;
-        q[i] = (int16_t)(value < 0 ? value - 0.5f : value + 0.5f);
-    }
-    return largest / (float)most;
-}
 
 /* ---------------------------------------------------------------------------------------------
    Matrix product: C = A B^T for row-major A [rows, k] and B [cols, k]
    ------------------------------------------------------------------------------------------ */
 
-#ifndef MSAE__INFERENCE_ONLY
 /* The product's blocks. KC: depth of a panel of B that stays in the first-level cache; KC_PANELS of
    them are packed at a time, so that a block of MC rows of C is finished while in the cache. */
 #define MSAE__KC 256
@@ -3737,54 +6019,12 @@ static float msae__quantize(const float *x, size_t n, int16_t *q) {
 
 /* Floats that a worker packs panels of B into. */
 static size_t msae__panel_floats(const msae_kernels *kernels, size_t k) {
-    return kernels->nr * msae__min(k, MSAE__KC * MSAE__KC_PANELS);
-}
-#endif
-
-/* Rows of a tile are this far apart: an odd number of cache lines, so that equal columns of many
-   rows do not meet in the same cache set. */
-static size_t msae__stride(size_t d) {
-    return (msae__ceil_div(d, 16) | 1) * 16;
+    return msae__full(kernels)->nr * msae__min(k, MSAE__KC * MSAE__KC_PANELS);
 }
 
-#ifndef MSAE__INFERENCE_ONLY
-/* Rows of A that stay in the first-level cache while tiles of dots read B where it lies. */
-#define MSAE__DOT_ROWS 12
-
-/* c [rows, ldc] = A B^T without packing, for a few rows of A. */
-static void msae__few_rows(const msae_kernels *kernels, float *c, size_t ldc, const float *a,
-                           size_t a_stride, size_t rows, const float *b, size_t b_stride,
-                           size_t cols, size_t depth) {
-    for (size_t first = 0; first < rows; first += MSAE__DOT_ROWS) {
-        const size_t last = msae__min(first + MSAE__DOT_ROWS, rows);
-        for (size_t j = 0; j < cols; j += 4) {
-            kernels->dots(c + first * ldc + j, ldc, a + first * a_stride, a_stride, last - first,
-                          b + j * b_stride, b_stride, msae__min(4, cols - j), depth);
-        }
-    }
-}
-#endif
-
-/* Adds a bias [count] to each row; 0, or NaN when a sum is NaN or Inf. */
-static float msae__add_bias(const msae_kernels *kernels, float *c, size_t ldc, size_t rows,
-                            const float *bias, size_t count) {
-#ifdef MSAE__INFERENCE_ONLY
-    const float zeros[MSAE__LATENT_BLOCK] = {0}; /* (which are none of the program's bytes) */
-#else
-    static const float zeros[MSAE__LATENT_BLOCK] = {0};
-#endif
-    float probe = 0;
-    for (size_t r = 0; r < rows; r++) {
-        kernels->axpy(c + r * ldc, 1, bias, count);
-        probe += kernels->dot(c + r * ldc, zeros, count); /* Inf and NaN times zero are NaN */
-    }
-    return probe;
-}
-
-#ifndef MSAE__INFERENCE_ONLY
 /* Floats that A takes when packed. */
 static size_t msae__packed_floats(const msae_kernels *kernels, size_t rows, size_t k) {
-    return msae__round_up(rows, kernels->mr) * k;
+    return msae__round_up(rows, msae__full(kernels)->mr) * k;
 }
 
 #ifndef MSAE_USE_CBLAS
@@ -3793,21 +6033,22 @@ static size_t msae__packed_floats(const msae_kernels *kernels, size_t rows, size
 static void msae__product(const msae_kernels *kernels, const float *packed, size_t rows,
                           const float *b, size_t stride, size_t cols, size_t k, float *c,
                           size_t ldc, float *panels) {
-    const size_t mr = kernels->mr, nr = kernels->nr, most = MSAE__KC * MSAE__KC_PANELS;
+    const size_t mr = msae__full(kernels)->mr, nr = msae__full(kernels)->nr,
+                 most = MSAE__KC * MSAE__KC_PANELS;
     const size_t padded = msae__round_up(rows, mr);
     for (size_t k0 = 0; k0 < k; k0 += most) {
         const size_t k1 = msae__min(k0 + most, k);
         for (size_t j = 0; j < cols; j += nr) {
             const size_t width = msae__min(nr, cols - j);
-            kernels->pack(panels, nr, b + j * stride + k0, stride, width, k1 - k0);
+            msae__full(kernels)->pack(panels, nr, b + j * stride + k0, stride, width, k1 - k0);
             for (size_t first = 0; first < rows; first += MSAE__MC) {
                 const size_t last = msae__min(first + MSAE__MC, rows);
                 for (size_t s = k0; s < k1; s += MSAE__KC) {
                     const size_t depth = msae__min(MSAE__KC, k - s);
                     for (size_t i = first; i < last; i += mr) {
-                        kernels->gemm(packed + padded * s + i * depth, panels + (s - k0) * nr,
-                                      depth, c + i * ldc + j, ldc, msae__min(mr, last - i), width,
-                                      s > 0);
+                        msae__full(kernels)->gemm(packed + padded * s + i * depth,
+                                                  panels + (s - k0) * nr, depth, c + i * ldc + j,
+                                                  ldc, msae__min(mr, last - i), width, s > 0);
                     }
                 }
             }
@@ -3838,7 +6079,7 @@ static void msae__matmul_task(void *context, size_t task, size_t worker) {
     const size_t count = msae__min(MSAE__LATENT_BLOCK, p->cols - first);
     const float *b = p->b + first * p->b_stride;
     float *c = p->c + task * p->c_block;
-    if (p->rows < p->kernels->few) {
+    if (p->rows < msae__full(p->kernels)->few) {
         msae__few_rows(p->kernels, c, p->ldc, p->a, p->a_stride, p->rows, b, p->b_stride, count,
                        p->depth);
     } else {
@@ -3862,12 +6103,14 @@ static void msae__matmul_task(void *context, size_t task, size_t worker) {
 /* A panel of A: depth block after depth block, in each one panel of mr rows after the other. */
 static void msae__pack_task(void *context, size_t task, size_t worker) {
     const msae__matmul *p = (const msae__matmul *)context;
-    const size_t mr = p->kernels->mr, i = task * mr, padded = msae__round_up(p->rows, mr);
+    const size_t mr = msae__full(p->kernels)->mr, i = task * mr,
+                 padded = msae__round_up(p->rows, mr);
     (void)worker;
     for (size_t s = 0; s < p->depth; s += MSAE__KC) {
         const size_t depth = msae__min(MSAE__KC, p->depth - s);
-        p->kernels->pack(p->packed + padded * s + i * depth, mr, p->a + i * p->a_stride + s,
-                         p->a_stride, msae__min(mr, p->rows - i), depth);
+        msae__full(p->kernels)
+            ->pack(p->packed + padded * s + i * depth, mr, p->a + i * p->a_stride + s, p->a_stride,
+                   msae__min(mr, p->rows - i), depth);
     }
 }
 
@@ -3875,270 +6118,42 @@ static void msae__pack_task(void *context, size_t task, size_t worker) {
 
 static void msae__run_matmul(const msae__matmul *p, const msae_parallel *parallel) {
 #ifndef MSAE_USE_CBLAS
-    if (p->rows >= p->kernels->few) {
-        msae__parallel_for(parallel, msae__ceil_div(p->rows, p->kernels->mr), msae__pack_task,
-                           (void *)(uintptr_t)p);
+    if (p->rows >= msae__full(p->kernels)->few) {
+        msae__parallel_for(parallel, msae__ceil_div(p->rows, msae__full(p->kernels)->mr),
+                           msae__pack_task, (void *)(uintptr_t)p);
     }
 #endif
     msae__parallel_for(parallel, msae__ceil_div(p->cols, MSAE__LATENT_BLOCK), msae__matmul_task,
                        (void *)(uintptr_t)p);
 }
 
-/* What a product is made of, but for its workspace; what is wrong with it. */
-static msae_status msae__plan_product(const msae_product *product, const msae_host *host,
-                                      msae__matmul *p, msae_error *error) {
-    const uint64_t most = INT32_MAX; /* what cblas_sgemm takes */
-    memset(p, 0, sizeof *p);
-    p->kernels = msae__kernels_for(host->simd);
-    p->a = product->a;
-    p->b = product->b;
-    p->c = product->c;
-    p->rows = product->rows;
-    p->cols = product->cols;
-    p->depth = product->depth;
-    p->a_stride = product->a_stride ? product->a_stride : p->depth;
-    p->b_stride = product->b_stride ? product->b_stride : p->depth;
-    p->ldc = product->c_stride ? product->c_stride : p->cols;
-    p->c_block = MSAE__LATENT_BLOCK;
-    if (!p->kernels) {
-        return msae__fail(error, MSAE_ERROR_UNSUPPORTED,
-                          "this instruction path is not available here");
-    }
-    if (p->rows == 0 || p->cols == 0 || p->depth == 0) {
-        return msae__fail(error, MSAE_ERROR_SHAPE, "a matrix of the product is empty");
-    }
-    if (p->a_stride < p->depth || p->b_stride < p->depth || p->ldc < p->cols) {
-        return msae__fail(error, MSAE_ERROR_SHAPE, "a stride of the product is below its row");
-    }
-    if (p->rows > most || p->a_stride > most || p->b_stride > most || p->ldc > most) {
-        return msae__fail(error, MSAE_ERROR_UNSUPPORTED, "a matrix of the product is too large");
-    }
-    return MSAE_OK;
-}
-
-MSAE_API msae_status msae_multiply(const msae_product *product, const msae_host *host,
-                                   void *workspace, size_t *bytes, msae_error *error) {
-    msae__matmul p;
-    msae__arena arena = msae__arena_over(workspace);
-    msae_host plain;
-    msae_status status;
-    size_t needed, floats;
-    memset(&plain, 0, sizeof plain);
-    if (!host) host = &plain;
-    status = msae__plan_product(product, host, &p, error);
-    if (status != MSAE_OK) return status;
-    if (!msae__mul(msae__round_up(p.rows, p.kernels->mr), p.depth, &floats)) {
-        return msae__fail_memory(error);
-    }
-    if (p.rows < p.kernels->few) floats = 0; /* B is read where it lies */
-    p.packed = MSAE__TAKE(&arena, float, floats);
-    if (floats > 0) floats = msae__panel_floats(p.kernels, p.depth);
-    p.panels = MSAE__TAKE(&arena, float, msae__workers(&host->parallel) * floats);
-    if (!msae__arena_bytes(&arena, &needed)) return msae__fail_memory(error);
-    if (workspace && *bytes >= needed) {
-        msae__run_matmul(&p, &host->parallel);
-    } else if (workspace) {
-        return msae__fail(error, MSAE_ERROR_ARGUMENT, "the workspace of the product is too small");
-    } else {
-        *bytes = needed;
-    }
-    return MSAE_OK;
-}
-#endif /* MSAE__INFERENCE_ONLY */
-
-/* Some latents' pre-activations of all rows, from small weights or without packing. With int8 the
-   rows come as whole numbers: `packed` holds them, and before them what each row is to be
-   multiplied by. */
-typedef struct msae__small_product {
-    const msae_model *model;
-    const float *centred;
-    size_t stride, rows;
-    const float *factors;     /* [rows], int8 */
-    const int16_t *quantized; /* [rows][q_stride], int8 */
-    size_t q_stride;
-    float *c, *probe;
-    size_t ldc, c_block;
-} msae__small_product;
-
-/* Rows of whole numbers in floats' places, and as many floats to begin with. */
-static size_t msae__quantized_floats(size_t rows, size_t d) {
-    return msae__round_up(rows, 16) + rows * (msae__quantized_stride(d) / 2);
-}
-
-#ifdef MSAE__INFERENCE_ONLY
-/* A few latents of all rows at a time, whose weights stay in the first-level cache. */
-static void msae__small_block(const msae__small_product *p, size_t first, size_t count, float *c) {
+/* A product large enough for packing. */
+static int msae__encode_packed(const msae__small_product *p, float *packed, float *panels) {
     const msae_model *model = p->model;
-    const msae_kernels *kernels = model->kernels;
-    const size_t d = model->n_inputs, row = d * msae_dtype_bytes(model->weights);
-    const size_t step = model->weights == MSAE_F32 ? 4 : 16;
-    for (size_t j = 0; j < count; j += step, c += step) {
-        const size_t now = msae__min(step, count - j), at = first + j;
-        if (model->weights == MSAE_F32) {
-            model->kernels->dots(c, p->ldc, p->centred, p->stride, p->rows, model->encoder + at * d,
-                                 d, now, d);
-            continue;
-        }
-        for (size_t r = 0; r < p->rows; r++) {
-            const unsigned char *w = (const unsigned char *)model->small_encoder + at * row;
-            const float *x = p->centred + r * p->stride;
-            float *out = c + r * p->ldc;
-            int32_t exact[16];
-            if (model->weights == MSAE_F16) {
-                kernels->dots_half(out, x, w, now, d);
-            } else if (model->weights == MSAE_BF16) {
-                kernels->dots_bfloat(out, x, w, now, d);
-            } else {
-                kernels->dots_int8(exact, p->quantized + r * p->q_stride, w, now, d);
-                for (size_t e = 0; e < now; e++) {
-                    out[e] = (float)exact[e] * (p->factors[r] * model->encoder_scale[at + e]);
-                }
-            }
-        }
-    }
-}
-#else
-static void msae__small_block(const msae__small_product *p, size_t first, size_t count, float *c) {
-    const msae_model *model = p->model;
-    const msae_kernels *kernels = model->kernels;
-    const size_t d = model->n_inputs;
-    const unsigned char *w = (const unsigned char *)model->small_encoder;
-    if (w) w += first * d * msae_dtype_bytes(model->weights);
-    if (model->weights == MSAE_F32) {
-        msae__few_rows(model->kernels, c, p->ldc, p->centred, p->stride, p->rows,
-                       model->encoder + first * d, d, count, d);
-    } else if (model->weights == MSAE_F16) {
-        kernels->dots_half(c, p->ldc, p->centred, p->stride, p->rows, w, count, d);
-    } else if (model->weights == MSAE_BF16) {
-        kernels->dots_bfloat(c, p->ldc, p->centred, p->stride, p->rows, w, count, d);
-    } else {
-        for (size_t r = 0; r < p->rows; r++) {
-            int32_t sums[MSAE__LATENT_BLOCK];
-            kernels->dots_int8(sums, p->quantized + r * p->q_stride, w, count, d);
-            for (size_t j = 0; j < count; j++) {
-                c[r * p->ldc + j] =
-                    (float)sums[j] * (p->factors[r] * model->encoder_scale[first + j]);
-            }
-        }
-    }
-}
-#endif
-
-static void msae__small_task(void *context, size_t task, size_t worker) {
-    const msae__small_product *p = (const msae__small_product *)context;
-    const msae_model *model = p->model;
-    const size_t first = task * MSAE__LATENT_BLOCK;
-    const size_t count = msae__min(MSAE__LATENT_BLOCK, model->n_latents - first);
-    float *c = p->c + task * p->c_block;
-    (void)worker;
-    msae__small_block(p, first, count, c);
-    p->probe[task] =
-        msae__add_bias(model->kernels, c, p->ldc, p->rows, model->latent_bias + first, count);
-}
-
-/* Rows as whole numbers, int8's own, into `packed`. */
-static void msae__quantize_rows(const msae_model *model, const float *centred, size_t stride,
-                                size_t rows, float *packed) {
-    const size_t d = model->n_inputs;
-    const msae_kernels *kernels = model->kernels;
-    int16_t *q = (int16_t *)(void *)(packed + msae__round_up(rows, 16));
-    for (size_t r = 0; r < rows; r++, q += msae__quantized_stride(d)) {
-        packed[r] = msae__quantize(centred + r * stride, d, q);
-        if (kernels->split_int8) kernels->split_int8(q, d);
-    }
-}
-
-static msae__small_product msae__small_over(const msae_model *model, const float *centred,
-                                            size_t stride, size_t rows, float *packed, float *probe,
-                                            float *pre, size_t ldc, size_t c_block) {
-    msae__small_product p;
-    p.model = model;
-    p.centred = centred;
-    p.stride = stride;
-    p.rows = rows;
-    p.c = pre;
-    p.ldc = ldc;
-    p.c_block = c_block;
-    p.probe = probe;
-    p.factors = packed;
-    p.quantized = (const int16_t *)(const void *)(packed + msae__round_up(rows, 16));
-    p.q_stride = msae__quantized_stride(model->n_inputs);
-    return p;
-}
-
-/* Pre-activations pre = (xin - pre_bias) encoder^T + latent_bias of centred rows; 0 when one is NaN
-   or Inf. The sign of such a NaN says nothing, so that ReLU must not be asked about it. probe: a
-   float for each block of latents. */
-static int msae__encode_rows_to(const msae_model *model, const float *centred, size_t stride,
-                                size_t rows, float *packed, float *panels, float *probe, float *pre,
-                                size_t ldc, size_t c_block) {
-    const size_t blocks = msae__ceil_div(model->n_latents, MSAE__LATENT_BLOCK);
-    int finite = 1;
-#ifndef MSAE__INFERENCE_ONLY
-    if (model->weights == MSAE_F32) {
-        msae__matmul p;
-        p.kernels = model->kernels;
-        p.a = centred;
-        p.a_stride = stride;
-        p.rows = rows;
-        p.b = model->encoder;
-        p.b_stride = p.depth = model->n_inputs;
-        p.cols = model->n_latents;
-        p.bias = model->latent_bias;
-        p.c = pre;
-        p.ldc = ldc;
-        p.c_block = c_block;
-        p.packed = packed;
-        p.panels = panels;
-        p.probe = probe;
-        msae__run_matmul(&p, &model->parallel);
-    } else
-#endif
-    {
-        msae__small_product product;
-        (void)panels;
-        if (model->weights == MSAE_I8) {
-            msae__quantize_rows(model, centred, stride, rows, packed);
-        }
-        product = msae__small_over(model, centred, stride, rows, packed, probe, pre, ldc, c_block);
-        msae__parallel_for(&model->parallel, blocks, msae__small_task, &product);
-    }
-    for (size_t b = 0; b < blocks; b++) finite &= msae__is_finite(probe[b]);
-    return finite;
+    msae__matmul m;
+    if (model->weights != MSAE_F32) return 0;
+    m.kernels = model->kernels;
+    m.a = p->centred;
+    m.a_stride = p->stride;
+    m.rows = p->rows;
+    m.b = model->encoder;
+    m.b_stride = m.depth = model->n_inputs;
+    m.cols = model->n_latents;
+    m.bias = model->latent_bias;
+    m.c = p->c;
+    m.ldc = p->ldc;
+    m.c_block = p->c_block;
+    m.packed = packed;
+    m.panels = panels;
+    m.probe = p->probe;
+    msae__run_matmul(&m, &model->parallel);
+    return 1;
 }
 
 /* ---------------------------------------------------------------------------------------------
    Selection: the thresholds of all nesting levels of a row from one ranking
    ------------------------------------------------------------------------------------------ */
 
-/* Keys in the order of the pre-activations or, under abs, of their magnitudes; those above
-   msae__lowest can be active. Under ReLU a float's own bits will do. */
-static int32_t msae__key(float pre, msae_activation activation) {
-    const uint32_t bits = msae__float_bits(pre), magnitude = bits & 0x7fffffffu;
-    if (activation == MSAE_ACTIVATION_ABS) return (int32_t)magnitude;
-    return bits >> 31 ? -(int32_t)magnitude : (int32_t)magnitude; /* -0 and +0 tie */
-}
-
-static int32_t msae__lowest(msae_activation activation) {
-    return activation == MSAE_ACTIVATION_IDENTITY ? INT32_MIN : 0;
-}
-
-/* `count` pre-activations as keys: themselves, or others that are written to room. */
-static const void *msae__keys(const float *pre, size_t count, msae_activation activation,
-                              int32_t *room) {
-    if (activation != MSAE_ACTIVATION_IDENTITY && activation != MSAE_ACTIVATION_ABS) return pre;
-    for (size_t j = 0; j < count; j++) room[j] = msae__key(pre[j], activation);
-    return room;
-}
-
-/* The k largest keys are those above `key` and, of those equal to it, the first `ties`. */
-typedef struct msae__cut {
-    int32_t key;
-    size_t ties;
-    int partial; /* 1: more keys are equal than go in, so that their order decides */
-} msae__cut;
-
-#ifndef MSAE__INFERENCE_ONLY
 /* The rank-th largest (from 1) of a few keys: the one that has as many above it. */
 static msae__cut msae__cut_few(const int32_t *keys, size_t count, size_t rank) {
     msae__cut cut = {0, 0, 0};
@@ -4157,45 +6172,13 @@ static msae__cut msae__cut_few(const int32_t *keys, size_t count, size_t rank) {
     }
     return cut;
 }
-#endif
 
-/* The rank-th largest (from 1) of many keys, byte by byte from the top; keys are overwritten. */
-static msae__cut msae__cut_many(int32_t *keys, size_t count, size_t rank) {
-    msae__cut cut;
-    for (int shift = 24; shift >= 0; shift -= 8) {
-        uint32_t histogram[256] = {0}, byte = 255;
-        size_t kept = 0;
-        for (size_t i = 0; i < count; i++) {
-            histogram[((uint32_t)keys[i] ^ 0x80000000u) >> shift & 255]++;
-        }
-        while (rank > histogram[byte]) rank -= histogram[byte--];
-        for (size_t i = 0; i < count; i++) {
-            const int32_t key = keys[i];
-            keys[kept] = key;
-            kept += (((uint32_t)key ^ 0x80000000u) >> shift & 255) == byte;
-        }
-        count = kept;
-    }
-    cut.key = keys[0];
-    cut.ties = rank;
-    cut.partial = rank < count;
-    return cut;
-}
-
-#ifndef MSAE__INFERENCE_ONLY
 /* Bins of the histogram over the distance from the largest key. On the bits of a float that is 64
    bins for each octave and 16 octaves; the last bin takes all that is smaller. */
 #define MSAE__BINS 1024
 #define MSAE__BIN_SHIFT 17
 #define MSAE__FEW_KEYS 32
-#endif
 
-/* What msae__cuts works in, for n keys. */
-static size_t msae__cut_room(size_t n) {
-    return n + 16;
-}
-
-#ifndef MSAE__INFERENCE_ONLY
 /* cuts[i] for the k = ks[i] largest of keys [count], all above `lowest`; ks ascending. One
    histogram finds the bins of all cuts; then only the keys in a cut's own bin are looked into.
    Where all are kept, the cut is `lowest`. scratch [cut_room(count)]. */
@@ -4232,58 +6215,7 @@ static void msae__cuts(const msae_kernels *kernels, const int32_t *keys, size_t 
                       : msae__cut_many(scratch, counts[bin], ks[i] - before);
     }
 }
-#endif
 
-#ifdef MSAE__INFERENCE_ONLY
-/* All that inference needs of the library of mathematics, so that a program links without it. */
-
-/* Newton's iteration, from half the exponent. */
-static double msae__sqrt(double value) {
-    uint64_t bits;
-    double root;
-    if (!(value > 0)) return 0;
-    memcpy(&bits, &value, sizeof bits);
-    bits = (bits >> 1) + ((uint64_t)0x1ff8 << 48);
-    memcpy(&root, &bits, sizeof root);
-    for (int i = 0; i < 5; i++) root = 0.5 * (root + value / root);
-    return root;
-}
-
-/* 2^n times the series of e^r, |r| <= ln 2 / 2, for |value| < 600; to about 1e-12. */
-static double msae__exp(double value) {
-    const double turns = value * 1.4426950408889634;
-    const int n = (int)(turns < 0 ? turns - 0.5 : turns + 0.5);
-    const uint64_t bits = (uint64_t)(n + 1023) << 52;
-    double sum = 1, power;
-    value -= n * 0.6931471805599453;
-    for (int i = 11; i > 0; i--) sum = 1 + sum * value / i;
-    memcpy(&power, &bits, sizeof power);
-    return sum * power;
-}
-
-static float msae__expf(float value) {
-    if ((msae__float_bits(value) & 0x7fffffffu) > 0x7f800000u) return value; /* NaN stays one */
-    if (value > 88.72283f) return msae__bits_float(0x7f800000u);
-    return value < -104 ? 0 : (float)msae__exp((double)value);
-}
-
-static float msae__tanhf(float value) {
-    const double v = (double)value;
-    if (fabs(v) < 1e-3) return (float)(v - v * v * v / 3);
-    if (fabs(v) > 20) return v < 0 ? -1.0f : 1.0f;
-    return (float)(1 - 2 / (msae__exp(2 * v) + 1));
-}
-#else
-#define msae__sqrt sqrt
-#define msae__expf expf
-#define msae__tanhf tanhf
-#endif
-
-static float msae__soft_cap(float value, float cap) {
-    return cap > 0 ? cap * msae__tanhf(value / cap) : value;
-}
-
-#ifndef MSAE__INFERENCE_ONLY
 /* The floors that the kernel `place` takes, one for each cut; 0 when ties are cut apart. */
 static int msae__floors(const msae__cut *cuts, size_t levels, int32_t lowest, int32_t *floors) {
     int whole = 1;
@@ -4293,76 +6225,33 @@ static int msae__floors(const msae__cut *cuts, size_t levels, int32_t lowest, in
     }
     return whole;
 }
-#endif
 
-/* Of a row of pre-activations, the k largest active ones as codes, in the order of the latents.
-   room [n], scratch [2 cut_room(n)]. Returns their number. */
-static size_t msae__top_codes(const msae_kernels *kernels, const float *pre, size_t n, size_t k,
-                              msae_activation activation, msae_code *codes, int32_t *room,
-                              int32_t *scratch) {
-    const int32_t lowest = msae__lowest(activation);
-    const unsigned char *keys = (const unsigned char *)msae__keys(pre, n, activation, room);
-    int32_t largest = lowest;
-    msae__cut cut = {0, 0, 0};
-    size_t count = kernels->between(scratch, keys, n, lowest, INT32_MAX, &largest);
-#ifdef MSAE__INFERENCE_ONLY
-    cut.key = lowest;
-    if (k < count) cut = msae__cut_many(scratch, count, k);
-#else
-    msae__cuts(kernels, scratch, count, largest, lowest, &k, 1, &cut, scratch + msae__cut_room(n));
-#endif
-    count = 0;
-#ifndef MSAE__INFERENCE_ONLY
-    int32_t floor;
-    if (msae__floors(&cut, 1, lowest, &floor)) {
-        for (size_t first = 0; first < n; first += MSAE__LATENT_BLOCK) {
-            uint8_t index[MSAE__LATENT_BLOCK], level[MSAE__LATENT_BLOCK], found;
-            int32_t sorted[MSAE__LATENT_BLOCK];
-            kernels->place(sorted, index, level, &found, keys + 4 * first,
-                           msae__min(MSAE__LATENT_BLOCK, n - first), &floor, 1);
-            for (size_t e = 0; e < found; e++) {
-                codes[count++].latent = (uint32_t)first + index[e];
-            }
-        }
-    } else
-#endif
-    {
-        for (size_t j = 0; j < n && count < k; j++) {
-            const int32_t key = msae__load_key(keys, j);
-            if (key > cut.key || (key == cut.key && cut.ties > 0)) {
-                cut.ties -= key == cut.key;
-                codes[count++].latent = (uint32_t)j;
-            }
-        }
-    }
-    for (size_t e = 0; e < count; e++) {
-        const float value = pre[codes[e].latent];
-        codes[e].value = activation == MSAE_ACTIVATION_ABS ? fabsf(value) : value;
+/* Latents whose keys are not below `floor`, as codes in the order of the latents. */
+static size_t msae__codes_from(const msae_kernels *kernels, const unsigned char *keys, size_t n,
+                               int32_t floor, msae_code *codes) {
+    size_t count = 0;
+    for (size_t first = 0; first < n; first += MSAE__LATENT_BLOCK) {
+        uint8_t index[MSAE__LATENT_BLOCK], level[MSAE__LATENT_BLOCK], found;
+        int32_t sorted[MSAE__LATENT_BLOCK];
+        msae__full(kernels)->place(sorted, index, level, &found, keys + 4 * first,
+                                   msae__min(MSAE__LATENT_BLOCK, n - first), &floor, 1);
+        for (size_t e = 0; e < found; e++) codes[count++].latent = (uint32_t)first + index[e];
     }
     return count;
 }
 
-#ifdef MSAE__INFERENCE_ONLY
-/* Codes by descending value, equal ones by latent: insertion with gaps (Shell, by Knuth's). */
-static void msae__sort_codes(msae_code *codes, size_t count, msae_code *spare) {
-    (void)spare;
-    for (size_t gap = 797161; gap > 0; gap /= 3) { /* (3^13 - 1) / 2, and so are those below it */
-        for (size_t i = gap; i < count; i++) {
-            const msae_code code = codes[i];
-            size_t at = i;
-            for (; at >= gap; at -= gap) {
-                const msae_code *before = &codes[at - gap];
-                if (before->value > code.value ||
-                    (before->value == code.value && before->latent < code.latent)) {
-                    break;
-                }
-                codes[at] = *before;
-            }
-            codes[at] = code;
-        }
+static size_t msae__select(const msae_kernels *kernels, const unsigned char *keys, size_t n,
+                           size_t k, int32_t lowest, msae_code *codes, int32_t *scratch) {
+    int32_t largest = lowest, floor;
+    msae__cut cut = {0, 0, 0};
+    const size_t count = kernels->between(scratch, keys, n, lowest, INT32_MAX, &largest);
+    msae__cuts(kernels, scratch, count, largest, lowest, &k, 1, &cut, scratch + msae__cut_room(n));
+    if (msae__floors(&cut, 1, lowest, &floor)) {
+        return msae__codes_from(kernels, keys, n, floor, codes);
     }
+    return msae__codes_above(keys, n, k, cut, codes);
 }
-#else
+
 /* Unsigned bits in the order of the values. */
 static uint32_t msae__rank_bits(float value) {
     return (uint32_t)msae__key(value, MSAE_ACTIVATION_IDENTITY) ^ 0x80000000u;
@@ -4395,20 +6284,32 @@ static void msae__sort_codes(msae_code *codes, size_t count, msae_code *spare) {
         spare = swap;
     }
 }
-#endif
 
-/* ---------------------------------------------------------------------------------------------
-   Model
-   ------------------------------------------------------------------------------------------ */
-
-static const char *const msae__recipe_names[] = {
-    "default", "msae-uw", "msae-rw", "topk", "batchtopk", "relu", "jumprelu", "msae", "msae-width"};
-
-MSAE_API const char *msae_recipe_name(msae_recipe recipe) {
-    return (unsigned)recipe < MSAE_RECIPE_COUNT ? msae__recipe_names[recipe] : "unknown";
+/* What msae__add_codes does, for float32 weights with fewer passes over the sum. */
+static int msae__add_gathered(const msae_model *model, const msae_code *codes, size_t count,
+                              float *sum) {
+    enum { CHUNK = 256 };
+    uint32_t index[CHUNK];
+    float weight[CHUNK];
+    if (model->weights != MSAE_F32) return 0;
+    for (size_t first = 0; first < count; first += CHUNK) {
+        size_t filled = 0;
+        for (size_t e = first; e < count && e < first + CHUNK; e++) {
+            if (codes[e].latent >= model->n_latents) continue;
+            index[filled] = codes[e].latent;
+            weight[filled++] = codes[e].value;
+        }
+        msae__full(model->kernels)
+            ->gather_axpy(sum, model->decoder, model->n_inputs, index, weight, filled,
+                          model->n_inputs);
+    }
+    return 1;
 }
 
-#ifndef MSAE__INFERENCE_ONLY
+/* ---------------------------------------------------------------------------------------------
+   Model: defaults, initial weights, checksum
+   ------------------------------------------------------------------------------------------ */
+
 /* The place of `name` in names [1 .. count - 1]; count when it is not there. */
 static int msae__name_index(const char *name, const char *const *names, int count) {
     int i = 1;
@@ -4419,77 +6320,34 @@ static int msae__name_index(const char *name, const char *const *names, int coun
 MSAE_API msae_recipe msae_recipe_from_name(const char *name) {
     return (msae_recipe)msae__name_index(name, msae__recipe_names, MSAE_RECIPE_COUNT);
 }
-#endif
 
-static int msae__is_nested(msae_recipe recipe) {
-    return recipe == MSAE_RECIPE_MSAE || recipe == MSAE_RECIPE_MSAE_UW ||
-           recipe == MSAE_RECIPE_MSAE_RW;
-}
-
-/* Whether latents are chosen over the whole batch and, at inference, by a threshold. */
-static int msae__is_batch_topk(msae_recipe recipe) {
-    return recipe == MSAE_RECIPE_BATCHTOPK || recipe == MSAE_RECIPE_MSAE_WIDTH;
-}
-
-/* Whether a row keeps a number of latents, and not just all that are active. */
-static int msae__has_k(msae_recipe recipe) {
-    return recipe != MSAE_RECIPE_RELU && recipe != MSAE_RECIPE_JUMPRELU;
-}
-
-static size_t msae__default_k(msae_recipe recipe, size_t n) {
-    return msae__min(msae__is_batch_topk(recipe) ? 32 : 64, n);
-}
-
-/* The nesting list of a resolved descriptor into levels; returns their number or 0 with an error.
-   */
-static size_t msae__resolve_levels(const msae_model_desc *desc, size_t *levels, msae_error *error) {
+/* 16, 32, 64 .. n or whatever the nesting starts with (at most n). */
+static size_t msae__default_levels(const msae_model_desc *desc, size_t *levels) {
     const size_t n = desc->n_latents;
     size_t count = 0;
-    if (desc->recipe == MSAE_RECIPE_TOPK || desc->recipe == MSAE_RECIPE_BATCHTOPK) {
-        levels[0] = desc->k;
-        return 1;
-    }
-    if (!msae__is_nested(desc->recipe) && desc->recipe != MSAE_RECIPE_MSAE_WIDTH) {
-        levels[0] = n;
-        return 1;
-    }
-    if (desc->nesting && desc->n_levels > 0) {
-        if (desc->n_levels > MSAE_MAX_LEVELS) {
-            msae__fail_at(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "more than",
-                          MSAE_MAX_LEVELS, " nesting levels");
-            return 0;
-        }
-        for (size_t i = 0; i < desc->n_levels; i++) {
-            size_t k = desc->nesting[i];
-            if (k == 0 || k > n) {
-                msae__fail_at(error, MSAE_ERROR_ARGUMENT, i, "nesting level", k,
-                              " is not between 1 and the number of latents");
-                return 0;
-            }
-            if (i > 0 && k <= levels[i - 1]) {
-                msae__fail(error, MSAE_ERROR_ARGUMENT, "the nesting list does not ascend");
-                return 0;
-            }
-            levels[i] = k;
-        }
-        if (desc->recipe == MSAE_RECIPE_MSAE_WIDTH && levels[desc->n_levels - 1] != n) {
-            msae__fail(error, MSAE_ERROR_ARGUMENT, "the last width is not that of all latents");
-            return 0;
-        }
-        return desc->n_levels;
-    }
-#ifndef MSAE__INFERENCE_ONLY
-    levels[count++] = desc->nesting_start; /* at most n */
+    levels[count++] = desc->nesting_start;
     while (levels[count - 1] <= n / 2) {
         levels[count] = 2 * levels[count - 1];
         count++;
     }
     if (levels[count - 1] != n) levels[count++] = n;
-#endif
     return count;
 }
 
-#ifndef MSAE__INFERENCE_ONLY
+/* The levels of a resolved descriptor; returns their number or 0 with an error. */
+static size_t msae__resolve_levels(const msae_model_desc *desc, size_t *levels, msae_error *error) {
+    if (desc->recipe == MSAE_RECIPE_TOPK || desc->recipe == MSAE_RECIPE_BATCHTOPK) {
+        levels[0] = desc->k;
+        return 1;
+    }
+    if (!msae__is_nested(desc->recipe) && desc->recipe != MSAE_RECIPE_MSAE_WIDTH) {
+        levels[0] = desc->n_latents;
+        return 1;
+    }
+    if (desc->nesting && desc->n_levels > 0) return msae__check_levels(desc, levels, error);
+    return msae__default_levels(desc, levels);
+}
+
 /* Of level i (measured on CLIP embeddings by bench/recipes): small k gain from more than their
    share, since later levels pull their latents towards what serves many; the last level, all
    latents, needs more than its share or it leaves most of them off. */
@@ -4497,270 +6355,79 @@ static float msae__balanced_weight(size_t i, size_t levels) {
     if (i + 1 == levels) return 3;
     return i == 0 ? 2.25f : i == 1 ? 1.75f : 1;
 }
-#endif
 
-static msae_status msae__resolve_model(const msae_model_desc *desc, msae_model_desc *resolved,
-                                       size_t *levels, float *weights, msae_error *error) {
-    msae_model_desc r = *desc;
-    size_t list[MSAE_MAX_LEVELS], count, values;
+/* The weights of `count` levels, given or the recipe's. */
+static msae_status msae__resolve_weights(const msae_model_desc *desc, size_t count, float *weights,
+                                         msae_error *error) {
     float sum = 0;
-    if (r.n_inputs == 0 || r.n_inputs > UINT32_MAX) {
-        return msae__fail(error, MSAE_ERROR_ARGUMENT, "the number of inputs is out of range");
-    }
-    if (r.n_latents == 0 || r.n_latents >= UINT32_MAX) {
-        return msae__fail(error, MSAE_ERROR_ARGUMENT, "the number of latents is out of range");
-    }
-    /* (the second line is for 32 bits: no array of a tile or of all workers can overflow) */
-    if (!msae__mul(r.n_inputs, r.n_latents, &values) || values > SIZE_MAX / 16 / sizeof(float) ||
-        r.n_inputs > SIZE_MAX / 16384 || r.n_latents > SIZE_MAX / 16384) {
-        return msae__fail(error, MSAE_ERROR_ARGUMENT, "inputs times latents is too large");
-    }
-    if ((unsigned)r.recipe >= MSAE_RECIPE_COUNT) {
-        return msae__fail(error, MSAE_ERROR_ARGUMENT, "unknown recipe");
-    }
-    if ((unsigned)r.activation > MSAE_ACTIVATION_ABS) {
-        return msae__fail(error, MSAE_ERROR_ARGUMENT, "unknown activation");
-    }
-#ifndef MSAE__INFERENCE_ONLY
-    if (r.recipe == MSAE_RECIPE_DEFAULT) r.recipe = MSAE_RECIPE_MSAE;
-    if (r.activation == MSAE_ACTIVATION_DEFAULT) r.activation = MSAE_ACTIVATION_RELU;
-#endif
-    if (r.activation != MSAE_ACTIVATION_RELU && !msae__is_nested(r.recipe) &&
-        r.recipe != MSAE_RECIPE_TOPK) {
-        return msae__fail(error, MSAE_ERROR_ARGUMENT, "this recipe's activation is fixed");
-    }
-#ifndef MSAE__INFERENCE_ONLY
-    if (r.nesting_start == 0) {
-        const size_t first = r.recipe == MSAE_RECIPE_MSAE         ? 16
-                             : r.recipe == MSAE_RECIPE_MSAE_WIDTH ? msae__max(r.n_latents / 32, 1)
-                                                                  : 64;
-        r.nesting_start = msae__min(first, r.n_latents);
-    }
-    if (r.nesting_start > r.n_latents) {
-        return msae__fail(error, MSAE_ERROR_ARGUMENT, "the nesting starts beyond the latents");
-    }
-    if (r.k == 0 && msae__has_k(r.recipe)) r.k = msae__default_k(r.recipe, r.n_latents);
-#endif
-    if (r.k > 0 && !msae__has_k(r.recipe)) {
-        return msae__fail(error, MSAE_ERROR_ARGUMENT,
-                          "relu and jumprelu have no k: all active latents count");
-    }
-    if (r.k > r.n_latents) {
-        return msae__fail_at(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "k =", r.k,
-                             " is more than the number of latents");
-    }
-    /* (first of all: under -ffast-math NaN compares as anything, equal to 0 too) */
-    if (!msae__is_finite(r.soft_cap) || !msae__is_finite(r.threshold)) {
-        return msae__fail(error, MSAE_ERROR_ARGUMENT, "the soft cap or threshold is NaN or Inf");
-    }
-    if (!(r.soft_cap >= 0)) {
-        return msae__fail(error, MSAE_ERROR_ARGUMENT, "the soft cap is negative");
-    }
-    if (r.weights != MSAE_F32 && r.weights != MSAE_F16 && r.weights != MSAE_BF16 &&
-        r.weights != MSAE_I8) {
-        return msae__fail(error, MSAE_ERROR_ARGUMENT, "weights are F32, F16, BF16 or I8");
-    }
-    if (r.weights != MSAE_F32) r.by_rows = 1;
-#ifndef MSAE__INFERENCE_ONLY
-    if (r.threshold == 0) r.threshold = 0.001f;
-    if (!(r.threshold > 0)) {
-        return msae__fail(error, MSAE_ERROR_ARGUMENT, "the initial threshold is not positive");
-    }
-#endif
-    if (r.parallel.workers > MSAE_MAX_WORKERS) {
-        return msae__fail_at(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "more than",
-                             MSAE_MAX_WORKERS, " workers");
-    }
-    if (!msae_simd_available(r.simd)) {
-        return msae__fail(error, MSAE_ERROR_UNSUPPORTED,
-                          "this instruction path is not available here");
-    }
-    count = msae__resolve_levels(&r, list, error);
-    if (count == 0) return MSAE_ERROR_ARGUMENT;
-#ifdef MSAE__INFERENCE_ONLY
-    (void)sum;
-    memcpy(levels, list, count * sizeof *list);
-    memset(weights, 0, MSAE_MAX_LEVELS * sizeof *weights);
-#else
-    if (r.level_weights && r.n_level_weights != count) {
+    if (desc->level_weights && desc->n_level_weights != count) {
         return msae__fail_at(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION,
                              "the number of level weights does not match the", count,
                              " nesting levels");
     }
     for (size_t i = 0; i < count; i++) {
-        float weight = r.level_weights                   ? r.level_weights[i]
-                       : r.recipe == MSAE_RECIPE_MSAE_RW ? (float)(count - i)
-                       : r.recipe == MSAE_RECIPE_MSAE    ? msae__balanced_weight(i, count)
-                                                         : 1;
-        if (!(weight >= 0) || !msae__is_finite(weight)) {
+        weights[i] = desc->level_weights                   ? desc->level_weights[i]
+                     : desc->recipe == MSAE_RECIPE_MSAE_RW ? (float)(count - i)
+                     : desc->recipe == MSAE_RECIPE_MSAE    ? msae__balanced_weight(i, count)
+                                                           : 1;
+        if (!(weights[i] >= 0) || !msae__is_finite(weights[i])) {
             return msae__fail(error, MSAE_ERROR_ARGUMENT, "a level weight is negative");
         }
-        sum += weight;
-        if (levels) levels[i] = list[i];
-        if (weights) weights[i] = weight;
+        sum += weights[i];
     }
     if (!(sum > 0) || !msae__is_finite(sum)) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "the level weights have no positive sum");
     }
-#endif
+    return MSAE_OK;
+}
+
+/* Where the nesting starts, and k and the threshold, where the descriptor does not say. */
+static msae_status msae__resolve_defaults(msae_model_desc *r, msae_error *error) {
+    if (r->recipe == MSAE_RECIPE_DEFAULT) r->recipe = MSAE_RECIPE_MSAE;
+    if (r->activation == MSAE_ACTIVATION_DEFAULT) r->activation = MSAE_ACTIVATION_RELU;
+    if (r->nesting_start == 0) {
+        const size_t first = r->recipe == MSAE_RECIPE_MSAE         ? 16
+                             : r->recipe == MSAE_RECIPE_MSAE_WIDTH ? msae__max(r->n_latents / 32, 1)
+                                                                   : 64;
+        r->nesting_start = msae__min(first, r->n_latents);
+    }
+    if (r->nesting_start > r->n_latents) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "the nesting starts beyond the latents");
+    }
+    if (r->k == 0 && msae__has_k(r->recipe)) r->k = msae__default_k(r->recipe, r->n_latents);
+    if (msae__is_finite(r->threshold) && r->threshold == 0) r->threshold = 0.001f;
+    return MSAE_OK;
+}
+
+static msae_status msae__resolve_model(const msae_model_desc *desc, msae_model_desc *resolved,
+                                       size_t *levels, float *weights, msae_error *error) {
+    msae_model_desc r = *desc;
+    size_t list[MSAE_MAX_LEVELS], count;
+    float list_weights[MSAE_MAX_LEVELS];
+    msae_status status = msae__check_sizes(&r, error);
+    if (status == MSAE_OK) status = msae__resolve_defaults(&r, error);
+    if (status == MSAE_OK) status = msae__check_values(&r, error);
+    if (status != MSAE_OK) return status;
+    if (!(r.threshold > 0)) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "the initial threshold is not positive");
+    }
+    if (r.weights != MSAE_F32) r.by_rows = 1;
+    count = msae__resolve_levels(&r, list, error);
+    if (count == 0) return MSAE_ERROR_ARGUMENT;
+    status = msae__resolve_weights(&r, count, list_weights, error);
+    if (status != MSAE_OK) return status;
+    if (levels) memcpy(levels, list, count * sizeof *levels);
+    if (weights) memcpy(weights, list_weights, count * sizeof *weights);
     r.n_levels = count;
     *resolved = r;
     return MSAE_OK;
 }
 
-#ifndef MSAE__INFERENCE_ONLY
 MSAE_API msae_status msae_model_desc_resolve(const msae_model_desc *desc, msae_model_desc *resolved,
                                              size_t *levels, float *weights, msae_error *error) {
     return msae__resolve_model(desc, resolved, levels, weights, error);
 }
-#endif
 
-/* What a model consists of, in the order of its memory: the name in files, the field, the shape in
-   files, and what a model must be to have it. Memory, files, mapping and checks use this list. */
-enum {
-    MSAE__BY_COLUMNS = 1,
-    MSAE__BY_ROWS = 2, /* as floats */
-    MSAE__SMALL = 4,   /* by rows too */
-    MSAE__UNTIED = 8,
-    MSAE__INT8 = 16,
-    MSAE__JUMPS = 32,
-    MSAE__BATCH_THRESHOLD = 64,
-    MSAE__LEVEL_THRESHOLDS = 128
-};
-/* Up to _LEVELS the values are in the struct itself; encoders by columns are _TURNED in files. */
-enum { MSAE__ONE, MSAE__LEVELS, MSAE__INPUTS, MSAE__LATENTS, MSAE__ROWS, MSAE__TURNED };
-
-typedef struct msae__part {
-    char name[22];
-    uint8_t when, shape;
-    uint16_t field;
-} msae__part;
-
-#define MSAE__PART(name, field, shape, when) \
-    { name, when, shape, (uint16_t)offsetof(msae_model, field) }
-static const msae__part msae__parts[] = {
-    MSAE__PART("encoder", encoder, MSAE__TURNED, MSAE__BY_COLUMNS),
-    MSAE__PART("decoder", decoder, MSAE__ROWS, MSAE__BY_COLUMNS | MSAE__UNTIED),
-    MSAE__PART("weights.encoder_rows", encoder, MSAE__ROWS, MSAE__BY_ROWS),
-    MSAE__PART("weights.decoder_rows", decoder, MSAE__ROWS, MSAE__BY_ROWS | MSAE__UNTIED),
-    MSAE__PART("weights.encoder_rows", small_encoder, MSAE__ROWS, MSAE__SMALL),
-    MSAE__PART("weights.decoder_rows", small_decoder, MSAE__ROWS, MSAE__SMALL | MSAE__UNTIED),
-    MSAE__PART("encoder_scale", encoder_scale, MSAE__LATENTS, MSAE__INT8),
-    MSAE__PART("decoder_scale", decoder_scale, MSAE__LATENTS, MSAE__INT8 | MSAE__UNTIED),
-    MSAE__PART("pre_bias", pre_bias, MSAE__INPUTS, 0),
-    MSAE__PART("latent_bias", latent_bias, MSAE__LATENTS, 0),
-    MSAE__PART("log_threshold", log_threshold, MSAE__LATENTS, MSAE__JUMPS),
-    MSAE__PART("mean", mean, MSAE__INPUTS, 0),
-    MSAE__PART("level_thresholds", level_thresholds, MSAE__LEVELS, MSAE__LEVEL_THRESHOLDS),
-    MSAE__PART("scale", scale, MSAE__ONE, 0),
-    MSAE__PART("threshold", threshold, MSAE__ONE, MSAE__BATCH_THRESHOLD),
-};
-#undef MSAE__PART
-
-/* The next part that a model has, as a tensor without data; NULL after the last. *at is 0 first. */
-static const msae__part *msae__next_part(const msae_model *model, size_t *at, msae_tensor *tensor) {
-    unsigned has = !model->by_rows              ? MSAE__BY_COLUMNS
-                   : model->weights == MSAE_F32 ? MSAE__BY_ROWS
-                                                : MSAE__SMALL;
-    size_t extents[MSAE__ROWS];
-    extents[MSAE__ONE] = 1;
-    extents[MSAE__LEVELS] = model->n_levels;
-    extents[MSAE__INPUTS] = model->n_inputs;
-    extents[MSAE__LATENTS] = model->n_latents;
-    if (!model->tied) has |= MSAE__UNTIED;
-    if (model->weights == MSAE_I8) has |= MSAE__INT8;
-    if (model->recipe == MSAE_RECIPE_JUMPRELU) has |= MSAE__JUMPS;
-    if (msae__is_batch_topk(model->recipe)) has |= MSAE__BATCH_THRESHOLD;
-    if (model->has_level_thresholds) has |= MSAE__LEVEL_THRESHOLDS;
-    while (*at < sizeof msae__parts / sizeof *msae__parts) {
-        const msae__part *part = &msae__parts[(*at)++];
-        if (part->when & ~has) continue;
-        memset(tensor, 0, sizeof *tensor);
-        tensor->name = part->name;
-        tensor->name_bytes = strlen(part->name);
-        tensor->rank = 1;
-        if (part->shape < MSAE__ROWS) {
-            tensor->shape[0] = extents[part->shape];
-            tensor->bytes = tensor->shape[0] * sizeof(float);
-            return part;
-        }
-        tensor->rank = 2;
-        tensor->dtype = model->weights;
-        tensor->shape[part->shape == MSAE__TURNED] = model->n_latents;
-        tensor->shape[part->shape == MSAE__ROWS] = model->n_inputs;
-        tensor->bytes = model->n_latents * model->n_inputs * msae_dtype_bytes(model->weights);
-        return part;
-    }
-    return NULL;
-}
-
-/* Where a part's values are. */
-static void *msae__part_values(const msae_model *model, const msae__part *part) {
-    unsigned char *field = (unsigned char *)(uintptr_t)model + part->field;
-    void *values;
-    if (part->shape <= MSAE__LEVELS) return field;
-    memcpy(&values, field, sizeof values);
-    return values;
-}
-
-/* Gives a part that is an array its place. */
-static void msae__set_part(msae_model *model, const msae__part *part, const void *values) {
-    memcpy((unsigned char *)model + part->field, &values, sizeof values);
-}
-
-/* To be called once all parts have theirs. */
-static void msae__tie(msae_model *model) {
-    if (!model->tied) return;
-    model->decoder = model->encoder;
-    model->small_decoder = model->small_encoder;
-    model->decoder_scale = model->encoder_scale;
-}
-
-/* The arrays of a model whose sizes are set. */
-static void msae__model_layout(msae_model *model, msae__arena *arena) {
-    const msae__part *part;
-    msae_tensor tensor;
-    size_t at = 0;
-    while ((part = msae__next_part(model, &at, &tensor)) != NULL) {
-        if (part->shape > MSAE__LEVELS) {
-            msae__set_part(model, part, msae__take(arena, tensor.bytes, 1));
-        }
-    }
-    msae__tie(model);
-}
-
-/* Everything but the arrays. */
-static msae_status msae__model_shape(msae_model *model, const msae_model_desc *desc,
-                                     msae_model_desc *resolved, msae_error *error) {
-    msae_status status;
-    memset(model, 0, sizeof *model);
-    *resolved = *desc;
-    status = msae__resolve_model(desc, resolved, model->nesting, model->level_weights, error);
-    if (status != MSAE_OK) {
-        memset(model, 0, sizeof *model);
-        return status;
-    }
-    model->n_inputs = resolved->n_inputs;
-    model->n_latents = resolved->n_latents;
-    model->recipe = resolved->recipe;
-    model->activation = resolved->activation;
-    model->n_levels = resolved->n_levels;
-    model->k = resolved->k;
-    model->tied = resolved->tied != 0;
-    model->normalize = resolved->normalize != 0;
-    model->soft_cap = resolved->soft_cap;
-    model->weights = resolved->weights;
-    model->by_rows = resolved->by_rows != 0;
-    model->threshold = -1;
-    model->scale = 1;
-    model->kernels = msae__kernels_for(resolved->simd);
-    model->simd = model->kernels->simd;
-    model->allocator = resolved->allocator;
-    model->parallel = resolved->parallel;
-    return MSAE_OK;
-}
-
-#ifndef MSAE__INFERENCE_ONLY
 /* Weights that are drawn and trained are float32 by columns. */
 static msae_status msae__check_new(const msae_model_desc *desc, msae_error *error) {
     if (desc->weights == MSAE_F32 && !desc->by_rows) return MSAE_OK;
@@ -4792,17 +6459,7 @@ static void msae__model_weights(msae_model *model, float threshold, uint64_t see
     for (size_t j = 0; model->log_threshold && j < n; j++)
         model->log_threshold[j] = logf(threshold);
 }
-#endif
 
-/* Bytes of the arrays of a model that has its shape. */
-static msae_status msae__shaped_bytes(const msae_model *shaped, size_t *bytes, msae_error *error) {
-    msae_model model = *shaped;
-    msae__arena arena = msae__arena_over(NULL);
-    msae__model_layout(&model, &arena);
-    return msae__arena_bytes(&arena, bytes) ? MSAE_OK : msae__fail_memory(error);
-}
-
-#ifndef MSAE__INFERENCE_ONLY
 MSAE_API msae_status msae_model_bytes(const msae_model_desc *desc, size_t *bytes,
                                       msae_error *error) {
     msae_model model;
@@ -4810,30 +6467,7 @@ MSAE_API msae_status msae_model_bytes(const msae_model_desc *desc, size_t *bytes
     msae_status status = msae__model_shape(&model, desc, &resolved, error);
     return status == MSAE_OK ? msae__shaped_bytes(&model, bytes, error) : status;
 }
-#endif
 
-/* Places for the arrays of a model that has its shape, without values yet; memory NULL: taken from
-   its allocator. */
-static msae_status msae__model_arrays(msae_model *model, void *memory, size_t bytes,
-                                      msae_error *error) {
-    msae__arena arena;
-    if (!memory) {
-        msae_status status = msae__shaped_bytes(model, &bytes, error);
-        if (status == MSAE_OK) memory = msae__alloc(&model->allocator, bytes);
-        if (!memory) {
-            memset(model, 0, sizeof *model);
-            return status != MSAE_OK ? status : msae__fail_memory(error);
-        }
-        model->owns_memory = 1;
-    }
-    arena = msae__arena_over(memory);
-    msae__model_layout(model, &arena);
-    model->memory = memory;
-    model->memory_bytes = bytes;
-    return MSAE_OK;
-}
-
-#ifndef MSAE__INFERENCE_ONLY
 static msae_status msae__model_place(msae_model *model, const msae_model_desc *desc,
                                      msae_model_desc *resolved, void *memory, size_t bytes,
                                      msae_error *error) {
@@ -4866,14 +6500,7 @@ MSAE_API msae_status msae_model_init(msae_model *model, const msae_model_desc *d
     if (status == MSAE_OK) msae__model_weights(model, resolved.threshold, resolved.seed);
     return status;
 }
-#endif
 
-MSAE_API void msae_model_free(msae_model *model) {
-    if (model->owns_memory) msae__free(&model->allocator, model->memory, model->memory_bytes);
-    memset(model, 0, sizeof *model);
-}
-
-#ifndef MSAE__INFERENCE_ONLY
 /* Part of a row of small weights as the floats that they stand for; scale: of MSAE_I8. */
 static void msae__widen_weights(msae_dtype weights, const unsigned char *row, float scale,
                                 size_t first, size_t count, float *out) {
@@ -4924,614 +6551,11 @@ MSAE_API uint64_t msae_model_checksum(const msae_model *model) {
     return msae__hash_matrix(hash, model, model->decoder, model->small_decoder,
                              model->decoder_scale);
 }
-#endif
-
-/* Mean and unbiased deviation of a row (0 for d = 1), in double. */
-static void msae__moments(const float *x, size_t d, double *mean, double *deviation) {
-    double sum = 0, squares = 0;
-    for (size_t i = 0; i < d; i++) sum += x[i];
-    *mean = sum / (double)d;
-    for (size_t i = 0; i < d; i++) squares += (x[i] - *mean) * (x[i] - *mean);
-    *deviation = d > 1 ? msae__sqrt(squares / (double)(d - 1)) : 0;
-}
-
-/* A raw row into the model's space: out = (x - mean) * scale. */
-static void msae__to_model_space(const msae_model *model, const float *x, float *out) {
-    model->kernels->center(out, x, model->mean, model->scale, model->n_inputs);
-}
-
-/* A row of the model's space to what the encoder sees, in place: x = xin - pre_bias. `moments`
-   receives what restores the row's own mean and deviation. */
-static void msae__to_encoder_input(const msae_model *model, float *x, float moments[2]) {
-    const size_t d = model->n_inputs;
-    moments[0] = 0;
-    moments[1] = 1;
-    if (model->normalize) {
-        double mean, deviation;
-        msae__moments(x, d, &mean, &deviation);
-        for (size_t i = 0; i < d; i++) x[i] = (float)((x[i] - mean) / (deviation + 1e-5));
-        moments[0] = (float)mean;
-        moments[1] = (float)deviation;
-    }
-    model->kernels->center(x, x, model->pre_bias, 1, d);
-}
-
-/* ---------------------------------------------------------------------------------------------
-   Inference
-   ------------------------------------------------------------------------------------------ */
-
-#define MSAE__INFERENCE_ROWS 64 /* rows of a tile */
-
-/* What a worker needs to rank one row. */
-typedef struct msae__ranking {
-    int32_t *keys, *scratch;  /* [n], [2 cut_room(n)] */
-    msae_code *codes, *spare; /* [n] each */
-} msae__ranking;
-
-/* A tile of rows on its way through the encoder. */
-typedef struct msae__tile {
-    const msae_model *model;
-    size_t stride;
-    float *centred;            /* [rows][stride] */
-    float *moments;            /* [rows][2] */
-    float *packed;             /* packed rows for the product */
-    float *pre;                /* [rows][n] */
-    float *panels;             /* for each worker msae__panel_floats */
-    float *probe;              /* for each block of latents */
-    msae__ranking rankings[1]; /* of worker 0; those of the others follow at ranking_stride */
-    size_t ranking_stride;     /* bytes from one worker's arrays to the next's */
-} msae__tile;
-
-static void msae__tile_layout(msae__tile *tile, const msae_model *model, size_t rows,
-                              msae__arena *arena) {
-    const size_t n = model->n_latents, workers = msae__workers(&model->parallel);
-    size_t start;
-    rows = msae__max(1, msae__min(rows, MSAE__INFERENCE_ROWS));
-    tile->model = model;
-    tile->stride = msae__stride(model->n_inputs);
-    tile->centred = MSAE__TAKE(arena, float, rows * tile->stride);
-    tile->moments = MSAE__TAKE(arena, float, rows * 2);
-#ifdef MSAE__INFERENCE_ONLY
-    tile->packed =
-        MSAE__TAKE(arena, float,
-                   model->weights == MSAE_I8 ? msae__quantized_floats(rows, model->n_inputs) : 0);
-    tile->pre = MSAE__TAKE(arena, float, rows *n);
-    tile->panels = NULL;
-#else
-    tile->packed = MSAE__TAKE(arena, float,
-                              model->weights == MSAE_I8
-                                  ? msae__quantized_floats(rows, model->n_inputs)
-                                  : msae__packed_floats(model->kernels, rows, model->n_inputs));
-    tile->pre = MSAE__TAKE(arena, float, rows *n);
-    tile->panels =
-        MSAE__TAKE(arena, float, workers *msae__panel_floats(model->kernels, model->n_inputs));
-#endif
-    tile->probe = MSAE__TAKE(arena, float, msae__ceil_div(n, MSAE__LATENT_BLOCK));
-    start = arena->used;
-    tile->rankings[0].keys = MSAE__TAKE(arena, int32_t, n);
-    tile->rankings[0].scratch = MSAE__TAKE(arena, int32_t, 2 * msae__cut_room(n));
-    tile->rankings[0].codes = MSAE__TAKE(arena, msae_code, n);
-    tile->rankings[0].spare = MSAE__TAKE(arena, msae_code, n);
-    tile->ranking_stride = arena->used - start;
-    msae__take(arena, workers - 1, tile->ranking_stride); /* whole lines, as each piece is */
-}
-
-static msae__ranking msae__worker_ranking(const msae__tile *tile, size_t worker) {
-    msae__ranking ranking = tile->rankings[0];
-    const size_t offset = worker * tile->ranking_stride;
-    ranking.keys += offset / sizeof *ranking.keys;
-    ranking.scratch += offset / sizeof *ranking.scratch;
-    ranking.codes += offset / sizeof *ranking.codes;
-    ranking.spare += offset / sizeof *ranking.spare;
-    return ranking;
-}
-
-MSAE_API size_t msae_workspace_bytes(const msae_model *model, size_t rows) {
-    msae__tile tile;
-    msae__arena arena = msae__arena_over(NULL);
-    size_t bytes;
-    msae__tile_layout(&tile, model, rows, &arena);
-    return msae__arena_bytes(&arena, &bytes) ? bytes : SIZE_MAX;
-}
-
-/* Rows that are already in tile->centred, in the model's space, to pre-activations; 0 when one of
-   those is NaN or Inf. */
-static int msae__tile_encode(const msae__tile *tile, size_t rows) {
-    for (size_t r = 0; r < rows; r++) {
-        msae__to_encoder_input(tile->model, tile->centred + r * tile->stride,
-                               tile->moments + 2 * r);
-    }
-    return msae__encode_rows_to(tile->model, tile->centred, tile->stride, rows, tile->packed,
-                                tile->panels, tile->probe, tile->pre, tile->model->n_latents,
-                                MSAE__LATENT_BLOCK);
-}
-
-/* The `room` strongest codes of one row of pre-activations (which are overwritten), by descending
-   value, at ranking->codes. They are of the k strongest; k = 0 for the model's own. */
-static size_t msae__rank_row(const msae_model *model, float *pre, size_t k, size_t room,
-                             const msae__ranking *ranking) {
-    const size_t n = model->n_latents;
-    size_t count;
-    if (room == 0) return 0;
-    if (model->recipe == MSAE_RECIPE_JUMPRELU) {
-        for (size_t j = 0; j < n; j++) {
-            if (!(pre[j] > msae__expf(model->log_threshold[j]))) pre[j] = 0;
-        }
-    }
-    if (k == 0) {
-        k = model->k > 0 ? model->k : n;
-        if (msae__is_batch_topk(model->recipe)) {
-            k = n;
-            for (size_t j = 0; j < n; j++) {
-                if (!(pre[j] > model->threshold)) pre[j] = 0;
-            }
-        }
-    }
-    count = msae__top_codes(model->kernels, pre, n, msae__min(msae__min(k, room), n),
-                            model->activation, ranking->codes, ranking->keys, ranking->scratch);
-    msae__sort_codes(ranking->codes, count, ranking->spare);
-    for (size_t e = 0; e < count && model->soft_cap > 0; e++) {
-        ranking->codes[e].value = msae__soft_cap(ranking->codes[e].value, model->soft_cap);
-    }
-    return count;
-}
-
-/* Latents first .. of the row in the tile to pre-activations, `count` of them; 0 when one is NaN or
-   Inf. What int8 needs of the row is in tile->packed. */
-static int msae__encode_slice(const msae__tile *tile, size_t first, size_t count) {
-    const msae_model *model = tile->model;
-    float *c = tile->pre + first;
-    const msae__small_product p =
-        msae__small_over(model, tile->centred, tile->stride, 1, tile->packed, NULL, tile->pre,
-                         model->n_latents, MSAE__LATENT_BLOCK);
-    msae__small_block(&p, first, count, c);
-    return msae__is_finite(
-        msae__add_bias(model->kernels, c, model->n_latents, 1, model->latent_bias + first, count));
-}
-
-static msae__tile msae__slice_tile(const msae_slices *slices) {
-    msae__tile tile;
-    msae__arena arena = msae__arena_over(slices->workspace);
-    msae__tile_layout(&tile, slices->model, 1, &arena);
-    return tile;
-}
-
-MSAE_API void msae_encode_begin(msae_slices *slices, const msae_model *model, void *workspace,
-                                const float *x) {
-    msae__tile tile;
-    MSAE_ASSERT(model->latent_bias && workspace && x);
-    slices->model = model;
-    slices->workspace = workspace;
-    slices->next = 0;
-    slices->failed = !msae__row_is_finite(x, model->n_inputs);
-    tile = msae__slice_tile(slices);
-    if (slices->failed) return;
-    msae__to_model_space(model, x, tile.centred);
-    msae__to_encoder_input(model, tile.centred, tile.moments);
-    if (model->weights == MSAE_I8) {
-        msae__quantize_rows(model, tile.centred, tile.stride, 1, tile.packed);
-    }
-}
-
-MSAE_API size_t msae_encode_some(msae_slices *slices, size_t latents) {
-    const size_t n = slices->model->n_latents;
-    const msae__tile tile = msae__slice_tile(slices);
-    size_t left = n - slices->next;
-    if (latents < left) left = msae__min(msae__round_up(latents, 4), left);
-    while (left > 0) {
-        const size_t count = msae__min(left, MSAE__LATENT_BLOCK);
-        if (!slices->failed && !msae__encode_slice(&tile, slices->next, count)) slices->failed = 1;
-        slices->next += count;
-        left -= count;
-    }
-    return n - slices->next;
-}
-
-/* The `found` codes of a ranking into the caller's room. */
-static void msae__give_codes(const msae__ranking *ranking, size_t found, msae_code *codes,
-                             size_t *count) {
-    if (found > 0) memcpy(codes, ranking->codes, found * sizeof *codes);
-    *count = found;
-}
-
-MSAE_API msae_status msae_encode_end(msae_slices *slices, size_t room, msae_code *codes,
-                                     size_t *count) {
-    const msae__tile tile = msae__slice_tile(slices);
-    const msae__ranking ranking = msae__worker_ranking(&tile, 0);
-    *count = 0;
-    if (slices->next < slices->model->n_latents) return MSAE_ERROR_ARGUMENT;
-    if (slices->failed) return MSAE_ERROR_NOT_FINITE;
-    msae__give_codes(&ranking, msae__rank_row(slices->model, tile.pre, 0, room, &ranking), codes,
-                     count);
-    return MSAE_OK;
-}
-
-/* Pre-activations of one row into the tile of a workspace; 0 when there are none. */
-static int msae__encode_one(const msae_model *model, void *workspace, const float *x,
-                            msae__tile *tile) {
-    msae__arena arena = msae__arena_over(workspace);
-    MSAE_ASSERT(model->latent_bias && workspace && x);
-    if (!msae__row_is_finite(x, model->n_inputs)) return 0;
-    msae__tile_layout(tile, model, 1, &arena);
-    msae__to_model_space(model, x, tile->centred);
-    return msae__tile_encode(tile, 1);
-}
-
-MSAE_API msae_status msae_encode(const msae_model *model, void *workspace, const float *x,
-                                 size_t room, msae_code *codes, size_t *count) {
-    msae__tile tile;
-    msae__ranking ranking;
-    *count = 0;
-    if (!msae__encode_one(model, workspace, x, &tile)) return MSAE_ERROR_NOT_FINITE;
-    ranking = msae__worker_ranking(&tile, 0);
-    msae__give_codes(&ranking, msae__rank_row(model, tile.pre, 0, room, &ranking), codes, count);
-    return MSAE_OK;
-}
-
-/* The pre-activation of latent j if it is above `least` (and its own threshold), else 0. */
-static float msae__above_level(const msae_model *model, const float *pre, size_t j, float least) {
-    const float value = model->activation == MSAE_ACTIVATION_ABS ? fabsf(pre[j]) : pre[j];
-    if (!(value > least)) return 0;
-    if (model->log_threshold && !(value > msae__expf(model->log_threshold[j]))) return 0;
-    return value;
-}
-
-MSAE_API msae_status msae_encode_level(const msae_model *model, void *workspace, const float *x,
-                                       size_t level, size_t room, msae_code *codes, size_t *count) {
-    const size_t n = model->n_latents;
-    msae__tile tile;
-    size_t above = 0;
-    float least;
-    *count = 0;
-    if (!model->has_level_thresholds || level >= model->n_levels) return MSAE_ERROR_ARGUMENT;
-    least = model->level_thresholds[level];
-    if (!msae__encode_one(model, workspace, x, &tile)) return MSAE_ERROR_NOT_FINITE;
-    for (size_t j = 0; j < n; j++) {
-        const float value = msae__above_level(model, tile.pre, j, least);
-        if (value == 0) continue;
-        if (above < room) {
-            codes[above].latent = (uint32_t)j;
-            codes[above].value = value;
-        }
-        above++;
-    }
-    if (above > room && room > 0) {
-        const msae__ranking ranking = msae__worker_ranking(&tile, 0);
-        for (size_t j = 0; j < n; j++) tile.pre[j] = msae__above_level(model, tile.pre, j, least);
-        msae__give_codes(&ranking,
-                         msae__top_codes(model->kernels, tile.pre, n, room, model->activation,
-                                         ranking.codes, ranking.keys, ranking.scratch),
-                         codes, &above);
-    }
-    *count = msae__min(above, room);
-    for (size_t e = 0; e < *count && model->soft_cap > 0; e++) {
-        codes[e].value = msae__soft_cap(codes[e].value, model->soft_cap);
-    }
-    return MSAE_OK;
-}
-
-/* What becomes of the codes of each row of a set that is encoded tile by tile. */
-typedef struct msae__encode_job msae__encode_job;
-typedef void (*msae__row_sink)(const msae__encode_job *job, size_t row, size_t tile_row,
-                               const msae_code *codes, size_t count, size_t worker);
-
-struct msae__encode_job {
-    const msae_model *model;
-    const msae__tile *tile;
-    size_t first, k;
-    size_t room;         /* codes of a row, at most */
-    const size_t *names; /* what an error calls the rows of x; NULL: by their place */
-    msae__row_sink sink;
-    /* for the sinks of the public functions */
-    msae_code *codes;
-    size_t *counts;
-    float *dense;
-    const size_t *ks;
-    size_t n_ks, rows;
-    void *user;
-};
-
-static void msae__encode_task(void *context, size_t task, size_t worker) {
-    const msae__encode_job *job = (const msae__encode_job *)context;
-    msae__ranking ranking = msae__worker_ranking(job->tile, worker);
-    size_t count = msae__rank_row(job->model, job->tile->pre + task * job->model->n_latents, job->k,
-                                  job->room, &ranking);
-    job->sink(job, job->first + task, task, ranking.codes, count, worker);
-}
-
-static size_t msae__row_name(const size_t *names, size_t row) {
-    return names ? names[row] : row;
-}
-
-/* Of the tile's rows the first with a pre-activation that is NaN or Inf; there is one. */
-static size_t msae__first_overflow(const msae__tile *tile) {
-    const size_t n = tile->model->n_latents;
-    size_t r = 0;
-    while (msae__row_is_finite(tile->pre + r * n, n)) r++;
-    return r;
-}
-
-/* Encodes x [rows, d] and hands each row's codes to job->sink, over the workers. */
-static msae_status msae__encode_all(const msae_model *model, void *workspace, const float *x,
-                                    size_t rows, msae__encode_job *job, msae_error *error) {
-    const size_t d = model->n_inputs;
-    msae__tile tile;
-    msae__arena arena = msae__arena_over(workspace);
-    MSAE_ASSERT(model->latent_bias && workspace);
-    msae__tile_layout(&tile, model, rows, &arena);
-    job->model = model;
-    job->tile = &tile;
-    job->rows = rows;
-    for (size_t r = 0; r < rows; r++) {
-        if (!msae__row_is_finite(x + r * d, d)) {
-            return msae__fail_row(error, msae__row_name(job->names, r));
-        }
-    }
-    for (size_t first = 0; first < rows; first += MSAE__INFERENCE_ROWS) {
-        size_t count = msae__min(MSAE__INFERENCE_ROWS, rows - first);
-        for (size_t r = 0; r < count; r++) {
-            msae__to_model_space(model, x + (first + r) * d, tile.centred + r * tile.stride);
-        }
-        if (!msae__tile_encode(&tile, count)) {
-            return msae__fail_overflow(
-                error, msae__row_name(job->names, first + msae__first_overflow(&tile)));
-        }
-        job->first = first;
-        msae__parallel_for(&model->parallel, count, msae__encode_task, job);
-    }
-    return MSAE_OK;
-}
-
-static void msae__sink_codes(const msae__encode_job *job, size_t row, size_t tile_row,
-                             const msae_code *codes, size_t count, size_t worker) {
-    (void)tile_row;
-    (void)worker;
-    if (count > 0) memcpy(job->codes + row * job->room, codes, count * sizeof *codes);
-    job->counts[row] = count;
-}
-
-MSAE_API msae_status msae_encode_rows(const msae_model *model, void *workspace, const float *x,
-                                      size_t rows, size_t k, size_t room, msae_code *codes,
-                                      size_t *counts, msae_error *error) {
-    msae__encode_job job;
-    memset(&job, 0, sizeof job);
-    job.k = k;
-    job.room = room;
-    job.sink = msae__sink_codes;
-    job.codes = codes;
-    job.counts = counts;
-    return msae__encode_all(model, workspace, x, rows, &job, error);
-}
-
-static void msae__sink_dense(const msae__encode_job *job, size_t row, size_t tile_row,
-                             const msae_code *codes, size_t count, size_t worker) {
-    float *z = job->dense + row * job->model->n_latents;
-    (void)tile_row;
-    (void)worker;
-    memset(z, 0, job->model->n_latents * sizeof *z);
-    for (size_t e = 0; e < count; e++) z[codes[e].latent] = codes[e].value;
-}
-
-MSAE_API msae_status msae_encode_dense(const msae_model *model, void *workspace, const float *x,
-                                       size_t rows, size_t k, float *z, msae_error *error) {
-    msae__encode_job job;
-    memset(&job, 0, sizeof job);
-    job.k = k;
-    job.room = SIZE_MAX;
-    job.sink = msae__sink_dense;
-    job.dense = z;
-    return msae__encode_all(model, workspace, x, rows, &job, error);
-}
-
-/* sum [d] += the decoder rows of `codes`, weighted. */
-static void msae__add_small(const msae_model *model, const msae_code *code, float *sum) {
-    const msae_kernels *kernels = model->kernels;
-    const size_t d = model->n_inputs;
-    const unsigned char *row = (const unsigned char *)model->small_decoder;
-    if (row) row += code->latent * d * msae_dtype_bytes(model->weights);
-    if (model->weights == MSAE_F32) {
-        model->kernels->axpy(sum, code->value, model->decoder + code->latent * d, d);
-    } else if (model->weights == MSAE_F16) {
-        kernels->axpy_half(sum, code->value, row, d);
-    } else if (model->weights == MSAE_BF16) {
-        kernels->axpy_bfloat(sum, code->value, row, d);
-    } else {
-        kernels->axpy_int8(sum, code->value * model->decoder_scale[code->latent], row, d);
-    }
-}
-
-static void msae__add_codes(const msae_model *model, const msae_code *codes, size_t count,
-                            float *sum) {
-#ifndef MSAE__INFERENCE_ONLY
-    enum { CHUNK = 256 };
-    uint32_t index[CHUNK];
-    float weight[CHUNK];
-    for (size_t first = 0; first < count && model->weights == MSAE_F32; first += CHUNK) {
-        size_t filled = 0;
-        for (size_t e = first; e < count && e < first + CHUNK; e++) {
-            if (codes[e].latent >= model->n_latents) continue;
-            index[filled] = codes[e].latent;
-            weight[filled++] = codes[e].value;
-        }
-        model->kernels->gather_axpy(sum, model->decoder, model->n_inputs, index, weight, filled,
-                                    model->n_inputs);
-    }
-    if (model->weights == MSAE_F32) return;
-#endif
-    for (size_t e = 0; e < count; e++) {
-        if (codes[e].latent < model->n_latents) msae__add_small(model, &codes[e], sum);
-    }
-}
-
-/* Sum of decoder rows to a raw row: out = ((sum + pre_bias) * deviation + row mean) / scale +
-   mean. */
-static void msae__to_raw(const msae_model *model, const float *sum, const float moments[2],
-                         float *out) {
-    for (size_t i = 0; i < model->n_inputs; i++) {
-        float r = (sum[i] + model->pre_bias[i]) * moments[1] + moments[0];
-        out[i] = r / model->scale + model->mean[i];
-    }
-}
-
-MSAE_API void msae_decode_with(const msae_model *model, const msae_code *codes, size_t count,
-                               const float *moments, float *out) {
-    const float plain[2] = {0, 1};
-    memset(out, 0, model->n_inputs * sizeof *out);
-    msae__add_codes(model, codes, count, out);
-    msae__to_raw(model, out, moments ? moments : plain, out);
-}
-
-MSAE_API void msae_decode(const msae_model *model, const msae_code *codes, size_t count,
-                          float *out) {
-    msae_decode_with(model, codes, count, NULL, out);
-}
-
-MSAE_API void msae_row_moments(const msae_model *model, const float *x, float moments[2]) {
-    moments[0] = 0;
-    moments[1] = 1;
-    if (model->normalize) { /* of (x - mean) * scale, without room for the row itself */
-        const size_t d = model->n_inputs;
-        double sum = 0, squares = 0, mean;
-        for (size_t i = 0; i < d; i++) sum += (x[i] - model->mean[i]) * model->scale;
-        mean = sum / (double)d;
-        for (size_t i = 0; i < d; i++) {
-            double off = (x[i] - model->mean[i]) * model->scale - mean;
-            squares += off * off;
-        }
-        moments[0] = (float)mean;
-        moments[1] = d > 1 ? (float)msae__sqrt(squares / (double)(d - 1)) : 0;
-    }
-}
-
-static double msae__sum_squares(const float *x, size_t d) {
-    double sum = 0;
-    for (size_t i = 0; i < d; i++) sum += (double)x[i] * (double)x[i];
-    return sum;
-}
-
-MSAE_API msae_status msae_encode_until(const msae_model *model, void *workspace, const float *x,
-                                       const msae_until *until, size_t room, msae_code *codes,
-                                       size_t *count, double *missed) {
-    const size_t d = model->n_inputs, n = model->n_latents;
-    msae__tile tile;
-    msae__ranking ranking;
-    size_t found, used = 0;
-    float *left;
-    double all, share;
-    *count = 0;
-    if (!msae__encode_one(model, workspace, x, &tile)) return MSAE_ERROR_NOT_FINITE;
-    ranking = msae__worker_ranking(&tile, 0);
-    found = msae__rank_row(model, tile.pre, until->k > 0 ? until->k : n, room, &ranking);
-    if (until->threshold > 0) {
-        size_t above = 0;
-        while (above < found && ranking.codes[above].value > until->threshold) above++;
-        found = above;
-    }
-    if (until->target > 0) {
-        /* what is left of the row in the model's space, whose place in the tile is free now */
-        left = tile.centred;
-        msae__to_model_space(model, x, left);
-        all = msae__sum_squares(left, d);
-        for (size_t i = 0; i < d; i++) {
-            left[i] -= model->pre_bias[i] * tile.moments[1] + tile.moments[0];
-        }
-        share = all > 0 ? msae__sum_squares(left, d) / all : 0;
-        while (used < found && share > (double)until->target) {
-            msae_code code = ranking.codes[used++];
-            code.value *= -tile.moments[1];
-            msae__add_codes(model, &code, 1, left);
-            share = msae__sum_squares(left, d) / all;
-        }
-        if (missed) *missed = share;
-        found = used;
-    }
-    msae__give_codes(&ranking, found, codes, count);
-    return MSAE_OK;
-}
-
-static void msae__sink_forward(const msae__encode_job *job, size_t row, size_t tile_row,
-                               const msae_code *codes, size_t count, size_t worker) {
-    const msae_model *model = job->model;
-    const size_t d = model->n_inputs;
-    /* the row's place in the tile is free once its pre-activations are there */
-    float *sum = job->tile->centred + tile_row * job->tile->stride;
-    size_t done = 0;
-    (void)worker;
-    memset(sum, 0, d * sizeof *sum);
-    for (size_t i = 0; i < job->n_ks; i++) {
-        size_t until = msae__min(job->ks[i], count);
-        msae__add_codes(model, codes + done, until - done, sum);
-        done = until;
-        msae__to_raw(model, sum, job->tile->moments + 2 * tile_row,
-                     job->dense + (i * job->rows + row) * d);
-    }
-}
-
-/* ks ascending and within 1 .. n, or the single 0: as the model encodes. */
-static msae_status msae__check_ks(const msae_model *model, const size_t *ks, size_t n_ks,
-                                  msae_error *error) {
-    if (n_ks == 0) return msae__fail(error, MSAE_ERROR_ARGUMENT, "no k is given");
-    if (n_ks == 1 && ks[0] == 0) return MSAE_OK;
-    for (size_t i = 0; i < n_ks; i++) {
-        if (ks[i] == 0 || ks[i] > model->n_latents) {
-            return msae__fail_at(error, MSAE_ERROR_ARGUMENT, i, "k =", ks[i],
-                                 " is not between 1 and the number of latents");
-        }
-        if (i > 0 && ks[i] <= ks[i - 1]) {
-            return msae__fail(error, MSAE_ERROR_ARGUMENT, "the list of k does not ascend");
-        }
-    }
-    return MSAE_OK;
-}
-
-/* msae_forward of rows that an error calls `names` [rows] (NULL: by their place). */
-static msae_status msae__forward_named(const msae_model *model, void *workspace, const float *x,
-                                       const size_t *names, size_t rows, const size_t *ks,
-                                       size_t n_ks, float *recon, msae_error *error) {
-    msae__encode_job job;
-    msae_status status = msae__check_ks(model, ks, n_ks, error);
-    if (status != MSAE_OK) return status;
-    memset(&job, 0, sizeof job);
-    job.names = names;
-    job.k = ks[n_ks - 1];
-    job.room = SIZE_MAX;
-    job.sink = msae__sink_forward;
-    job.dense = recon;
-    job.ks = job.k > 0 ? ks : &model->n_latents; /* all that the model keeps */
-    job.n_ks = n_ks;
-    status = msae__encode_all(model, workspace, x, rows, &job, error);
-    for (size_t i = 0; i < n_ks * rows && status == MSAE_OK; i++) {
-        const float *row = recon + i * model->n_inputs;
-        if (!msae__row_is_finite(row, model->n_inputs)) {
-            status = msae__fail_overflow(error, msae__row_name(names, i % rows));
-        }
-    }
-    return status;
-}
-
-MSAE_API msae_status msae_forward(const msae_model *model, void *workspace, const float *x,
-                                  size_t rows, const size_t *ks, size_t n_ks, float *recon,
-                                  msae_error *error) {
-    return msae__forward_named(model, workspace, x, NULL, rows, ks, n_ks, recon, error);
-}
 
 /* ---------------------------------------------------------------------------------------------
    Data
    ------------------------------------------------------------------------------------------ */
 
-static const unsigned char msae__dtype_sizes[] = {4, 2, 2, 8, 1, 2, 4, 8, 1, 2, 4, 8, 1};
-static const char *const msae__dtype_names[] = {"F32", "F16", "BF16", "F64", "I8",  "I16", "I32",
-                                                "I64", "U8",  "U16",  "U32", "U64", "BOOL"};
-
-MSAE_API const char *msae_dtype_name(msae_dtype dtype) {
-    return (unsigned)dtype < MSAE_DTYPE_COUNT ? msae__dtype_names[dtype] : "unknown";
-}
-
-MSAE_API size_t msae_dtype_bytes(msae_dtype dtype) {
-    return (unsigned)dtype < MSAE_DTYPE_COUNT ? msae__dtype_sizes[dtype] : 0;
-}
-
-#ifndef MSAE__INFERENCE_ONLY
 static int msae__dtype_is_float(msae_dtype dtype) {
     return (unsigned)dtype <= MSAE_F64;
 }
@@ -5550,7 +6574,7 @@ static void msae__convert(msae_dtype dtype, const unsigned char *bytes, size_t c
         break;
     case MSAE_F16:
         kernels = msae__kernels_for(MSAE_SIMD_AUTO);
-        kernels->from_half(out, bytes, count);
+        msae__full(kernels)->from_half(out, bytes, count);
         break;
     case MSAE_BF16:
         for (size_t i = 0; i < count; i++) {
@@ -5632,8 +6656,8 @@ static msae_status msae__check_range(uint64_t set, uint64_t first, uint64_t rows
 }
 
 /* Rows of `what` ("data") that are not as wide as `who` ("model", "probe") takes them. */
-static msae_status msae__check_width(const char *what, size_t cols, const char *who, size_t wanted,
-                                     msae_error *error) {
+MSAE__SHARED msae_status msae__check_width(const char *what, size_t cols, const char *who,
+                                           size_t wanted, msae_error *error) {
     if (cols == wanted) return MSAE_OK;
     if (error) {
         msae__text text = msae__text_in(error->message, sizeof error->message);
@@ -6058,7 +7082,1427 @@ MSAE_API msae_status msae_source_geometric_median(const msae_source *source, con
     pass.skip_bad = skip_bad || (source->data && source->data->skip_bad);
     return msae__pass_median(&pass, mean, scale, allocator, median, error);
 }
-#endif /* MSAE__INFERENCE_ONLY */
+
+/* The whole of a file. */
+static msae_status msae__read_all(const msae_reader *reader, const msae_allocator *allocator,
+                                  void **bytes, size_t *size, msae_error *error) {
+    msae_status status;
+    *bytes = NULL;
+    *size = 0;
+    if (reader->size == 0) return msae__fail(error, MSAE_ERROR_FORMAT, "the file is empty");
+    if (reader->size > SIZE_MAX) return msae__fail_memory(error);
+    *bytes = msae__alloc(allocator, (size_t)reader->size);
+    if (!*bytes) return msae__fail_memory(error);
+    *size = (size_t)reader->size;
+    status = msae__read_bytes(reader, 0, *bytes, *size, error);
+    if (status != MSAE_OK) {
+        msae__free(allocator, *bytes, *size);
+        *bytes = NULL;
+        *size = 0;
+    }
+    return status;
+}
+
+/* ---- .npy ---- */
+
+static int msae__npy_word(msae__parser *p, const char *word) {
+    const size_t length = strlen(word);
+    msae__parse_space(p);
+    if (p->end - p->at < length || memcmp(p->bytes + p->at, word, length) != 0) return 0;
+    p->at += length;
+    return 1;
+}
+
+/* 'text' or "text", without escapes. */
+static int msae__npy_string(msae__parser *p, const char **text, size_t *length) {
+    unsigned char quote;
+    msae__parse_space(p);
+    quote = p->at < p->end ? p->bytes[p->at] : 0;
+    if (quote != '\'' && quote != '"')
+        return msae__parse_fail(p, "a string in the header is missing");
+    *text = (const char *)p->bytes + ++p->at;
+    *length = 0;
+    while (p->at < p->end && p->bytes[p->at] != quote) p->at++, ++*length;
+    if (p->at == p->end) return msae__parse_fail(p, "a string in the header does not end");
+    p->at++;
+    return 1;
+}
+
+static int msae__npy_descr(msae__parser *p, msae_dtype *dtype) {
+    const char *text;
+    size_t length, start;
+    msae__parse_space(p);
+    start = p->at;
+    if (p->at < p->end && p->bytes[p->at] == '[') {
+        return msae__parse_fail(p, "the values are records, expected <f2, <f4 or <f8");
+    }
+    if (!msae__npy_string(p, &text, &length)) return 0;
+    if (msae__equals(text, length, "<f4"))
+        *dtype = MSAE_F32;
+    else if (msae__equals(text, length, "<f2"))
+        *dtype = MSAE_F16;
+    else if (msae__equals(text, length, "<f8"))
+        *dtype = MSAE_F64;
+    else if (length > 0 && text[0] == '>') {
+        return msae__parse_fail_at(p, start, "the values are big-endian, expected <f2, <f4 or <f8");
+    } else {
+        return msae__parse_fail_at(p, start, "the values are not <f2, <f4 or <f8");
+    }
+    return 1;
+}
+
+static int msae__npy_shape(msae__parser *p, int may_be_empty, uint64_t shape[2], size_t *rank) {
+    size_t start;
+    int comma = 0;
+    msae__parse_space(p);
+    start = p->at;
+    *rank = 0;
+    if (!msae__parse_expect(p, '(', "the shape is missing")) return 0;
+    while (!msae__parse_accept(p, ')')) {
+        if (*rank == 2) return msae__parse_fail(p, "the array has more than two dimensions");
+        if (!msae__parse_number(p, &shape[(*rank)++])) return 0;
+        comma = msae__parse_accept(p, ',');
+        if (!comma) {
+            if (!msae__parse_expect(p, ')', "the shape does not end")) return 0;
+            break;
+        }
+    }
+    if (*rank == 0) return msae__parse_fail_at(p, start, "the array has no dimensions");
+    if (*rank == 1 && !comma) return msae__parse_fail_at(p, start, "the shape is not a tuple");
+    if ((shape[0] == 0 && !may_be_empty) || (*rank == 2 && shape[1] == 0)) {
+        return msae__parse_fail_at(p, start, "the array has no rows or no columns");
+    }
+    return 1;
+}
+
+/* The dictionary { 'descr': .., 'fortran_order': .., 'shape': .. }, keys in any order. */
+static int msae__npy_dictionary(msae__parser *p, int may_be_empty, msae_dtype *dtype,
+                                uint64_t shape[2], size_t *rank) {
+    unsigned seen = 0;
+    if (!msae__parse_expect(p, '{', "the header is not a dictionary")) return 0;
+    while (!msae__parse_accept(p, '}')) {
+        const char *key;
+        size_t length, start = p->at;
+        unsigned bit;
+        if (!msae__npy_string(p, &key, &length)) return 0;
+        if (!msae__parse_expect(p, ':', "a colon is missing in the header")) return 0;
+        if (msae__equals(key, length, "descr")) {
+            bit = 1;
+            if (!msae__npy_descr(p, dtype)) return 0;
+        } else if (msae__equals(key, length, "fortran_order")) {
+            bit = 2;
+            if (msae__npy_word(p, "True")) {
+                return msae__parse_fail(p, "the array is in Fortran order, expected C order");
+            }
+            if (!msae__npy_word(p, "False")) {
+                return msae__parse_fail(p, "fortran_order is neither True nor False");
+            }
+        } else if (msae__equals(key, length, "shape")) {
+            bit = 4;
+            if (!msae__npy_shape(p, may_be_empty, shape, rank)) return 0;
+        } else {
+            return msae__parse_fail_at(p, start, "the header has an unknown key");
+        }
+        if (seen & bit) return msae__parse_fail_at(p, start, "the header has a key twice");
+        seen |= bit;
+        if (!msae__parse_accept(p, ',')) {
+            if (!msae__parse_expect(p, '}', "the header does not end")) return 0;
+            break;
+        }
+    }
+    if (!(seen & 1)) return msae__parse_fail(p, "the header lacks descr");
+    if (!(seen & 2)) return msae__parse_fail(p, "the header lacks fortran_order");
+    return (seen & 4) || msae__parse_fail(p, "the header lacks shape");
+}
+
+static int msae__is_npy(const unsigned char *bytes, size_t size) {
+    return size >= 6 && memcmp(bytes, "\x93NUMPY", 6) == 0;
+}
+
+/* Where a matrix lies in a file, whose values need not have been read. One without rows, where that
+   is allowed, may be without columns too: numpy.array([]). */
+typedef struct msae__matrix {
+    uint64_t rows, offset;
+    size_t cols;
+    msae_dtype dtype;
+} msae__matrix;
+
+/* a * b; 0 when the product does not fit. */
+static int msae__mul64(uint64_t a, uint64_t b, uint64_t *out) {
+    if (b != 0 && a > UINT64_MAX / b) return 0;
+    *out = a * b;
+    return 1;
+}
+
+/* Bytes of a .npy file up to its values, from its first `size` bytes, 12 if there are so many. What
+   is malformed gives all there are: reading them says why. */
+static uint64_t msae__npy_header_bytes(const unsigned char *bytes, uint64_t size) {
+    const size_t length_bytes = size > 6 && bytes[6] == 1 ? 2 : 4;
+    uint64_t start;
+    if (size < 8 + length_bytes) return size;
+    start = 8 + length_bytes + msae__load_le(bytes + 8, length_bytes);
+    if (start > MSAE__MAX_HEADER) start = 8 + length_bytes;
+    return start < size ? start : size;
+}
+
+/* The header of a .npy file of `size` bytes, of which those that msae__npy_header_bytes tells are
+   there. */
+static msae_status msae__npy_open(msae__matrix *matrix, const unsigned char *bytes, uint64_t size,
+                                  int may_be_empty, msae_error *error) {
+    msae__parser p = msae__parser_over(bytes, (size_t)msae__npy_header_bytes(bytes, size), error);
+    uint64_t shape[2] = {1, 1}, values, needed;
+    size_t rank = 0, length_bytes, start;
+    p.at = 6;
+    if (size < 10 || (bytes[6] >= 2 && size < 12)) {
+        msae__parse_fail(&p, "the .npy header's length is cut off");
+        return p.status;
+    }
+    if (bytes[6] < 1 || bytes[6] > 3 || bytes[7] != 0) {
+        msae__parse_fail(&p, "this version of .npy is unknown");
+        return p.status;
+    }
+    length_bytes = bytes[6] == 1 ? 2 : 4;
+    p.at = 8 + length_bytes;
+    start = (size_t)msae__load_le(bytes + 8, length_bytes);
+    if (start > size - p.at) {
+        msae__parse_fail_at(&p, 8, "the .npy header is cut off");
+        return p.status;
+    }
+    start += p.at;
+    if (start > MSAE__MAX_HEADER) {
+        msae__parse_fail_at(&p, 8, "the .npy header is longer than 100 MB");
+        return p.status;
+    }
+    p.end = start;
+    if (!msae__npy_dictionary(&p, may_be_empty, &matrix->dtype, shape, &rank)) return p.status;
+    msae__parse_space(&p);
+    if (p.at != p.end) {
+        msae__parse_fail(&p, "something follows the header's dictionary");
+        return p.status;
+    }
+    if (bytes[start - 1] != '\n') {
+        msae__parse_fail_at(&p, start - 1, "the header does not end with a newline");
+        return p.status;
+    }
+    if (rank == 1) { /* a single row, or nothing */
+        shape[1] = shape[0];
+        shape[0] = shape[1] > 0;
+    }
+    if (shape[1] > SIZE_MAX || !msae__mul64(shape[0], shape[1], &values) ||
+        !msae__mul64(values, msae_dtype_bytes(matrix->dtype), &needed)) {
+        msae__parse_fail(&p, "the shape is too large");
+        return p.status;
+    }
+    if (needed > size - start) {
+        msae__parse_fail_at(&p, size, "the data is cut off");
+        return p.status;
+    }
+    if (needed < size - start) {
+        msae__parse_fail_at(&p, start + needed, "something follows the data");
+        return p.status;
+    }
+    matrix->rows = shape[0];
+    matrix->cols = (size_t)shape[1];
+    matrix->offset = start;
+    return MSAE_OK;
+}
+
+/* Whether it is meant as one, so that an error can say which rule was broken. */
+static int msae__is_safetensors(const unsigned char *bytes, size_t size) {
+    return size > 8 && (bytes[8] == '{' || msae__load_le(bytes, 8) <= size - 8);
+}
+
+/* Whether a tensor is a matrix of floats with rows, or, where it may be empty, with columns. */
+static int msae__is_matrix(const msae_tensor *tensor, int may_be_empty) {
+    return tensor->rank == 2 && msae__dtype_is_float(tensor->dtype) && tensor->shape[1] > 0 &&
+           (tensor->shape[0] > 0 || may_be_empty);
+}
+
+/* "2 of the file's 5 tensors are matrices (a, b): name the one to read", as many as have room. */
+static msae_status msae__fail_ambiguous(const msae_safetensors *file, size_t matrices,
+                                        msae_error *error) {
+    static const char end[] = ", ..): name the one to read";
+    if (error) {
+        msae__text text = msae__text_in(error->message, sizeof error->message);
+        size_t shown = 0, left;
+        error->code = MSAE_ERROR_ARGUMENT;
+        error->position = MSAE_NO_POSITION;
+        msae__put_number(&text, matrices);
+        msae__put(&text, " of the file's ");
+        msae__put_number(&text, file->n_tensors);
+        msae__put(&text, " tensors are matrices (");
+        left = sizeof error->message - sizeof end - strlen(error->message);
+        for (size_t i = 0; i < file->n_tensors; i++) {
+            const msae_tensor *tensor = &file->tensors[i];
+            if (!msae__is_matrix(tensor, 0)) continue;
+            if (tensor->name_bytes + 2 > left) break;
+            if (shown++ > 0) msae__put(&text, ", ");
+            msae__put_bytes(&text, tensor->name, tensor->name_bytes);
+            left -= tensor->name_bytes + 2;
+        }
+        msae__put(&text, shown == matrices ? end + 4 : shown > 0 ? end : end + 2);
+    }
+    return MSAE_ERROR_ARGUMENT;
+}
+
+/* The tensor of that name, if it is a matrix of floats; without a name the only tensor or the only
+   such matrix, but none of a model's. */
+static msae_status msae__find_matrix(const msae_safetensors *file, const char *tensor,
+                                     int may_be_empty, msae__matrix *matrix, msae_error *error) {
+    const msae_tensor *found = file->tensors;
+    if (tensor) {
+        found = msae_safetensors_find(file, tensor);
+        if (!found) return msae__fail(error, MSAE_ERROR_ARGUMENT, "no tensor has that name");
+    } else if (file->n_tensors != 1) {
+        size_t matrices = 0, empty = 0;
+        if (msae_safetensors_find(file, "latent_bias")) {
+            return msae__fail(error, MSAE_ERROR_ARGUMENT,
+                              "the file holds a model: name the tensor to read");
+        }
+        for (size_t i = file->n_tensors; i > 0; i--) {
+            if (msae__is_matrix(&file->tensors[i - 1], 0)) {
+                found = &file->tensors[i - 1];
+                matrices++;
+            } else if (msae__is_matrix(&file->tensors[i - 1], may_be_empty)) {
+                if (matrices == 0) found = &file->tensors[i - 1];
+                empty++;
+            }
+        }
+        if (matrices > 1) return msae__fail_ambiguous(file, matrices, error);
+        if (matrices + empty == 0 || (matrices == 0 && empty > 1)) {
+            return msae__fail_at(error, MSAE_ERROR_SHAPE, MSAE_NO_POSITION, "none of the file's",
+                                 file->n_tensors, " tensors is a matrix of F32, F16, BF16 or F64");
+        }
+    }
+    if (!msae__is_matrix(found, may_be_empty)) {
+        return msae__fail(error, MSAE_ERROR_SHAPE,
+                          "the tensor is not a matrix of F32, F16, BF16 or F64");
+    }
+    matrix->rows = found->shape[0];
+    matrix->cols = found->shape[1];
+    matrix->dtype = found->dtype;
+    matrix->offset = found->offset;
+    return MSAE_OK;
+}
+
+static msae_status msae__fail_unknown_data(msae_error *error) {
+    return msae__fail_at(error, MSAE_ERROR_FORMAT, 0, "neither a .npy nor a safetensors file", 0,
+                         NULL);
+}
+
+static msae_status msae__data_over(msae_data *data, const void *bytes, size_t size,
+                                   const char *tensor, const msae_allocator *allocator,
+                                   msae_error *error) {
+    msae_safetensors file;
+    msae__matrix matrix;
+    msae_status status;
+    memset(data, 0, sizeof *data);
+    memset(&matrix, 0, sizeof matrix);
+    if (size == 0) return msae__fail(error, MSAE_ERROR_FORMAT, "the file is empty");
+    if (msae__is_npy((const unsigned char *)bytes, size)) {
+        status = msae__npy_open(&matrix, (const unsigned char *)bytes, size, 0, error);
+        if (status == MSAE_OK && matrix.rows > SIZE_MAX) status = msae__fail_memory(error);
+    } else if (!msae__is_safetensors((const unsigned char *)bytes, size)) {
+        status = msae__fail_unknown_data(error);
+    } else {
+        status = msae_safetensors_open(&file, bytes, size, allocator, error);
+        if (status != MSAE_OK) return status;
+        status = msae__find_matrix(&file, tensor, 0, &matrix, error);
+        msae_safetensors_close(&file);
+    }
+    if (status != MSAE_OK) return status;
+    data->rows = (size_t)matrix.rows;
+    data->cols = matrix.cols;
+    data->dtype = matrix.dtype;
+    data->values = (const unsigned char *)bytes + matrix.offset;
+    return MSAE_OK;
+}
+
+MSAE_API msae_status msae_data_from_memory(msae_data *data, const void *bytes, size_t size,
+                                           const char *tensor, msae_error *error) {
+    return msae__data_over(data, bytes, size, tensor, NULL, error);
+}
+
+MSAE_API msae_status msae_data_load_reader(msae_data *data, const msae_reader *reader,
+                                           const char *tensor, const msae_allocator *allocator,
+                                           msae_error *error) {
+    void *bytes;
+    size_t size;
+    msae_status status;
+    memset(data, 0, sizeof *data);
+    status = msae__read_all(reader, allocator, &bytes, &size, error);
+    if (status != MSAE_OK) return status;
+    status = msae__data_over(data, bytes, size, tensor, allocator, error);
+    if (status != MSAE_OK) {
+        msae__free(allocator, bytes, size);
+        return status;
+    }
+    data->owned = bytes;
+    data->owned_bytes = size;
+    if (allocator) data->allocator = *allocator;
+    return MSAE_OK;
+}
+
+#ifndef MSAE_NO_STDIO
+MSAE_API void msae_release(const msae_allocator *allocator, void *bytes, size_t size) {
+    msae__free(allocator, bytes, size);
+}
+
+MSAE_API msae_status msae_read_file(const char *path, const msae_allocator *allocator, void **bytes,
+                                    size_t *size, msae_error *error) {
+    msae_reader reader;
+    msae_status status;
+    *bytes = NULL;
+    *size = 0;
+    status = msae_reader_open(&reader, path, error);
+    if (status != MSAE_OK) return status;
+    status = msae__read_all(&reader, allocator, bytes, size, error);
+    msae_reader_close(&reader);
+    return status;
+}
+
+/* Reads the digits that end at *end, moved before them and the underscore in front. */
+static int msae__number_before(const char *start, const char **end, uint64_t *number) {
+    const char *at = *end;
+    uint64_t place = 1;
+    *number = 0;
+    while (at > start && at[-1] >= '0' && at[-1] <= '9') {
+        uint64_t digit = (uint64_t)(*--at - '0'), value;
+        if (!msae__mul64(digit, place, &value) || value > UINT64_MAX - *number) return 0;
+        *number += value;
+        if (!msae__mul64(place, 10, &place)) return 0;
+    }
+    if (at == *end || at == start || at[-1] != '_') return 0;
+    *end = at - 1;
+    return 1;
+}
+
+/* The published code's own data format: plain float32 in a file named .._ROWS_COLS.npy, without the
+   header of a .npy. The name must account for every byte. */
+static int msae__is_headerless(const char *path, const msae_reader *reader, msae__matrix *matrix) {
+    const size_t length = strlen(path);
+    const char *end = path + (length < 4 ? 0 : length - 4);
+    unsigned char start[6];
+    uint64_t rows, cols, needed;
+    if (strcmp(end, ".npy") != 0) return 0;
+    if (!msae__number_before(path, &end, &cols) || !msae__number_before(path, &end, &rows)) {
+        return 0;
+    }
+    if (!msae__mul64(rows, cols, &needed) || !msae__mul64(needed, 4, &needed)) return 0;
+    if (needed != reader->size || needed == 0 || cols > SIZE_MAX) return 0;
+    if (needed >= sizeof start && reader->read(reader->user, 0, start, sizeof start) &&
+        msae__is_npy(start, sizeof start)) {
+        return 0;
+    }
+    matrix->rows = rows;
+    matrix->cols = (size_t)cols;
+    matrix->dtype = MSAE_F32;
+    matrix->offset = 0;
+    return 1;
+}
+
+MSAE_API msae_status msae_data_load_file(msae_data *data, const char *path, const char *tensor,
+                                         const msae_allocator *allocator, msae_error *error) {
+    msae_reader reader;
+    msae__matrix matrix;
+    msae_status status;
+    memset(data, 0, sizeof *data);
+    status = msae_reader_open(&reader, path, error);
+    if (status != MSAE_OK) return status;
+    if (msae__is_headerless(path, &reader, &matrix)) {
+        status = msae__read_all(&reader, allocator, &data->owned, &data->owned_bytes, error);
+        data->rows = (size_t)matrix.rows; /* which fit where the bytes do */
+        data->cols = matrix.cols;
+        data->values = data->owned;
+        if (allocator) data->allocator = *allocator;
+        if (status != MSAE_OK) memset(data, 0, sizeof *data);
+    } else {
+        status = msae_data_load_reader(data, &reader, tensor, allocator, error);
+    }
+    msae_reader_close(&reader);
+    return status;
+}
+/* ---- files as one source of rows ---- */
+
+/* Bytes that are read at once where values are converted. */
+#define MSAE__PIECE ((size_t)64 << 10)
+
+struct msae_files_state {
+    msae_reader reader; /* of one shard */
+    size_t open;        /* its number; n_shards: none is open */
+    unsigned char piece[MSAE__PIECE];
+};
+
+/* Finds the matrix in a file from its header alone. */
+static msae_status msae__locate_matrix(const char *path, const msae_reader *reader,
+                                       const char *tensor, int may_be_empty,
+                                       const msae_allocator *allocator, msae__matrix *matrix,
+                                       msae_error *error) {
+    unsigned char start[12] = {0};
+    const size_t known = reader->size < sizeof start ? (size_t)reader->size : sizeof start;
+    msae_safetensors file;
+    msae_status status;
+    if (msae__is_headerless(path, reader, matrix)) return MSAE_OK;
+    if (known == 0) return msae__fail(error, MSAE_ERROR_FORMAT, "the file is empty");
+    status = msae__read_bytes(reader, 0, start, known, error);
+    if (status != MSAE_OK) return status;
+    if (msae__is_npy(start, known)) {
+        const uint64_t bytes = msae__npy_header_bytes(start, reader->size);
+        void *header = bytes > SIZE_MAX ? NULL : msae__alloc(allocator, (size_t)bytes);
+        if (!header) return msae__fail_memory(error);
+        status = msae__read_bytes(reader, 0, header, (size_t)bytes, error);
+        if (status == MSAE_OK) {
+            status = msae__npy_open(matrix, (const unsigned char *)header, reader->size,
+                                    may_be_empty, error);
+        }
+        msae__free(allocator, header, (size_t)bytes);
+        return status;
+    }
+    if (known <= 8 || (start[8] != '{' && msae__load_le(start, 8) > reader->size - 8)) {
+        return msae__fail_unknown_data(error);
+    }
+    status = msae_safetensors_open_reader(&file, reader, allocator, error);
+    if (status != MSAE_OK) return status;
+    status = msae__find_matrix(&file, tensor, may_be_empty, matrix, error);
+    msae_safetensors_close(&file);
+    return status;
+}
+
+static msae_status msae__open_shard(msae_files *files, size_t number, msae_error *error) {
+    struct msae_files_state *state = files->state;
+    const msae_shard *shard = &files->shards[number];
+    msae_status status;
+    if (state->open == number) return MSAE_OK;
+    msae_reader_close(&state->reader);
+    state->open = files->n_shards;
+    status = msae_reader_open(&state->reader, shard->path, error);
+    if (status != MSAE_OK) return status;
+    if (state->reader.size != shard->bytes) {
+        msae_reader_close(&state->reader);
+        return msae__fail(error, MSAE_ERROR_IO, "has another length than when it was opened");
+    }
+    state->open = number;
+    return MSAE_OK;
+}
+
+/* Values of one shard, in pieces where they are not what is wanted. */
+static msae_status msae__read_shard(struct msae_files_state *state, const msae_shard *shard,
+                                    uint64_t first, size_t count, float *out, msae_error *error) {
+    const size_t width = msae_dtype_bytes(shard->dtype);
+    uint64_t at = shard->offset + first * width;
+    if (shard->dtype == MSAE_F32 && msae__little_endian()) {
+        return msae__read_bytes(&state->reader, at, out, count * width, error);
+    }
+    while (count > 0) {
+        const size_t values = msae__min(count, MSAE__PIECE / width);
+        msae_status status =
+            msae__read_bytes(&state->reader, at, state->piece, values * width, error);
+        if (status != MSAE_OK) return status;
+        msae__convert(shard->dtype, state->piece, values, out);
+        at += values * width;
+        out += values;
+        count -= values;
+    }
+    return MSAE_OK;
+}
+
+MSAE_API const msae_shard *msae_files_find(const msae_files *files, uint64_t row) {
+    size_t low = 0, high = files->n_shards;
+    if (row >= files->source.rows) return NULL;
+    while (high - low > 1) {
+        const size_t middle = low + (high - low) / 2;
+        if (files->shards[middle].first_row <= row) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    return &files->shards[low];
+}
+
+static msae_status msae__read_files(void *user, uint64_t first, size_t rows, float *out,
+                                    msae_error *error) {
+    msae_files *files = (msae_files *)user;
+    const size_t cols = files->source.cols;
+    const msae_status within = msae__check_range(files->source.rows, first, rows, error);
+    if (within != MSAE_OK) return within;
+    while (rows > 0) {
+        const msae_shard *shard = msae_files_find(files, first);
+        const uint64_t row = first - shard->first_row, left = shard->rows - row;
+        const size_t count = left < rows ? (size_t)left : rows;
+        const size_t number = (size_t)(shard - files->shards);
+        msae_status status = msae__open_shard(files, number, error);
+        if (status == MSAE_OK) {
+            status = msae__read_shard(files->state, shard, row * cols, count * cols, out, error);
+        }
+        if (status != MSAE_OK) {
+            files->at_fault = number;
+            return status;
+        }
+        first += count;
+        out += count * cols;
+        rows -= count;
+    }
+    return MSAE_OK;
+}
+
+MSAE_API void msae_files_close(msae_files *files) {
+    if (files->state) msae_reader_close(&files->state->reader);
+    msae__free(&files->allocator, files->shards, files->memory_bytes);
+    memset(files, 0, sizeof *files);
+}
+
+MSAE_API msae_status msae_files_open(msae_files *files, const char *const *paths, size_t n_paths,
+                                     const char *tensor, const msae_allocator *allocator,
+                                     msae_error *error) {
+    size_t bytes, shard_bytes;
+    msae_status status = MSAE_OK;
+    memset(files, 0, sizeof *files);
+    if (allocator) files->allocator = *allocator;
+    if (n_paths == 0) return msae__fail(error, MSAE_ERROR_ARGUMENT, "no files are named");
+    if (!msae__mul(n_paths, sizeof *files->shards, &shard_bytes) ||
+        !msae__add(msae__round_up(shard_bytes, 16), sizeof *files->state, &bytes)) {
+        return msae__fail_memory(error);
+    }
+    files->shards = (msae_shard *)msae__alloc(&files->allocator, bytes);
+    if (!files->shards) return msae__fail_memory(error);
+    memset(files->shards, 0, bytes);
+    files->memory_bytes = bytes;
+    files->state = (struct msae_files_state *)(void *)((unsigned char *)files->shards +
+                                                       msae__round_up(shard_bytes, 16));
+    files->state->open = n_paths;
+    files->source.read = msae__read_files;
+    files->source.user = files;
+    for (size_t i = 0; i < n_paths && status == MSAE_OK; i++) {
+        msae_shard *shard = &files->shards[i];
+        msae_reader reader;
+        msae__matrix matrix;
+        memset(&matrix, 0, sizeof matrix);
+        files->at_fault = i;
+        status = msae_reader_open(&reader, paths[i], error);
+        if (status != MSAE_OK) break;
+        status = msae__locate_matrix(paths[i], &reader, tensor, n_paths > 1, &files->allocator,
+                                     &matrix, error);
+        if (matrix.cols == 0) matrix.cols = files->source.cols;
+        if (status == MSAE_OK && files->source.cols > 0 && matrix.cols != files->source.cols) {
+            status = msae__fail_at(error, MSAE_ERROR_SHAPE, MSAE_NO_POSITION, "has", matrix.cols,
+                                   " columns, the files before it have another number");
+        }
+        if (status == MSAE_OK && matrix.rows > UINT64_MAX - files->source.rows) {
+            status = msae__fail(error, MSAE_ERROR_SHAPE, "has too many rows");
+        }
+        if (status == MSAE_OK) {
+            shard->path = paths[i];
+            shard->first_row = files->source.rows;
+            shard->rows = matrix.rows;
+            shard->offset = matrix.offset;
+            shard->bytes = reader.size;
+            shard->dtype = matrix.dtype;
+            files->source.cols = matrix.cols;
+            files->source.rows += matrix.rows;
+            files->n_shards = i + 1;
+        }
+        msae_reader_close(&reader);
+    }
+    if (status == MSAE_OK && files->source.rows == 0) {
+        files->at_fault = 0;
+        status = msae__fail(error, MSAE_ERROR_SHAPE, "has no rows, nor has any file after it");
+    }
+    if (status != MSAE_OK) {
+        const size_t at_fault = files->at_fault;
+        msae_files_close(files);
+        files->at_fault = at_fault;
+    }
+    return status;
+}
+#endif /* MSAE_NO_STDIO */
+
+/* ---------------------------------------------------------------------------------------------
+   Saving: writers, models, quantised copies
+   ------------------------------------------------------------------------------------------ */
+
+typedef struct msae__memory_left {
+    unsigned char *at;
+    size_t left;
+} msae__memory_left;
+
+static int msae__write_memory(void *user, const void *bytes, size_t size) {
+    msae__memory_left *memory = (msae__memory_left *)user;
+    if (size > memory->left) return 0;
+    memcpy(memory->at, bytes, size);
+    memory->at += size;
+    memory->left -= size;
+    return 1;
+}
+
+/* Counts what would be written. */
+static int msae__write_nothing(void *user, const void *bytes, size_t size) {
+    (void)bytes;
+    return msae__add(*(size_t *)user, size, (size_t *)user);
+}
+
+/* A JSON header goes out piece by piece; run once to learn its length. */
+static int msae__write_text(const msae_writer *to, const char *text) {
+    return to->write(to->user, text, strlen(text));
+}
+
+static int msae__write_number(const msae_writer *to, uint64_t number) {
+    char buffer[24];
+    msae__text text = msae__text_in(buffer, sizeof buffer);
+    msae__put_number(&text, number);
+    return msae__write_text(to, buffer);
+}
+
+static int msae__write_string(const msae_writer *to, const char *text, size_t bytes) {
+    return msae__write_text(to, "\"") && to->write(to->user, text, bytes) &&
+           msae__write_text(to, "\"");
+}
+
+static int msae__write_header_text(const msae_writer *to, const msae_tensor *tensors,
+                                   size_t n_tensors, const msae_metadata *metadata,
+                                   size_t n_metadata) {
+    size_t offset = 0;
+    int ok = msae__write_text(to, "{");
+    if (n_metadata > 0) {
+        ok = ok && msae__write_text(to, "\"__metadata__\":{");
+        for (size_t i = 0; i < n_metadata; i++) {
+            ok = ok && (i == 0 || msae__write_text(to, ",")) &&
+                 msae__write_string(to, metadata[i].key, metadata[i].key_bytes) &&
+                 msae__write_text(to, ":") &&
+                 msae__write_string(to, metadata[i].value, metadata[i].value_bytes);
+        }
+        ok = ok && msae__write_text(to, "}");
+    }
+    for (size_t i = 0; i < n_tensors; i++) {
+        const msae_tensor *t = &tensors[i];
+        ok = ok && (i + n_metadata == 0 || msae__write_text(to, ",")) &&
+             msae__write_string(to, t->name, t->name_bytes) &&
+             msae__write_text(to, ":{\"dtype\":\"") &&
+             msae__write_text(to, msae_dtype_name(t->dtype)) &&
+             msae__write_text(to, "\",\"shape\":[");
+        for (size_t k = 0; k < t->rank; k++) {
+            ok = ok && (k == 0 || msae__write_text(to, ",")) && msae__write_number(to, t->shape[k]);
+        }
+        ok = ok && msae__write_text(to, "],\"data_offsets\":[") && msae__write_number(to, offset) &&
+             msae__write_text(to, ",") && msae__add(offset, t->bytes, &offset) &&
+             msae__write_number(to, offset) && msae__write_text(to, "]}");
+    }
+    return ok && msae__write_text(to, "}");
+}
+
+/* Length, header, and spaces so that the tensors start on a multiple of 8. */
+static int msae__write_header(const msae_writer *to, const msae_tensor *tensors, size_t n_tensors,
+                              const msae_metadata *metadata, size_t n_metadata) {
+    size_t length = 0, padded;
+    unsigned char bytes[8];
+    msae_writer counter;
+    counter.write = msae__write_nothing;
+    counter.user = &length;
+    if (!msae__write_header_text(&counter, tensors, n_tensors, metadata, n_metadata)) return 0;
+    padded = msae__round_up(length, 8);
+    msae__store_le(bytes, 8, padded);
+    return to->write(to->user, bytes, 8) &&
+           msae__write_header_text(to, tensors, n_tensors, metadata, n_metadata) &&
+           to->write(to->user, "       ", padded - length);
+}
+
+/* Text that needs no escape in JSON. */
+static int msae__is_plain_text(const char *text, size_t bytes) {
+    const unsigned char *at = (const unsigned char *)text;
+    while (bytes > 0) {
+        size_t step = msae__utf8_length(at, bytes);
+        if (step == 0 || *at < 0x20 || *at == '"' || *at == '\\') return 0;
+        at += step;
+        bytes -= step;
+    }
+    return 1;
+}
+
+static msae_status msae__check_writable(const msae_tensor *tensors, size_t n_tensors,
+                                        const msae_metadata *metadata, size_t n_metadata,
+                                        msae_error *error) {
+    for (size_t i = 0; i < n_tensors; i++) {
+        size_t bytes = msae_dtype_bytes(tensors[i].dtype);
+        if (bytes == 0 || tensors[i].rank > MSAE_MAX_RANK ||
+            !msae__is_plain_text(tensors[i].name, tensors[i].name_bytes)) {
+            return msae__fail_at(error, MSAE_ERROR_ARGUMENT, i, "tensor", i,
+                                 " has a bad name, dtype or rank");
+        }
+        for (size_t k = 0; k < tensors[i].rank; k++) {
+            if (!msae__mul(bytes, tensors[i].shape[k], &bytes)) bytes = SIZE_MAX;
+        }
+        if (bytes != tensors[i].bytes) {
+            return msae__fail_at(error, MSAE_ERROR_SHAPE, i, "tensor", i,
+                                 "'s shape does not match its bytes");
+        }
+    }
+    for (size_t i = 0; i < n_metadata; i++) {
+        if (!msae__is_plain_text(metadata[i].key, metadata[i].key_bytes) ||
+            !msae__is_plain_text(metadata[i].value, metadata[i].value_bytes)) {
+            return msae__fail_at(error, MSAE_ERROR_ARGUMENT, i, "metadata", i,
+                                 " has a character that would need an escape");
+        }
+    }
+    return MSAE_OK;
+}
+
+static int msae__write_tensors(const msae_writer *to, const void *user) {
+    const msae_safetensors *file = (const msae_safetensors *)user;
+    int ok =
+        msae__write_header(to, file->tensors, file->n_tensors, file->metadata, file->n_metadata);
+    for (size_t i = 0; ok && i < file->n_tensors; i++) {
+        ok = to->write(to->user, file->tensors[i].data, file->tensors[i].bytes);
+    }
+    return ok;
+}
+
+/* The lists as one thing to hand to a writer. */
+static msae_safetensors msae__as_file(const msae_tensor *tensors, size_t n_tensors,
+                                      const msae_metadata *metadata, size_t n_metadata) {
+    msae_safetensors file;
+    memset(&file, 0, sizeof file);
+    file.tensors = (msae_tensor *)(uintptr_t)tensors; /* only read */
+    file.n_tensors = n_tensors;
+    file.metadata = (msae_metadata *)(uintptr_t)metadata;
+    file.n_metadata = n_metadata;
+    return file;
+}
+
+/* Something that writes itself; it is run to count, to fill memory, and to a file. */
+typedef int (*msae__content)(const msae_writer *to, const void *user);
+
+static msae_status msae__count_bytes(msae__content content, const void *user, size_t *bytes,
+                                     msae_error *error) {
+    msae_writer to;
+    *bytes = 0;
+    to.write = msae__write_nothing;
+    to.user = bytes;
+    return content(&to, user) ? MSAE_OK : msae__fail_memory(error);
+}
+
+static msae_status msae__fill_memory(msae__content content, const void *user, void *buffer,
+                                     size_t bytes, msae_error *error) {
+    msae__memory_left memory;
+    msae_writer to;
+    memory.at = (unsigned char *)buffer;
+    memory.left = bytes;
+    to.write = msae__write_memory;
+    to.user = &memory;
+    return content(&to, user) ? MSAE_OK
+                              : msae__fail(error, MSAE_ERROR_MEMORY, "the buffer is too small");
+}
+
+static msae_status msae__fill_writer(msae__content content, const void *user, const msae_writer *to,
+                                     msae_error *error) {
+    return content(to, user) ? MSAE_OK : msae__fail(error, MSAE_ERROR_IO, "could not be written");
+}
+
+MSAE_API msae_status msae_safetensors_bytes(const msae_tensor *tensors, size_t n_tensors,
+                                            const msae_metadata *metadata, size_t n_metadata,
+                                            size_t *bytes, msae_error *error) {
+    const msae_safetensors file = msae__as_file(tensors, n_tensors, metadata, n_metadata);
+    msae_status status = msae__check_writable(tensors, n_tensors, metadata, n_metadata, error);
+    return status == MSAE_OK ? msae__count_bytes(msae__write_tensors, &file, bytes, error) : status;
+}
+
+MSAE_API msae_status msae_safetensors_write(const msae_tensor *tensors, size_t n_tensors,
+                                            const msae_metadata *metadata, size_t n_metadata,
+                                            void *buffer, size_t bytes, msae_error *error) {
+    const msae_safetensors file = msae__as_file(tensors, n_tensors, metadata, n_metadata);
+    msae_status status = msae__check_writable(tensors, n_tensors, metadata, n_metadata, error);
+    return status == MSAE_OK ? msae__fill_memory(msae__write_tensors, &file, buffer, bytes, error)
+                             : status;
+}
+
+#ifndef MSAE_NO_STDIO
+static int msae__write_stdio(void *user, const void *bytes, size_t size) {
+    return fwrite(bytes, 1, size, (FILE *)user) == size;
+}
+
+/* Ends the writing of a file; 1 when all of it is with the disk (a device has no disk). */
+static int msae__finish_file(FILE *file, int is_device) {
+    int ok = fflush(file) == 0;
+#ifdef MSAE__HAS_POSIX
+    ok = ok && (is_device || fsync((fileno)(file)) == 0);
+#elif defined(_WIN32)
+    ok = ok && (is_device || _commit(_fileno(file)) == 0);
+#else
+    (void)is_device;
+#endif
+    return fclose(file) == 0 && ok;
+}
+
+/* Puts a file in another one's place; at no moment is there neither. */
+static int msae__replace_file(const char *from, const char *to) {
+#ifdef _WIN32
+    return MoveFileExA(from, to, 1 | 8) != 0; /* replacing, written through */
+#else
+    return rename(from, to) == 0;
+#endif
+}
+
+/* After a power cut a new name is only there when its folder was flushed too. Not every file system
+   can do that, and the file is whole either way, so failures are passed over. */
+static void msae__flush_folder(char *path) {
+#ifdef MSAE__HAS_POSIX
+    char *slash = strrchr(path, '/');
+    int folder;
+    if (slash) slash[slash == path] = 0;
+    folder = open(slash ? path : ".", O_RDONLY);
+    if (folder >= 0) {
+        (void)fsync(folder);
+        close(folder);
+    }
+#else
+    (void)path;
+#endif
+}
+
+/* path.PID.tmp, in memory of its own; NULL when there is none. Other processes have other names. */
+static char *msae__temporary_name(const char *path) {
+    const size_t bytes = strlen(path) + 32;
+    char *name = (char *)MSAE_MALLOC(bytes);
+    msae__text text;
+    if (!name) return NULL;
+    text = msae__text_in(name, bytes);
+    msae__put(&text, path);
+    msae__put(&text, ".");
+    msae__put_number(&text, (uint64_t)MSAE__PROCESS);
+    msae__put(&text, ".tmp");
+    return name;
+}
+
+/* A file that was not there before: neither another program's nor a link is written through. One of
+   that name was left by a process of the same number that was killed. */
+static FILE *msae__create_file(const char *path) {
+    FILE *file = fopen(path, MSAE__EXCLUSIVE);
+    if (file) return file;
+    if (msae__place_at(path) == MSAE__FOLDER || remove(path) != 0) return NULL;
+    return fopen(path, MSAE__EXCLUSIVE);
+}
+
+/* Writes a temporary file, flushes it to the disk and renames it: whatever fails at whatever
+   moment, path is the old file or the new one, and a failure leaves nothing else behind. Devices
+   and the like are written to and never replaced. */
+static msae_status msae__write_file(msae__content content, const void *user, const char *path,
+                                    msae_error *error) {
+    const msae__place place = msae__place_at(path);
+    const int is_device = place == MSAE__DEVICE;
+    msae_writer to;
+    FILE *file;
+    char *temporary;
+    int ok;
+    if (place == MSAE__FOLDER) return msae__fail(error, MSAE_ERROR_IO, "is a directory");
+    temporary = msae__temporary_name(path);
+    if (!temporary) return msae__fail_memory(error);
+    file = is_device ? fopen(path, "wb") : msae__create_file(temporary);
+    if (!file) {
+        MSAE_FREE(temporary);
+        return msae__fail(error, MSAE_ERROR_IO, "cannot be opened for writing");
+    }
+    to.write = msae__write_stdio;
+    to.user = file;
+    ok = content(&to, user);
+    ok = msae__finish_file(file, is_device) && ok;
+    if (!is_device) {
+        ok = ok && msae__replace_file(temporary, path);
+        if (ok) {
+            msae__flush_folder(temporary);
+        } else {
+            remove(temporary);
+        }
+    }
+    MSAE_FREE(temporary);
+    return ok ? MSAE_OK : msae__fail(error, MSAE_ERROR_IO, "could not be written (disk full?)");
+}
+
+MSAE_API msae_status msae_safetensors_write_file(const char *path, const msae_tensor *tensors,
+                                                 size_t n_tensors, const msae_metadata *metadata,
+                                                 size_t n_metadata, msae_error *error) {
+    const msae_safetensors file = msae__as_file(tensors, n_tensors, metadata, n_metadata);
+    msae_status status = msae__check_writable(tensors, n_tensors, metadata, n_metadata, error);
+    return status == MSAE_OK ? msae__write_file(msae__write_tensors, &file, path, error) : status;
+}
+#endif
+
+/* `count` numbers of `size` bytes each, `step` of them apart in memory, little-endian. */
+static int msae__write_numbers(const msae_writer *to, const void *values, size_t count, size_t size,
+                               size_t step) {
+    const unsigned char *from = (const unsigned char *)values;
+    const int swap = !msae__little_endian();
+    unsigned char chunk[1024];
+    if (step == 1 && !swap) return to->write(to->user, values, count * size);
+    while (count > 0) {
+        const size_t now = msae__min(count, sizeof chunk / size);
+        for (size_t i = 0; i < now; i++, from += step * size) {
+            unsigned char *out = chunk + i * size;
+            memcpy(out, from, size);
+            for (size_t b = 0; swap && b < size / 2; b++) {
+                unsigned char byte = out[b];
+                out[b] = out[size - 1 - b];
+                out[size - 1 - b] = byte;
+            }
+        }
+        if (!to->write(to->user, chunk, now * size)) return 0;
+        count -= now;
+    }
+    return 1;
+}
+
+#ifndef MSAE_NO_STDIO
+static int msae__write_npy_data(const msae_writer *to, const void *user) {
+    const msae_data *data = (const msae_data *)user;
+    char header[128];
+    msae__text text = msae__text_in(header, sizeof header);
+    msae__put(&text, "{'descr': '<f4', 'fortran_order': False, 'shape': (");
+    msae__put_number(&text, data->rows);
+    msae__put(&text, ", ");
+    msae__put_number(&text, data->cols);
+    msae__put(&text, "), }");
+    while (text.at < header + 117) msae__put(&text, " ");
+    msae__put(&text, "\n");
+    return to->write(to->user, "\x93NUMPY\x01\x00\x76\x00", 10) &&
+           to->write(to->user, header, 118) &&
+           msae__write_numbers(to, data->values, data->rows * data->cols, sizeof(float), 1);
+}
+
+MSAE_API msae_status msae_write_npy(const char *path, const float *x, size_t rows, size_t cols,
+                                    msae_error *error) {
+    const msae_data data = msae_data_view(x, rows, cols);
+    return msae__write_file(msae__write_npy_data, &data, path, error);
+}
+#endif
+
+/* A float in decimal, exactly recoverable: nine digits, without stdio and locale. */
+static void msae__put_float(msae__text *text, float value) {
+    double v = value, scaled;
+    int exponent, digits = 9, point;
+    uint64_t number;
+    char out[24];
+    if (msae__float_bits(value) >> 31) { /* -0 has one too */
+        msae__put(text, "-");
+        v = -v;
+    }
+    if (v == 0 || !msae__is_finite(value)) {
+        msae__put(text, "0");
+        return;
+    }
+    exponent = (int)floor(log10(v));
+    scaled = v / pow(10, exponent - 8);
+    if (scaled < 1e8) scaled = v / pow(10, --exponent - 8);
+    number = (uint64_t)(scaled + 0.5);
+    if (number >= 1000000000) {
+        number /= 10;
+        exponent++;
+    }
+    while (digits > 1 && number % 10 == 0) {
+        number /= 10;
+        digits--;
+    }
+    for (int i = digits; i-- > 0; number /= 10) out[i] = (char)('0' + number % 10);
+    point = exponent + 1; /* digits before the point */
+    if (point > 9 || point < -4) {
+        msae__put_bytes(text, out, 1);
+        if (digits > 1) {
+            msae__put(text, ".");
+            msae__put_bytes(text, out + 1, (size_t)digits - 1);
+        }
+        msae__put(text, exponent < 0 ? "e-" : "e");
+        msae__put_number(text, (uint64_t)(exponent < 0 ? -exponent : exponent));
+        return;
+    }
+    if (point <= 0) msae__put(text, "0.");
+    for (int i = point; i < 0; i++) msae__put(text, "0");
+    for (int i = 0; i < digits || i < point; i++) {
+        if (i == point && i > 0) msae__put(text, ".");
+        msae__put_bytes(text, i < digits ? out + i : "0", 1);
+    }
+}
+
+/* Metadata under construction: texts stand one after the other in `text`, which has room for three
+   lists of all levels (3 KB) and all else. */
+#define MSAE__MAX_METADATA 64
+typedef struct msae__notes {
+    char text[4096];
+    msae__text at;
+    msae_metadata items[MSAE__MAX_METADATA];
+    size_t count;
+} msae__notes;
+
+static void msae__note_begin(msae__notes *notes, const char *key) {
+    msae_metadata *item = &notes->items[notes->count];
+    MSAE_ASSERT(notes->count < MSAE__MAX_METADATA);
+    item->key = key;
+    item->key_bytes = strlen(key);
+    item->value = notes->at.at;
+}
+
+static void msae__note_end(msae__notes *notes) {
+    msae_metadata *item = &notes->items[notes->count++];
+    MSAE_ASSERT(notes->at.at < notes->at.end);
+    item->value_bytes = (size_t)(notes->at.at - item->value);
+}
+
+static void msae__note(msae__notes *notes, const char *key, const char *value) {
+    msae__note_begin(notes, key);
+    msae__put(&notes->at, value);
+    msae__note_end(notes);
+}
+
+static void msae__note_number(msae__notes *notes, const char *key, uint64_t value) {
+    msae__note_begin(notes, key);
+    msae__put_number(&notes->at, value);
+    msae__note_end(notes);
+}
+
+static void msae__note_float(msae__notes *notes, const char *key, float value) {
+    msae__note_begin(notes, key);
+    msae__put_float(&notes->at, value);
+    msae__note_end(notes);
+}
+
+/* What is written: tensors and notes. */
+typedef struct msae__file {
+    msae__list list;
+    msae__notes notes;
+    char checksum[17];
+} msae__file;
+
+MSAE__SHARED void msae__add_tensor(msae__file *file, const char *name, msae_dtype dtype,
+                                   const void *values, size_t rank, size_t rows, size_t cols) {
+    msae_tensor *tensor = &file->list.tensors[file->list.n_tensors++];
+    MSAE_ASSERT(file->list.n_tensors <= MSAE__MAX_TENSORS);
+    memset(tensor, 0, sizeof *tensor);
+    tensor->name = name;
+    tensor->name_bytes = strlen(name);
+    tensor->dtype = dtype;
+    tensor->rank = rank;
+    tensor->shape[0] = rows;
+    tensor->shape[1] = cols;
+    tensor->data = values;
+    tensor->bytes = rows * (rank == 2 ? cols : 1) * msae_dtype_bytes(dtype);
+}
+
+static void msae__describe_model(const msae_model *model, msae__file *file) {
+    const size_t n = model->n_latents, d = model->n_inputs;
+    const msae_history *h = &model->history;
+    msae__notes *notes = &file->notes;
+    memset(file, 0, sizeof *file);
+    notes->at = msae__text_in(notes->text, sizeof notes->text);
+    msae__note(notes, "msae.activation", msae__activation_names[model->activation]);
+    msae__note(notes, "msae.format", "msae");
+    if (model->k > 0) msae__note_number(notes, "msae.k", model->k);
+    msae__note_begin(notes, "msae.level_weights");
+    for (size_t i = 0; i < model->n_levels; i++) {
+        if (i > 0) msae__put(&notes->at, ",");
+        msae__put_float(&notes->at, model->level_weights[i]);
+    }
+    msae__note_end(notes);
+    msae__note(notes, "msae.version", MSAE_VERSION);
+    msae__note_number(notes, "msae.n_inputs", d);
+    msae__note_number(notes, "msae.n_latents", n);
+    msae__note_begin(notes, "msae.nesting");
+    for (size_t i = 0; i < model->n_levels; i++) {
+        if (i > 0) msae__put(&notes->at, ",");
+        msae__put_number(&notes->at, model->nesting[i]);
+    }
+    msae__note_end(notes);
+    msae__note(notes, "msae.normalize", model->normalize ? "1" : "0");
+    msae__note(notes, "msae.recipe", msae_recipe_name(model->recipe));
+    msae__note_float(notes, "msae.soft_cap", model->soft_cap);
+    msae__note(notes, "msae.tied", model->tied ? "1" : "0");
+    msae__note_number(notes, "msae.train_batch", h->batch);
+    msae__note_float(notes, "msae.train_bandwidth", h->bandwidth);
+    msae__note_float(notes, "msae.train_beta1", h->beta1);
+    msae__note_float(notes, "msae.train_beta2", h->beta2);
+    msae__note_float(notes, "msae.train_clip", h->clip);
+    msae__note_float(notes, "msae.train_decay", h->decay);
+    msae__note_number(notes, "msae.train_epochs", h->epochs);
+    msae__note_float(notes, "msae.train_eps", h->eps);
+    msae__note_number(notes, "msae.train_loss", (uint64_t)h->loss);
+    msae__note_float(notes, "msae.train_lr", h->lr);
+    msae__note_number(notes, "msae.train_revivals", (uint64_t)h->revivals);
+    msae__note_number(notes, "msae.train_rows", h->rows);
+    msae__note_number(notes, "msae.train_scaling", (uint64_t)h->scaling);
+    msae__note_number(notes, "msae.train_schedule", (uint64_t)h->schedule);
+    msae__note_number(notes, "msae.train_seed", h->seed);
+    msae__note_number(notes, "msae.train_start", (uint64_t)h->start);
+    msae__note_float(notes, "msae.train_sparse_weight", h->sparse_weight);
+    msae__note_number(notes, "msae.train_steps", h->steps);
+    msae__note_float(notes, "msae.train_warmup", h->warmup);
+    msae__note_float(notes, "msae.train_weight_decay", h->weight_decay);
+    if (model->by_rows) msae__note(notes, "msae.weights", msae_dtype_name(model->weights));
+    msae__list_tensors(model, &file->list);
+}
+
+/* To be called once all tensors and notes are there. */
+static void msae__finish_description(msae__file *file) {
+    msae__notes *notes = &file->notes;
+    msae__sort(notes->items, notes->count, sizeof notes->items[0], msae__compare_keys);
+    msae__sort(file->list.tensors, file->list.n_tensors, sizeof file->list.tensors[0],
+               msae__compare_names);
+    msae__checksum(file->list.tensors, file->list.n_tensors, notes->items, notes->count, 1,
+                   file->checksum);
+    msae__note(notes, "msae.checksum", file->checksum);
+}
+
+/* The k that a program may have set is one that the model's file can be read with. */
+static msae_status msae__check_own_k(const msae_model *model, msae_error *error) {
+    if (!msae__has_k(model->recipe)) {
+        if (model->k == 0) return MSAE_OK;
+        return msae__fail_at(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "model.k =", model->k,
+                             ": relu and jumprelu have no k");
+    }
+    if (model->k >= 1 && model->k <= model->n_latents) return MSAE_OK;
+    return msae__fail_at(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "model.k =", model->k,
+                         " is not between 1 and the number of latents");
+}
+
+static int msae__write_content(const msae_writer *to, const void *user) {
+    const msae__file *file = (const msae__file *)user;
+    int ok = msae__write_header(to, file->list.tensors, file->list.n_tensors, file->notes.items,
+                                file->notes.count);
+    for (size_t i = 0; ok && i < file->list.n_tensors; i++) {
+        const msae_tensor *tensor = &file->list.tensors[i];
+        const size_t size = msae_dtype_bytes(tensor->dtype);
+        if (msae__is_small(tensor)) { /* little-endian in memory too */
+            ok = to->write(to->user, tensor->data, tensor->bytes);
+        } else if (msae__is_transposed(tensor)) {
+            const float *values = (const float *)tensor->data;
+            for (size_t c = 0; ok && c < tensor->shape[0]; c++) {
+                ok = msae__write_numbers(to, values + c, tensor->shape[1], size, tensor->shape[0]);
+            }
+        } else {
+            ok = msae__write_numbers(to, tensor->data, tensor->bytes / size, size, 1);
+        }
+    }
+    return ok;
+}
+
+MSAE_API msae_status msae_save_bytes(const msae_model *model, size_t *bytes, msae_error *error) {
+    msae__file file;
+    msae_status status = msae__check_own_k(model, error);
+    *bytes = 0;
+    if (status != MSAE_OK) return status;
+    msae__describe_model(model, &file);
+    msae__finish_description(&file);
+    return msae__count_bytes(msae__write_content, &file, bytes, error);
+}
+
+MSAE_API msae_status msae_save_memory(const msae_model *model, void *buffer, size_t bytes,
+                                      msae_error *error) {
+    msae__file file;
+    msae_status status = msae__check_own_k(model, error);
+    if (status != MSAE_OK) return status;
+    msae__describe_model(model, &file);
+    msae__finish_description(&file);
+    return msae__fill_memory(msae__write_content, &file, buffer, bytes, error);
+}
+
+MSAE_API msae_status msae_save_writer(const msae_model *model, const msae_writer *writer,
+                                      msae_error *error) {
+    msae__file file;
+    msae_status status = msae__check_own_k(model, error);
+    if (status != MSAE_OK) return status;
+    msae__describe_model(model, &file);
+    msae__finish_description(&file);
+    return msae__fill_writer(msae__write_content, &file, writer, error);
+}
+
+/* A place in an enum, which another version may have made longer. */
+static int msae__read_small(const msae_safetensors *file, const char *key, int *ok) {
+    const uint64_t value = msae__read_number(file, key, ok);
+    if (value > 255) *ok = 0;
+    return (int)(value & 255);
+}
+
+#define MSAE__START_BEFORE 1 /* MSAE_START_RANDOM, whose name goes with training */
+
+static void msae__read_history(const msae_safetensors *file, msae_history *h, int *ok) {
+    uint64_t revivals;
+    h->batch = msae__read_number(file, "msae.train_batch", ok);
+    h->bandwidth = msae__read_one_float(file, "msae.train_bandwidth", ok);
+    h->beta1 = msae__read_one_float(file, "msae.train_beta1", ok);
+    h->beta2 = msae__read_one_float(file, "msae.train_beta2", ok);
+    h->clip = msae__read_one_float(file, "msae.train_clip", ok);
+    h->epochs = msae__read_number(file, "msae.train_epochs", ok);
+    h->eps = msae__read_one_float(file, "msae.train_eps", ok);
+    h->loss = msae__read_small(file, "msae.train_loss", ok);
+    h->lr = msae__read_one_float(file, "msae.train_lr", ok);
+    h->rows = msae__read_number(file, "msae.train_rows", ok);
+    h->scaling = msae__read_small(file, "msae.train_scaling", ok);
+    h->schedule = msae__read_small(file, "msae.train_schedule", ok);
+    h->seed = msae__read_number(file, "msae.train_seed", ok);
+    h->sparse_weight = msae__read_one_float(file, "msae.train_sparse_weight", ok);
+    h->steps = msae__read_number(file, "msae.train_steps", ok);
+    h->weight_decay = msae__read_one_float(file, "msae.train_weight_decay", ok);
+    h->start = MSAE__START_BEFORE;
+    if (!msae__find_key(file, "msae.train_start")) return; /* versions before 0.5 */
+    h->start = msae__read_small(file, "msae.train_start", ok);
+    h->warmup = msae__read_one_float(file, "msae.train_warmup", ok);
+    h->decay = msae__read_one_float(file, "msae.train_decay", ok);
+    revivals = msae__read_number(file, "msae.train_revivals", ok);
+    if (revivals > MSAE_MAX_REVIVALS || !(h->warmup >= 0) || !(h->decay >= 0)) *ok = 0;
+    h->revivals = (int)(revivals & 0xffff);
+}
+
+/* What a file says of the training of a model: the weights of its levels and its history. */
+static void msae__read_training(const msae_safetensors *file, msae_model_desc *desc, float *weights,
+                                msae_history *history, int *ok) {
+    double values[MSAE_MAX_LEVELS];
+    desc->n_level_weights =
+        msae__read_list(file, "msae.level_weights", values, MSAE_MAX_LEVELS, ok);
+    for (size_t i = 0; *ok && i < desc->n_level_weights; i++) weights[i] = (float)values[i];
+    desc->level_weights = weights;
+    if (msae__find_key(file, "msae.train_steps")) msae__read_history(file, history, ok);
+}
+
+/* The descriptor of a model like this one. */
+static msae_model_desc msae__desc_of(const msae_model *model) {
+    msae_model_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.n_inputs = model->n_inputs;
+    desc.n_latents = model->n_latents;
+    desc.recipe = model->recipe;
+    desc.activation = model->activation;
+    desc.nesting = model->nesting;
+    desc.n_levels = model->n_levels;
+    desc.level_weights = model->level_weights;
+    desc.n_level_weights = model->n_levels;
+    desc.k = model->k;
+    desc.tied = model->tied;
+    desc.normalize = model->normalize;
+    desc.soft_cap = model->soft_cap;
+    desc.simd = model->simd;
+    desc.allocator = model->allocator;
+    desc.parallel = model->parallel;
+    return desc;
+}
+
+/* Everything but the matrices, between models of one shape. */
+static void msae__copy_rest(msae_model *to, const msae_model *from) {
+    const size_t n = from->n_latents, d = from->n_inputs;
+    memcpy(to->pre_bias, from->pre_bias, d * sizeof(float));
+    memcpy(to->latent_bias, from->latent_bias, n * sizeof(float));
+    memcpy(to->mean, from->mean, d * sizeof(float));
+    if (to->log_threshold) memcpy(to->log_threshold, from->log_threshold, n * sizeof(float));
+    to->threshold = from->threshold;
+    to->scale = from->scale;
+    to->history = from->history;
+    to->has_level_thresholds = from->has_level_thresholds;
+    memcpy(to->level_thresholds, from->level_thresholds, sizeof to->level_thresholds);
+}
+
+/* Rows of a matrix of any kind as floats. */
+static void msae__widen_rows(const msae_model *model, const void *rows, const float *scales,
+                             float *out) {
+    const size_t d = model->n_inputs, bytes = d * msae_dtype_bytes(model->weights);
+    for (size_t j = 0; j < model->n_latents; j++, out += d) {
+        const unsigned char *row = (const unsigned char *)rows + j * bytes;
+        if (model->weights == MSAE_F32) {
+            memcpy(out, row, bytes);
+            continue;
+        }
+        msae__widen_weights(model->weights, row, scales ? scales[j] : 1, 0, d, out);
+    }
+}
+
+/* A model by rows becomes a float32 one by columns. */
+static msae_status msae__widen(msae_model *model, msae_error *error) {
+    msae_model_desc desc = msae__desc_of(model), resolved;
+    msae_model wide;
+    const int floats = model->weights == MSAE_F32;
+    msae_status status = msae__model_place(&wide, &desc, &resolved, NULL, 0, error);
+    if (status != MSAE_OK) return status;
+    msae__widen_rows(model, floats ? (const void *)model->encoder : model->small_encoder,
+                     model->encoder_scale, wide.encoder);
+    if (!model->tied) {
+        msae__widen_rows(model, floats ? (const void *)model->decoder : model->small_decoder,
+                         model->decoder_scale, wide.decoder);
+    }
+    msae__copy_rest(&wide, model);
+    msae_model_free(model);
+    *model = wide;
+    return MSAE_OK;
+}
+
+/* A matrix of floats as small weights; 0 when one is beyond the range of halves. */
+static int msae__narrow_rows(const msae_model *to, const float *rows, void *out, float *scales) {
+    const size_t d = to->n_inputs;
+    unsigned char *at = (unsigned char *)out;
+    int fits = 1;
+    for (size_t j = 0; j < to->n_latents; j++, rows += d) {
+        float largest = 0, factor;
+        for (size_t i = 0; i < d; i++)
+            largest = fabsf(rows[i]) > largest ? fabsf(rows[i]) : largest;
+        factor = largest > 1e-30f ? 127 / largest : 0;
+        if (to->weights == MSAE_I8) scales[j] = factor > 0 ? largest / 127 : 0;
+        for (size_t i = 0; i < d; i++) {
+            if (to->weights == MSAE_I8) {
+                const float value = rows[i] * factor;
+                *at++ = (unsigned char)(int)(value < 0 ? value - 0.5f : value + 0.5f);
+            } else {
+                const uint16_t bits =
+                    to->weights == MSAE_F16 ? msae__to_half(rows[i]) : msae__to_bfloat(rows[i]);
+                fits &= (bits & 0x7fffu) < (to->weights == MSAE_F16 ? 0x7c00u : 0x7f80u);
+                *at++ = (unsigned char)(bits & 255);
+                *at++ = (unsigned char)(bits >> 8);
+            }
+        }
+    }
+    return fits;
+}
+
+MSAE_API msae_status msae_compact(const msae_model *model, msae_dtype weights,
+                                  const msae_load_desc *desc, msae_model *compact,
+                                  msae_error *error) {
+    msae_model_desc wanted = msae__desc_of(model), resolved;
+    const size_t matrix = model->n_latents * model->n_inputs * sizeof(float);
+    msae_status status;
+    int fits = 1;
+    memset(compact, 0, sizeof *compact);
+    if (model->weights != MSAE_F32) {
+        return msae__fail(error, MSAE_ERROR_UNSUPPORTED, "the weights are small already");
+    }
+    wanted.weights = weights;
+    wanted.by_rows = 1;
+    memset(&wanted.allocator, 0, sizeof wanted.allocator);
+    memset(&wanted.parallel, 0, sizeof wanted.parallel);
+    if (desc) {
+        wanted.simd = desc->simd;
+        wanted.allocator = desc->allocator;
+        wanted.parallel = desc->parallel;
+    }
+    status = msae__model_place(compact, &wanted, &resolved, NULL, 0, error);
+    if (status != MSAE_OK) return status;
+    if (weights == MSAE_F32) {
+        memcpy(compact->encoder, model->encoder, matrix);
+        if (!model->tied) memcpy(compact->decoder, model->decoder, matrix);
+    } else {
+        fits = msae__narrow_rows(compact, model->encoder, (void *)(uintptr_t)compact->small_encoder,
+                                 (float *)(uintptr_t)compact->encoder_scale);
+        if (!model->tied) {
+            fits &= msae__narrow_rows(compact, model->decoder,
+                                      (void *)(uintptr_t)compact->small_decoder,
+                                      (float *)(uintptr_t)compact->decoder_scale);
+        }
+    }
+    msae__copy_rest(compact, model);
+    if (fits) return MSAE_OK;
+    msae_model_free(compact);
+    return msae__fail(error, MSAE_ERROR_NOT_FINITE, "a weight is beyond the range of 16 bits");
+}
+
+#ifndef MSAE_NO_STDIO
+MSAE_API msae_status msae_save_file(const msae_model *model, const char *path, msae_error *error) {
+    msae__file file;
+    msae_status status = msae__check_own_k(model, error);
+    if (status != MSAE_OK) return status;
+    msae__describe_model(model, &file);
+    msae__finish_description(&file);
+    return msae__write_file(msae__write_content, &file, path, error);
+}
+#endif
 
 #ifndef MSAE_NO_TRAIN
 /* ---------------------------------------------------------------------------------------------
@@ -6066,8 +8510,8 @@ MSAE_API msae_status msae_source_geometric_median(const msae_source *source, con
    ------------------------------------------------------------------------------------------ */
 
 static const char *const msae__loss_names[] = {"default", "nmse", "mse", "cosine"};
-static const char *const msae__schedule_names[] = {
-    "default", "capped", "linear", "cosine", "constant", "trapezoid", "published"};
+static const char *const msae__schedule_names[] = {"default",  "capped",    "linear",   "cosine",
+                                                   "constant", "trapezoid", "published"};
 static const char *const msae__start_names[] = {"default", "random", "rows"};
 
 MSAE_API const char *msae_loss_name(msae_loss loss) {
@@ -6307,11 +8751,11 @@ struct msae_train_workspace {
     float *probe;      /* of the pre-activations of a block of latents [blocks] */
     double *squares;   /* of the gradients of a block of latents [blocks] */
 
-    uint32_t *fired;       /* how often each latent was active in this period [n] .. */
-    uint32_t *fired_now;   /* .. and in the batch whose gradients these are [n] .. */
-    uint32_t *fired_since; /* .. and since the last revival [n], NULL without these */
-    uint64_t rows_since;   /* rows of that time */
-    size_t fired_level;    /* the level at which that counts */
+    uint32_t *fired;                    /* how often each latent was active in this period [n] .. */
+    uint32_t *fired_now;                /* .. and in the batch whose gradients these are [n] .. */
+    uint32_t *fired_since;              /* .. and since the last revival [n], NULL without these */
+    uint64_t rows_since;                /* rows of that time */
+    size_t fired_level;                 /* the level at which that counts */
     uint64_t period_steps, period_rows; /* since `fired` began */
     size_t dead;                        /* dead latents of the last full period */
     int had_period;
@@ -7332,7 +9776,8 @@ static void msae__select_levels(const msae__batch *batch, size_t r, size_t worke
         uint8_t *ends = msae__ends(batch, b, r);
         if (!plain) memcpy(raw, value, count * sizeof *raw);
         if (whole)
-            model->kernels->place(value, index, level, ends, from, count, floors, levels);
+            msae__full(model->kernels)
+                ->place(value, index, level, ends, from, count, floors, levels);
         else
             msae__place_ties(value, index, level, ends, from, count, &ties);
         ends[levels] = ends[levels - 1];
@@ -7482,8 +9927,9 @@ static void msae__finish_panel(const msae__batch *batch, size_t panel, size_t r)
     float *here = msae__level_panel(batch, panel, r);
     float errors[MSAE_MAX_LEVELS], factors[MSAE_MAX_LEVELS];
     double *sums = ws->partial + (panel * ws->tile_rows + r) * levels * 3;
-    model->kernels->reconstruct(here, levels, ws->start + panel * MSAE__PANEL, target,
-                                row->moments[1], row->moments[0], errors);
+    msae__full(model->kernels)
+        ->reconstruct(here, levels, ws->start + panel * MSAE__PANEL, target, row->moments[1],
+                      row->moments[0], errors);
     for (size_t i = 0; i < levels; i++) {
         double *sum = sums + 3 * i;
         sum[0] = (double)errors[i];
@@ -7503,7 +9949,7 @@ static void msae__finish_panel(const msae__batch *batch, size_t panel, size_t r)
     }
     if (loss == MSAE_LOSS_COSINE || !batch->backward) return;
     for (size_t i = 0; i < levels; i++) factors[i] = msae__residual_factor(batch, row, i);
-    model->kernels->residuals(here, levels, target, factors);
+    msae__full(model->kernels)->residuals(here, levels, target, factors);
 }
 
 /* A panel of columns for some rows: sums of decoder rows level by level, block after block, then
@@ -7531,8 +9977,9 @@ static void msae__decode_task(void *context, size_t task, size_t worker) {
         }
         for (size_t r = from; r < until; r++) {
             const size_t slot = msae__slot(ws, b, r);
-            model->kernels->decode(msae__level_panel(batch, panel, r), decoder, ws->index + slot,
-                                   ws->latents + slot, msae__ends(batch, b, r), levels);
+            msae__full(model->kernels)
+                ->decode(msae__level_panel(batch, panel, r), decoder, ws->index + slot,
+                         ws->latents + slot, msae__ends(batch, b, r), levels);
         }
     }
     for (size_t r = from; r < until; r++) msae__finish_panel(batch, panel, r);
@@ -7804,10 +10251,10 @@ static void msae__decoder_gradients(const msae__batch *batch, size_t block,
             for (size_t j = 0; j < count; j++) {
                 const size_t at = (first + j) * d + c, from = g ? lists->ends[g - 1][j] : 0;
                 const size_t list = j * lists->room + from;
-                kernels->gather_dot_axpy(trainer->grad.decoder + at, lists->dots + list,
-                                         model->decoder + at, msae__level_panel(batch, p, 0),
-                                         MSAE__PANEL, lists->levels + list, lists->values + list,
-                                         lists->ends[g][j] - from, width);
+                msae__full(kernels)->gather_dot_axpy(
+                    trainer->grad.decoder + at, lists->dots + list, model->decoder + at,
+                    msae__level_panel(batch, p, 0), MSAE__PANEL, lists->levels + list,
+                    lists->values + list, lists->ends[g][j] - from, width);
             }
         }
     }
@@ -7827,10 +10274,10 @@ static void msae__encoder_gradients(const msae__batch *batch, size_t block,
         for (size_t g = 0; g < lists->groups; g++) {
             for (size_t j = 0; j < count; j++) {
                 const size_t from = g ? lists->ends[g - 1][j] : 0, list = j * lists->room + from;
-                kernels->gather_axpy(trainer->grad.encoder + (first + j) * d + c,
-                                     ws->inputs + p * ws->tile_rows * MSAE__PANEL, MSAE__PANEL,
-                                     lists->rows + list, lists->dots + list,
-                                     lists->ends[g][j] - from, width);
+                msae__full(kernels)->gather_axpy(
+                    trainer->grad.encoder + (first + j) * d + c,
+                    ws->inputs + p * ws->tile_rows * MSAE__PANEL, MSAE__PANEL, lists->rows + list,
+                    lists->dots + list, lists->ends[g][j] - from, width);
             }
         }
     }
@@ -7978,26 +10425,28 @@ static void msae__adam_task(void *context, size_t task, size_t worker) {
     for (size_t j = first; j < last; j++) {
         const float norm = ws->norms[j], inverse = 1 / norm;
         const size_t at = j * d;
-        kernels->adam(model->decoder + at, trainer->grad.decoder + at,
-                      trainer->moment1.decoder + at, trainer->moment2.decoder + at, d, inverse,
-                      ws->projection[j], &update->adam);
+        msae__full(kernels)->adam(model->decoder + at, trainer->grad.decoder + at,
+                                  trainer->moment1.decoder + at, trainer->moment2.decoder + at, d,
+                                  inverse, ws->projection[j], &update->adam);
         if (!model->tied) {
-            kernels->adam(model->encoder + at, trainer->grad.encoder + at,
-                          trainer->moment1.encoder + at, trainer->moment2.encoder + at, d, norm, 0,
-                          &update->adam);
+            msae__full(kernels)->adam(model->encoder + at, trainer->grad.encoder + at,
+                                      trainer->moment1.encoder + at, trainer->moment2.encoder + at,
+                                      d, norm, 0, &update->adam);
         }
         model->latent_bias[j] *= model->tied ? inverse : norm;
         if (model->log_threshold) {
             model->log_threshold[j] += model->tied ? -logf(norm) : logf(norm);
         }
     }
-    kernels->adam(model->latent_bias + first, trainer->grad.latent_bias + first,
-                  trainer->moment1.latent_bias + first, trainer->moment2.latent_bias + first,
-                  last - first, 1, 0, &update->adam);
+    msae__full(kernels)->adam(model->latent_bias + first, trainer->grad.latent_bias + first,
+                              trainer->moment1.latent_bias + first,
+                              trainer->moment2.latent_bias + first, last - first, 1, 0,
+                              &update->adam);
     if (model->log_threshold) {
-        kernels->adam(model->log_threshold + first, trainer->grad.log_threshold + first,
-                      trainer->moment1.log_threshold + first,
-                      trainer->moment2.log_threshold + first, last - first, 1, 0, &update->adam);
+        msae__full(kernels)->adam(model->log_threshold + first, trainer->grad.log_threshold + first,
+                                  trainer->moment1.log_threshold + first,
+                                  trainer->moment2.log_threshold + first, last - first, 1, 0,
+                                  &update->adam);
     }
 }
 
@@ -8100,8 +10549,9 @@ MSAE_API msae_status msae_trainer_update(msae_trainer *trainer, msae_step_stats 
     status = msae__adam_of(trainer, norm, &update.adam, error);
     if (status != MSAE_OK) return status;
     msae__parallel_for(&model->parallel, msae__blocks(model), msae__adam_task, &update);
-    model->kernels->adam(model->pre_bias, trainer->grad.pre_bias, trainer->moment1.pre_bias,
-                         trainer->moment2.pre_bias, model->n_inputs, 1, 0, &update.adam);
+    msae__full(model->kernels)
+        ->adam(model->pre_bias, trainer->grad.pre_bias, trainer->moment1.pre_bias,
+               trainer->moment2.pre_bias, model->n_inputs, 1, 0, &update.adam);
 
     if (msae__is_batch_topk(model->recipe)) msae__track_threshold(trainer);
     msae__advance_period(trainer);
@@ -9452,12 +11902,429 @@ MSAE_API msae_status msae_trainer_fit(msae_trainer *trainer, const msae_source *
     msae__fit_end(&fit);
     return status;
 }
+
+/* ---- checkpoints: a model's file, with the state of its training beside it ---- */
+
+static const char *const msae__moment_names[2][5] = {
+    {"moment1.encoder", "moment1.decoder", "moment1.pre_bias", "moment1.latent_bias",
+     "moment1.log_threshold"},
+    {"moment2.encoder", "moment2.decoder", "moment2.pre_bias", "moment2.latent_bias",
+     "moment2.log_threshold"},
+};
+
+static void msae__note_numbers(msae__notes *notes, const char *key, const uint64_t *values,
+                               size_t count) {
+    msae__note_begin(notes, key);
+    for (size_t i = 0; i < count; i++) {
+        if (i > 0) msae__put(&notes->at, ",");
+        msae__put_number(&notes->at, values[i]);
+    }
+    msae__note_end(notes);
+}
+
+/* Weights and what is shaped like them. `names` in the order of the arrays. */
+static void msae__add_parameters(msae__file *file, const msae_model *model,
+                                 const char *const names[5], const float *encoder,
+                                 const float *decoder, const float *pre_bias,
+                                 const float *latent_bias, const float *log_threshold) {
+    const size_t n = model->n_latents, d = model->n_inputs;
+    msae__add_tensor(file, names[0], MSAE_F32, encoder, 2, d, n);
+    if (!model->tied) msae__add_tensor(file, names[1], MSAE_F32, decoder, 2, n, d);
+    msae__add_tensor(file, names[2], MSAE_F32, pre_bias, 1, d, 0);
+    msae__add_tensor(file, names[3], MSAE_F32, latent_bias, 1, n, 0);
+    if (model->recipe == MSAE_RECIPE_JUMPRELU) {
+        msae__add_tensor(file, names[4], MSAE_F32, log_threshold, 1, n, 0);
+    }
+}
+
+static void msae__add_moments(msae__file *file, const msae_model *model, const char *const names[5],
+                              const msae_parameters *p) {
+    msae__add_parameters(file, model, names, p->encoder, p->decoder, p->pre_bias, p->latent_bias,
+                         p->log_threshold);
+}
+
+/* The epoch's means as an array of their own, for a file to hold. */
+typedef struct msae__epoch_means {
+    double values[4];
+} msae__epoch_means;
+
+/* Everything but the model's own part. The workspace may be missing: then only shapes are told. */
+static void msae__describe_run(const msae_trainer *trainer, const msae__epoch_means *epoch,
+                               msae__file *file) {
+    const struct msae_train_workspace *ws = trainer->workspace;
+    const msae_model *model = &trainer->model;
+    const msae_position *at = &trainer->position;
+    msae__notes *notes = &file->notes;
+    msae__add_moments(file, model, msae__moment_names[0], &trainer->moment1);
+    msae__add_moments(file, model, msae__moment_names[1], &trainer->moment2);
+    msae__add_tensor(file, "run.loss_mean", MSAE_F32, trainer->loss_mean, 1, model->n_inputs, 0);
+    msae__add_tensor(file, "run.epoch", MSAE_F64, epoch->values, 1, 4, 0);
+    msae__add_tensor(file, "run.fired", MSAE_U32, ws ? ws->fired : NULL, 1, model->n_latents, 0);
+    if (trainer->desc.revivals > 0) {
+        msae__add_tensor(file, "run.fired_since", MSAE_U32, ws ? ws->fired_since : NULL, 1,
+                         model->n_latents, 0);
+    }
+    if (ws) {
+        const uint64_t position[4] = {at->rows, at->batch, at->epoch, at->row};
+        const uint64_t window[4] = {ws->period_steps, ws->period_rows, ws->dead,
+                                    (uint64_t)ws->had_period};
+        const uint64_t flags[3] = {(uint64_t)trainer->has_statistics,
+                                   (uint64_t)trainer->desc.geometric_median,
+                                   (uint64_t)trainer->desc.skip_bad};
+        if (at->window_rows > 0) {
+            const uint64_t blocks[2] = {at->block_rows, at->window_rows};
+            msae__note_numbers(notes, "msae.run_blocks", blocks, 2);
+        }
+        msae__note_number(notes, "msae.run_epoch_rows", trainer->epoch.rows);
+        msae__note_numbers(notes, "msae.run_flags", flags, 3);
+        msae__note_float(notes, "msae.run_lr_factor", trainer->lr_factor);
+        msae__note_numbers(notes, "msae.run_position", position, 4);
+        msae__note_numbers(notes, "msae.run_rng", at->rng, 4);
+        msae__note_number(notes, "msae.run_rows_skipped", trainer->rows_skipped);
+        if (trainer->desc.revivals > 0) {
+            const uint64_t revivals[2] = {trainer->revived, ws->rows_since};
+            msae__note_numbers(notes, "msae.run_revived", revivals, 2);
+        }
+        if (trainer->has_statistics) {
+            const msae_rare_rows *rare = &trainer->rare;
+            const uint64_t counts[4] = {rare->bad, rare->first_bad, rare->beyond,
+                                        rare->first_beyond};
+            msae__note_numbers(notes, "msae.run_rare", counts, 4);
+            msae__note_float(notes, "msae.run_median_norm", rare->median_norm);
+        }
+        if (trainer->desc.max_norm > 0) {
+            msae__note_float(notes, "msae.run_max_norm", trainer->desc.max_norm);
+            msae__note_float(notes, "msae.run_norm_limit", trainer->rare.norm_limit);
+        }
+        msae__note(notes, "msae.run_simd", msae_simd_name(model->simd));
+        msae__note_numbers(notes, "msae.run_window", window, 4);
+    }
+}
+
+static void msae__describe_checkpoint(const msae_trainer *trainer, msae__epoch_means *epoch,
+                                      msae__file *file) {
+    epoch->values[0] = trainer->epoch.loss;
+    epoch->values[1] = trainer->epoch.recon_loss;
+    epoch->values[2] = trainer->epoch.sparse_loss;
+    epoch->values[3] = trainer->epoch.l0;
+    msae__describe_model(&trainer->model, file);
+    msae__describe_run(trainer, epoch, file);
+    msae__finish_description(file);
+}
+
+MSAE_API msae_status msae_checkpoint_bytes(const msae_trainer *trainer, size_t *bytes,
+                                           msae_error *error) {
+    msae__epoch_means epoch;
+    msae__file file;
+    msae_status status = msae__check_own_k(&trainer->model, error);
+    *bytes = 0;
+    if (status != MSAE_OK) return status;
+    msae__describe_checkpoint(trainer, &epoch, &file);
+    return msae__count_bytes(msae__write_content, &file, bytes, error);
+}
+
+MSAE_API msae_status msae_checkpoint_memory(const msae_trainer *trainer, void *buffer, size_t bytes,
+                                            msae_error *error) {
+    msae__epoch_means epoch;
+    msae__file file;
+    msae_status status = msae__check_own_k(&trainer->model, error);
+    if (status != MSAE_OK) return status;
+    msae__describe_checkpoint(trainer, &epoch, &file);
+    return msae__fill_memory(msae__write_content, &file, buffer, bytes, error);
+}
+
+MSAE_API msae_status msae_checkpoint_writer(const msae_trainer *trainer, const msae_writer *writer,
+                                            msae_error *error) {
+    msae__epoch_means epoch;
+    msae__file file;
+    msae_status status = msae__check_own_k(&trainer->model, error);
+    if (status != MSAE_OK) return status;
+    msae__describe_checkpoint(trainer, &epoch, &file);
+    return msae__fill_writer(msae__write_content, &file, writer, error);
+}
+
+#ifndef MSAE_NO_STDIO
+MSAE_API msae_status msae_checkpoint_file(const msae_trainer *trainer, const char *path,
+                                          msae_error *error) {
+    msae__epoch_means epoch;
+    msae__file file;
+    msae_status status = msae__check_own_k(&trainer->model, error);
+    if (status != MSAE_OK) return status;
+    msae__describe_checkpoint(trainer, &epoch, &file);
+    return msae__write_file(msae__write_content, &file, path, error);
+}
+#endif
+
+static void msae__read_note_numbers(const msae_safetensors *file, const char *key, uint64_t *out,
+                                    size_t count, int *ok) {
+    const msae_metadata *note = msae__find_note(file, key, ok);
+    msae__parser p;
+    if (!note) return;
+    p = msae__parser_over(note->value, note->value_bytes, NULL);
+    for (size_t i = 0; i < count; i++) {
+        if (i > 0 && !msae__parse_accept(&p, ',')) *ok = 0;
+        if (!msae__parse_number(&p, &out[i])) *ok = 0;
+    }
+    if (p.at != p.end) *ok = 0;
+}
+
+/* The part of a run's state that is in no tensor. */
+typedef struct msae__run_notes {
+    uint64_t position[4], blocks[2], rng[4], window[4], flags[3], rows_skipped, epoch_rows;
+    uint64_t revived[2];
+    float lr_factor, max_norm;
+    msae_rare_rows rare;
+    msae_simd simd;
+} msae__run_notes;
+
+static void msae__read_rare(const msae_safetensors *file, msae__run_notes *run, int *ok) {
+    msae_rare_rows *rare = &run->rare;
+    uint64_t counts[4] = {0, 0, 0, 0};
+    if (msae__find_key(file, "msae.run_rare")) { /* older files have none */
+        msae__read_note_numbers(file, "msae.run_rare", counts, 4, ok);
+        rare->median_norm = msae__read_one_float(file, "msae.run_median_norm", ok);
+    }
+    rare->bad = counts[0];
+    rare->first_bad = counts[1];
+    rare->beyond = counts[2];
+    rare->first_beyond = counts[3];
+    if (msae__find_key(file, "msae.run_max_norm")) {
+        run->max_norm = msae__read_one_float(file, "msae.run_max_norm", ok);
+        rare->norm_limit = msae__read_one_float(file, "msae.run_norm_limit", ok);
+        if (!(run->max_norm >= 1)) *ok = 0;
+    }
+    if (!(rare->median_norm >= 0) || !(rare->norm_limit >= 0)) *ok = 0;
+}
+
+static void msae__read_run(const msae_safetensors *file, msae__run_notes *run, int *ok) {
+    const msae_metadata *simd = msae__find_note(file, "msae.run_simd", ok);
+    memset(run, 0, sizeof *run);
+    msae__read_note_numbers(file, "msae.run_position", run->position, 4, ok);
+    if (msae__find_key(file, "msae.run_blocks")) {
+        msae__read_note_numbers(file, "msae.run_blocks", run->blocks, 2, ok);
+    }
+    msae__read_note_numbers(file, "msae.run_rng", run->rng, 4, ok);
+    msae__read_note_numbers(file, "msae.run_window", run->window, 4, ok);
+    msae__read_note_numbers(file, "msae.run_flags", run->flags, 3, ok);
+    msae__read_note_numbers(file, "msae.run_rows_skipped", &run->rows_skipped, 1, ok);
+    msae__read_note_numbers(file, "msae.run_epoch_rows", &run->epoch_rows, 1, ok);
+    if (msae__find_key(file, "msae.run_revived")) {
+        msae__read_note_numbers(file, "msae.run_revived", run->revived, 2, ok);
+    }
+    run->lr_factor = msae__read_one_float(file, "msae.run_lr_factor", ok);
+    msae__read_rare(file, run, ok);
+    for (int i = MSAE_SIMD_SCALAR; simd && i < MSAE_SIMD_COUNT; i++) {
+        const char *name = msae_simd_name((msae_simd)i);
+        if (msae__equals(simd->value, simd->value_bytes, name)) run->simd = (msae_simd)i;
+    }
+    /* a run that had not begun has a position of zeros */
+    if (run->position[0] > 0 && (run->position[1] == 0 || run->position[1] > SIZE_MAX ||
+                                 run->position[3] > run->position[0] ||
+                                 (run->rng[0] | run->rng[1] | run->rng[2] | run->rng[3]) == 0)) {
+        *ok = 0;
+    }
+    if (!(run->lr_factor >= 0) || run->window[0] >= MSAE__PERIOD_STEPS || run->flags[0] > 1 ||
+        run->flags[1] > 1 || run->flags[2] > 1 || run->window[3] > 1) {
+        *ok = 0;
+    }
+}
+
+static float msae__off_if_zero(float value) {
+    return value == 0 ? MSAE_OFF : value;
+}
+
+/* The descriptor that makes such a trainer again. */
+static msae_train_desc msae__run_desc(const msae_model_desc *model, const msae_history *h,
+                                      const msae__run_notes *run) {
+    msae_train_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.model = *model;
+    if (!msae__has_levels(model->recipe)) desc.model.level_weights = NULL;
+    desc.model.seed = h->seed;
+    desc.batch = (size_t)h->batch;
+    desc.epochs = (size_t)h->epochs;
+    desc.lr = h->lr;
+    desc.beta1 = msae__off_if_zero(h->beta1);
+    desc.beta2 = msae__off_if_zero(h->beta2);
+    desc.eps = msae__off_if_zero(h->eps);
+    desc.weight_decay = h->weight_decay;
+    desc.clip = h->clip;
+    desc.schedule = (msae_schedule)h->schedule;
+    if (desc.schedule == MSAE_SCHEDULE_TRAPEZOID) {
+        desc.warmup = msae__off_if_zero(h->warmup);
+        desc.decay = msae__off_if_zero(h->decay);
+    }
+    desc.start = (msae_start)h->start;
+    desc.revivals = h->revivals > 0 ? h->revivals : MSAE_OFF;
+    desc.loss = (msae_loss)h->loss;
+    desc.sparse_weight = msae__off_if_zero(h->sparse_weight);
+    desc.bandwidth = model->recipe == MSAE_RECIPE_JUMPRELU ? h->bandwidth : 0;
+    desc.scaling = (msae_scaling)h->scaling;
+    desc.geometric_median = (int)run->flags[1];
+    desc.skip_bad = (int)run->flags[2];
+    desc.max_norm = run->max_norm;
+    return desc;
+}
+
+static void msae__take_up_run(msae_trainer *trainer, const msae_history *history,
+                              const msae__run_notes *run, const msae__epoch_means *epoch) {
+    struct msae_train_workspace *ws = trainer->workspace;
+    trainer->model.history = *history;
+    trainer->step = history->steps;
+    trainer->rows = history->rows;
+    trainer->rows_skipped = run->rows_skipped;
+    trainer->rare = run->rare;
+    trainer->revived = run->revived[0];
+    trainer->lr_factor = run->lr_factor;
+    trainer->has_statistics = (int)run->flags[0];
+    trainer->position.rows = run->position[0];
+    trainer->position.batch = run->position[1];
+    trainer->position.epoch = run->position[2];
+    trainer->position.row = run->position[3];
+    trainer->position.block_rows = run->blocks[0];
+    trainer->position.window_rows = run->blocks[1];
+    memcpy(trainer->position.rng, run->rng, sizeof run->rng);
+    trainer->epoch.loss = epoch->values[0];
+    trainer->epoch.recon_loss = epoch->values[1];
+    trainer->epoch.sparse_loss = epoch->values[2];
+    trainer->epoch.l0 = epoch->values[3];
+    trainer->epoch.rows = run->epoch_rows;
+    ws->rows_since = run->revived[1];
+    ws->period_steps = run->window[0];
+    ws->period_rows = run->window[1];
+    ws->dead = (size_t)run->window[2];
+    ws->had_period = (int)run->window[3];
+}
+
+/* What an update takes the square root of. */
+static int msae__moments_are_squares(const msae_trainer *trainer) {
+    const msae_model *model = &trainer->model;
+    const msae_parameters *p = &trainer->moment2;
+    const size_t n = model->n_latents, d = model->n_inputs;
+    float least = 0;
+    for (size_t i = 0; i < n * d; i++) {
+        least = p->encoder[i] < least ? p->encoder[i] : least;
+        least = p->decoder[i] < least ? p->decoder[i] : least;
+    }
+    for (size_t i = 0; i < d; i++) least = p->pre_bias[i] < least ? p->pre_bias[i] : least;
+    for (size_t j = 0; j < n; j++) {
+        least = p->latent_bias[j] < least ? p->latent_bias[j] : least;
+        if (p->log_threshold && p->log_threshold[j] < least) least = p->log_threshold[j];
+    }
+    return least >= 0;
+}
+
+/* The one array that no tensor vouches for: batchtopk's kept latents, of whatever batch the file
+   claims. */
+static msae_status msae__check_kept(const msae_trainer *trainer, uint64_t file_bytes,
+                                    msae_error *error) {
+    const double bytes = 20.0 * (double)trainer->desc.batch * (double)trainer->desc.model.k;
+    if (!msae__is_batch_topk(trainer->desc.model.recipe)) return MSAE_OK;
+    if (bytes <= 16.0 * (double)file_bytes + 67108864.0) return MSAE_OK;
+    return msae__fail(error, MSAE_ERROR_UNSUPPORTED,
+                      "the batch needs far more memory than the file");
+}
+
+static msae_status msae__resume(msae_trainer *trainer, msae_safetensors *file,
+                                const msae_reader *reader, const msae_load_desc *load,
+                                msae_error *error) {
+    size_t nesting[MSAE_MAX_LEVELS] = {0};
+    float weights[MSAE_MAX_LEVELS] = {0};
+    msae_model_desc model_desc;
+    msae_train_desc desc;
+    msae_history history;
+    msae__run_notes run;
+    msae__epoch_means epoch;
+    msae__file wanted;
+    msae_status status;
+    int ok = 1;
+    status = msae__read_shape(file, &model_desc, nesting, weights, &history, error);
+    if (status != MSAE_OK) return status;
+    if (!msae__find_key(file, "msae.run_position")) {
+        return msae__fail(error, MSAE_ERROR_FORMAT, "is a model without the state of its training");
+    }
+    msae__read_run(file, &run, &ok);
+    if (!ok || history.batch == 0 || history.batch > SIZE_MAX || history.epochs == 0 ||
+        history.epochs > SIZE_MAX || history.clip == 0 || history.bandwidth == 0) {
+        return msae__fail(error, MSAE_ERROR_FORMAT, "the state of the training is malformed");
+    }
+    desc = msae__run_desc(&model_desc, &history, &run);
+    if (load) {
+        desc.model.simd = load->simd;
+        desc.model.allocator = load->allocator;
+        desc.model.parallel = load->parallel;
+    }
+    if (desc.model.simd == MSAE_SIMD_AUTO && msae_simd_available(run.simd)) {
+        desc.model.simd = run.simd;
+    }
+    /* as with a model: first its shape, and memory once the file has shown what fills it */
+    status = msae__train_shape(trainer, &desc, &model_desc, error);
+    if (status != MSAE_OK) return status;
+    msae__describe_model(&trainer->model, &wanted);
+    msae__describe_run(trainer, &epoch, &wanted);
+    status = msae__check_tensors(file, &wanted.list, error);
+    if (status == MSAE_OK && msae__is_batch_topk(desc.model.recipe)) {
+        status = msae__check_kept(trainer, reader->size, error);
+    }
+    if (status == MSAE_OK) status = msae_trainer_init(trainer, &desc, error);
+    if (status == MSAE_OK) {
+        msae__describe_model(&trainer->model, &wanted);
+        msae__describe_run(trainer, &epoch, &wanted);
+        status = msae__read_tensors(reader, file, &wanted.list, &trainer->model.allocator, error);
+    }
+    if (status == MSAE_OK) status = msae__check_scale(&trainer->model, error);
+    if (status == MSAE_OK && !msae__moments_are_squares(trainer)) {
+        status = msae__fail(error, MSAE_ERROR_FORMAT, "a second moment is negative");
+    }
+    if (status == MSAE_OK) msae__take_up_run(trainer, &history, &run, &epoch);
+    return status;
+}
+
+MSAE_API msae_status msae_resume_reader(msae_trainer *trainer, const msae_reader *reader,
+                                        const msae_load_desc *desc, msae_error *error) {
+    msae_safetensors file;
+    msae_status status;
+    memset(trainer, 0, sizeof *trainer);
+    status = msae_safetensors_open_reader(&file, reader, desc ? &desc->allocator : NULL, error);
+    if (status != MSAE_OK) return status;
+    status = msae__resume(trainer, &file, reader, desc, error);
+    msae_safetensors_close(&file);
+    if (status != MSAE_OK) msae_trainer_free(trainer);
+    return status;
+}
+
+MSAE_API msae_status msae_resume_memory(msae_trainer *trainer, const void *bytes, size_t size,
+                                        const msae_load_desc *desc, msae_error *error) {
+    const msae_reader reader = msae_reader_memory(bytes, size);
+    return msae_resume_reader(trainer, &reader, desc, error);
+}
+
+#ifndef MSAE_NO_STDIO
+MSAE_API msae_status msae_resume_file(msae_trainer *trainer, const char *path,
+                                      const msae_load_desc *desc, msae_error *error) {
+    msae_reader reader;
+    msae_status status;
+    memset(trainer, 0, sizeof *trainer);
+    status = msae_reader_open(&reader, path, error);
+    if (status != MSAE_OK) return status;
+    status = msae_resume_reader(trainer, &reader, desc, error);
+    msae_reader_close(&reader);
+    return status;
+}
+#endif
 #endif /* MSAE_NO_TRAIN */
 
 #ifndef MSAE_NO_ANALYSIS
 /* ---------------------------------------------------------------------------------------------
    Metrics
    ------------------------------------------------------------------------------------------ */
+
+static double msae__nan(void) {
+    uint64_t bits = (uint64_t)0x7ff8 << 48;
+    double value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
 
 /* Mean and deviation of a stream of numbers (Welford), divided by their number (numpy.std). */
 typedef struct msae__tally {
@@ -11680,2598 +14547,6 @@ MSAE_API msae_status msae_steer(const msae_model *model, const msae_data *data,
     return status;
 }
 
-#endif /* MSAE_NO_ANALYSIS */
-
-/* ---------------------------------------------------------------------------------------------
-   Files: readers, a strict little parser, .npy, safetensors, writing, models, checkpoints
-   ------------------------------------------------------------------------------------------ */
-
-/* Bytes offset .. offset + bytes, which lie within the reader's size. */
-static msae_status msae__read_bytes(const msae_reader *reader, uint64_t offset, void *buffer,
-                                    size_t bytes, msae_error *error) {
-    if (bytes == 0 || reader->read(reader->user, offset, buffer, bytes)) return MSAE_OK;
-    return msae__fail_at(error, MSAE_ERROR_IO, offset, "cannot be read at byte", offset, "");
-}
-
-static int msae__read_memory(void *user, uint64_t offset, void *buffer, size_t bytes) {
-    memcpy(buffer, (const unsigned char *)user + offset, bytes);
-    return 1;
-}
-
-MSAE_API msae_reader msae_reader_memory(const void *bytes, size_t size) {
-    msae_reader reader;
-    reader.read = msae__read_memory;
-    reader.user = (void *)(uintptr_t)bytes; /* only read */
-    reader.size = size;
-    return reader;
-}
-
-#if !defined(MSAE__INFERENCE_ONLY) || !defined(MSAE_NO_STDIO)
-/* The whole of a file. */
-static msae_status msae__read_all(const msae_reader *reader, const msae_allocator *allocator,
-                                  void **bytes, size_t *size, msae_error *error) {
-    msae_status status;
-    *bytes = NULL;
-    *size = 0;
-    if (reader->size == 0) return msae__fail(error, MSAE_ERROR_FORMAT, "the file is empty");
-    if (reader->size > SIZE_MAX) return msae__fail_memory(error);
-    *bytes = msae__alloc(allocator, (size_t)reader->size);
-    if (!*bytes) return msae__fail_memory(error);
-    *size = (size_t)reader->size;
-    status = msae__read_bytes(reader, 0, *bytes, *size, error);
-    if (status != MSAE_OK) {
-        msae__free(allocator, *bytes, *size);
-        *bytes = NULL;
-        *size = 0;
-    }
-    return status;
-}
-#endif
-
-#ifndef MSAE_NO_STDIO
-typedef enum msae__place { MSAE__NOTHING, MSAE__FILE, MSAE__FOLDER, MSAE__DEVICE } msae__place;
-
-/* What is there; nothing where no such question can be asked. */
-static msae__place msae__place_at(const char *path) {
-#ifdef MSAE__HAS_POSIX
-    struct stat info;
-    if (stat(path, &info) != 0) return MSAE__NOTHING;
-    return S_ISREG(info.st_mode) ? MSAE__FILE : S_ISDIR(info.st_mode) ? MSAE__FOLDER : MSAE__DEVICE;
-#elif defined(_WIN32)
-    struct _stat64 info;
-    if (_stat64(path, &info) != 0) return MSAE__NOTHING;
-    return info.st_mode & _S_IFREG   ? MSAE__FILE
-           : info.st_mode & _S_IFDIR ? MSAE__FOLDER
-                                     : MSAE__DEVICE;
-#else
-    (void)path;
-    return MSAE__NOTHING;
-#endif
-}
-
-static int msae__seek(FILE *file, uint64_t offset, int from) {
-#ifdef _WIN32
-    return _fseeki64(file, (__int64)offset, from) == 0;
-#elif defined(MSAE__HAS_FSEEKO)
-    return offset <= INT64_MAX && fseeko(file, (off_t)offset, from) == 0;
-#else
-    return offset <= LONG_MAX && fseek(file, (long)offset, from) == 0;
-#endif
-}
-
-static int msae__read_stdio(void *user, uint64_t offset, void *buffer, size_t bytes) {
-    FILE *file = (FILE *)user;
-    return msae__seek(file, offset, SEEK_SET) && fread(buffer, 1, bytes, file) == bytes;
-}
-
-MSAE_API msae_status msae_reader_open(msae_reader *reader, const char *path, msae_error *error) {
-    FILE *file;
-    int64_t size = -1;
-    memset(reader, 0, sizeof *reader);
-    if (msae__place_at(path) == MSAE__FOLDER) {
-        return msae__fail(error, MSAE_ERROR_IO, "is a directory");
-    }
-    file = fopen(path, "rb");
-    if (!file) return msae__fail(error, MSAE_ERROR_IO, "cannot be opened");
-    if (msae__seek(file, 0, SEEK_END)) {
-#ifdef _WIN32
-        size = _ftelli64(file);
-#elif defined(MSAE__HAS_FSEEKO)
-        size = ftello(file);
-#else
-        size = ftell(file);
-#endif
-    }
-    if (size < 0) {
-        fclose(file);
-        return msae__fail(error, MSAE_ERROR_IO, "its length cannot be told");
-    }
-    reader->read = msae__read_stdio;
-    reader->user = file;
-    reader->size = (uint64_t)size;
-    return MSAE_OK;
-}
-
-MSAE_API void msae_reader_close(msae_reader *reader) {
-    if (reader->user) fclose((FILE *)reader->user);
-    memset(reader, 0, sizeof *reader);
-}
-#endif
-
-/* ---- parsing ---- */
-
-/* A cursor over bytes that nobody vouches for. The first failure sticks. */
-typedef struct msae__parser {
-    const unsigned char *bytes;
-    size_t at, end;
-    msae_status status;
-    msae_error *error;
-} msae__parser;
-
-static msae__parser msae__parser_over(const void *bytes, size_t size, msae_error *error) {
-    msae__parser p;
-    p.bytes = (const unsigned char *)bytes;
-    p.at = 0;
-    p.end = size;
-    p.status = MSAE_OK;
-    p.error = error;
-    return p;
-}
-
-static int msae__parse_fail_at(msae__parser *p, uint64_t position, const char *what) {
-    if (p->status == MSAE_OK) {
-        p->status = msae__fail_at(p->error, MSAE_ERROR_FORMAT, position, what, 0, NULL);
-#ifndef MSAE__INFERENCE_ONLY
-        if (p->error) {
-            msae__text text = msae__text_in(p->error->message, sizeof p->error->message);
-            msae__put(&text, what);
-            msae__put(&text, " (byte ");
-            msae__put_number(&text, position);
-            msae__put(&text, ")");
-        }
-#endif
-    }
-    return 0;
-}
-
-static int msae__parse_fail(msae__parser *p, const char *what) {
-    return msae__parse_fail_at(p, p->at, what);
-}
-
-/* At a text that was read before. */
-static int msae__parse_fail_text(msae__parser *p, const char *text, const char *what) {
-    return msae__parse_fail_at(p, (uint64_t)((const unsigned char *)text - p->bytes), what);
-}
-
-static void msae__parse_space(msae__parser *p) {
-    while (p->at < p->end && (p->bytes[p->at] == ' ' || p->bytes[p->at] == '\t' ||
-                              p->bytes[p->at] == '\n' || p->bytes[p->at] == '\r')) {
-        p->at++;
-    }
-}
-
-/* Steps over c (after blanks) if it is there. */
-static int msae__parse_accept(msae__parser *p, char c) {
-    msae__parse_space(p);
-    if (p->status != MSAE_OK || p->at >= p->end || p->bytes[p->at] != (unsigned char)c) return 0;
-    p->at++;
-    return 1;
-}
-
-static int msae__parse_expect(msae__parser *p, char c, const char *what) {
-    return msae__parse_accept(p, c) || msae__parse_fail(p, what);
-}
-
-/* A whole number without sign, leading zeros or overflow. */
-static int msae__parse_number(msae__parser *p, uint64_t *number) {
-    size_t start;
-    msae__parse_space(p);
-    start = p->at;
-    *number = 0;
-    while (p->at < p->end && p->bytes[p->at] >= '0' && p->bytes[p->at] <= '9') {
-        uint64_t digit = (uint64_t)(p->bytes[p->at] - '0');
-        if (*number > (UINT64_MAX - digit) / 10) {
-            return msae__parse_fail_at(p, start, "a number is too large");
-        }
-        *number = *number * 10 + digit;
-        p->at++;
-    }
-    if (p->at == start) {
-        return msae__parse_fail(p, p->at < p->end && p->bytes[p->at] == '-'
-                                       ? "a number is negative"
-                                       : "a number is missing");
-    }
-    if (p->at < p->end && p->bytes[p->at] && strchr(".eE", p->bytes[p->at])) {
-        return msae__parse_fail_at(p, start, "a number is not whole");
-    }
-    if (p->bytes[start] == '0' && p->at > start + 1) {
-        return msae__parse_fail_at(p, start, "a number starts with zero");
-    }
-    return 1;
-}
-
-/* The length of the UTF-8 sequence at bytes, 0 when it is none. */
-static size_t msae__utf8_length(const unsigned char *bytes, size_t left) {
-    static const uint32_t least[5] = {0, 0, 0x80, 0x800, 0x10000};
-    size_t length = bytes[0] < 0x80             ? 1
-                    : (bytes[0] & 0xe0) == 0xc0 ? 2
-                    : (bytes[0] & 0xf0) == 0xe0 ? 3
-                    : (bytes[0] & 0xf8) == 0xf0 ? 4
-                                                : 0;
-    uint32_t point;
-    if (length == 0 || length > left) return 0;
-    if (length == 1) return 1;
-    point = bytes[0] & (0x7fu >> length);
-    for (size_t i = 1; i < length; i++) {
-        if ((bytes[i] & 0xc0) != 0x80) return 0;
-        point = point << 6 | (bytes[i] & 0x3fu);
-    }
-    if (point < least[length] || point > 0x10ffff || (point >= 0xd800 && point < 0xe000)) return 0;
-    return length;
-}
-
-/* A JSON string, or the failure `missing`; the bytes between the quotes, escapes as they stand
-   where they are allowed. */
-static int msae__parse_string(msae__parser *p, const char *missing, int escapes, const char **text,
-                              size_t *length) {
-    size_t start;
-    if (!msae__parse_expect(p, '"', missing)) return 0;
-    start = p->at;
-    while (p->at < p->end && p->bytes[p->at] != '"') {
-        const unsigned char c = p->bytes[p->at];
-        size_t step = msae__utf8_length(p->bytes + p->at, p->end - p->at);
-        if (step == 0) return msae__parse_fail(p, "a string is not UTF-8");
-        if (c < 0x20) return msae__parse_fail(p, "a string has a control character");
-        if (c == '\\') {
-            if (!escapes) return msae__parse_fail(p, "a name has an escape");
-            if (p->at + 1 >= p->end) break;
-            if (p->bytes[p->at + 1] == 'u') {
-                for (size_t i = 2; i < 6; i++) {
-                    unsigned char h = p->at + i < p->end ? p->bytes[p->at + i] : 0;
-                    if (!((h >= '0' && h <= '9') || (h >= 'a' && h <= 'f') ||
-                          (h >= 'A' && h <= 'F'))) {
-                        return msae__parse_fail(p, "a string has a bad escape");
-                    }
-                }
-                step = 6;
-            } else if (p->bytes[p->at + 1] && strchr("\"\\/bfnrt", p->bytes[p->at + 1])) {
-                step = 2;
-            } else {
-                return msae__parse_fail(p, "a string has a bad escape");
-            }
-        }
-        p->at += step;
-    }
-    *text = (const char *)p->bytes + start;
-    *length = p->at - start;
-    return msae__parse_expect(p, '"', "a string does not end");
-}
-
-static int msae__equals(const char *text, size_t length, const char *word) {
-    return strlen(word) == length && memcmp(text, word, length) == 0;
-}
-
-#ifndef MSAE__INFERENCE_ONLY
-/* ---- .npy ---- */
-
-static int msae__npy_word(msae__parser *p, const char *word) {
-    const size_t length = strlen(word);
-    msae__parse_space(p);
-    if (p->end - p->at < length || memcmp(p->bytes + p->at, word, length) != 0) return 0;
-    p->at += length;
-    return 1;
-}
-
-/* 'text' or "text", without escapes. */
-static int msae__npy_string(msae__parser *p, const char **text, size_t *length) {
-    unsigned char quote;
-    msae__parse_space(p);
-    quote = p->at < p->end ? p->bytes[p->at] : 0;
-    if (quote != '\'' && quote != '"')
-        return msae__parse_fail(p, "a string in the header is missing");
-    *text = (const char *)p->bytes + ++p->at;
-    *length = 0;
-    while (p->at < p->end && p->bytes[p->at] != quote) p->at++, ++*length;
-    if (p->at == p->end) return msae__parse_fail(p, "a string in the header does not end");
-    p->at++;
-    return 1;
-}
-
-static int msae__npy_descr(msae__parser *p, msae_dtype *dtype) {
-    const char *text;
-    size_t length, start;
-    msae__parse_space(p);
-    start = p->at;
-    if (p->at < p->end && p->bytes[p->at] == '[') {
-        return msae__parse_fail(p, "the values are records, expected <f2, <f4 or <f8");
-    }
-    if (!msae__npy_string(p, &text, &length)) return 0;
-    if (msae__equals(text, length, "<f4"))
-        *dtype = MSAE_F32;
-    else if (msae__equals(text, length, "<f2"))
-        *dtype = MSAE_F16;
-    else if (msae__equals(text, length, "<f8"))
-        *dtype = MSAE_F64;
-    else if (length > 0 && text[0] == '>') {
-        return msae__parse_fail_at(p, start, "the values are big-endian, expected <f2, <f4 or <f8");
-    } else {
-        return msae__parse_fail_at(p, start, "the values are not <f2, <f4 or <f8");
-    }
-    return 1;
-}
-
-static int msae__npy_shape(msae__parser *p, int may_be_empty, uint64_t shape[2], size_t *rank) {
-    size_t start;
-    int comma = 0;
-    msae__parse_space(p);
-    start = p->at;
-    *rank = 0;
-    if (!msae__parse_expect(p, '(', "the shape is missing")) return 0;
-    while (!msae__parse_accept(p, ')')) {
-        if (*rank == 2) return msae__parse_fail(p, "the array has more than two dimensions");
-        if (!msae__parse_number(p, &shape[(*rank)++])) return 0;
-        comma = msae__parse_accept(p, ',');
-        if (!comma) {
-            if (!msae__parse_expect(p, ')', "the shape does not end")) return 0;
-            break;
-        }
-    }
-    if (*rank == 0) return msae__parse_fail_at(p, start, "the array has no dimensions");
-    if (*rank == 1 && !comma) return msae__parse_fail_at(p, start, "the shape is not a tuple");
-    if ((shape[0] == 0 && !may_be_empty) || (*rank == 2 && shape[1] == 0)) {
-        return msae__parse_fail_at(p, start, "the array has no rows or no columns");
-    }
-    return 1;
-}
-
-/* The dictionary { 'descr': .., 'fortran_order': .., 'shape': .. }, keys in any order. */
-static int msae__npy_dictionary(msae__parser *p, int may_be_empty, msae_dtype *dtype,
-                                uint64_t shape[2], size_t *rank) {
-    unsigned seen = 0;
-    if (!msae__parse_expect(p, '{', "the header is not a dictionary")) return 0;
-    while (!msae__parse_accept(p, '}')) {
-        const char *key;
-        size_t length, start = p->at;
-        unsigned bit;
-        if (!msae__npy_string(p, &key, &length)) return 0;
-        if (!msae__parse_expect(p, ':', "a colon is missing in the header")) return 0;
-        if (msae__equals(key, length, "descr")) {
-            bit = 1;
-            if (!msae__npy_descr(p, dtype)) return 0;
-        } else if (msae__equals(key, length, "fortran_order")) {
-            bit = 2;
-            if (msae__npy_word(p, "True")) {
-                return msae__parse_fail(p, "the array is in Fortran order, expected C order");
-            }
-            if (!msae__npy_word(p, "False")) {
-                return msae__parse_fail(p, "fortran_order is neither True nor False");
-            }
-        } else if (msae__equals(key, length, "shape")) {
-            bit = 4;
-            if (!msae__npy_shape(p, may_be_empty, shape, rank)) return 0;
-        } else {
-            return msae__parse_fail_at(p, start, "the header has an unknown key");
-        }
-        if (seen & bit) return msae__parse_fail_at(p, start, "the header has a key twice");
-        seen |= bit;
-        if (!msae__parse_accept(p, ',')) {
-            if (!msae__parse_expect(p, '}', "the header does not end")) return 0;
-            break;
-        }
-    }
-    if (!(seen & 1)) return msae__parse_fail(p, "the header lacks descr");
-    if (!(seen & 2)) return msae__parse_fail(p, "the header lacks fortran_order");
-    return (seen & 4) || msae__parse_fail(p, "the header lacks shape");
-}
-
-static int msae__is_npy(const unsigned char *bytes, size_t size) {
-    return size >= 6 && memcmp(bytes, "\x93NUMPY", 6) == 0;
-}
-#endif
-
-#define MSAE__MAX_HEADER 100000000u /* the limit of safetensors, held to for .npy too */
-
-#ifndef MSAE__INFERENCE_ONLY
-/* Where a matrix lies in a file, whose values need not have been read. One without rows, where that
-   is allowed, may be without columns too: numpy.array([]). */
-typedef struct msae__matrix {
-    uint64_t rows, offset;
-    size_t cols;
-    msae_dtype dtype;
-} msae__matrix;
-
-/* a * b; 0 when the product does not fit. */
-static int msae__mul64(uint64_t a, uint64_t b, uint64_t *out) {
-    if (b != 0 && a > UINT64_MAX / b) return 0;
-    *out = a * b;
-    return 1;
-}
-
-/* Bytes of a .npy file up to its values, from its first `size` bytes, 12 if there are so many. What
-   is malformed gives all there are: reading them says why. */
-static uint64_t msae__npy_header_bytes(const unsigned char *bytes, uint64_t size) {
-    const size_t length_bytes = size > 6 && bytes[6] == 1 ? 2 : 4;
-    uint64_t start;
-    if (size < 8 + length_bytes) return size;
-    start = 8 + length_bytes + msae__load_le(bytes + 8, length_bytes);
-    if (start > MSAE__MAX_HEADER) start = 8 + length_bytes;
-    return start < size ? start : size;
-}
-
-/* The header of a .npy file of `size` bytes, of which those that msae__npy_header_bytes tells are
-   there. */
-static msae_status msae__npy_open(msae__matrix *matrix, const unsigned char *bytes, uint64_t size,
-                                  int may_be_empty, msae_error *error) {
-    msae__parser p = msae__parser_over(bytes, (size_t)msae__npy_header_bytes(bytes, size), error);
-    uint64_t shape[2] = {1, 1}, values, needed;
-    size_t rank = 0, length_bytes, start;
-    p.at = 6;
-    if (size < 10 || (bytes[6] >= 2 && size < 12)) {
-        msae__parse_fail(&p, "the .npy header's length is cut off");
-        return p.status;
-    }
-    if (bytes[6] < 1 || bytes[6] > 3 || bytes[7] != 0) {
-        msae__parse_fail(&p, "this version of .npy is unknown");
-        return p.status;
-    }
-    length_bytes = bytes[6] == 1 ? 2 : 4;
-    p.at = 8 + length_bytes;
-    start = (size_t)msae__load_le(bytes + 8, length_bytes);
-    if (start > size - p.at) {
-        msae__parse_fail_at(&p, 8, "the .npy header is cut off");
-        return p.status;
-    }
-    start += p.at;
-    if (start > MSAE__MAX_HEADER) {
-        msae__parse_fail_at(&p, 8, "the .npy header is longer than 100 MB");
-        return p.status;
-    }
-    p.end = start;
-    if (!msae__npy_dictionary(&p, may_be_empty, &matrix->dtype, shape, &rank)) return p.status;
-    msae__parse_space(&p);
-    if (p.at != p.end) {
-        msae__parse_fail(&p, "something follows the header's dictionary");
-        return p.status;
-    }
-    if (bytes[start - 1] != '\n') {
-        msae__parse_fail_at(&p, start - 1, "the header does not end with a newline");
-        return p.status;
-    }
-    if (rank == 1) { /* a single row, or nothing */
-        shape[1] = shape[0];
-        shape[0] = shape[1] > 0;
-    }
-    if (shape[1] > SIZE_MAX || !msae__mul64(shape[0], shape[1], &values) ||
-        !msae__mul64(values, msae_dtype_bytes(matrix->dtype), &needed)) {
-        msae__parse_fail(&p, "the shape is too large");
-        return p.status;
-    }
-    if (needed > size - start) {
-        msae__parse_fail_at(&p, size, "the data is cut off");
-        return p.status;
-    }
-    if (needed < size - start) {
-        msae__parse_fail_at(&p, start + needed, "something follows the data");
-        return p.status;
-    }
-    matrix->rows = shape[0];
-    matrix->cols = (size_t)shape[1];
-    matrix->offset = start;
-    return MSAE_OK;
-}
-#endif
-
-/* ---- safetensors: 8 bytes of header length, a JSON header, the tensors' bytes ---- */
-
-/* Longest array of the header first: where tensors and metadata go, or NULL to count only. */
-typedef struct msae__header {
-    msae_tensor *tensors;
-    size_t n_tensors;
-    msae_metadata *metadata;
-    size_t n_metadata;
-    int has_metadata;
-} msae__header;
-
-static int msae__parse_metadata(msae__parser *p, msae__header *header) {
-    if (header->has_metadata) return msae__parse_fail(p, "__metadata__ is there twice");
-    header->has_metadata = 1;
-    if (!msae__parse_expect(p, '{', "__metadata__ is not an object")) return 0;
-    if (msae__parse_accept(p, '}')) return 1;
-    do {
-        msae_metadata m;
-        if (!msae__parse_string(p, "a key of __metadata__ is not a string", 1, &m.key,
-                                &m.key_bytes)) {
-            return 0;
-        }
-        if (!msae__parse_expect(p, ':', "a colon is missing in __metadata__")) return 0;
-        if (!msae__parse_string(p, "a value of __metadata__ is not a string", 1, &m.value,
-                                &m.value_bytes)) {
-            return 0;
-        }
-        if (header->metadata) header->metadata[header->n_metadata] = m;
-        header->n_metadata++;
-    } while (msae__parse_accept(p, ','));
-    return msae__parse_expect(p, '}', "__metadata__ does not end");
-}
-
-static int msae__parse_dtype(msae__parser *p, msae_dtype *dtype) {
-    const char *name;
-    size_t length, start = p->at;
-    if (!msae__parse_string(p, "a tensor's dtype is not a string", 0, &name, &length)) return 0;
-    for (int i = 0; i < MSAE_DTYPE_COUNT; i++) {
-        if (msae__equals(name, length, msae__dtype_names[i])) {
-            *dtype = (msae_dtype)i;
-            return 1;
-        }
-    }
-    return msae__parse_fail_at(p, start, "a tensor's dtype is unknown");
-}
-
-static int msae__parse_shape(msae__parser *p, msae_tensor *tensor) {
-    tensor->rank = 0;
-    if (!msae__parse_expect(p, '[', "a tensor's shape is not a list")) return 0;
-    if (msae__parse_accept(p, ']')) return 1;
-    do {
-        uint64_t extent;
-        size_t start;
-        if (tensor->rank == MSAE_MAX_RANK) {
-            return msae__parse_fail(p, "a tensor has more than 8 dimensions");
-        }
-        msae__parse_space(p);
-        start = p->at;
-        if (!msae__parse_number(p, &extent)) return 0;
-        if (extent > SIZE_MAX) return msae__parse_fail_at(p, start, "a dimension is too large");
-        tensor->shape[tensor->rank++] = (size_t)extent;
-    } while (msae__parse_accept(p, ','));
-    return msae__parse_expect(p, ']', "a tensor's shape does not end");
-}
-
-/* {"dtype":..,"shape":..,"data_offsets":[begin,end]}, in any order, and nothing else. */
-static int msae__parse_tensor(msae__parser *p, uint64_t data_bytes, msae_tensor *tensor) {
-    unsigned seen = 0;
-    uint64_t begin = 0, end = 0;
-    size_t bytes, start = p->at;
-    if (!msae__parse_expect(p, '{', "a tensor is not an object")) return 0;
-    do {
-        const char *key;
-        size_t length;
-        unsigned bit;
-        if (!msae__parse_string(p, "a key of a tensor is not a string", 0, &key, &length)) return 0;
-        if (!msae__parse_expect(p, ':', "a colon is missing in a tensor")) return 0;
-        if (msae__equals(key, length, "dtype")) {
-            bit = 1;
-            if (!msae__parse_dtype(p, &tensor->dtype)) return 0;
-        } else if (msae__equals(key, length, "shape")) {
-            bit = 2;
-            if (!msae__parse_shape(p, tensor)) return 0;
-        } else if (msae__equals(key, length, "data_offsets")) {
-            bit = 4;
-            if (!msae__parse_expect(p, '[', "data_offsets is not a list")) return 0;
-            if (!msae__parse_number(p, &begin)) return 0;
-            if (!msae__parse_expect(p, ',', "data_offsets needs two numbers")) return 0;
-            if (!msae__parse_number(p, &end)) return 0;
-            if (!msae__parse_expect(p, ']', "data_offsets needs two numbers")) return 0;
-        } else {
-            return msae__parse_fail_text(p, key, "a tensor has an unknown key");
-        }
-        if (seen & bit) return msae__parse_fail_text(p, key, "a tensor has a key twice");
-        seen |= bit;
-    } while (msae__parse_accept(p, ','));
-    if (!msae__parse_expect(p, '}', "a tensor does not end")) return 0;
-    if (!(seen & 1)) return msae__parse_fail_at(p, start, "a tensor lacks its dtype");
-    if (!(seen & 2)) return msae__parse_fail_at(p, start, "a tensor lacks its shape");
-    if (!(seen & 4)) return msae__parse_fail_at(p, start, "a tensor lacks its data_offsets");
-    if (begin > end) return msae__parse_fail_at(p, start, "a tensor ends before it begins");
-    if (end > data_bytes) return msae__parse_fail_at(p, start, "a tensor lies outside the file");
-    bytes = msae_dtype_bytes(tensor->dtype);
-    for (size_t i = 0; i < tensor->rank; i++) {
-        if (!msae__mul(bytes, tensor->shape[i], &bytes)) {
-            return msae__parse_fail_at(p, start, "a tensor is too large");
-        }
-    }
-    if (bytes != end - begin) {
-        return msae__parse_fail_at(p, start, "a tensor's shape does not match its bytes");
-    }
-    tensor->bytes = bytes;
-    tensor->offset = p->end + begin;
-    return 1;
-}
-
-/* The whole header. Run twice: to count and check, then to fill the lists. */
-static int msae__parse_header(msae__parser *p, uint64_t data_bytes, msae__header *header) {
-    if (p->at == p->end) return msae__parse_fail(p, "the header is empty");
-    if (p->bytes[p->at] != '{') return msae__parse_fail(p, "the header does not start with {");
-    p->at++;
-    if (!msae__parse_accept(p, '}')) {
-        do {
-            const char *name;
-            size_t length;
-            if (!msae__parse_string(p, "a tensor's name is not a string", 0, &name, &length))
-                return 0;
-            if (!msae__parse_expect(p, ':', "a colon is missing in the header")) return 0;
-            if (msae__equals(name, length, "__metadata__")) {
-                if (!msae__parse_metadata(p, header)) return 0;
-            } else {
-                msae_tensor tensor;
-                memset(&tensor, 0, sizeof tensor);
-                tensor.name = name;
-                tensor.name_bytes = length;
-                if (!msae__parse_tensor(p, data_bytes, &tensor)) return 0;
-                if (header->tensors) header->tensors[header->n_tensors] = tensor;
-                header->n_tensors++;
-            }
-        } while (msae__parse_accept(p, ','));
-        if (!msae__parse_expect(p, '}', "the header does not end")) return 0;
-    }
-    while (p->at < p->end) {
-        if (p->bytes[p->at] != ' ')
-            return msae__parse_fail(p, "the header is padded with no space");
-        p->at++;
-    }
-    return 1;
-}
-
-/* Order of two byte strings. */
-static int msae__compare_text(const char *a, size_t a_bytes, const char *b, size_t b_bytes) {
-    int order = memcmp(a, b, msae__min(a_bytes, b_bytes));
-    if (order != 0) return order;
-    return (a_bytes > b_bytes) - (a_bytes < b_bytes);
-}
-
-static int msae__compare_names(const void *a, const void *b) {
-    const msae_tensor *x = (const msae_tensor *)a, *y = (const msae_tensor *)b;
-    return msae__compare_text(x->name, x->name_bytes, y->name, y->name_bytes);
-}
-
-static int msae__compare_offsets(const void *a, const void *b) {
-    const msae_tensor *x = (const msae_tensor *)a, *y = (const msae_tensor *)b;
-    if (x->offset != y->offset) return x->offset < y->offset ? -1 : 1;
-    return (x->bytes > y->bytes) - (x->bytes < y->bytes); /* empty ones first */
-}
-
-static int msae__compare_keys(const void *a, const void *b) {
-    const msae_metadata *x = (const msae_metadata *)a, *y = (const msae_metadata *)b;
-    return msae__compare_text(x->key, x->key_bytes, y->key, y->key_bytes);
-}
-
-static void msae__swap_bytes(unsigned char *a, unsigned char *b, size_t size) {
-    unsigned char kept[32];
-    while (size > 0) {
-        const size_t piece = msae__min(size, sizeof kept);
-        memcpy(kept, a, piece);
-        memcpy(a, b, piece);
-        memcpy(b, kept, piece);
-        a += piece;
-        b += piece;
-        size -= piece;
-    }
-}
-
-/* Heap sort: no recursion, no memory, no bad case for a hostile file to aim at. */
-static void msae__sort(void *items, size_t count, size_t size,
-                       int (*compare)(const void *, const void *)) {
-    unsigned char *base = (unsigned char *)items;
-    size_t start = count / 2, end = count;
-    while (end > 1) {
-        size_t root, child;
-        if (start > 0)
-            start--;
-        else
-            msae__swap_bytes(base, base + --end * size, size);
-        for (root = start; (child = 2 * root + 1) < end; root = child) {
-            if (child + 1 < end && compare(base + child * size, base + (child + 1) * size) < 0) {
-                child++;
-            }
-            if (compare(base + root * size, base + child * size) >= 0) break;
-            msae__swap_bytes(base + root * size, base + child * size, size);
-        }
-    }
-}
-
-/* Names once each, bytes without holes or overlaps up to the end of the file. */
-static int msae__check_header(msae__parser *p, msae_safetensors *file, uint64_t size) {
-    uint64_t next = p->end;
-    msae__sort(file->metadata, file->n_metadata, sizeof *file->metadata, msae__compare_keys);
-    for (size_t i = 1; i < file->n_metadata; i++) {
-        if (msae__compare_keys(&file->metadata[i - 1], &file->metadata[i]) == 0) {
-            return msae__parse_fail_text(p, file->metadata[i].key,
-                                         "a key of __metadata__ is there twice");
-        }
-    }
-    msae__sort(file->tensors, file->n_tensors, sizeof *file->tensors, msae__compare_names);
-    for (size_t i = 1; i < file->n_tensors; i++) {
-        if (msae__compare_names(&file->tensors[i - 1], &file->tensors[i]) == 0) {
-            return msae__parse_fail_text(p, file->tensors[i].name,
-                                         "a tensor's name is there twice");
-        }
-    }
-    msae__sort(file->tensors, file->n_tensors, sizeof *file->tensors, msae__compare_offsets);
-    for (size_t i = 0; i < file->n_tensors; i++) {
-        const uint64_t begin = file->tensors[i].offset;
-        if (begin != next) {
-            return msae__parse_fail_text(p, file->tensors[i].name,
-                                         begin < next ? "two tensors overlap"
-                                                      : "there is a hole before a tensor");
-        }
-        next = begin + file->tensors[i].bytes;
-    }
-    return next == size || msae__parse_fail_at(p, next, "something follows the tensors");
-}
-
-/* The length of the header after the first 8 bytes, of a file of `size` bytes. */
-static int msae__header_length(msae__parser *p, uint64_t size) {
-    uint64_t length;
-    if (size == 0) return msae__parse_fail(p, "the file is empty");
-    if (size < 8) return msae__parse_fail(p, "the header's length is cut off");
-    length = msae__load_le(p->bytes, 8);
-    if (length > size - 8) return msae__parse_fail(p, "the header is cut off");
-    if (length > MSAE__MAX_HEADER) return msae__parse_fail(p, "the header is longer than 100 MB");
-    p->at = 8;
-    p->end = 8 + (size_t)length;
-    return 1;
-}
-
-/* The header at p, from byte 8 to its end, of a file of `size` bytes. */
-static int msae__open_header(msae__parser *p, msae_safetensors *file, uint64_t size) {
-    msae__header header;
-    size_t tensor_bytes, metadata_bytes;
-    memset(&header, 0, sizeof header);
-    if (!msae__parse_header(p, size - p->end, &header)) return 0;
-
-    /* the lists are at most a few times as long as the header, which is really there */
-    tensor_bytes = msae__round_up(header.n_tensors * sizeof *file->tensors, 16);
-    metadata_bytes = header.n_metadata * sizeof *file->metadata;
-    file->memory_bytes = tensor_bytes + metadata_bytes + 1;
-    file->tensors = (msae_tensor *)msae__alloc(&file->allocator, file->memory_bytes);
-    if (!file->tensors) {
-        p->status = msae__fail_memory(p->error);
-        return 0;
-    }
-    file->n_tensors = header.n_tensors;
-    file->n_metadata = header.n_metadata;
-    file->metadata = (msae_metadata *)(void *)((unsigned char *)file->tensors + tensor_bytes);
-    memset(&header, 0, sizeof header);
-    header.tensors = file->tensors;
-    header.metadata = file->metadata;
-    p->at = 8;
-    return msae__parse_header(p, size - p->end, &header) && msae__check_header(p, file, size);
-}
-
-MSAE_API msae_status msae_safetensors_open(msae_safetensors *file, const void *bytes, size_t size,
-                                           const msae_allocator *allocator, msae_error *error) {
-    msae__parser p = msae__parser_over(bytes, size, error);
-    memset(file, 0, sizeof *file);
-    if (allocator) file->allocator = *allocator;
-    if (!msae__header_length(&p, size) || !msae__open_header(&p, file, size)) {
-        msae_safetensors_close(file);
-        return p.status;
-    }
-    for (size_t i = 0; i < file->n_tensors; i++) {
-        file->tensors[i].data = p.bytes + file->tensors[i].offset;
-    }
-    return MSAE_OK;
-}
-
-MSAE_API msae_status msae_safetensors_open_reader(msae_safetensors *file, const msae_reader *reader,
-                                                  const msae_allocator *allocator,
-                                                  msae_error *error) {
-    unsigned char start[8] = {0};
-    msae__parser p = msae__parser_over(start, sizeof start, error);
-    msae_status status;
-    memset(file, 0, sizeof *file);
-    if (allocator) file->allocator = *allocator;
-    status = msae__read_bytes(reader, 0, start, reader->size < 8 ? 0 : 8, error);
-    if (status != MSAE_OK) return status;
-    if (!msae__header_length(&p, reader->size)) return p.status;
-
-    file->header_bytes = p.end;
-    file->header = msae__alloc(&file->allocator, p.end);
-    if (!file->header) return msae__fail_memory(error);
-    p.bytes = (const unsigned char *)file->header;
-    p.status = msae__read_bytes(reader, 0, file->header, p.end, error);
-    if (p.status != MSAE_OK || !msae__open_header(&p, file, reader->size)) {
-        msae_safetensors_close(file);
-    }
-    return p.status;
-}
-
-MSAE_API void msae_safetensors_close(msae_safetensors *file) {
-    msae__free(&file->allocator, file->tensors, file->memory_bytes);
-    msae__free(&file->allocator, file->header, file->header_bytes);
-    memset(file, 0, sizeof *file);
-}
-
-MSAE_API const msae_tensor *msae_safetensors_find(const msae_safetensors *file, const char *name) {
-    for (size_t i = 0; i < file->n_tensors; i++) {
-        const msae_tensor *tensor = &file->tensors[i];
-        if (msae__equals(tensor->name, tensor->name_bytes, name)) return tensor;
-    }
-    return NULL;
-}
-
-MSAE_API const msae_metadata *msae_safetensors_metadata(const msae_safetensors *file,
-                                                        const char *key) {
-    for (size_t i = 0; i < file->n_metadata; i++) {
-        const msae_metadata *m = &file->metadata[i];
-        if (msae__equals(m->key, m->key_bytes, key)) return m;
-    }
-    return NULL;
-}
-
-#ifndef MSAE__INFERENCE_ONLY
-/* Whether it is meant as one, so that an error can say which rule was broken. */
-static int msae__is_safetensors(const unsigned char *bytes, size_t size) {
-    return size > 8 && (bytes[8] == '{' || msae__load_le(bytes, 8) <= size - 8);
-}
-
-/* Whether a tensor is a matrix of floats with rows, or, where it may be empty, with columns. */
-static int msae__is_matrix(const msae_tensor *tensor, int may_be_empty) {
-    return tensor->rank == 2 && msae__dtype_is_float(tensor->dtype) && tensor->shape[1] > 0 &&
-           (tensor->shape[0] > 0 || may_be_empty);
-}
-
-/* "2 of the file's 5 tensors are matrices (a, b): name the one to read", as many as have room. */
-static msae_status msae__fail_ambiguous(const msae_safetensors *file, size_t matrices,
-                                        msae_error *error) {
-    static const char end[] = ", ..): name the one to read";
-    if (error) {
-        msae__text text = msae__text_in(error->message, sizeof error->message);
-        size_t shown = 0, left;
-        error->code = MSAE_ERROR_ARGUMENT;
-        error->position = MSAE_NO_POSITION;
-        msae__put_number(&text, matrices);
-        msae__put(&text, " of the file's ");
-        msae__put_number(&text, file->n_tensors);
-        msae__put(&text, " tensors are matrices (");
-        left = sizeof error->message - sizeof end - strlen(error->message);
-        for (size_t i = 0; i < file->n_tensors; i++) {
-            const msae_tensor *tensor = &file->tensors[i];
-            if (!msae__is_matrix(tensor, 0)) continue;
-            if (tensor->name_bytes + 2 > left) break;
-            if (shown++ > 0) msae__put(&text, ", ");
-            msae__put_bytes(&text, tensor->name, tensor->name_bytes);
-            left -= tensor->name_bytes + 2;
-        }
-        msae__put(&text, shown == matrices ? end + 4 : shown > 0 ? end : end + 2);
-    }
-    return MSAE_ERROR_ARGUMENT;
-}
-
-/* The tensor of that name, if it is a matrix of floats; without a name the only tensor or the only
-   such matrix, but none of a model's. */
-static msae_status msae__find_matrix(const msae_safetensors *file, const char *tensor,
-                                     int may_be_empty, msae__matrix *matrix, msae_error *error) {
-    const msae_tensor *found = file->tensors;
-    if (tensor) {
-        found = msae_safetensors_find(file, tensor);
-        if (!found) return msae__fail(error, MSAE_ERROR_ARGUMENT, "no tensor has that name");
-    } else if (file->n_tensors != 1) {
-        size_t matrices = 0, empty = 0;
-        if (msae_safetensors_find(file, "latent_bias")) {
-            return msae__fail(error, MSAE_ERROR_ARGUMENT,
-                              "the file holds a model: name the tensor to read");
-        }
-        for (size_t i = file->n_tensors; i > 0; i--) {
-            if (msae__is_matrix(&file->tensors[i - 1], 0)) {
-                found = &file->tensors[i - 1];
-                matrices++;
-            } else if (msae__is_matrix(&file->tensors[i - 1], may_be_empty)) {
-                if (matrices == 0) found = &file->tensors[i - 1];
-                empty++;
-            }
-        }
-        if (matrices > 1) return msae__fail_ambiguous(file, matrices, error);
-        if (matrices + empty == 0 || (matrices == 0 && empty > 1)) {
-            return msae__fail_at(error, MSAE_ERROR_SHAPE, MSAE_NO_POSITION, "none of the file's",
-                                 file->n_tensors, " tensors is a matrix of F32, F16, BF16 or F64");
-        }
-    }
-    if (!msae__is_matrix(found, may_be_empty)) {
-        return msae__fail(error, MSAE_ERROR_SHAPE,
-                          "the tensor is not a matrix of F32, F16, BF16 or F64");
-    }
-    matrix->rows = found->shape[0];
-    matrix->cols = found->shape[1];
-    matrix->dtype = found->dtype;
-    matrix->offset = found->offset;
-    return MSAE_OK;
-}
-
-static msae_status msae__fail_unknown_data(msae_error *error) {
-    return msae__fail_at(error, MSAE_ERROR_FORMAT, 0, "neither a .npy nor a safetensors file", 0,
-                         NULL);
-}
-
-static msae_status msae__data_over(msae_data *data, const void *bytes, size_t size,
-                                   const char *tensor, const msae_allocator *allocator,
-                                   msae_error *error) {
-    msae_safetensors file;
-    msae__matrix matrix;
-    msae_status status;
-    memset(data, 0, sizeof *data);
-    memset(&matrix, 0, sizeof matrix);
-    if (size == 0) return msae__fail(error, MSAE_ERROR_FORMAT, "the file is empty");
-    if (msae__is_npy((const unsigned char *)bytes, size)) {
-        status = msae__npy_open(&matrix, (const unsigned char *)bytes, size, 0, error);
-        if (status == MSAE_OK && matrix.rows > SIZE_MAX) status = msae__fail_memory(error);
-    } else if (!msae__is_safetensors((const unsigned char *)bytes, size)) {
-        status = msae__fail_unknown_data(error);
-    } else {
-        status = msae_safetensors_open(&file, bytes, size, allocator, error);
-        if (status != MSAE_OK) return status;
-        status = msae__find_matrix(&file, tensor, 0, &matrix, error);
-        msae_safetensors_close(&file);
-    }
-    if (status != MSAE_OK) return status;
-    data->rows = (size_t)matrix.rows;
-    data->cols = matrix.cols;
-    data->dtype = matrix.dtype;
-    data->values = (const unsigned char *)bytes + matrix.offset;
-    return MSAE_OK;
-}
-
-MSAE_API msae_status msae_data_from_memory(msae_data *data, const void *bytes, size_t size,
-                                           const char *tensor, msae_error *error) {
-    return msae__data_over(data, bytes, size, tensor, NULL, error);
-}
-#endif
-
-#ifndef MSAE__INFERENCE_ONLY
-/* ---- writing ---- */
-
-typedef struct msae__memory_left {
-    unsigned char *at;
-    size_t left;
-} msae__memory_left;
-
-static int msae__write_memory(void *user, const void *bytes, size_t size) {
-    msae__memory_left *memory = (msae__memory_left *)user;
-    if (size > memory->left) return 0;
-    memcpy(memory->at, bytes, size);
-    memory->at += size;
-    memory->left -= size;
-    return 1;
-}
-
-/* Counts what would be written. */
-static int msae__write_nothing(void *user, const void *bytes, size_t size) {
-    (void)bytes;
-    return msae__add(*(size_t *)user, size, (size_t *)user);
-}
-
-/* A JSON header goes out piece by piece; run once to learn its length. */
-static int msae__write_text(const msae_writer *to, const char *text) {
-    return to->write(to->user, text, strlen(text));
-}
-
-static int msae__write_number(const msae_writer *to, uint64_t number) {
-    char buffer[24];
-    msae__text text = msae__text_in(buffer, sizeof buffer);
-    msae__put_number(&text, number);
-    return msae__write_text(to, buffer);
-}
-
-static int msae__write_string(const msae_writer *to, const char *text, size_t bytes) {
-    return msae__write_text(to, "\"") && to->write(to->user, text, bytes) &&
-           msae__write_text(to, "\"");
-}
-
-static int msae__write_header_text(const msae_writer *to, const msae_tensor *tensors,
-                                   size_t n_tensors, const msae_metadata *metadata,
-                                   size_t n_metadata) {
-    size_t offset = 0;
-    int ok = msae__write_text(to, "{");
-    if (n_metadata > 0) {
-        ok = ok && msae__write_text(to, "\"__metadata__\":{");
-        for (size_t i = 0; i < n_metadata; i++) {
-            ok = ok && (i == 0 || msae__write_text(to, ",")) &&
-                 msae__write_string(to, metadata[i].key, metadata[i].key_bytes) &&
-                 msae__write_text(to, ":") &&
-                 msae__write_string(to, metadata[i].value, metadata[i].value_bytes);
-        }
-        ok = ok && msae__write_text(to, "}");
-    }
-    for (size_t i = 0; i < n_tensors; i++) {
-        const msae_tensor *t = &tensors[i];
-        ok = ok && (i + n_metadata == 0 || msae__write_text(to, ",")) &&
-             msae__write_string(to, t->name, t->name_bytes) &&
-             msae__write_text(to, ":{\"dtype\":\"") &&
-             msae__write_text(to, msae_dtype_name(t->dtype)) &&
-             msae__write_text(to, "\",\"shape\":[");
-        for (size_t k = 0; k < t->rank; k++) {
-            ok = ok && (k == 0 || msae__write_text(to, ",")) && msae__write_number(to, t->shape[k]);
-        }
-        ok = ok && msae__write_text(to, "],\"data_offsets\":[") && msae__write_number(to, offset) &&
-             msae__write_text(to, ",") && msae__add(offset, t->bytes, &offset) &&
-             msae__write_number(to, offset) && msae__write_text(to, "]}");
-    }
-    return ok && msae__write_text(to, "}");
-}
-
-/* Length, header, and spaces so that the tensors start on a multiple of 8. */
-static int msae__write_header(const msae_writer *to, const msae_tensor *tensors, size_t n_tensors,
-                              const msae_metadata *metadata, size_t n_metadata) {
-    size_t length = 0, padded;
-    unsigned char bytes[8];
-    msae_writer counter;
-    counter.write = msae__write_nothing;
-    counter.user = &length;
-    if (!msae__write_header_text(&counter, tensors, n_tensors, metadata, n_metadata)) return 0;
-    padded = msae__round_up(length, 8);
-    msae__store_le(bytes, 8, padded);
-    return to->write(to->user, bytes, 8) &&
-           msae__write_header_text(to, tensors, n_tensors, metadata, n_metadata) &&
-           to->write(to->user, "       ", padded - length);
-}
-
-/* Text that needs no escape in JSON. */
-static int msae__is_plain_text(const char *text, size_t bytes) {
-    const unsigned char *at = (const unsigned char *)text;
-    while (bytes > 0) {
-        size_t step = msae__utf8_length(at, bytes);
-        if (step == 0 || *at < 0x20 || *at == '"' || *at == '\\') return 0;
-        at += step;
-        bytes -= step;
-    }
-    return 1;
-}
-
-static msae_status msae__check_writable(const msae_tensor *tensors, size_t n_tensors,
-                                        const msae_metadata *metadata, size_t n_metadata,
-                                        msae_error *error) {
-    for (size_t i = 0; i < n_tensors; i++) {
-        size_t bytes = msae_dtype_bytes(tensors[i].dtype);
-        if (bytes == 0 || tensors[i].rank > MSAE_MAX_RANK ||
-            !msae__is_plain_text(tensors[i].name, tensors[i].name_bytes)) {
-            return msae__fail_at(error, MSAE_ERROR_ARGUMENT, i, "tensor", i,
-                                 " has a bad name, dtype or rank");
-        }
-        for (size_t k = 0; k < tensors[i].rank; k++) {
-            if (!msae__mul(bytes, tensors[i].shape[k], &bytes)) bytes = SIZE_MAX;
-        }
-        if (bytes != tensors[i].bytes) {
-            return msae__fail_at(error, MSAE_ERROR_SHAPE, i, "tensor", i,
-                                 "'s shape does not match its bytes");
-        }
-    }
-    for (size_t i = 0; i < n_metadata; i++) {
-        if (!msae__is_plain_text(metadata[i].key, metadata[i].key_bytes) ||
-            !msae__is_plain_text(metadata[i].value, metadata[i].value_bytes)) {
-            return msae__fail_at(error, MSAE_ERROR_ARGUMENT, i, "metadata", i,
-                                 " has a character that would need an escape");
-        }
-    }
-    return MSAE_OK;
-}
-
-static int msae__write_tensors(const msae_writer *to, const void *user) {
-    const msae_safetensors *file = (const msae_safetensors *)user;
-    int ok =
-        msae__write_header(to, file->tensors, file->n_tensors, file->metadata, file->n_metadata);
-    for (size_t i = 0; ok && i < file->n_tensors; i++) {
-        ok = to->write(to->user, file->tensors[i].data, file->tensors[i].bytes);
-    }
-    return ok;
-}
-
-/* The lists as one thing to hand to a writer. */
-static msae_safetensors msae__as_file(const msae_tensor *tensors, size_t n_tensors,
-                                      const msae_metadata *metadata, size_t n_metadata) {
-    msae_safetensors file;
-    memset(&file, 0, sizeof file);
-    file.tensors = (msae_tensor *)(uintptr_t)tensors; /* only read */
-    file.n_tensors = n_tensors;
-    file.metadata = (msae_metadata *)(uintptr_t)metadata;
-    file.n_metadata = n_metadata;
-    return file;
-}
-
-/* Something that writes itself; it is run to count, to fill memory, and to a file. */
-typedef int (*msae__content)(const msae_writer *to, const void *user);
-
-static msae_status msae__count_bytes(msae__content content, const void *user, size_t *bytes,
-                                     msae_error *error) {
-    msae_writer to;
-    *bytes = 0;
-    to.write = msae__write_nothing;
-    to.user = bytes;
-    return content(&to, user) ? MSAE_OK : msae__fail_memory(error);
-}
-
-static msae_status msae__fill_memory(msae__content content, const void *user, void *buffer,
-                                     size_t bytes, msae_error *error) {
-    msae__memory_left memory;
-    msae_writer to;
-    memory.at = (unsigned char *)buffer;
-    memory.left = bytes;
-    to.write = msae__write_memory;
-    to.user = &memory;
-    return content(&to, user) ? MSAE_OK
-                              : msae__fail(error, MSAE_ERROR_MEMORY, "the buffer is too small");
-}
-
-static msae_status msae__fill_writer(msae__content content, const void *user, const msae_writer *to,
-                                     msae_error *error) {
-    return content(to, user) ? MSAE_OK : msae__fail(error, MSAE_ERROR_IO, "could not be written");
-}
-
-MSAE_API msae_status msae_safetensors_bytes(const msae_tensor *tensors, size_t n_tensors,
-                                            const msae_metadata *metadata, size_t n_metadata,
-                                            size_t *bytes, msae_error *error) {
-    const msae_safetensors file = msae__as_file(tensors, n_tensors, metadata, n_metadata);
-    msae_status status = msae__check_writable(tensors, n_tensors, metadata, n_metadata, error);
-    return status == MSAE_OK ? msae__count_bytes(msae__write_tensors, &file, bytes, error) : status;
-}
-
-MSAE_API msae_status msae_safetensors_write(const msae_tensor *tensors, size_t n_tensors,
-                                            const msae_metadata *metadata, size_t n_metadata,
-                                            void *buffer, size_t bytes, msae_error *error) {
-    const msae_safetensors file = msae__as_file(tensors, n_tensors, metadata, n_metadata);
-    msae_status status = msae__check_writable(tensors, n_tensors, metadata, n_metadata, error);
-    return status == MSAE_OK ? msae__fill_memory(msae__write_tensors, &file, buffer, bytes, error)
-                             : status;
-}
-
-#ifndef MSAE_NO_STDIO
-static int msae__write_stdio(void *user, const void *bytes, size_t size) {
-    return fwrite(bytes, 1, size, (FILE *)user) == size;
-}
-
-/* Ends the writing of a file; 1 when all of it is with the disk (a device has no disk). */
-static int msae__finish_file(FILE *file, int is_device) {
-    int ok = fflush(file) == 0;
-#ifdef MSAE__HAS_POSIX
-    ok = ok && (is_device || fsync((fileno)(file)) == 0);
-#elif defined(_WIN32)
-    ok = ok && (is_device || _commit(_fileno(file)) == 0);
-#else
-    (void)is_device;
-#endif
-    return fclose(file) == 0 && ok;
-}
-
-/* Puts a file in another one's place; at no moment is there neither. */
-static int msae__replace_file(const char *from, const char *to) {
-#ifdef _WIN32
-    return MoveFileExA(from, to, 1 | 8) != 0; /* replacing, written through */
-#else
-    return rename(from, to) == 0;
-#endif
-}
-
-/* After a power cut a new name is only there when its folder was flushed too. Not every file system
-   can do that, and the file is whole either way, so failures are passed over. */
-static void msae__flush_folder(char *path) {
-#ifdef MSAE__HAS_POSIX
-    char *slash = strrchr(path, '/');
-    int folder;
-    if (slash) slash[slash == path] = 0;
-    folder = open(slash ? path : ".", O_RDONLY);
-    if (folder >= 0) {
-        (void)fsync(folder);
-        close(folder);
-    }
-#else
-    (void)path;
-#endif
-}
-
-/* path.PID.tmp, in memory of its own; NULL when there is none. Other processes have other names. */
-static char *msae__temporary_name(const char *path) {
-    const size_t bytes = strlen(path) + 32;
-    char *name = (char *)MSAE_MALLOC(bytes);
-    msae__text text;
-    if (!name) return NULL;
-    text = msae__text_in(name, bytes);
-    msae__put(&text, path);
-    msae__put(&text, ".");
-    msae__put_number(&text, (uint64_t)MSAE__PROCESS);
-    msae__put(&text, ".tmp");
-    return name;
-}
-
-/* A file that was not there before: neither another program's nor a link is written through. One of
-   that name was left by a process of the same number that was killed. */
-static FILE *msae__create_file(const char *path) {
-    FILE *file = fopen(path, MSAE__EXCLUSIVE);
-    if (file) return file;
-    if (msae__place_at(path) == MSAE__FOLDER || remove(path) != 0) return NULL;
-    return fopen(path, MSAE__EXCLUSIVE);
-}
-
-/* Writes a temporary file, flushes it to the disk and renames it: whatever fails at whatever
-   moment, path is the old file or the new one, and a failure leaves nothing else behind. Devices
-   and the like are written to and never replaced. */
-static msae_status msae__write_file(msae__content content, const void *user, const char *path,
-                                    msae_error *error) {
-    const msae__place place = msae__place_at(path);
-    const int is_device = place == MSAE__DEVICE;
-    msae_writer to;
-    FILE *file;
-    char *temporary;
-    int ok;
-    if (place == MSAE__FOLDER) return msae__fail(error, MSAE_ERROR_IO, "is a directory");
-    temporary = msae__temporary_name(path);
-    if (!temporary) return msae__fail_memory(error);
-    file = is_device ? fopen(path, "wb") : msae__create_file(temporary);
-    if (!file) {
-        MSAE_FREE(temporary);
-        return msae__fail(error, MSAE_ERROR_IO, "cannot be opened for writing");
-    }
-    to.write = msae__write_stdio;
-    to.user = file;
-    ok = content(&to, user);
-    ok = msae__finish_file(file, is_device) && ok;
-    if (!is_device) {
-        ok = ok && msae__replace_file(temporary, path);
-        if (ok) {
-            msae__flush_folder(temporary);
-        } else {
-            remove(temporary);
-        }
-    }
-    MSAE_FREE(temporary);
-    return ok ? MSAE_OK : msae__fail(error, MSAE_ERROR_IO, "could not be written (disk full?)");
-}
-
-MSAE_API msae_status msae_safetensors_write_file(const char *path, const msae_tensor *tensors,
-                                                 size_t n_tensors, const msae_metadata *metadata,
-                                                 size_t n_metadata, msae_error *error) {
-    const msae_safetensors file = msae__as_file(tensors, n_tensors, metadata, n_metadata);
-    msae_status status = msae__check_writable(tensors, n_tensors, metadata, n_metadata, error);
-    return status == MSAE_OK ? msae__write_file(msae__write_tensors, &file, path, error) : status;
-}
-#endif
-
-/* `count` numbers of `size` bytes each, `step` of them apart in memory, little-endian. */
-static int msae__write_numbers(const msae_writer *to, const void *values, size_t count, size_t size,
-                               size_t step) {
-    const unsigned char *from = (const unsigned char *)values;
-    const int swap = !msae__little_endian();
-    unsigned char chunk[1024];
-    if (step == 1 && !swap) return to->write(to->user, values, count * size);
-    while (count > 0) {
-        const size_t now = msae__min(count, sizeof chunk / size);
-        for (size_t i = 0; i < now; i++, from += step * size) {
-            unsigned char *out = chunk + i * size;
-            memcpy(out, from, size);
-            for (size_t b = 0; swap && b < size / 2; b++) {
-                unsigned char byte = out[b];
-                out[b] = out[size - 1 - b];
-                out[size - 1 - b] = byte;
-            }
-        }
-        if (!to->write(to->user, chunk, now * size)) return 0;
-        count -= now;
-    }
-    return 1;
-}
-
-#ifndef MSAE_NO_STDIO
-static int msae__write_npy_data(const msae_writer *to, const void *user) {
-    const msae_data *data = (const msae_data *)user;
-    char header[128];
-    msae__text text = msae__text_in(header, sizeof header);
-    msae__put(&text, "{'descr': '<f4', 'fortran_order': False, 'shape': (");
-    msae__put_number(&text, data->rows);
-    msae__put(&text, ", ");
-    msae__put_number(&text, data->cols);
-    msae__put(&text, "), }");
-    while (text.at < header + 117) msae__put(&text, " ");
-    msae__put(&text, "\n");
-    return to->write(to->user, "\x93NUMPY\x01\x00\x76\x00", 10) &&
-           to->write(to->user, header, 118) &&
-           msae__write_numbers(to, data->values, data->rows * data->cols, sizeof(float), 1);
-}
-
-MSAE_API msae_status msae_write_npy(const char *path, const float *x, size_t rows, size_t cols,
-                                    msae_error *error) {
-    const msae_data data = msae_data_view(x, rows, cols);
-    return msae__write_file(msae__write_npy_data, &data, path, error);
-}
-#endif
-#endif /* MSAE__INFERENCE_ONLY */
-
-/* ---- models ---- */
-
-#ifndef MSAE__INFERENCE_ONLY
-/* A float in decimal, exactly recoverable: nine digits, without stdio and locale. */
-static void msae__put_float(msae__text *text, float value) {
-    double v = value, scaled;
-    int exponent, digits = 9, point;
-    uint64_t number;
-    char out[24];
-    if (msae__float_bits(value) >> 31) { /* -0 has one too */
-        msae__put(text, "-");
-        v = -v;
-    }
-    if (v == 0 || !msae__is_finite(value)) {
-        msae__put(text, "0");
-        return;
-    }
-    exponent = (int)floor(log10(v));
-    scaled = v / pow(10, exponent - 8);
-    if (scaled < 1e8) scaled = v / pow(10, --exponent - 8);
-    number = (uint64_t)(scaled + 0.5);
-    if (number >= 1000000000) {
-        number /= 10;
-        exponent++;
-    }
-    while (digits > 1 && number % 10 == 0) {
-        number /= 10;
-        digits--;
-    }
-    for (int i = digits; i-- > 0; number /= 10) out[i] = (char)('0' + number % 10);
-    point = exponent + 1; /* digits before the point */
-    if (point > 9 || point < -4) {
-        msae__put_bytes(text, out, 1);
-        if (digits > 1) {
-            msae__put(text, ".");
-            msae__put_bytes(text, out + 1, (size_t)digits - 1);
-        }
-        msae__put(text, exponent < 0 ? "e-" : "e");
-        msae__put_number(text, (uint64_t)(exponent < 0 ? -exponent : exponent));
-        return;
-    }
-    if (point <= 0) msae__put(text, "0.");
-    for (int i = point; i < 0; i++) msae__put(text, "0");
-    for (int i = 0; i < digits || i < point; i++) {
-        if (i == point && i > 0) msae__put(text, ".");
-        msae__put_bytes(text, i < digits ? out + i : "0", 1);
-    }
-}
-#endif
-
-/* 10^n. An object for inference alone makes do without the library of mathematics. */
-static double msae__power_of_ten(int n) {
-#ifdef MSAE__INFERENCE_ONLY
-    double power = 1;
-    for (int i = 0; i < n; i++) power *= 10;
-    return power;
-#else
-    return pow(10, n);
-#endif
-}
-
-/* The number at *at, moved past it; 0 with *ok = 0 when there is none. Plain decimal with an
-   optional fraction and exponent. */
-static double msae__read_float(const char **at, const char *end, int *ok) {
-    const char *s = *at;
-    double mantissa = 0;
-    int exponent = 0, digits = 0, negative = s < end && *s == '-';
-    s += negative;
-    for (; s < end && *s >= '0' && *s <= '9'; s++, digits++) mantissa = mantissa * 10 + (*s - '0');
-    if (s < end && *s == '.') {
-        for (s++; s < end && *s >= '0' && *s <= '9'; s++, digits++, exponent--) {
-            mantissa = mantissa * 10 + (*s - '0');
-        }
-    }
-    if (digits > 0 && digits < 40 && s < end && *s == 'e') {
-        int power = 0, down = 0, power_digits = 0;
-        s++;
-        if (s < end && (*s == '-' || *s == '+')) down = *s++ == '-';
-        for (; s < end && *s >= '0' && *s <= '9' && power < 1000; s++, power_digits++) {
-            power = power * 10 + (*s - '0');
-        }
-        exponent += down ? -power : power;
-        if (power_digits == 0) digits = 0;
-    }
-    if (mantissa > 0) { /* 0 times an infinite power would be NaN */
-        mantissa = exponent < 0 ? mantissa / msae__power_of_ten(-exponent)
-                                : mantissa * msae__power_of_ten(exponent);
-    }
-    if (digits == 0 || digits >= 40 || !msae__is_finite_double(mantissa)) {
-        *ok = 0;
-        return 0;
-    }
-    *at = s;
-    return negative ? -mantissa : mantissa;
-}
-
-#ifndef MSAE__INFERENCE_ONLY
-/* Metadata under construction: texts stand one after the other in `text`, which has room for three
-   lists of all levels (3 KB) and all else. */
-#define MSAE__MAX_METADATA 64
-typedef struct msae__notes {
-    char text[4096];
-    msae__text at;
-    msae_metadata items[MSAE__MAX_METADATA];
-    size_t count;
-} msae__notes;
-
-static void msae__note_begin(msae__notes *notes, const char *key) {
-    msae_metadata *item = &notes->items[notes->count];
-    MSAE_ASSERT(notes->count < MSAE__MAX_METADATA);
-    item->key = key;
-    item->key_bytes = strlen(key);
-    item->value = notes->at.at;
-}
-
-static void msae__note_end(msae__notes *notes) {
-    msae_metadata *item = &notes->items[notes->count++];
-    MSAE_ASSERT(notes->at.at < notes->at.end);
-    item->value_bytes = (size_t)(notes->at.at - item->value);
-}
-
-static void msae__note(msae__notes *notes, const char *key, const char *value) {
-    msae__note_begin(notes, key);
-    msae__put(&notes->at, value);
-    msae__note_end(notes);
-}
-
-static void msae__note_number(msae__notes *notes, const char *key, uint64_t value) {
-    msae__note_begin(notes, key);
-    msae__put_number(&notes->at, value);
-    msae__note_end(notes);
-}
-
-static void msae__note_float(msae__notes *notes, const char *key, float value) {
-    msae__note_begin(notes, key);
-    msae__put_float(&notes->at, value);
-    msae__note_end(notes);
-}
-#endif
-
-static const char *const msae__activation_names[] = {"default", "relu", "identity", "abs"};
-
-/* FNV-1a over what the header says (not how it is laid out), so that a changed byte is noticed. */
-static uint64_t msae__hash(uint64_t hash, const char *bytes, size_t count) {
-    for (size_t i = 0; i < count; i++) {
-        hash = (hash ^ (unsigned char)bytes[i]) * 0x100000001b3u;
-    }
-    return (hash ^ 0xff) * 0x100000001b3u; /* ends each text */
-}
-
-/* Keys of ours in __metadata__ begin so; other programs add keys of their own to a file. Versions
-   before 0.6 wrote the same keys without the prefix. */
-#define MSAE__PREFIX "msae."
-#define MSAE__PREFIX_BYTES (sizeof MSAE__PREFIX - 1)
-
-static int msae__has_prefix(const msae_metadata *note) {
-    return note->key_bytes >= MSAE__PREFIX_BYTES &&
-           memcmp(note->key, MSAE__PREFIX, MSAE__PREFIX_BYTES) == 0;
-}
-
-/* Over metadata sorted by key and tensors sorted by name. Of the metadata it covers our keys (in
-   files without prefixes: all) but for the checksum itself. */
-static void msae__checksum(const msae_tensor *tensors, size_t n_tensors,
-                           const msae_metadata *metadata, size_t n_metadata, int prefixed,
-                           char out[17]) {
-    const char *own = prefixed ? "msae.checksum" : "checksum";
-    uint64_t hash = 0xcbf29ce484222325u;
-    msae__text checksum;
-    for (size_t i = 0; i < n_metadata; i++) {
-        if (prefixed && !msae__has_prefix(&metadata[i])) continue;
-        if (msae__equals(metadata[i].key, metadata[i].key_bytes, own)) continue;
-        hash = msae__hash(hash, metadata[i].key, metadata[i].key_bytes);
-        hash = msae__hash(hash, metadata[i].value, metadata[i].value_bytes);
-    }
-    for (size_t i = 0; i < n_tensors; i++) {
-        const char *dtype = msae_dtype_name(tensors[i].dtype);
-        hash = msae__hash(hash, tensors[i].name, tensors[i].name_bytes);
-        hash = msae__hash(hash, dtype, strlen(dtype));
-        for (size_t k = 0; k < tensors[i].rank; k++) {
-            char buffer[24];
-            msae__text text = msae__text_in(buffer, sizeof buffer);
-            msae__put_number(&text, tensors[i].shape[k]);
-            hash = msae__hash(hash, buffer, strlen(buffer));
-        }
-    }
-    checksum = msae__text_in(out, 17);
-    msae__put_hex(&checksum, hash);
-}
-
-#define MSAE__MAX_TENSORS 24
-
-/* A model or a checkpoint as tensors, in the order of their names, and notes. The tensors' data is
-   where they are in memory: what is saved, and where a file is loaded to. */
-typedef struct msae__file {
-    msae_tensor tensors[MSAE__MAX_TENSORS];
-    size_t n_tensors;
-#ifndef MSAE__INFERENCE_ONLY
-    msae__notes notes;
-    char checksum[17];
-#endif
-} msae__file;
-
-#ifndef MSAE__INFERENCE_ONLY
-static void msae__add_tensor(msae__file *file, const char *name, msae_dtype dtype,
-                             const void *values, size_t rank, size_t rows, size_t cols) {
-    msae_tensor *tensor = &file->tensors[file->n_tensors++];
-    MSAE_ASSERT(file->n_tensors <= MSAE__MAX_TENSORS);
-    memset(tensor, 0, sizeof *tensor);
-    tensor->name = name;
-    tensor->name_bytes = strlen(name);
-    tensor->dtype = dtype;
-    tensor->rank = rank;
-    tensor->shape[0] = rows;
-    tensor->shape[1] = cols;
-    tensor->data = values;
-    tensor->bytes = rows * (rank == 2 ? cols : 1) * msae_dtype_bytes(dtype);
-}
-#endif
-
-/* Encoders, and moments of them, are [n, d] in memory and [d, n] in files. */
-static int msae__is_transposed(const msae_tensor *tensor) {
-    static const char name[] = "encoder";
-    const size_t length = sizeof name - 1;
-    return tensor->name_bytes >= length &&
-           memcmp(tensor->name + tensor->name_bytes - length, name, length) == 0;
-}
-
-/* Matrices of small weights keep the file's byte order. */
-static int msae__is_small(const msae_tensor *tensor) {
-    return tensor->dtype == MSAE_F16 || tensor->dtype == MSAE_BF16 || tensor->dtype == MSAE_I8;
-}
-
-/* The tensors of a model's file, which lie where the model's arrays are. */
-static void msae__list_tensors(const msae_model *model, msae__file *file) {
-    const msae__part *part;
-    size_t at = 0;
-    file->n_tensors = 0;
-    while ((part = msae__next_part(model, &at, &file->tensors[file->n_tensors])) != NULL) {
-        file->tensors[file->n_tensors++].data = msae__part_values(model, part);
-    }
-}
-
-#ifndef MSAE__INFERENCE_ONLY
-static void msae__describe_model(const msae_model *model, msae__file *file) {
-    const size_t n = model->n_latents, d = model->n_inputs;
-    const msae_history *h = &model->history;
-    msae__notes *notes = &file->notes;
-    memset(file, 0, sizeof *file);
-    notes->at = msae__text_in(notes->text, sizeof notes->text);
-    msae__note(notes, "msae.activation", msae__activation_names[model->activation]);
-    msae__note(notes, "msae.format", "msae");
-    if (model->k > 0) msae__note_number(notes, "msae.k", model->k);
-    msae__note_begin(notes, "msae.level_weights");
-    for (size_t i = 0; i < model->n_levels; i++) {
-        if (i > 0) msae__put(&notes->at, ",");
-        msae__put_float(&notes->at, model->level_weights[i]);
-    }
-    msae__note_end(notes);
-    msae__note(notes, "msae.version", MSAE_VERSION);
-    msae__note_number(notes, "msae.n_inputs", d);
-    msae__note_number(notes, "msae.n_latents", n);
-    msae__note_begin(notes, "msae.nesting");
-    for (size_t i = 0; i < model->n_levels; i++) {
-        if (i > 0) msae__put(&notes->at, ",");
-        msae__put_number(&notes->at, model->nesting[i]);
-    }
-    msae__note_end(notes);
-    msae__note(notes, "msae.normalize", model->normalize ? "1" : "0");
-    msae__note(notes, "msae.recipe", msae_recipe_name(model->recipe));
-    msae__note_float(notes, "msae.soft_cap", model->soft_cap);
-    msae__note(notes, "msae.tied", model->tied ? "1" : "0");
-    msae__note_number(notes, "msae.train_batch", h->batch);
-    msae__note_float(notes, "msae.train_bandwidth", h->bandwidth);
-    msae__note_float(notes, "msae.train_beta1", h->beta1);
-    msae__note_float(notes, "msae.train_beta2", h->beta2);
-    msae__note_float(notes, "msae.train_clip", h->clip);
-    msae__note_float(notes, "msae.train_decay", h->decay);
-    msae__note_number(notes, "msae.train_epochs", h->epochs);
-    msae__note_float(notes, "msae.train_eps", h->eps);
-    msae__note_number(notes, "msae.train_loss", (uint64_t)h->loss);
-    msae__note_float(notes, "msae.train_lr", h->lr);
-    msae__note_number(notes, "msae.train_revivals", (uint64_t)h->revivals);
-    msae__note_number(notes, "msae.train_rows", h->rows);
-    msae__note_number(notes, "msae.train_scaling", (uint64_t)h->scaling);
-    msae__note_number(notes, "msae.train_schedule", (uint64_t)h->schedule);
-    msae__note_number(notes, "msae.train_seed", h->seed);
-    msae__note_number(notes, "msae.train_start", (uint64_t)h->start);
-    msae__note_float(notes, "msae.train_sparse_weight", h->sparse_weight);
-    msae__note_number(notes, "msae.train_steps", h->steps);
-    msae__note_float(notes, "msae.train_warmup", h->warmup);
-    msae__note_float(notes, "msae.train_weight_decay", h->weight_decay);
-    if (model->by_rows) msae__note(notes, "msae.weights", msae_dtype_name(model->weights));
-    msae__list_tensors(model, file);
-}
-
-/* To be called once all tensors and notes are there. */
-static void msae__finish_description(msae__file *file) {
-    msae__notes *notes = &file->notes;
-    msae__sort(notes->items, notes->count, sizeof notes->items[0], msae__compare_keys);
-    msae__sort(file->tensors, file->n_tensors, sizeof file->tensors[0], msae__compare_names);
-    msae__checksum(file->tensors, file->n_tensors, notes->items, notes->count, 1, file->checksum);
-    msae__note(notes, "msae.checksum", file->checksum);
-}
-
-/* The k that a program may have set is one that the model's file can be read with. */
-static msae_status msae__check_own_k(const msae_model *model, msae_error *error) {
-    if (!msae__has_k(model->recipe)) {
-        if (model->k == 0) return MSAE_OK;
-        return msae__fail_at(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "model.k =", model->k,
-                             ": relu and jumprelu have no k");
-    }
-    if (model->k >= 1 && model->k <= model->n_latents) return MSAE_OK;
-    return msae__fail_at(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "model.k =", model->k,
-                         " is not between 1 and the number of latents");
-}
-
-static int msae__write_content(const msae_writer *to, const void *user) {
-    const msae__file *file = (const msae__file *)user;
-    int ok = msae__write_header(to, file->tensors, file->n_tensors, file->notes.items,
-                                file->notes.count);
-    for (size_t i = 0; ok && i < file->n_tensors; i++) {
-        const msae_tensor *tensor = &file->tensors[i];
-        const size_t size = msae_dtype_bytes(tensor->dtype);
-        if (msae__is_small(tensor)) { /* little-endian in memory too */
-            ok = to->write(to->user, tensor->data, tensor->bytes);
-        } else if (msae__is_transposed(tensor)) {
-            const float *values = (const float *)tensor->data;
-            for (size_t c = 0; ok && c < tensor->shape[0]; c++) {
-                ok = msae__write_numbers(to, values + c, tensor->shape[1], size, tensor->shape[0]);
-            }
-        } else {
-            ok = msae__write_numbers(to, tensor->data, tensor->bytes / size, size, 1);
-        }
-    }
-    return ok;
-}
-
-MSAE_API msae_status msae_save_bytes(const msae_model *model, size_t *bytes, msae_error *error) {
-    msae__file file;
-    msae_status status = msae__check_own_k(model, error);
-    *bytes = 0;
-    if (status != MSAE_OK) return status;
-    msae__describe_model(model, &file);
-    msae__finish_description(&file);
-    return msae__count_bytes(msae__write_content, &file, bytes, error);
-}
-
-MSAE_API msae_status msae_save_memory(const msae_model *model, void *buffer, size_t bytes,
-                                      msae_error *error) {
-    msae__file file;
-    msae_status status = msae__check_own_k(model, error);
-    if (status != MSAE_OK) return status;
-    msae__describe_model(model, &file);
-    msae__finish_description(&file);
-    return msae__fill_memory(msae__write_content, &file, buffer, bytes, error);
-}
-
-MSAE_API msae_status msae_save_writer(const msae_model *model, const msae_writer *writer,
-                                      msae_error *error) {
-    msae__file file;
-    msae_status status = msae__check_own_k(model, error);
-    if (status != MSAE_OK) return status;
-    msae__describe_model(model, &file);
-    msae__finish_description(&file);
-    return msae__fill_writer(msae__write_content, &file, writer, error);
-}
-
-#endif /* MSAE__INFERENCE_ONLY */
-
-static int msae__is_prefixed(const msae_safetensors *file) {
-    return msae_safetensors_metadata(file, "msae.format") != NULL;
-}
-
-/* The note of a key of ours, given with its prefix, or NULL. */
-static const msae_metadata *msae__find_key(const msae_safetensors *file, const char *key) {
-    if (!msae__is_prefixed(file)) key += MSAE__PREFIX_BYTES;
-    return msae_safetensors_metadata(file, key);
-}
-
-/* Reading a model's notes: each helper leaves *ok = 0 when a value is missing or malformed. */
-static const msae_metadata *msae__find_note(const msae_safetensors *file, const char *key,
-                                            int *ok) {
-    const msae_metadata *note = msae__find_key(file, key);
-    if (!note) *ok = 0;
-    return note;
-}
-
-static uint64_t msae__read_number(const msae_safetensors *file, const char *key, int *ok) {
-    const msae_metadata *note = msae__find_note(file, key, ok);
-    msae__parser p;
-    uint64_t number = 0;
-    if (!note) return 0;
-    p.bytes = (const unsigned char *)note->value;
-    p.at = 0;
-    p.end = note->value_bytes;
-    p.status = MSAE_OK;
-    p.error = NULL;
-    if (!msae__parse_number(&p, &number) || p.at != p.end) *ok = 0;
-    return number;
-}
-
-static size_t msae__read_size(const msae_safetensors *file, const char *key, int *ok) {
-    uint64_t number = msae__read_number(file, key, ok);
-    if (number > SIZE_MAX) *ok = 0;
-    return (size_t)number;
-}
-
-/* Numbers separated by commas; returns how many. */
-static size_t msae__read_list(const msae_safetensors *file, const char *key, double *out,
-                              size_t room, int *ok) {
-    const msae_metadata *note = msae__find_note(file, key, ok);
-    const char *at, *end;
-    size_t count = 0;
-    if (!note) return 0;
-    at = note->value;
-    end = at + note->value_bytes;
-    while (*ok) {
-        if (count == room) {
-            *ok = 0;
-            break;
-        }
-        out[count++] = msae__read_float(&at, end, ok);
-        if (at == end) break;
-        if (*at++ != ',') *ok = 0;
-    }
-    return count;
-}
-
-static float msae__read_one_float(const msae_safetensors *file, const char *key, int *ok) {
-    double value = 0;
-    if (msae__read_list(file, key, &value, 1, ok) != 1) *ok = 0;
-    if (!msae__is_finite((float)value)) *ok = 0;
-    return *ok ? (float)value : 0;
-}
-
-static int msae__read_choice(const msae_safetensors *file, const char *key,
-                             const char *const *names, int count, int *ok) {
-    const msae_metadata *note = msae__find_note(file, key, ok);
-    for (int i = 1; note && i < count; i++) {
-        if (msae__equals(note->value, note->value_bytes, names[i])) return i;
-    }
-    *ok = 0;
-    return 0;
-}
-
-static int msae__read_flag(const msae_safetensors *file, const char *key, int *ok) {
-    uint64_t value = msae__read_number(file, key, ok);
-    if (value > 1) *ok = 0;
-    return value == 1;
-}
-
-#ifndef MSAE__INFERENCE_ONLY
-/* A place in an enum, which another version may have made longer. */
-static int msae__read_small(const msae_safetensors *file, const char *key, int *ok) {
-    const uint64_t value = msae__read_number(file, key, ok);
-    if (value > 255) *ok = 0;
-    return (int)(value & 255);
-}
-
-#define MSAE__START_BEFORE 1 /* MSAE_START_RANDOM, whose name goes with training */
-
-static void msae__read_history(const msae_safetensors *file, msae_history *h, int *ok) {
-    uint64_t revivals;
-    h->batch = msae__read_number(file, "msae.train_batch", ok);
-    h->bandwidth = msae__read_one_float(file, "msae.train_bandwidth", ok);
-    h->beta1 = msae__read_one_float(file, "msae.train_beta1", ok);
-    h->beta2 = msae__read_one_float(file, "msae.train_beta2", ok);
-    h->clip = msae__read_one_float(file, "msae.train_clip", ok);
-    h->epochs = msae__read_number(file, "msae.train_epochs", ok);
-    h->eps = msae__read_one_float(file, "msae.train_eps", ok);
-    h->loss = msae__read_small(file, "msae.train_loss", ok);
-    h->lr = msae__read_one_float(file, "msae.train_lr", ok);
-    h->rows = msae__read_number(file, "msae.train_rows", ok);
-    h->scaling = msae__read_small(file, "msae.train_scaling", ok);
-    h->schedule = msae__read_small(file, "msae.train_schedule", ok);
-    h->seed = msae__read_number(file, "msae.train_seed", ok);
-    h->sparse_weight = msae__read_one_float(file, "msae.train_sparse_weight", ok);
-    h->steps = msae__read_number(file, "msae.train_steps", ok);
-    h->weight_decay = msae__read_one_float(file, "msae.train_weight_decay", ok);
-    h->start = MSAE__START_BEFORE;
-    if (!msae__find_key(file, "msae.train_start")) return; /* versions before 0.5 */
-    h->start = msae__read_small(file, "msae.train_start", ok);
-    h->warmup = msae__read_one_float(file, "msae.train_warmup", ok);
-    h->decay = msae__read_one_float(file, "msae.train_decay", ok);
-    revivals = msae__read_number(file, "msae.train_revivals", ok);
-    if (revivals > MSAE_MAX_REVIVALS || !(h->warmup >= 0) || !(h->decay >= 0)) *ok = 0;
-    h->revivals = (int)(revivals & 0xffff);
-}
-#endif
-
-/* `count` numbers of the dtype from byte `offset` on, in the machine's byte order; floats must be
-   finite, else *finite = 0. Read in pieces, so that they are checked while in the cache. */
-static msae_status msae__read_numbers(const msae_reader *reader, uint64_t offset, size_t count,
-                                      msae_dtype dtype, void *out, int *finite, msae_error *error) {
-    const size_t size = msae_dtype_bytes(dtype), piece = (size_t)1 << 15;
-    unsigned char *at = (unsigned char *)out;
-    while (count > 0) {
-        const size_t now = msae__min(count, piece);
-        msae_status status = msae__read_bytes(reader, offset, at, now * size, error);
-        if (status != MSAE_OK) return status;
-        for (size_t i = 0; i < now * size && !msae__little_endian(); i += size) {
-            const uint64_t bits = msae__load_le(at + i, size);
-            for (size_t b = 0; b < size; b++) {
-                at[i + b] = (unsigned char)(bits >> 8 * (size - 1 - b));
-            }
-        }
-        if (dtype == MSAE_F32) *finite &= msae__row_is_finite((const float *)(void *)at, now);
-        for (size_t i = 0; i < now && dtype == MSAE_F64; i++) {
-            double value;
-            memcpy(&value, at + i * size, sizeof value);
-            *finite &= msae__is_finite_double(value);
-        }
-        at += now * size;
-        offset += now * size;
-        count -= now;
-    }
-    return MSAE_OK;
-}
-
-/* Columns of a transposed tensor that are read at once: a row's part of them is a cache line. */
-#define MSAE__TRANSPOSED_COLUMNS 16
-
-/* [d, n] from a file to [n, d]. */
-static msae_status msae__read_transposed(const msae_reader *reader, const msae_tensor *tensor,
-                                         const msae_allocator *allocator, float *out, int *finite,
-                                         msae_error *error) {
-    const size_t d = tensor->shape[0], n = tensor->shape[1];
-    const size_t room = msae__min(d, MSAE__TRANSPOSED_COLUMNS) * n;
-    float *columns = (float *)msae__alloc(allocator, room * sizeof *columns);
-    msae_status status = MSAE_OK;
-    if (!columns) return msae__fail_memory(error);
-    for (size_t first = 0; first < d && status == MSAE_OK; first += MSAE__TRANSPOSED_COLUMNS) {
-        const size_t width = msae__min(MSAE__TRANSPOSED_COLUMNS, d - first);
-        status = msae__read_numbers(reader, tensor->offset + first * n * sizeof *columns, width * n,
-                                    MSAE_F32, columns, finite, error);
-        for (size_t r = 0; r < n && status == MSAE_OK; r++) {
-            for (size_t c = 0; c < width; c++) out[r * d + first + c] = columns[c * n + r];
-        }
-    }
-    msae__free(allocator, columns, room * sizeof *columns);
-    return status;
-}
-
-/* 0 when a half or bfloat is NaN or Inf. */
-static int msae__small_is_finite(msae_dtype dtype, const void *values, size_t bytes) {
-    const unsigned char *at = (const unsigned char *)values;
-    const unsigned exponent = dtype == MSAE_F16 ? 0x7c00u : 0x7f80u;
-    int finite = 1;
-    if (dtype == MSAE_I8) return 1;
-    for (size_t i = 0; i + 1 < bytes; i += 2) {
-        finite &= ((at[i] | (unsigned)at[i + 1] << 8) & exponent) != exponent;
-    }
-    return finite;
-}
-
-/* The tensors of `wanted` to where they belong in memory, in the order of the file; others that it
-   has are passed over. Leaves the file's tensors in that order. */
-static msae_status msae__read_tensors(const msae_reader *reader, msae_safetensors *file,
-                                      const msae__file *wanted, const msae_allocator *allocator,
-                                      msae_error *error) {
-    msae__sort(file->tensors, file->n_tensors, sizeof *file->tensors, msae__compare_offsets);
-    for (size_t i = 0; i < file->n_tensors; i++) {
-        const msae_tensor *tensor = &file->tensors[i];
-        const char *name = NULL;
-        void *out = NULL;
-        int finite = 1;
-        msae_status status;
-        for (size_t w = 0; w < wanted->n_tensors && !name; w++) {
-            if (msae__compare_names(&wanted->tensors[w], tensor) != 0) continue;
-            name = wanted->tensors[w].name;
-            out = (void *)(uintptr_t)wanted->tensors[w].data; /* an array of the model's own */
-        }
-        if (!name) continue;
-        if (msae__is_small(tensor)) {
-            status = msae__read_bytes(reader, tensor->offset, out, tensor->bytes, error);
-            if (status == MSAE_OK) {
-                finite = msae__small_is_finite(tensor->dtype, out, tensor->bytes);
-            }
-        } else if (msae__is_transposed(tensor)) {
-            status = msae__read_transposed(reader, tensor, allocator, (float *)out, &finite, error);
-        } else {
-            status = msae__read_numbers(reader, tensor->offset,
-                                        tensor->bytes / msae_dtype_bytes(tensor->dtype),
-                                        tensor->dtype, out, &finite, error);
-        }
-        if (status != MSAE_OK) return status;
-        if (!finite) {
-            return msae__fail_text(error, MSAE_ERROR_NOT_FINITE, tensor->offset, "tensor ", name,
-                                   " has a NaN or Inf");
-        }
-    }
-    return MSAE_OK;
-}
-
-/* Whether a file is of the kind that its notes must name, with tensors and notes of ours that nobody
-   has changed: one that msae.h wrote says its version and has a checksum; others may leave out both.
-   Leaves the file's tensors in the order of their names. */
-static msae_status msae__check_kind(msae_safetensors *file, const char *kind, const char *wrong,
-                                    msae_error *error) {
-    char checksum[17];
-    const int prefixed = msae__is_prefixed(file);
-    const msae_metadata *format = msae__find_key(file, "msae.format");
-    const msae_metadata *sum = msae__find_key(file, "msae.checksum");
-    if (!format || !msae__equals(format->value, format->value_bytes, kind)) {
-        return msae__fail(error, MSAE_ERROR_FORMAT, wrong);
-    }
-    if (sum) {
-        msae__sort(file->tensors, file->n_tensors, sizeof *file->tensors, msae__compare_names);
-        msae__checksum(file->tensors, file->n_tensors, file->metadata, file->n_metadata, prefixed,
-                       checksum);
-        if (!msae__equals(sum->value, sum->value_bytes, checksum)) {
-            return msae__fail(error, MSAE_ERROR_FORMAT, "the header does not match its checksum");
-        }
-    } else if (msae_safetensors_metadata(file, prefixed ? "msae.version" : "msae_version")) {
-        return msae__fail(error, MSAE_ERROR_FORMAT, "the header's checksum is missing");
-    }
-    return MSAE_OK;
-}
-
-/* What a model's header says. Leaves the file's tensors in the order of their names. */
-/* The type of the matrices of a file by rows. */
-static msae_dtype msae__read_weights(const msae_safetensors *file, int *ok) {
-    static const msae_dtype types[] = {MSAE_F32, MSAE_F16, MSAE_BF16, MSAE_I8};
-    const msae_metadata *note = msae__find_note(file, "msae.weights", ok);
-    for (size_t i = 0; note && i < sizeof types / sizeof *types; i++) {
-        if (msae__equals(note->value, note->value_bytes, msae_dtype_name(types[i]))) {
-            return types[i];
-        }
-    }
-    *ok = 0;
-    return MSAE_F32;
-}
-
-static msae_status msae__read_shape(msae_safetensors *file, msae_model_desc *desc, size_t *nesting,
-                                    float *weights, msae_history *history, msae_error *error) {
-    double values[MSAE_MAX_LEVELS];
-    int ok = 1;
-    msae_status status = msae__check_kind(file, "msae", "is not a model of msae.h", error);
-    if (status != MSAE_OK) return status;
-    memset(desc, 0, sizeof *desc);
-    desc->n_inputs = msae__read_size(file, "msae.n_inputs", &ok);
-    desc->n_latents = msae__read_size(file, "msae.n_latents", &ok);
-    desc->recipe = (msae_recipe)msae__read_choice(file, "msae.recipe", msae__recipe_names,
-                                                  MSAE_RECIPE_COUNT, &ok);
-    desc->activation =
-        (msae_activation)msae__read_choice(file, "msae.activation", msae__activation_names, 4, &ok);
-    desc->tied = msae__read_flag(file, "msae.tied", &ok);
-    desc->normalize = msae__read_flag(file, "msae.normalize", &ok);
-    desc->soft_cap = msae__read_one_float(file, "msae.soft_cap", &ok);
-    desc->n_levels = msae__read_list(file, "msae.nesting", values, MSAE_MAX_LEVELS, &ok);
-    for (size_t i = 0; ok && i < desc->n_levels; i++) {
-        if (!(values[i] >= 1 && values[i] <= (double)desc->n_latents) ||
-            values[i] != (double)(size_t)values[i])
-            ok = 0;
-        else
-            nesting[i] = (size_t)values[i];
-    }
-#ifdef MSAE__INFERENCE_ONLY
-    (void)weights; /* of the loss: what training did is not looked at */
-#else
-    desc->n_level_weights =
-        msae__read_list(file, "msae.level_weights", values, MSAE_MAX_LEVELS, &ok);
-    for (size_t i = 0; ok && i < desc->n_level_weights; i++) weights[i] = (float)values[i];
-    desc->level_weights = weights;
-#endif
-    if (msae__find_key(file, "msae.weights")) {
-        desc->weights = msae__read_weights(file, &ok);
-        desc->by_rows = 1;
-    }
-    memset(history, 0, sizeof *history);
-#ifndef MSAE__INFERENCE_ONLY
-    if (msae__find_key(file, "msae.train_steps")) msae__read_history(file, history, &ok);
-#endif
-    if (desc->recipe == MSAE_RECIPE_MSAE_WIDTH ||
-        (msae__has_k(desc->recipe) && msae__find_key(file, "msae.k"))) {
-        desc->k = msae__read_size(file, "msae.k", &ok);
-        if (desc->k == 0) ok = 0;
-    }
-    if (!ok) {
-        return msae__fail(error, MSAE_ERROR_FORMAT, "a hyper-parameter is missing or malformed");
-    }
-    desc->nesting = nesting;
-    if (desc->k == 0 && msae__has_k(desc->recipe)) { /* a file that does not say it */
-        desc->k = msae__is_nested(desc->recipe) ? msae__default_k(desc->recipe, desc->n_latents)
-                                                : nesting[0];
-    }
-    return MSAE_OK;
-}
-
-/* Every tensor that is wanted is in the file with its type and shape. */
-static msae_status msae__check_tensors(const msae_safetensors *file, const msae__file *wanted,
-                                       msae_error *error) {
-    for (size_t i = 0; i < wanted->n_tensors; i++) {
-        const msae_tensor *want = &wanted->tensors[i];
-        const msae_tensor *have = msae_safetensors_find(file, want->name);
-        int same = have && have->dtype == want->dtype && have->rank == want->rank;
-        for (size_t k = 0; same && k < want->rank; k++) same = have->shape[k] == want->shape[k];
-        if (!same) {
-            return msae__fail_text(error, MSAE_ERROR_FORMAT, have ? have->offset : MSAE_NO_POSITION,
-                                   "tensor ", want->name,
-                                   have ? " has another type or shape than the header says"
-                                        : " is missing");
-        }
-    }
-    return MSAE_OK;
-}
-
-static msae_status msae__check_scale(const msae_model *model, msae_error *error) {
-    if (model->scale > 0) return MSAE_OK;
-    return msae__fail(error, MSAE_ERROR_FORMAT, "the scale is not positive");
-}
-
-#ifndef MSAE__INFERENCE_ONLY
-/* The descriptor of a model like this one. */
-static msae_model_desc msae__desc_of(const msae_model *model) {
-    msae_model_desc desc;
-    memset(&desc, 0, sizeof desc);
-    desc.n_inputs = model->n_inputs;
-    desc.n_latents = model->n_latents;
-    desc.recipe = model->recipe;
-    desc.activation = model->activation;
-    desc.nesting = model->nesting;
-    desc.n_levels = model->n_levels;
-    desc.level_weights = model->level_weights;
-    desc.n_level_weights = model->n_levels;
-    desc.k = model->k;
-    desc.tied = model->tied;
-    desc.normalize = model->normalize;
-    desc.soft_cap = model->soft_cap;
-    desc.simd = model->simd;
-    desc.allocator = model->allocator;
-    desc.parallel = model->parallel;
-    return desc;
-}
-
-/* Everything but the matrices, between models of one shape. */
-static void msae__copy_rest(msae_model *to, const msae_model *from) {
-    const size_t n = from->n_latents, d = from->n_inputs;
-    memcpy(to->pre_bias, from->pre_bias, d * sizeof(float));
-    memcpy(to->latent_bias, from->latent_bias, n * sizeof(float));
-    memcpy(to->mean, from->mean, d * sizeof(float));
-    if (to->log_threshold) memcpy(to->log_threshold, from->log_threshold, n * sizeof(float));
-    to->threshold = from->threshold;
-    to->scale = from->scale;
-    to->history = from->history;
-    to->has_level_thresholds = from->has_level_thresholds;
-    memcpy(to->level_thresholds, from->level_thresholds, sizeof to->level_thresholds);
-}
-
-/* Rows of a matrix of any kind as floats. */
-static void msae__widen_rows(const msae_model *model, const void *rows, const float *scales,
-                             float *out) {
-    const size_t d = model->n_inputs, bytes = d * msae_dtype_bytes(model->weights);
-    for (size_t j = 0; j < model->n_latents; j++, out += d) {
-        const unsigned char *row = (const unsigned char *)rows + j * bytes;
-        if (model->weights == MSAE_F32) {
-            memcpy(out, row, bytes);
-            continue;
-        }
-        msae__widen_weights(model->weights, row, scales ? scales[j] : 1, 0, d, out);
-    }
-}
-
-/* A model by rows becomes a float32 one by columns. */
-static msae_status msae__widen(msae_model *model, msae_error *error) {
-    msae_model_desc desc = msae__desc_of(model), resolved;
-    msae_model wide;
-    const int floats = model->weights == MSAE_F32;
-    msae_status status = msae__model_place(&wide, &desc, &resolved, NULL, 0, error);
-    if (status != MSAE_OK) return status;
-    msae__widen_rows(model, floats ? (const void *)model->encoder : model->small_encoder,
-                     model->encoder_scale, wide.encoder);
-    if (!model->tied) {
-        msae__widen_rows(model, floats ? (const void *)model->decoder : model->small_decoder,
-                         model->decoder_scale, wide.decoder);
-    }
-    msae__copy_rest(&wide, model);
-    msae_model_free(model);
-    *model = wide;
-    return MSAE_OK;
-}
-
-/* A matrix of floats as small weights; 0 when one is beyond the range of halves. */
-static int msae__narrow_rows(const msae_model *to, const float *rows, void *out, float *scales) {
-    const size_t d = to->n_inputs;
-    unsigned char *at = (unsigned char *)out;
-    int fits = 1;
-    for (size_t j = 0; j < to->n_latents; j++, rows += d) {
-        float largest = 0, factor;
-        for (size_t i = 0; i < d; i++)
-            largest = fabsf(rows[i]) > largest ? fabsf(rows[i]) : largest;
-        factor = largest > 1e-30f ? 127 / largest : 0;
-        if (to->weights == MSAE_I8) scales[j] = factor > 0 ? largest / 127 : 0;
-        for (size_t i = 0; i < d; i++) {
-            if (to->weights == MSAE_I8) {
-                const float value = rows[i] * factor;
-                *at++ = (unsigned char)(int)(value < 0 ? value - 0.5f : value + 0.5f);
-            } else {
-                const uint16_t bits =
-                    to->weights == MSAE_F16 ? msae__to_half(rows[i]) : msae__to_bfloat(rows[i]);
-                fits &= (bits & 0x7fffu) < (to->weights == MSAE_F16 ? 0x7c00u : 0x7f80u);
-                *at++ = (unsigned char)(bits & 255);
-                *at++ = (unsigned char)(bits >> 8);
-            }
-        }
-    }
-    return fits;
-}
-
-MSAE_API msae_status msae_compact(const msae_model *model, msae_dtype weights,
-                                  const msae_load_desc *desc, msae_model *compact,
-                                  msae_error *error) {
-    msae_model_desc wanted = msae__desc_of(model), resolved;
-    const size_t matrix = model->n_latents * model->n_inputs * sizeof(float);
-    msae_status status;
-    int fits = 1;
-    memset(compact, 0, sizeof *compact);
-    if (model->weights != MSAE_F32) {
-        return msae__fail(error, MSAE_ERROR_UNSUPPORTED, "the weights are small already");
-    }
-    wanted.weights = weights;
-    wanted.by_rows = 1;
-    memset(&wanted.allocator, 0, sizeof wanted.allocator);
-    memset(&wanted.parallel, 0, sizeof wanted.parallel);
-    if (desc) {
-        wanted.simd = desc->simd;
-        wanted.allocator = desc->allocator;
-        wanted.parallel = desc->parallel;
-    }
-    status = msae__model_place(compact, &wanted, &resolved, NULL, 0, error);
-    if (status != MSAE_OK) return status;
-    if (weights == MSAE_F32) {
-        memcpy(compact->encoder, model->encoder, matrix);
-        if (!model->tied) memcpy(compact->decoder, model->decoder, matrix);
-    } else {
-        fits = msae__narrow_rows(compact, model->encoder, (void *)(uintptr_t)compact->small_encoder,
-                                 (float *)(uintptr_t)compact->encoder_scale);
-        if (!model->tied) {
-            fits &= msae__narrow_rows(compact, model->decoder,
-                                      (void *)(uintptr_t)compact->small_decoder,
-                                      (float *)(uintptr_t)compact->decoder_scale);
-        }
-    }
-    msae__copy_rest(compact, model);
-    if (fits) return MSAE_OK;
-    msae_model_free(compact);
-    return msae__fail(error, MSAE_ERROR_NOT_FINITE, "a weight is beyond the range of 16 bits");
-}
-#endif
-
-/* A model without arrays whose shape a file has told, and which holds all that it must. */
-static msae_status msae__open_model(msae_model *model, msae_safetensors *file,
-                                    const msae_load_desc *load, msae__file *wanted,
-                                    msae_error *error) {
-    size_t nesting[MSAE_MAX_LEVELS] = {0};
-    float weights[MSAE_MAX_LEVELS] = {0};
-    msae_model_desc desc, resolved;
-    msae_history history;
-    msae_status status = msae__read_shape(file, &desc, nesting, weights, &history, error);
-    if (status != MSAE_OK) return status;
-    if (load) {
-        desc.simd = load->simd;
-        desc.allocator = load->allocator;
-        desc.parallel = load->parallel;
-    }
-    status = msae__model_shape(model, &desc, &resolved, error);
-    if (status != MSAE_OK) return status;
-    model->history = history;
-    model->has_level_thresholds = msae_safetensors_find(file, "level_thresholds") != NULL;
-    msae__list_tensors(model, wanted);
-    return msae__check_tensors(file, wanted, error);
-}
-
-static msae_status msae__map_model(msae_model *model, msae_safetensors *file,
-                                   const msae_load_desc *load, msae_error *error) {
-    const msae__part *part;
-    msae_tensor tensor;
-    msae__file wanted;
-    size_t at = 0;
-    msae_status status = msae__open_model(model, file, load, &wanted, error);
-    if (status != MSAE_OK) return status;
-    if (!model->by_rows || !msae__little_endian()) {
-        return msae__fail(error, MSAE_ERROR_UNSUPPORTED,
-                          "a model by columns, or one on a big-endian machine, has to be loaded");
-    }
-    while ((part = msae__next_part(model, &at, &tensor)) != NULL) {
-        const void *values = msae_safetensors_find(file, part->name)->data;
-        if (tensor.dtype == MSAE_F32 && (uintptr_t)values % sizeof(float) != 0) {
-            return msae__fail(error, MSAE_ERROR_ARGUMENT, "the memory is not aligned to 4 bytes");
-        }
-        if (part->shape > MSAE__LEVELS) {
-            msae__set_part(model, part, values); /* never written */
-        } else {
-            memcpy(msae__part_values(model, part), values, tensor.bytes);
-        }
-    }
-    msae__tie(model);
-    if (!msae__is_finite(model->scale)) {
-        return msae__fail(error, MSAE_ERROR_NOT_FINITE, "the scale is NaN or Inf");
-    }
-    return msae__check_scale(model, error);
-}
-
-MSAE_API msae_status msae_map(msae_model *model, const void *bytes, size_t size,
-                              const msae_load_desc *desc, msae_error *error) {
-    msae_safetensors file;
-    msae_status status;
-    memset(model, 0, sizeof *model);
-    status = msae_safetensors_open(&file, bytes, size, desc ? &desc->allocator : NULL, error);
-    if (status != MSAE_OK) return status;
-    status = msae__map_model(model, &file, desc, error);
-    msae_safetensors_close(&file);
-    if (status != MSAE_OK) memset(model, 0, sizeof *model);
-    return status;
-}
-
-MSAE_API msae_status msae_check_weights(const msae_model *model, msae_error *error) {
-    const msae__part *part;
-    msae_tensor tensor;
-    size_t at = 0;
-    int finite = 1;
-    while ((part = msae__next_part(model, &at, &tensor)) != NULL) {
-        const void *values = msae__part_values(model, part);
-        finite &= tensor.dtype == MSAE_F32
-                      ? msae__row_is_finite((const float *)values, tensor.bytes / sizeof(float))
-                      : msae__small_is_finite(tensor.dtype, values, tensor.bytes);
-    }
-    if (finite) return MSAE_OK;
-    return msae__fail(error, MSAE_ERROR_NOT_FINITE, "a weight is NaN or Inf");
-}
-
-static msae_status msae__load_model(msae_model *model, msae_safetensors *file,
-                                    const msae_reader *reader, const msae_load_desc *load,
-                                    msae_error *error) {
-    msae__file wanted;
-    msae_status status;
-#ifdef MSAE__INFERENCE_ONLY
-    if (load && load->widen) {
-        return msae__fail(error, MSAE_ERROR_UNSUPPORTED, "this build does not widen weights");
-    }
-#endif
-    /* first without arrays: nothing is allocated before the file has shown what fills it */
-    status = msae__open_model(model, file, load, &wanted, error);
-    if (status == MSAE_OK) status = msae__model_arrays(model, NULL, 0, error);
-    if (status == MSAE_OK) {
-        msae__list_tensors(model, &wanted);
-        status = msae__read_tensors(reader, file, &wanted, &model->allocator, error);
-    }
-    if (status == MSAE_OK) status = msae__check_scale(model, error);
-#ifndef MSAE__INFERENCE_ONLY
-    if (status == MSAE_OK && load && load->widen && model->by_rows) {
-        status = msae__widen(model, error);
-    }
-#endif
-    return status;
-}
-
-MSAE_API msae_status msae_load_reader(msae_model *model, const msae_reader *reader,
-                                      const msae_load_desc *desc, msae_error *error) {
-    msae_safetensors file;
-    msae_status status;
-    memset(model, 0, sizeof *model);
-    status = msae_safetensors_open_reader(&file, reader, desc ? &desc->allocator : NULL, error);
-    if (status != MSAE_OK) return status;
-    status = msae__load_model(model, &file, reader, desc, error);
-    msae_safetensors_close(&file);
-    if (status != MSAE_OK) msae_model_free(model);
-    return status;
-}
-
-MSAE_API msae_status msae_load_memory(msae_model *model, const void *bytes, size_t size,
-                                      const msae_load_desc *desc, msae_error *error) {
-    const msae_reader reader = msae_reader_memory(bytes, size);
-    return msae_load_reader(model, &reader, desc, error);
-}
-
-#ifndef MSAE__INFERENCE_ONLY
-MSAE_API msae_status msae_data_load_reader(msae_data *data, const msae_reader *reader,
-                                           const char *tensor, const msae_allocator *allocator,
-                                           msae_error *error) {
-    void *bytes;
-    size_t size;
-    msae_status status;
-    memset(data, 0, sizeof *data);
-    status = msae__read_all(reader, allocator, &bytes, &size, error);
-    if (status != MSAE_OK) return status;
-    status = msae__data_over(data, bytes, size, tensor, allocator, error);
-    if (status != MSAE_OK) {
-        msae__free(allocator, bytes, size);
-        return status;
-    }
-    data->owned = bytes;
-    data->owned_bytes = size;
-    if (allocator) data->allocator = *allocator;
-    return MSAE_OK;
-}
-#endif
-
-#ifndef MSAE_NO_STDIO
-#ifndef MSAE__INFERENCE_ONLY
-MSAE_API msae_status msae_save_file(const msae_model *model, const char *path, msae_error *error) {
-    msae__file file;
-    msae_status status = msae__check_own_k(model, error);
-    if (status != MSAE_OK) return status;
-    msae__describe_model(model, &file);
-    msae__finish_description(&file);
-    return msae__write_file(msae__write_content, &file, path, error);
-}
-#endif
-
-MSAE_API void msae_release(const msae_allocator *allocator, void *bytes, size_t size) {
-    msae__free(allocator, bytes, size);
-}
-
-MSAE_API msae_status msae_read_file(const char *path, const msae_allocator *allocator, void **bytes,
-                                    size_t *size, msae_error *error) {
-    msae_reader reader;
-    msae_status status;
-    *bytes = NULL;
-    *size = 0;
-    status = msae_reader_open(&reader, path, error);
-    if (status != MSAE_OK) return status;
-    status = msae__read_all(&reader, allocator, bytes, size, error);
-    msae_reader_close(&reader);
-    return status;
-}
-
-MSAE_API msae_status msae_load_file(msae_model *model, const char *path, const msae_load_desc *desc,
-                                    msae_error *error) {
-    msae_reader reader;
-    msae_status status;
-    memset(model, 0, sizeof *model);
-    status = msae_reader_open(&reader, path, error);
-    if (status != MSAE_OK) return status;
-    status = msae_load_reader(model, &reader, desc, error);
-    msae_reader_close(&reader);
-    return status;
-}
-
-#ifndef MSAE__INFERENCE_ONLY
-/* Reads the digits that end at *end, moved before them and the underscore in front. */
-static int msae__number_before(const char *start, const char **end, uint64_t *number) {
-    const char *at = *end;
-    uint64_t place = 1;
-    *number = 0;
-    while (at > start && at[-1] >= '0' && at[-1] <= '9') {
-        uint64_t digit = (uint64_t)(*--at - '0'), value;
-        if (!msae__mul64(digit, place, &value) || value > UINT64_MAX - *number) return 0;
-        *number += value;
-        if (!msae__mul64(place, 10, &place)) return 0;
-    }
-    if (at == *end || at == start || at[-1] != '_') return 0;
-    *end = at - 1;
-    return 1;
-}
-
-/* The published code's own data format: plain float32 in a file named .._ROWS_COLS.npy, without the
-   header of a .npy. The name must account for every byte. */
-static int msae__is_headerless(const char *path, const msae_reader *reader, msae__matrix *matrix) {
-    const size_t length = strlen(path);
-    const char *end = path + (length < 4 ? 0 : length - 4);
-    unsigned char start[6];
-    uint64_t rows, cols, needed;
-    if (strcmp(end, ".npy") != 0) return 0;
-    if (!msae__number_before(path, &end, &cols) || !msae__number_before(path, &end, &rows)) {
-        return 0;
-    }
-    if (!msae__mul64(rows, cols, &needed) || !msae__mul64(needed, 4, &needed)) return 0;
-    if (needed != reader->size || needed == 0 || cols > SIZE_MAX) return 0;
-    if (needed >= sizeof start && reader->read(reader->user, 0, start, sizeof start) &&
-        msae__is_npy(start, sizeof start)) {
-        return 0;
-    }
-    matrix->rows = rows;
-    matrix->cols = (size_t)cols;
-    matrix->dtype = MSAE_F32;
-    matrix->offset = 0;
-    return 1;
-}
-
-MSAE_API msae_status msae_data_load_file(msae_data *data, const char *path, const char *tensor,
-                                         const msae_allocator *allocator, msae_error *error) {
-    msae_reader reader;
-    msae__matrix matrix;
-    msae_status status;
-    memset(data, 0, sizeof *data);
-    status = msae_reader_open(&reader, path, error);
-    if (status != MSAE_OK) return status;
-    if (msae__is_headerless(path, &reader, &matrix)) {
-        status = msae__read_all(&reader, allocator, &data->owned, &data->owned_bytes, error);
-        data->rows = (size_t)matrix.rows; /* which fit where the bytes do */
-        data->cols = matrix.cols;
-        data->values = data->owned;
-        if (allocator) data->allocator = *allocator;
-        if (status != MSAE_OK) memset(data, 0, sizeof *data);
-    } else {
-        status = msae_data_load_reader(data, &reader, tensor, allocator, error);
-    }
-    msae_reader_close(&reader);
-    return status;
-}
-/* ---- files as one source of rows ---- */
-
-/* Bytes that are read at once where values are converted. */
-#define MSAE__PIECE ((size_t)64 << 10)
-
-struct msae_files_state {
-    msae_reader reader; /* of one shard */
-    size_t open;        /* its number; n_shards: none is open */
-    unsigned char piece[MSAE__PIECE];
-};
-
-/* Finds the matrix in a file from its header alone. */
-static msae_status msae__locate_matrix(const char *path, const msae_reader *reader,
-                                       const char *tensor, int may_be_empty,
-                                       const msae_allocator *allocator, msae__matrix *matrix,
-                                       msae_error *error) {
-    unsigned char start[12] = {0};
-    const size_t known = reader->size < sizeof start ? (size_t)reader->size : sizeof start;
-    msae_safetensors file;
-    msae_status status;
-    if (msae__is_headerless(path, reader, matrix)) return MSAE_OK;
-    if (known == 0) return msae__fail(error, MSAE_ERROR_FORMAT, "the file is empty");
-    status = msae__read_bytes(reader, 0, start, known, error);
-    if (status != MSAE_OK) return status;
-    if (msae__is_npy(start, known)) {
-        const uint64_t bytes = msae__npy_header_bytes(start, reader->size);
-        void *header = bytes > SIZE_MAX ? NULL : msae__alloc(allocator, (size_t)bytes);
-        if (!header) return msae__fail_memory(error);
-        status = msae__read_bytes(reader, 0, header, (size_t)bytes, error);
-        if (status == MSAE_OK) {
-            status = msae__npy_open(matrix, (const unsigned char *)header, reader->size,
-                                    may_be_empty, error);
-        }
-        msae__free(allocator, header, (size_t)bytes);
-        return status;
-    }
-    if (known <= 8 || (start[8] != '{' && msae__load_le(start, 8) > reader->size - 8)) {
-        return msae__fail_unknown_data(error);
-    }
-    status = msae_safetensors_open_reader(&file, reader, allocator, error);
-    if (status != MSAE_OK) return status;
-    status = msae__find_matrix(&file, tensor, may_be_empty, matrix, error);
-    msae_safetensors_close(&file);
-    return status;
-}
-
-static msae_status msae__open_shard(msae_files *files, size_t number, msae_error *error) {
-    struct msae_files_state *state = files->state;
-    const msae_shard *shard = &files->shards[number];
-    msae_status status;
-    if (state->open == number) return MSAE_OK;
-    msae_reader_close(&state->reader);
-    state->open = files->n_shards;
-    status = msae_reader_open(&state->reader, shard->path, error);
-    if (status != MSAE_OK) return status;
-    if (state->reader.size != shard->bytes) {
-        msae_reader_close(&state->reader);
-        return msae__fail(error, MSAE_ERROR_IO, "has another length than when it was opened");
-    }
-    state->open = number;
-    return MSAE_OK;
-}
-
-/* Values of one shard, in pieces where they are not what is wanted. */
-static msae_status msae__read_shard(struct msae_files_state *state, const msae_shard *shard,
-                                    uint64_t first, size_t count, float *out, msae_error *error) {
-    const size_t width = msae_dtype_bytes(shard->dtype);
-    uint64_t at = shard->offset + first * width;
-    if (shard->dtype == MSAE_F32 && msae__little_endian()) {
-        return msae__read_bytes(&state->reader, at, out, count * width, error);
-    }
-    while (count > 0) {
-        const size_t values = msae__min(count, MSAE__PIECE / width);
-        msae_status status =
-            msae__read_bytes(&state->reader, at, state->piece, values * width, error);
-        if (status != MSAE_OK) return status;
-        msae__convert(shard->dtype, state->piece, values, out);
-        at += values * width;
-        out += values;
-        count -= values;
-    }
-    return MSAE_OK;
-}
-
-MSAE_API const msae_shard *msae_files_find(const msae_files *files, uint64_t row) {
-    size_t low = 0, high = files->n_shards;
-    if (row >= files->source.rows) return NULL;
-    while (high - low > 1) {
-        const size_t middle = low + (high - low) / 2;
-        if (files->shards[middle].first_row <= row) {
-            low = middle;
-        } else {
-            high = middle;
-        }
-    }
-    return &files->shards[low];
-}
-
-static msae_status msae__read_files(void *user, uint64_t first, size_t rows, float *out,
-                                    msae_error *error) {
-    msae_files *files = (msae_files *)user;
-    const size_t cols = files->source.cols;
-    const msae_status within = msae__check_range(files->source.rows, first, rows, error);
-    if (within != MSAE_OK) return within;
-    while (rows > 0) {
-        const msae_shard *shard = msae_files_find(files, first);
-        const uint64_t row = first - shard->first_row, left = shard->rows - row;
-        const size_t count = left < rows ? (size_t)left : rows;
-        const size_t number = (size_t)(shard - files->shards);
-        msae_status status = msae__open_shard(files, number, error);
-        if (status == MSAE_OK) {
-            status = msae__read_shard(files->state, shard, row * cols, count * cols, out, error);
-        }
-        if (status != MSAE_OK) {
-            files->at_fault = number;
-            return status;
-        }
-        first += count;
-        out += count * cols;
-        rows -= count;
-    }
-    return MSAE_OK;
-}
-
-MSAE_API void msae_files_close(msae_files *files) {
-    if (files->state) msae_reader_close(&files->state->reader);
-    msae__free(&files->allocator, files->shards, files->memory_bytes);
-    memset(files, 0, sizeof *files);
-}
-
-MSAE_API msae_status msae_files_open(msae_files *files, const char *const *paths, size_t n_paths,
-                                     const char *tensor, const msae_allocator *allocator,
-                                     msae_error *error) {
-    size_t bytes, shard_bytes;
-    msae_status status = MSAE_OK;
-    memset(files, 0, sizeof *files);
-    if (allocator) files->allocator = *allocator;
-    if (n_paths == 0) return msae__fail(error, MSAE_ERROR_ARGUMENT, "no files are named");
-    if (!msae__mul(n_paths, sizeof *files->shards, &shard_bytes) ||
-        !msae__add(msae__round_up(shard_bytes, 16), sizeof *files->state, &bytes)) {
-        return msae__fail_memory(error);
-    }
-    files->shards = (msae_shard *)msae__alloc(&files->allocator, bytes);
-    if (!files->shards) return msae__fail_memory(error);
-    memset(files->shards, 0, bytes);
-    files->memory_bytes = bytes;
-    files->state = (struct msae_files_state *)(void *)((unsigned char *)files->shards +
-                                                       msae__round_up(shard_bytes, 16));
-    files->state->open = n_paths;
-    files->source.read = msae__read_files;
-    files->source.user = files;
-    for (size_t i = 0; i < n_paths && status == MSAE_OK; i++) {
-        msae_shard *shard = &files->shards[i];
-        msae_reader reader;
-        msae__matrix matrix;
-        memset(&matrix, 0, sizeof matrix);
-        files->at_fault = i;
-        status = msae_reader_open(&reader, paths[i], error);
-        if (status != MSAE_OK) break;
-        status = msae__locate_matrix(paths[i], &reader, tensor, n_paths > 1, &files->allocator,
-                                     &matrix, error);
-        if (matrix.cols == 0) matrix.cols = files->source.cols;
-        if (status == MSAE_OK && files->source.cols > 0 && matrix.cols != files->source.cols) {
-            status = msae__fail_at(error, MSAE_ERROR_SHAPE, MSAE_NO_POSITION, "has", matrix.cols,
-                                   " columns, the files before it have another number");
-        }
-        if (status == MSAE_OK && matrix.rows > UINT64_MAX - files->source.rows) {
-            status = msae__fail(error, MSAE_ERROR_SHAPE, "has too many rows");
-        }
-        if (status == MSAE_OK) {
-            shard->path = paths[i];
-            shard->first_row = files->source.rows;
-            shard->rows = matrix.rows;
-            shard->offset = matrix.offset;
-            shard->bytes = reader.size;
-            shard->dtype = matrix.dtype;
-            files->source.cols = matrix.cols;
-            files->source.rows += matrix.rows;
-            files->n_shards = i + 1;
-        }
-        msae_reader_close(&reader);
-    }
-    if (status == MSAE_OK && files->source.rows == 0) {
-        files->at_fault = 0;
-        status = msae__fail(error, MSAE_ERROR_SHAPE, "has no rows, nor has any file after it");
-    }
-    if (status != MSAE_OK) {
-        const size_t at_fault = files->at_fault;
-        msae_files_close(files);
-        files->at_fault = at_fault;
-    }
-    return status;
-}
-#endif /* MSAE__INFERENCE_ONLY */
-#endif /* MSAE_NO_STDIO */
-
-#ifndef MSAE_NO_ANALYSIS
-/* ---- indices ---- */
-
 static void msae__add_index_tensors(msae__file *file, const msae_index *index) {
     msae__add_tensor(file, "starts", MSAE_U64, index->starts, 1, index->n_latents + 1, 0);
     msae__add_tensor(file, "rows", MSAE_U32, index->entry_row, 1, index->entries, 0);
@@ -14352,7 +14627,7 @@ static msae_status msae__index_header(msae_index *index, msae_safetensors *file,
     }
     memset(&wanted, 0, sizeof wanted);
     msae__add_index_tensors(&wanted, index);
-    return msae__check_tensors(file, &wanted, error);
+    return msae__check_tensors(file, &wanted.list, error);
 }
 
 /* Whether what was read is an index: `left` [rows] starts as the rows' counts and must come out 0.
@@ -14399,7 +14674,7 @@ static msae_status msae__load_index(msae_index *index, msae_safetensors *file,
     if (status != MSAE_OK) return status;
     memset(&wanted, 0, sizeof wanted);
     msae__add_index_tensors(&wanted, index);
-    status = msae__read_tensors(reader, file, &wanted, &index->allocator, error);
+    status = msae__read_tensors(reader, file, &wanted.list, &index->allocator, error);
     if (status == MSAE_OK) {
         uint32_t *left = (uint32_t *)(void *)index->norms;
         memcpy(left, index->counts, index->rows * sizeof *left);
@@ -14453,427 +14728,201 @@ MSAE_API msae_status msae_index_load_file(msae_index *index, const char *path,
 }
 #endif
 #endif /* MSAE_NO_ANALYSIS */
-
-#ifndef MSAE_NO_TRAIN
-/* ---- checkpoints: a model's file, with the state of its training beside it ---- */
-
-static const char *const msae__moment_names[2][5] = {
-    {"moment1.encoder", "moment1.decoder", "moment1.pre_bias", "moment1.latent_bias",
-     "moment1.log_threshold"},
-    {"moment2.encoder", "moment2.decoder", "moment2.pre_bias", "moment2.latent_bias",
-     "moment2.log_threshold"},
-};
-
-static void msae__note_numbers(msae__notes *notes, const char *key, const uint64_t *values,
-                               size_t count) {
-    msae__note_begin(notes, key);
-    for (size_t i = 0; i < count; i++) {
-        if (i > 0) msae__put(&notes->at, ",");
-        msae__put_number(&notes->at, values[i]);
-    }
-    msae__note_end(notes);
-}
-
-/* Weights and what is shaped like them. `names` in the order of the arrays. */
-static void msae__add_parameters(msae__file *file, const msae_model *model,
-                                 const char *const names[5], const float *encoder,
-                                 const float *decoder, const float *pre_bias,
-                                 const float *latent_bias, const float *log_threshold) {
-    const size_t n = model->n_latents, d = model->n_inputs;
-    msae__add_tensor(file, names[0], MSAE_F32, encoder, 2, d, n);
-    if (!model->tied) msae__add_tensor(file, names[1], MSAE_F32, decoder, 2, n, d);
-    msae__add_tensor(file, names[2], MSAE_F32, pre_bias, 1, d, 0);
-    msae__add_tensor(file, names[3], MSAE_F32, latent_bias, 1, n, 0);
-    if (model->recipe == MSAE_RECIPE_JUMPRELU) {
-        msae__add_tensor(file, names[4], MSAE_F32, log_threshold, 1, n, 0);
-    }
-}
-
-static void msae__add_moments(msae__file *file, const msae_model *model, const char *const names[5],
-                              const msae_parameters *p) {
-    msae__add_parameters(file, model, names, p->encoder, p->decoder, p->pre_bias, p->latent_bias,
-                         p->log_threshold);
-}
-
-/* The epoch's means as an array of their own, for a file to hold. */
-typedef struct msae__epoch_means {
-    double values[4];
-} msae__epoch_means;
-
-/* Everything but the model's own part. The workspace may be missing: then only shapes are told. */
-static void msae__describe_run(const msae_trainer *trainer, const msae__epoch_means *epoch,
-                               msae__file *file) {
-    const struct msae_train_workspace *ws = trainer->workspace;
-    const msae_model *model = &trainer->model;
-    const msae_position *at = &trainer->position;
-    msae__notes *notes = &file->notes;
-    msae__add_moments(file, model, msae__moment_names[0], &trainer->moment1);
-    msae__add_moments(file, model, msae__moment_names[1], &trainer->moment2);
-    msae__add_tensor(file, "run.loss_mean", MSAE_F32, trainer->loss_mean, 1, model->n_inputs, 0);
-    msae__add_tensor(file, "run.epoch", MSAE_F64, epoch->values, 1, 4, 0);
-    msae__add_tensor(file, "run.fired", MSAE_U32, ws ? ws->fired : NULL, 1, model->n_latents, 0);
-    if (trainer->desc.revivals > 0) {
-        msae__add_tensor(file, "run.fired_since", MSAE_U32, ws ? ws->fired_since : NULL, 1,
-                         model->n_latents, 0);
-    }
-    if (ws) {
-        const uint64_t position[4] = {at->rows, at->batch, at->epoch, at->row};
-        const uint64_t window[4] = {ws->period_steps, ws->period_rows, ws->dead,
-                                    (uint64_t)ws->had_period};
-        const uint64_t flags[3] = {(uint64_t)trainer->has_statistics,
-                                   (uint64_t)trainer->desc.geometric_median,
-                                   (uint64_t)trainer->desc.skip_bad};
-        if (at->window_rows > 0) {
-            const uint64_t blocks[2] = {at->block_rows, at->window_rows};
-            msae__note_numbers(notes, "msae.run_blocks", blocks, 2);
-        }
-        msae__note_number(notes, "msae.run_epoch_rows", trainer->epoch.rows);
-        msae__note_numbers(notes, "msae.run_flags", flags, 3);
-        msae__note_float(notes, "msae.run_lr_factor", trainer->lr_factor);
-        msae__note_numbers(notes, "msae.run_position", position, 4);
-        msae__note_numbers(notes, "msae.run_rng", at->rng, 4);
-        msae__note_number(notes, "msae.run_rows_skipped", trainer->rows_skipped);
-        if (trainer->desc.revivals > 0) {
-            const uint64_t revivals[2] = {trainer->revived, ws->rows_since};
-            msae__note_numbers(notes, "msae.run_revived", revivals, 2);
-        }
-        if (trainer->has_statistics) {
-            const msae_rare_rows *rare = &trainer->rare;
-            const uint64_t counts[4] = {rare->bad, rare->first_bad, rare->beyond, rare->first_beyond};
-            msae__note_numbers(notes, "msae.run_rare", counts, 4);
-            msae__note_float(notes, "msae.run_median_norm", rare->median_norm);
-        }
-        if (trainer->desc.max_norm > 0) {
-            msae__note_float(notes, "msae.run_max_norm", trainer->desc.max_norm);
-            msae__note_float(notes, "msae.run_norm_limit", trainer->rare.norm_limit);
-        }
-        msae__note(notes, "msae.run_simd", msae_simd_name(model->simd));
-        msae__note_numbers(notes, "msae.run_window", window, 4);
-    }
-}
-
-static void msae__describe_checkpoint(const msae_trainer *trainer, msae__epoch_means *epoch,
-                                      msae__file *file) {
-    epoch->values[0] = trainer->epoch.loss;
-    epoch->values[1] = trainer->epoch.recon_loss;
-    epoch->values[2] = trainer->epoch.sparse_loss;
-    epoch->values[3] = trainer->epoch.l0;
-    msae__describe_model(&trainer->model, file);
-    msae__describe_run(trainer, epoch, file);
-    msae__finish_description(file);
-}
-
-MSAE_API msae_status msae_checkpoint_bytes(const msae_trainer *trainer, size_t *bytes,
-                                           msae_error *error) {
-    msae__epoch_means epoch;
-    msae__file file;
-    msae_status status = msae__check_own_k(&trainer->model, error);
-    *bytes = 0;
-    if (status != MSAE_OK) return status;
-    msae__describe_checkpoint(trainer, &epoch, &file);
-    return msae__count_bytes(msae__write_content, &file, bytes, error);
-}
-
-MSAE_API msae_status msae_checkpoint_memory(const msae_trainer *trainer, void *buffer, size_t bytes,
-                                            msae_error *error) {
-    msae__epoch_means epoch;
-    msae__file file;
-    msae_status status = msae__check_own_k(&trainer->model, error);
-    if (status != MSAE_OK) return status;
-    msae__describe_checkpoint(trainer, &epoch, &file);
-    return msae__fill_memory(msae__write_content, &file, buffer, bytes, error);
-}
-
-MSAE_API msae_status msae_checkpoint_writer(const msae_trainer *trainer, const msae_writer *writer,
-                                            msae_error *error) {
-    msae__epoch_means epoch;
-    msae__file file;
-    msae_status status = msae__check_own_k(&trainer->model, error);
-    if (status != MSAE_OK) return status;
-    msae__describe_checkpoint(trainer, &epoch, &file);
-    return msae__fill_writer(msae__write_content, &file, writer, error);
-}
-
-#ifndef MSAE_NO_STDIO
-MSAE_API msae_status msae_checkpoint_file(const msae_trainer *trainer, const char *path,
-                                          msae_error *error) {
-    msae__epoch_means epoch;
-    msae__file file;
-    msae_status status = msae__check_own_k(&trainer->model, error);
-    if (status != MSAE_OK) return status;
-    msae__describe_checkpoint(trainer, &epoch, &file);
-    return msae__write_file(msae__write_content, &file, path, error);
-}
-#endif
-
-static void msae__read_note_numbers(const msae_safetensors *file, const char *key, uint64_t *out,
-                                    size_t count, int *ok) {
-    const msae_metadata *note = msae__find_note(file, key, ok);
-    msae__parser p;
-    if (!note) return;
-    p = msae__parser_over(note->value, note->value_bytes, NULL);
-    for (size_t i = 0; i < count; i++) {
-        if (i > 0 && !msae__parse_accept(&p, ',')) *ok = 0;
-        if (!msae__parse_number(&p, &out[i])) *ok = 0;
-    }
-    if (p.at != p.end) *ok = 0;
-}
-
-/* The part of a run's state that is in no tensor. */
-typedef struct msae__run_notes {
-    uint64_t position[4], blocks[2], rng[4], window[4], flags[3], rows_skipped, epoch_rows;
-    uint64_t revived[2];
-    float lr_factor, max_norm;
-    msae_rare_rows rare;
-    msae_simd simd;
-} msae__run_notes;
-
-static void msae__read_rare(const msae_safetensors *file, msae__run_notes *run, int *ok) {
-    msae_rare_rows *rare = &run->rare;
-    uint64_t counts[4] = {0, 0, 0, 0};
-    if (msae__find_key(file, "msae.run_rare")) { /* older files have none */
-        msae__read_note_numbers(file, "msae.run_rare", counts, 4, ok);
-        rare->median_norm = msae__read_one_float(file, "msae.run_median_norm", ok);
-    }
-    rare->bad = counts[0];
-    rare->first_bad = counts[1];
-    rare->beyond = counts[2];
-    rare->first_beyond = counts[3];
-    if (msae__find_key(file, "msae.run_max_norm")) {
-        run->max_norm = msae__read_one_float(file, "msae.run_max_norm", ok);
-        rare->norm_limit = msae__read_one_float(file, "msae.run_norm_limit", ok);
-        if (!(run->max_norm >= 1)) *ok = 0;
-    }
-    if (!(rare->median_norm >= 0) || !(rare->norm_limit >= 0)) *ok = 0;
-}
-
-static void msae__read_run(const msae_safetensors *file, msae__run_notes *run, int *ok) {
-    const msae_metadata *simd = msae__find_note(file, "msae.run_simd", ok);
-    memset(run, 0, sizeof *run);
-    msae__read_note_numbers(file, "msae.run_position", run->position, 4, ok);
-    if (msae__find_key(file, "msae.run_blocks")) {
-        msae__read_note_numbers(file, "msae.run_blocks", run->blocks, 2, ok);
-    }
-    msae__read_note_numbers(file, "msae.run_rng", run->rng, 4, ok);
-    msae__read_note_numbers(file, "msae.run_window", run->window, 4, ok);
-    msae__read_note_numbers(file, "msae.run_flags", run->flags, 3, ok);
-    msae__read_note_numbers(file, "msae.run_rows_skipped", &run->rows_skipped, 1, ok);
-    msae__read_note_numbers(file, "msae.run_epoch_rows", &run->epoch_rows, 1, ok);
-    if (msae__find_key(file, "msae.run_revived")) {
-        msae__read_note_numbers(file, "msae.run_revived", run->revived, 2, ok);
-    }
-    run->lr_factor = msae__read_one_float(file, "msae.run_lr_factor", ok);
-    msae__read_rare(file, run, ok);
-    for (int i = MSAE_SIMD_SCALAR; simd && i < MSAE_SIMD_COUNT; i++) {
-        const char *name = msae_simd_name((msae_simd)i);
-        if (msae__equals(simd->value, simd->value_bytes, name)) run->simd = (msae_simd)i;
-    }
-    /* a run that had not begun has a position of zeros */
-    if (run->position[0] > 0 && (run->position[1] == 0 || run->position[1] > SIZE_MAX ||
-                                 run->position[3] > run->position[0] ||
-                                 (run->rng[0] | run->rng[1] | run->rng[2] | run->rng[3]) == 0)) {
-        *ok = 0;
-    }
-    if (!(run->lr_factor >= 0) || run->window[0] >= MSAE__PERIOD_STEPS || run->flags[0] > 1 ||
-        run->flags[1] > 1 || run->flags[2] > 1 || run->window[3] > 1) {
-        *ok = 0;
-    }
-}
-
-static float msae__off_if_zero(float value) {
-    return value == 0 ? MSAE_OFF : value;
-}
-
-/* The descriptor that makes such a trainer again. */
-static msae_train_desc msae__run_desc(const msae_model_desc *model, const msae_history *h,
-                                      const msae__run_notes *run) {
-    msae_train_desc desc;
-    memset(&desc, 0, sizeof desc);
-    desc.model = *model;
-    if (!msae__has_levels(model->recipe)) desc.model.level_weights = NULL;
-    desc.model.seed = h->seed;
-    desc.batch = (size_t)h->batch;
-    desc.epochs = (size_t)h->epochs;
-    desc.lr = h->lr;
-    desc.beta1 = msae__off_if_zero(h->beta1);
-    desc.beta2 = msae__off_if_zero(h->beta2);
-    desc.eps = msae__off_if_zero(h->eps);
-    desc.weight_decay = h->weight_decay;
-    desc.clip = h->clip;
-    desc.schedule = (msae_schedule)h->schedule;
-    if (desc.schedule == MSAE_SCHEDULE_TRAPEZOID) {
-        desc.warmup = msae__off_if_zero(h->warmup);
-        desc.decay = msae__off_if_zero(h->decay);
-    }
-    desc.start = (msae_start)h->start;
-    desc.revivals = h->revivals > 0 ? h->revivals : MSAE_OFF;
-    desc.loss = (msae_loss)h->loss;
-    desc.sparse_weight = msae__off_if_zero(h->sparse_weight);
-    desc.bandwidth = model->recipe == MSAE_RECIPE_JUMPRELU ? h->bandwidth : 0;
-    desc.scaling = (msae_scaling)h->scaling;
-    desc.geometric_median = (int)run->flags[1];
-    desc.skip_bad = (int)run->flags[2];
-    desc.max_norm = run->max_norm;
-    return desc;
-}
-
-static void msae__take_up_run(msae_trainer *trainer, const msae_history *history,
-                              const msae__run_notes *run, const msae__epoch_means *epoch) {
-    struct msae_train_workspace *ws = trainer->workspace;
-    trainer->model.history = *history;
-    trainer->step = history->steps;
-    trainer->rows = history->rows;
-    trainer->rows_skipped = run->rows_skipped;
-    trainer->rare = run->rare;
-    trainer->revived = run->revived[0];
-    trainer->lr_factor = run->lr_factor;
-    trainer->has_statistics = (int)run->flags[0];
-    trainer->position.rows = run->position[0];
-    trainer->position.batch = run->position[1];
-    trainer->position.epoch = run->position[2];
-    trainer->position.row = run->position[3];
-    trainer->position.block_rows = run->blocks[0];
-    trainer->position.window_rows = run->blocks[1];
-    memcpy(trainer->position.rng, run->rng, sizeof run->rng);
-    trainer->epoch.loss = epoch->values[0];
-    trainer->epoch.recon_loss = epoch->values[1];
-    trainer->epoch.sparse_loss = epoch->values[2];
-    trainer->epoch.l0 = epoch->values[3];
-    trainer->epoch.rows = run->epoch_rows;
-    ws->rows_since = run->revived[1];
-    ws->period_steps = run->window[0];
-    ws->period_rows = run->window[1];
-    ws->dead = (size_t)run->window[2];
-    ws->had_period = (int)run->window[3];
-}
-
-/* What an update takes the square root of. */
-static int msae__moments_are_squares(const msae_trainer *trainer) {
-    const msae_model *model = &trainer->model;
-    const msae_parameters *p = &trainer->moment2;
-    const size_t n = model->n_latents, d = model->n_inputs;
-    float least = 0;
-    for (size_t i = 0; i < n * d; i++) {
-        least = p->encoder[i] < least ? p->encoder[i] : least;
-        least = p->decoder[i] < least ? p->decoder[i] : least;
-    }
-    for (size_t i = 0; i < d; i++) least = p->pre_bias[i] < least ? p->pre_bias[i] : least;
-    for (size_t j = 0; j < n; j++) {
-        least = p->latent_bias[j] < least ? p->latent_bias[j] : least;
-        if (p->log_threshold && p->log_threshold[j] < least) least = p->log_threshold[j];
-    }
-    return least >= 0;
-}
-
-/* The one array that no tensor vouches for: batchtopk's kept latents, of whatever batch the file
-   claims. */
-static msae_status msae__check_kept(const msae_trainer *trainer, uint64_t file_bytes,
-                                    msae_error *error) {
-    const double bytes = 20.0 * (double)trainer->desc.batch * (double)trainer->desc.model.k;
-    if (!msae__is_batch_topk(trainer->desc.model.recipe)) return MSAE_OK;
-    if (bytes <= 16.0 * (double)file_bytes + 67108864.0) return MSAE_OK;
-    return msae__fail(error, MSAE_ERROR_UNSUPPORTED,
-                      "the batch needs far more memory than the file");
-}
-
-static msae_status msae__resume(msae_trainer *trainer, msae_safetensors *file,
-                                const msae_reader *reader, const msae_load_desc *load,
-                                msae_error *error) {
-    size_t nesting[MSAE_MAX_LEVELS] = {0};
-    float weights[MSAE_MAX_LEVELS] = {0};
-    msae_model_desc model_desc;
-    msae_train_desc desc;
-    msae_history history;
-    msae__run_notes run;
-    msae__epoch_means epoch;
-    msae__file wanted;
-    msae_status status;
-    int ok = 1;
-    status = msae__read_shape(file, &model_desc, nesting, weights, &history, error);
-    if (status != MSAE_OK) return status;
-    if (!msae__find_key(file, "msae.run_position")) {
-        return msae__fail(error, MSAE_ERROR_FORMAT, "is a model without the state of its training");
-    }
-    msae__read_run(file, &run, &ok);
-    if (!ok || history.batch == 0 || history.batch > SIZE_MAX || history.epochs == 0 ||
-        history.epochs > SIZE_MAX || history.clip == 0 || history.bandwidth == 0) {
-        return msae__fail(error, MSAE_ERROR_FORMAT, "the state of the training is malformed");
-    }
-    desc = msae__run_desc(&model_desc, &history, &run);
-    if (load) {
-        desc.model.simd = load->simd;
-        desc.model.allocator = load->allocator;
-        desc.model.parallel = load->parallel;
-    }
-    if (desc.model.simd == MSAE_SIMD_AUTO && msae_simd_available(run.simd)) {
-        desc.model.simd = run.simd;
-    }
-    /* as with a model: first its shape, and memory once the file has shown what fills it */
-    status = msae__train_shape(trainer, &desc, &model_desc, error);
-    if (status != MSAE_OK) return status;
-    msae__describe_model(&trainer->model, &wanted);
-    msae__describe_run(trainer, &epoch, &wanted);
-    status = msae__check_tensors(file, &wanted, error);
-    if (status == MSAE_OK && msae__is_batch_topk(desc.model.recipe)) {
-        status = msae__check_kept(trainer, reader->size, error);
-    }
-    if (status == MSAE_OK) status = msae_trainer_init(trainer, &desc, error);
-    if (status == MSAE_OK) {
-        msae__describe_model(&trainer->model, &wanted);
-        msae__describe_run(trainer, &epoch, &wanted);
-        status = msae__read_tensors(reader, file, &wanted, &trainer->model.allocator, error);
-    }
-    if (status == MSAE_OK) status = msae__check_scale(&trainer->model, error);
-    if (status == MSAE_OK && !msae__moments_are_squares(trainer)) {
-        status = msae__fail(error, MSAE_ERROR_FORMAT, "a second moment is negative");
-    }
-    if (status == MSAE_OK) msae__take_up_run(trainer, &history, &run, &epoch);
-    return status;
-}
-
-MSAE_API msae_status msae_resume_reader(msae_trainer *trainer, const msae_reader *reader,
-                                        const msae_load_desc *desc, msae_error *error) {
-    msae_safetensors file;
-    msae_status status;
-    memset(trainer, 0, sizeof *trainer);
-    status = msae_safetensors_open_reader(&file, reader, desc ? &desc->allocator : NULL, error);
-    if (status != MSAE_OK) return status;
-    status = msae__resume(trainer, &file, reader, desc, error);
-    msae_safetensors_close(&file);
-    if (status != MSAE_OK) msae_trainer_free(trainer);
-    return status;
-}
-
-MSAE_API msae_status msae_resume_memory(msae_trainer *trainer, const void *bytes, size_t size,
-                                        const msae_load_desc *desc, msae_error *error) {
-    const msae_reader reader = msae_reader_memory(bytes, size);
-    return msae_resume_reader(trainer, &reader, desc, error);
-}
-
-#ifndef MSAE_NO_STDIO
-MSAE_API msae_status msae_resume_file(msae_trainer *trainer, const char *path,
-                                      const msae_load_desc *desc, msae_error *error) {
-    msae_reader reader;
-    msae_status status;
-    memset(trainer, 0, sizeof *trainer);
-    status = msae_reader_open(&reader, path, error);
-    if (status != MSAE_OK) return status;
-    status = msae_resume_reader(trainer, &reader, desc, error);
-    msae_reader_close(&reader);
-    return status;
-}
-#endif
-#endif /* MSAE_NO_TRAIN */
+#endif /* MSAE_RUN_ONLY */
 
 #endif /* MSAE_IMPLEMENTED */
 #endif /* MSAE_IMPLEMENTATION */
 
 /* ==============================================================================================
-   Kernels, once for every instruction path. A path defines what stands in its section above: the
-   vector MSAE__V of MSAE__W floats and its operations, then the file includes itself for this part.
-   The scalar kernels say what each computes.
+   >>paths Kernels, once for every instruction path. This part is included from above, once for each
+   stage, and includes itself for each path: >>vectors are a path's vocabulary, behind them come the
+   kernels made of it. The scalar kernels say what each computes.
    ============================================================================================ */
-#ifdef MSAE__V
+#ifdef MSAE__STAGE
+#ifndef MSAE__PATH
+
+#ifdef MSAE__HAS_AVX2
+#define MSAE__PATH MSAE__PATH_AVX2
+#include MSAE_HEADER
+#endif
+#if defined(MSAE__HAS_AVX512) && MSAE__STAGE == MSAE__BATCH_STAGE
+#define MSAE__PATH MSAE__PATH_AVX512
+#include MSAE_HEADER
+#endif
+#ifdef MSAE__HAS_NEON
+#define MSAE__PATH MSAE__PATH_NEON
+#include MSAE_HEADER
+#endif
+#ifdef MSAE__HAS_WASM128
+#define MSAE__PATH MSAE__PATH_WASM128
+#include MSAE_HEADER
+#endif
+#undef MSAE__STAGE
+
+#else /* of one path */
+
+/* ---------------------------------------------------------------------------------------------
+   >>vectors The vectors of each path. A new path is these macros, by which it is correct, and what
+   stands in its section above; `dots_int8`, `between`, `pack` and `place` may be the scalar ones.
+
+   MSAE__V is a vector of MSAE__W floats. MSAE__MR: rows of the tile of gemm, of two vectors each.
+   MSAE__SUMS: vectors of a sum that stay in registers, half of what a path has at most. MSAE__DOTS:
+   rows of the tile of dots, which takes 5 DOTS + 1 registers. MSAE__FEW: see msae__batch_kernels.
+   LOADN and STOREN take the first n floats of a vector, n > 0, and all of it where n is larger;
+   MSAE__MASKS says that they are one instruction.
+   FMA(a, b, c) is a b + c, FNMA c - a b. FLUSH(v, size, least) is v, and 0 where size < least. SUM4
+   gives the sums of four vectors; STORE4 puts the first n of these to memory, ADD4 adds all four.
+   ------------------------------------------------------------------------------------------ */
+#if MSAE__PATH == MSAE__PATH_AVX2
+#define MSAE__SIMD MSAE_SIMD_AVX2
+#define MSAE__TARGET MSAE__AVX2
+#define MSAE__K(name) msae__avx2_##name
+#define MSAE__V __m256
+#define MSAE__W 8
+#define MSAE__MR 6
+#define MSAE__SUMS 8
+#define MSAE__DOTS 3
+#define MSAE__FEW 80
+#define MSAE__ZERO _mm256_setzero_ps()
+#define MSAE__SET1 _mm256_set1_ps
+#define MSAE__LOAD _mm256_loadu_ps
+#define MSAE__STORE _mm256_storeu_ps
+#define MSAE__MASKS
+#define MSAE__LOADN(p, n) _mm256_maskload_ps(p, msae__avx2_mask(n))
+#define MSAE__STOREN(p, v, n) _mm256_maskstore_ps(p, msae__avx2_mask(n), v)
+#define MSAE__ADD _mm256_add_ps
+#define MSAE__SUB _mm256_sub_ps
+#define MSAE__MUL _mm256_mul_ps
+#define MSAE__DIV _mm256_div_ps
+#define MSAE__SQRT _mm256_sqrt_ps
+#define MSAE__FMA _mm256_fmadd_ps
+#define MSAE__FNMA _mm256_fnmadd_ps
+#define MSAE__ABS(v) _mm256_andnot_ps(_mm256_set1_ps(-0.0f), v)
+#define MSAE__FLUSH(v, size, least) _mm256_and_ps(v, _mm256_cmp_ps(size, least, _CMP_NLT_UQ))
+#define MSAE__SUM msae__avx2_sum
+#define MSAE__SUM4 msae__avx2_sum4
+#define MSAE__STORE4 msae__avx2_store4
+#define MSAE__ADD4 msae__avx2_add4
+#define MSAE__HALVES msae__avx2_halves
+#define MSAE__BFLOATS msae__avx2_bfloats
+#define MSAE__INT8S msae__avx2_int8s
+#elif MSAE__PATH == MSAE__PATH_AVX512
+#define MSAE__SIMD MSAE_SIMD_AVX512
+#define MSAE__TARGET MSAE__AVX512
+#define MSAE__K(name) msae__avx512_##name
+#define MSAE__V __m512
+#define MSAE__W 16
+#define MSAE__MR 12
+#define MSAE__SUMS 4
+#define MSAE__DOTS 4
+#define MSAE__FEW 112
+#define MSAE__ZERO _mm512_setzero_ps()
+#define MSAE__SET1 _mm512_set1_ps
+#define MSAE__LOAD _mm512_loadu_ps
+#define MSAE__STORE _mm512_storeu_ps
+#define MSAE__MASKS
+#define MSAE__LOADN(p, n) _mm512_maskz_loadu_ps(msae__avx512_mask(n), p)
+#define MSAE__STOREN(p, v, n) _mm512_mask_storeu_ps(p, msae__avx512_mask(n), v)
+#define MSAE__ADD _mm512_add_ps
+#define MSAE__SUB _mm512_sub_ps
+#define MSAE__MUL _mm512_mul_ps
+#define MSAE__DIV _mm512_div_ps
+#define MSAE__SQRT _mm512_sqrt_ps
+#define MSAE__FMA _mm512_fmadd_ps
+#define MSAE__FNMA _mm512_fnmadd_ps
+#define MSAE__ABS _mm512_abs_ps
+#define MSAE__FLUSH(v, size, least) \
+    _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(size, least, _CMP_NLT_UQ), v)
+#define MSAE__SUM _mm512_reduce_add_ps
+#define MSAE__SUM4 msae__avx512_sum4
+#define MSAE__STORE4 msae__avx2_store4
+#define MSAE__ADD4 msae__avx2_add4
+#define MSAE__HALVES msae__avx512_halves
+#define MSAE__BFLOATS msae__avx512_bfloats
+#define MSAE__INT8S msae__avx512_int8s
+#define MSAE__DOTS_ONE(c, a, b, cols, depth) \
+    msae__avx2_store4(c, msae__avx512_dots_one(a, b, depth), cols)
+#define msae__avx512_pack msae__avx2_pack
+#elif MSAE__PATH == MSAE__PATH_NEON
+#define MSAE__SIMD MSAE_SIMD_NEON
+#define MSAE__TARGET
+#define MSAE__K(name) msae__neon_##name
+#define MSAE__V float32x4_t
+#define MSAE__W 4
+#define MSAE__MR 8
+#define MSAE__SUMS 16
+#define MSAE__DOTS 4
+#define MSAE__FEW 48
+#define MSAE__ZERO vdupq_n_f32(0)
+#define MSAE__SET1 vdupq_n_f32
+#define MSAE__LOAD vld1q_f32
+#define MSAE__STORE vst1q_f32
+#define MSAE__LOADN(p, n) ((n) >= 4 ? vld1q_f32(p) : msae__neon_load_part(p, n))
+#define MSAE__STOREN(p, v, n)               \
+    do {                                    \
+        if ((n) >= 4)                       \
+            vst1q_f32(p, v);                \
+        else                                \
+            msae__neon_store_part(p, v, n); \
+    } while (0)
+#define MSAE__ADD vaddq_f32
+#define MSAE__SUB vsubq_f32
+#define MSAE__MUL vmulq_f32
+#define MSAE__DIV vdivq_f32
+#define MSAE__SQRT vsqrtq_f32
+#define MSAE__FMA(a, b, c) vfmaq_f32(c, a, b)
+#define MSAE__FNMA(a, b, c) vfmsq_f32(c, a, b)
+#define MSAE__ABS vabsq_f32
+#define MSAE__FLUSH(v, size, least) \
+    vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(v), vcltq_f32(size, least)))
+#define MSAE__SUM vaddvq_f32
+#define MSAE__SUM4(a, b, c, d) vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d))
+#define MSAE__STORE4 MSAE__STOREN
+#define MSAE__ADD4(p, v) vst1q_f32(p, vaddq_f32(vld1q_f32(p), v))
+#define MSAE__HALVES msae__neon_halves
+#define MSAE__BFLOATS msae__neon_bfloats
+#define MSAE__INT8S msae__neon_int8s
+#define msae__neon_place msae__scalar_place
+#elif MSAE__PATH == MSAE__PATH_WASM128
+#define MSAE__SIMD MSAE_SIMD_WASM128
+#define MSAE__TARGET
+#define MSAE__K(name) msae__wasm_##name
+#define MSAE__V v128_t
+#define MSAE__W 4
+#define MSAE__MR 4
+#define MSAE__SUMS 8
+#define MSAE__DOTS 2
+#define MSAE__FEW 24
+#define MSAE__ZERO wasm_f32x4_splat(0)
+#define MSAE__SET1 wasm_f32x4_splat
+#define MSAE__LOAD wasm_v128_load
+#define MSAE__STORE wasm_v128_store
+#define MSAE__LOADN(p, n) ((n) >= 4 ? wasm_v128_load(p) : msae__wasm_load_part(p, n))
+#define MSAE__STOREN(p, v, n)               \
+    do {                                    \
+        if ((n) >= 4)                       \
+            wasm_v128_store(p, v);          \
+        else                                \
+            msae__wasm_store_part(p, v, n); \
+    } while (0)
+#define MSAE__ADD wasm_f32x4_add
+#define MSAE__SUB wasm_f32x4_sub
+#define MSAE__MUL wasm_f32x4_mul
+#define MSAE__DIV wasm_f32x4_div
+#define MSAE__SQRT wasm_f32x4_sqrt
+#define MSAE__FMA(a, b, c) wasm_f32x4_add(c, wasm_f32x4_mul(a, b))
+#define MSAE__FNMA(a, b, c) wasm_f32x4_sub(c, wasm_f32x4_mul(a, b))
+#define MSAE__ABS wasm_f32x4_abs
+#define MSAE__FLUSH(v, size, least) wasm_v128_andnot(v, wasm_f32x4_lt(size, least))
+#define MSAE__SUM msae__wasm_sum
+#define MSAE__SUM4 msae__wasm_sum4
+#define MSAE__STORE4 MSAE__STOREN
+#define MSAE__ADD4(p, v) wasm_v128_store(p, wasm_f32x4_add(wasm_v128_load(p), v))
+#define MSAE__HALVES msae__wasm_halves
+#define MSAE__BFLOATS msae__wasm_bfloats
+#define MSAE__INT8S msae__wasm_int8s
+#define msae__wasm_place msae__scalar_place
+#endif
 
 /* Loops over arrays of vectors are unrolled, so that the vectors are registers. */
 #ifdef __GNUC__
@@ -14882,6 +14931,10 @@ MSAE_API msae_status msae_resume_file(msae_trainer *trainer, const char *path,
 #define MSAE__EACH(k, n) for (size_t k = 0; k < (n); k++)
 #endif
 
+/* ---------------------------------------------------------------------------------------------
+   What runs a model. (AVX-512, which only trains, has it with the rest.)
+   ------------------------------------------------------------------------------------------ */
+#if MSAE__STAGE == MSAE__RUN_STAGE || MSAE__PATH == MSAE__PATH_AVX512
 static MSAE__TARGET float MSAE__K(dot)(const float *a, const float *b, size_t n) {
     MSAE__V s0 = MSAE__ZERO, s1 = s0, s2 = s0, s3 = s0; /* four chains hide the latency of FMA */
     size_t i = 0;
@@ -14903,8 +14956,7 @@ static MSAE__TARGET void MSAE__K(center)(float *out, const float *x, const float
     const MSAE__V factor = MSAE__SET1(scale);
     size_t i = 0;
     for (; i + MSAE__W <= n; i += MSAE__W) {
-        MSAE__STORE(out + i,
-                    MSAE__MUL(MSAE__SUB(MSAE__LOAD(x + i), MSAE__LOAD(mean + i)), factor));
+        MSAE__STORE(out + i, MSAE__MUL(MSAE__SUB(MSAE__LOAD(x + i), MSAE__LOAD(mean + i)), factor));
     }
     msae__scalar_center(out + i, x + i, mean + i, scale, n - i);
 }
@@ -14921,7 +14973,55 @@ static MSAE__TARGET void MSAE__K(axpy)(float *y, float a, const float *x, size_t
     }
 }
 
-#if defined(MSAE__INFERENCE_ONLY) && defined(MSAE__HAS_AVX2) /* a row, bound by memory */
+/* Weights of BYTES bytes each: LOAD makes a vector of floats of MSAE__W of them, LOAD_ONE a float of
+   one. Of one row four sums are under way over pieces of a column, so that memory is read from front
+   to back, which is what its speed is made of. */
+#define MSAE__DOTS_OF_ONE(name, BYTES, LOAD, LOAD_ONE)                                         \
+    static MSAE__TARGET void MSAE__K(name)(float *c, const float *x, const unsigned char *w,   \
+                                           size_t cols, size_t depth) {                        \
+        for (size_t j = 0; j < cols; j++, w += (BYTES)*depth) {                                \
+            MSAE__V sum[4];                                                                    \
+            size_t i = 0;                                                                      \
+            MSAE__EACH(q, 4) sum[q] = MSAE__ZERO;                                              \
+            for (; i + 4 * MSAE__W <= depth; i += 4 * MSAE__W) {                               \
+                MSAE__EACH(q, 4) {                                                             \
+                    const size_t at = i + q * MSAE__W;                                         \
+                    sum[q] = MSAE__FMA(MSAE__LOAD(x + at), LOAD(w + (BYTES)*at), sum[q]);      \
+                }                                                                              \
+            }                                                                                  \
+            for (; i + MSAE__W <= depth; i += MSAE__W) {                                       \
+                sum[0] = MSAE__FMA(MSAE__LOAD(x + i), LOAD(w + (BYTES)*i), sum[0]);            \
+            }                                                                                  \
+            c[j] = MSAE__SUM(MSAE__ADD(MSAE__ADD(sum[0], sum[1]), MSAE__ADD(sum[2], sum[3]))); \
+            for (; i < depth; i++) c[j] += x[i] * LOAD_ONE(w + (BYTES)*i);                     \
+        }                                                                                      \
+    }
+
+MSAE__DOTS_OF_ONE(dots_half_one, 2, MSAE__HALVES, msae__load_half)
+MSAE__DOTS_OF_ONE(dots_bfloat_one, 2, MSAE__BFLOATS, msae__load_bfloat)
+#undef MSAE__DOTS_OF_ONE
+
+/* y += a w likewise. */
+#define MSAE__SMALL_AXPY(name, BYTES, LOAD, LOAD_ONE)                                             \
+    static MSAE__TARGET void MSAE__K(name)(float *y, float a, const unsigned char *w, size_t n) { \
+        const size_t whole = n / MSAE__W * MSAE__W;                                               \
+        const MSAE__V factor = MSAE__SET1(a);                                                     \
+        for (size_t i = 0; i < whole; i += MSAE__W) {                                             \
+            MSAE__STORE(y + i, MSAE__FMA(factor, LOAD(w + (BYTES)*i), MSAE__LOAD(y + i)));        \
+        }                                                                                         \
+        for (size_t i = whole; i < n; i++) y[i] += a * LOAD_ONE(w + (BYTES)*i);                   \
+    }
+
+MSAE__SMALL_AXPY(axpy_half, 2, MSAE__HALVES, msae__load_half)
+MSAE__SMALL_AXPY(axpy_bfloat, 2, MSAE__BFLOATS, msae__load_bfloat)
+MSAE__SMALL_AXPY(axpy_int8, 1, MSAE__INT8S, (float)msae__load_int8)
+#undef MSAE__SMALL_AXPY
+#endif
+
+/* ---------------------------------------------------------------------------------------------
+   What a program that only runs models has for batches: one row after the other
+   ------------------------------------------------------------------------------------------ */
+#if MSAE__STAGE == MSAE__SMALL_STAGE
 static MSAE__TARGET void MSAE__K(dots)(float *c, size_t ldc, const float *a, size_t a_stride,
                                        size_t rows, const float *b, size_t b_stride, size_t cols,
                                        size_t depth) {
@@ -14929,7 +15029,26 @@ static MSAE__TARGET void MSAE__K(dots)(float *c, size_t ldc, const float *a, siz
         for (size_t j = 0; j < cols; j++) c[j] = MSAE__K(dot)(a, b + j * b_stride, depth);
     }
 }
-#else
+
+#define MSAE__ROW_BY_ROW(name)                                                                    \
+    static void MSAE__K(name)(float *c, size_t ldc, const float *x, size_t x_stride, size_t rows, \
+                              const unsigned char *w, size_t cols, size_t depth) {                \
+        for (; rows > 0; rows--, c += ldc, x += x_stride) {                                       \
+            MSAE__K(name##_one)(c, x, w, cols, depth);                                            \
+        }                                                                                         \
+    }
+MSAE__ROW_BY_ROW(dots_half)
+MSAE__ROW_BY_ROW(dots_bfloat)
+#undef MSAE__ROW_BY_ROW
+
+static const msae_kernels MSAE__K(kernels) = {
+    MSAE__SIMD, MSAE__RUN_KERNELS(MSAE__ENTRY) msae__scalar_between, NULL};
+#endif
+
+/* ---------------------------------------------------------------------------------------------
+   What works on batches, and trains
+   ------------------------------------------------------------------------------------------ */
+#if MSAE__STAGE == MSAE__BATCH_STAGE
 /* A tile of MSAE__DOTS x 4 sums, a vector of each row of a and one of b at a time. Rows that are not
    there are replaced by the first one, and their dots dropped. */
 static MSAE__TARGET void MSAE__K(dots)(float *c, size_t ldc, const float *a, size_t a_stride,
@@ -14985,48 +15104,19 @@ static MSAE__TARGET void MSAE__K(dots)(float *c, size_t ldc, const float *a, siz
         }
     }
 }
-#endif
 
-/* Weights of BYTES bytes each: LOAD makes a vector of floats of MSAE__W of them, LOAD_ONE a float of
-   one. Of one row four sums are under way over pieces of a column, so that memory is read from front
-   to back, which is what its speed is made of; of more rows, four of them, so that a weight that was
-   loaded serves them all. */
-#define MSAE__SMALL_DOTS_ONE(name, BYTES, LOAD, LOAD_ONE)                                         \
-    static MSAE__TARGET void MSAE__K(name)(float *c, const float *x, const unsigned char *w, size_t cols,  \
-                                  size_t depth) {                                                 \
-        for (size_t j = 0; j < cols; j++, w += (BYTES)*depth) {                                   \
-            MSAE__V sum[4];                                                                       \
-            size_t i = 0;                                                                         \
-            MSAE__EACH(q, 4) sum[q] = MSAE__ZERO;                                                 \
-            for (; i + 4 * MSAE__W <= depth; i += 4 * MSAE__W) {                                  \
-                MSAE__EACH(q, 4) {                                                                \
-                    const size_t at = i + q * MSAE__W;                                            \
-                    sum[q] = MSAE__FMA(MSAE__LOAD(x + at), LOAD(w + (BYTES)*at), sum[q]);         \
-                }                                                                                 \
-            }                                                                                     \
-            for (; i + MSAE__W <= depth; i += MSAE__W) {                                          \
-                sum[0] = MSAE__FMA(MSAE__LOAD(x + i), LOAD(w + (BYTES)*i), sum[0]);               \
-            }                                                                                     \
-            c[j] = MSAE__SUM(MSAE__ADD(MSAE__ADD(sum[0], sum[1]), MSAE__ADD(sum[2], sum[3])));    \
-            for (; i < depth; i++) c[j] += x[i] * LOAD_ONE(w + (BYTES)*i);                        \
-        }                                                                                         \
-    }
-
-#ifdef MSAE__INFERENCE_ONLY /* every row is one */
-#define MSAE__SMALL_DOTS MSAE__SMALL_DOTS_ONE
-#else
-#define MSAE__SMALL_DOTS(name, BYTES, LOAD, LOAD_ONE)                                             \
-    MSAE__SMALL_DOTS_ONE(name##_one, BYTES, LOAD, LOAD_ONE)                                       \
-    static MSAE__TARGET void MSAE__K(name)(float *c, size_t ldc, const float *x, size_t x_stride,          \
-                                  size_t rows, const unsigned char *w, size_t cols,               \
-                                  size_t depth) {                                                 \
+/* Four rows at a time, so that a weight that was loaded serves them all. */
+#define MSAE__DOTS_OF_MANY(name, BYTES, LOAD, LOAD_ONE)                                           \
+    static MSAE__TARGET void MSAE__K(name)(float *c, size_t ldc, const float *x, size_t x_stride, \
+                                           size_t rows, const unsigned char *w, size_t cols,      \
+                                           size_t depth) {                                        \
         const size_t whole = depth / MSAE__W * MSAE__W;                                           \
         for (size_t first = 0; first < rows; first += 4) {                                        \
             const size_t many = msae__min(4, rows - first);                                       \
             const float *row[4];                                                                  \
             MSAE__EACH(q, 4) row[q] = x + (first + (q < many ? q : 0)) * x_stride;                \
             if (many == 1) {                                                                      \
-                MSAE__K(name##_one)(c + first * ldc, row[0], w, cols, depth);                              \
+                MSAE__K(name##_one)(c + first * ldc, row[0], w, cols, depth);                     \
                 continue;                                                                         \
             }                                                                                     \
             for (size_t j = 0; j < cols; j++) {                                                   \
@@ -15047,29 +15137,10 @@ static MSAE__TARGET void MSAE__K(dots)(float *c, size_t ldc, const float *a, siz
             }                                                                                     \
         }                                                                                         \
     }
-#endif
+MSAE__DOTS_OF_MANY(dots_half, 2, MSAE__HALVES, msae__load_half)
+MSAE__DOTS_OF_MANY(dots_bfloat, 2, MSAE__BFLOATS, msae__load_bfloat)
+#undef MSAE__DOTS_OF_MANY
 
-/* y += a w likewise. */
-#define MSAE__SMALL_AXPY(name, BYTES, LOAD, LOAD_ONE)                                             \
-    static MSAE__TARGET void MSAE__K(name)(float *y, float a, const unsigned char *w, size_t n) {          \
-        const size_t whole = n / MSAE__W * MSAE__W;                                               \
-        const MSAE__V factor = MSAE__SET1(a);                                                     \
-        for (size_t i = 0; i < whole; i += MSAE__W) {                                             \
-            MSAE__STORE(y + i, MSAE__FMA(factor, LOAD(w + (BYTES)*i), MSAE__LOAD(y + i)));        \
-        }                                                                                         \
-        for (size_t i = whole; i < n; i++) y[i] += a * LOAD_ONE(w + (BYTES)*i);                   \
-    }
-
-MSAE__SMALL_DOTS(dots_half, 2, MSAE__HALVES, msae__load_half)
-MSAE__SMALL_DOTS(dots_bfloat, 2, MSAE__BFLOATS, msae__load_bfloat)
-MSAE__SMALL_AXPY(axpy_half, 2, MSAE__HALVES, msae__load_half)
-MSAE__SMALL_AXPY(axpy_bfloat, 2, MSAE__BFLOATS, msae__load_bfloat)
-MSAE__SMALL_AXPY(axpy_int8, 1, MSAE__INT8S, (float)msae__load_int8)
-#undef MSAE__SMALL_DOTS_ONE
-#undef MSAE__SMALL_DOTS
-#undef MSAE__SMALL_AXPY
-
-#ifndef MSAE__INFERENCE_ONLY
 static MSAE__TARGET void MSAE__K(from_half)(float *out, const unsigned char *half, size_t n) {
     size_t i = 0;
     for (; i + MSAE__W <= n; i += MSAE__W) MSAE__STORE(out + i, MSAE__HALVES(half + 2 * i));
@@ -15133,9 +15204,7 @@ static MSAE__TARGET void MSAE__K(gather_axpy)(float *y, const float *base, size_
         MSAE__STOREN(y + c, sum, width - c);
     }
 }
-#endif
 
-#ifndef MSAE_NO_TRAIN
 /* Every vector that is loaded serves the sum and the dot. Four vectors at a time: sums and vectors of
    a are held, and the dots of four rows are added up together. (Starting the dots by a product, not
    from zero, saves a tenth of the gradients.) */
@@ -15265,9 +15334,8 @@ static MSAE__TARGET void MSAE__K(adam)(float *p, const float *g, float *m, float
     size_t i = 0;
     for (; i + MSAE__W <= n; i += MSAE__W) {
         const MSAE__V value = MSAE__MUL(MSAE__LOAD(p + i), MSAE__SET1(rescale));
-        const MSAE__V gradient =
-            MSAE__MUL(MSAE__FNMA(MSAE__SET1(project), value, MSAE__LOAD(g + i)),
-                      MSAE__SET1(adam->clip));
+        const MSAE__V gradient = MSAE__MUL(
+            MSAE__FNMA(MSAE__SET1(project), value, MSAE__LOAD(g + i)), MSAE__SET1(adam->clip));
         MSAE__V m1 = MSAE__MUL(MSAE__SET1(adam->rest1), gradient);
         MSAE__V v1 = MSAE__MUL(MSAE__MUL(MSAE__SET1(adam->rest2), gradient), gradient);
         m1 = MSAE__FMA(MSAE__SET1(adam->beta1), MSAE__LOAD(m + i), m1);
@@ -15276,11 +15344,10 @@ static MSAE__TARGET void MSAE__K(adam)(float *p, const float *g, float *m, float
         v1 = MSAE__FLUSH(v1, v1, tiny_v);
         MSAE__STORE(m + i, m1);
         MSAE__STORE(v + i, v1);
-        MSAE__STORE(p + i,
-                    MSAE__SUB(MSAE__MUL(value, MSAE__SET1(adam->decay)),
-                              MSAE__DIV(MSAE__MUL(MSAE__SET1(adam->rate), m1),
-                                        MSAE__FMA(MSAE__SQRT(v1), MSAE__SET1(adam->root),
-                                                  MSAE__SET1(adam->eps)))));
+        MSAE__STORE(p + i, MSAE__SUB(MSAE__MUL(value, MSAE__SET1(adam->decay)),
+                                     MSAE__DIV(MSAE__MUL(MSAE__SET1(adam->rate), m1),
+                                               MSAE__FMA(MSAE__SQRT(v1), MSAE__SET1(adam->root),
+                                                         MSAE__SET1(adam->eps)))));
     }
     if (i < n) { /* the last few, beside zeros */
         float rest[4][MSAE__W] = {{0}};
@@ -15292,11 +15359,14 @@ static MSAE__TARGET void MSAE__K(adam)(float *p, const float *g, float *m, float
         memcpy(v + i, rest[3], bytes);
     }
 }
-#endif /* MSAE_NO_TRAIN */
 
-static const msae_kernels MSAE__K(kernels) = {
-    MSAE__SIMD, MSAE__MR, 2 * MSAE__W, MSAE__FEW, MSAE__KERNEL_LIST(MSAE__ENTRY)
-    MSAE__K(dots_int8), MSAE__K(split_int8)};
+static const msae__batch_kernels MSAE__K(kernels) = {
+    {MSAE__SIMD, MSAE__RUN_KERNELS(MSAE__ENTRY) MSAE__K(between), NULL},
+    MSAE__MR,
+    2 * MSAE__W,
+    MSAE__FEW,
+    MSAE__BATCH_KERNELS(MSAE__ENTRY)};
+#endif
 
 #undef MSAE__EACH
 #undef MSAE__SIMD
@@ -15332,7 +15402,9 @@ static const msae_kernels MSAE__K(kernels) = {
 #undef MSAE__HALVES
 #undef MSAE__BFLOATS
 #undef MSAE__INT8S
-#endif /* MSAE__V */
+#undef MSAE__PATH
+#endif /* MSAE__PATH */
+#endif /* MSAE__STAGE */
 
 /*
    Changelog

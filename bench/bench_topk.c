@@ -39,7 +39,7 @@ static double all_levels(const selection *s, int placed) {
         msae__floors(cuts, s->levels, 0, floors);
         bench_sink += (float)floors[0];
         for (size_t j = 0; j < s->n && placed; j += MSAE__LATENT_BLOCK) {
-            s->kernels->place(sorted, index, level, ends, pre + j,
+            msae__full(s->kernels)->place(sorted, index, level, ends, pre + j,
                               msae__min(MSAE__LATENT_BLOCK, s->n - j), floors, s->levels);
             bench_sink += (float)ends[0];
         }

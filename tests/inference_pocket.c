@@ -1,8 +1,7 @@
 /* The copy for inference alone in test_inference.c's program. */
 #define MSAE_IMPLEMENTATION
 #define MSAE_STATIC
-#define MSAE_NO_TRAIN
-#define MSAE_NO_ANALYSIS
+#define MSAE_RUN_ONLY
 #define MSAE_NO_STDIO
 #include "msae.h"
 

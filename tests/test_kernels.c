@@ -112,7 +112,7 @@ static void halves(void) {
         const msae_kernels *kernels = msae__kernels_for(simd);
         float *out = test_floats(ALL);
         size_t wrong = 0;
-        kernels->from_half(out, half, ALL);
+        msae__full(kernels)->from_half(out, half, ALL);
         for (size_t i = 0; i < ALL; i++) {
             const int exponent = (int)(i >> 10 & 31), fraction = (int)(i & 1023);
             const double size =
@@ -131,7 +131,7 @@ static void halves(void) {
         CHECK(wrong == 0);
         for (size_t n = 0; n <= TAIL; n++) {
             test_fence few = random_output(n, n, n % 9);
-            kernels->from_half(floats_of(&few), half + 2 * 15000 + 2 * n, n);
+            msae__full(kernels)->from_half(floats_of(&few), half + 2 * 15000 + 2 * n, n);
             note_path(kernels, n, 0, 0);
             CHECK(test_same(floats_of(&few), out + 15000 + n, n));
             test_fence_close(&few);
@@ -169,11 +169,12 @@ static void axpys(void) {
 
 static void check_tile(const msae_kernels *kernels, size_t rows, size_t cols, size_t k, size_t ldc,
                        int accumulate) {
-    size_t mr = kernels->mr, nr = kernels->nr, count = (rows - 1) * ldc + cols;
+    size_t mr = msae__full(kernels)->mr, nr = msae__full(kernels)->nr,
+           count = (rows - 1) * ldc + cols;
     float *a = test_random_floats(k, k * mr, 1), *b = test_random_floats(k + 7, k * nr, 1);
     test_fence c = random_output(k + 9, count, 3);
     float *before = copy_of(floats_of(&c), count), *row = test_floats(k), *col = test_floats(k);
-    kernels->gemm(a, b, k, floats_of(&c), ldc, rows, cols, accumulate);
+    msae__full(kernels)->gemm(a, b, k, floats_of(&c), ldc, rows, cols, accumulate);
     for (size_t at = 0; at < count; at++) {
         size_t i = at / ldc, j = at % ldc;
         if (j >= cols) { /* between the rows */
@@ -198,12 +199,13 @@ static void register_tiles(void) {
     static const size_t depths[] = {1, 2, 3, 8, 31, 256};
     FOR_EACH_PATH(simd) {
         const msae_kernels *kernels = msae__kernels_for(simd);
-        for (size_t rows = 1; rows <= kernels->mr; rows++) {
-            for (size_t cols = 1; cols <= kernels->nr; cols++) {
+        for (size_t rows = 1; rows <= msae__full(kernels)->mr; rows++) {
+            for (size_t cols = 1; cols <= msae__full(kernels)->nr; cols++) {
                 for (size_t i = 0; i < COUNT(depths); i++) {
                     note_path(kernels, rows, cols, depths[i]);
                     check_tile(kernels, rows, cols, depths[i], cols, i & 1);
-                    check_tile(kernels, rows, cols, depths[i], kernels->nr + 5, !(i & 1));
+                    check_tile(kernels, rows, cols, depths[i], msae__full(kernels)->nr + 5,
+                               !(i & 1));
                 }
             }
         }
@@ -308,7 +310,7 @@ static void packing(void) {
                     float *x = test_random_floats(depth, (rows - 1) * stride + depth, 1);
                     test_fence out = random_output(width, width * depth, 5);
                     size_t wrong = 0;
-                    kernels->pack(floats_of(&out), width, x, stride, rows, depth);
+                    msae__full(kernels)->pack(floats_of(&out), width, x, stride, rows, depth);
                     for (size_t i = 0; i < width; i++) {
                         for (size_t s = 0; s < depth; s++) {
                             const float want = i < rows ? x[i * stride + s] : 0;
@@ -440,9 +442,9 @@ static void check_gather(const msae_kernels *kernels, size_t width, size_t count
     float *y_before = copy_of(floats_of(&y), width), *dot_before = copy_of(floats_of(&dot), count);
     uint32_t index[TAIL];
     for (size_t e = 0; e < count; e++) index[e] = (uint32_t)(e * 7 % BASE_ROWS);
-    kernels->gather_axpy(floats_of(&y), base, stride, index, weight, count, width);
-    kernels->gather_dot_axpy(floats_of(&both), floats_of(&dot), a, base, stride, index, weight,
-                             count, width);
+    msae__full(kernels)->gather_axpy(floats_of(&y), base, stride, index, weight, count, width);
+    msae__full(kernels)->gather_dot_axpy(floats_of(&both), floats_of(&dot), a, base, stride, index,
+                                         weight, count, width);
     note_path(kernels, width, count, stride);
     for (size_t i = 0; i < width; i++) {
         exact want = {(double)y_before[i], fabs((double)y_before[i])};
@@ -501,7 +503,7 @@ static void check_levels(const msae_kernels *kernels, size_t levels, uint64_t se
     for (size_t e = 0; e < B; e++) { /* the sign's bit is not part of the latent */
         index[e] = (uint8_t)(test_random(&seed) & 255);
     }
-    kernels->decode(floats_of(&sums), decoder, index, value, ends, levels);
+    msae__full(kernels)->decode(floats_of(&sums), decoder, index, value, ends, levels);
     note_path(kernels, levels, end, 0);
     for (size_t i = 0, e = 0; i < levels; i++) {
         for (size_t c = 0; c < P; c++) {
@@ -514,7 +516,8 @@ static void check_levels(const msae_kernels *kernels, size_t levels, uint64_t se
         e = ends[i];
     }
     memcpy(before, floats_of(&sums), levels * P * sizeof *before);
-    kernels->reconstruct(floats_of(&sums), levels, start, target, deviation, mean, errors);
+    msae__full(kernels)->reconstruct(floats_of(&sums), levels, start, target, deviation, mean,
+                                     errors);
     for (size_t i = 0; i < levels; i++) {
         exact error = {0, 0};
         for (size_t c = 0; c < P; c++) {
@@ -529,7 +532,7 @@ static void check_levels(const msae_kernels *kernels, size_t levels, uint64_t se
         CHECK(is_near(errors[i], error));
     }
     memcpy(before, floats_of(&sums), levels * P * sizeof *before);
-    kernels->residuals(floats_of(&sums), levels, target, factors);
+    msae__full(kernels)->residuals(floats_of(&sums), levels, target, factors);
     for (size_t i = 0; i < levels; i++) {
         for (size_t c = 0; c < P; c++) {
             exact want = {0, 0};
@@ -633,7 +636,8 @@ static void places_by_level(void) {
                 if (count % 2) floors[levels - 1] = 1;
                 if (count % 3 == 0) floors[levels - 1] = INT32_MIN + 1;
                 memcpy(sorted, keys, count * sizeof *keys); /* in place */
-                kernels->place(sorted, index, level, ends, sorted, count, floors, levels);
+                msae__full(kernels)->place(sorted, index, level, ends, sorted, count, floors,
+                                           levels);
                 for (size_t i = 0; i < levels; i++) {
                     for (size_t j = 0; j < count; j++) {
                         if (keys[j] < floors[i] || (i > 0 && keys[j] >= floors[i - 1])) continue;
@@ -658,8 +662,7 @@ static void places_by_level(void) {
 static void check_adam(const msae_kernels *kernels, size_t n, size_t offset, float project,
                        float small) {
     const float b1 = 0.9f, b2 = 0.999f;
-    const msae__adam step = {0.5f,  b1,    b2,    1 - b1,   1 - b2,
-                             0.99f, 0.01f, 31.6f, 6.25e-10f};
+    const msae__adam step = {0.5f, b1, b2, 1 - b1, 1 - b2, 0.99f, 0.01f, 31.6f, 6.25e-10f};
     const double rescale = 1.25;
     float *gradients = test_random_floats(n + 1, 8 - offset + n, small),
           *g = gradients + 8 - offset;
@@ -671,8 +674,8 @@ static void check_adam(const msae_kernels *kernels, size_t n, size_t offset, flo
     }
     float *p0 = copy_of(floats_of(&p), n), *m0 = copy_of(floats_of(&m), n);
     float *v0 = copy_of(floats_of(&v), n);
-    kernels->adam(floats_of(&p), g, floats_of(&m), floats_of(&v), n, (float)rescale, project,
-                  &step);
+    msae__full(kernels)->adam(floats_of(&p), g, floats_of(&m), floats_of(&v), n, (float)rescale,
+                              project, &step);
     note_path(kernels, n, offset, small < 1);
     for (size_t i = 0; i < n; i++) {
         double value = (double)p0[i] * rescale;

@@ -642,12 +642,12 @@ static msae_status load_with(const char *name, const msae_tensor *tensor, const 
     size_t bytes;
     make_small(&small);
     msae__describe_index(&small.index, &file);
-    for (size_t i = 0; i < file.n_tensors && name; i++) {
-        if (strcmp(file.tensors[i].name, name) != 0) continue;
+    for (size_t i = 0; i < file.list.n_tensors && name; i++) {
+        if (strcmp(file.list.tensors[i].name, name) != 0) continue;
         if (tensor) {
-            file.tensors[i] = *tensor;
+            file.list.tensors[i] = *tensor;
         } else {
-            file.tensors[i] = file.tensors[--file.n_tensors];
+            file.list.tensors[i] = file.list.tensors[--file.list.n_tensors];
         }
     }
     for (size_t i = 0; i < file.notes.count && key; i++) {
@@ -663,11 +663,12 @@ static msae_status load_with(const char *name, const msae_tensor *tensor, const 
         file.notes.count--;
         msae__finish_description(&file);
     }
-    CHECK_STATUS(MSAE_OK, msae_safetensors_bytes(file.tensors, file.n_tensors, file.notes.items,
-                                                 file.notes.count, &bytes, NULL));
+    CHECK_STATUS(MSAE_OK, msae_safetensors_bytes(file.list.tensors, file.list.n_tensors,
+                                                 file.notes.items, file.notes.count, &bytes, NULL));
     unsigned char *memory = (unsigned char *)test_alloc(bytes);
-    CHECK_STATUS(MSAE_OK, msae_safetensors_write(file.tensors, file.n_tensors, file.notes.items,
-                                                 file.notes.count, memory, bytes, NULL));
+    CHECK_STATUS(MSAE_OK,
+                 msae_safetensors_write(file.list.tensors, file.list.n_tensors, file.notes.items,
+                                        file.notes.count, memory, bytes, NULL));
     msae_status status = msae_index_load_memory(&loaded, memory, bytes, NULL, error);
     if (status == MSAE_OK) msae_index_free(&loaded);
     free(memory);

@@ -49,7 +49,7 @@ static void rounding(void) {
 
 static void check_products(const msae_kernels *small, size_t rows, size_t cols,
                            size_t depth) {
-    const msae_kernels *plain = &msae__scalar_kernels;
+    const msae_kernels *plain = &msae__scalar_kernels.run;
     uint64_t state = 5 + rows + 100 * cols + 10000 * depth;
     const size_t stride = depth + 3;
     /* one byte off, so that nothing is aligned */
@@ -119,7 +119,7 @@ static void products(void) {
             check_products(small, 1, 5, depth);
 #ifdef MSAE__HAS_AVX2
             /* (a processor with better ones takes those) */
-            if (simd == MSAE_SIMD_AVX512) check_products(&msae__avx512_kernels, 1, 5, depth);
+            if (simd == MSAE_SIMD_AVX512) check_products(&msae__avx512_kernels.run, 1, 5, depth);
 #endif
         }
     }

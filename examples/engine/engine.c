@@ -6,8 +6,7 @@
 #define _POSIX_C_SOURCE 200809L
 #define MSAE_IMPLEMENTATION
 #define MSAE_NO_STDIO
-#define MSAE_NO_TRAIN
-#define MSAE_NO_ANALYSIS
+#define MSAE_RUN_ONLY
 #include "../../msae.h"
 
 #include <pthread.h>

@@ -2,8 +2,7 @@
    to this file. */
 #define MSAE_IMPLEMENTATION
 #define MSAE_STATIC
-#define MSAE_NO_TRAIN
-#define MSAE_NO_ANALYSIS
+#define MSAE_RUN_ONLY
 #define MSAE_NO_STDIO
 #include "../../msae.h"
 

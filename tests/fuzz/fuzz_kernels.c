@@ -80,7 +80,7 @@ static void check_center(fuzz_input *in) {
     const size_t n = length(in);
     const float scale = fuzz_float(in), *x = floats(in, n), *mean = floats(in, n);
     float *want = (float *)fuzz_take(n * sizeof *want);
-    msae__scalar_kernels.center(want, x, mean, scale, n);
+    msae__scalar_kernels.run.center(want, x, mean, scale, n);
     FOR_EACH_PATH(simd) {
         float *out = floats(in, n);
         msae__kernels_for(simd)->center(out, x, mean, scale, n);
@@ -99,7 +99,7 @@ static void check_from_half(fuzz_input *in) {
     msae__scalar_kernels.from_half(want, half, n);
     FOR_EACH_PATH(simd) {
         float *out = floats(in, n);
-        msae__kernels_for(simd)->from_half(out, half, n);
+        msae__full(msae__kernels_for(simd))->from_half(out, half, n);
         CHECK(fuzz_same_numbers(out, want, n));
     }
 }
@@ -143,7 +143,7 @@ static void check_pack(fuzz_input *in) {
     msae__scalar_kernels.pack(want, width, x, stride, rows, depth);
     FOR_EACH_PATH(simd) {
         float *out = floats(in, width * depth);
-        msae__kernels_for(simd)->pack(out, width, x, stride, rows, depth);
+        msae__full(msae__kernels_for(simd))->pack(out, width, x, stride, rows, depth);
         CHECK(fuzz_same_floats(out, want, width * depth));
     }
 }
@@ -155,12 +155,12 @@ static void check_gemm(fuzz_input *in) {
     const int accumulate = fuzz_byte(in) & 1;
     FOR_EACH_PATH(simd) {
         const msae_kernels *kernels = msae__kernels_for(simd);
-        const size_t mr = kernels->mr, nr = kernels->nr;
+        const size_t mr = msae__full(kernels)->mr, nr = msae__full(kernels)->nr;
         const size_t m = msae__min(rows, mr), n = msae__min(cols, nr), count = (m - 1) * ldc + n;
         const float *a = floats(in, depth * mr), *b = floats(in, depth * nr);
         const float *before = floats(in, count);
         float *c = copy_of(before, count);
-        kernels->gemm(a, b, depth, c, ldc, m, n, accumulate);
+        msae__full(kernels)->gemm(a, b, depth, c, ldc, m, n, accumulate);
         for (size_t at = 0; at < count; at++) {
             const size_t i = at / ldc, j = at % ldc;
             CHECK(j < n ? is_near(c[at],
@@ -182,8 +182,9 @@ static void check_gather(fuzz_input *in) {
         const msae_kernels *kernels = msae__kernels_for(simd);
         float *y = copy_of(y_before, width), *both = copy_of(y_before, width);
         float *dots = copy_of(dots_before, count);
-        kernels->gather_axpy(y, base, stride, index, weight, count, width);
-        kernels->gather_dot_axpy(both, dots, a, base, stride, index, weight, count, width);
+        msae__full(kernels)->gather_axpy(y, base, stride, index, weight, count, width);
+        msae__full(kernels)->gather_dot_axpy(both, dots, a, base, stride, index, weight, count,
+                                             width);
         for (size_t i = 0; i < width; i++) {
             exact want = {(double)y_before[i], fabs((double)y_before[i]), 1};
             for (size_t e = 0; e < count; e++) {
@@ -223,7 +224,7 @@ static void check_decode(fuzz_input *in) {
     const float *decoder = decoder_panel(floats(in, ROWS * P), ROWS);
     FOR_EACH_PATH(simd) {
         float *sums = copy_of(before, levels * P);
-        msae__kernels_for(simd)->decode(sums, decoder, index, value, ends, levels);
+        msae__full(msae__kernels_for(simd))->decode(sums, decoder, index, value, ends, levels);
         for (size_t i = 0, first = 0; i < levels; first = ends[i++]) {
             for (size_t c = 0; c < P; c++) {
                 exact want = {(double)before[i * P + c], fabs((double)before[i * P + c]), 1};
@@ -245,7 +246,8 @@ static void check_reconstruct(fuzz_input *in) {
     FOR_EACH_PATH(simd) {
         float *rows = copy_of(before, levels * P), *errors = floats(in, levels);
         exact error[6] = {{0, 0, 0}};
-        msae__kernels_for(simd)->reconstruct(rows, levels, start, target, deviation, mean, errors);
+        msae__full(msae__kernels_for(simd))
+            ->reconstruct(rows, levels, start, target, deviation, mean, errors);
         for (size_t c = 0; c < P; c++) {
             exact sum = {0, 0, 0};
             add(&sum, (double)start[c]);
@@ -274,7 +276,7 @@ static void check_residuals(fuzz_input *in) {
     const float *before = floats(in, levels * P);
     FOR_EACH_PATH(simd) {
         float *rows = copy_of(before, levels * P);
-        msae__kernels_for(simd)->residuals(rows, levels, target, factors);
+        msae__full(msae__kernels_for(simd))->residuals(rows, levels, target, factors);
         for (size_t c = 0; c < P; c++) {
             exact want = {0, 0, 2};
             int overflow = 0;
@@ -308,7 +310,7 @@ static void check_between(fuzz_input *in) {
     const int32_t low = key(in), high = key(in), start = key(in);
     const int32_t *keys = keys_of(in, n, n);
     int32_t *want = (int32_t *)fuzz_take((n + 16) * sizeof *want), most = start;
-    const size_t count = msae__scalar_kernels.between(want, keys, n, low, high, &most);
+    const size_t count = msae__scalar_kernels.run.between(want, keys, n, low, high, &most);
     FOR_EACH_PATH(simd) {
         const msae_kernels *kernels = msae__kernels_for(simd);
         int32_t *out = (int32_t *)fuzz_take((n + 16) * sizeof *out), largest = start;
@@ -335,7 +337,7 @@ typedef struct placed {
 static void place(placed *p, const msae_kernels *kernels, const int32_t *keys, size_t count,
                   const int32_t *floors, size_t levels) {
     p->keys = (int32_t *)fuzz_take(MSAE__LATENT_BLOCK * sizeof *p->keys);
-    kernels->place(p->keys, p->index, p->level, p->ends, keys, count, floors, levels);
+    msae__full(kernels)->place(p->keys, p->index, p->level, p->ends, keys, count, floors, levels);
 }
 
 static int same_places(const placed *a, const placed *b, size_t levels) {
@@ -351,13 +353,14 @@ static void check_place(fuzz_input *in) {
     const int32_t *keys = keys_of(in, count, count);
     placed want, got;
     qsort(floors, levels, sizeof *floors, descending);
-    place(&want, &msae__scalar_kernels, keys, count, floors, levels);
+    place(&want, &msae__scalar_kernels.run, keys, count, floors, levels);
     FOR_EACH_PATH(simd) {
         const msae_kernels *kernels = msae__kernels_for(simd);
         place(&got, kernels, keys, count, floors, levels);
         CHECK(same_places(&got, &want, levels));
         memcpy(got.keys, keys, count * sizeof *keys); /* in place */
-        kernels->place(got.keys, got.index, got.level, got.ends, got.keys, count, floors, levels);
+        msae__full(kernels)->place(got.keys, got.index, got.level, got.ends, got.keys, count,
+                                   floors, levels);
         CHECK(same_places(&got, &want, levels));
     }
 }
@@ -395,15 +398,15 @@ static moved move(double p, double g, double m, double v, double rescale, double
 }
 
 static void check_adam(fuzz_input *in) {
-    const msae__adam adam = {0.5f,  0.9f,  0.999f, 1 - 0.9f,  1 - 0.999f,
-                              0.99f, 0.01f, 31.6f,  6.25e-10f};
+    const msae__adam adam = {0.5f,  0.9f,  0.999f, 1 - 0.9f, 1 - 0.999f,
+                             0.99f, 0.01f, 31.6f,  6.25e-10f};
     const size_t n = length(in);
     const float project = fuzz_byte(in) & 1 ? 0.3f : 0, rescale = 1.25f;
     float *p0 = floats(in, n), *g = floats(in, n), *m0 = floats(in, n), *v0 = floats(in, n);
     for (size_t i = 0; i < n; i++) v0[i] = fabsf(v0[i]);
     FOR_EACH_PATH(simd) {
         float *p = copy_of(p0, n), *m = copy_of(m0, n), *v = copy_of(v0, n);
-        msae__kernels_for(simd)->adam(p, g, m, v, n, rescale, project, &adam);
+        msae__full(msae__kernels_for(simd))->adam(p, g, m, v, n, rescale, project, &adam);
         for (size_t i = 0; i < n; i++) {
             const moved want = move((double)p0[i], (double)g[i], (double)m0[i], (double)v0[i],
                                     (double)rescale, (double)project, &adam);
