@@ -22,14 +22,26 @@
        msae_trainer_fit(&trainer, &rows, NULL, NULL, NULL, &error);
        msae_save_file(&trainer.model, "clip.safetensors", &error);
 
-   Most of these return an msae_status, which a program has to check: examples/hello.c does.
+   Contents: search for a tag
+   --------------------------
+       API        >>status >>hooks >>model >>encode >>bytes >>data >>multiply >>train >>evaluate
+                  >>top >>names >>search >>edits >>files
+       run part   all that MSAE_RUN_ONLY leaves: >>glossary >>platform >>base >>scalar >>by_hand
+                  >>pre_activations >>ranking >>models >>encoding >>reading >>loading >>small
+       general    >>threads >>errors >>random >>batch_scalar >>batch_by_hand >>quantise >>product
+                  >>levels >>defaults >>rows >>npy >>shards >>saving
+       training   >>descriptor >>memory >>statistics >>step >>targets >>selection >>loss
+                  >>gradients >>update >>batchtopk >>processes >>schedule >>revival >>streams
+                  >>run >>checkpoints
+       concepts   >>metrics >>strongest >>naming >>index >>steering
+       paths      the kernels of all instruction sets: >>paths; a new one starts at >>vectors
 
    Quick start
    -----------
    Copy this file into your project. Link with -lm, and with -lpthread if you define
    MSAE_USE_PTHREADS. Plain -O2 is enough: kernels for each instruction set are compiled in and
-   chosen at run time (WebAssembly cannot choose; build with -msimd128). examples/ has small
-   programs and a command-line tool.
+   chosen at run time (WebAssembly cannot choose; build with -msimd128). A program checks what the
+   calls above return: see examples/hello.c, one of several, and a command-line tool.
    Left out: GPUs; images and text (bring embeddings); printing, exit and errno; global state,
    except a cached CPUID result; networking (for training on several machines you supply an
    all-reduce); the formats of other projects (the tool's `convert` reads them).
@@ -43,7 +55,7 @@
        z_i = softcap(act(TopK_k_i(pre))),   r_i = z_i decoder + pre_bias,   i = 1 .. L
    The loss is the weighted mean of the levels' losses (paper, section 3). One ranking and one
    sparse decode serve all levels, so seven levels cost about 20 % more than one. Decoder rows have
-   unit norm.
+   norm 1.
        active       a latent whose value in a row's codes, at the k in use, is not zero
        frequency    the share of rows in which a latent is active
        dead         active in no row of a set; in training: on fewer than 1 in 316,000 rows over the
@@ -62,6 +74,7 @@
    the layout of a struct.
        MSAE_IMPLEMENTATION      in exactly one file: compiles the code
        MSAE_STATIC              all functions are static: a private copy for this file
+       MSAE_RUN_ONLY            load and run models, nothing else
        MSAE_NO_TRAIN            no training
        MSAE_NO_ANALYSIS         no evaluation, names, search and edits
        MSAE_NO_STDIO            nothing that takes a path; memory and callbacks remain
@@ -72,13 +85,12 @@
        MSAE_HEADER              the name of this file, if you rename it: it includes itself
        MSAE_ASSERT              instead of assert, which guards against misuse by the program
        MSAE_MALLOC, MSAE_FREE   instead of malloc and free: define both or none
-   With MSAE_NO_TRAIN and MSAE_NO_ANALYSIS together the code only runs models: no msae_model_init
-   and msae_compact, no saving, no data. With MSAE_NO_STDIO it has 25 KB (x86-64, gcc -Os; `make
-   footprint`) and needs no libm. Differences: msae_load_desc.widen is not supported, history and
-   level_weights are zero, errors have a status and position but no text of their own, AVX2 is the
-   fastest path on x86 (one row of d = 512, n = 4096: 4 % slower, float16 a quarter, int8 a third),
-   batches are multiplied at half the speed. examples/engine/ and examples/mobile/ are such
-   programs.
+   MSAE_RUN_ONLY with MSAE_NO_STDIO has 24 KB (x86-64, gcc -Os; `make footprint`), needs no libm,
+   and keeps msae_load_*, msae_map, encoding and decoding, msae_forward, the hooks and safetensors
+   headers. Calls that a switch leaves out are compile errors that name it (gcc, clang). With it
+   widen is not supported, history and level_weights are zero, errors have a status's text, AVX2 is
+   the fastest path on x86, and batches are multiplied at half the speed. examples/engine/ is such a
+   program.
 
    Memory and cost
    ---------------
@@ -103,7 +115,7 @@
        decoding          2 B l0 d                  0.25, AVX2 0.4            16
        gradients         6 B l0 d                  0.25, AVX2 0.4            30
        update            (68 n d bytes)            (speed of memory)          4
-   Encoding one row reads the encoder once, 4 n d bytes, at the speed of memory. Eight rows or more
+   Encoding a row reads the encoder once, 4 n d bytes, at the speed of memory; eight rows or more
    cost 2 n d operations each, at 0.7 of peak. bench/README.md has each phase beside its lower
    bound.
 
@@ -116,11 +128,11 @@
    AVX-512, NEON, SIMD128) sums are taken in another order; a step differs by at most 2e-6 (relative
    L2).
    msae_trainer_fit takes any msae_source: data in memory, a callback that copies rows, or
-   msae_files, a set of files of any length. Rows that are not in memory are read in windows, the
-   next one in the background if there is an msae_background, and shuffled in two levels
-   (msae_stream_desc). Several processes train one model through msae_collective: each reads its
-   share of the rows, and gradients are summed. All processes apply the same update. It differs from
-   a single process's only by rounding. examples/mpi/ is such a program.
+   msae_files, a set of files of any length. Rows that are not in memory are read in windows, with
+   an msae_background ahead of time, and shuffled in two levels (msae_stream_desc). Several
+   processes train one model through msae_collective: each reads its share of the rows, and
+   gradients are summed. All processes apply the same update. It differs from a single process's
+   only by rounding. examples/mpi/ is such a program.
 
    Errors and numbers
    ------------------
@@ -131,11 +143,10 @@
    NaN or Inf (in activations, loss, gradient or its square) is rejected and leaves the trainer
    unchanged, bit for bit. Encoding, msae_forward and evaluation reject a row that overflows;
    msae_decode returns Inf. Row norms may be anywhere in 1e-37 .. 1e37; outside of that
-   msae_trainer_statistics returns an error. Moments too small to matter are zeroed: denormals never
-   slow a step. -ffast-math does no harm.
+   msae_trainer_statistics returns an error. Denormals never slow a step. -ffast-math does no harm.
 
-   Files
-   -----
+   Files, security, limits
+   -----------------------
    A model is a safetensors file: encoder [d, n], decoder [n, d] (not when tied), pre_bias,
    latent_bias, mean, scale, log_threshold (jumprelu), threshold (batchtopk, msae-width), and all
    hyper-parameters as strings msae.* in __metadata__, with a checksum of the header. Other keys are
@@ -143,34 +154,27 @@
    times as long: a run resumed from it ends with the same bytes as one that was not cut, on the
    same instruction path. Data: .npy (<f2, <f4, <f8, C order), a tensor of a safetensors file, or
    plain float32 named .._ROWS_COLS.npy. All are little-endian on every machine.
-
-   Security and limits
-   -------------------
    Promised, for any bytes in a file, in memory or behind a reader:
    - Nothing outside of them is read, nor believed before it is checked: header length within the
      file and 100 MB, JSON of the one shape the format allows, UTF-8, unique names (as spelled),
-     known dtypes, sizes that match the shapes, no overlap, hole or trailing bytes. Each rule has
-     its own message, with the byte.
+     known dtypes, sizes that match the shapes, no overlap, hole or trailing bytes. Each rule has a
+     message.
    - Memory is at most 8 times the file, whatever sizes it claims. Resuming allocates a trainer only
      after all tensors were found with their sizes; the BatchTopK buffer is capped at 64 MB + 16 x
      the file. A reader that lies about its size can cause 100 MB.
-   - Time is linear in the file, n log n in the number of names. Nothing recurses; nothing is
-     executed.
-   - NaN, Inf, negative second moments and scales that are not positive are refused. A model that
-     loads is safe to use.
+   - Time is linear in the file, n log n in the number of names. Nothing recurses or is executed.
+   - NaN, Inf, negative second moments and scales are refused. A model that loads is safe to use.
    - Any failure (allocation, read, write, flush, rename) is a status; nothing leaks, and no
      half-written file is left under its name. Files are written as path.PID.tmp, flushed to the
-     disk and renamed: a power cut leaves the old file or the new one. Devices are written to
-     directly; a symbolic link is replaced.
-   Not promised: that a model means anything (the checksum detects accidents in the header, not
-   intent); safety from data races (training, loading or writing while another thread reads; two
-   threads saving to one path) or from wrong arguments, of which MSAE_ASSERT catches some.
+     disk and renamed: a power cut leaves the old file or the new one. (Devices are written to.)
+   Not promised: that a model means anything (its checksum detects accidents, not intent); safety
+   from data races (writing while another thread reads; two threads saving to one path) or wrong
+   arguments, of which MSAE_ASSERT catches some.
    Limits: n and d below 2^32 - 1 with 64 n d bytes of address space (on 32 bits below 2^18), 64
    levels, 256 workers, 256 processes, 2^32 rows in a batch, 8 dimensions of a tensor, files within
    the address space (msae_data) or 2^63 bytes (all else; on 32 bits 2^31, or 2^63 with
    -D_FILE_OFFSET_BITS=64 and -D_LARGEFILE_SOURCE). Stack on x86-64 with -O2: 12 KB to encode and
-   decode, 18 to train, 20 for analysis, 24 for files, twice that with -O0; a worker's thread needs
-   no more.
+   decode, 18 to train, 20 for analysis, 24 for files, twice that with -O0.
 */
 
 #ifndef MSAE_H
@@ -226,7 +230,7 @@ extern "C" {
 #endif
 
 /* ---------------------------------------------------------------------------------------------
-   Status and errors
+   >>status Status and errors
    ------------------------------------------------------------------------------------------ */
 
 /* Every status with its text, once. */
@@ -259,7 +263,7 @@ typedef struct msae_error {
 MSAE_API const char *msae_status_text(msae_status status);
 
 /* ---------------------------------------------------------------------------------------------
-   Hooks: memory and threads
+   >>hooks Hooks: memory and threads
    ------------------------------------------------------------------------------------------ */
 
 /* Memory. All zero: MSAE_MALLOC and MSAE_FREE (malloc and free unless defined). `alloc` returns
@@ -371,7 +375,7 @@ MSAE_API size_t msae_dtype_bytes(msae_dtype dtype);
 MSAE_API const char *msae_dtype_name(msae_dtype dtype);
 
 /* ---------------------------------------------------------------------------------------------
-   The model
+   >>model The model
    ------------------------------------------------------------------------------------------ */
 
 #define MSAE_MAX_LEVELS 64
@@ -555,7 +559,7 @@ MSAE__MAKE_API msae_status msae_compact(const msae_model *model, msae_dtype weig
 MSAE__MAKE_API uint64_t msae_model_checksum(const msae_model *model);
 
 /* ---------------------------------------------------------------------------------------------
-   Inference: raw embeddings in, raw reconstructions out, no allocation
+   >>encode Inference: raw embeddings in, raw reconstructions out, no allocation
    ------------------------------------------------------------------------------------------ */
 
 /* One active latent of a row. */
@@ -652,7 +656,7 @@ MSAE_API msae_status msae_forward(const msae_model *model, void *workspace, cons
                                   msae_error *error);
 
 /* ---------------------------------------------------------------------------------------------
-   Bytes in and out: a file, memory, or whatever the caller has
+   >>bytes Bytes in and out: a file, memory, or whatever the caller has
    ------------------------------------------------------------------------------------------ */
 
 /* Where a file's bytes come from, for every *_reader function: an archive, a pack file, a database.
@@ -683,7 +687,7 @@ MSAE_API void msae_reader_close(msae_reader *reader);
 #endif
 
 /* ---------------------------------------------------------------------------------------------
-   Data: matrices of embeddings, kept in the type they came in
+   >>data Data: matrices of embeddings, kept in the type they came in
    ------------------------------------------------------------------------------------------ */
 
 /* A matrix of rows: a view of the caller's memory or, where it was read from a file, the owner of
@@ -814,7 +818,7 @@ MSAE__MAKE_API msae_status msae_source_geometric_median(const msae_source *sourc
                                                         float *median, msae_error *error);
 
 /* ---------------------------------------------------------------------------------------------
-   Products of matrices
+   >>multiply Products of matrices
    ------------------------------------------------------------------------------------------ */
 
 /* C = A B^T: row i of C holds the dot products of row i of A with every row of B. Row-major
@@ -842,7 +846,7 @@ MSAE__MAKE_API msae_status msae_multiply(const msae_product *product, const msae
                                          void *workspace, size_t *bytes, msae_error *error);
 
 /* ---------------------------------------------------------------------------------------------
-   Training
+   >>train Training
    ------------------------------------------------------------------------------------------ */
 
 typedef enum msae_loss {
@@ -1195,7 +1199,7 @@ MSAE__TRAIN_API msae_status msae_resume_file(msae_trainer *trainer, const char *
 #endif
 
 /* ---------------------------------------------------------------------------------------------
-   Metrics: on raw embeddings, the published definitions (paper, section 4)
+   >>evaluate Metrics: on raw embeddings, the published definitions (paper, section 4)
    ------------------------------------------------------------------------------------------ */
 
 /* One line of a sweep. NaN where a metric has no value (d = 1 for fvu_row, under 12 rows for
@@ -1247,7 +1251,7 @@ MSAE__CONCEPTS_API msae_status msae_decoder_overlap(const msae_model *model, int
                                                     double *overlap, msae_error *error);
 
 /* ---------------------------------------------------------------------------------------------
-   Interpretation: strongest rows
+   >>top Interpretation: strongest rows
    ------------------------------------------------------------------------------------------ */
 
 /* A row of a set, and the value by which it is ranked: a latent's value, or a similarity. */
@@ -1274,7 +1278,7 @@ MSAE__CONCEPTS_API msae_status msae_top_rows(const msae_model *model, const msae
                                              size_t *counts, msae_error *error);
 
 /* ---------------------------------------------------------------------------------------------
-   Interpretation: names
+   >>names Interpretation: names
    ------------------------------------------------------------------------------------------ */
 
 #define MSAE_NO_WORD SIZE_MAX
@@ -1334,7 +1338,7 @@ MSAE__CONCEPTS_API msae_status msae_name_latents(const msae_model *model,
                                                  msae_error *error);
 
 /* ---------------------------------------------------------------------------------------------
-   Interpretation: search, by concepts and by embeddings
+   >>search Interpretation: search, by concepts and by embeddings
    ------------------------------------------------------------------------------------------ */
 
 /* An inverted index: for each latent the rows on which it is active, with its values. Made by
@@ -1392,7 +1396,7 @@ MSAE__CONCEPTS_API msae_status msae_nearest_rows(const msae_model *model, const 
                                                  msae_hit *hits, size_t *counts, msae_error *error);
 
 /* ---------------------------------------------------------------------------------------------
-   Interpretation: edits and steering
+   >>edits Interpretation: edits and steering
    ------------------------------------------------------------------------------------------ */
 
 typedef enum msae_operation {
@@ -1450,7 +1454,7 @@ MSAE__CONCEPTS_API msae_status msae_steer(const msae_model *model, const msae_da
                                           msae_error *error);
 
 /* ---------------------------------------------------------------------------------------------
-   Files
+   >>files Files
    ------------------------------------------------------------------------------------------ */
 
 /* A model from a safetensors file in memory; the bytes are not needed afterwards. Every rule of
@@ -1549,7 +1553,7 @@ typedef struct msae_safetensors {
     size_t header_bytes;
 } msae_safetensors;
 
-/* Reads and checks a header; keeps strictly to the format (see Security and limits in the
+/* Reads and checks a header; keeps strictly to the format (see Files, security, limits in the
    manual). A dtype beyond the list above or an escape in a tensor's name is MSAE_ERROR_FORMAT. */
 MSAE_API msae_status msae_safetensors_open(msae_safetensors *file, const void *bytes, size_t size,
                                            const msae_allocator *allocator, msae_error *error);
@@ -1588,10 +1592,10 @@ MSAE__MAKE_API msae_status msae_write_npy(const char *path, const float *x, size
 #endif /* MSAE_H */
 
 /* ==============================================================================================
-   Stop here if you only want the API. Below is the implementation, from the ground up: platform -
-   checked sizes and bytes - rng - kernels (scalar, AVX2, AVX-512, NEON, SIMD128) - dispatch -
-   product - selection - model - inference - loss and backward - optimiser - data - metrics -
-   interpretation - files. Each section uses only those above it.
+   Stop here if you only want the API. Below is the implementation, from the ground up: each section
+   uses only those above it. First comes what runs models, all that MSAE_RUN_ONLY leaves, then what
+   the other two parts share, training (without MSAE_NO_TRAIN), and concepts (without
+   MSAE_NO_ANALYSIS).
    ============================================================================================ */
 #ifdef MSAE_IMPLEMENTATION
 #ifndef MSAE_IMPLEMENTED
@@ -1617,7 +1621,46 @@ MSAE__MAKE_API msae_status msae_write_npy(const char *path, const float *x, size
 #endif
 
 /* ---------------------------------------------------------------------------------------------
-   Platform
+   >>glossary Glossary: what words mean in this file
+   ------------------------------------------------------------------------------------------ */
+/* row          one embedding, [d]; centred: as the model sees it, (x - mean) * scale
+   latent       one of the n features, a row of encoder and of decoder
+   code         an active latent of a row with its value, msae_code
+   active       of a latent: its value in a row's codes is not zero; dead: it is so in no row
+   level        one of the L nested sparsities; a latent enters at the first level that keeps it
+   key          a pre-activation as an integer of the same order, in which a row is ranked: msae__key
+   cut          the key of the k-th largest, and how many equal ones go in: msae__cut
+   kept         selected by TopK, whether its value is zero or not
+   kernel       an inner loop that each instruction path has; its table is msae_kernels
+   path         an instruction set: scalar, AVX2, AVX-512, NEON, SIMD128
+   stage        what a path's kernels are needed for: running models, batches and training
+   panel        MSAE__PANEL columns, which a kernel holds in registers
+   tile         rows that pass through the encoder together; of gemm: rows by columns of a product
+   latent block MSAE__LATENT_BLOCK latents, one task of a product and of a ranking
+   pack         to lay out a matrix in the order in which gemm reads it
+   stride       floats from one row of a matrix to the next
+   task         one call of a parallel loop; worker: the index of the thread that makes it
+   arena        one block for several arrays, counted first, then placed: msae__arena
+   room         what the caller's array can hold, in elements
+   part         of a model: one of its arrays, as files name it, msae__part; of a source: the blocks
+                that one process reads
+   note         an entry of a file's metadata
+   source       rows that are read on demand; shard: one file of a set
+   block        of a source: consecutive rows that are read at once
+   window       blocks that are in memory together, whose rows are shuffled
+   batch        the rows of a step; share: a fixed part of it, summed apart
+   skipped      of a row: NaN or Inf, or too large a norm; left out: without a loss
+   residual     what a reconstruction misses of a row; miss: the residual of a bad one
+   moments      of a row: its mean and deviation; first and second: Adam's m and v
+   update       what a step does to the parameters, msae__update
+   revival      a dead latent is initialised again, from a miss
+   spread       sum of squared distances from the mean
+   pass         once over all rows of a set
+   hit          a row and the value by which it is ranked, msae_hit
+*/
+
+/* ---------------------------------------------------------------------------------------------
+   >>platform Platform
    ------------------------------------------------------------------------------------------ */
 
 #if defined(__cplusplus) || defined(_MSC_VER)
@@ -1717,7 +1760,7 @@ extern "C"
 #define MSAE__ALIGN 64
 
 /* ---------------------------------------------------------------------------------------------
-   Base: checked sizes, bits, text, errors, memory, loops over workers
+   >>base Base: checked sizes, bits, text, errors, memory, loops over workers
    ------------------------------------------------------------------------------------------ */
 
 /* a * b and a + b into *out; 0 when the result does not fit. */
@@ -1931,8 +1974,8 @@ static void msae__parallel_for(const msae_parallel *parallel, size_t tasks, msae
 }
 
 /* ---------------------------------------------------------------------------------------------
-   Kernels: the scalar reference. Each reads like its formula; the paths compute the same with
-   other orders of summation.
+   >>scalar Kernels: the scalar reference. Each reads like its formula; the paths compute the same
+   with other orders of summation.
    ------------------------------------------------------------------------------------------ */
 
 /* Latents go in blocks, of which a product's tile of rows stays in the first-level cache. */
@@ -2098,8 +2141,8 @@ static void msae__scalar_axpy_int8(float *y, float a, const unsigned char *w, si
 }
 
 /* ---------------------------------------------------------------------------------------------
-   Kernels: what is written by hand for an instruction path. All else is written once, at the end of
-   this file (>>paths), which includes itself.
+   >>by_hand Kernels: what is written by hand for an instruction path. All else is written once, at
+   the end of this file (>>paths), which includes itself.
    ------------------------------------------------------------------------------------------ */
 
 #ifndef MSAE_HEADER
@@ -2362,7 +2405,7 @@ MSAE_API const char *msae_simd_name(msae_simd simd) {
 }
 
 /* ---------------------------------------------------------------------------------------------
-   Pre-activations: products of rows with the encoder, and its quantised weights
+   >>pre_activations Pre-activations: products of rows with the encoder, and its quantised weights
    ------------------------------------------------------------------------------------------ */
 
 static int msae__row_is_finite(const float *x, size_t d) {
@@ -2549,7 +2592,7 @@ static int msae__encode_rows_to(const msae_model *model, const float *centred, s
 }
 
 /* ---------------------------------------------------------------------------------------------
-   Selection: the k largest of a row
+   >>ranking Selection: the k largest of a row
    ------------------------------------------------------------------------------------------ */
 
 /* Keys in the order of the pre-activations or, under abs, of their magnitudes; those above
@@ -2642,7 +2685,7 @@ static float msae__soft_cap(float value, float cap) {
 }
 
 /* ---------------------------------------------------------------------------------------------
-   Model
+   >>models Model
    ------------------------------------------------------------------------------------------ */
 
 static const char *const msae__recipe_names[] = {
@@ -2952,7 +2995,7 @@ MSAE_API void msae_model_free(msae_model *model) {
 }
 
 /* ---------------------------------------------------------------------------------------------
-   Encode and decode: raw embeddings in, raw reconstructions out
+   >>encoding Encode and decode: raw embeddings in, raw reconstructions out
    ------------------------------------------------------------------------------------------ */
 
 /* Mean and unbiased deviation of a row (0 for d = 1), in double. */
@@ -3525,7 +3568,7 @@ MSAE_API msae_status msae_forward(const msae_model *model, void *workspace, cons
 }
 
 /* ---------------------------------------------------------------------------------------------
-   Reading: where bytes come from, a strict little parser, safetensors
+   >>reading Reading: where bytes come from, a strict little parser, safetensors
    ------------------------------------------------------------------------------------------ */
 
 /* Bytes offset .. offset + bytes, which lie within the reader's size. */
@@ -4098,7 +4141,7 @@ MSAE_API const msae_metadata *msae_safetensors_metadata(const msae_safetensors *
 }
 
 /* ---------------------------------------------------------------------------------------------
-   Load and map: what a model's file says, and its tensors to their places
+   >>loading Load and map: what a model's file says, and its tensors to their places
    ------------------------------------------------------------------------------------------ */
 
 /* The number at *at, moved past it; 0 with *ok = 0 when there is none. Plain decimal with an
@@ -4650,8 +4693,8 @@ MSAE_API msae_status msae_load_file(msae_model *model, const char *path, const m
 
 #ifdef MSAE_RUN_ONLY
 /* ---------------------------------------------------------------------------------------------
-   The small forms of a program that only runs models: no texts of errors, nothing of the library
-   of mathematics, one row at a time
+   >>small The small forms of a program that only runs models: no texts of errors, nothing of the
+   library of mathematics, one row at a time
    ------------------------------------------------------------------------------------------ */
 
 /* The texts of failures would be a tenth of the object: the code and the position have to do. */
@@ -4827,7 +4870,7 @@ static void msae__read_training(const msae_safetensors *file, msae_model_desc *d
 
 #else
 /* ---------------------------------------------------------------------------------------------
-   Threads: a pool and a background thread
+   >>threads Threads: a pool and a background thread
    ------------------------------------------------------------------------------------------ */
 
 #ifdef MSAE_USE_PTHREADS
@@ -5059,7 +5102,7 @@ MSAE_API void msae_background_free(msae_background *background) {
 #endif /* MSAE_USE_PTHREADS */
 
 /* ---------------------------------------------------------------------------------------------
-   Base of all that is not run: errors with a text, the library of mathematics
+   >>errors Base of all that is not run: errors with a text, the library of mathematics
    ------------------------------------------------------------------------------------------ */
 
 static void msae__store_le(unsigned char *bytes, size_t count, uint64_t value) {
@@ -5173,7 +5216,7 @@ static msae_status msae__agree_on(const msae_collective *collective, msae_status
 }
 
 /* ---------------------------------------------------------------------------------------------
-   Random numbers: xoshiro256** (Blackman and Vigna), seeded by splitmix64
+   >>random Random numbers: xoshiro256** (Blackman and Vigna), seeded by splitmix64
    ------------------------------------------------------------------------------------------ */
 
 static uint64_t msae__rotl(uint64_t value, int bits) {
@@ -5220,7 +5263,7 @@ static size_t msae__random_below(uint64_t state[4], size_t limit) {
 #endif
 
 /* ---------------------------------------------------------------------------------------------
-   Kernels of batches and of training: the scalar reference
+   >>batch_scalar Kernels of batches and of training: the scalar reference
    ------------------------------------------------------------------------------------------ */
 
 /* What AdamW and the published decoder constraint do to one row of parameters in one pass:
@@ -5441,7 +5484,7 @@ static const msae__batch_kernels msae__scalar_kernels = {
 #undef MSAE__K
 
 /* ---------------------------------------------------------------------------------------------
-   Kernels of batches and of training: what is written by hand for a path
+   >>batch_by_hand Kernels of batches and of training: what is written by hand for a path
    ------------------------------------------------------------------------------------------ */
 
 #if defined(MSAE__HAS_AVX2) || defined(MSAE__HAS_NEON) || defined(MSAE__HAS_WASM128)
@@ -5984,7 +6027,7 @@ static const msae_kernels *msae__kernels_for(msae_simd simd) {
 }
 
 /* ---------------------------------------------------------------------------------------------
-   Quantised weights: float16 and bfloat16 from floats
+   >>quantise Quantised weights: float16 and bfloat16 from floats
    ------------------------------------------------------------------------------------------ */
 
 /* The nearest half; of two equally near, the even one. Beyond the range it is Inf. */
@@ -6008,7 +6051,7 @@ static uint16_t msae__to_bfloat(float value) {
 }
 
 /* ---------------------------------------------------------------------------------------------
-   Matrix product: C = A B^T for row-major A [rows, k] and B [cols, k]
+   >>product Matrix product: C = A B^T for row-major A [rows, k] and B [cols, k]
    ------------------------------------------------------------------------------------------ */
 
 /* The product's blocks. KC: depth of a panel of B that stays in the first-level cache; KC_PANELS of
@@ -6151,7 +6194,7 @@ static int msae__encode_packed(const msae__small_product *p, float *packed, floa
 }
 
 /* ---------------------------------------------------------------------------------------------
-   Selection: the thresholds of all nesting levels of a row from one ranking
+   >>levels Selection: the thresholds of all nesting levels of a row from one ranking
    ------------------------------------------------------------------------------------------ */
 
 /* The rank-th largest (from 1) of a few keys: the one that has as many above it. */
@@ -6307,7 +6350,7 @@ static int msae__add_gathered(const msae_model *model, const msae_code *codes, s
 }
 
 /* ---------------------------------------------------------------------------------------------
-   Model: defaults, initial weights, checksum
+   >>defaults Model: defaults, initial weights, checksum
    ------------------------------------------------------------------------------------------ */
 
 /* The place of `name` in names [1 .. count - 1]; count when it is not there. */
@@ -6553,7 +6596,7 @@ MSAE_API uint64_t msae_model_checksum(const msae_model *model) {
 }
 
 /* ---------------------------------------------------------------------------------------------
-   Data
+   >>rows Data
    ------------------------------------------------------------------------------------------ */
 
 static int msae__dtype_is_float(msae_dtype dtype) {
@@ -7103,7 +7146,7 @@ static msae_status msae__read_all(const msae_reader *reader, const msae_allocato
     return status;
 }
 
-/* ---- .npy ---- */
+/* ---- >>npy .npy ---- */
 
 static int msae__npy_word(msae__parser *p, const char *word) {
     const size_t length = strlen(word);
@@ -7522,7 +7565,7 @@ MSAE_API msae_status msae_data_load_file(msae_data *data, const char *path, cons
     msae_reader_close(&reader);
     return status;
 }
-/* ---- files as one source of rows ---- */
+/* ---- >>shards files as one source of rows ---- */
 
 /* Bytes that are read at once where values are converted. */
 #define MSAE__PIECE ((size_t)64 << 10)
@@ -7718,7 +7761,7 @@ MSAE_API msae_status msae_files_open(msae_files *files, const char *const *paths
 #endif /* MSAE_NO_STDIO */
 
 /* ---------------------------------------------------------------------------------------------
-   Saving: writers, models, quantised copies
+   >>saving Saving: writers, models, quantised copies
    ------------------------------------------------------------------------------------------ */
 
 typedef struct msae__memory_left {
@@ -8506,7 +8549,7 @@ MSAE_API msae_status msae_save_file(const msae_model *model, const char *path, m
 
 #ifndef MSAE_NO_TRAIN
 /* ---------------------------------------------------------------------------------------------
-   Training: the descriptor
+   >>descriptor Training: the descriptor
    ------------------------------------------------------------------------------------------ */
 
 static const char *const msae__loss_names[] = {"default", "nmse", "mse", "cosine"};
@@ -8680,8 +8723,8 @@ MSAE_API msae_status msae_train_desc_resolve(const msae_train_desc *desc, msae_t
 }
 
 /* ---------------------------------------------------------------------------------------------
-   Training: memory. All that steps work in lies in one block with weights, gradients and moments. A
-   batch runs through in tiles of rows, so that the block does not grow with it
+   >>memory Training: memory. All that steps work in lies in one block with weights, gradients and
+   moments. A batch runs through in tiles of rows, so that the block does not grow with it
    ------------------------------------------------------------------------------------------ */
 
 enum { MSAE__ROW_BAD = 1, MSAE__ROW_FAR }; /* with NaN or Inf; beyond the limit of norms */
@@ -9039,8 +9082,9 @@ MSAE_API void msae_trainer_free(msae_trainer *trainer) {
 }
 
 /* ---------------------------------------------------------------------------------------------
-   Training: mean, scale and what the norms tell, before the first step: x = (raw - mean) scale; the
-   geometric median as pre_bias; decoder rows at 0.7 of a row of the data and 0.3 of a uniform one
+   >>statistics Training: mean, scale and what the norms tell, before the first step: x = (raw -
+   mean) scale; the geometric median as pre_bias; decoder rows at 0.7 of a row of the data and 0.3
+   of a uniform one
    ------------------------------------------------------------------------------------------ */
 
 /* sum x_i^2 in double; short pieces in float where that neither overflows nor vanishes. */
@@ -9241,8 +9285,8 @@ MSAE_API msae_status msae_trainer_statistics(msae_trainer *trainer, const msae_s
 }
 
 /* ---------------------------------------------------------------------------------------------
-   The step, in nine lines: a batch of B raw rows, levels i = 1 .. L of k_i latents (paper, section
-   3; recipe msae-uw is the published one)
+   >>step The step, in nine lines: a batch of B raw rows, levels i = 1 .. L of k_i latents (paper,
+   section 3; recipe msae-uw is the published one)
 
        1  x = (raw - mean) scale                                                 rows and targets
        2  pre = encoder (x - pre_bias) + latent_bias
@@ -9539,8 +9583,8 @@ MSAE_API msae_status msae_trainer_forward(msae_trainer *trainer, const msae_data
 }
 
 /* ---------------------------------------------------------------------------------------------
-   Rows and targets: x = (raw - mean) scale, what the losses need to know of it, and the encoder's
-   product over a tile
+   >>targets Rows and targets: x = (raw - mean) scale, what the losses need to know of it, and the
+   encoder's product over a tile
    ------------------------------------------------------------------------------------------ */
 
 static msae_status msae__fail_batch(msae_error *error) {
@@ -9655,10 +9699,10 @@ static msae_status msae__encode_tile(msae__batch *batch, msae_error *error) {
 }
 
 /* ---------------------------------------------------------------------------------------------
-   Selection: z_i = softcap(act(TopK_k_i(pre))), i = 1 .. L, each row by itself (Gao et al. 2024,
-   arXiv 2406.04093). A row is ranked once: cuts of its keys say at which level each latent enters.
-   relu is the level that keeps all. jumprelu: z = v where v = relu(pre) > theta (Rajamanoharan et
-   al. 2024, arXiv 2407.14435)
+   >>selection Selection: z_i = softcap(act(TopK_k_i(pre))), i = 1 .. L, each row by itself (Gao et
+   al. 2024, arXiv 2406.04093). A row is ranked once: cuts of its keys say at which level each
+   latent enters. relu is the level that keeps all. jumprelu: z = v where v = relu(pre) > theta
+   (Rajamanoharan et al. 2024, arXiv 2407.14435)
    ------------------------------------------------------------------------------------------ */
 
 /* rect of the straight-through estimator: 1 within half a bandwidth of the threshold. */
@@ -9876,8 +9920,8 @@ static void msae__select_tile(msae__batch *batch) {
 }
 
 /* ---------------------------------------------------------------------------------------------
-   Decode and loss: r_i = decoder^T z_i + pre_bias (with normalize: times the row's deviation, plus
-   its mean);  loss = sum_i a_i recon(r_i, x) / sum_i a_i + lambda sparse(z)
+   >>loss Decode and loss: r_i = decoder^T z_i + pre_bias (with normalize: times the row's
+   deviation, plus its mean);  loss = sum_i a_i recon(r_i, x) / sum_i a_i + lambda sparse(z)
        recon, a mean over the rows:  nmse |r - x|^2 / |m - x|^2;  mse |r - x|^2 / d;
                                      cosine (1 - cos(r, x))^2
        sparse, likewise:             relu |z|_1 / |x|;  jumprelu the number of latents above theta
@@ -10101,8 +10145,8 @@ static void msae__lose_tile(msae__batch *batch) {
 }
 
 /* ---------------------------------------------------------------------------------------------
-   Gradients. With g_i = a_i / sum(a) dloss_i / dr_i and G_l = sum over i >= l of g_i, for a kept
-   latent j of a row that enters at level l:
+   >>gradients Gradients. With g_i = a_i / sum(a) dloss_i / dr_i and G_l = sum over i >= l of g_i,
+   for a kept latent j of a row that enters at level l:
        dz_j = <decoder_j, G_l> (+ lambda sign(z_j) / (B |x|) for relu),  ddecoder_j += z_j G_l
        dpre_j = dz_j softcap' act',  softcap' = 1 - (z / c)^2,  act' = sign(pre) for abs, else 1
        dencoder_j += (x - pre_bias) dpre_j,  dlatent_bias_j += dpre_j
@@ -10369,7 +10413,7 @@ static void msae__finish_pre_bias(msae__batch *batch) {
 }
 
 /* ---------------------------------------------------------------------------------------------
-   The update:
+   >>update The update:
        c_j = |decoder_j| + 1.2e-7;  decoder_j /= c_j,  encoder_j and latent_bias_j *= c_j,
        log_threshold_j += ln c_j;  tied: decoder_j, latent_bias_j /= c_j, log_threshold_j -= ln c_j
        ddecoder_j -= <ddecoder_j, decoder_j> decoder_j
@@ -10570,10 +10614,11 @@ MSAE_API msae_status msae_trainer_update(msae_trainer *trainer, msae_step_stats 
 }
 
 /* ---------------------------------------------------------------------------------------------
-   BatchTopK: of a batch of B rows the k B largest pre-activations, the lower row and latent among
-   equals (Bussmann et al. 2024, arXiv 2412.06410). Tiles pass by once to find them: those above the
-   lowest that can still be kept are candidates, of which the largest stay. At inference a threshold
-   serves: the mean, decaying by 0.99 a step, of the smallest value that was kept
+   >>batchtopk BatchTopK: of a batch of B rows the k B largest pre-activations, the lower row and
+   latent among equals (Bussmann et al. 2024, arXiv 2412.06410). Tiles pass by once to find them:
+   those above the lowest that can still be kept are candidates, of which the largest stay. At
+   inference a threshold serves: the mean, decaying by 0.99 a step, of the smallest value that was
+   kept
    ------------------------------------------------------------------------------------------ */
 
 /* Candidates of a row: how many, then where they go. */
@@ -10805,10 +10850,10 @@ static void msae__select_kept(const msae__batch *batch, size_t r) {
 }
 
 /* ---------------------------------------------------------------------------------------------
-   Several processes, and shares of a batch. Each process has its rows of every batch; counts and
-   losses are summed over all of them, then gradients, each of which is already divided by the rows
-   of all. Without shares they are summed in float. With shares a batch falls into fixed parts,
-   whose gradients are summed apart and then in double, where the order makes no difference
+   >>processes Several processes, and shares of a batch. Each process has its rows of every batch;
+   counts and losses are summed over all of them, then gradients, each of which is already divided
+   by the rows of all. Without shares they are summed in float. With shares a batch falls into fixed
+   parts, whose gradients are summed apart and then in double, where the order makes no difference
    ------------------------------------------------------------------------------------------ */
 
 /* What a batch's losses are divided by. */
@@ -10962,7 +11007,7 @@ static msae_status msae__sum_shares(msae__batch *batch, msae_error *error) {
 }
 
 /* ---------------------------------------------------------------------------------------------
-   Schedule: the factor on the learning rate
+   >>schedule Schedule: the factor on the learning rate
    ------------------------------------------------------------------------------------------ */
 
 MSAE_API void msae_trainer_schedule(msae_trainer *trainer, size_t epoch, size_t step,
@@ -10994,7 +11039,7 @@ MSAE_API void msae_trainer_schedule(msae_trainer *trainer, size_t epoch, size_t 
 }
 
 /* ---------------------------------------------------------------------------------------------
-   Revival of latents that were never active
+   >>revival Revival of latents that were never active
    ------------------------------------------------------------------------------------------ */
 
 #define MSAE__REVIVAL_ROWS 64 /* looked at together */
@@ -11234,8 +11279,8 @@ MSAE_API msae_status msae_trainer_revive(msae_trainer *trainer, const msae_data 
 }
 
 /* ---------------------------------------------------------------------------------------------
-   Streams: shuffled batches of a source's rows. Blocks of rows in a new order every epoch, windows
-   of blocks in memory, the rows of a window in a new order (see msae_stream_desc)
+   >>streams Streams: shuffled batches of a source's rows. Blocks of rows in a new order every
+   epoch, windows of blocks in memory, the rows of a window in a new order (see msae_stream_desc)
    ------------------------------------------------------------------------------------------ */
 
 /* A new order of `count` items: Fisher and Yates from the items' own order, so that the generator's
@@ -11700,8 +11745,9 @@ MSAE_API void msae_stream_free(msae_stream *stream) {
 }
 
 /* ---------------------------------------------------------------------------------------------
-   The run: statistics, then every epoch's batches; before each step the schedule and the revival that
-   is due, behind it the position and the caller's callback. What one process meets, all do
+   >>run The run: statistics, then every epoch's batches; before each step the schedule and the
+   revival that is due, behind it the position and the caller's callback. What one process meets,
+   all do
    ------------------------------------------------------------------------------------------ */
 
 static void msae__add_to_epoch(msae_epoch_stats *epoch, const msae_step_stats *stats) {
@@ -11903,7 +11949,7 @@ MSAE_API msae_status msae_trainer_fit(msae_trainer *trainer, const msae_source *
     return status;
 }
 
-/* ---- checkpoints: a model's file, with the state of its training beside it ---- */
+/* ---- >>checkpoints checkpoints: a model's file, with the state of its training beside it ---- */
 
 static const char *const msae__moment_names[2][5] = {
     {"moment1.encoder", "moment1.decoder", "moment1.pre_bias", "moment1.latent_bias",
@@ -12316,7 +12362,7 @@ MSAE_API msae_status msae_resume_file(msae_trainer *trainer, const char *path,
 
 #ifndef MSAE_NO_ANALYSIS
 /* ---------------------------------------------------------------------------------------------
-   Metrics
+   >>metrics Metrics
    ------------------------------------------------------------------------------------------ */
 
 static double msae__nan(void) {
@@ -13191,7 +13237,7 @@ static void msae__normalize_rows(float *x, size_t rows, size_t d) {
 }
 
 /* ---------------------------------------------------------------------------------------------
-   Interpretation: strongest rows
+   >>strongest Interpretation: strongest rows
    ------------------------------------------------------------------------------------------ */
 
 /* 1 when a comes before b: the higher value, of equal ones the lower row. */
@@ -13366,7 +13412,7 @@ MSAE_API msae_status msae_top_rows(const msae_model *model, const msae_data *dat
 }
 
 /* ---------------------------------------------------------------------------------------------
-   Interpretation: names
+   >>naming Interpretation: names
    ------------------------------------------------------------------------------------------ */
 
 /* Hubs and the rows that are kept are weighed on CLIP: names of three seeds of the default recipe
@@ -13735,7 +13781,7 @@ MSAE_API msae_status msae_name_latents(const msae_model *model, const msae_data 
 }
 
 /* ---------------------------------------------------------------------------------------------
-   Interpretation: search, by concepts and by embeddings
+   >>index Interpretation: search, by concepts and by embeddings
    ------------------------------------------------------------------------------------------ */
 
 /* What indices of before 0.6.0 have of their model, by which they are still known. */
@@ -14272,7 +14318,7 @@ MSAE_API msae_status msae_nearest_rows(const msae_model *model, const msae_data 
 }
 
 /* ---------------------------------------------------------------------------------------------
-   Interpretation: edits and steering
+   >>steering Interpretation: edits and steering
    ------------------------------------------------------------------------------------------ */
 
 static msae_status msae__check_edits(const msae_model *model, const msae_edit *edits,
