@@ -27,25 +27,18 @@ static const float *rows_of(const align_job *job, const msae_model *model) {
 }
 
 static int load(align_job *job) {
-    msae_load_desc desc = {0};
     int status = tool_start_threads(&job->common, &job->pool);
     if (status != TOOL_OK) return status;
-    desc.simd = (msae_simd)job->common.simd;
-    desc.parallel = msae_pool_parallel(job->pool);
-    desc.widen = 1;
+    const msae_load_desc desc = tool_load_desc(&job->common, job->pool);
     job->paths[0] = job->first;
     job->paths[1] = job->second;
     for (size_t i = 0; i < job->more.count; i++) job->paths[2 + i] = job->more.values[i];
-    for (size_t i = 0; i < 2 + job->more.count; i++) {
-        status = tool_load_model(&job->models[i], job->paths[i], &desc);
-        if (status != TOOL_OK) return status;
-        job->count++;
-        if (job->models[i].n_inputs != job->models[0].n_inputs) {
-            return tool_fail(job->paths[i], "has %zu inputs, %s has %zu", job->models[i].n_inputs,
-                             job->paths[0], job->models[0].n_inputs);
-        }
+    status = tool_load_model(&job->models[0], job->first, &desc);
+    for (job->count = 1; job->count < 2 + job->more.count && status == TOOL_OK; job->count++) {
+        status = tool_load_more(&job->models[job->count], job->paths[job->count], &desc,
+                                &job->models[0], job->first);
     }
-    return TOOL_OK;
+    return status;
 }
 
 static int write_pairs(const align_job *job, size_t rows, const size_t *columns,

@@ -292,7 +292,7 @@ static int write_table(const bias_job *job) {
             c->mean[0], c->mean[1], c->frequency[0], c->frequency[1]};
         fprintf(output.file, "%lu\t%s", (unsigned long)c->latent,
                 tool_name_of(&job->names, c->latent));
-        for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        for (size_t i = 0; i < TOOL_COUNT_OF(numbers); i++) {
             put_number(output.file, numbers[i]);
         }
         fputc('\n', output.file);
@@ -425,9 +425,7 @@ static void print_done(const bias_job *job, const linear_probe_score *score) {
     tool_json_k(&json, &job->inputs.model, job->study.k);
     tool_json_count(&json, "significant", count_significant(job));
     tool_json_real(&json, "probe_accuracy", score->accuracy);
-    tool_json_skipped(&json);
-    tool_json_warnings(&json);
-    tool_json_end(&json, '}');
+    tool_json_done(&json);
 }
 
 static int load(bias_job *job) {

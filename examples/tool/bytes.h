@@ -1,6 +1,6 @@
-/* What the readers of files share: errors that say where, memory of an allocator, arrays that grow,
-   whole numbers and UTF-8 in bytes. Needs msae.h alone; a program that takes json.c, torch.c or one
-   of the audits takes bytes.c along. All functions are thread-safe. */
+/* What the readers of files share: errors that say where, memory of an allocator, arrays that
+   grow, whole numbers and UTF-8 in bytes. Needs msae.h alone; a program that takes json.c, torch.c
+   or one of the audits takes bytes.c along. All functions are thread-safe. */
 #ifndef BYTES_H
 #define BYTES_H
 

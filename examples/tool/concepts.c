@@ -329,7 +329,8 @@ int tool_compare_claims(const tool_claim *a, const tool_claim *b) {
     return (a->support > b->support) - (a->support < b->support);
 }
 
-/* 1 when the text is the name (or a synonym) and the second word: "cat (siamese)", "cat, siamese". */
+/* 1 when the text is the name (or a synonym) and the second word: "cat (siamese)", "cat,
+   siamese". */
 static int is_name_apart(const char *name, const char *apart, const char *text, size_t bytes) {
     if (*apart == '\0') return 0;
     for (size_t at = 1; at + 1 < bytes; at++) {
@@ -576,8 +577,9 @@ static int is_item(const tool_names *names, const char *text, size_t bytes, size
            (last >= bytes || look_up(names, text + last, bytes - last, BY_NAME) == n);
 }
 
-/* The end of the item that starts at text: its first comma or, when what lies before a later one is a
-   name too, the last of those ("lynx, catamount" is one concept, also where "lynx" names it). */
+/* The end of the item that starts at text: its first comma or, when what lies before a later one
+   is a name too, the last of those ("lynx, catamount" is one concept, also where "lynx" names
+   it). */
 static size_t item_bytes(const tool_names *names, const char *text) {
     enum { MOST_COMMAS = 8 }; /* in a name */
     size_t item = strcspn(text, ","), end = item, last = 0;

@@ -78,7 +78,8 @@ static int calibrate(const convert_job *job, msae_model *model) {
     return status;
 }
 
-/* An option that overrides what IN says, where IN cannot be read any other way, would be ignored. */
+/* An option that overrides what IN says, where IN cannot be read any other way, would be
+   ignored. */
 static int check_taken(const convert_job *job, const msae_model *model) {
     const tool_import *o = &job->import;
     const size_t given = o->nesting.count, levels = model->n_levels;
@@ -96,7 +97,7 @@ static int check_taken(const convert_job *job, const msae_model *model) {
         {"--normalize", o->normalize != 0 && (o->normalize == 1) != model->normalize},
         {"--softcap", o->has_soft_cap && o->soft_cap != model->soft_cap},
     };
-    for (size_t i = 0; i < sizeof options / sizeof options[0]; i++) {
+    for (size_t i = 0; i < TOOL_COUNT_OF(options); i++) {
         if (!options[i].is_ignored) continue;
         return tool_fail(options[i].name, "does not apply: %s says another value itself",
                          job->input);

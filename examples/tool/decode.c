@@ -1,4 +1,5 @@
-/* msae decode: a file of sparse codes in, embeddings out, block by block; and what such a file is. */
+/* msae decode: a file of sparse codes in, embeddings out, block by block; and what such a file
+   is. */
 #include "tool.h"
 
 #include <errno.h>

@@ -169,8 +169,9 @@ static int fold(folded *f) {
     return status;
 }
 
-/* Decoder rows of unit norm to float precision, which dictionary_learning's loader of an AutoEncoder
-   insists on, with their norms in the encoder and its biases: latents come out times the norm. */
+/* Decoder rows of unit norm to float precision, which dictionary_learning's loader of an
+   AutoEncoder insists on, with their norms in the encoder and its biases: latents come out times
+   the norm. */
 static int make_unit(folded *f) {
     const size_t n = f->model->n_latents, d = f->model->n_inputs;
     for (int m = 0; m < 2; m++) {
@@ -356,7 +357,7 @@ static void dictionary_config(const folded *f, tool_json *json) {
                    {MSAE_RECIPE_BATCHTOPK, "BatchTopKTrainer", "BatchTopKSAE"},
                    {MSAE_RECIPE_JUMPRELU, "JumpReluTrainer", "JumpReluAutoEncoder"}};
     tool_json_begin(json, "trainer", '{');
-    for (size_t i = 0; i < sizeof classes / sizeof classes[0]; i++) {
+    for (size_t i = 0; i < TOOL_COUNT_OF(classes); i++) {
         if (classes[i].recipe != f->target->recipe) continue;
         tool_json_text(json, "trainer_class", classes[i].trainer_class);
         tool_json_text(json, "dict_class", classes[i].dict_class);

@@ -103,14 +103,16 @@ int tool_open_inputs(tool_inputs *inputs, const tool_common *common, const char 
                      const char *data_path) {
     int status = tool_start_threads(common, &inputs->pool);
     if (status != TOOL_OK) return status;
-    msae_load_desc desc = tool_load_desc(common, inputs->pool);
-    desc.widen = !inputs->as_stored;
-    status = tool_load_model(&inputs->model, model_path, &desc);
-    inputs->stored = inputs->model;
+    if (model_path != NULL) {
+        msae_load_desc desc = tool_load_desc(common, inputs->pool);
+        desc.widen = !inputs->as_stored;
+        status = tool_load_model(&inputs->model, model_path, &desc);
+        inputs->stored = inputs->model;
+    }
     if (status != TOOL_OK || data_path == NULL) return status;
     status = tool_load_data(&inputs->data, data_path, common->tensor, inputs->model.n_inputs,
                             common->skip_bad);
-    if (status != TOOL_OK || inputs->any_mean) return status;
+    if (status != TOOL_OK || model_path == NULL || inputs->any_mean) return status;
     const msae_source source = msae_source_data(&inputs->data);
     return tool_centre(&inputs->model, common, &source, data_path, &inputs->mean);
 }

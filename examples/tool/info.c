@@ -142,11 +142,11 @@ static const char *note_value(const msae_safetensors *file, const msae_metadata 
     } else if (msae_safetensors_metadata(file, "msae_version") == NULL) {
         return entry->value;
     }
-    while (i < sizeof notes / sizeof notes[0] &&
+    while (i < TOOL_COUNT_OF(notes) &&
            (strlen(notes[i].key) != length || memcmp(notes[i].key, key, length) != 0)) {
         i++;
     }
-    if (i == sizeof notes / sizeof notes[0] || *bytes >= sizeof value) return entry->value;
+    if (i == TOOL_COUNT_OF(notes) || *bytes >= sizeof value) return entry->value;
     memcpy(value, entry->value, *bytes);
     value[*bytes] = '\0';
     if (notes[i].name != NULL) {

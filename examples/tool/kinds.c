@@ -48,8 +48,8 @@ static int has(const unsigned char *bytes, size_t size, const char *word) {
     return 0;
 }
 
-/* Files that are neither a .npy nor a safetensors, by how they begin; NULL: unknown, or torch.save's
-   where a model is wanted, of which the reader says more. */
+/* Files that are neither a .npy nor a safetensors, by how they begin; NULL: unknown, or
+   torch.save's where a model is wanted, of which the reader says more. */
 static const char *foreign_kind(const unsigned char *bytes, size_t size, tool_content wanted) {
     static const struct {
         const char *start;
@@ -64,7 +64,7 @@ static const char *foreign_kind(const unsigned char *bytes, size_t size, tool_co
         {"\xff\xd8\xff", 3, "is a picture (JPEG): its embedding is needed"},
         {"GGUF", 4, "is GGUF, which is not read"},
     };
-    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+    for (size_t i = 0; i < TOOL_COUNT_OF(kinds); i++) {
         if (begins(bytes, size, kinds[i].start, kinds[i].length)) return kinds[i].kind;
     }
     if (begins(bytes, size, "PK\3\4", 4)) {
@@ -160,8 +160,8 @@ static int fail_safetensors(const char *path, tool_content wanted, const msae_er
     return tool_fail_error(path, error);
 }
 
-/* Plain float32 without a header whose name, .._ROWS_COLS.npy, does not fit its length: 1 when that was
-   said. */
+/* Plain float32 without a header whose name, .._ROWS_COLS.npy, does not fit its length: 1 when
+   that was said. */
 static int fail_headerless(const char *path) {
     const size_t length = strlen(path);
     unsigned long long rows, cols;

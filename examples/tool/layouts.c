@@ -73,11 +73,11 @@ static const torch_value *find_value(const weights *w, const char *name) {
     return torch_find(w->dict, longer);
 }
 
-/* Whether a key is the name of a model's tensor behind a prefix that ends with a point, as that of a
-   module in a module has (`module.`, `_orig_mod.`, `sae.`). *length is the prefix's. */
+/* Whether a key is the name of a model's tensor behind a prefix that ends with a point, as that of
+   a module in a module has (`module.`, `_orig_mod.`, `sae.`). *length is the prefix's. */
 static int has_prefix(const torch_value *key, size_t *length) {
     static const char *const names[] = {"W_enc", "encoder.weight", "pre_bias"};
-    for (size_t i = 0; key->kind == TORCH_TEXT && i < sizeof names / sizeof names[0]; i++) {
+    for (size_t i = 0; key->kind == TORCH_TEXT && i < TOOL_COUNT_OF(names); i++) {
         const size_t bytes = strlen(names[i]);
         if (key->count < bytes) continue;
         *length = key->count - bytes;
@@ -677,7 +677,7 @@ static int saelens_architecture(const source *s, const char **architecture) {
                                         "jumprelu"};
     int status = get_text(&s->c, s->c.json.root, "architecture", "standard", architecture);
     if (status != TOOL_OK) return status;
-    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+    for (size_t i = 0; i < TOOL_COUNT_OF(known); i++) {
         if (strcmp(*architecture, known[i]) == 0) return TOOL_OK;
     }
     return tool_fail(s->c.path,
@@ -903,7 +903,7 @@ static int dictionary_class(const source *s, dictionary *is) {
         status = get_text(&s->c, trainer, "trainer_class", NULL, &trainer_class);
     }
     if (status != TOOL_OK) return status;
-    for (size_t i = 0; i < sizeof dictionaries / sizeof dictionaries[0]; i++) {
+    for (size_t i = 0; i < TOOL_COUNT_OF(dictionaries); i++) {
         const char *want =
             dict_class != NULL ? dictionaries[i].dict_class : dictionaries[i].trainer_class;
         const char *have = dict_class != NULL ? dict_class : trainer_class;
@@ -965,8 +965,8 @@ static int dictionary_k(source *s) {
     return take_k(s, s->w.path, k);
 }
 
-/* A file of a run that goes on keeps the factor that its rows are divided by; files of finished ones
-   have biases and thresholds times it, as their scale_biases makes them. */
+/* A file of a run that goes on keeps the factor that its rows are divided by; files of finished
+   ones have biases and thresholds times it, as their scale_biases makes them. */
 static int dictionary_factor(source *s) {
     const torch_value *root = s->w.torch.root, *dict = s->w.dict;
     const torch_value *value = torch_find(root, "norm_factor");
@@ -1367,7 +1367,7 @@ typedef struct models {
 static int is_model(const char *folder) {
     static const char *const names[] = {"sae_weights.safetensors", "sae.safetensors", "ae.pt"};
     char *found = NULL;
-    for (size_t i = 0; i < sizeof names / sizeof names[0] && found == NULL; i++) {
+    for (size_t i = 0; i < TOOL_COUNT_OF(names) && found == NULL; i++) {
         set_if_there(&found, folder, strlen(folder), names[i]);
     }
     free(found);
@@ -1405,8 +1405,7 @@ static int fail_folder(const char *folder) {
     m.count = 0;
     look_for_models(&m, folder, 3);
     if (m.count == 0) return tool_fail(folder, "is a folder with neither cfg.json nor ae.pt");
-    kept =
-        m.count < sizeof m.paths / sizeof m.paths[0] ? m.count : sizeof m.paths / sizeof m.paths[0];
+    kept = m.count < TOOL_COUNT_OF(m.paths) ? m.count : TOOL_COUNT_OF(m.paths);
     qsort(m.paths, kept, sizeof m.paths[0], tool_by_numbers);
     shown = m.count <= SHOWN + 1 ? m.count : SHOWN;
     for (size_t i = 0; i < shown && used < sizeof text; i++) {

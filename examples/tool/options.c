@@ -155,7 +155,7 @@ static int takes_data(const tool_command *command) {
 /* Whether a help text speaks of latents that are active or dead, or of their frequency. */
 static int speaks_of_activity(const char *text) {
     static const char *const words[] = {"active", "dead", "frequency"};
-    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
+    for (size_t i = 0; i < TOOL_COUNT_OF(words); i++) {
         if (strstr(text, words[i]) != NULL) return 1;
     }
     return 0;

@@ -110,13 +110,13 @@ void page_begin(FILE *page, const char *title) {
           page);
     page_text(page, title);
     fputs("</title>\n<style>\n", page);
-    put_all(page, style, sizeof style / sizeof style[0]);
+    put_all(page, style, TOOL_COUNT_OF(style));
     fputs("</style>\n</head>\n<body>\n", page);
 }
 
 void page_end(FILE *page) {
     fputs("<script>\n", page);
-    put_all(page, script, sizeof script / sizeof script[0]);
+    put_all(page, script, TOOL_COUNT_OF(script));
     fputs("</script>\n</body>\n</html>\n", page);
 }
 

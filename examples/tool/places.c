@@ -76,7 +76,7 @@ int tool_check_ending(const char *path, tool_kind product) {
     for (size_t i = 0; i < 2 && products[what].fitting[i] != NULL; i++) {
         if (tool_has_ending(path, products[what].fitting[i])) return TOOL_OK;
     }
-    for (size_t i = 0; i < sizeof endings / sizeof endings[0]; i++) {
+    for (size_t i = 0; i < TOOL_COUNT_OF(endings); i++) {
         if (!tool_has_ending(path, endings[i])) continue;
         return tool_fail(path, "%s written %s (its name says %s)", products[what].what,
                          products[what].as, endings[i]);

@@ -13,7 +13,7 @@ typedef struct probe_job {
     float holdout, l2, tolerance;
     uint64_t seed;
     size_t min_rows, iterations;
-    int input; /* a linear_probe_input */
+    int input;          /* a linear_probe_input */
     tool_inputs inputs; /* the model, if given, and the data */
     msae_data test;     /* of --test */
     tool_labels labels, test_labels;
@@ -61,14 +61,6 @@ static int check_classes(probe_job *job) {
     return TOOL_OK;
 }
 
-/* A number below `below` from a stream of numbers (splitmix64). */
-static size_t draw(uint64_t *state, size_t below) {
-    uint64_t z = *state += 0x9e3779b97f4a7c15u;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return (size_t)((z ^ (z >> 31)) % below);
-}
-
 /* Holds the share out of every class: at least one row, and at least one stays. */
 static int hold_out(probe_job *job) {
     const tool_labels *labels = &job->labels;
@@ -94,7 +86,7 @@ static int hold_out(probe_job *job) {
         const uint32_t c = labels->of_row[r];
         job->train_of[r] = job->test_of[r] = LINEAR_PROBE_NO_CLASS;
         if (c == TOOL_NO_LABEL || labels->counts[c] < job->min_rows) continue;
-        if (wanted[c] > 0 && draw(&state, left[c]) < wanted[c]) {
+        if (wanted[c] > 0 && tool_random(&state) % left[c] < wanted[c]) {
             job->test_of[r] = c;
             wanted[c]--;
         } else {
@@ -156,9 +148,7 @@ static void print_scores(const probe_job *job, const linear_probe_score *train,
         json_score(&json, "test", test);
         tool_json_count(&json, "iterations", job->probe.iterations);
         tool_json_real(&json, "seconds", seconds);
-        tool_json_skipped(&json);
-        tool_json_warnings(&json);
-        tool_json_end(&json, '}');
+        tool_json_done(&json);
         return;
     }
     printf("%zu classes; %zu rows without a label, %zu of classes that are too small; %zu steps of "
@@ -266,13 +256,7 @@ static int compare(const probe_job *job, linear_probe_agreement *results) {
    ------------------------------------------------------------------------------------------ */
 
 static int load(probe_job *job) {
-    int status = job->model_path != NULL
-                     ? tool_open_inputs(&job->inputs, &job->common, job->model_path, job->data_path)
-                     : tool_start_threads(&job->common, &job->inputs.pool);
-    if (status == TOOL_OK && job->model_path == NULL) {
-        status = tool_load_data(&job->inputs.data, job->data_path, job->common.tensor, 0,
-                                job->common.skip_bad);
-    }
+    int status = tool_open_inputs(&job->inputs, &job->common, job->model_path, job->data_path);
     const msae_data *data = &job->inputs.data;
     if (status == TOOL_OK && job->model_path != NULL) {
         status = tool_settle_ks(&job->inputs.model, job->model_path, &job->ks);

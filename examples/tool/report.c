@@ -346,7 +346,7 @@ static void put_sweep(FILE *page, const report_job *job) {
     put_legend(page, job);
     put_sweep_charts(page, job);
     page_table_begin(page, "The same in numbers; a click on a head sorts.", heads,
-                     sizeof heads / sizeof heads[0], 0);
+                     TOOL_COUNT_OF(heads), 0);
     for (size_t m = 0; m < job->count; m++) {
         for (size_t i = 0; i < job->ks[m].count; i++) {
             const msae_metrics *s = &job->sweeps[m][i];
@@ -587,8 +587,8 @@ static void put_bias(FILE *page, const report_job *job) {
     fprintf(page, " to values over its range in %zu rows, all else as it is.</p>\n",
             job->swept_rows);
     put_bias_chart(page, job);
-    page_table_begin(page, "The strongest; a click on a head sorts.", heads,
-                     sizeof heads / sizeof heads[0], 1);
+    page_table_begin(page, "The strongest; a click on a head sorts.", heads, TOOL_COUNT_OF(heads),
+                     1);
     for (size_t i = 0; i < BIAS_ROWS && i < job->inputs.model.n_latents; i++) {
         const attribute_correlation *c = &study->all[i];
         if (!isfinite(c->r)) break;

@@ -1,5 +1,5 @@
-/* Data and the statistics of a model: whether the rows are of another kind than those that the model
-   was trained on, and a model that centres and scales rows by statistics of their own. */
+/* Data and the statistics of a model: whether the rows are of another kind than those that the
+   model was trained on, and a model that centres and scales rows by statistics of their own. */
 #include "tool.h"
 
 #include <float.h>

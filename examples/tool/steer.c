@@ -62,8 +62,8 @@ static void json_change(const steer_job *job, tool_json *json, size_t latent) {
     tool_json_real(json, "change", change->change);
 }
 
-/* How far the edits alone moved the rows, in cosine. The cosine of equal rows is 1 but for rounding,
-   to either side. */
+/* How far the edits alone moved the rows, in cosine. The cosine of equal rows is 1 but for
+   rounding, to either side. */
 static double moved(const steer_job *job, const msae_steered *mean) {
     const double cosine = job->keep_rest ? mean->cosine : mean->recon_cosine;
     const double distance = job->keep_rest ? mean->distance : mean->recon_distance;

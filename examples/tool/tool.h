@@ -1,4 +1,25 @@
-/* What the commands of the tool share: exit statuses, errors, options, JSON, inputs and outputs. */
+/* What the commands of the tool share, from the ground up:
+
+       errors                              output.c
+       texts and numbers                   output.c, numbers.c
+       JSON                                output.c
+       options and commands                options.c, command.c
+       files by their paths                places.c, kinds.c
+       rows of data                        rows.c, files.c
+       models with data                    files.c
+       what a row keeps: --k               files.c
+       data and a model's statistics       statistics.c
+       how training came out               outcome.c
+       text tables                         table.c
+       concepts, edits and rows by name    concepts.c, edits.c
+       sparse codes                        encode.c, decode.c
+       an attribute of rows                bias.c
+       models in other layouts             layouts.c, export.c
+       the commands                        one file each
+
+   A function that returns int returns an exit status where nothing else is said: TOOL_OK, or
+   another one once it has printed why. What a function fills in is released by the function named
+   for that, also after a failure. */
 #ifndef MSAE_TOOL_H
 #define MSAE_TOOL_H
 
@@ -26,31 +47,40 @@ enum {
 /* Prints the one line "msae: SUBJECT: what" on standard error and returns TOOL_FAILED. The subject
    is a file or an option; NULL leaves it out. Control characters are printed as '?'. */
 int tool_fail(const char *subject, const char *format, ...) BYTES_PRINTF(2, 3);
-/* The same for an error of the library. */
+/* tool_fail with what an error of the library says. */
 int tool_fail_error(const char *subject, const msae_error *error);
-/* The same for an operation of the C library that failed with `code`, an errno. */
+/* tool_fail with what the C library says of `code`, an errno. */
 int tool_fail_errno(const char *subject, int code);
-/* The same for a file that could not be written; what errno says was set to 0 before. */
+/* tool_fail for a file that could not be written, with what errno says, which was set to 0
+   before. */
 int tool_fail_writing(const char *path);
+/* tool_fail where there is no memory. */
 int tool_fail_memory(void);
-/* Whether there was such a line. */
-int tool_has_failed(void);
-/* Where these lines go; NULL: standard error. */
-void tool_errors_to(FILE *file);
-/* The same line with a pointer to the command's --help; returns TOOL_USAGE. */
+/* Prints a line of error with a pointer to the command's --help (NULL: to that of all commands) and
+   returns TOOL_USAGE. */
 int tool_usage(const char *command, const char *format, ...) BYTES_PRINTF(2, 3);
+/* 1 when a line of error was printed by now. */
+int tool_has_failed(void);
+/* Sends errors, warnings and notes to a file; NULL: to standard error. */
+void tool_errors_to(FILE *file);
 
-/* A line "msae: warning: subject: ..", where the errors go: something is wrong, but the command goes on
-   and its exit status stays 0. It says what is wrong and what to change. The first TOOL_MAX_WARNINGS
-   are kept for JSON. */
+/* Prints a line "msae: warning: SUBJECT: ..", where the errors go: something is wrong, but the
+   command goes on and its exit status stays 0. It says what is wrong and what to change. The first
+   TOOL_MAX_WARNINGS are kept for tool_json_warnings. */
 void tool_warn(const char *subject, const char *format, ...) BYTES_PRINTF(2, 3);
 #define TOOL_MAX_WARNINGS 16
-/* A line "msae: note: subject: ..", at the same place: nothing is wrong, but a choice was made. */
+/* Prints a line "msae: note: SUBJECT: ..", where the errors go: nothing is wrong, but a choice was
+   made. */
 void tool_note(const char *subject, const char *format, ...) BYTES_PRINTF(2, 3);
+
+/* ---------------------------------------------------------------------------------------------
+   Texts and numbers (output.c, numbers.c)
+   ------------------------------------------------------------------------------------------ */
 
 /* Seconds since some fixed moment. */
 double tool_seconds(void);
-const char *tool_plural(unsigned long long count); /* "s", or "" for one */
+/* "s", or "" for one. */
+const char *tool_plural(unsigned long long count);
 
 /* Memory for `count` items of `size` bytes (at least one byte), zeroed; NULL when the product does
    not fit or there is none. Release with free. */
@@ -58,10 +88,6 @@ void *tool_alloc(size_t count, size_t size);
 
 /* 1 when a path ends so (".npy"), in whatever case; a name that is nothing else does not. */
 int tool_has_ending(const char *path, const char *ending);
-
-/* ---------------------------------------------------------------------------------------------
-   Numbers (numbers.c)
-   ------------------------------------------------------------------------------------------ */
 
 /* The whole number that a text of `length` bytes is, digits alone; 0 when it is none or has more
    than 64 bits. */
@@ -79,23 +105,20 @@ double tool_cosine(const float *a, const float *b, size_t d);
    from. */
 uint64_t tool_random(uint64_t *state);
 
-/* ---------------------------------------------------------------------------------------------
-   Labels in tables for people (output.c)
-   ------------------------------------------------------------------------------------------ */
-
 /* How many of a label's bytes to show in `width` characters at most: all, or as many as leave room
    for an ellipsis; whole words where those fill half of the width, and no broken character. */
 size_t tool_shorten(const char *label, size_t bytes, size_t width);
-/* Prints it so on standard output, and returns how many characters that are. */
+/* Prints a label on standard output as tool_shorten has it; returns how many characters that
+   are. */
 size_t tool_print_label(const char *label, size_t bytes, size_t width);
-/* The same in a column of that width. */
+/* Prints a label so, and spaces up to that width. */
 void tool_print_column(const char *label, size_t width);
 
 /* ---------------------------------------------------------------------------------------------
    JSON, one object a line (output.c)
    ------------------------------------------------------------------------------------------ */
 
-/* Keys are NULL inside lists. */
+/* A line in the making. Keys are NULL inside lists. */
 typedef struct tool_json {
     FILE *file;
     int fields; /* written so far in the innermost object or list */
@@ -104,28 +127,41 @@ typedef struct tool_json {
 
 /* Opens an object on standard output; with an "event" unless that is NULL. */
 tool_json tool_json_line(const char *event);
-void tool_json_begin(tool_json *json, const char *key, char bracket); /* '{' or '[' */
-void tool_json_end(tool_json *json, char bracket); /* ends the line after the outermost one */
+/* Opens an object or a list: bracket '{' or '['. */
+void tool_json_begin(tool_json *json, const char *key, char bracket);
+/* Closes the innermost one, bracket '}' or ']'; the line ends with the outermost. */
+void tool_json_end(tool_json *json, char bracket);
+/* A text; bytes that are no UTF-8 become U+FFFD. */
 void tool_json_text(tool_json *json, const char *key, const char *text);
-/* Key and text that already stand escaped as JSON wants it. */
+/* A key and a text that already stand escaped as JSON wants it. */
 void tool_json_escaped(tool_json *json, const char *key, size_t key_bytes, const char *text,
                        size_t text_bytes);
+/* A whole number. */
 void tool_json_count(tool_json *json, const char *key, uint64_t value);
-void tool_json_real(tool_json *json, const char *key, double value); /* NaN, Inf: null */
+/* A number; null for NaN and Inf. */
+void tool_json_real(tool_json *json, const char *key, double value);
+/* true or false. */
 void tool_json_bool(tool_json *json, const char *key, int value);
+/* null. */
 void tool_json_null(tool_json *json, const char *key);
-/* A model's checksum, as names files have it. */
+/* A model's checksum, 16 hexadecimal digits, as names files have it. */
 void tool_json_checksum(tool_json *json, const char *key, const msae_model *model);
 /* A list of objects, one a hit: "row", the number under the name `value`, and "label", which is
    labels[row]; labels NULL: none. */
 void tool_json_hits(tool_json *json, const char *key, const char *value, const msae_hit *hits,
                     size_t count, const char *const *labels);
+/* A list of whole numbers. */
 void tool_json_counts(tool_json *json, const char *key, const size_t *values, size_t count);
 /* The field "warnings": the texts of all warnings so far, an empty list when there were none. */
 void tool_json_warnings(tool_json *json);
+/* The field "rows_skipped": rows that were left out so far, of all data of the command. */
+void tool_json_skipped(tool_json *json);
+/* The last fields of a command that reads rows, "rows_skipped" and "warnings", and the line's
+   end. */
+void tool_json_done(tool_json *json);
 
 /* ---------------------------------------------------------------------------------------------
-   Options (options.c)
+   Options and commands (options.c, command.c)
    ------------------------------------------------------------------------------------------ */
 
 /* What an entry of a command's table is, and what its value becomes in the command's job. */
@@ -227,9 +263,10 @@ typedef struct tool_command {
    error printed). An option may be given twice only with one value. */
 int tool_parse(const tool_command *command, void *job, int argc, char **argv);
 /* All of a command: makes its job, reads the arguments behind the command's name, checks the files
-   that it is to write, runs it, closes it. Returns the exit status (command.c). */
+   that it is to write, runs it, closes it. Returns the exit status. */
 int tool_run(const tool_command *command, int argc, char **argv);
-int tool_is_help(const char *argument); /* "--help" or "-h" */
+/* 1 for "--help" and "-h". */
+int tool_is_help(const char *argument);
 
 /* What most commands take: the first member of every job. */
 typedef struct tool_common {
@@ -300,21 +337,50 @@ typedef struct tool_common {
     }
 
 /* ---------------------------------------------------------------------------------------------
-   Inputs (files.c, rows.c) and outputs (places.c)
+   Files by their paths (places.c), and what they hold (kinds.c)
    ------------------------------------------------------------------------------------------ */
 
-/* A model and its data, with the threads that work on them. Zero-initialise. */
-typedef struct tool_inputs {
-    msae_pool *pool;
-    msae_model model;
-    msae_model stored; /* the same arrays, with the mean and scale that were loaded */
-    msae_data data;
-    float *mean;   /* [d] the data's own, with --own-statistics: the model's is this one then */
-    int as_stored; /* set before opening: small weights stay small, for what can use them so */
-    int any_mean;  /* set before opening: the data's mean is the command's own business */
-} tool_inputs;
+/* Fails when the path ends in the name of another format than that of what is written,
+   TOOL_WRITES_MODEL .. TOOL_WRITES_FOLDER. */
+int tool_check_ending(const char *path, tool_kind product);
+/* Fails when the path names another format, when no file could be written there (no such folder, a
+   directory, not permitted) or another output is the same file. Leaves nothing behind. To be called
+   before anything is read: from here on, reading that file is an error. */
+int tool_check_output(const char *option, const char *path, tool_kind product);
+/* Keeps in mind that the command writes there, without a look at the place: for a folder, or a file
+   whose folder may not be there yet. At most TOOL_MAX_OUTPUTS. */
+#define TOOL_MAX_OUTPUTS 4
+int tool_add_output(const char *option, const char *path);
+/* Fails when no file could be written there; the line of error ends with the advice. */
+int tool_check_writable(const char *path, const char *advice);
+/* Fails when the file, which is about to be read, is one that the command is to write, whatever
+   links lead there. Every reader of files calls it. */
+int tool_check_input(const char *path);
+/* 1 when a path leads to a folder. */
+int tool_is_folder(const char *path);
+/* 1 when both paths lead to one file, or are spelled alike; NULL leads nowhere. */
+int tool_same_file(const char *a, const char *b);
 
-/* What a file should have held (kinds.c). */
+/* Text output to a file, by temporary name and rename, or to standard output when path is NULL. */
+typedef struct tool_output {
+    FILE *file;
+    const char *path;
+    char *temporary;
+} tool_output;
+
+/* Starts an output, which is closed or dropped unless this fails. */
+int tool_output_open(tool_output *output, const char *path);
+/* Ends an output; only then is there a file. */
+int tool_output_close(tool_output *output);
+/* Ends an output that has a path without leaving a file. */
+void tool_output_drop(tool_output *output);
+
+/* Reads a whole file, which must not be one that the command is to write: *size bytes, above zero,
+   and a zero behind them. Returns TOOL_OK, or prints why not; *bytes is NULL then. Release *bytes
+   with free. */
+int tool_read_file(const char *path, char **bytes, size_t *size);
+
+/* What a file should have held. */
 typedef enum tool_content {
     TOOL_DATA,
     TOOL_MODEL,
@@ -328,54 +394,27 @@ typedef enum tool_content {
 int tool_fail_content(const char *path, tool_content wanted, const msae_error *error);
 /* Prints that a file cannot be opened, and what of its path is missing; returns TOOL_FAILED. */
 int tool_fail_open(const char *path);
-/* Starts the threads that the options ask for. */
-int tool_start_threads(const tool_common *common, msae_pool **pool);
-/* How the options have models loaded, weights widened to float32. */
-msae_load_desc tool_load_desc(const tool_common *common, msae_pool *pool);
-/* Loads a model beside the first one, of which it must have the inputs. */
-int tool_load_more(msae_model *model, const char *path, const msae_load_desc *desc,
-                   const msae_model *first, const char *first_path);
-/* Loads a model and, unless data_path is NULL, data that fits it, see tool_centre. */
-int tool_open_inputs(tool_inputs *inputs, const tool_common *common, const char *model_path,
-                     const char *data_path);
-void tool_close_inputs(tool_inputs *inputs);
 
-/* Makes of a --k what the library's calls take: 0 is left (as the model encodes), TOOL_ALL becomes
-   the number of latents, and more than that fails. */
-int tool_settle_k(const msae_model *model, const char *model_path, size_t *k);
-/* What msae_evaluate measures by default, 16, 32, 64 .. below n, then n, into ks [MSAE_MAX_LEVELS];
-   returns their number. */
-size_t tool_default_ks(size_t n, size_t *ks);
-/* Makes of a list what the library's calls take: ascending numbers of at most n. An empty list
-   becomes the default one. Where `own` is a k, that stands among the values, so that nothing is
-   measured twice; a threshold takes a pass of its own, with the single k 0. */
-int tool_settle_ks(const msae_model *model, const char *model_path, tool_ks *ks);
-/* What a row keeps under a k that is settled: "k 64", "k 32 on average, by the threshold" or "all
-   active latents". */
-#define TOOL_K_TEXT 64
-const char *tool_k_text(const msae_model *model, size_t k, char text[TOOL_K_TEXT]);
-/* The same as two fields: "k", which is n for all, and "kept_by": "k", "threshold" or "all". */
-void tool_json_k(tool_json *json, const msae_model *model, size_t k);
-/* The fields of results as the model encodes by itself: "k", which is null, "own" and "kept_by". */
-void tool_json_own(tool_json *json, const msae_model *model);
+/* ---------------------------------------------------------------------------------------------
+   Rows of data (rows.c, files.c)
+   ------------------------------------------------------------------------------------------ */
+
 /* What becomes of bad rows, those with NaN or Inf as float32. */
 enum {
     TOOL_BAD_REFUSED, /* the first of them is an error */
     TOOL_BAD_SKIPPED, /* they are left out (msae_data.skip_bad), with a warning that counts them */
     TOOL_BAD_KEPT     /* they are the command's own business */
 };
-/* Loads data of `cols` columns (0: any number). The path may be a pattern or a list, see
-   tool_rows. */
+/* Loads data of `cols` columns (0: any number); bad_rows says what becomes of bad ones. The path
+   may be a pattern or a list, see tool_rows. Release with msae_data_free. */
 int tool_load_data(msae_data *data, const char *path, const char *tensor, size_t cols,
                    int bad_rows);
 
-/* Rows that were left out so far, of all data of the command; and as the field "rows_skipped". */
+/* Rows that were left out so far, of all data of the command. */
 uint64_t tool_rows_skipped(void);
-void tool_json_skipped(tool_json *json);
-/* The last fields of a command that reads rows, "rows_skipped" and "warnings", and the line's end. */
-void tool_json_done(tool_json *json);
-/* Whether a row of the data is left out; how many rows are not. */
+/* 1 when a row of the data is left out. */
 int tool_is_skipped(const msae_data *data, size_t row);
+/* How many rows of the data are not left out. */
 size_t tool_used_rows(const msae_data *data);
 
 /* What a pattern found: so many of a set's paths, from that one on. */
@@ -384,7 +423,7 @@ typedef struct tool_pattern {
     size_t first, count;
 } tool_pattern;
 
-/* Files as one set of rows (rows.c): names, patterns ("part-*.npy", where no file has just that
+/* Files as one set of rows: names, patterns ("part-*.npy", where no file has just that
    name; part-2 stands before part-10) and lists ("@FILE": one name a line). Zero-initialise, add,
    open; close in any case. Operands must outlive the set. */
 typedef struct tool_rows {
@@ -402,10 +441,12 @@ typedef struct tool_rows {
 /* For qsort: names in the order of their bytes, but of the numbers in them by value, so that part-2
    stands before part-10. Names of the same numbers, part-1 and part-01, keep the order of bytes. */
 int tool_by_numbers(const void *left, const void *right);
+/* Adds the files of an operand to the set. */
 int tool_add_rows(tool_rows *rows, const char *operand);
-/* Looks at the files' headers; rows of `cols` columns (0: any number). */
+/* Opens the set, all files added: their headers must agree in their columns, of which there are
+   `cols` (0: any number). */
 int tool_open_rows(tool_rows *rows, const char *tensor, size_t cols);
-/* A line on standard error for each pattern: how many files it found, the first and the last. */
+/* Prints a note for each pattern: how many files it found, the first and the last. */
 void tool_note_rows(const tool_rows *rows);
 /* Adds `by` to the row that an error of the library names. */
 void tool_shift_row(msae_error *error, uint64_t by);
@@ -420,9 +461,68 @@ int tool_skip_rows(const tool_rows *rows, msae_dtype dtype, uint64_t n_rows, uin
 /* Brings all rows into memory, as tool_load_data does; a single file's in its own type, several
    files' as float32. */
 int tool_hold_rows(tool_rows *rows, const char *tensor, int bad_rows, msae_data *data);
+/* Releases the set, whatever was done with it. */
 void tool_close_rows(tool_rows *rows);
 
-/* Data and the model's statistics (statistics.c). E ||x - mean||^2 of the rows that the model was
+/* ---------------------------------------------------------------------------------------------
+   Models with data (files.c)
+   ------------------------------------------------------------------------------------------ */
+
+/* A model and its data, with the threads that work on them. Zero-initialise. */
+typedef struct tool_inputs {
+    msae_pool *pool;
+    msae_model model;
+    msae_model stored; /* the same arrays, with the mean and scale that were loaded */
+    msae_data data;
+    float *mean;   /* [d] the data's own, with --own-statistics: the model's is this one then */
+    int as_stored; /* set before opening: small weights stay small, for what can use them so */
+    int any_mean;  /* set before opening: the data's mean is the command's own business */
+} tool_inputs;
+
+/* Starts the threads that the options ask for. Release with msae_pool_free. */
+int tool_start_threads(const tool_common *common, msae_pool **pool);
+/* How the options have models loaded, weights widened to float32. */
+msae_load_desc tool_load_desc(const tool_common *common, msae_pool *pool);
+/* Loads a model beside the first one; it must have as many inputs. Release with msae_model_free. */
+int tool_load_more(msae_model *model, const char *path, const msae_load_desc *desc,
+                   const msae_model *first, const char *first_path);
+/* Starts the threads, loads a model and data that fits it, and centres the model on the data (see
+   tool_centre). Either path may be NULL: then there is none. */
+int tool_open_inputs(tool_inputs *inputs, const tool_common *common, const char *model_path,
+                     const char *data_path);
+/* Releases everything in it. */
+void tool_close_inputs(tool_inputs *inputs);
+
+/* ---------------------------------------------------------------------------------------------
+   What a row keeps: --k (files.c)
+   ------------------------------------------------------------------------------------------ */
+
+/* Makes of a --k what the library's calls take: 0 is left (as the model encodes), TOOL_ALL becomes
+   the number of latents, and more than that fails. */
+int tool_settle_k(const msae_model *model, const char *model_path, size_t *k);
+/* What msae_evaluate measures by default, 16, 32, 64 .. below n, then n, into ks [MSAE_MAX_LEVELS];
+   returns their number. */
+size_t tool_default_ks(size_t n, size_t *ks);
+/* Makes of a list what the library's calls take: ascending numbers of at most n. An empty list
+   becomes the default one. Where `own` is a k, that stands among the values, so that nothing is
+   measured twice; a threshold takes a pass of its own, with the single k 0. */
+int tool_settle_ks(const msae_model *model, const char *model_path, tool_ks *ks);
+/* What a row keeps under a k that is settled: "k 64", "k 32 on average, by the threshold" or "all
+   active latents". */
+#define TOOL_K_TEXT 64
+const char *tool_k_text(const msae_model *model, size_t k, char text[TOOL_K_TEXT]);
+/* Two fields of JSON for a k that is settled: "k", which is n for all, and "kept_by": "k",
+   "threshold" or "all". */
+void tool_json_k(tool_json *json, const msae_model *model, size_t k);
+/* Three fields of JSON for results as the model encodes by itself: "k", which is null, "own" and
+   "kept_by". */
+void tool_json_own(tool_json *json, const msae_model *model);
+
+/* ---------------------------------------------------------------------------------------------
+   Data and a model's statistics (statistics.c)
+   ------------------------------------------------------------------------------------------ */
+
+/* E ||x - mean||^2 of the rows that the model was
    trained on, as its scale tells it; 0 where it does not. */
 double tool_variance(const msae_model *model);
 /* How rows, or a sample of many, differ from those that the model was trained on. */
@@ -432,82 +532,54 @@ typedef struct tool_shift {
     int is_far;          /* by distance */
     int is_scaled;       /* by length */
     int is_flat;         /* the rows looked at are all alike */
-    size_t rare, rows;   /* rare > 0: that many of the rows, of far larger norm, are all that is off */
+    size_t rare, rows;   /* rare > 0: so many of the rows, of far larger norm, are all that is off */
     const char *without; /* why the rows can have no statistics of their own; NULL: they can */
 } tool_shift;
-/* Zeros where the model does not tell the variance of its data. Rows of norm_limit and more do not
-   count, unless most are; 0: no limit. */
+/* Looks at a sample of the rows; *shift is zeros where the model does not tell the variance of its
+   data. Rows of norm_limit and more do not count, unless most are so; 0: no limit. */
 int tool_find_shift(const msae_model *model, const msae_source *source, float norm_limit,
                     tool_shift *shift);
-/* A warning where there is one, which ends with what to do. */
+/* Warns where there is a shift; the line ends with the advice. */
 void tool_warn_of_shift(const tool_shift *shift, const char *path, const char *advice);
+/* Looks for a shift and warns of it. */
 int tool_warn_of_kind(const msae_model *model, const msae_source *source, const char *path,
                       const char *advice);
 /* Makes the model centre and scale rows by the statistics of these, found in the way its own were;
    *mean, NULL before, is its mean from then on and to be freed after its last use. */
 int tool_own_statistics(msae_model *model, const msae_source *source, int skip_bad,
                         const char *path, float **mean);
-/* What a command does with its data: that, where --own-statistics is given, or the warning. */
+/* What a command does with its data: the model takes on its statistics where --own-statistics is
+   given; otherwise a warning where they are far from the model's. *mean as in
+   tool_own_statistics. */
 int tool_centre(msae_model *model, const tool_common *common, const msae_source *source,
                 const char *path, float **mean);
 
 /* Rows that differ by less than this from their mean, relative to its norm, differ by what float32
    makes of them. */
 #define TOOL_ROUNDING 1e-6
-/* Whether the usable rows, whose mean and scale the model has, are all alike (outcome.c). */
+/* 1 when the usable rows, whose mean and scale the model has, are all alike. */
 int tool_is_flat(const msae_model *model, const msae_source *source);
 
-/* Whether a training run came to something (outcome.c). Zero-initialise. */
+/* ---------------------------------------------------------------------------------------------
+   How training came out (outcome.c)
+   ------------------------------------------------------------------------------------------ */
+
+/* Whether a training run came to something. Zero-initialise. */
 typedef struct tool_outcome {
     int is_flat;       /* the rows are all alike */
     double rows, loss; /* sums over the last tenth of the steps: rows, and their losses */
     double validation; /* the last loss of the validation rows, without penalty */
     size_t dead;       /* latents, at the last step */
 } tool_outcome;
-/* A warning where the rows are all alike; the model has their mean and scale. */
+/* Warns where the rows, whose mean and scale the model has, are all alike. */
 int tool_warn_of_spread(tool_outcome *outcome, const msae_model *model, const msae_source *source,
                         const char *path);
+/* Counts a step in. */
 void tool_add_step(tool_outcome *outcome, const msae_progress *progress);
-/* After the last step: a warning for a loss that the mean of the rows has too, for latents most of
+/* After the last step: warns of a loss that the mean of the rows has too, for latents most of
    which are dead, and for validation rows (NULL: none) that the model is of no use to. */
 void tool_warn_of_outcome(const tool_outcome *outcome, const msae_trainer *trainer,
                           const msae_source *source, const char *validation);
-
-/* Fails when the path ends in the name of another format than that of what is written,
-   TOOL_WRITES_MODEL .. TOOL_WRITES_FOLDER. */
-int tool_check_ending(const char *path, tool_kind product);
-/* Fails when the path names another format, when no file could be written there (no such folder, a
-   directory, not permitted) or another output is the same file. Leaves nothing behind. To be called
-   before anything is read: from here on, reading that file is an error. */
-int tool_check_output(const char *option, const char *path, tool_kind product);
-/* Only the latter, for a folder, or a file whose folder may not be there yet. */
-#define TOOL_MAX_OUTPUTS 4
-int tool_add_output(const char *option, const char *path);
-/* Only whether a file could be written there; the line of error ends with the advice. */
-int tool_check_writable(const char *path, const char *advice);
-/* Fails when the file, which is about to be read, is one that the command is to write, whatever
-   links lead there. Every reader of files calls it. */
-int tool_check_input(const char *path);
-/* 1 when both paths lead to one file, or are spelled alike; NULL leads nowhere. */
-int tool_same_file(const char *a, const char *b);
-
-/* Text output to a file, by temporary name and rename, or to standard output when path is NULL. */
-typedef struct tool_output {
-    FILE *file;
-    const char *path;
-    char *temporary;
-} tool_output;
-
-int tool_output_open(tool_output *output, const char *path);
-/* Ends the output; only then is there a file. */
-int tool_output_close(tool_output *output);
-/* Ends it without a file. */
-void tool_output_drop(tool_output *output);
-
-/* Reads a whole file, which must not be one that the command is to write: *size bytes, above zero,
-   and a zero behind them. Returns TOOL_OK, or prints why not; *bytes is NULL then. Release *bytes
-   with free. */
-int tool_read_file(const char *path, char **bytes, size_t *size);
 
 /* ---------------------------------------------------------------------------------------------
    Text tables: columns by tabs, a header, a row for each row of some data (table.c)
@@ -521,13 +593,14 @@ typedef struct tool_table {
     size_t rows, columns;
 } tool_table;
 
-/* Loads a table with a header; every line must have as many columns. Whether this fails or not,
-   release with tool_free_table. So with the other tables below. */
+/* Loads a table with a header; every line must have as many columns. */
 int tool_load_table(tool_table *table, const char *path);
+/* Releases a table, also one that is zeros. */
 void tool_free_table(tool_table *table);
-/* The place of a column, table->columns when there is none of that name .. */
+/* The place of a column, table->columns when there is none of that name. */
 size_t tool_find_column(const tool_table *table, const char *name);
-/* .. which fails here, with a list of those there are; name NULL: --column was not given. */
+/* Sets *column to the place of a column; fails with a list of those there are when there is none of
+   that name. name NULL: --column was not given. */
 int tool_need_column(const tool_table *table, const char *name, size_t *column);
 
 /* Words: the column `word` of a table, or the first of each line of a text file without one. */
@@ -538,9 +611,10 @@ typedef struct tool_words {
 } tool_words;
 
 /* Loads words that must be `rows` in number, to go with the rows of data_path: the column of that
-   name, which the table must have; NULL: as above. path NULL: none. */
+   name, which the table must have; NULL: `word`, or the lines of a list. path NULL: no words. */
 int tool_load_words(tool_words *words, const char *path, const char *column, size_t rows,
                     const char *data_path);
+/* Releases words, also those that are zeros. */
 void tool_free_words(tool_words *words);
 
 #define TOOL_NO_LABEL UINT32_MAX
@@ -562,10 +636,11 @@ typedef struct tool_labels {
    NULL: no labels. */
 int tool_load_labels(tool_labels *labels, const char *path, const char *column,
                      const msae_data *data, const char *data_path);
+/* Releases labels, also those that are zeros. */
 void tool_free_labels(tool_labels *labels);
 
 /* ---------------------------------------------------------------------------------------------
-   Concepts: latents by number or by name (concepts.c)
+   Concepts, edits and rows by number or by name (concepts.c, edits.c)
    ------------------------------------------------------------------------------------------ */
 
 /* A name is a claim. Fewer rows than these do not bear one out. */
@@ -610,23 +685,26 @@ typedef struct tool_names {
    its names is read with a warning. path NULL: no names. */
 int tool_load_names(tool_names *names, const char *path, const msae_model *model,
                     const char *model_path);
+/* Releases names, also those that are zeros. */
 void tool_free_names(tool_names *names);
-/* The name, or "" where there is none. */
+/* The name of a latent, or "" where there is none. */
 const char *tool_name_of(const tool_names *names, size_t latent);
-/* The name for where room is short: its first synonym and, in brackets, the second word that tells
-   it from others of that name, "cat (siamese)". In `room`, cut off where it must be. */
 typedef struct tool_short_name {
     char text[64];
 } tool_short_name;
+/* A latent's name for where room is short: its first synonym and, in brackets, the second word that
+   tells it from others of that name, "cat (siamese)"; "" where there is none. In `room`, cut off
+   where it must be. */
 const char *tool_short_name_of(const tool_names *names, size_t latent, tool_short_name *room);
 /* Bytes of a name up to its first comma, where synonyms follow ("crane, Grus grus"); a name that is
    a comma counts. */
 size_t tool_first_synonym(const char *name);
-/* The fields "name" and, where there is one, "apart". */
+/* Fields of JSON for a latent: "name" and, where there is one, "apart". */
 void tool_json_name(tool_json *json, const tool_names *names, size_t latent);
-/* The field "latent" and, where there is a file of names, those of tool_json_name. */
+/* Fields of JSON for a latent: "latent" and, where there is a file of names, those of
+   tool_json_name. */
 void tool_json_concept(tool_json *json, const tool_names *names, size_t latent);
-/* A list of objects, one a code: those fields, and "value". */
+/* A list of objects, one a code: the fields of tool_json_concept, and "value". */
 void tool_json_codes(tool_json *json, const char *key, const tool_names *names,
                      const msae_code *codes, size_t count);
 /* Prints "dog 6.83 -> 0, ", or "latent 12 6.83 -> 0, " for one without a name. */
@@ -652,8 +730,8 @@ int tool_group_synonyms(const tool_words *words, uint32_t *groups);
    `subject` is what the error starts with, an option. */
 int tool_find_concept(const char *subject, tool_names *names, const char *text, uint32_t *latent);
 
-/* Of names [count], some NULL, and their synonyms the one nearest to the text, with its length; NULL
-   when none is near. */
+/* Of names [count], some NULL, and their synonyms the one nearest to the text, with its length;
+   NULL when none is near. */
 const char *tool_nearest_name(const char **names, size_t count, const char *text, size_t bytes,
                               size_t *name_bytes);
 
@@ -664,7 +742,7 @@ typedef struct tool_concept {
     double value, high;                    /* high with has_range, value <= high */
 } tool_concept;
 
-/* Whether the value was "=+2". */
+/* 1 when the concept's value was "=+2". */
 int tool_has_plus(const tool_concept *concept);
 
 #define TOOL_MAX_CONCEPTS 256
@@ -684,15 +762,15 @@ typedef struct tool_edits {
 } tool_edits;
 
 /* Adds an edit for each of a list (text NULL: none). Set, add and scale want "dog=2" (add also
-   "dog=+2" and "dog=-2", scale "dog=-2"), clamp "dog=0:1", ablate "dog". With MSAE_EDIT_COUNT the values say what is meant: "dog=2" sets, "dog=+2"
-   and "dog=-2" add, "dog=0:1" clamps. */
+   "dog=+2" and "dog=-2", scale "dog=-2"), clamp "dog=0:1", ablate "dog". With MSAE_EDIT_COUNT the
+   values say what is meant: "dog=2" sets, "dog=+2" and "dog=-2" add, "dog=0:1" clamps. */
 int tool_add_edits(const char *option, const char *text, tool_names *names,
                    msae_operation operation, tool_edits *edits);
 /* Brings what the edits set, add and clamp to from units of what each latent typically is,
    typical [n], into values. Fails for a latent whose typical value is 0, as it is dead in
    `path`; an edit to 0 needs none. */
 int tool_scale_edits(tool_edits *edits, const double *typical, const char *path);
-/* Whether any edit needs that. */
+/* 1 when any edit needs typical values for tool_scale_edits. */
 int tool_needs_typical(const tool_edits *edits);
 /* "set", "add", "scale", "clamp", "ablate". */
 const char *tool_operation_name(msae_operation operation);
@@ -705,8 +783,8 @@ typedef struct tool_row_labels {
 } tool_row_labels;
 
 /* The row of that number or, where the text is no number, of that label or synonym (see
-   tool_is_named); "=1984" is a label as well. Of several rows it is the first, with a warning. Fails
-   when the data of that path has no such row, with the nearest label. */
+   tool_is_named); "=1984" is a label as well. Of several rows it is the first, with a warning.
+   Fails when the data of that path has no such row, with the nearest label. */
 int tool_find_row(const char *option, const char *text, const tool_row_labels *labels,
                   const msae_data *data, const char *path, size_t *row);
 
@@ -727,7 +805,8 @@ typedef struct tool_encoded {
 } tool_encoded;
 typedef int (*tool_encoded_fn)(void *user, const tool_encoded *block);
 
-/* Encodes all rows of data, k latents each (0: as the model does), and hands them on block by block until the callback returns something else than TOOL_OK. */
+/* Encodes all rows of data, k latents each (0: as the model does), and hands them on block by block
+   until the callback returns something else than TOOL_OK, which is then returned. */
 int tool_encode_data(const msae_model *model, const msae_data *data, const char *path, size_t k,
                      tool_encoded_fn on_block, void *user);
 
@@ -754,8 +833,8 @@ typedef struct tool_codes {
 
 /* 1 when the file has the tensors of a codes file. */
 int tool_is_codes(const msae_safetensors *file);
-/* Checks types, sizes, what it says of its model and that the rows' starts ascend from 0 to the
-   number of entries. */
+/* Reads where a codes file's arrays lie. Checks types, sizes, what it says of its model and that
+   the rows' starts ascend from 0 to the number of entries. */
 int tool_open_codes(tool_codes *codes, const msae_safetensors *file, const msae_reader *reader,
                     const char *path);
 
@@ -784,6 +863,7 @@ typedef struct tool_study {
 
 /* Loads the labels, correlates every latent and fits the probe. Close it in any case. */
 int tool_study_open(tool_study *study);
+/* Releases everything in it. */
 void tool_study_close(tool_study *study);
 /* The probe's answers along a latent's range, points [steps >= 2], on *n_rows rows. */
 int tool_study_sweep(const tool_study *study, uint32_t latent, attribute_point *points,
@@ -804,7 +884,7 @@ typedef enum tool_layout {
 
 /* "msae", "saelens", "sparsify", "dictionary-learning", "msae-pth", "openai". */
 const char *tool_layout_name(tool_layout layout);
-/* Whether its levels are nested by k. */
+/* 1 for recipes whose levels are nested by k. */
 int tool_is_nested(msae_recipe recipe);
 
 /* What is to be used instead of what a torch.save file's name or content says. Zero: as it says. */
@@ -822,17 +902,17 @@ typedef struct tool_import {
    is not subtracted, rows scaled by norms) is folded into the weights, in double. Prints the error.
    Release with msae_model_free, also after a failure. */
 int tool_load_model(msae_model *model, const char *path, const msae_load_desc *desc);
-/* The same with something to override (NULL: nothing); tells the layout (NULL: not asked). */
+/* Loads a model of any layout with something to override (NULL: nothing) and tells the layout
+   (NULL: not asked). Release with msae_model_free, also after a failure. */
 int tool_import_model(msae_model *model, const char *path, const msae_load_desc *desc,
                       const tool_import *import, tool_layout *layout);
 
 /* 1 when a file that starts so is one of torch.save (also in its old format, which is refused). */
 int tool_is_torch(const unsigned char *bytes, size_t size);
-/* 1 when a path leads to a folder; when a cfg.json lies beside it. */
-int tool_is_folder(const char *path);
+/* 1 when a cfg.json lies beside the file of that path. */
 int tool_has_config(const char *path);
 
-/* What model a layout can hold, and how: see tool_export. */
+/* What model a layout can hold, and how: see tool_export_model. */
 typedef struct tool_target {
     tool_layout layout;
     msae_recipe recipe; /* TOPK, RELU, JUMPRELU, BATCHTOPK */
@@ -846,11 +926,11 @@ typedef struct tool_target {
    with the reason when the layout cannot compute the same. */
 int tool_plan_export(const msae_model *model, const char *path, tool_layout layout, size_t k,
                      tool_target *target);
-/* tool_check_output for what tool_export_model is to write. */
+/* Checks, as tool_check_output does, what tool_export_model is to write. */
 int tool_check_export(const char *option, const char *path, tool_layout layout);
-/* Writes it: a file for TOOL_LAYOUT_MSAE, else a folder, made if it is not there. Each file is
-   written under a temporary name first, the configuration last. Mean and scale are folded into the
-   biases, in double: latents and thresholds come out divided by the scale. */
+/* Writes a model as it was planned: a file for TOOL_LAYOUT_MSAE, else a folder, made if it is not
+   there. Each file is written under a temporary name first, the configuration last. Mean and scale
+   are folded into the biases, in double: latents and thresholds come out divided by the scale. */
 int tool_export_model(const msae_model *model, const char *path, const tool_target *target);
 
 /* ---------------------------------------------------------------------------------------------

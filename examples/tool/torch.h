@@ -1,13 +1,14 @@
 /* Files of torch.save, read and written without executing anything.
 
-   A torch.save file is a zip of stored records, of which data.pkl is a Python pickle: a program for
-   a stack machine that may call whatever it names. torch.c runs a machine of its own that has the
-   opcodes state dicts are made of and nothing to call: it makes dicts, lists, tuples, texts,
+   A torch.save file is a zip of stored records, of which data.pkl is a Python pickle: a program
+   for a stack machine that may call whatever it names. torch.c runs a machine of its own that has
+   the opcodes state dicts are made of and nothing to call: it makes dicts, lists, tuples, texts,
    numbers, tensors and numpy scalars, knows a fixed list of globals, and refuses every other by
    name. Every rule that a file can break has a message with the byte where it breaks it.
 
    It lies beside the tool and not in msae.h: a program loads safetensors that were converted once,
-   and has no use for a parser of pickles. It needs msae.h and bytes.c and can be taken into a program. */
+   and has no use for a parser of pickles. It needs msae.h and bytes.c and can be taken into a
+   program. */
 #ifndef TORCH_H
 #define TORCH_H
 

@@ -150,7 +150,7 @@ static int check_team(const train_job *job) {
         {trainer->step, "resumes from another step than rank 0"},
         {trainer->position.row, "resumes from another row than rank 0"},
     };
-    for (size_t i = 0; i < sizeof same / sizeof same[0]; i++) {
+    for (size_t i = 0; i < TOOL_COUNT_OF(same); i++) {
         size_t rank;
         int status = find_different(job, same[i].value, &rank);
         if (status != TOOL_OK) return status;
@@ -564,7 +564,7 @@ static int check_use(const train_options *o, msae_recipe recipe, msae_schedule s
         {"--lambda", !has_penalty && o->sparse_weight > NOT_GIVEN},
         {"--bandwidth", recipe != MSAE_RECIPE_JUMPRELU && o->bandwidth > 0},
     };
-    for (size_t i = 0; i < sizeof options / sizeof options[0]; i++) {
+    for (size_t i = 0; i < TOOL_COUNT_OF(options); i++) {
         if (!options[i].is_idle) continue;
         return tool_usage("train", "%s does not apply to recipe %s", options[i].name,
                           msae_recipe_name(recipe));
@@ -687,7 +687,7 @@ static int check_agreement(const train_job *job) {
         {"--max-norm", o->max_norm > 0 && o->max_norm != desc->max_norm},
         {"--window", o->window != 0 && job->trainer.position.rows != 0 && !same_window(job)},
     };
-    for (size_t i = 0; i < sizeof options / sizeof options[0]; i++) {
+    for (size_t i = 0; i < TOOL_COUNT_OF(options); i++) {
         if (options[i].differs) {
             return tool_fail(options[i].name, "the run in %s has another value", o->resume);
         }
@@ -759,8 +759,8 @@ void tool_keep_steps(void) {
     job->status = save_checkpoint(job);
 }
 
-/* Gradients of several processes are summed in shares unless that is not wanted, so that their number
-   does not show in the result; a single process does it when it is asked to. */
+/* Gradients of several processes are summed in shares unless that is not wanted, so that their
+   number does not show in the result; a single process does it when it is asked to. */
 enum { DEFAULT_SHARES = 12 }; /* which two, three, four and six processes divide evenly */
 
 static size_t shares(const train_job *job) {
@@ -818,8 +818,8 @@ static void warn_of_rare(const train_job *job) {
               shard != NULL ? " of " : "", shard != NULL ? shard->path : "", fate);
 }
 
-/* Of rows of another kind; those that training leaves out do not count. Short memory is no reason to
-   leave the others of a team alone: training itself will say so. */
+/* Of rows of another kind; those that training leaves out do not count. Short memory is no reason
+   to leave the others of a team alone: training itself will say so. */
 static void warn_of_kind(const train_job *job, const msae_source *source, const char *path,
                          const char *advice) {
     tool_shift shift;
