@@ -198,8 +198,7 @@
 #endif
 #endif
 
-/* Functions that a switch leaves out stay declared, so that a call of one is an error that names the
-   switch. */
+/* Functions that a switch leaves out stay declared: a call of one is an error that names it. */
 #if defined(__clang__)
 #define MSAE__LEFT_OUT(switch_name) extern __attribute__((unavailable("left out by " switch_name)))
 #elif defined(__GNUC__)
@@ -251,8 +250,7 @@ typedef enum msae_status { MSAE_STATUS_LIST(MSAE_STATUS_ENUM) MSAE_STATUS_COUNT 
 
 #define MSAE_NO_POSITION UINT64_MAX
 
-/* What went wrong, for people. Every function that can fail takes an `msae_error *` last, which may
-   be NULL and is written only on failure. */
+/* What went wrong. Functions that can fail take it last, may be given NULL, write it on failure. */
 typedef struct msae_error {
     msae_status code;
     uint64_t position; /* byte in a file or row of the data at fault, or MSAE_NO_POSITION */
@@ -294,10 +292,13 @@ typedef struct msae_parallel {
 /* A small thread pool that implements the hook. Opaque; owns its threads. */
 typedef struct msae_pool msae_pool;
 
-/* Starts `workers` - 1 threads (the caller is the last worker). 0: one per online core. */
+/* Starts workers - 1 threads; the caller is the last worker. 0: one for each online core. */
 MSAE_API msae_status msae_pool_create(msae_pool **pool, size_t workers, msae_error *error);
-MSAE_API void msae_pool_free(msae_pool *pool); /* NULL is fine */
-/* The hook to put into a descriptor. One parallel_for at a time for each pool. */
+
+/* Ends the threads and frees the pool; NULL is fine. */
+MSAE_API void msae_pool_free(msae_pool *pool);
+
+/* The hook for a descriptor. Not re-entrant: one parallel_for at a time for each pool. */
 MSAE_API msae_parallel msae_pool_parallel(msae_pool *pool);
 #endif
 
@@ -311,9 +312,10 @@ typedef struct msae_background {
 } msae_background;
 
 #ifdef MSAE_USE_PTHREADS
-/* One thread that implements the hook, and its end (fine on a zeroed struct). One reader at a time
-   may use it. */
+/* Starts a thread that implements the hook, for one stream at a time. */
 MSAE_API msae_status msae_background_create(msae_background *background, msae_error *error);
+
+/* Ends the thread; fine on a zeroed struct. */
 MSAE_API void msae_background_free(msae_background *background);
 #endif
 
@@ -348,7 +350,7 @@ typedef struct msae_host {
     msae_parallel parallel;
 } msae_host;
 
-/* 1 when the path is compiled in and this processor and system can run it. Thread-safe. */
+/* 1 if the path is compiled in and this processor and system can run it. Thread-safe. */
 MSAE_API int msae_simd_available(msae_simd simd);
 /* "auto", "scalar", "avx2", "avx512", "neon", "simd128". Thread-safe. */
 MSAE_API const char *msae_simd_name(msae_simd simd);
@@ -379,11 +381,10 @@ MSAE_API const char *msae_dtype_name(msae_dtype dtype);
    ------------------------------------------------------------------------------------------ */
 
 #define MSAE_MAX_LEVELS 64
+#define MSAE_MAX_REVIVALS 1000 /* of a run, see msae_train_desc */
 
 /* In descriptors 0 means "default". Pass MSAE_OFF where you want an actual zero. */
 #define MSAE_OFF (-1)
-
-#define MSAE_MAX_REVIVALS 1000 /* of a run, see msae_train_desc */
 
 /* What is trained. A recipe fixes the activation and the defaults of all other settings (nesting,
    level weights, k, learning rate, schedule ..), which can also be set one by one. */
@@ -532,7 +533,7 @@ MSAE__MAKE_API msae_status msae_model_init(msae_model *model, const msae_model_d
 MSAE__MAKE_API msae_status msae_model_init_in(msae_model *model, const msae_model_desc *desc,
                                               void *memory, size_t bytes, msae_error *error);
 
-/* Gives back what the model owns and zeroes the struct; fine on a zeroed struct. */
+/* Frees what the model owns and zeroes it; fine on a zeroed model. */
 MSAE_API void msae_model_free(msae_model *model);
 
 /* How a model is loaded. Zero (or NULL) means default. */
@@ -543,19 +544,18 @@ typedef struct msae_load_desc {
     int widen; /* 1: quantised weights become float32, which names need */
 } msae_load_desc;
 
-/* A copy of a float32 model for inference, with its matrices as `weights` says: MSAE_F32, MSAE_F16,
-   MSAE_BF16, or MSAE_I8 with a scale for each row (symmetric, encoder and decoder apart; see the
-   README for what each costs). Its files hold the encoder by rows, so that msae_map can use them in
-   place. A weight beyond the range of halves is MSAE_ERROR_NOT_FINITE. desc as for loading. */
+/* A copy of a float32 model for inference with weights MSAE_F32, MSAE_F16, MSAE_BF16, or MSAE_I8
+   with a scale for each row (symmetric; the README has what each costs). Its files hold the encoder
+   by rows, so that msae_map can use them in place. MSAE_ERROR_NOT_FINITE for a weight beyond the
+   range of float16. desc as for loading. */
 MSAE__MAKE_API msae_status msae_compact(const msae_model *model, msae_dtype weights,
                                         const msae_load_desc *desc, msae_model *compact,
                                         msae_error *error);
 
-/* A checksum of what a training run learns: encoder, decoder, biases, the thresholds of jumprelu,
-   mean and scale. The same weights have the same one on every machine, whatever the recipe, k or
-   history beside them; weights that msae_compact made smaller are others, and have theirs also once
-   they are loaded with widen. Whatever speaks of a model's latents by number (names, an index)
-   should keep it. Reads all weights, 5 ms for 2^21 of them. Thread-safe. */
+/* A checksum of encoder, decoder, biases, jumprelu's thresholds, mean and scale, the same on every
+   machine. Recipe, k and history do not matter; the weights of msae_compact have another one, also
+   once they are widened. Keep it with whatever refers to latents by number (names, an index). Reads
+   all weights: 5 ms for 2^21 of them. Thread-safe. */
 MSAE__MAKE_API uint64_t msae_model_checksum(const msae_model *model);
 
 /* ---------------------------------------------------------------------------------------------
@@ -568,18 +568,17 @@ typedef struct msae_code {
     float value;
 } msae_code;
 
-/* Bytes of workspace for calls of up to `rows` rows at once. It stops growing after a tile of
-   rows, so SIZE_MAX is a fine argument. Any alignment. Thread-safe. */
+/* Bytes of workspace, of any alignment, for calls on up to `rows` rows. It does not grow beyond 64
+   rows: SIZE_MAX is a fine argument. Thread-safe. */
 MSAE_API size_t msae_workspace_bytes(const msae_model *model, size_t rows);
 
-/* The latents that the model keeps of one row x [d], by descending value (ties: the lower latent
-   first): of those above zero (jumprelu: above its threshold) the model.k strongest (msae, msae-uw,
-   msae-rw, topk), those that exceed its threshold (batchtopk, msae-width), or all (relu, jumprelu).
-   The `room` strongest of them at most are written to codes [room], *count of them: never more, and
-   none for room 0. MSAE_ERROR_NOT_FINITE for a row with NaN or Inf, or that gives one in the model;
-   *count is 0 then. Thread-safe, as all that encodes and decodes, with a workspace for each thread.
-   Every call that takes a k means this by k = 0; k > 0 keeps the k strongest, whatever the model
-   keeps, and k = n all of them. */
+/* Encodes one row x [d] as the model does by itself: of the latents above zero (jumprelu: above the
+   latent's threshold) the model.k strongest (msae, msae-uw, msae-rw, topk), those above the model's
+   threshold (batchtopk, msae-width), or all (relu, jumprelu). At most `room` are written to codes
+   [room], strongest first (ties: the lower latent), *count of them. MSAE_ERROR_NOT_FINITE, with
+   *count 0, if the row or the model's result has NaN or Inf. Thread-safe with a workspace for each
+   thread. In calls that take a k, 0 means this; k > 0 keeps the k strongest, whatever the model
+   keeps, and n all of them. */
 MSAE_API msae_status msae_encode(const msae_model *model, void *workspace, const float *x,
                                  size_t room, msae_code *codes, size_t *count);
 
@@ -591,19 +590,20 @@ typedef struct msae_until {
                         distance from the row over that of the row from the data's mean */
 } msae_until;
 
-/* The active latents of one row x [d] by descending value until `until` or `room` says enough, into
-   codes [room], *count of them. A trained k or batch threshold does not bind here. *missed (may be
-   NULL) receives the share that their reconstruction misses when there is a target, else it stays
-   as it is. A target costs one decoder row a code. Fails as msae_encode does. */
+/* The active latents of one row x [d], strongest first, until one of `until` is met or `room` codes
+   are written; the k and the threshold used in training do not matter. *count receives their number
+   and, if there is a target, *missed (may be NULL) the share of the row that they miss. A target
+   costs one decoder row for each code. Fails as msae_encode does. Thread-safe with a workspace for
+   each thread. */
 MSAE_API msae_status msae_encode_until(const msae_model *model, void *workspace, const float *x,
                                        const msae_until *until, size_t room, msae_code *codes,
                                        size_t *count, double *missed);
 
-/* The latents of one row x [d] that are above the threshold stored for a nesting level (see
-   msae_calibrate), in the order of the latents, into codes [room], *count of them. About as many as
-   the level's k, more for rows of which the model sees more; the strongest ones where they are more
-   than `room`. Without any ranking while there is room. Fails as msae_encode does, and with
-   MSAE_ERROR_ARGUMENT where no thresholds are stored or there is no such level. */
+/* The latents of one row x [d] above the threshold of a nesting level (see msae_calibrate), by
+   latent, into codes [room], *count of them: the level's k on average, more for richer rows. Needs
+   no ranking unless they exceed `room`, when the strongest are kept. Fails as msae_encode does, and
+   with MSAE_ERROR_ARGUMENT without thresholds or such a level. Thread-safe with a workspace for
+   each thread. */
 MSAE_API msae_status msae_encode_level(const msae_model *model, void *workspace, const float *x,
                                        size_t level, size_t room, msae_code *codes, size_t *count);
 
@@ -617,23 +617,28 @@ typedef struct msae_slices {
     int failed;  /* 1: NaN or Inf; there will be no codes */
 } msae_slices;
 
+/* Starts the encoding of one row x [d]. */
 MSAE_API void msae_encode_begin(msae_slices *slices, const msae_model *model, void *workspace,
                                 const float *x);
-/* At most `latents` more (rounded up to a multiple of 4); returns how many are left. */
+
+/* Does up to `latents` more (rounded up to a multiple of 4); returns how many are left. */
 MSAE_API size_t msae_encode_some(msae_slices *slices, size_t latents);
-/* What msae_encode would give, once none is left (before: MSAE_ERROR_ARGUMENT and no codes). */
+
+/* Ends it, with the codes, bit for bit, and failures of msae_encode. MSAE_ERROR_ARGUMENT and no
+   codes while latents are left. */
 MSAE_API msae_status msae_encode_end(msae_slices *slices, size_t room, msae_code *codes,
                                      size_t *count);
 
-/* Codes of x [rows, d], in tiles and over the model's parallel hook. k = 0: what the model keeps of
-   each row, as msae_encode has it; else the k strongest active latents, whatever the model keeps.
-   codes is [rows, room]: row r has the counts[r] strongest at codes + r * room, `room` of them at
-   most. `workspace` is msae_workspace_bytes(model, rows). Fails on NaN or Inf, with the row. */
+/* Encodes x [rows, d] over the model's parallel hook, k latents of a row (0: as msae_encode). Row r
+   has its counts[r] strongest, at most `room`, at codes + r * room. `workspace` has
+   msae_workspace_bytes(model, rows). MSAE_ERROR_NOT_FINITE, with the row, on NaN or Inf.
+   Thread-safe with a workspace for each thread. */
 MSAE_API msae_status msae_encode_rows(const msae_model *model, void *workspace, const float *x,
                                       size_t rows, size_t k, size_t room, msae_code *codes,
                                       size_t *counts, msae_error *error);
 
-/* The same as dense codes z [rows, n], zero where a latent is not among the k largest. */
+/* Encodes x [rows, d] as msae_encode_rows does, into dense codes z [rows, n]: 0 where none is kept.
+   */
 MSAE_API msae_status msae_encode_dense(const msae_model *model, void *workspace, const float *x,
                                        size_t rows, size_t k, float *z, msae_error *error);
 
@@ -648,9 +653,9 @@ MSAE_API void msae_row_moments(const msae_model *model, const float *x, float mo
 MSAE_API void msae_decode_with(const msae_model *model, const msae_code *codes, size_t count,
                                const float *moments, float *out);
 
-/* Reconstructions of x [rows, d] at chosen sparsities: ks [n_ks] ascending, each 1 .. n, or the
-   single 0 for what the model keeps by itself; recon [n_ks, rows, d]. Costs what the largest k
-   costs. */
+/* Reconstructions recon [n_ks, rows, d] of x [rows, d] with ks [n_ks] latents of a row (ascending,
+   each 1 .. n, or a single 0: as msae_encode), at the cost of the largest k. Workspace, failures
+   and threads as for msae_encode_rows. */
 MSAE_API msae_status msae_forward(const msae_model *model, void *workspace, const float *x,
                                   size_t rows, const size_t *ks, size_t n_ks, float *recon,
                                   msae_error *error);
@@ -821,8 +826,7 @@ MSAE__MAKE_API msae_status msae_source_geometric_median(const msae_source *sourc
    >>multiply Products of matrices
    ------------------------------------------------------------------------------------------ */
 
-/* C = A B^T: row i of C holds the dot products of row i of A with every row of B. Row-major
-   float32. C must not overlap A or B. */
+/* C = A B^T of row-major float32 matrices. C must not overlap A or B. */
 typedef struct msae_product {
     const float *a; /* [rows, depth] */
     const float *b; /* [cols, depth] */
@@ -831,17 +835,14 @@ typedef struct msae_product {
     size_t a_stride, b_stride, c_stride; /* floats from row to row; 0: depth, depth, cols */
 } msae_product;
 
-/* Multiplies on the instruction path and the threads of `host` (NULL: all zero; its allocator is
-   not used). `workspace` NULL: multiplies nothing, needs no matrices, and *bytes receives the size
-   of the workspace that this product takes with this host: about 4 depth bytes for each row and
-   128 KB for each worker. Otherwise *bytes is the size of `workspace`, which may have any
-   alignment. An element of C has the same bits for any number of workers; with few rows (below 24
-   to 112, by path) it is summed in another order than with many. NaN and Inf are multiplied as they
-   are. MSAE_ERROR_SHAPE for a size of 0 or a stride below its row, MSAE_ERROR_UNSUPPORTED for an
-   instruction path that is not there and for a size or stride from 2^31 on, MSAE_ERROR_ARGUMENT for
-   a workspace that is too small, MSAE_ERROR_MEMORY for one beyond the address space. Allocates
-   nothing. Thread-safe with a workspace for each call, where the hook of `host` is re-entrant or
-   unset. */
+/* Multiplies on the instruction path and threads of `host` (NULL: all zero; the allocator is not
+   used), in `workspace` of *bytes bytes and any alignment. workspace NULL: only *bytes is set, to
+   what this product needs, about 4 depth bytes for each row and 128 KB for each worker. C has the
+   same bits for any number of workers; with few rows (below 24 to 112, by path) sums are taken in
+   another order. MSAE_ERROR_SHAPE for a size of 0 or a stride below its row, MSAE_ERROR_UNSUPPORTED
+   for an unavailable path or a size or stride from 2^31 on, MSAE_ERROR_ARGUMENT for too small a
+   workspace, MSAE_ERROR_MEMORY for one beyond the address space. Thread-safe with a workspace for
+   each thread if the hook of `host` is re-entrant, or not set. */
 MSAE__MAKE_API msae_status msae_multiply(const msae_product *product, const msae_host *host,
                                          void *workspace, size_t *bytes, msae_error *error);
 
@@ -1202,9 +1203,8 @@ MSAE__TRAIN_API msae_status msae_resume_file(msae_trainer *trainer, const char *
    >>evaluate Metrics: on raw embeddings, the published definitions (paper, section 4)
    ------------------------------------------------------------------------------------------ */
 
-/* One line of a sweep. NaN where a metric has no value (d = 1 for fvu_row, under 12 rows for
-   cknna, cknna not asked for). Means over rows; *_std is the deviation over rows, divided by
-   their number (numpy.std, as published). */
+/* One line of a sweep: means over rows, *_std their deviation (numpy.std, as published). NaN: no
+   value (fvu_row for d = 1; cknna under 12 rows, or if it was not asked for). */
 typedef struct msae_metrics {
     size_t k;                    /* 0: as the model encodes by itself */
     size_t rows;                 /* without those that the data leaves out */
@@ -1320,7 +1320,7 @@ typedef struct msae_name_desc {
     int keep_means; /* without data: 1 compares decoder / scale + mean with the words as they are, 0
                        both without their means, the data's and the words' */
 
-    /* The `top` best words of each latent, best first, with their scores, into words [n, top], where
+    /* The `top` best words of each latent, best first, with their scores, into words [n, top]:
        `row` is the word, MSAE_NO_WORD after the last. 0: no list. */
     size_t top;
     msae_hit *words;
@@ -1379,9 +1379,9 @@ MSAE__CONCEPTS_API msae_status msae_index_check(const msae_index *index, const m
 MSAE__CONCEPTS_API size_t msae_index_workspace_bytes(const msae_index *index, size_t top);
 
 /* The `top` rows whose codes have the highest cosine with a query's codes (in any order, each
-   latent once, of any sign), exactly: hits [top] by descending cosine (ties: the lower row), *n_hits
-   of them. Rows that share no latent with the query are no hits. Sums in double; allocates nothing.
-   Thread-safe with a workspace for each thread. */
+   latent once, of any sign), exactly: hits [top] by descending cosine (ties: the lower row),
+   *n_hits of them. Rows that share no latent with the query are no hits. Sums in double; allocates
+   nothing. Thread-safe with a workspace for each thread. */
 MSAE__CONCEPTS_API msae_status msae_index_query(const msae_index *index, void *workspace,
                                                 const msae_code *codes, size_t count, size_t top,
                                                 msae_hit *hits, size_t *n_hits, msae_error *error);
