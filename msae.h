@@ -6170,6 +6170,67 @@ static void msae__run_matmul(const msae__matmul *p, const msae_parallel *paralle
                        (void *)(uintptr_t)p);
 }
 
+/* What a product is made of, but for its workspace; what is wrong with it. */
+static msae_status msae__plan_product(const msae_product *product, const msae_host *host,
+                                      msae__matmul *p, msae_error *error) {
+    const uint64_t most = INT32_MAX; /* what cblas_sgemm takes */
+    memset(p, 0, sizeof *p);
+    p->kernels = msae__kernels_for(host->simd);
+    p->a = product->a;
+    p->b = product->b;
+    p->c = product->c;
+    p->rows = product->rows;
+    p->cols = product->cols;
+    p->depth = product->depth;
+    p->a_stride = product->a_stride ? product->a_stride : p->depth;
+    p->b_stride = product->b_stride ? product->b_stride : p->depth;
+    p->ldc = product->c_stride ? product->c_stride : p->cols;
+    p->c_block = MSAE__LATENT_BLOCK;
+    if (!p->kernels) {
+        return msae__fail(error, MSAE_ERROR_UNSUPPORTED,
+                          "this instruction path is not available here");
+    }
+    if (p->rows == 0 || p->cols == 0 || p->depth == 0) {
+        return msae__fail(error, MSAE_ERROR_SHAPE, "a matrix of the product is empty");
+    }
+    if (p->a_stride < p->depth || p->b_stride < p->depth || p->ldc < p->cols) {
+        return msae__fail(error, MSAE_ERROR_SHAPE, "a stride of the product is below its row");
+    }
+    if (p->rows > most || p->a_stride > most || p->b_stride > most || p->ldc > most) {
+        return msae__fail(error, MSAE_ERROR_UNSUPPORTED, "a matrix of the product is too large");
+    }
+    return MSAE_OK;
+}
+
+MSAE__MAKE_API msae_status msae_multiply(const msae_product *product, const msae_host *host,
+                                         void *workspace, size_t *bytes, msae_error *error) {
+    msae__matmul p;
+    msae__arena arena = msae__arena_over(workspace);
+    msae_host plain;
+    msae_status status;
+    size_t needed, floats;
+    memset(&plain, 0, sizeof plain);
+    if (!host) host = &plain;
+    status = msae__plan_product(product, host, &p, error);
+    if (status != MSAE_OK) return status;
+    if (!msae__mul(msae__round_up(p.rows, msae__full(p.kernels)->mr), p.depth, &floats)) {
+        return msae__fail_memory(error);
+    }
+    if (p.rows < msae__full(p.kernels)->few) floats = 0; /* B is read where it lies */
+    p.packed = MSAE__TAKE(&arena, float, floats);
+    if (floats > 0) floats = msae__panel_floats(p.kernels, p.depth);
+    p.panels = MSAE__TAKE(&arena, float, msae__workers(&host->parallel) * floats);
+    if (!msae__arena_bytes(&arena, &needed)) return msae__fail_memory(error);
+    if (workspace && *bytes >= needed) {
+        msae__run_matmul(&p, &host->parallel);
+    } else if (workspace) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "the workspace of the product is too small");
+    } else {
+        *bytes = needed;
+    }
+    return MSAE_OK;
+}
+
 /* A product large enough for packing. */
 static int msae__encode_packed(const msae__small_product *p, float *packed, float *panels) {
     const msae_model *model = p->model;
