@@ -1342,8 +1342,8 @@ MSAE__CONCEPTS_API msae_status msae_name_latents(const msae_model *model,
    ------------------------------------------------------------------------------------------ */
 
 /* An inverted index: for each latent the rows on which it is active, with its values. Made by
-   msae_index_build or msae_index_load, read-only after that: queries may run at the same time, each
-   with its own workspace, if the parallel hook is re-entrant, or not set. */
+   msae_index_build or a loader, read-only after that: queries may run at the same time, each with
+   its own workspace, if the parallel hook is re-entrant, or not set. */
 typedef struct msae_index {
     size_t rows, n_latents;
     size_t k;             /* of a row, see msae_index_build; 0: as the model encodes */

@@ -16,7 +16,8 @@
 # is a comment that opens with a rule of - or =, and a part's border one of =. The manual's >>tags
 # are the contents: each stands in the title of one heading, in the same order, and no comment
 # speaks of another. The glossary is the comment under the heading "Glossary", with a line `word
-# meaning` for each word.
+# meaning` for each word. Names are all msae_.. and MSAE_.. that comments speak of; those that end
+# with _ stand for several.
 #
 # The table: the measure; < at most, > at least; the goal; the limit that holds today, which may
 # only come nearer to the goal (when it is there, the two are one); what the bad header has.
@@ -149,8 +150,10 @@ function parameters(head,    i, c, depth, open, found) {
     return found
 }
 
-# A line without comments and strings; `comment` says whether a comment goes on.
+# A line without comments and strings; `comment` says whether a comment goes on, `said` is what the
+# line's comments say.
 function code(text,    out, at) {
+    said = ""
     while (1) {
         if (!comment) {
             gsub(/'"'/, "0", text)
@@ -158,11 +161,13 @@ function code(text,    out, at) {
             sub(/\/\/.*/, "", text)
         }
         if (!(at = index(text, comment ? "*/" : "/*"))) break
-        if (!comment) out = out substr(text, 1, at - 1)
+        if (comment) said = said substr(text, 1, at - 1)
+        else out = out substr(text, 1, at - 1)
         text = substr(text, at + 2)
         comment = !comment
     }
-    if (!comment) out = out text
+    if (comment) said = said text
+    else out = out text
     sub(/[ \t]+$/, "", out)
     return out
 }
@@ -203,11 +208,13 @@ function condition(text) {
     if (titled) glossary = /^ *(>>[a-z]+ )?Glossary/
     if (/^\/\* (---|===)/) { heading = FNR; glossary = 0 }
     if (glossary && only && /^(\/\*| ) *[a-z][a-z, -]*  +[^ ]/) count("words_in_glossary", FNR)
-    rest = glossary && only ? $0 : text
-    while (match(rest, /(MSAE__|msae__)[A-Za-z0-9_]+/)) {
-        if (glossary && only) named[substr(rest, RSTART, RLENGTH)] = FNR
-        else used[substr(rest, RSTART, RLENGTH)] = 1
-        rest = substr(rest, RSTART + RLENGTH)
+    for (heard = 1; heard >= 0; heard--) {
+        rest = heard ? said : text
+        while (match(rest, /(MSAE|msae)_[A-Za-z0-9_]+/)) {
+            if (heard) named[substr(rest, RSTART, RLENGTH)] = FNR
+            else used[substr(rest, RSTART, RLENGTH)] = 1
+            rest = substr(rest, RSTART + RLENGTH)
+        }
     }
 }
 
@@ -279,7 +286,7 @@ END {
         known[tags[i]] = 1
     }
     for (tag in spoken) if (!(tag in known)) count("tags_untrue", spoken[tag])
-    for (i in named) if (!(i in used)) count("names_not_in_the_code", named[i])
+    for (i in named) if (!(i in used) && i !~ /_$/) count("names_not_in_the_code", named[i])
     for (i = 1; i <= rules; i++) {
         rule = name[i]
         nearer = sign[rule] == "<" ? -1 : 1
@@ -290,7 +297,8 @@ END {
         if (self) continue
         limit = (sign[rule] == "<" ? "at most " : "at least ") kept[rule] " (goal " goal[rule] ")"
         lines = (failed || fails(rule, goal[rule])) && where[rule] != "" ? ", line" where[rule] : ""
-        better = fails(rule, kept[rule] + nearer) ? "" : ": the limit can follow"
+        better = ""
+        if (kept[rule] != goal[rule] && !fails(rule, kept[rule] + nearer)) better = ", can be lowered"
         printf "%s %-27s %5d, ", failed ? "FAIL" : "ok  ", rule, value[rule]
         print limit lines better
     }
