@@ -100,11 +100,11 @@
        object                  bytes                                              allocated
        model                   8 n d, tied 4 n d                                  init, load
        loading from a file     64 n                                               temporarily
-       workspace of one row    32 n + 180 d                                       by you
-       workspace of rows       284 n + 680 d, per further worker 28 n + 128 d     by you
-       trainer                 4 models, 5 to 25 MB (batchtopk 33), 1 MB per      init
+       workspace of one row    32 n + 92 d                                        by you
+       workspace of rows       284 n + 584 d, per further worker 28 n + 64 d      by you
+       trainer                 4 models, 5 to 25 MB (batchtopk 33), < 1 MB per    init
                                further worker, batchtopk 20 k per row of a batch
-       run over the data       two windows of 64 MB; in memory 8 for each row       fit, stream
+       run over the data       two windows of 64 MB; in memory 8 for each row     fit, stream
        revival                 n d / 8 + 256 (L + 1) d                            temporarily
        evaluation with CKNNA   10 n for each of up to 10,000 rows                 temporarily
    A training step on B rows that keep l0 latents each (n/2 in the first epoch of a nested model, k
@@ -2417,12 +2417,12 @@ static int msae__row_is_finite(const float *x, size_t d) {
     return worst != 0x7f800000u;
 }
 
-/* Room for a row of whole numbers, with what a path adds to it. */
+/* Room for a row of integers, with what a path adds to it. */
 static size_t msae__quantized_stride(size_t n) {
     return 2 * msae__round_up(n, 64) + 32;
 }
 
-/* x [n] as whole numbers q [quantized_stride] and what they are to be multiplied by. Their products
+/* x [n] as integers q [quantized_stride] and what they are to be multiplied by. Their products
    with n int8 add up to less than 2^31: up to n = 520 that leaves 16 bits, at 4096 thirteen. NaN or
    Inf gives NaN. */
 static float msae__quantize(const float *x, size_t n, int16_t *q) {
@@ -2482,8 +2482,8 @@ static float msae__add_bias(const msae_kernels *kernels, float *c, size_t ldc, s
     return probe;
 }
 
-/* Some latents' pre-activations of all rows, from small weights or without packing. With int8 the
-   rows come as whole numbers: `packed` holds them, and before them what each row is to be
+/* Some latents' pre-activations of all rows, from quantised weights or without packing. With int8
+   the rows come as integers: `packed` holds them, and before them what each row is to be
    multiplied by. */
 typedef struct msae__small_product {
     const msae_model *model;
@@ -2496,7 +2496,7 @@ typedef struct msae__small_product {
     size_t ldc, c_block;
 } msae__small_product;
 
-/* Rows of whole numbers in floats' places, and as many floats to begin with. */
+/* Rows of integers in floats' places, and as many floats to begin with. */
 static size_t msae__quantized_floats(size_t rows, size_t d) {
     return msae__round_up(rows, 16) + rows * (msae__quantized_stride(d) / 2);
 }
@@ -2538,7 +2538,7 @@ static void msae__small_task(void *context, size_t task, size_t worker) {
         msae__add_bias(model->kernels, c, p->ldc, p->rows, model->latent_bias + first, count);
 }
 
-/* Rows as whole numbers, int8's own, into `packed`. */
+/* Rows as integers, int8's own, into `packed`. */
 static void msae__quantize_rows(const msae_model *model, const float *centred, size_t stride,
                                 size_t rows, float *packed) {
     const size_t d = model->n_inputs;
@@ -4245,7 +4245,7 @@ static int msae__is_transposed(const msae_tensor *tensor) {
            memcmp(tensor->name + tensor->name_bytes - length, name, length) == 0;
 }
 
-/* Matrices of small weights keep the file's byte order. */
+/* Quantised matrices keep the file's byte order. */
 static int msae__is_small(const msae_tensor *tensor) {
     return tensor->dtype == MSAE_F16 || tensor->dtype == MSAE_BF16 || tensor->dtype == MSAE_I8;
 }
@@ -6605,7 +6605,7 @@ MSAE_API msae_status msae_model_init(msae_model *model, const msae_model_desc *d
     return status;
 }
 
-/* Part of a row of small weights as the floats that they stand for; scale: of MSAE_I8. */
+/* Part of a row of quantised weights as the floats that they stand for; scale: of MSAE_I8. */
 static void msae__widen_weights(msae_dtype weights, const unsigned char *row, float scale,
                                 size_t first, size_t count, float *out) {
     for (size_t i = 0; i < count; i++) {
@@ -6625,7 +6625,7 @@ static uint64_t msae__hash_floats(uint64_t hash, const float *values, size_t cou
     return hash;
 }
 
-/* The same over a matrix [n, d], which is either floats or small weights. */
+/* The same over a matrix [n, d], of floats or quantised weights. */
 static uint64_t msae__hash_matrix(uint64_t hash, const msae_model *model, const float *floats,
                                   const void *small_weights, const float *scales) {
     const size_t n = model->n_latents, d = model->n_inputs;
@@ -8530,7 +8530,7 @@ static msae_status msae__widen(msae_model *model, msae_error *error) {
     return MSAE_OK;
 }
 
-/* A matrix of floats as small weights; 0 when one is beyond the range of halves. */
+/* Quantises a matrix of floats; 0 when one is beyond the range of float16. */
 static int msae__narrow_rows(const msae_model *to, const float *rows, void *out, float *scales) {
     const size_t d = to->n_inputs;
     unsigned char *at = (unsigned char *)out;
@@ -8793,7 +8793,7 @@ enum { MSAE__ROW_BAD = 1, MSAE__ROW_FAR }; /* with NaN or Inf; beyond the limit 
 /* What is known of one row of the tile. */
 typedef struct msae__row {
     float moments[2]; /* its mean and deviation under normalize, else 0 and 1 */
-    int bad;          /* takes no part: MSAE__ROW_BAD, MSAE__ROW_FAR; 0: it does */
+    int bad;          /* left out: MSAE__ROW_BAD, MSAE__ROW_FAR; 0: it does */
     double norm;      /* ||x|| */
     double spread;    /* ||x - m||^2, what nmse divides by */
     double squared_error[MSAE_MAX_LEVELS]; /* of each level; cosine: the loss itself */
