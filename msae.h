@@ -6759,9 +6759,9 @@ static msae_status msae__check_range(uint64_t set, uint64_t first, uint64_t rows
                          "the data has no row", first > set ? first : set, "");
 }
 
-/* Rows of `what` ("data") that are not as wide as `who` ("model", "probe") takes them. */
-MSAE__SHARED msae_status msae__check_width(const char *what, size_t cols, const char *who,
-                                           size_t wanted, msae_error *error) {
+/* Rows of `what` ("data") that are not as wide as the model takes them. */
+MSAE__SHARED msae_status msae__check_width(const char *what, size_t cols, size_t wanted,
+                                           msae_error *error) {
     if (cols == wanted) return MSAE_OK;
     if (error) {
         msae__text text = msae__text_in(error->message, sizeof error->message);
@@ -6771,9 +6771,7 @@ MSAE__SHARED msae_status msae__check_width(const char *what, size_t cols, const 
         msae__put(&text, what);
         msae__put(&text, " has ");
         msae__put_number(&text, cols);
-        msae__put(&text, " columns where the ");
-        msae__put(&text, who);
-        msae__put(&text, " takes ");
+        msae__put(&text, " columns where the model takes ");
         msae__put_number(&text, wanted);
     }
     return MSAE_ERROR_SHAPE;
@@ -9325,7 +9323,7 @@ MSAE_API msae_status msae_trainer_statistics(msae_trainer *trainer, const msae_s
     msae_status status;
     status = msae__check_collective(&desc->collective, error);
     if (status != MSAE_OK) return status;
-    status = msae__check_width("data", source->cols, "model", model->n_inputs, error);
+    status = msae__check_width("data", source->cols, model->n_inputs, error);
     status = msae__agree_on(&desc->collective, status, error);
     if (status != MSAE_OK) return status;
     memset(&pass, 0, sizeof pass);
@@ -9657,7 +9655,7 @@ static msae_status msae__check_batch(const msae__batch *batch, msae_error *error
     const msae_model *model = &batch->trainer->model;
     const msae_data *data = batch->data;
     const size_t rows = batch->total;
-    msae_status status = msae__check_width("data", data->cols, "model", model->n_inputs, error);
+    msae_status status = msae__check_width("data", data->cols, model->n_inputs, error);
     if (status != MSAE_OK) return status;
     if ((rows == 0 && !msae__is_collective(batch->collective)) ||
         (!batch->index && rows > data->rows)) {
@@ -11326,7 +11324,7 @@ MSAE_API msae_status msae_trainer_revive(msae_trainer *trainer, const msae_data 
     if (!trainer->workspace->fired_since) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "the descriptor has no revivals");
     }
-    status = msae__check_width("data", data->cols, "model", trainer->model.n_inputs, error);
+    status = msae__check_width("data", data->cols, trainer->model.n_inputs, error);
     if (status == MSAE_OK) {
         status = index ? msae__check_index(data, index, rows, error)
                        : msae__check_range(data->rows, 0, rows, error);
@@ -12818,8 +12816,7 @@ static size_t msae__used_rows(const msae_data *data, size_t enough) {
 /* What every pass asks of its arguments. */
 static msae_status msae__check_pass(const msae_model *model, const msae_data *data, size_t k,
                                     msae_error *error) {
-    const msae_status status =
-        msae__check_width("data", data->cols, "model", model->n_inputs, error);
+    const msae_status status = msae__check_width("data", data->cols, model->n_inputs, error);
     if (status != MSAE_OK) return status;
     if (data->rows == 0) return msae__fail(error, MSAE_ERROR_SHAPE, "the data has no rows");
     if (msae__used_rows(data, 1) == 0) {
@@ -13798,7 +13795,7 @@ MSAE_API msae_status msae_name_latents(const msae_model *model, const msae_data 
     void *block;
     memset(&plain, 0, sizeof plain);
     if (!desc) desc = &plain;
-    status = msae__check_width("vocabulary", vocabulary->cols, "model", d, error);
+    status = msae__check_width("vocabulary", vocabulary->cols, d, error);
     if (status != MSAE_OK) return status;
     if (vocabulary->rows == 0) {
         return msae__fail(error, MSAE_ERROR_SHAPE, "the vocabulary is empty");

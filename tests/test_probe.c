@@ -420,6 +420,25 @@ static void bad_rows_and_labels(void) {
     CHECK(error.position == 40 && strstr(error.message, "length"));
 }
 
+/* An instruction path that no machine has. */
+static void no_such_path(void) {
+    fixture f;
+    float weights[CLASSES * D] = {0}, bias[CLASSES] = {0}, p[CLASSES] = {7};
+    const linear_probe_desc desc = exact_desc(MSAE_SIMD_COUNT);
+    const linear_probe made = probe_of(weights, bias, D, CLASSES, MSAE_SIMD_COUNT);
+    linear_probe probe;
+    linear_probe_score score;
+    msae_error error;
+    open_fixture(&f);
+    CHECK_STATUS(MSAE_ERROR_UNSUPPORTED,
+                 linear_probe_fit(&probe, &f.data, f.labels, CLASSES, &desc, &error));
+    CHECK(probe.memory == NULL && strstr(error.message, "instruction path"));
+    CHECK(linear_probe_workspace_bytes(&made, 1) == SIZE_MAX);
+    CHECK_STATUS(MSAE_ERROR_UNSUPPORTED, linear_probe_predict(&made, &f, f.x, 1, p, &error));
+    CHECK(strstr(error.message, "instruction path") && p[0] == 7);
+    CHECK(linear_probe_measure(&made, &f.data, f.labels, &score, NULL) != MSAE_OK);
+}
+
 static void agreement_that_cannot_be(void) {
     static const size_t twice[2] = {2, 2}, many[1] = {N + 1};
     msae_model model;
@@ -502,6 +521,7 @@ int main(void) {
     RUN(agreement_against_the_definition);
     RUN(the_same_for_any_threads);
     RUN(bad_rows_and_labels);
+    RUN(no_such_path);
     RUN(agreement_that_cannot_be);
     RUN(memory_that_fails);
     return test_finish();

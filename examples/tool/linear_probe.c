@@ -55,15 +55,20 @@ static msae_product logistic_product(const float *a, size_t rows, const float *b
     return product;
 }
 
+/* A block's rows; NULL while there is no memory yet. */
+static const float *logistic_block(const logistic_fit *f, const float *x) {
+    return x ? x + f->first * f->d : NULL;
+}
+
 /* The logits of a block of rows, p = x W^T. */
 static msae_product logistic_logits(const logistic_fit *f) {
-    return logistic_product(f->x + f->first * f->d, f->count, f->weights, f->classes, f->d, f->p);
+    return logistic_product(logistic_block(f, f->x), f->count, f->weights, f->classes, f->d, f->p);
 }
 
 /* A block's gradient, (p - y)^T x, from both transposed. */
 static msae_product logistic_gradient(const logistic_fit *f) {
     msae_product product =
-        logistic_product(f->pt, f->classes, f->xt + f->first * f->d, f->d, f->count, f->product);
+        logistic_product(f->pt, f->classes, logistic_block(f, f->xt), f->d, f->count, f->product);
     product.a_stride = product.b_stride = LOGISTIC_ROWS;
     return product;
 }

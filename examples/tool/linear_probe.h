@@ -3,8 +3,8 @@
 
    It lies beside the tool and not in msae.h, because a program that uses a model has no need of it.
    linear_probe.c needs audit.h, bytes.c and the public part of msae.h alone, and can be taken into a
-   program. The implementation of msae.h has to be in the program once, with analysis or training
-   (without MSAE_RUN_ONLY). C99 and C++11. */
+   program. The implementation of msae.h has to be in the program once, without MSAE_RUN_ONLY. C99
+   and C++11. */
 #ifndef LINEAR_PROBE_H
 #define LINEAR_PROBE_H
 
