@@ -1628,7 +1628,7 @@ MSAE__MAKE_API msae_status msae_write_npy(const char *path, const float *x, size
    code         an active latent of a row with its value, msae_code
    active       of a latent: its value in a row's codes is not zero; dead: it is so in no row
    level        one of the L nested sparsities; a latent enters at the first level that keeps it
-   key          a pre-activation as an integer of the same order, in which a row is ranked: msae__key
+   key          a pre-activation as an integer of the same order, to rank a row by: msae__key
    cut          the key of the k-th largest, and how many equal ones go in: msae__cut
    kept         selected by TopK, whether its value is zero or not
    kernel       an inner loop that each instruction path has; its table is msae_kernels
