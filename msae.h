@@ -12071,7 +12071,7 @@ static void msae__describe_run(const msae_trainer *trainer, const msae__epoch_me
     }
     if (ws) {
         const uint64_t position[4] = {at->rows, at->batch, at->epoch, at->row};
-        const uint64_t window[4] = {ws->period_steps, ws->period_rows, ws->dead,
+        const uint64_t period[4] = {ws->period_steps, ws->period_rows, ws->dead,
                                     (uint64_t)ws->had_period};
         const uint64_t flags[3] = {(uint64_t)trainer->has_statistics,
                                    (uint64_t)trainer->desc.geometric_median,
@@ -12102,7 +12102,7 @@ static void msae__describe_run(const msae_trainer *trainer, const msae__epoch_me
             msae__note_float(notes, "msae.run_norm_limit", trainer->rare.norm_limit);
         }
         msae__note(notes, "msae.run_simd", msae_simd_name(model->simd));
-        msae__note_numbers(notes, "msae.run_window", window, 4);
+        msae__note_numbers(notes, "msae.run_window", period, 4);
     }
 }
 
@@ -12160,23 +12160,27 @@ MSAE_API msae_status msae_checkpoint_file(const msae_trainer *trainer, const cha
 }
 #endif
 
-static void msae__read_note_numbers(const msae_safetensors *file, const char *key, uint64_t *out,
-                                    size_t count, int *ok) {
+/* The numbers of a note, each to where it belongs. */
+static void msae__read_note_numbers(const msae_safetensors *file, const char *key,
+                                    uint64_t *const *out, size_t count, int *ok) {
     const msae_metadata *note = msae__find_note(file, key, ok);
     msae__parser p;
     if (!note) return;
     p = msae__parser_over(note->value, note->value_bytes, NULL);
     for (size_t i = 0; i < count; i++) {
         if (i > 0 && !msae__parse_accept(&p, ',')) *ok = 0;
-        if (!msae__parse_number(&p, &out[i])) *ok = 0;
+        if (!msae__parse_number(&p, out[i])) *ok = 0;
     }
     if (p.at != p.end) *ok = 0;
 }
 
 /* The part of a run's state that is in no tensor. */
 typedef struct msae__run_notes {
-    uint64_t position[4], blocks[2], rng[4], window[4], flags[3], rows_skipped, epoch_rows;
-    uint64_t revived[2];
+    msae_position at;
+    uint64_t has_statistics, geometric_median, skip_bad; /* 0 or 1 */
+    uint64_t period_steps, period_rows, dead, had_period;
+    uint64_t revived, rows_since;
+    uint64_t rows_skipped, epoch_rows;
     float lr_factor, max_norm;
     msae_rare_rows rare;
     msae_simd simd;
@@ -12184,15 +12188,11 @@ typedef struct msae__run_notes {
 
 static void msae__read_rare(const msae_safetensors *file, msae__run_notes *run, int *ok) {
     msae_rare_rows *rare = &run->rare;
-    uint64_t counts[4] = {0, 0, 0, 0};
+    uint64_t *const counts[] = {&rare->bad, &rare->first_bad, &rare->beyond, &rare->first_beyond};
     if (msae__find_key(file, "msae.run_rare")) { /* older files have none */
         msae__read_note_numbers(file, "msae.run_rare", counts, 4, ok);
         rare->median_norm = msae__read_one_float(file, "msae.run_median_norm", ok);
     }
-    rare->bad = counts[0];
-    rare->first_bad = counts[1];
-    rare->beyond = counts[2];
-    rare->first_beyond = counts[3];
     if (msae__find_key(file, "msae.run_max_norm")) {
         run->max_norm = msae__read_one_float(file, "msae.run_max_norm", ok);
         rare->norm_limit = msae__read_one_float(file, "msae.run_norm_limit", ok);
@@ -12201,20 +12201,37 @@ static void msae__read_rare(const msae_safetensors *file, msae__run_notes *run, 
     if (!(rare->median_norm >= 0) || !(rare->norm_limit >= 0)) *ok = 0;
 }
 
+/* A run that had not begun has a position of zeros. */
+static void msae__read_position(const msae_safetensors *file, msae_position *at, int *ok) {
+    uint64_t *const position[] = {&at->rows, &at->batch, &at->epoch, &at->row};
+    uint64_t *const blocks[] = {&at->block_rows, &at->window_rows};
+    uint64_t *const rng[] = {&at->rng[0], &at->rng[1], &at->rng[2], &at->rng[3]};
+    msae__read_note_numbers(file, "msae.run_position", position, 4, ok);
+    if (msae__find_key(file, "msae.run_blocks")) {
+        msae__read_note_numbers(file, "msae.run_blocks", blocks, 2, ok);
+    }
+    msae__read_note_numbers(file, "msae.run_rng", rng, 4, ok);
+    if (at->rows > 0 && (at->batch == 0 || at->batch > SIZE_MAX || at->row > at->rows ||
+                         (at->rng[0] | at->rng[1] | at->rng[2] | at->rng[3]) == 0)) {
+        *ok = 0;
+    }
+}
+
 static void msae__read_run(const msae_safetensors *file, msae__run_notes *run, int *ok) {
     const msae_metadata *simd = msae__find_note(file, "msae.run_simd", ok);
+    uint64_t *const flags[] = {&run->has_statistics, &run->geometric_median, &run->skip_bad};
+    uint64_t *const period[] = {&run->period_steps, &run->period_rows, &run->dead,
+                                &run->had_period};
+    uint64_t *const revived[] = {&run->revived, &run->rows_since};
+    uint64_t *const rows_skipped = &run->rows_skipped, *const epoch_rows = &run->epoch_rows;
     memset(run, 0, sizeof *run);
-    msae__read_note_numbers(file, "msae.run_position", run->position, 4, ok);
-    if (msae__find_key(file, "msae.run_blocks")) {
-        msae__read_note_numbers(file, "msae.run_blocks", run->blocks, 2, ok);
-    }
-    msae__read_note_numbers(file, "msae.run_rng", run->rng, 4, ok);
-    msae__read_note_numbers(file, "msae.run_window", run->window, 4, ok);
-    msae__read_note_numbers(file, "msae.run_flags", run->flags, 3, ok);
-    msae__read_note_numbers(file, "msae.run_rows_skipped", &run->rows_skipped, 1, ok);
-    msae__read_note_numbers(file, "msae.run_epoch_rows", &run->epoch_rows, 1, ok);
+    msae__read_position(file, &run->at, ok);
+    msae__read_note_numbers(file, "msae.run_window", period, 4, ok);
+    msae__read_note_numbers(file, "msae.run_flags", flags, 3, ok);
+    msae__read_note_numbers(file, "msae.run_rows_skipped", &rows_skipped, 1, ok);
+    msae__read_note_numbers(file, "msae.run_epoch_rows", &epoch_rows, 1, ok);
     if (msae__find_key(file, "msae.run_revived")) {
-        msae__read_note_numbers(file, "msae.run_revived", run->revived, 2, ok);
+        msae__read_note_numbers(file, "msae.run_revived", revived, 2, ok);
     }
     run->lr_factor = msae__read_one_float(file, "msae.run_lr_factor", ok);
     msae__read_rare(file, run, ok);
@@ -12222,14 +12239,8 @@ static void msae__read_run(const msae_safetensors *file, msae__run_notes *run, i
         const char *name = msae_simd_name((msae_simd)i);
         if (msae__equals(simd->value, simd->value_bytes, name)) run->simd = (msae_simd)i;
     }
-    /* a run that had not begun has a position of zeros */
-    if (run->position[0] > 0 && (run->position[1] == 0 || run->position[1] > SIZE_MAX ||
-                                 run->position[3] > run->position[0] ||
-                                 (run->rng[0] | run->rng[1] | run->rng[2] | run->rng[3]) == 0)) {
-        *ok = 0;
-    }
-    if (!(run->lr_factor >= 0) || run->window[0] >= MSAE__PERIOD_STEPS || run->flags[0] > 1 ||
-        run->flags[1] > 1 || run->flags[2] > 1 || run->window[3] > 1) {
+    if (!(run->lr_factor >= 0) || run->period_steps >= MSAE__PERIOD_STEPS || run->had_period > 1 ||
+        run->has_statistics > 1 || run->geometric_median > 1 || run->skip_bad > 1) {
         *ok = 0;
     }
 }
@@ -12265,8 +12276,8 @@ static msae_train_desc msae__run_desc(const msae_model_desc *model, const msae_h
     desc.sparse_weight = msae__off_if_zero(h->sparse_weight);
     desc.bandwidth = model->recipe == MSAE_RECIPE_JUMPRELU ? h->bandwidth : 0;
     desc.scaling = (msae_scaling)h->scaling;
-    desc.geometric_median = (int)run->flags[1];
-    desc.skip_bad = (int)run->flags[2];
+    desc.geometric_median = (int)run->geometric_median;
+    desc.skip_bad = (int)run->skip_bad;
     desc.max_norm = run->max_norm;
     return desc;
 }
@@ -12279,26 +12290,20 @@ static void msae__take_up_run(msae_trainer *trainer, const msae_history *history
     trainer->rows = history->rows;
     trainer->rows_skipped = run->rows_skipped;
     trainer->rare = run->rare;
-    trainer->revived = run->revived[0];
+    trainer->revived = run->revived;
     trainer->lr_factor = run->lr_factor;
-    trainer->has_statistics = (int)run->flags[0];
-    trainer->position.rows = run->position[0];
-    trainer->position.batch = run->position[1];
-    trainer->position.epoch = run->position[2];
-    trainer->position.row = run->position[3];
-    trainer->position.block_rows = run->blocks[0];
-    trainer->position.window_rows = run->blocks[1];
-    memcpy(trainer->position.rng, run->rng, sizeof run->rng);
+    trainer->has_statistics = (int)run->has_statistics;
+    trainer->position = run->at;
     trainer->epoch.loss = epoch->values[0];
     trainer->epoch.recon_loss = epoch->values[1];
     trainer->epoch.sparse_loss = epoch->values[2];
     trainer->epoch.l0 = epoch->values[3];
     trainer->epoch.rows = run->epoch_rows;
-    ws->rows_since = run->revived[1];
-    ws->period_steps = run->window[0];
-    ws->period_rows = run->window[1];
-    ws->dead = (size_t)run->window[2];
-    ws->had_period = (int)run->window[3];
+    ws->rows_since = run->rows_since;
+    ws->period_steps = run->period_steps;
+    ws->period_rows = run->period_rows;
+    ws->dead = (size_t)run->dead;
+    ws->had_period = (int)run->had_period;
 }
 
 /* What an update takes the square root of. */
