@@ -33,7 +33,7 @@
        training   >>descriptor >>memory >>statistics >>step >>targets >>selection >>loss
                   >>gradients >>update >>batchtopk >>processes >>schedule >>revival >>streams
                   >>run >>checkpoints
-       concepts   >>metrics >>strongest >>naming >>index >>steering
+       concepts   >>passes >>metrics >>strongest >>naming >>index >>steering
        paths      the kernels of all instruction sets: >>paths; a new one starts at >>vectors
 
    Quick start
@@ -12426,7 +12426,167 @@ MSAE_API msae_status msae_resume_file(msae_trainer *trainer, const char *path,
 
 #ifndef MSAE_NO_ANALYSIS
 /* ---------------------------------------------------------------------------------------------
-   >>metrics Metrics
+   >>passes Concepts: passes over a set, and products of its rows
+   ------------------------------------------------------------------------------------------ */
+
+/* A matrix [rows][cols] of the arena, whose size is checked. */
+static void *msae__take_rows(msae__arena *arena, size_t rows, size_t cols, size_t element_bytes) {
+    size_t count = 0;
+    if (!msae__mul(rows, cols, &count)) arena->ok = 0;
+    return msae__take(arena, count, element_bytes);
+}
+
+#define MSAE__TAKE_ROWS(arena, type, rows, cols) \
+    ((type *)msae__take_rows(arena, rows, cols, sizeof(type)))
+
+/* 0 for a row that is left out. */
+static int msae__row_is_used(const msae_data *data, size_t row) {
+    float chunk[MSAE__CHUNK];
+    for (size_t c = 0; data->skip_bad && c < data->cols; c += MSAE__CHUNK) {
+        const size_t count = msae__min(MSAE__CHUNK, data->cols - c);
+        msae__data_values(data, row * data->cols + c, count, chunk);
+        if (!msae__row_is_finite(chunk, count)) return 0;
+    }
+    return 1;
+}
+
+/* Reads rows first .. first + rows - 1, within the data, into x [rows, cols] without those that are
+   left out. *used of them are there, which have the numbers row [rows] in the data. */
+static msae_status msae__read_used(const msae_data *data, size_t first, size_t rows, float *x,
+                                   size_t *row, size_t *used, msae_error *error) {
+    const size_t d = data->cols;
+    *used = 0;
+    msae_data_read(data, first, rows, x);
+    for (size_t r = 0; r < rows; r++) {
+        if (!msae__row_is_finite(x + r * d, d)) {
+            if (!data->skip_bad) return msae__fail_data_row(error, data, first + r);
+            continue;
+        }
+        if (*used < r) memcpy(x + *used * d, x + r * d, d * sizeof *x);
+        row[(*used)++] = first + r;
+    }
+    return MSAE_OK;
+}
+
+/* Rows that are not left out, counted up to `enough`. */
+static size_t msae__used_rows(const msae_data *data, size_t enough) {
+    size_t used = 0;
+    if (!data->skip_bad) return msae__min(data->rows, enough);
+    for (size_t r = 0; r < data->rows && used < enough; r++) {
+        used += (size_t)msae__row_is_used(data, r);
+    }
+    return used;
+}
+
+/* What every pass asks of its arguments. */
+static msae_status msae__check_pass(const msae_model *model, const msae_data *data, size_t k,
+                                    msae_error *error) {
+    const msae_status status = msae__check_width("data", data->cols, model->n_inputs, error);
+    if (status != MSAE_OK) return status;
+    if (data->rows == 0) return msae__fail(error, MSAE_ERROR_SHAPE, "the data has no rows");
+    if (msae__used_rows(data, 1) == 0) {
+        return msae__fail(error, MSAE_ERROR_SHAPE, "the data has no usable row");
+    }
+    if (k > model->n_latents) {
+        return msae__fail_at(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "k =", k,
+                             " is more than the number of latents");
+    }
+    return MSAE_OK;
+}
+
+/* For what works on the matrices themselves. */
+static msae_status msae__check_floats(const msae_model *model, msae_error *error) {
+    if (model->weights == MSAE_F32) return MSAE_OK;
+    return msae__fail(error, MSAE_ERROR_UNSUPPORTED,
+                      "this needs float32 weights (load the model with widen)");
+}
+
+/* A pass over a set, tile by tile: the tile's rows without those that are left out go through the
+   encoder to job.sink, which counts them from 0. */
+typedef struct msae__pass {
+    const msae_model *model;
+    const msae_data *data;
+    msae__encode_job job; /* k, room and sink, and what the sink needs, from whoever passes */
+    size_t first, next;   /* the tile has rows first .. next - 1 of the data .. */
+    size_t rows;          /* .. of which so many are in x .. */
+    size_t row[MSAE__INFERENCE_ROWS]; /* .. with these numbers */
+    float *x;                         /* [MSAE__INFERENCE_ROWS][d] raw */
+    void *workspace;
+} msae__pass;
+
+/* Before the first tile. The sink gets all codes of a row: the k strongest (0: as the model
+   encodes). */
+static void msae__pass_begin(msae__pass *pass, const msae_model *model, const msae_data *data,
+                             size_t k, msae__row_sink sink) {
+    memset(pass, 0, sizeof *pass);
+    pass->model = model;
+    pass->data = data;
+    pass->job.k = k;
+    pass->job.room = SIZE_MAX;
+    pass->job.sink = sink;
+    pass->job.names = pass->row;
+}
+
+static void msae__pass_layout(msae__pass *pass, msae__arena *arena) {
+    pass->x = MSAE__TAKE_ROWS(arena, float, MSAE__INFERENCE_ROWS, pass->model->n_inputs);
+    pass->workspace = msae__take(arena, msae_workspace_bytes(pass->model, SIZE_MAX), 1);
+}
+
+/* The next tile, of at most `most` rows of the data; 0 when there is none or *status says why
+   not. */
+static int msae__pass_next(msae__pass *pass, size_t most, msae_status *status, msae_error *error) {
+    const size_t left = pass->data->rows - pass->next;
+    const size_t rows = msae__min(msae__min(most, MSAE__INFERENCE_ROWS), left);
+    if (*status != MSAE_OK || rows == 0) return 0;
+    pass->first = pass->next;
+    pass->next += rows;
+    *status =
+        msae__read_used(pass->data, pass->first, rows, pass->x, pass->row, &pass->rows, error);
+    if (*status == MSAE_OK) {
+        *status =
+            msae__encode_all(pass->model, pass->workspace, pass->x, pass->rows, &pass->job, error);
+    }
+    return *status == MSAE_OK;
+}
+
+/* Rows to unit length; rows of zeros stay. */
+static void msae__normalize_rows(float *x, size_t rows, size_t d) {
+    for (size_t r = 0; r < rows; r++) {
+        const double squares = msae__sum_squares(x + r * d, d);
+        const double inverse = squares > 0 ? 1 / sqrt(squares) : 0;
+        for (size_t i = 0; i < d; i++) x[r * d + i] = (float)(x[r * d + i] * inverse);
+    }
+}
+
+/* Rows of a matrix of similarities that are held at once, by names, overlap and search. */
+#define MSAE__SIMILARITY_ROWS 96
+
+/* What products of up to `held` rows with up to `cols` others take, and all of them that stays the
+   same: both sides have rows of `depth` values, one after the other. */
+static void msae__similarity_layout(const msae_model *model, size_t held, size_t cols, size_t depth,
+                                    msae__arena *arena, msae__matmul *p) {
+    memset(p, 0, sizeof *p);
+    p->kernels = model->kernels;
+    p->a_stride = p->b_stride = p->depth = depth;
+    p->c_block = MSAE__LATENT_BLOCK;
+    p->packed = MSAE__TAKE(arena, float, msae__packed_floats(model->kernels, held, depth));
+    p->panels = MSAE__TAKE_ROWS(arena, float, msae__workers(&model->parallel),
+                                msae__panel_floats(model->kernels, depth));
+    p->c = MSAE__TAKE_ROWS(arena, float, held, cols);
+}
+
+/* p->c [rows][cols] = a b^T. */
+static void msae__similarities(msae__matmul *p, const msae_parallel *parallel, const float *a,
+                               size_t rows, const float *b, size_t cols) {
+    p->a = a;
+    p->rows = rows;
+    p->b = b;
+    p->cols = p->ldc = cols;
+    msae__run_matmul(p, parallel);
+}
+
+/* ---------------------------------------------------------------------------------------------
+   >>metrics Metrics (paper, section 4): of each row, summed in double in the rows' order
    ------------------------------------------------------------------------------------------ */
 
 static double msae__nan(void) {
@@ -12436,25 +12596,29 @@ static double msae__nan(void) {
     return value;
 }
 
-/* Mean and deviation of a stream of numbers (Welford), divided by their number (numpy.std). */
+/* Takes in the count-th of some numbers: their mean and the sum of squared distances from it
+   (Welford 1962), which loses no digits where a sum of squares would. */
+static void msae__welford(double *mean, double *squares, double value, double count) {
+    const double off = value - *mean;
+    *mean += off / count;
+    *squares += off * (value - *mean);
+}
+
 typedef struct msae__tally {
     double mean, squares;
     size_t count;
 } msae__tally;
 
+/* A metric without a value for a row leaves that out. */
 static void msae__tally_add(msae__tally *tally, double value) {
-    double off = value - tally->mean;
-    if (!msae__is_finite_double(value)) return; /* has no value for this row */
-    tally->mean += off / (double)++tally->count;
-    tally->squares += off * (value - tally->mean);
+    if (!msae__is_finite_double(value)) return;
+    msae__welford(&tally->mean, &tally->squares, value, (double)++tally->count);
 }
 
-static double msae__tally_mean(const msae__tally *tally) {
-    return tally->count ? tally->mean : msae__nan();
-}
-
-static double msae__tally_deviation(const msae__tally *tally) {
-    return tally->count ? sqrt(tally->squares / (double)tally->count) : msae__nan();
+/* Mean and deviation, this over the number of rows (numpy.std). */
+static void msae__tally_finish(const msae__tally *tally, double *mean, double *deviation) {
+    *mean = tally->count ? tally->mean : msae__nan();
+    *deviation = tally->count ? sqrt(tally->squares / (double)tally->count) : msae__nan();
 }
 
 /* What one row says at one sparsity; NaN where it says nothing. */
@@ -12512,22 +12676,17 @@ static void msae__sweep_add(msae__sweep_line *line, const msae__row_metrics *m) 
 static void msae__sweep_finish(const msae__sweep_line *line, size_t n, double spread,
                                msae_metrics *out) {
     out->rows = line->l0.count;
-    out->fvu_row = msae__tally_mean(&line->fvu);
-    out->fvu_row_std = msae__tally_deviation(&line->fvu);
     out->fvu_set = spread > 0 ? line->error / spread : msae__nan();
-    out->nmse = msae__tally_mean(&line->nmse);
-    out->nmse_std = msae__tally_deviation(&line->nmse);
-    out->nmae = msae__tally_mean(&line->nmae);
-    out->nmae_std = msae__tally_deviation(&line->nmae);
-    out->cs = msae__tally_mean(&line->cs);
-    out->cs_std = msae__tally_deviation(&line->cs);
-    out->l0 = msae__tally_mean(&line->l0);
-    out->l0_std = msae__tally_deviation(&line->l0);
+    msae__tally_finish(&line->fvu, &out->fvu_row, &out->fvu_row_std);
+    msae__tally_finish(&line->nmse, &out->nmse, &out->nmse_std);
+    msae__tally_finish(&line->nmae, &out->nmae, &out->nmae_std);
+    msae__tally_finish(&line->cs, &out->cs, &out->cs_std);
+    msae__tally_finish(&line->l0, &out->l0, &out->l0_std);
     out->sparsity = 1 - out->l0 / (double)n;
     out->cknna = msae__nan();
 }
 
-/* Sum over rows of ||x - mean||^2, with the mean of the rows seen so far (Welford, by column). */
+/* Sum over rows of ||x - mean||^2, with the mean of the rows so far. */
 typedef struct msae__spread {
     double *mean; /* [d] */
     double total;
@@ -12536,27 +12695,7 @@ typedef struct msae__spread {
 
 static void msae__spread_add(msae__spread *spread, const float *x, size_t d) {
     const double count = (double)++spread->rows;
-    for (size_t i = 0; i < d; i++) {
-        double off = x[i] - spread->mean[i];
-        spread->mean[i] += off / count;
-        spread->total += off * (x[i] - spread->mean[i]);
-    }
-}
-
-/* Rows of a similarity matrix that are held at once, by names and decoder overlap. */
-#define MSAE__SIMILARITY_ROWS 96
-
-typedef struct msae__similarity_memory {
-    float *packed, *panels, *block;
-} msae__similarity_memory;
-
-/* For blocks of `held` rows of similarities with `rows` others. */
-static void msae__similarity_layout(const msae_model *model, size_t held, size_t rows, size_t depth,
-                                    msae__arena *arena, msae__similarity_memory *memory) {
-    memory->packed = MSAE__TAKE(arena, float, msae__packed_floats(model->kernels, held, depth));
-    memory->panels = MSAE__TAKE(
-        arena, float, msae__workers(&model->parallel) * msae__panel_floats(model->kernels, depth));
-    memory->block = MSAE__TAKE(arena, float, held *rows);
+    for (size_t i = 0; i < d; i++) msae__welford(&spread->mean[i], &spread->total, x[i], count);
 }
 
 /* CKNNA. The masked matrices have at most ten entries a row, so nothing of size rows x rows is
@@ -12670,19 +12809,12 @@ static void msae__sparse_similarity_task(void *context, size_t task, size_t work
    which are the same values with their lists made. */
 static void msae__find_neighbours(const msae_model *model, const float *a, size_t stride,
                                   size_t rows, size_t d, const msae__sparse_codes *codes,
-                                  const msae__similarity_memory *memory,
-                                  const msae__neighbours *out) {
+                                  msae__matmul *p, const msae__neighbours *out) {
     msae__neighbour_search search;
-    msae__matmul p;
-    memset(&p, 0, sizeof p);
-    p.kernels = model->kernels;
-    p.a_stride = p.b_stride = stride;
-    p.depth = d;
-    p.c_block = MSAE__LATENT_BLOCK;
-    p.c = search.similarities = memory->block;
-    p.packed = memory->packed;
-    p.panels = memory->panels;
+    p->a_stride = p->b_stride = stride;
+    p->depth = d;
     memset(out->found, 0, rows);
+    search.similarities = p->c;
     search.rows = rows;
     search.out = out;
     search.codes = codes;
@@ -12693,10 +12825,8 @@ static void msae__find_neighbours(const msae_model *model, const float *a, size_
             msae__parallel_for(&model->parallel, search.count, msae__sparse_similarity_task,
                                &search);
         } else {
-            p.a = p.b = a + first * stride;
-            p.rows = search.count;
-            p.cols = p.ldc = rows - first;
-            msae__run_matmul(&p, &model->parallel);
+            msae__similarities(p, &model->parallel, a + first * stride, search.count,
+                               a + first * stride, rows - first);
         }
         msae__parallel_for(&model->parallel, search.count, msae__neighbour_row_task, &search);
         msae__parallel_for(&model->parallel,
@@ -12737,7 +12867,7 @@ static double msae__hsic(const uint32_t *index, const float *s, const float *t, 
 
 /* Everything CKNNA of up to `rows` rows needs; `depth` is the wider of the two spaces. */
 typedef struct msae__cknna_memory {
-    msae__similarity_memory similarity;
+    msae__matmul similarity;
     msae__neighbours k, p;
     float *s, *t;
     double *columns, *sums;
@@ -12745,17 +12875,15 @@ typedef struct msae__cknna_memory {
 
 static void msae__cknna_layout(const msae_model *model, size_t rows, size_t depth,
                                msae__arena *arena, msae__cknna_memory *memory) {
-    msae__neighbours *lists[2];
-    lists[0] = &memory->k;
-    lists[1] = &memory->p;
+    msae__neighbours *const lists[] = {&memory->k, &memory->p};
     msae__similarity_layout(model, MSAE__NEIGHBOUR_ROWS, rows, depth, arena, &memory->similarity);
     for (int i = 0; i < 2; i++) {
-        lists[i]->index = MSAE__TAKE(arena, uint32_t, rows * MSAE__NEIGHBOURS);
-        lists[i]->value = MSAE__TAKE(arena, float, rows *MSAE__NEIGHBOURS);
+        lists[i]->index = MSAE__TAKE_ROWS(arena, uint32_t, rows, MSAE__NEIGHBOURS);
+        lists[i]->value = MSAE__TAKE_ROWS(arena, float, rows, MSAE__NEIGHBOURS);
         lists[i]->found = MSAE__TAKE(arena, uint8_t, rows);
     }
-    memory->s = MSAE__TAKE(arena, float, rows *MSAE__NEIGHBOURS);
-    memory->t = MSAE__TAKE(arena, float, rows *MSAE__NEIGHBOURS);
+    memory->s = MSAE__TAKE_ROWS(arena, float, rows, MSAE__NEIGHBOURS);
+    memory->t = MSAE__TAKE_ROWS(arena, float, rows, MSAE__NEIGHBOURS);
     memory->columns = MSAE__TAKE(arena, double, rows);
     memory->sums = MSAE__TAKE(arena, double, rows);
 }
@@ -12779,61 +12907,6 @@ static double msae__cknna_value(const msae__cknna_memory *memory, size_t rows) {
 
 #define MSAE__CKNNA_LEAST (MSAE__NEIGHBOURS + 2)
 
-/* 0 for a row that is left out. */
-static int msae__row_is_used(const msae_data *data, size_t row) {
-    float chunk[MSAE__CHUNK];
-    for (size_t c = 0; data->skip_bad && c < data->cols; c += MSAE__CHUNK) {
-        const size_t count = msae__min(MSAE__CHUNK, data->cols - c);
-        msae__data_values(data, row * data->cols + c, count, chunk);
-        if (!msae__row_is_finite(chunk, count)) return 0;
-    }
-    return 1;
-}
-
-/* Reads rows first .. first + rows - 1, within the data, into x [rows, cols] without those that are
-   left out. *used of them are there, which have the numbers row [rows] in the data. */
-static msae_status msae__read_used(const msae_data *data, size_t first, size_t rows, float *x,
-                                   size_t *row, size_t *used, msae_error *error) {
-    const size_t d = data->cols;
-    *used = 0;
-    msae_data_read(data, first, rows, x);
-    for (size_t r = 0; r < rows; r++) {
-        if (!msae__row_is_finite(x + r * d, d)) {
-            if (!data->skip_bad) return msae__fail_data_row(error, data, first + r);
-            continue;
-        }
-        if (*used < r) memcpy(x + *used * d, x + r * d, d * sizeof *x);
-        row[(*used)++] = first + r;
-    }
-    return MSAE_OK;
-}
-
-/* Rows that are not left out, counted up to `enough`. */
-static size_t msae__used_rows(const msae_data *data, size_t enough) {
-    size_t used = 0;
-    if (!data->skip_bad) return msae__min(data->rows, enough);
-    for (size_t r = 0; r < data->rows && used < enough; r++) {
-        used += (size_t)msae__row_is_used(data, r);
-    }
-    return used;
-}
-
-/* What every pass asks of its arguments. */
-static msae_status msae__check_pass(const msae_model *model, const msae_data *data, size_t k,
-                                    msae_error *error) {
-    const msae_status status = msae__check_width("data", data->cols, model->n_inputs, error);
-    if (status != MSAE_OK) return status;
-    if (data->rows == 0) return msae__fail(error, MSAE_ERROR_SHAPE, "the data has no rows");
-    if (msae__used_rows(data, 1) == 0) {
-        return msae__fail(error, MSAE_ERROR_SHAPE, "the data has no usable row");
-    }
-    if (k > model->n_latents) {
-        return msae__fail_at(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "k =", k,
-                             " is more than the number of latents");
-    }
-    return MSAE_OK;
-}
-
 /* Values by the upper bits of their floats, above zero in order: a bin is a 4096th of its value
    wide. */
 #define MSAE__VALUE_BINS ((size_t)1 << 20)
@@ -12843,65 +12916,33 @@ static size_t msae__value_bin(float value) {
     return (size_t)(msae__float_bits(value) >> MSAE__VALUE_SHIFT) & (MSAE__VALUE_BINS - 1);
 }
 
-/* Adds the values of all latents to bins, and the number of rows to *n_rows. */
-static msae_status msae__count_values(const msae_model *model, const msae_data *data,
-                                      uint64_t *bins, size_t *n_rows, void *memory,
-                                      msae_error *error) {
-    const size_t rows = MSAE__INFERENCE_ROWS, d = model->n_inputs, n = model->n_latents;
-    size_t row[MSAE__INFERENCE_ROWS], count;
-    msae__arena arena = msae__arena_over(memory);
-    float *x = MSAE__TAKE(&arena, float, rows *d);
-    msae__tile tile;
-    msae__tile_layout(&tile, model, rows, &arena);
-    for (size_t first = 0; first < data->rows; first += rows) {
-        const msae_status status = msae__read_used(data, first, msae__min(rows, data->rows - first),
-                                                   x, row, &count, error);
-        if (status != MSAE_OK) return status;
-        if (count == 0) continue;
-        for (size_t r = 0; r < count; r++) {
-            msae__to_model_space(model, x + r * d, tile.centred + r * tile.stride);
-        }
-        if (!msae__tile_encode(&tile, count)) {
-            return msae__fail_overflow(error, row[msae__first_overflow(&tile)]);
-        }
-        *n_rows += count;
-        for (size_t i = 0; i < count * n; i++) {
-            const float pre = tile.pre[i];
-            const float value = model->activation == MSAE_ACTIVATION_ABS ? fabsf(pre) : pre;
-            if (value > 0) bins[msae__value_bin(value)]++;
-        }
-    }
-    return MSAE_OK;
+/* Nothing is ranked: where the tile's pre-activations are is all that is wanted. */
+static void msae__sink_values(const msae__encode_job *job, size_t row, size_t tile_row,
+                              const msae_code *codes, size_t count, size_t worker) {
+    (void)row;
+    (void)codes;
+    (void)count;
+    (void)worker;
+    if (tile_row == 0) *(const float **)job->user = job->tile->pre;
 }
 
-MSAE_API msae_status msae_calibrate(msae_model *model, const msae_data *data, msae_error *error) {
-    msae__arena arena = msae__arena_over(NULL);
-    msae__tile tile;
-    msae_status status;
-    uint64_t *bins, above = 0;
-    size_t bytes, bin = MSAE__VALUE_BINS, rows = 0;
-    void *memory;
-    status = msae__check_pass(model, data, 0, error);
-    if (status != MSAE_OK) return status;
-    if (model->recipe == MSAE_RECIPE_RELU || model->recipe == MSAE_RECIPE_JUMPRELU ||
-        model->recipe == MSAE_RECIPE_MSAE_WIDTH || model->activation == MSAE_ACTIVATION_IDENTITY) {
-        return msae__fail(error, MSAE_ERROR_UNSUPPORTED,
-                          "thresholds are for levels of the largest latents above zero");
+/* Counts the values of a tile [rows][n] that are above zero. */
+static void msae__count_values(const msae_model *model, const float *pre, size_t rows,
+                               uint64_t *bins) {
+    for (size_t i = 0; i < rows * model->n_latents; i++) {
+        const float value = model->activation == MSAE_ACTIVATION_ABS ? fabsf(pre[i]) : pre[i];
+        if (value > 0) bins[msae__value_bin(value)]++;
     }
-    msae__take(&arena, MSAE__VALUE_BINS, sizeof *bins);
-    msae__take(&arena, MSAE__INFERENCE_ROWS * model->n_inputs, sizeof(float));
-    msae__tile_layout(&tile, model, MSAE__INFERENCE_ROWS, &arena);
-    if (!msae__arena_bytes(&arena, &bytes)) return msae__fail_memory(error);
-    memory = msae__alloc(&model->allocator, bytes);
-    if (!memory) return msae__fail_memory(error);
-    arena = msae__arena_over(memory);
-    bins = MSAE__TAKE(&arena, uint64_t, MSAE__VALUE_BINS);
-    memset(bins, 0, MSAE__VALUE_BINS * sizeof *bins);
-    status = msae__count_values(model, data, bins, &rows, bins + MSAE__VALUE_BINS, error);
-    for (size_t i = 0; i < model->n_levels && status == MSAE_OK; i++) {
+}
+
+/* Level i gets the value above which k_i of a row's lie on average: down from the last bin until
+   their number is reached, within that bin in proportion. */
+static void msae__level_thresholds(msae_model *model, const uint64_t *bins, size_t rows) {
+    size_t bin = MSAE__VALUE_BINS;
+    uint64_t above = 0;
+    for (size_t i = 0; i < model->n_levels; i++) {
         const double wanted = (double)model->nesting[i] * (double)rows;
         while (bin > 0 && (double)above + (double)bins[bin - 1] <= wanted) above += bins[--bin];
-        /* in the bin where the count is passed, in proportion */
         model->level_thresholds[i] = 0;
         if (bin > 0) {
             const float low = msae__bits_float((uint32_t)(bin - 1) << MSAE__VALUE_SHIFT);
@@ -12910,71 +12951,101 @@ MSAE_API msae_status msae_calibrate(msae_model *model, const msae_data *data, ms
             model->level_thresholds[i] = high - (float)share * (high - low);
         }
     }
+}
+
+typedef struct msae__calibration {
+    msae__pass pass;
+    uint64_t *bins; /* [MSAE__VALUE_BINS] */
+} msae__calibration;
+
+static void msae__calibration_layout(void *context, msae__arena *arena) {
+    msae__calibration *job = (msae__calibration *)context;
+    msae__pass_layout(&job->pass, arena);
+    job->bins = MSAE__TAKE(arena, uint64_t, MSAE__VALUE_BINS);
+}
+
+MSAE_API msae_status msae_calibrate(msae_model *model, const msae_data *data, msae_error *error) {
+    msae__memory memory;
+    msae__calibration job;
+    const float *pre = NULL;
+    size_t rows = 0;
+    msae_status status = msae__check_pass(model, data, 0, error);
+    if (status != MSAE_OK) return status;
+    if (model->recipe == MSAE_RECIPE_RELU || model->recipe == MSAE_RECIPE_JUMPRELU ||
+        model->recipe == MSAE_RECIPE_MSAE_WIDTH || model->activation == MSAE_ACTIVATION_IDENTITY) {
+        return msae__fail(error, MSAE_ERROR_UNSUPPORTED,
+                          "thresholds are for levels of the largest latents above zero");
+    }
+    msae__pass_begin(&job.pass, model, data, 0, msae__sink_values);
+    job.pass.job.room = 0;
+    job.pass.job.user = &pre;
+    status = msae__take_memory(&memory, &model->allocator, msae__calibration_layout, &job, error);
+    if (status != MSAE_OK) return status;
+    memset(job.bins, 0, MSAE__VALUE_BINS * sizeof *job.bins);
+    while (msae__pass_next(&job.pass, SIZE_MAX, &status, error)) {
+        msae__count_values(model, pre, job.pass.rows, job.bins);
+        rows += job.pass.rows;
+    }
+    if (status == MSAE_OK) msae__level_thresholds(model, job.bins, rows);
     model->has_level_thresholds = status == MSAE_OK;
-    msae__free(&model->allocator, memory, bytes);
+    msae__free_memory(&memory, &model->allocator);
     return status;
 }
 
-/* For what works on the matrices themselves. */
-static msae_status msae__check_floats(const msae_model *model, msae_error *error) {
-    if (model->weights == MSAE_F32) return MSAE_OK;
-    return msae__fail(error, MSAE_ERROR_UNSUPPORTED,
-                      "this needs float32 weights (load the model with widen)");
+/* Sum of a row's squared products with all others, p->c [n]; `squares` [n] are the rows'. Products
+   that float32 may not hold are made again in double. */
+static double msae__row_overlap(const msae_model *model, const float *products,
+                                const double *squares, size_t row, int cosines) {
+    const size_t d = model->n_inputs;
+    double sum = 0;
+    for (size_t j = 0; j < model->n_latents; j++) {
+        const float *a = model->decoder + row * d, *b = model->decoder + j * d;
+        const double norms = squares[row] * squares[j];
+        double value = products[j];
+        if (norms < 1e-60 || norms > 1e60) {
+            value = 0;
+            for (size_t i = 0; i < d; i++) value += (double)a[i] * b[i];
+        }
+        if (j != row && norms != 0) sum += value * value / (cosines ? norms : 1);
+    }
+    return sum;
+}
+
+typedef struct msae__overlap {
+    const msae_model *model;
+    msae__matmul similarity;
+    double *squares; /* [n] of the rows */
+} msae__overlap;
+
+static void msae__overlap_layout(void *context, msae__arena *arena) {
+    msae__overlap *job = (msae__overlap *)context;
+    const size_t n = job->model->n_latents, d = job->model->n_inputs;
+    msae__similarity_layout(job->model, MSAE__SIMILARITY_ROWS, n, d, arena, &job->similarity);
+    job->squares = MSAE__TAKE(arena, double, n);
 }
 
 MSAE_API msae_status msae_decoder_overlap(const msae_model *model, int cosines, double *overlap,
                                           msae_error *error) {
     const size_t n = model->n_latents, d = model->n_inputs;
-    msae__similarity_memory memory;
-    msae__arena arena = msae__arena_over(NULL);
-    msae__matmul p;
-    double sum = 0, *squares;
-    size_t bytes;
-    void *block;
-    const msae_status status = msae__check_floats(model, error);
+    msae__memory memory;
+    msae__overlap job;
+    double sum = 0;
+    msae_status status = msae__check_floats(model, error);
     if (status != MSAE_OK) return status;
-    msae__similarity_layout(model, MSAE__SIMILARITY_ROWS, n, d, &arena, &memory);
-    msae__take(&arena, n, sizeof *squares);
-    if (!msae__arena_bytes(&arena, &bytes)) return msae__fail_memory(error);
-    block = msae__alloc(&model->allocator, bytes);
-    if (!block) return msae__fail_memory(error);
-    arena = msae__arena_over(block);
-    msae__similarity_layout(model, MSAE__SIMILARITY_ROWS, n, d, &arena, &memory);
-    squares = MSAE__TAKE(&arena, double, n);
-    for (size_t j = 0; j < n; j++) {
-        const float *row = model->decoder + j * d;
-        squares[j] = 0;
-        for (size_t i = 0; i < d; i++) squares[j] += (double)row[i] * row[i];
-    }
-    memset(&p, 0, sizeof p);
-    p.kernels = model->kernels;
-    p.a_stride = p.b_stride = p.depth = d;
-    p.b = model->decoder;
-    p.cols = p.ldc = n;
-    p.c_block = MSAE__LATENT_BLOCK;
-    p.c = memory.block;
-    p.packed = memory.packed;
-    p.panels = memory.panels;
+    job.model = model;
+    status = msae__take_memory(&memory, &model->allocator, msae__overlap_layout, &job, error);
+    if (status != MSAE_OK) return status;
+    for (size_t j = 0; j < n; j++) job.squares[j] = msae__sum_squares(model->decoder + j * d, d);
     for (size_t first = 0; first < n; first += MSAE__SIMILARITY_ROWS) {
-        p.a = model->decoder + first * d;
-        p.rows = msae__min(MSAE__SIMILARITY_ROWS, n - first);
-        msae__run_matmul(&p, &model->parallel);
-        for (size_t r = 0; r < p.rows; r++) {
-            double row_sum = 0;
-            for (size_t j = 0; j < n; j++) {
-                double value = p.c[r * n + j], norms = squares[first + r] * squares[j];
-                if (norms < 1e-60 || norms > 1e60) { /* float may not hold the product */
-                    value = 0;
-                    for (size_t i = 0; i < d; i++) value += (double)p.a[r * d + i] * p.b[j * d + i];
-                }
-                if (j == first + r || norms == 0) continue;
-                row_sum += value * value / (cosines ? norms : 1);
-            }
-            sum += row_sum;
+        msae__similarities(&job.similarity, &model->parallel, model->decoder + first * d,
+                           msae__min(MSAE__SIMILARITY_ROWS, n - first), model->decoder, n);
+        for (size_t r = 0; r < job.similarity.rows; r++) {
+            sum +=
+                msae__row_overlap(model, job.similarity.c + r * n, job.squares, first + r, cosines);
         }
     }
     *overlap = sum / ((double)n * (double)n);
-    msae__free(&model->allocator, block, bytes);
+    msae__free_memory(&memory, &model->allocator);
     return MSAE_OK;
 }
 
@@ -12989,9 +13060,8 @@ static size_t msae__default_ks(size_t n, size_t *ks) {
     return count;
 }
 
-/* Rows of a set that CKNNA takes at once, and of the sweep that are in flight at once. */
+/* Rows of a set that CKNNA takes at once. */
 #define MSAE__CKNNA_ROWS 10000
-#define MSAE__SWEEP_ROWS MSAE__INFERENCE_ROWS
 
 /* Adding a product of two codes to a similarity costs as much as so many multiplications of the
    dense product. Measured: 1.1 ns against 1 / 60 (AVX-512) and 1 / 35 (AVX2). */
@@ -12999,13 +13069,23 @@ static size_t msae__default_ks(size_t n, size_t *ks) {
 /* Lists of more than a fifth of all codes never pay at that price. */
 #define MSAE__SPARSE_SHARE 5
 
+/* A sweep over a set: every row at every k, in one pass. */
 typedef struct msae__sweep {
-    const float *x;           /* [MSAE__SWEEP_ROWS][d] raw */
-    msae__row_metrics *out;   /* [MSAE__SWEEP_ROWS][n_ks] */
-    uint32_t *best;           /* for each worker [n]: best rank that a latent had in any row */
-    float *recon;             /* for each worker [2][d]: the running sum and the raw row */
-    msae__sparse_codes codes; /* of CKNNA's batch */
-    size_t batch_row;         /* place in it of x's first row, or MSAE__NO_ROW */
+    msae__pass pass;
+    const size_t *ks;
+    size_t n_ks;
+    msae__row_metrics *out;  /* [MSAE__INFERENCE_ROWS][n_ks] of a tile */
+    msae__sweep_line *lines; /* [n_ks] */
+    uint32_t *best;          /* for each worker [n]: best rank that a latent had in any row */
+    float *recon;            /* for each worker [2][d]: the running sum and the raw row */
+    msae__spread spread;
+
+    size_t batch;             /* rows that CKNNA takes at once; 0: not asked for */
+    size_t batch_row;         /* place among them of the tile's first row, or MSAE__NO_ROW */
+    float *x;                 /* [batch][d] */
+    msae__sparse_codes codes; /* of the batch */
+    double *sums;             /* [n_ks] over the batches */
+    msae__cknna_memory cknna;
 } msae__sweep;
 
 #define MSAE__NO_ROW SIZE_MAX
@@ -13041,59 +13121,38 @@ static void msae__sink_sweep(const msae__encode_job *job, size_t row, size_t til
             if (done < best[codes[done].latent]) best[codes[done].latent] = (uint32_t)done;
         }
         msae__to_raw(model, sum, job->tile->moments + 2 * tile_row, recon);
-        sweep->out[row * job->n_ks + i] = msae__measure_row(sweep->x + row * d, recon, d, l0);
+        sweep->out[row * job->n_ks + i] = msae__measure_row(sweep->pass.x + row * d, recon, d, l0);
     }
     if (sweep->batch_row != MSAE__NO_ROW) {
         msae__keep_codes(&sweep->codes, sweep->batch_row + row, codes, count);
     }
 }
 
-/* The sweep's own memory beside the encoder's workspace. */
-typedef struct msae__sweep_memory {
-    msae__sweep sweep;
-    float *x;
-    msae__sweep_line *lines;
-    msae__spread spread;
-    void *workspace;
-    size_t cknna_rows; /* 0: not asked for */
-    float *cknna_x;
-    double *cknna_sums; /* [n_ks] over the batches */
-    msae__cknna_memory cknna;
-} msae__sweep_memory;
-
-static void msae__sweep_layout(const msae_model *model, size_t n_ks, size_t cknna_rows,
-                               msae__arena *arena, msae__sweep_memory *memory) {
+static void msae__sweep_layout(void *context, msae__arena *arena) {
+    msae__sweep *sweep = (msae__sweep *)context;
+    const msae_model *model = sweep->pass.model;
     const size_t n = model->n_latents, d = model->n_inputs;
     const size_t workers = msae__workers(&model->parallel);
-    msae__sparse_codes *codes = &memory->sweep.codes;
-    memory->x = MSAE__TAKE(arena, float, MSAE__SWEEP_ROWS *d);
-    memory->sweep.out = MSAE__TAKE(arena, msae__row_metrics, MSAE__SWEEP_ROWS * n_ks);
-    memory->sweep.best = MSAE__TAKE(arena, uint32_t, workers * n);
-    memory->sweep.recon = MSAE__TAKE(arena, float, workers * 2 * d);
-    memory->lines = MSAE__TAKE(arena, msae__sweep_line, n_ks);
-    memory->spread.mean = MSAE__TAKE(arena, double, d);
-    memory->workspace = msae__take(arena, msae_workspace_bytes(model, SIZE_MAX), 1);
-    memory->cknna_rows = cknna_rows;
-    if (cknna_rows) {
-        codes->n = n;
-        codes->stride = msae__stride(n);
-        codes->capacity = 0;
-        if (cknna_rows > SIZE_MAX / sizeof(float) / codes->stride ||
-            cknna_rows > SIZE_MAX / sizeof(float) / d) {
-            arena->ok = 0;
-            return;
-        }
-        codes->capacity = cknna_rows * n / MSAE__SPARSE_SHARE;
-        codes->z = MSAE__TAKE(arena, float, cknna_rows * codes->stride);
-        codes->ranked = MSAE__TAKE(arena, uint32_t, cknna_rows * n);
-        codes->active = MSAE__TAKE(arena, uint32_t, cknna_rows);
-        codes->starts = MSAE__TAKE(arena, size_t, n + 1);
-        codes->row = MSAE__TAKE(arena, uint32_t, codes->capacity);
-        codes->value = MSAE__TAKE(arena, float, codes->capacity);
-        memory->cknna_x = MSAE__TAKE(arena, float, cknna_rows *d);
-        memory->cknna_sums = MSAE__TAKE(arena, double, n_ks);
-        msae__cknna_layout(model, cknna_rows, msae__max(n, d), arena, &memory->cknna);
-    }
+    msae__sparse_codes *codes = &sweep->codes;
+    msae__pass_layout(&sweep->pass, arena);
+    sweep->out = MSAE__TAKE_ROWS(arena, msae__row_metrics, MSAE__INFERENCE_ROWS, sweep->n_ks);
+    sweep->lines = MSAE__TAKE(arena, msae__sweep_line, sweep->n_ks);
+    sweep->best = MSAE__TAKE_ROWS(arena, uint32_t, workers, n);
+    sweep->recon = MSAE__TAKE_ROWS(arena, float, workers * 2, d);
+    sweep->spread.mean = MSAE__TAKE(arena, double, d);
+    if (!sweep->batch) return;
+    codes->n = n;
+    codes->stride = msae__stride(n);
+    codes->z = MSAE__TAKE_ROWS(arena, float, sweep->batch, codes->stride);
+    codes->ranked = MSAE__TAKE_ROWS(arena, uint32_t, sweep->batch, n);
+    codes->capacity = sweep->batch * n / MSAE__SPARSE_SHARE;
+    codes->active = MSAE__TAKE(arena, uint32_t, sweep->batch);
+    codes->starts = MSAE__TAKE(arena, size_t, n + 1);
+    codes->row = MSAE__TAKE(arena, uint32_t, codes->capacity);
+    codes->value = MSAE__TAKE(arena, float, codes->capacity);
+    sweep->x = MSAE__TAKE_ROWS(arena, float, sweep->batch, d);
+    sweep->sums = MSAE__TAKE(arena, double, sweep->n_ks);
+    msae__cknna_layout(model, sweep->batch, msae__max(n, d), arena, &sweep->cknna);
 }
 
 /* Makes each latent's list of rows; 0 when the dense product is cheaper. */
@@ -13138,169 +13197,135 @@ static int msae__cut_codes(const msae__sparse_codes *codes, size_t rows, size_t 
 
 /* CKNNA of a batch at every k, from the largest down: the codes at a k are those at the next larger
    one less some, and where no row loses any, so is the value. */
-static void msae__sweep_cknna(const msae_model *model, const size_t *ks, size_t n_ks,
-                              msae__sweep_memory *memory) {
-    const size_t rows = memory->cknna_rows, n = model->n_latents, d = model->n_inputs;
-    msae__sparse_codes *codes = &memory->sweep.codes;
+static void msae__sweep_cknna(msae__sweep *sweep) {
+    const msae_model *model = sweep->pass.model;
+    const size_t rows = sweep->batch, n = model->n_latents, d = model->n_inputs;
+    msae__sparse_codes *codes = &sweep->codes;
+    msae__cknna_memory *cknna = &sweep->cknna;
     double value = 0;
-    msae__find_neighbours(model, memory->cknna_x, d, rows, d, NULL, &memory->cknna.similarity,
-                          &memory->cknna.k);
-    for (size_t i = n_ks; i-- > 0;) {
-        const int cut = ks[i] > 0 && msae__cut_codes(codes, rows, ks[i]);
-        if (cut || i == n_ks - 1) {
+    msae__find_neighbours(model, sweep->x, d, rows, d, NULL, &cknna->similarity, &cknna->k);
+    for (size_t i = sweep->n_ks; i-- > 0;) {
+        const int cut = sweep->ks[i] > 0 && msae__cut_codes(codes, rows, sweep->ks[i]);
+        if (cut || i == sweep->n_ks - 1) {
             const msae__sparse_codes *lists = msae__list_rows(codes, rows) ? codes : NULL;
             msae__find_neighbours(model, codes->z, codes->stride, rows, n, lists,
-                                  &memory->cknna.similarity, &memory->cknna.p);
-            value = msae__cknna_value(&memory->cknna, rows);
+                                  &cknna->similarity, &cknna->p);
+            value = msae__cknna_value(cknna, rows);
         }
-        memory->cknna_sums[i] += value;
+        sweep->sums[i] += value;
     }
 }
 
-/* Encodes and measures rows first .. first + rows - 1 of the data, *used of them. */
-static msae_status msae__sweep_tile(const msae_model *model, const msae_data *data, size_t first,
-                                    size_t rows, size_t *used, const size_t *ks, size_t n_ks,
-                                    msae__sweep_memory *memory, msae_error *error) {
-    const size_t d = model->n_inputs;
-    size_t row[MSAE__SWEEP_ROWS];
-    msae__sweep *sweep = &memory->sweep;
-    msae__encode_job job;
-    msae_status status = msae__read_used(data, first, rows, memory->x, row, used, error);
-    if (status != MSAE_OK || *used == 0) return status;
-    rows = *used;
-    memset(&job, 0, sizeof job);
-    for (size_t r = 0; r < rows; r++) {
-        msae__spread_add(&memory->spread, memory->x + r * d, d);
+/* Adds up what a tile's rows say, in their order. */
+static msae_status msae__sweep_tile(msae__sweep *sweep, msae_error *error) {
+    const msae__pass *pass = &sweep->pass;
+    const size_t d = pass->model->n_inputs;
+    for (size_t r = 0; r < pass->rows; r++) {
+        msae__spread_add(&sweep->spread, pass->x + r * d, d);
+        for (size_t i = 0; i < sweep->n_ks; i++) {
+            const msae__row_metrics *m = &sweep->out[r * sweep->n_ks + i];
+            if (!msae__is_finite_double(m->error)) return msae__fail_overflow(error, pass->row[r]);
+            msae__sweep_add(&sweep->lines[i], m);
+        }
     }
     if (sweep->batch_row != MSAE__NO_ROW) {
-        memcpy(memory->cknna_x + sweep->batch_row * d, memory->x, rows * d * sizeof(float));
-    }
-    job.k = ks[n_ks - 1];
-    job.names = row;
-    job.room = SIZE_MAX;
-    job.sink = msae__sink_sweep;
-    job.ks = job.k > 0 ? ks : &model->n_latents; /* all that the model keeps */
-    job.n_ks = n_ks;
-    job.user = sweep;
-    status = msae__encode_all(model, memory->workspace, memory->x, rows, &job, error);
-    if (status != MSAE_OK) return status;
-    for (size_t r = 0; r < rows * n_ks; r++) {
-        if (!msae__is_finite_double(sweep->out[r].error)) {
-            return msae__fail_overflow(error, row[r / n_ks]);
-        }
-        msae__sweep_add(&memory->lines[r % n_ks], &sweep->out[r]);
+        memcpy(sweep->x + sweep->batch_row * d, pass->x, pass->rows * d * sizeof *pass->x);
     }
     return MSAE_OK;
 }
 
-/* `used`: rows of the data that are not left out. */
-static msae_status msae__run_sweep(const msae_model *model, const msae_data *data, size_t used,
-                                   const size_t *ks, size_t n_ks, msae__sweep_memory *memory,
-                                   msae_metrics *results, msae_error *error) {
-    const size_t n = model->n_latents, d = model->n_inputs;
-    const size_t workers = msae__workers(&model->parallel);
-    const size_t batch = memory->cknna_rows, batches = batch ? used / batch : 0;
-    msae__sweep *sweep = &memory->sweep;
-    size_t rows, done = 0, measured;
-    memset(memory->lines, 0, n_ks * sizeof *memory->lines);
-    memset(memory->spread.mean, 0, d * sizeof(double));
-    memset(sweep->best, 0xff, workers * n * sizeof *sweep->best);
-    if (batch) memset(memory->cknna_sums, 0, n_ks * sizeof(double));
-    memory->spread.total = 0;
-    memory->spread.rows = 0;
-    sweep->x = memory->x;
-    for (size_t first = 0; first < data->rows; first += rows) {
-        msae_status status;
-        rows = msae__min(MSAE__SWEEP_ROWS, data->rows - first);
-        sweep->batch_row = MSAE__NO_ROW;
-        if (done < batches * batch) { /* a tile ends with its batch */
-            sweep->batch_row = done % batch;
-            rows = msae__min(rows, batch - sweep->batch_row);
-        }
-        status = msae__sweep_tile(model, data, first, rows, &measured, ks, n_ks, memory, error);
+/* All tiles; the first `in_batches` rows are CKNNA's, of which a tile ends with its batch. */
+static msae_status msae__run_sweep(msae__sweep *sweep, size_t in_batches, msae_error *error) {
+    const msae_model *model = sweep->pass.model;
+    msae_status status = MSAE_OK;
+    size_t done = 0, most;
+    memset(sweep->lines, 0, sweep->n_ks * sizeof *sweep->lines);
+    memset(sweep->spread.mean, 0, model->n_inputs * sizeof(double));
+    memset(sweep->best, 0xff,
+           msae__workers(&model->parallel) * model->n_latents * sizeof *sweep->best);
+    if (sweep->batch) memset(sweep->sums, 0, sweep->n_ks * sizeof *sweep->sums);
+    for (;;) {
+        sweep->batch_row = done < in_batches ? done % sweep->batch : MSAE__NO_ROW;
+        most = done < in_batches ? sweep->batch - sweep->batch_row : SIZE_MAX;
+        if (!msae__pass_next(&sweep->pass, most, &status, error)) return status;
+        status = msae__sweep_tile(sweep, error);
         if (status != MSAE_OK) return status;
-        done += measured;
-        if (sweep->batch_row != MSAE__NO_ROW && sweep->batch_row + measured == batch) {
-            msae__sweep_cknna(model, ks, n_ks, memory);
-        }
+        done += sweep->pass.rows;
+        if (sweep->pass.rows == most) msae__sweep_cknna(sweep);
     }
+}
+
+static void msae__sweep_results(const msae__sweep *sweep, size_t batches, msae_metrics *results) {
+    const msae_model *model = sweep->pass.model;
+    const size_t n = model->n_latents, n_ks = sweep->n_ks;
     for (size_t i = 0; i < n_ks; i++) {
         memset(&results[i], 0, sizeof results[i]);
-        results[i].k = ks[i];
-        msae__sweep_finish(&memory->lines[i], n, memory->spread.total, &results[i]);
-        if (batches) results[i].cknna = memory->cknna_sums[i] / (double)batches;
+        results[i].k = sweep->ks[i];
+        msae__sweep_finish(&sweep->lines[i], n, sweep->spread.total, &results[i]);
+        if (batches) results[i].cknna = sweep->sums[i] / (double)batches;
     }
     for (size_t j = 0; j < n; j++) {
         uint32_t best = UINT32_MAX;
-        for (size_t w = 0; w < workers; w++) {
+        for (size_t w = 0; w < msae__workers(&model->parallel); w++) {
             if (sweep->best[w * n + j] < best) best = sweep->best[w * n + j];
         }
-        for (size_t i = 0; i < n_ks; i++) results[i].ndn += best >= (ks[i] > 0 ? ks[i] : n);
+        for (size_t i = 0; i < n_ks; i++) {
+            results[i].ndn += best >= (sweep->ks[i] > 0 ? sweep->ks[i] : n);
+        }
     }
-    return MSAE_OK;
+}
+
+static msae_status msae__check_sweep(const msae__sweep *sweep, const msae_model *model,
+                                     const msae_data *data, size_t room, msae_error *error) {
+    msae_status status = msae__check_pass(model, data, 0, error);
+    if (status != MSAE_OK) return status;
+    if (!(model->scale > 0) || !msae__is_finite(model->scale)) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "the scale is not positive");
+    }
+    status = msae__check_ks(model, sweep->ks, sweep->n_ks, error);
+    if (status != MSAE_OK || sweep->n_ks <= room) return status;
+    return msae__fail_at(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "there is no room for",
+                         sweep->n_ks, " lines of results");
 }
 
 MSAE_API msae_status msae_evaluate(const msae_model *model, const msae_data *data,
                                    const msae_eval_desc *desc, size_t room, msae_metrics *results,
                                    size_t *count, msae_error *error) {
     const msae_eval_desc plain = {NULL, 0, 0, NULL, 0};
+    msae__memory memory;
     msae_model local = *model; /* shares the arrays; may look at them with another mean */
-    size_t default_ks[MSAE_MAX_LEVELS], n_ks, bytes, used, cknna_rows = 0;
-    const size_t *ks;
-    msae__sweep_memory memory;
-    msae__arena arena = msae__arena_over(NULL);
+    msae__sweep sweep;
     msae_status status;
-    void *block;
+    size_t default_ks[MSAE_MAX_LEVELS], used, batches;
     if (count) *count = 0;
     if (!desc) desc = &plain;
-    ks = desc->ks ? desc->ks : default_ks;
-    n_ks = desc->ks ? desc->n_ks : msae__default_ks(model->n_latents, default_ks);
     if (desc->mean) {
         local.mean = (float *)(uintptr_t)desc->mean; /* only read */
         local.scale = desc->scale;
     }
-    status = msae__check_pass(model, data, 0, error);
+    memset(&sweep, 0, sizeof sweep);
+    sweep.ks = desc->ks ? desc->ks : default_ks;
+    sweep.n_ks = desc->ks ? desc->n_ks : msae__default_ks(model->n_latents, default_ks);
+    status = msae__check_sweep(&sweep, &local, data, room, error);
     if (status != MSAE_OK) return status;
-    if (!(local.scale > 0) || !msae__is_finite(local.scale)) {
-        return msae__fail(error, MSAE_ERROR_ARGUMENT, "the scale is not positive");
-    }
-    status = msae__check_ks(model, ks, n_ks, error);
-    if (status != MSAE_OK) return status;
-    if (n_ks > room) {
-        return msae__fail_at(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "there is no room for",
-                             n_ks, " lines of results");
-    }
+    msae__pass_begin(&sweep.pass, &local, data, sweep.ks[sweep.n_ks - 1], msae__sink_sweep);
+    sweep.pass.job.ks = sweep.ks[0] > 0 ? sweep.ks : &model->n_latents; /* all that it keeps */
+    sweep.pass.job.n_ks = sweep.n_ks;
+    sweep.pass.job.user = &sweep;
     used = msae__used_rows(data, SIZE_MAX);
-    if (desc->cknna && used >= MSAE__CKNNA_LEAST) cknna_rows = msae__min(used, MSAE__CKNNA_ROWS);
-    memset(&memory, 0, sizeof memory);
-    msae__sweep_layout(&local, n_ks, cknna_rows, &arena, &memory);
-    if (!msae__arena_bytes(&arena, &bytes)) return msae__fail_memory(error);
-    block = msae__alloc(&model->allocator, bytes);
-    if (!block) return msae__fail_memory(error);
-    arena = msae__arena_over(block);
-    msae__sweep_layout(&local, n_ks, cknna_rows, &arena, &memory);
-    status = msae__run_sweep(&local, data, used, ks, n_ks, &memory, results, error);
-    if (count && status == MSAE_OK) *count = n_ks;
-    msae__free(&model->allocator, block, bytes);
+    if (desc->cknna && used >= MSAE__CKNNA_LEAST) sweep.batch = msae__min(used, MSAE__CKNNA_ROWS);
+    status = msae__take_memory(&memory, &model->allocator, msae__sweep_layout, &sweep, error);
+    if (status != MSAE_OK) return status;
+    batches = sweep.batch ? used / sweep.batch : 0;
+    status = msae__run_sweep(&sweep, batches * sweep.batch, error);
+    if (status == MSAE_OK) msae__sweep_results(&sweep, batches, results);
+    if (count && status == MSAE_OK) *count = sweep.n_ks;
+    msae__free_memory(&memory, &model->allocator);
     return status;
 }
 
 /* ---------------------------------------------------------------------------------------------
-   Interpretation
-   ------------------------------------------------------------------------------------------ */
-
-/* Rows to unit length; rows of zeros stay. */
-static void msae__normalize_rows(float *x, size_t rows, size_t d) {
-    for (size_t r = 0; r < rows; r++) {
-        double squares = 0, inverse;
-        for (size_t i = 0; i < d; i++) squares += (double)x[r * d + i] * x[r * d + i];
-        inverse = squares > 0 ? 1 / sqrt(squares) : 0;
-        for (size_t i = 0; i < d; i++) x[r * d + i] = (float)(x[r * d + i] * inverse);
-    }
-}
-
-/* ---------------------------------------------------------------------------------------------
-   >>strongest Interpretation: strongest rows
+   >>strongest Strongest rows: a heap of `top` places whose first is the weakest takes in each row
    ------------------------------------------------------------------------------------------ */
 
 /* 1 when a comes before b: the higher value, of equal ones the lower row. */
@@ -13346,63 +13371,36 @@ static void msae__sort_hits(msae_hit *heap, size_t count) {
     }
 }
 
-/* What a pass over a set works in: a tile of raw rows and the encoder's workspace. */
-typedef struct msae__pass {
-    float *x; /* [MSAE__INFERENCE_ROWS][d] */
-    void *workspace;
-    size_t rows;                      /* that are in x .. */
-    size_t row[MSAE__INFERENCE_ROWS]; /* .. and their numbers in the data */
-} msae__pass;
-
-static void msae__pass_layout(const msae_model *model, msae__arena *arena, msae__pass *pass) {
-    pass->x = MSAE__TAKE(arena, float, MSAE__INFERENCE_ROWS * model->n_inputs);
-    pass->workspace = msae__take(arena, msae_workspace_bytes(model, SIZE_MAX), 1);
-}
-
-/* The rows from `first` on, a tile of them at most, to pass->x without those that are left out, and
-   through the encoder to job->sink, which counts pass->rows rows from 0. */
-static msae_status msae__pass_tile(const msae_model *model, const msae_data *data, size_t first,
-                                   msae__pass *pass, msae__encode_job *job, msae_error *error) {
-    const size_t rows = msae__min(MSAE__INFERENCE_ROWS, data->rows - first);
-    const msae_status status =
-        msae__read_used(data, first, rows, pass->x, pass->row, &pass->rows, error);
-    if (status != MSAE_OK) return status;
-    job->names = pass->row;
-    return msae__encode_all(model, pass->workspace, pass->x, pass->rows, job, error);
-}
-
-typedef struct msae__top_job {
-    const float *z; /* [rows][n], a tile's codes */
-    const msae__pass *pass;
-    size_t n;
+typedef struct msae__top {
+    msae__pass pass;
     const uint32_t *latents; /* or NULL for all */
     size_t n_latents, top;
     msae_hit *hits;
     size_t *counts;
-} msae__top_job;
+} msae__top;
 
 /* A block of the list of latents over all rows of a tile. */
 static void msae__top_task(void *context, size_t task, size_t worker) {
-    const msae__top_job *job = (const msae__top_job *)context;
+    const msae__top *job = (const msae__top *)context;
     const size_t begin = task * MSAE__LATENT_BLOCK;
     const size_t end = msae__min(begin + MSAE__LATENT_BLOCK, job->n_latents);
     (void)worker;
-    for (size_t r = 0; r < job->pass->rows; r++) {
-        const float *z = job->z + r * job->n;
+    for (size_t r = 0; r < job->pass.rows; r++) {
+        const float *z = job->pass.job.dense + r * job->pass.model->n_latents;
         for (size_t i = begin; i < end; i++) {
             const float value = z[job->latents ? job->latents[i] : i];
             size_t kept;
             if (value == 0) continue;
             kept = msae__min(job->counts[i]++, job->top);
-            msae__offer_hit(job->hits + i * job->top, &kept, job->top, job->pass->row[r], value);
+            msae__offer_hit(job->hits + i * job->top, &kept, job->top, job->pass.row[r], value);
         }
     }
 }
 
-static void msae__top_layout(const msae_model *model, msae__arena *arena, msae__pass *pass,
-                             float **z) {
-    msae__pass_layout(model, arena, pass);
-    *z = MSAE__TAKE(arena, float, MSAE__INFERENCE_ROWS * model->n_latents);
+static void msae__top_layout(void *context, msae__arena *arena) {
+    msae__pass *pass = &((msae__top *)context)->pass;
+    msae__pass_layout(pass, arena);
+    pass->job.dense = MSAE__TAKE_ROWS(arena, float, MSAE__INFERENCE_ROWS, pass->model->n_latents);
 }
 
 static msae_status msae__check_top(const msae_model *model, const msae_top_desc *desc,
@@ -13428,54 +13426,34 @@ MSAE_API msae_status msae_top_rows(const msae_model *model, const msae_data *dat
                                    const msae_top_desc *desc, msae_hit *hits, size_t *counts,
                                    msae_error *error) {
     const size_t n_latents = desc->n_latents ? desc->n_latents : model->n_latents;
-    const size_t top = desc->top;
-    msae__top_job top_job;
-    msae__encode_job job;
-    msae__pass pass;
-    msae__arena arena = msae__arena_over(NULL);
+    msae__memory memory;
+    msae__top job;
     msae_status status = msae__check_pass(model, data, desc->k, error);
-    float *z;
-    size_t bytes;
-    void *block;
     if (status == MSAE_OK) status = msae__check_top(model, desc, error);
     if (status != MSAE_OK) return status;
-    msae__top_layout(model, &arena, &pass, &z);
-    if (!msae__arena_bytes(&arena, &bytes)) return msae__fail_memory(error);
-    block = msae__alloc(&model->allocator, bytes);
-    if (!block) return msae__fail_memory(error);
-    arena = msae__arena_over(block);
-    msae__top_layout(model, &arena, &pass, &z);
-
-    memset(hits, 0, n_latents * top * sizeof *hits);
+    msae__pass_begin(&job.pass, model, data, desc->k, msae__sink_dense);
+    status = msae__take_memory(&memory, &model->allocator, msae__top_layout, &job, error);
+    if (status != MSAE_OK) return status;
+    job.latents = desc->latents;
+    job.n_latents = n_latents;
+    job.top = desc->top;
+    job.hits = hits;
+    job.counts = counts;
+    memset(hits, 0, n_latents * desc->top * sizeof *hits);
     memset(counts, 0, n_latents * sizeof *counts);
-    memset(&job, 0, sizeof job);
-    job.k = desc->k;
-    job.room = SIZE_MAX;
-    job.sink = msae__sink_dense;
-    job.dense = z;
-    top_job.z = z;
-    top_job.pass = &pass;
-    top_job.n = model->n_latents;
-    top_job.latents = desc->latents;
-    top_job.n_latents = n_latents;
-    top_job.top = top;
-    top_job.hits = hits;
-    top_job.counts = counts;
-    for (size_t first = 0; first < data->rows && status == MSAE_OK; first += MSAE__INFERENCE_ROWS) {
-        status = msae__pass_tile(model, data, first, &pass, &job, error);
-        if (status != MSAE_OK) break;
+    while (msae__pass_next(&job.pass, SIZE_MAX, &status, error)) {
         msae__parallel_for(&model->parallel, msae__ceil_div(n_latents, MSAE__LATENT_BLOCK),
-                           msae__top_task, &top_job);
+                           msae__top_task, &job);
     }
     for (size_t i = 0; i < n_latents; i++) {
-        msae__sort_hits(hits + i * top, msae__min(counts[i], top));
+        msae__sort_hits(hits + i * desc->top, msae__min(counts[i], desc->top));
     }
-    msae__free(&model->allocator, block, bytes);
+    msae__free_memory(&memory, &model->allocator);
     return status;
 }
 
 /* ---------------------------------------------------------------------------------------------
-   >>naming Interpretation: names
+   >>naming Names (paper, section 5.1, or by the strongest rows)
    ------------------------------------------------------------------------------------------ */
 
 /* Hubs and the rows that are kept are weighed on CLIP: names of three seeds of the default recipe
@@ -13509,7 +13487,7 @@ typedef struct msae__namer {
     float *x;          /* for each worker [d] */
     double *sum;       /* for each worker [d] */
     msae_hit *nearest; /* for each worker [max(hub_latents, rows)] */
-    msae__similarity_memory similarity;
+    msae__matmul similarity;
 
     /* of a block of the matrix products */
     size_t first;
@@ -13518,27 +13496,23 @@ typedef struct msae__namer {
     msae_name *name; /* .. for names [n] */
 } msae__namer;
 
-static void msae__name_layout(msae__namer *m, msae__arena *arena) {
+static void msae__name_layout(void *context, msae__arena *arena) {
+    msae__namer *m = (msae__namer *)context;
     const size_t d = m->model->n_inputs, n = m->model->n_latents;
     const size_t workers = msae__workers(&m->model->parallel);
-    if (m->words > SIZE_MAX / sizeof(float) / d ||
-        (m->data && m->rows > SIZE_MAX / sizeof(msae_hit) / n)) {
-        arena->ok = 0;
-        return;
-    }
-    m->word = MSAE__TAKE(arena, float, m->words *d);
-    m->direction = MSAE__TAKE(arena, float, n *d);
+    m->word = MSAE__TAKE_ROWS(arena, float, m->words, d);
+    m->direction = MSAE__TAKE_ROWS(arena, float, n, d);
     m->coherence = MSAE__TAKE(arena, float, n);
     m->absent = MSAE__TAKE(arena, uint8_t, m->words);
     m->hub = MSAE__TAKE(arena, float, m->words);
-    m->sum = MSAE__TAKE(arena, double, workers *d);
-    m->nearest = MSAE__TAKE(arena, msae_hit, workers * msae__max(m->hub_latents, m->rows));
+    m->sum = MSAE__TAKE_ROWS(arena, double, workers, d);
+    m->nearest = MSAE__TAKE_ROWS(arena, msae_hit, workers, msae__max(m->hub_latents, m->rows));
     if (m->data) {
-        m->top = MSAE__TAKE(arena, msae_hit, n * m->rows);
+        m->top = MSAE__TAKE_ROWS(arena, msae_hit, n, m->rows);
         m->counts = MSAE__TAKE(arena, size_t, n);
         m->agreement = MSAE__TAKE(arena, float, n);
         m->mean = MSAE__TAKE(arena, float, d);
-        m->x = MSAE__TAKE(arena, float, workers *d);
+        m->x = MSAE__TAKE_ROWS(arena, float, workers, d);
     }
     msae__similarity_layout(m->model, MSAE__SIMILARITY_ROWS, msae__max(m->words, n), d, arena,
                             &m->similarity);
@@ -13671,29 +13645,19 @@ static void msae__read_words(const msae__namer *m, const msae_data *vocabulary, 
 /* Runs task(i) for all rows of a [rows][d], in blocks of their products with b [cols][d]. */
 static void msae__name_product(msae__namer *m, const float *a, size_t rows, const float *b,
                                size_t cols, msae_task task) {
-    const size_t d = m->model->n_inputs;
-    msae__matmul p;
-    memset(&p, 0, sizeof p);
-    p.kernels = m->model->kernels;
-    p.a_stride = p.b_stride = p.depth = d;
-    p.b = b;
-    p.cols = p.ldc = cols;
-    p.c_block = MSAE__LATENT_BLOCK;
-    p.c = m->similarity.block;
-    p.packed = m->similarity.packed;
-    p.panels = m->similarity.panels;
+    const msae_parallel *parallel = &m->model->parallel;
     for (m->first = 0; m->first < rows; m->first += MSAE__SIMILARITY_ROWS) {
-        p.a = a + m->first * d;
-        p.rows = msae__min(MSAE__SIMILARITY_ROWS, rows - m->first);
-        msae__run_matmul(&p, &m->model->parallel);
-        msae__parallel_for(&m->model->parallel, p.rows, task, m);
+        const size_t count = msae__min(MSAE__SIMILARITY_ROWS, rows - m->first);
+        msae__similarities(&m->similarity, parallel, a + m->first * m->model->n_inputs, count, b,
+                           cols);
+        msae__parallel_for(parallel, count, task, m);
     }
 }
 
 /* How near a word is to the latents that it is nearest to. */
 static void msae__hub_task(void *context, size_t task, size_t worker) {
     const msae__namer *m = (const msae__namer *)context;
-    const float *cosine = m->similarity.block + task * m->model->n_latents;
+    const float *cosine = m->similarity.c + task * m->model->n_latents;
     msae_hit *nearest = m->nearest + worker * msae__max(m->hub_latents, m->rows);
     size_t count = 0;
     double sum = 0;
@@ -13750,7 +13714,7 @@ static void msae__best_words(const msae__namer *m, size_t latent, const float *c
 static void msae__name_task(void *context, size_t task, size_t worker) {
     const msae__namer *m = (const msae__namer *)context;
     const size_t latent = m->first + task;
-    const float *cosine = m->similarity.block + task * m->words;
+    const float *cosine = m->similarity.c + task * m->words;
     const float coherence = m->coherence[latent];
     size_t word = coherence > 0 ? msae__next_word(m, cosine, MSAE_NO_WORD) : MSAE_NO_WORD;
     (void)worker;
@@ -13788,19 +13752,10 @@ static msae_status msae__run_names(msae__namer *m, const msae_data *vocabulary, 
     return MSAE_OK;
 }
 
-MSAE_API msae_status msae_name_latents(const msae_model *model, const msae_data *vocabulary,
-                                       const msae_name_desc *desc, msae_name *names,
-                                       msae_error *error) {
-    const size_t n = model->n_latents, d = model->n_inputs;
-    msae_name_desc plain;
-    msae__namer m;
-    msae__arena arena = msae__arena_over(NULL);
-    msae_status status;
-    size_t bytes;
-    void *block;
-    memset(&plain, 0, sizeof plain);
-    if (!desc) desc = &plain;
-    status = msae__check_width("vocabulary", vocabulary->cols, d, error);
+static msae_status msae__check_names(const msae_model *model, const msae_data *vocabulary,
+                                     const msae_name_desc *desc, msae_error *error) {
+    msae_status status =
+        msae__check_width("vocabulary", vocabulary->cols, model->n_inputs, error);
     if (status != MSAE_OK) return status;
     if (vocabulary->rows == 0) {
         return msae__fail(error, MSAE_ERROR_SHAPE, "the vocabulary is empty");
@@ -13814,17 +13769,27 @@ MSAE_API msae_status msae_name_latents(const msae_model *model, const msae_data 
     if (msae__used_rows(vocabulary, 1) == 0) {
         return msae__fail(error, MSAE_ERROR_SHAPE, "the vocabulary has no usable row");
     }
-    if (desc->data) {
-        status = msae__check_pass(model, desc->data, desc->k, error);
-        if (status != MSAE_OK) return status;
-    }
+    return desc->data ? msae__check_pass(model, desc->data, desc->k, error) : MSAE_OK;
+}
+
+MSAE_API msae_status msae_name_latents(const msae_model *model, const msae_data *vocabulary,
+                                       const msae_name_desc *desc, msae_name *names,
+                                       msae_error *error) {
+    msae__memory memory;
+    msae_name_desc plain;
+    msae__namer m;
+    msae_status status;
+    memset(&plain, 0, sizeof plain);
+    if (!desc) desc = &plain;
+    status = msae__check_names(model, vocabulary, desc, error);
+    if (status != MSAE_OK) return status;
     memset(&m, 0, sizeof m);
     m.model = model;
     m.data = desc->data;
     m.words = vocabulary->rows;
     m.rows = desc->rows ? desc->rows : MSAE__NAME_ROWS;
     m.rows = m.data ? msae__min(m.rows, m.data->rows) : 0;
-    m.hub_latents = msae__ceil_div(n, MSAE__HUB_SHARE);
+    m.hub_latents = msae__ceil_div(model->n_latents, MSAE__HUB_SHARE);
     m.hubs = desc->hubs != 0 ? desc->hubs : desc->data ? MSAE__NAME_HUBS : 0;
     m.synonym = desc->synonym != 0 ? desc->synonym : MSAE__NAME_SYNONYM;
     if (m.synonym < 0) m.synonym = 2; /* a cosine that no pair has */
@@ -13832,19 +13797,15 @@ MSAE_API msae_status msae_name_latents(const msae_model *model, const msae_data 
     m.n_best = desc->top;
     m.best = desc->words;
     m.name = names;
-    msae__name_layout(&m, &arena);
-    if (!msae__arena_bytes(&arena, &bytes)) return msae__fail_memory(error);
-    block = msae__alloc(&model->allocator, bytes);
-    if (!block) return msae__fail_memory(error);
-    arena = msae__arena_over(block);
-    msae__name_layout(&m, &arena);
+    status = msae__take_memory(&memory, &model->allocator, msae__name_layout, &m, error);
+    if (status != MSAE_OK) return status;
     status = msae__run_names(&m, vocabulary, desc->k, desc->keep_means, error);
-    msae__free(&model->allocator, block, bytes);
+    msae__free_memory(&memory, &model->allocator);
     return status;
 }
 
 /* ---------------------------------------------------------------------------------------------
-   >>index Interpretation: search, by concepts and by embeddings
+   >>index Search: the cosine of sparse codes through an inverted index, or of the rows themselves
    ------------------------------------------------------------------------------------------ */
 
 /* What indices of before 0.6.0 have of their model, by which they are still known. */
@@ -13921,7 +13882,8 @@ MSAE_API msae_status msae_index_check(const msae_index *index, const msae_model 
 }
 
 /* The arrays of an index whose sizes are set. */
-static void msae__index_layout(msae_index *index, msae__arena *arena) {
+static void msae__index_layout(void *context, msae__arena *arena) {
+    msae_index *index = (msae_index *)context;
     index->starts = MSAE__TAKE(arena, uint64_t, index->n_latents + 1);
     index->entry_row = MSAE__TAKE(arena, uint32_t, index->entries);
     index->entry_value = MSAE__TAKE(arena, float, index->entries);
@@ -13930,14 +13892,12 @@ static void msae__index_layout(msae_index *index, msae__arena *arena) {
 }
 
 static msae_status msae__index_place(msae_index *index, msae_error *error) {
-    msae__arena arena = msae__arena_over(NULL);
-    msae__index_layout(index, &arena);
-    if (!msae__arena_bytes(&arena, &index->memory_bytes)) return msae__fail_memory(error);
-    index->memory = msae__alloc(&index->allocator, index->memory_bytes);
-    if (!index->memory) return msae__fail_memory(error);
-    arena = msae__arena_over(index->memory);
-    msae__index_layout(index, &arena);
-    return MSAE_OK;
+    msae__memory memory;
+    const msae_status status =
+        msae__take_memory(&memory, &index->allocator, msae__index_layout, index, error);
+    index->memory = memory.memory;
+    index->memory_bytes = memory.bytes;
+    return status;
 }
 
 /* Always in the order of the latents, so that a loaded index has the bits of the one saved. */
@@ -13966,20 +13926,19 @@ struct msae__code_block {
 };
 
 typedef struct msae__index_builder {
-    msae__pass pass;
-    msae_code *codes; /* a tile's */
-    size_t *tile_counts;
+    msae__pass pass;  /* whose job has a tile's codes [MSAE__INFERENCE_ROWS][room] and counts */
     uint32_t *counts; /* [rows] */
     size_t entries;
     msae__code_block *first, *last;
 } msae__index_builder;
 
-static void msae__builder_layout(const msae_model *model, size_t rows, size_t room,
-                                 msae__arena *arena, msae__index_builder *builder) {
-    msae__pass_layout(model, arena, &builder->pass);
-    builder->codes = MSAE__TAKE(arena, msae_code, MSAE__INFERENCE_ROWS * room);
-    builder->tile_counts = MSAE__TAKE(arena, size_t, MSAE__INFERENCE_ROWS);
-    builder->counts = MSAE__TAKE(arena, uint32_t, rows);
+static void msae__builder_layout(void *context, msae__arena *arena) {
+    msae__index_builder *builder = (msae__index_builder *)context;
+    msae__encode_job *job = &builder->pass.job;
+    msae__pass_layout(&builder->pass, arena);
+    job->codes = MSAE__TAKE_ROWS(arena, msae_code, MSAE__INFERENCE_ROWS, job->room);
+    job->counts = MSAE__TAKE(arena, size_t, MSAE__INFERENCE_ROWS);
+    builder->counts = MSAE__TAKE(arena, uint32_t, builder->pass.data->rows);
 }
 
 /* Adds the codes of a row that are not 0; 0 when there is no memory. */
@@ -14030,77 +13989,66 @@ static void msae__index_fill(msae_index *index, const msae__index_builder *build
     msae__index_norms(index);
 }
 
-static msae_status msae__index_encode(const msae_model *model, const msae_data *data, size_t k,
-                                      size_t room, msae__index_builder *builder,
-                                      msae_error *error) {
-    msae__encode_job job;
-    memset(&job, 0, sizeof job);
-    job.k = k;
-    job.room = room;
-    job.sink = msae__sink_codes;
-    job.codes = builder->codes;
-    job.counts = builder->tile_counts;
-    for (size_t first = 0; first < data->rows; first += MSAE__INFERENCE_ROWS) {
-        const msae__pass *pass = &builder->pass;
-        msae_status status = msae__pass_tile(model, data, first, &builder->pass, &job, error);
-        if (status != MSAE_OK) return status;
+static msae_status msae__index_encode(msae__index_builder *builder, msae_error *error) {
+    const msae__pass *pass = &builder->pass;
+    msae_status status = MSAE_OK;
+    while (msae__pass_next(&builder->pass, SIZE_MAX, &status, error)) {
         for (size_t r = 0; r < pass->rows; r++) {
-            if (!msae__builder_add(builder, &model->allocator, builder->codes + r * room,
-                                   builder->tile_counts[r], pass->row[r])) {
+            if (!msae__builder_add(builder, &pass->model->allocator,
+                                   pass->job.codes + r * pass->job.room, pass->job.counts[r],
+                                   pass->row[r])) {
                 return msae__fail_memory(error);
             }
         }
     }
+    return status;
+}
+
+static msae_status msae__index_finish(msae_index *index, const msae__index_builder *builder,
+                                      msae_error *error) {
+    const msae__pass *pass = &builder->pass;
+    msae_status status;
+    index->rows = pass->data->rows;
+    index->n_latents = pass->model->n_latents;
+    index->k = pass->job.k;
+    index->entries = builder->entries;
+    index->allocator = pass->model->allocator;
+    index->parallel = pass->model->parallel;
+    status = msae__index_place(index, error);
+    if (status != MSAE_OK) return status;
+    index->model = msae_model_checksum(pass->model);
+    index->data = msae__data_fingerprint(pass->data);
+    msae__index_fill(index, builder);
     return MSAE_OK;
 }
 
 MSAE_API msae_status msae_index_build(msae_index *index, const msae_model *model,
                                       const msae_data *data, size_t k, msae_error *error) {
+    msae__memory memory;
     msae__index_builder builder;
-    msae__arena arena = msae__arena_over(NULL);
     msae_status status = msae__check_pass(model, data, k, error);
-    size_t room, bytes;
-    void *block;
     memset(index, 0, sizeof *index);
     if (status != MSAE_OK) return status;
     if (k == 0 && !msae__is_batch_topk(model->recipe)) k = model->k; /* as it is now */
-    room = k ? k : model->n_latents;
     if (data->rows >= UINT32_MAX) {
         return msae__fail(error, MSAE_ERROR_SHAPE,
                           "the data has more rows than an index can number");
     }
     memset(&builder, 0, sizeof builder);
-    msae__builder_layout(model, data->rows, room, &arena, &builder);
-    if (!msae__arena_bytes(&arena, &bytes)) return msae__fail_memory(error);
-    block = msae__alloc(&model->allocator, bytes);
-    if (!block) return msae__fail_memory(error);
-    arena = msae__arena_over(block);
-    msae__builder_layout(model, data->rows, room, &arena, &builder);
-
+    msae__pass_begin(&builder.pass, model, data, k, msae__sink_codes);
+    builder.pass.job.room = k ? k : model->n_latents;
+    status = msae__take_memory(&memory, &model->allocator, msae__builder_layout, &builder, error);
+    if (status != MSAE_OK) return status;
     memset(builder.counts, 0, data->rows * sizeof *builder.counts);
-    status = msae__index_encode(model, data, k, room, &builder, error);
-    if (status == MSAE_OK) {
-        index->rows = data->rows;
-        index->n_latents = model->n_latents;
-        index->k = k;
-        index->entries = builder.entries;
-        index->allocator = model->allocator;
-        index->parallel = model->parallel;
-        status = msae__index_place(index, error);
-    }
-    if (status == MSAE_OK) {
-        index->model = msae_model_checksum(model);
-        index->data = msae__data_fingerprint(data);
-        msae__index_fill(index, &builder);
-    } else {
-        memset(index, 0, sizeof *index);
-    }
+    status = msae__index_encode(&builder, error);
+    if (status == MSAE_OK) status = msae__index_finish(index, &builder, error);
+    if (status != MSAE_OK) memset(index, 0, sizeof *index);
     while (builder.first) {
         msae__code_block *next = builder.first->next;
         msae__free(&model->allocator, builder.first, sizeof *builder.first);
         builder.first = next;
     }
-    msae__free(&model->allocator, block, bytes);
+    msae__free_memory(&memory, &model->allocator);
     return status;
 }
 
@@ -14124,8 +14072,8 @@ static void msae__query_layout(const msae_index *index, size_t top, msae__arena 
     const size_t rows = msae__min(index->rows, MSAE__QUERY_ROWS);
     query->room = msae__min(top, rows);
     query->seen = MSAE__TAKE(arena, uint8_t, index->n_latents / 8 + 1);
-    query->sums = MSAE__TAKE(arena, double, msae__workers(&index->parallel) * rows);
-    query->hits = MSAE__TAKE(arena, msae_hit, blocks * query->room);
+    query->sums = MSAE__TAKE_ROWS(arena, double, msae__workers(&index->parallel), rows);
+    query->hits = MSAE__TAKE_ROWS(arena, msae_hit, blocks, query->room);
     query->found = MSAE__TAKE(arena, size_t, blocks);
 }
 
@@ -14238,23 +14186,24 @@ MSAE_API msae_status msae_index_query(const msae_index *index, void *workspace,
 #define MSAE__NEAREST_CHUNK 64
 
 typedef struct msae__nearest {
-    const msae_kernels *kernels;
+    const msae_model *model;
     const msae_data *data;
     size_t first, rows;
     float *x;       /* [MSAE__NEAREST_ROWS][d] unit rows */
     uint8_t *state; /* [MSAE__NEAREST_ROWS]: 1 has a cosine, 0 is zero, 2 is not finite */
     float *queries; /* [MSAE__SIMILARITY_ROWS][d] unit rows */
-    msae__similarity_memory similarity;
+    msae__matmul similarity;
     msae_hit *hits; /* of the first query of the group */
     size_t *counts, top;
 } msae__nearest;
 
-static void msae__nearest_layout(const msae_model *model, size_t d, msae__arena *arena,
-                                 msae__nearest *nearest) {
-    nearest->x = MSAE__TAKE(arena, float, MSAE__NEAREST_ROWS *d);
+static void msae__nearest_layout(void *context, msae__arena *arena) {
+    msae__nearest *nearest = (msae__nearest *)context;
+    const size_t d = nearest->data->cols;
+    nearest->x = MSAE__TAKE_ROWS(arena, float, MSAE__NEAREST_ROWS, d);
     nearest->state = MSAE__TAKE(arena, uint8_t, MSAE__NEAREST_ROWS);
-    nearest->queries = MSAE__TAKE(arena, float, MSAE__SIMILARITY_ROWS *d);
-    msae__similarity_layout(model, MSAE__SIMILARITY_ROWS, MSAE__NEAREST_ROWS, d, arena,
+    nearest->queries = MSAE__TAKE_ROWS(arena, float, MSAE__SIMILARITY_ROWS, d);
+    msae__similarity_layout(nearest->model, MSAE__SIMILARITY_ROWS, MSAE__NEAREST_ROWS, d, arena,
                             &nearest->similarity);
 }
 
@@ -14282,13 +14231,13 @@ static void msae__nearest_read_task(void *context, size_t task, size_t worker) {
     (void)worker;
     msae_data_read(nearest->data, nearest->first + begin, end - begin, nearest->x + begin * d);
     for (size_t r = begin; r < end; r++) {
-        nearest->state[r] = msae__nearest_unit(nearest->kernels, nearest->x + r * d, d);
+        nearest->state[r] = msae__nearest_unit(nearest->model->kernels, nearest->x + r * d, d);
     }
 }
 
 static void msae__nearest_select_task(void *context, size_t task, size_t worker) {
     const msae__nearest *nearest = (const msae__nearest *)context;
-    const float *similar = nearest->similarity.block + task * nearest->rows;
+    const float *similar = nearest->similarity.c + task * nearest->rows;
     msae_hit *hits = nearest->hits + task * nearest->top;
     (void)worker;
     for (size_t r = 0; r < nearest->rows; r++) {
@@ -14297,37 +14246,49 @@ static void msae__nearest_select_task(void *context, size_t task, size_t worker)
     }
 }
 
-/* A group of at most MSAE__SIMILARITY_ROWS queries over all rows. */
-static msae_status msae__nearest_group(const msae_model *model, msae__nearest *nearest,
-                                       size_t queries, msae_error *error) {
+/* Reads the next rows; those with NaN or Inf, where the data leaves them out, become zeros without a
+   cosine, as a product would spread a NaN. */
+static msae_status msae__nearest_read(msae__nearest *nearest, msae_error *error) {
     const size_t d = nearest->data->cols;
-    msae__matmul p;
-    memset(&p, 0, sizeof p);
-    p.kernels = model->kernels;
-    p.a = nearest->queries;
-    p.b = nearest->x;
-    p.a_stride = p.b_stride = p.depth = d;
-    p.rows = queries;
-    p.c_block = MSAE__LATENT_BLOCK;
-    p.c = nearest->similarity.block;
-    p.packed = nearest->similarity.packed;
-    p.panels = nearest->similarity.panels;
-    for (size_t first = 0; first < nearest->data->rows; first += MSAE__NEAREST_ROWS) {
-        nearest->first = first;
-        nearest->rows = msae__min(MSAE__NEAREST_ROWS, nearest->data->rows - first);
-        msae__parallel_for(&model->parallel, msae__ceil_div(nearest->rows, MSAE__NEAREST_CHUNK),
-                           msae__nearest_read_task, nearest);
-        for (size_t r = 0; r < nearest->rows; r++) {
-            if (nearest->state[r] == 2 && !nearest->data->skip_bad) {
-                return msae__fail_data_row(error, nearest->data, first + r);
-            }
-            if (nearest->state[r] != 2) continue;
-            nearest->state[r] = 0; /* it is no hit; zeros, as a product may spread a NaN */
-            memset(nearest->x + r * d, 0, d * sizeof(float));
+    nearest->rows = msae__min(MSAE__NEAREST_ROWS, nearest->data->rows - nearest->first);
+    msae__parallel_for(&nearest->model->parallel,
+                       msae__ceil_div(nearest->rows, MSAE__NEAREST_CHUNK), msae__nearest_read_task,
+                       nearest);
+    for (size_t r = 0; r < nearest->rows; r++) {
+        if (nearest->state[r] != 2) continue;
+        if (!nearest->data->skip_bad) {
+            return msae__fail_data_row(error, nearest->data, nearest->first + r);
         }
-        p.cols = p.ldc = nearest->rows;
-        msae__run_matmul(&p, &model->parallel);
-        msae__parallel_for(&model->parallel, queries, msae__nearest_select_task, nearest);
+        nearest->state[r] = 0;
+        memset(nearest->x + r * d, 0, d * sizeof(float));
+    }
+    return MSAE_OK;
+}
+
+/* A group of at most MSAE__SIMILARITY_ROWS queries over all rows. */
+static msae_status msae__nearest_group(msae__nearest *nearest, size_t queries, msae_error *error) {
+    const msae_parallel *parallel = &nearest->model->parallel;
+    for (nearest->first = 0; nearest->first < nearest->data->rows;
+         nearest->first += MSAE__NEAREST_ROWS) {
+        const msae_status status = msae__nearest_read(nearest, error);
+        if (status != MSAE_OK) return status;
+        msae__similarities(&nearest->similarity, parallel, nearest->queries, queries, nearest->x,
+                           nearest->rows);
+        msae__parallel_for(parallel, queries, msae__nearest_select_task, nearest);
+    }
+    return MSAE_OK;
+}
+
+static msae_status msae__check_nearest(const msae_data *data, const float *queries,
+                                       size_t n_queries, size_t top, msae_error *error) {
+    if (top == 0) return msae__fail(error, MSAE_ERROR_ARGUMENT, "top is 0");
+    if (data->rows == 0 || data->cols == 0) {
+        return msae__fail(error, MSAE_ERROR_SHAPE, "the data has no rows");
+    }
+    for (size_t q = 0; q < n_queries; q++) {
+        if (!msae__row_is_finite(queries + q * data->cols, data->cols)) {
+            return msae__fail_at(error, MSAE_ERROR_NOT_FINITE, q, "query", q, " has a NaN or Inf");
+        }
     }
     return MSAE_OK;
 }
@@ -14336,30 +14297,16 @@ MSAE_API msae_status msae_nearest_rows(const msae_model *model, const msae_data 
                                        const float *queries, size_t n_queries, size_t top,
                                        msae_hit *hits, size_t *counts, msae_error *error) {
     const size_t d = data->cols;
+    msae__memory memory;
     msae__nearest nearest;
-    msae__arena arena = msae__arena_over(NULL);
-    msae_status status = MSAE_OK;
-    size_t bytes;
-    void *block;
-    if (top == 0) return msae__fail(error, MSAE_ERROR_ARGUMENT, "top is 0");
-    if (data->rows == 0 || d == 0) {
-        return msae__fail(error, MSAE_ERROR_SHAPE, "the data has no rows");
-    }
-    for (size_t q = 0; q < n_queries; q++) {
-        if (!msae__row_is_finite(queries + q * d, d)) {
-            return msae__fail_at(error, MSAE_ERROR_NOT_FINITE, q, "query", q, " has a NaN or Inf");
-        }
-    }
+    msae_status status = msae__check_nearest(data, queries, n_queries, top, error);
+    if (status != MSAE_OK) return status;
     memset(&nearest, 0, sizeof nearest);
-    msae__nearest_layout(model, d, &arena, &nearest);
-    if (!msae__arena_bytes(&arena, &bytes)) return msae__fail_memory(error);
-    block = msae__alloc(&model->allocator, bytes);
-    if (!block) return msae__fail_memory(error);
-    arena = msae__arena_over(block);
-    msae__nearest_layout(model, d, &arena, &nearest);
-    nearest.kernels = model->kernels;
+    nearest.model = model;
     nearest.data = data;
     nearest.top = top;
+    status = msae__take_memory(&memory, &model->allocator, msae__nearest_layout, &nearest, error);
+    if (status != MSAE_OK) return status;
     memset(counts, 0, n_queries * sizeof *counts);
     for (size_t q = 0; q < n_queries && status == MSAE_OK; q += MSAE__SIMILARITY_ROWS) {
         const size_t group = msae__min(MSAE__SIMILARITY_ROWS, n_queries - q);
@@ -14367,21 +14314,18 @@ MSAE_API msae_status msae_nearest_rows(const msae_model *model, const msae_data 
         msae__normalize_rows(nearest.queries, group, d);
         nearest.hits = hits + q * top;
         nearest.counts = counts + q;
-        status = msae__nearest_group(model, &nearest, group, error);
+        status = msae__nearest_group(&nearest, group, error);
     }
     for (size_t q = 0; q < n_queries && status == MSAE_OK; q++) {
-        const float *query = queries + q * d;
-        size_t i = 0;
-        while (i < d && query[i] == 0) i++;
-        if (i == d) counts[q] = 0;
+        if (msae__sum_squares(queries + q * d, d) == 0) counts[q] = 0;
         msae__sort_hits(hits + q * top, counts[q]);
     }
-    msae__free(&model->allocator, block, bytes);
+    msae__free_memory(&memory, &model->allocator);
     return status;
 }
 
 /* ---------------------------------------------------------------------------------------------
-   >>steering Interpretation: edits and steering
+   >>steering Edits of codes, and steering: decode(edited), or x + decode(edited) - decode(codes)
    ------------------------------------------------------------------------------------------ */
 
 static msae_status msae__check_edits(const msae_model *model, const msae_edit *edits,
@@ -14458,6 +14402,7 @@ MSAE_API msae_status msae_edit_codes(const msae_model *model, const msae_edit *e
     return MSAE_OK;
 }
 
+/* 1 for rows that are equal, to the bit. */
 static double msae__pair_cosine(const float *a, const float *b, size_t d) {
     double aa = 0, bb = 0, ab = 0;
     for (size_t i = 0; i < d; i++) {
@@ -14465,7 +14410,7 @@ static double msae__pair_cosine(const float *a, const float *b, size_t d) {
         bb += (double)b[i] * b[i];
         ab += (double)a[i] * b[i];
     }
-    return aa > 0 && bb > 0 ? ab / (sqrt(aa) * sqrt(bb)) : msae__nan();
+    return aa > 0 && bb > 0 ? ab / sqrt(aa * bb) : msae__nan();
 }
 
 static double msae__pair_distance(const float *a, const float *b, size_t d) {
@@ -14475,8 +14420,8 @@ static double msae__pair_distance(const float *a, const float *b, size_t d) {
 }
 
 typedef struct msae__steering {
-    const msae_steer_desc *desc;
     msae__pass pass;
+    const msae_steer_desc *desc;
     float *base;           /* [MSAE__INFERENCE_ROWS][d]: decode(codes) */
     float *edited;         /* the same: decode(edited) */
     msae_code *codes;      /* for each worker [n + n_edits] */
@@ -14484,25 +14429,21 @@ typedef struct msae__steering {
     float *out;            /* of the tile's first row */
     msae_steered *steered; /* the same, or NULL */
     msae_change *changes;  /* sums until the end, or NULL */
-    size_t n;
 } msae__steering;
 
-static void msae__steer_layout(const msae_model *model, const msae_steer_desc *desc, int changes,
-                               msae__arena *arena, msae__steering *steering) {
+static void msae__steer_layout(void *context, msae__arena *arena) {
+    msae__steering *steering = (msae__steering *)context;
+    const msae_model *model = steering->pass.model;
     const size_t n = model->n_latents, d = model->n_inputs;
     size_t room = 0;
-    if (!msae__add(n, desc->n_edits, &room) ||
-        !msae__mul(room, msae__workers(&model->parallel), &room)) {
-        arena->ok = 0;
-        return;
-    }
-    msae__pass_layout(model, arena, &steering->pass);
-    steering->base = MSAE__TAKE(arena, float, MSAE__INFERENCE_ROWS *d);
-    steering->edited = MSAE__TAKE(arena, float, MSAE__INFERENCE_ROWS *d);
-    steering->codes = MSAE__TAKE(arena, msae_code, room);
-    if (!changes) return;
-    steering->before = MSAE__TAKE(arena, float, MSAE__INFERENCE_ROWS *n);
-    steering->after = MSAE__TAKE(arena, float, MSAE__INFERENCE_ROWS *n);
+    if (!msae__add(n, steering->desc->n_edits, &room)) arena->ok = 0;
+    msae__pass_layout(&steering->pass, arena);
+    steering->base = MSAE__TAKE_ROWS(arena, float, MSAE__INFERENCE_ROWS, d);
+    steering->edited = MSAE__TAKE_ROWS(arena, float, MSAE__INFERENCE_ROWS, d);
+    steering->codes = MSAE__TAKE_ROWS(arena, msae_code, msae__workers(&model->parallel), room);
+    if (!steering->changes) return;
+    steering->before = MSAE__TAKE_ROWS(arena, float, MSAE__INFERENCE_ROWS, n);
+    steering->after = MSAE__TAKE_ROWS(arena, float, MSAE__INFERENCE_ROWS, n);
 }
 
 static void msae__sink_steer(const msae__encode_job *job, size_t row, size_t tile_row,
@@ -14534,12 +14475,12 @@ static void msae__sink_steer(const msae__encode_job *job, size_t row, size_t til
 /* A block of latents over the rows of a tile, in their order. */
 static void msae__change_task(void *context, size_t task, size_t worker) {
     const msae__steering *steering = (const msae__steering *)context;
-    const size_t begin = task * MSAE__LATENT_BLOCK;
-    const size_t end = msae__min(begin + MSAE__LATENT_BLOCK, steering->n);
+    const size_t begin = task * MSAE__LATENT_BLOCK, n = steering->pass.model->n_latents;
+    const size_t end = msae__min(begin + MSAE__LATENT_BLOCK, n);
     (void)worker;
     for (size_t r = 0; r < steering->pass.rows; r++) {
-        const float *before = steering->before + r * steering->n;
-        const float *after = steering->after + r * steering->n;
+        const float *before = steering->before + r * n;
+        const float *after = steering->after + r * n;
         for (size_t j = begin; j < end; j++) {
             msae_change *change = &steering->changes[j];
             change->before += before[j];
@@ -14550,40 +14491,36 @@ static void msae__change_task(void *context, size_t task, size_t worker) {
 }
 
 /* Encodes what would be there without the edits, and what is there with them. */
-static msae_status msae__steer_changes(const msae_model *model, msae__steering *steering,
-                                       msae_error *error) {
-    msae__encode_job job;
+static msae_status msae__steer_changes(msae__steering *steering, msae_error *error) {
+    const msae__pass *pass = &steering->pass;
+    const msae_model *model = pass->model;
+    msae__encode_job job = pass->job;
     msae_status status;
-    memset(&job, 0, sizeof job);
-    job.k = steering->desc->k;
-    job.names = steering->pass.row;
-    job.room = SIZE_MAX;
     job.sink = msae__sink_dense;
     job.dense = steering->before;
-    status = msae__encode_all(model, steering->pass.workspace,
-                              steering->desc->keep_rest ? steering->pass.x : steering->base,
-                              steering->pass.rows, &job, error);
+    status = msae__encode_all(model, pass->workspace,
+                              steering->desc->keep_rest ? pass->x : steering->base, pass->rows,
+                              &job, error);
     job.dense = steering->after;
     if (status == MSAE_OK) {
-        status = msae__encode_all(model, steering->pass.workspace, steering->out,
-                                  steering->pass.rows, &job, error);
+        status = msae__encode_all(model, pass->workspace, steering->out, pass->rows, &job, error);
     }
     if (status != MSAE_OK) return status;
-    msae__parallel_for(&model->parallel, msae__ceil_div(steering->n, MSAE__LATENT_BLOCK),
+    msae__parallel_for(&model->parallel, msae__ceil_div(model->n_latents, MSAE__LATENT_BLOCK),
                        msae__change_task, steering);
     return MSAE_OK;
 }
 
 /* Steered rows of a tile stand together: moves them to their places, from the last on. Rows that were
    left out stay as they are. */
-static void msae__steer_spread(const msae__steering *steering, const msae_data *data,
-                               size_t first) {
-    const size_t d = data->cols;
+static void msae__steer_spread(const msae__steering *steering) {
+    const msae_data *data = steering->pass.data;
+    const size_t d = data->cols, first = steering->pass.first;
     size_t used = steering->pass.rows;
     msae_steered *steered = steering->steered, unknown;
     unknown.cosine = unknown.distance = msae__nan();
     unknown.recon_cosine = unknown.recon_distance = msae__nan();
-    for (size_t r = msae__min(MSAE__INFERENCE_ROWS, data->rows - first); r-- > used;) {
+    for (size_t r = steering->pass.next - first; r-- > used;) {
         float *out = steering->out + r * d;
         if (used > 0 && steering->pass.row[used - 1] == first + r) {
             used--;
@@ -14596,63 +14533,55 @@ static void msae__steer_spread(const msae__steering *steering, const msae_data *
     }
 }
 
-static msae_status msae__steer_tile(const msae_model *model, const msae_data *data, size_t first,
-                                    msae__steering *steering, msae_error *error) {
-    const size_t d = model->n_inputs;
-    msae__encode_job job;
-    msae_status status;
-    memset(&job, 0, sizeof job);
-    job.k = steering->desc->k;
-    job.room = SIZE_MAX;
-    job.sink = msae__sink_steer;
-    job.user = steering;
-    status = msae__pass_tile(model, data, first, &steering->pass, &job, error);
-    if (status != MSAE_OK) return status;
-    for (size_t r = 0; r < steering->pass.rows; r++) {
+static msae_status msae__steer_tile(msae__steering *steering, msae_error *error) {
+    const msae__pass *pass = &steering->pass;
+    const size_t d = pass->model->n_inputs;
+    for (size_t r = 0; r < pass->rows; r++) {
         if (!msae__row_is_finite(steering->base + r * d, d) ||
             !msae__row_is_finite(steering->edited + r * d, d) ||
             !msae__row_is_finite(steering->out + r * d, d)) {
-            return msae__fail_overflow(error, steering->pass.row[r]);
+            return msae__fail_overflow(error, pass->row[r]);
         }
     }
-    if (steering->changes) status = msae__steer_changes(model, steering, error);
-    if (status == MSAE_OK) msae__steer_spread(steering, data, first);
-    return status;
+    if (steering->changes) {
+        const msae_status status = msae__steer_changes(steering, error);
+        if (status != MSAE_OK) return status;
+    }
+    msae__steer_spread(steering);
+    return MSAE_OK;
 }
 
 MSAE_API msae_status msae_steer(const msae_model *model, const msae_data *data,
                                 const msae_steer_desc *desc, float *out, msae_steered *steered,
                                 msae_change *changes, msae_error *error) {
+    const size_t d = model->n_inputs, n = model->n_latents;
+    msae__memory memory;
     msae__steering steering;
-    msae__arena arena = msae__arena_over(NULL);
     msae_status status = msae__check_pass(model, data, desc->k, error);
-    size_t bytes, rows = 0;
-    void *block;
+    size_t rows = 0;
     if (status == MSAE_OK) status = msae__check_edits(model, desc->edits, desc->n_edits, error);
     if (status != MSAE_OK) return status;
     memset(&steering, 0, sizeof steering);
-    msae__steer_layout(model, desc, changes != NULL, &arena, &steering);
-    if (!msae__arena_bytes(&arena, &bytes)) return msae__fail_memory(error);
-    block = msae__alloc(&model->allocator, bytes);
-    if (!block) return msae__fail_memory(error);
-    arena = msae__arena_over(block);
-    msae__steer_layout(model, desc, changes != NULL, &arena, &steering);
+    msae__pass_begin(&steering.pass, model, data, desc->k, msae__sink_steer);
+    steering.pass.job.user = &steering;
     steering.desc = desc;
-    steering.n = model->n_latents;
     steering.changes = changes;
-    if (changes) memset(changes, 0, model->n_latents * sizeof *changes);
-    for (size_t first = 0; first < data->rows && status == MSAE_OK; first += MSAE__INFERENCE_ROWS) {
-        steering.out = out + first * model->n_inputs;
-        steering.steered = steered ? steered + first : NULL;
-        status = msae__steer_tile(model, data, first, &steering, error);
+    status = msae__take_memory(&memory, &model->allocator, msae__steer_layout, &steering, error);
+    if (status != MSAE_OK) return status;
+    if (changes) memset(changes, 0, n * sizeof *changes);
+    while (status == MSAE_OK) {
+        steering.out = out + steering.pass.next * d;
+        steering.steered = steered ? steered + steering.pass.next : NULL;
+        if (!msae__pass_next(&steering.pass, SIZE_MAX, &status, error)) break;
+        status = msae__steer_tile(&steering, error);
         rows += steering.pass.rows;
     }
-    for (size_t j = 0; changes && status == MSAE_OK && j < model->n_latents; j++) {
+    for (size_t j = 0; changes && status == MSAE_OK && j < n; j++) {
         changes[j].before /= (double)rows;
         changes[j].after /= (double)rows;
         changes[j].change /= (double)rows;
     }
-    msae__free(&model->allocator, block, bytes);
+    msae__free_memory(&memory, &model->allocator);
     return status;
 }
 

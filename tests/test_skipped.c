@@ -331,11 +331,64 @@ static void only_when_asked(void) {
     msae_model_free(&f.model);
 }
 
+static msae_status name_rows_of(msae_model *model, const msae_data *data, msae_error *error) {
+    msae_name names[N];
+    msae_name_desc desc;
+    const float words[2 * D] = {1, 2};
+    const msae_data vocabulary = msae_data_view(words, 2, D);
+    memset(&desc, 0, sizeof desc);
+    desc.data = data;
+    return msae_name_latents(model, &vocabulary, &desc, names, error);
+}
+
+static msae_status evaluate_on(msae_model *model, const msae_data *data, msae_error *error) {
+    msae_metrics results[MSAE_MAX_LEVELS];
+    return msae_evaluate(model, data, NULL, COUNT(results), results, NULL, error);
+}
+
+static msae_status index_of(msae_model *model, const msae_data *data, msae_error *error) {
+    msae_index index;
+    return msae_index_build(&index, model, data, K, error);
+}
+
+static msae_status top_rows_of(msae_model *model, const msae_data *data, msae_error *error) {
+    msae_hit hits[N];
+    size_t counts[N];
+    return test_top_rows(model, data, K, NULL, N, 1, hits, counts, error);
+}
+
+static msae_status steer_on(msae_model *model, const msae_data *data, msae_error *error) {
+    static float out[ROWS * D];
+    const msae_edit edit = {3, MSAE_EDIT_SET, 2, 0};
+    const msae_steer_desc desc = {&edit, 1, K, 0};
+    return msae_steer(model, data, &desc, out, NULL, NULL, error);
+}
+
+/* A good row that overflows in the model has its own number, though rows before it are left out. */
+static void the_row_that_overflows(void) {
+    enum { BIG = 140 };
+    static fixture f;
+    static msae_status (*const calls[])(msae_model *, const msae_data *, msae_error *) = {
+        msae_calibrate, evaluate_on, index_of, top_rows_of, steer_on, name_rows_of};
+    open_fixture(&f, &test_recipes[0], 0);
+    for (size_t i = 0; i < D; i++) f.x[BIG * D + i] = 3e38f;
+    for (size_t i = 0; i < COUNT(calls); i++) {
+        msae_error error;
+        test_note("call %zu", i);
+        error.position = 0;
+        CHECK_STATUS(MSAE_ERROR_NOT_FINITE, calls[i](&f.model, &f.data, &error));
+        CHECK(error.position == BIG);
+        CHECK(strcmp(error.message, "row 140 gives a NaN or Inf in the model") == 0);
+    }
+    msae_model_free(&f.model);
+}
+
 int main(void) {
     RUN(as_the_good_rows_alone);
     RUN(thresholds_of_the_good_rows);
     RUN(training_on_the_good_rows);
     RUN(doubles_beyond_float32);
     RUN(only_when_asked);
+    RUN(the_row_that_overflows);
     return test_finish();
 }
