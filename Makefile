@@ -53,7 +53,7 @@ EXAMPLES += $(BUILD)/examples/cpp $(BUILD)/examples/cpp17
 endif
 
 .PHONY: all help demo test tests fuzz kills python-test golden portability coverage trust
-.PHONY: web web-test benches bench bench-peers recipes mpi mpi-test footprint engine mobile
+.PHONY: web web-test benches bench bench-peers recipes mpi mpi-test pocket footprint engine mobile
 .PHONY: install uninstall clean
 .DELETE_ON_ERROR:
 
@@ -130,7 +130,13 @@ mpi: ## the tool's train over MPI, build/msae-mpi (needs an MPI, see examples/mp
 mpi-test: $(BUILD)/msae $(BUILD)/tests/mpi_files mpi ## trains over two and three processes, and kills them
 	@sh tests/mpi.sh $(BUILD)
 
-footprint: $(BUILD)/tests/test_inference $(BUILD)/tests/test_stack ## what inference alone takes: bytes, stack, compile time
+pocket: $(BUILD)/msae_run.h ## the run part as a header of its own, BUILD/msae_run.h
+
+$(BUILD)/msae_run.h: msae.h tests/pocket.sh
+	@mkdir -p $(@D)
+	@sh tests/pocket.sh > $@
+
+footprint: $(BUILD)/tests/test_inference $(BUILD)/tests/test_stack pocket ## what inference alone takes: bytes, stack, compile time
 	@bash tests/footprint.sh $(BUILD)
 
 engine: $(BUILD)/engine/engine $(BUILD)/engine/concepts.safetensors ## a frame loop that encodes in slices, on its own arena and jobs

@@ -28,13 +28,14 @@
                   >>top >>names >>search >>edits >>files
        run part   all that MSAE_RUN_ONLY leaves: >>glossary >>platform >>base >>scalar >>by_hand
                   >>pre_activations >>ranking >>models >>encoding >>reading >>loading >>small
-       general    >>threads >>errors >>random >>batch_scalar >>batch_by_hand >>quantise >>product
+       general    >>errors >>random >>batch_scalar >>batch_by_hand >>quantise >>product
                   >>levels >>defaults >>rows >>npy >>shards >>saving
        training   >>descriptor >>memory >>statistics >>step >>targets >>selection >>loss
                   >>gradients >>update >>batchtopk >>processes >>schedule >>revival >>streams
                   >>run >>checkpoints
        concepts   >>passes >>metrics >>strongest >>naming >>index >>steering
-       paths      the kernels of all instruction sets: >>paths; a new one starts at >>vectors
+       others     >>threads, a pool; the kernels of all instruction sets: >>paths, and a new one
+                  starts at >>vectors
 
    Quick start
    -----------
@@ -4691,7 +4692,11 @@ MSAE_API msae_status msae_load_file(msae_model *model, const char *path, const m
 }
 #endif
 
+/* ==============================================================================================
+   End of the run part, but for what it has in a smaller form of its own
+   ============================================================================================ */
 #ifdef MSAE_RUN_ONLY
+
 /* ---------------------------------------------------------------------------------------------
    >>small The small forms of a program that only runs models: no texts of errors, nothing of the
    library of mathematics, one row at a time
@@ -4868,238 +4873,10 @@ static void msae__read_training(const msae_safetensors *file, msae_model_desc *d
     (void)file, (void)desc, (void)weights, (void)history, (void)ok;
 }
 
-#else
-/* ---------------------------------------------------------------------------------------------
-   >>threads Threads: a pool and a background thread
-   ------------------------------------------------------------------------------------------ */
-
-#ifdef MSAE_USE_PTHREADS
-#include <pthread.h>
-#ifdef _WIN32
-#define MSAE__ONLINE_CORES pthread_num_processors_np()
-#else
-#include <unistd.h>
-#define MSAE__ONLINE_CORES sysconf(_SC_NPROCESSORS_ONLN)
-#endif
-
-/* A loop is published by a new generation number; every thread takes part in every loop, takes
-   task numbers from one counter, and the last one out wakes the caller. Threads spin a little
-   before they sleep, because the loops of a training step follow each other within microseconds. */
-#define MSAE__POOL_SPINS 4000
-
-struct msae__pool_thread {
-    pthread_t thread;
-    msae_pool *pool;
-    size_t worker;
-};
-
-struct msae_pool {
-    pthread_mutex_t lock;
-    pthread_cond_t wake, done;
-    msae_task task;
-    void *context;
-    size_t tasks;
-    size_t n_threads;
-    int quit;
-    char pad0[MSAE__ALIGN]; /* each counter has a cache line for itself */
-    size_t generation;
-    char pad1[MSAE__ALIGN];
-    size_t next;
-    char pad2[MSAE__ALIGN];
-    size_t running;
-    char pad3[MSAE__ALIGN];
-    struct msae__pool_thread threads[1];
-};
-
-static void msae__pool_work(msae_pool *pool, size_t worker) {
-    size_t i;
-    while ((i = __atomic_fetch_add(&pool->next, 1, __ATOMIC_RELAXED)) < pool->tasks) {
-        pool->task(pool->context, i, worker);
-    }
-}
-
-/* Waits until *counter differs from (`until_equal` 0) or equals (1) `value`: spins, then sleeps. */
-static void msae__pool_wait(msae_pool *pool, size_t *counter, size_t value, int until_equal,
-                            pthread_cond_t *condition) {
-    for (int i = 0; i < MSAE__POOL_SPINS; i++) {
-        if ((__atomic_load_n(counter, __ATOMIC_ACQUIRE) == value) == until_equal) return;
-#if defined(__x86_64__) || defined(__i386__)
-        __builtin_ia32_pause();
-#endif
-    }
-    pthread_mutex_lock(&pool->lock);
-    while ((__atomic_load_n(counter, __ATOMIC_ACQUIRE) == value) != until_equal) {
-        pthread_cond_wait(condition, &pool->lock);
-    }
-    pthread_mutex_unlock(&pool->lock);
-}
-
-static void *msae__pool_main(void *argument) {
-    struct msae__pool_thread *self = (struct msae__pool_thread *)argument;
-    msae_pool *pool = self->pool;
-    size_t generation = 0;
-    for (;;) {
-        msae__pool_wait(pool, &pool->generation, generation, 0, &pool->wake);
-        generation++;
-        if (pool->quit) return NULL;
-        msae__pool_work(pool, self->worker);
-        if (__atomic_sub_fetch(&pool->running, 1, __ATOMIC_ACQ_REL) == 0) {
-            pthread_mutex_lock(&pool->lock);
-            pthread_cond_signal(&pool->done);
-            pthread_mutex_unlock(&pool->lock);
-        }
-    }
-}
-
-static void msae__pool_publish(msae_pool *pool) {
-    pthread_mutex_lock(&pool->lock);
-    __atomic_add_fetch(&pool->generation, 1, __ATOMIC_RELEASE);
-    pthread_cond_broadcast(&pool->wake);
-    pthread_mutex_unlock(&pool->lock);
-}
-
-static void msae__pool_for(void *user, size_t tasks, msae_task task, void *context) {
-    msae_pool *pool = (msae_pool *)user;
-    pool->task = task;
-    pool->context = context;
-    pool->tasks = tasks;
-    __atomic_store_n(&pool->next, 0, __ATOMIC_RELAXED);
-    __atomic_store_n(&pool->running, pool->n_threads, __ATOMIC_RELAXED);
-    msae__pool_publish(pool);
-    msae__pool_work(pool, pool->n_threads);
-    msae__pool_wait(pool, &pool->running, 0, 1, &pool->done);
-}
-
-MSAE_API void msae_pool_free(msae_pool *pool) {
-    if (!pool) return;
-    pool->quit = 1;
-    msae__pool_publish(pool);
-    for (size_t i = 0; i < pool->n_threads; i++) pthread_join(pool->threads[i].thread, NULL);
-    pthread_cond_destroy(&pool->wake);
-    pthread_cond_destroy(&pool->done);
-    pthread_mutex_destroy(&pool->lock);
-    MSAE_FREE(pool);
-}
-
-MSAE_API msae_status msae_pool_create(msae_pool **out, size_t workers, msae_error *error) {
-    msae_pool *pool;
-    *out = NULL;
-    if (workers == 0) {
-        long online = MSAE__ONLINE_CORES;
-        workers = online > 0 ? (size_t)online : 1;
-    }
-    workers = msae__min(workers, MSAE_MAX_WORKERS);
-    pool = (msae_pool *)MSAE_MALLOC(sizeof *pool + workers * sizeof pool->threads[0]);
-    if (!pool) return msae__fail_memory(error);
-    memset(pool, 0, sizeof *pool);
-    pthread_mutex_init(&pool->lock, NULL);
-    pthread_cond_init(&pool->wake, NULL);
-    pthread_cond_init(&pool->done, NULL);
-    while (pool->n_threads + 1 < workers) {
-        struct msae__pool_thread *thread = &pool->threads[pool->n_threads];
-        thread->pool = pool;
-        thread->worker = pool->n_threads;
-        if (pthread_create(&thread->thread, NULL, msae__pool_main, thread) != 0) {
-            msae_pool_free(pool);
-            return msae__fail(error, MSAE_ERROR_MEMORY, "cannot start a thread");
-        }
-        pool->n_threads++;
-    }
-    *out = pool;
-    return MSAE_OK;
-}
-
-MSAE_API msae_parallel msae_pool_parallel(msae_pool *pool) {
-    msae_parallel parallel;
-    parallel.parallel_for = msae__pool_for;
-    parallel.user = pool;
-    parallel.workers = pool->n_threads + 1;
-    return parallel;
-}
-
-typedef struct msae__background_thread {
-    pthread_t thread;
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
-    msae_task task; /* NULL: nothing to do */
-    void *context;
-    int quit;
-} msae__background_thread;
-
-static void *msae__background_main(void *argument) {
-    msae__background_thread *self = (msae__background_thread *)argument;
-    pthread_mutex_lock(&self->lock);
-    for (;;) {
-        msae_task task = self->task;
-        if (task) {
-            pthread_mutex_unlock(&self->lock);
-            task(self->context, 0, 0);
-            pthread_mutex_lock(&self->lock);
-            self->task = NULL;
-            pthread_cond_broadcast(&self->changed);
-        } else if (self->quit) {
-            break;
-        } else {
-            pthread_cond_wait(&self->changed, &self->lock);
-        }
-    }
-    pthread_mutex_unlock(&self->lock);
-    return NULL;
-}
-
-static int msae__background_start(void *user, msae_task task, void *context) {
-    msae__background_thread *self = (msae__background_thread *)user;
-    pthread_mutex_lock(&self->lock);
-    self->task = task;
-    self->context = context;
-    pthread_cond_broadcast(&self->changed);
-    pthread_mutex_unlock(&self->lock);
-    return 1;
-}
-
-static void msae__background_wait(void *user) {
-    msae__background_thread *self = (msae__background_thread *)user;
-    pthread_mutex_lock(&self->lock);
-    while (self->task) pthread_cond_wait(&self->changed, &self->lock);
-    pthread_mutex_unlock(&self->lock);
-}
-
-MSAE_API msae_status msae_background_create(msae_background *background, msae_error *error) {
-    msae__background_thread *self =
-        (msae__background_thread *)MSAE_MALLOC(sizeof(msae__background_thread));
-    memset(background, 0, sizeof *background);
-    if (!self) return msae__fail_memory(error);
-    memset(self, 0, sizeof *self);
-    pthread_mutex_init(&self->lock, NULL);
-    pthread_cond_init(&self->changed, NULL);
-    background->start = msae__background_start;
-    background->wait = msae__background_wait;
-    background->user = self;
-    if (pthread_create(&self->thread, NULL, msae__background_main, self) != 0) {
-        pthread_cond_destroy(&self->changed);
-        pthread_mutex_destroy(&self->lock);
-        MSAE_FREE(self);
-        memset(background, 0, sizeof *background);
-        return msae__fail(error, MSAE_ERROR_MEMORY, "cannot start a thread");
-    }
-    return MSAE_OK;
-}
-
-MSAE_API void msae_background_free(msae_background *background) {
-    msae__background_thread *self = (msae__background_thread *)background->user;
-    if (self) {
-        pthread_mutex_lock(&self->lock);
-        self->quit = 1;
-        pthread_cond_broadcast(&self->changed);
-        pthread_mutex_unlock(&self->lock);
-        pthread_join(self->thread, NULL);
-        pthread_cond_destroy(&self->changed);
-        pthread_mutex_destroy(&self->lock);
-        MSAE_FREE(self);
-    }
-    memset(background, 0, sizeof *background);
-}
-#endif /* MSAE_USE_PTHREADS */
+#else /* with MSAE_RUN_ONLY that was all */
+/* ==============================================================================================
+   What trains, and what looks into a model, with what both need
+   ============================================================================================ */
 
 /* ---------------------------------------------------------------------------------------------
    >>errors Base of all that is not run: errors with a text, the library of mathematics
@@ -14767,6 +14544,242 @@ MSAE_API msae_status msae_index_load_file(msae_index *index, const char *path,
 #endif
 #endif /* MSAE_NO_ANALYSIS */
 #endif /* MSAE_RUN_ONLY */
+
+/* ==============================================================================================
+   Beside the parts: threads
+   ============================================================================================ */
+
+/* ---------------------------------------------------------------------------------------------
+   >>threads Threads: a pool and a background thread
+   ------------------------------------------------------------------------------------------ */
+
+#ifdef MSAE_USE_PTHREADS
+#include <pthread.h>
+#ifdef _WIN32
+#define MSAE__ONLINE_CORES pthread_num_processors_np()
+#else
+#include <unistd.h>
+#define MSAE__ONLINE_CORES sysconf(_SC_NPROCESSORS_ONLN)
+#endif
+
+/* A loop is published by a new generation number; every thread takes part in every loop, takes
+   task numbers from one counter, and the last one out wakes the caller. Threads spin a little
+   before they sleep, because the loops of a training step follow each other within microseconds. */
+#define MSAE__POOL_SPINS 4000
+
+struct msae__pool_thread {
+    pthread_t thread;
+    msae_pool *pool;
+    size_t worker;
+};
+
+struct msae_pool {
+    pthread_mutex_t lock;
+    pthread_cond_t wake, done;
+    msae_task task;
+    void *context;
+    size_t tasks;
+    size_t n_threads;
+    int quit;
+    char pad0[MSAE__ALIGN]; /* each counter has a cache line for itself */
+    size_t generation;
+    char pad1[MSAE__ALIGN];
+    size_t next;
+    char pad2[MSAE__ALIGN];
+    size_t running;
+    char pad3[MSAE__ALIGN];
+    struct msae__pool_thread threads[1];
+};
+
+static void msae__pool_work(msae_pool *pool, size_t worker) {
+    size_t i;
+    while ((i = __atomic_fetch_add(&pool->next, 1, __ATOMIC_RELAXED)) < pool->tasks) {
+        pool->task(pool->context, i, worker);
+    }
+}
+
+/* Waits until *counter differs from (`until_equal` 0) or equals (1) `value`: spins, then sleeps. */
+static void msae__pool_wait(msae_pool *pool, size_t *counter, size_t value, int until_equal,
+                            pthread_cond_t *condition) {
+    for (int i = 0; i < MSAE__POOL_SPINS; i++) {
+        if ((__atomic_load_n(counter, __ATOMIC_ACQUIRE) == value) == until_equal) return;
+#if defined(__x86_64__) || defined(__i386__)
+        __builtin_ia32_pause();
+#endif
+    }
+    pthread_mutex_lock(&pool->lock);
+    while ((__atomic_load_n(counter, __ATOMIC_ACQUIRE) == value) != until_equal) {
+        pthread_cond_wait(condition, &pool->lock);
+    }
+    pthread_mutex_unlock(&pool->lock);
+}
+
+static void *msae__pool_main(void *argument) {
+    struct msae__pool_thread *self = (struct msae__pool_thread *)argument;
+    msae_pool *pool = self->pool;
+    size_t generation = 0;
+    for (;;) {
+        msae__pool_wait(pool, &pool->generation, generation, 0, &pool->wake);
+        generation++;
+        if (pool->quit) return NULL;
+        msae__pool_work(pool, self->worker);
+        if (__atomic_sub_fetch(&pool->running, 1, __ATOMIC_ACQ_REL) == 0) {
+            pthread_mutex_lock(&pool->lock);
+            pthread_cond_signal(&pool->done);
+            pthread_mutex_unlock(&pool->lock);
+        }
+    }
+}
+
+static void msae__pool_publish(msae_pool *pool) {
+    pthread_mutex_lock(&pool->lock);
+    __atomic_add_fetch(&pool->generation, 1, __ATOMIC_RELEASE);
+    pthread_cond_broadcast(&pool->wake);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+static void msae__pool_for(void *user, size_t tasks, msae_task task, void *context) {
+    msae_pool *pool = (msae_pool *)user;
+    pool->task = task;
+    pool->context = context;
+    pool->tasks = tasks;
+    __atomic_store_n(&pool->next, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&pool->running, pool->n_threads, __ATOMIC_RELAXED);
+    msae__pool_publish(pool);
+    msae__pool_work(pool, pool->n_threads);
+    msae__pool_wait(pool, &pool->running, 0, 1, &pool->done);
+}
+
+MSAE_API void msae_pool_free(msae_pool *pool) {
+    if (!pool) return;
+    pool->quit = 1;
+    msae__pool_publish(pool);
+    for (size_t i = 0; i < pool->n_threads; i++) pthread_join(pool->threads[i].thread, NULL);
+    pthread_cond_destroy(&pool->wake);
+    pthread_cond_destroy(&pool->done);
+    pthread_mutex_destroy(&pool->lock);
+    MSAE_FREE(pool);
+}
+
+MSAE_API msae_status msae_pool_create(msae_pool **out, size_t workers, msae_error *error) {
+    msae_pool *pool;
+    *out = NULL;
+    if (workers == 0) {
+        long online = MSAE__ONLINE_CORES;
+        workers = online > 0 ? (size_t)online : 1;
+    }
+    workers = msae__min(workers, MSAE_MAX_WORKERS);
+    pool = (msae_pool *)MSAE_MALLOC(sizeof *pool + workers * sizeof pool->threads[0]);
+    if (!pool) return msae__fail_memory(error);
+    memset(pool, 0, sizeof *pool);
+    pthread_mutex_init(&pool->lock, NULL);
+    pthread_cond_init(&pool->wake, NULL);
+    pthread_cond_init(&pool->done, NULL);
+    while (pool->n_threads + 1 < workers) {
+        struct msae__pool_thread *thread = &pool->threads[pool->n_threads];
+        thread->pool = pool;
+        thread->worker = pool->n_threads;
+        if (pthread_create(&thread->thread, NULL, msae__pool_main, thread) != 0) {
+            msae_pool_free(pool);
+            return msae__fail(error, MSAE_ERROR_MEMORY, "cannot start a thread");
+        }
+        pool->n_threads++;
+    }
+    *out = pool;
+    return MSAE_OK;
+}
+
+MSAE_API msae_parallel msae_pool_parallel(msae_pool *pool) {
+    msae_parallel parallel;
+    parallel.parallel_for = msae__pool_for;
+    parallel.user = pool;
+    parallel.workers = pool->n_threads + 1;
+    return parallel;
+}
+
+typedef struct msae__background_thread {
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    msae_task task; /* NULL: nothing to do */
+    void *context;
+    int quit;
+} msae__background_thread;
+
+static void *msae__background_main(void *argument) {
+    msae__background_thread *self = (msae__background_thread *)argument;
+    pthread_mutex_lock(&self->lock);
+    for (;;) {
+        msae_task task = self->task;
+        if (task) {
+            pthread_mutex_unlock(&self->lock);
+            task(self->context, 0, 0);
+            pthread_mutex_lock(&self->lock);
+            self->task = NULL;
+            pthread_cond_broadcast(&self->changed);
+        } else if (self->quit) {
+            break;
+        } else {
+            pthread_cond_wait(&self->changed, &self->lock);
+        }
+    }
+    pthread_mutex_unlock(&self->lock);
+    return NULL;
+}
+
+static int msae__background_start(void *user, msae_task task, void *context) {
+    msae__background_thread *self = (msae__background_thread *)user;
+    pthread_mutex_lock(&self->lock);
+    self->task = task;
+    self->context = context;
+    pthread_cond_broadcast(&self->changed);
+    pthread_mutex_unlock(&self->lock);
+    return 1;
+}
+
+static void msae__background_wait(void *user) {
+    msae__background_thread *self = (msae__background_thread *)user;
+    pthread_mutex_lock(&self->lock);
+    while (self->task) pthread_cond_wait(&self->changed, &self->lock);
+    pthread_mutex_unlock(&self->lock);
+}
+
+MSAE_API msae_status msae_background_create(msae_background *background, msae_error *error) {
+    msae__background_thread *self =
+        (msae__background_thread *)MSAE_MALLOC(sizeof(msae__background_thread));
+    memset(background, 0, sizeof *background);
+    if (!self) return msae__fail_memory(error);
+    memset(self, 0, sizeof *self);
+    pthread_mutex_init(&self->lock, NULL);
+    pthread_cond_init(&self->changed, NULL);
+    background->start = msae__background_start;
+    background->wait = msae__background_wait;
+    background->user = self;
+    if (pthread_create(&self->thread, NULL, msae__background_main, self) != 0) {
+        pthread_cond_destroy(&self->changed);
+        pthread_mutex_destroy(&self->lock);
+        MSAE_FREE(self);
+        memset(background, 0, sizeof *background);
+        return msae__fail(error, MSAE_ERROR_MEMORY, "cannot start a thread");
+    }
+    return MSAE_OK;
+}
+
+MSAE_API void msae_background_free(msae_background *background) {
+    msae__background_thread *self = (msae__background_thread *)background->user;
+    if (self) {
+        pthread_mutex_lock(&self->lock);
+        self->quit = 1;
+        pthread_cond_broadcast(&self->changed);
+        pthread_mutex_unlock(&self->lock);
+        pthread_join(self->thread, NULL);
+        pthread_cond_destroy(&self->changed);
+        pthread_mutex_destroy(&self->lock);
+        MSAE_FREE(self);
+    }
+    memset(background, 0, sizeof *background);
+}
+#endif /* MSAE_USE_PTHREADS */
 
 #endif /* MSAE_IMPLEMENTED */
 #endif /* MSAE_IMPLEMENTATION */

@@ -5,13 +5,15 @@
 #     bash tests/footprint.sh BUILD_DIR
 # shellcheck disable=SC2086 # lists of options are split where they are used
 set -uo pipefail
-out=${1:?usage: tests/footprint.sh BUILD_DIR}/footprint
+build=${1:?usage: tests/footprint.sh BUILD_DIR}
+out=$build/footprint
 mkdir -p "$out"
-alone="-DMSAE_RUN_ONLY -DMSAE_NO_STDIO"
+alone="-DMSAE_NO_STDIO -I$build" # with msae_run.h, the header that make pocket makes
 no_tables="-fno-asynchronous-unwind-tables -fno-unwind-tables"
 most=24576 most_aarch64=26624 # bytes of code and data, gcc -Os
 failed=0
-printf '#define MSAE_IMPLEMENTATION\n#include "msae.h"\n' >"$out/a.c"
+printf '#define MSAE_IMPLEMENTATION\n#include "msae.h"\n' >"$out/whole.c"
+printf '#define MSAE_IMPLEMENTATION\n#include "msae_run.h"\n' >"$out/alone.c"
 
 fail() {
     echo "FAILED: $*"
@@ -37,7 +39,7 @@ measure() {
         for kind in alone whole; do
             options=$no_tables
             if [ $kind = alone ]; then options="$options $alone"; fi
-            if ! $tool "$@" -std=c99 $level $options -I. -c "$out/a.c" -o "$out/$kind.o" 2>"$out/log"; then
+            if ! $tool "$@" -std=c99 $level $options -I. -c "$out/$kind.c" -o "$out/$kind.o" 2>"$out/log"; then
                 # (the whole library needs a libc that stand-ins cannot be)
                 row="$row $(printf '%8s' -)"
                 continue
@@ -64,7 +66,7 @@ fi
 measure "wasm32, clang" clang --target=wasm32 -ffreestanding -isystem "$out/headers"
 measure "wasm32 SIMD128, clang" clang --target=wasm32 -msimd128 -ffreestanding -isystem "$out/headers"
 if [ "$small" -gt 0 ] && [ "$(uname -m)" = x86_64 ]; then
-    gcc -std=c99 -Os $alone -I. -c "$out/a.c" -o "$out/full.o" && strip --strip-unneeded "$out/full.o"
+    gcc -std=c99 -Os $alone -c "$out/alone.c" -o "$out/full.o" && strip --strip-unneeded "$out/full.o"
     echo "the first with unwind tables: $(size "$out/full.o" | awk 'NR == 2 { print $4 }')," \
         "as a stripped file: $(wc -c <"$out/full.o")"
     [ "$small" -le $most ] || fail "$small bytes, more than $most"
@@ -72,11 +74,11 @@ fi
 [ "$small_aarch64" -le $most_aarch64 ] || fail "aarch64: $small_aarch64 bytes, more than $most_aarch64"
 
 echo
-echo "what it needs of other libraries: $(gcc -std=c99 -Os $alone -DNDEBUG -I. -c "$out/a.c" \
+echo "what it needs of other libraries: $(gcc -std=c99 -Os $alone -DNDEBUG -c "$out/alone.c" \
     -o "$out/needs.o" && nm -u "$out/needs.o" | awk '{ print $2 }' | xargs)"
 cat >"$out/use.c" <<'END'
 #define MSAE_IMPLEMENTATION
-#include "msae.h"
+#include "msae_run.h"
 int main(int argc, char **argv) {
     msae_model model;
     msae_code codes[8];
@@ -93,7 +95,7 @@ END
 for compiler in gcc clang; do
     command -v $compiler >/dev/null || continue
     for level in -O0 -Os -O2; do
-        if $compiler -std=c99 $level $alone -I. "$out/use.c" -o "$out/use" && "$out/use"; then
+        if $compiler -std=c99 $level $alone "$out/use.c" -o "$out/use" && "$out/use"; then
             echo "links without -lm: $compiler $level"
         else
             fail "$compiler $level needs -lm"
@@ -103,7 +105,7 @@ done
 
 echo
 echo "stack of the deepest functions of inference alone, -O2, bytes"
-if gcc -std=c99 -O2 $alone -I. -fstack-usage -c "$out/a.c" -o "$out/stack.o"; then
+if gcc -std=c99 -O2 $alone -fstack-usage -c "$out/alone.c" -o "$out/stack.o"; then
     sort -k 2 -n -r -t "$(printf '\t')" "$out/stack.su" | head -n 5 | sed 's/^[^:]*:[0-9]*:[0-9]*:/    /'
 fi
 if [ -x "${out%/footprint}/tests/test_stack" ]; then
@@ -111,10 +113,10 @@ if [ -x "${out%/footprint}/tests/test_stack" ]; then
 fi
 
 echo
-for kind in "$alone" ""; do
+for kind in alone whole; do
     start=$(date +%s%N)
-    gcc -std=c99 -O2 $kind -I. -c "$out/a.c" -o "$out/time.o"
-    echo "compiles in $((($(date +%s%N) - start) / 1000000)) ms: gcc -O2 ${kind:-(the whole)}"
+    gcc -std=c99 -O2 $alone -I. -c "$out/$kind.c" -o "$out/time.o"
+    echo "compiles in $((($(date +%s%N) - start) / 1000000)) ms: gcc -O2, $kind"
 done
 
 echo

@@ -15,6 +15,7 @@ list() {
     echo "test_threads $build/tests/test_threads"
     echo "tool sh tests/tool.sh $build/msae"
     echo "text sh tests/text.sh"
+    echo "left_out sh tests/left_out.sh"
     for source in tests/test_*.c; do
         name=$(basename "$source" .c)
         [ "$name" = test_threads ] || echo "$name $build/tests/$name"

@@ -30,7 +30,7 @@ manual_lines                 <    180    180    9
 directives                   <    110    238   10
 run_only_directives          >      2      2    2
 run_only_directives_at_most  <      6      6    2
-run_only_inside_a_part       <      0      2    1
+run_only_inside_a_part       <      0      1    1
 instruction_set_lines        <    950   1428    6
 run_part_lines               <   3200   3200   14
 longest_function             <     60     77   15
