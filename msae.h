@@ -353,8 +353,6 @@ typedef struct msae_host {
 
 /* 1 if the path is compiled in and this processor and system can run it. Thread-safe. */
 MSAE_API int msae_simd_available(msae_simd simd);
-/* "auto", "scalar", "avx2", "avx512", "neon", "simd128". Thread-safe. */
-MSAE_API const char *msae_simd_name(msae_simd simd);
 
 typedef enum msae_dtype {
     MSAE_F32 = 0,
@@ -373,9 +371,26 @@ typedef enum msae_dtype {
     MSAE_DTYPE_COUNT
 } msae_dtype;
 
-/* Bytes of one element, and the name in safetensors files ("F32"). Thread-safe. */
+/* Bytes of one element; 0 for no type. Thread-safe. */
 MSAE_API size_t msae_dtype_bytes(msae_dtype dtype);
-MSAE_API const char *msae_dtype_name(msae_dtype dtype);
+
+/* Enums whose values have names, in files, options and messages; 0 is "default" or as said. */
+typedef enum msae_enum {
+    MSAE_ENUM_RECIPE = 0, /* "msae", "msae-uw", "batchtopk" .. */
+    MSAE_ENUM_ACTIVATION, /* "relu", "identity", "abs" */
+    MSAE_ENUM_DTYPE,      /* "F32" (0), "F16", "BF16" .. as in safetensors files */
+    MSAE_ENUM_SIMD,       /* "auto" (0), "scalar", "avx2", "avx512", "neon", "simd128" */
+    MSAE_ENUM_LOSS,       /* "nmse", "mse", "cosine" */
+    MSAE_ENUM_SCHEDULE,   /* "capped", "linear", "cosine", "constant", "trapezoid", "published" */
+    MSAE_ENUM_START,      /* "random", "rows" */
+    MSAE_ENUM_SCALING,    /* "rms", "paper", "none" */
+    MSAE_ENUM_COUNT
+} msae_enum;
+
+/* The name of a value; "unknown" for a value or an enum that is not there. Thread-safe. */
+MSAE_API const char *msae_enum_name(msae_enum kind, int value);
+/* The value that has the name; -1 where none has, or the enum is not there. Thread-safe. */
+MSAE_API int msae_enum_value(msae_enum kind, const char *name);
 
 /* ---------------------------------------------------------------------------------------------
    >>model The model
@@ -383,9 +398,7 @@ MSAE_API const char *msae_dtype_name(msae_dtype dtype);
 
 #define MSAE_MAX_LEVELS 64
 #define MSAE_MAX_REVIVALS 1000 /* of a run, see msae_train_desc */
-
-/* In descriptors 0 means "default". Pass MSAE_OFF where you want an actual zero. */
-#define MSAE_OFF (-1)
+#define MSAE_OFF (-1)          /* for an actual zero in a descriptor, where 0 means "default" */
 
 /* What is trained. A recipe fixes the activation and the defaults of all other settings (nesting,
    level weights, k, learning rate, schedule ..), which can also be set one by one. */
@@ -402,12 +415,6 @@ typedef enum msae_recipe {
                                 reconstruct too (Bussmann et al. 2025, arXiv 2503.17547) */
     MSAE_RECIPE_COUNT
 } msae_recipe;
-
-/* "msae-uw", "msae-rw", "topk", "batchtopk", "relu", "jumprelu", "msae", "msae-width".
-   Thread-safe. */
-MSAE_API const char *msae_recipe_name(msae_recipe recipe);
-/* The recipe of that name, or MSAE_RECIPE_COUNT. Thread-safe. */
-MSAE__MAKE_API msae_recipe msae_recipe_from_name(const char *name);
 
 typedef enum msae_activation {
     MSAE_ACTIVATION_DEFAULT = 0, /* MSAE_ACTIVATION_RELU */
@@ -457,8 +464,7 @@ typedef struct msae_history {
     uint64_t seed;
     uint64_t batch, epochs;
     float lr, beta1, beta2, eps, weight_decay, clip, sparse_weight, bandwidth, warmup, decay;
-    int loss, schedule, scaling, start; /* msae_loss, msae_schedule, msae_scaling, msae_start */
-    int revivals;                       /* 0: none */
+    int loss, schedule, scaling, start, revivals; /* places in their enums; number, 0: none */
 } msae_history;
 
 typedef struct msae_kernels msae_kernels; /* the table of an instruction path; private */
@@ -880,12 +886,6 @@ typedef enum msae_start {
                                 a uniform direction; msae_trainer_statistics finds the rows */
     MSAE_START_COUNT
 } msae_start;
-
-MSAE__TRAIN_API const char *msae_loss_name(msae_loss loss); /* "nmse", "mse", "cosine" */
-/* "capped", "linear", "cosine", "constant", "trapezoid", "published" */
-MSAE__TRAIN_API const char *msae_schedule_name(msae_schedule schedule);
-MSAE__TRAIN_API const char *msae_start_name(msae_start start);       /* "random", "rows" */
-MSAE__TRAIN_API const char *msae_scaling_name(msae_scaling scaling); /* "rms", "paper", "none" */
 
 /* A training run. 0 means default, MSAE_OFF zero. A field that the recipe or schedule does not use
    (bandwidth with topk, say) must have its default. Below "msae" stands for the recipes msae and
@@ -1983,10 +1983,11 @@ static void msae__parallel_for(const msae_parallel *parallel, size_t tasks, msae
 #define MSAE__LATENT_BLOCK 128
 
 /* The kernels of a path. Those that run a model: */
-#define MSAE__RUN_KERNELS(X)                                                                       \
-    X(dot)                                                                                         \
-    X(center) X(axpy) X(dots) X(dots_half) X(dots_bfloat) X(axpy_half) X(axpy_bfloat) X(axpy_int8) \
-        X(dots_int8)
+#define MSAE__RUN_KERNELS(X) \
+    X(dot)                   \
+    X(center)                \
+    X(axpy)                  \
+    X(dots) X(dots_half) X(dots_bfloat) X(axpy_half) X(axpy_bfloat) X(axpy_int8) X(dots_int8)
 
 struct msae_kernels {
     msae_simd simd;
@@ -2400,11 +2401,6 @@ MSAE_API int msae_simd_available(msae_simd simd) {
     return msae__kernels_for(simd) != NULL;
 }
 
-MSAE_API const char *msae_simd_name(msae_simd simd) {
-    static const char *const names[] = {"auto", "scalar", "avx2", "avx512", "neon", "simd128"};
-    return (unsigned)simd < MSAE_SIMD_COUNT ? names[simd] : "unknown";
-}
-
 /* ---------------------------------------------------------------------------------------------
    >>pre_activations Pre-activations: products of rows with the encoder, and its quantised weights
    ------------------------------------------------------------------------------------------ */
@@ -2689,13 +2685,6 @@ static float msae__soft_cap(float value, float cap) {
    >>models Model
    ------------------------------------------------------------------------------------------ */
 
-static const char *const msae__recipe_names[] = {
-    "default", "msae-uw", "msae-rw", "topk", "batchtopk", "relu", "jumprelu", "msae", "msae-width"};
-
-MSAE_API const char *msae_recipe_name(msae_recipe recipe) {
-    return (unsigned)recipe < MSAE_RECIPE_COUNT ? msae__recipe_names[recipe] : "unknown";
-}
-
 static int msae__is_nested(msae_recipe recipe) {
     return recipe == MSAE_RECIPE_MSAE || recipe == MSAE_RECIPE_MSAE_UW ||
            recipe == MSAE_RECIPE_MSAE_RW;
@@ -2846,13 +2835,6 @@ static const msae__part msae__parts[] = {
     MSAE__PART("threshold", threshold, MSAE__ONE, MSAE__BATCH_THRESHOLD),
 };
 #undef MSAE__PART
-
-static const char *const msae__dtype_names[] = {"F32", "F16", "BF16", "F64", "I8",  "I16", "I32",
-                                                "I64", "U8",  "U16",  "U32", "U64", "BOOL"};
-
-MSAE_API const char *msae_dtype_name(msae_dtype dtype) {
-    return (unsigned)dtype < MSAE_DTYPE_COUNT ? msae__dtype_names[dtype] : "unknown";
-}
 
 MSAE_API size_t msae_dtype_bytes(msae_dtype dtype) {
     return (unsigned)dtype < MSAE_DTYPE_COUNT ? msae__dtype_sizes[dtype] : 0;
@@ -3804,6 +3786,39 @@ static int msae__equals(const char *text, size_t length, const char *word) {
     return strlen(word) == length && memcmp(text, word, length) == 0;
 }
 
+/* The names of each enum's values from 0 on. Every name ends with a zero byte, and a list with an
+   empty name: that takes less room than a pointer for each. */
+static const char *const msae__enum_names[MSAE_ENUM_COUNT] = {
+    "default\0msae-uw\0msae-rw\0topk\0batchtopk\0relu\0jumprelu\0msae\0msae-width\0",
+    "default\0relu\0identity\0abs\0",
+    "F32\0F16\0BF16\0F64\0I8\0I16\0I32\0I64\0U8\0U16\0U32\0U64\0BOOL\0",
+    "auto\0scalar\0avx2\0avx512\0neon\0simd128\0",
+    "default\0nmse\0mse\0cosine\0",
+    "default\0capped\0linear\0cosine\0constant\0trapezoid\0published\0",
+    "default\0random\0rows\0",
+    "default\0rms\0paper\0none\0",
+};
+
+MSAE_API const char *msae_enum_name(msae_enum kind, int value) {
+    const char *name = (unsigned)kind < MSAE_ENUM_COUNT ? msae__enum_names[kind] : "";
+    for (; value > 0 && *name; value--) name += strlen(name) + 1;
+    return value == 0 && *name ? name : "unknown";
+}
+
+/* The value whose name is the text of that length, or -1. */
+static int msae__enum_value(msae_enum kind, const char *text, size_t length) {
+    const char *name = msae__enum_names[kind];
+    for (int value = 0; *name; value++) {
+        if (msae__equals(text, length, name)) return value;
+        name += strlen(name) + 1;
+    }
+    return -1;
+}
+
+MSAE_API int msae_enum_value(msae_enum kind, const char *name) {
+    return (unsigned)kind < MSAE_ENUM_COUNT ? msae__enum_value(kind, name, strlen(name)) : -1;
+}
+
 #define MSAE__MAX_HEADER 100000000u /* the limit of safetensors, held to for .npy too */
 
 /* Longest array of the header first: where tensors and metadata go, or NULL to count only. */
@@ -3840,14 +3855,12 @@ static int msae__parse_metadata(msae__parser *p, msae__header *header) {
 static int msae__parse_dtype(msae__parser *p, msae_dtype *dtype) {
     const char *name;
     size_t length, start = p->at;
+    int value;
     if (!msae__parse_string(p, "a tensor's dtype is not a string", 0, &name, &length)) return 0;
-    for (int i = 0; i < MSAE_DTYPE_COUNT; i++) {
-        if (msae__equals(name, length, msae__dtype_names[i])) {
-            *dtype = (msae_dtype)i;
-            return 1;
-        }
-    }
-    return msae__parse_fail_at(p, start, "a tensor's dtype is unknown");
+    value = msae__enum_value(MSAE_ENUM_DTYPE, name, length);
+    if (value < 0) return msae__parse_fail_at(p, start, "a tensor's dtype is unknown");
+    *dtype = (msae_dtype)value;
+    return 1;
 }
 
 static int msae__parse_shape(msae__parser *p, msae_tensor *tensor) {
@@ -4180,8 +4193,6 @@ static double msae__read_float(const char **at, const char *end, int *ok) {
     return negative ? -mantissa : mantissa;
 }
 
-static const char *const msae__activation_names[] = {"default", "relu", "identity", "abs"};
-
 /* FNV-1a over what the header says (not how it is laid out), so that a changed byte is noticed. */
 static uint64_t msae__hash(uint64_t hash, const char *bytes, size_t count) {
     for (size_t i = 0; i < count; i++) {
@@ -4215,7 +4226,7 @@ static void msae__checksum(const msae_tensor *tensors, size_t n_tensors,
         hash = msae__hash(hash, metadata[i].value, metadata[i].value_bytes);
     }
     for (size_t i = 0; i < n_tensors; i++) {
-        const char *dtype = msae_dtype_name(tensors[i].dtype);
+        const char *dtype = msae_enum_name(MSAE_ENUM_DTYPE, (int)tensors[i].dtype);
         hash = msae__hash(hash, tensors[i].name, tensors[i].name_bytes);
         hash = msae__hash(hash, dtype, strlen(dtype));
         for (size_t k = 0; k < tensors[i].rank; k++) {
@@ -4327,12 +4338,12 @@ static float msae__read_one_float(const msae_safetensors *file, const char *key,
     return *ok ? (float)value : 0;
 }
 
-static int msae__read_choice(const msae_safetensors *file, const char *key,
-                             const char *const *names, int count, int *ok) {
+/* A value of an enum by its name, from `first` on; no file holds a name that means the default. */
+static int msae__read_enum(const msae_safetensors *file, const char *key, msae_enum kind, int first,
+                           int *ok) {
     const msae_metadata *note = msae__find_note(file, key, ok);
-    for (int i = 1; note && i < count; i++) {
-        if (msae__equals(note->value, note->value_bytes, names[i])) return i;
-    }
+    const int value = note ? msae__enum_value(kind, note->value, note->value_bytes) : -1;
+    if (value >= first) return value;
     *ok = 0;
     return 0;
 }
@@ -4474,15 +4485,9 @@ static msae_status msae__check_kind(msae_safetensors *file, const char *kind, co
 
 /* The type of the matrices of a file by rows. */
 static msae_dtype msae__read_weights(const msae_safetensors *file, int *ok) {
-    static const msae_dtype types[] = {MSAE_F32, MSAE_F16, MSAE_BF16, MSAE_I8};
-    const msae_metadata *note = msae__find_note(file, "msae.weights", ok);
-    for (size_t i = 0; note && i < sizeof types / sizeof *types; i++) {
-        if (msae__equals(note->value, note->value_bytes, msae_dtype_name(types[i]))) {
-            return types[i];
-        }
-    }
-    *ok = 0;
-    return MSAE_F32;
+    const int type = msae__read_enum(file, "msae.weights", MSAE_ENUM_DTYPE, 0, ok);
+    if (type > MSAE_BF16 && type != MSAE_I8) *ok = 0;
+    return (msae_dtype)type;
 }
 
 /* What a file says of the training of a model: the weights of its levels and its history. */
@@ -4499,10 +4504,9 @@ static msae_status msae__read_shape(msae_safetensors *file, msae_model_desc *des
     memset(desc, 0, sizeof *desc);
     desc->n_inputs = msae__read_size(file, "msae.n_inputs", &ok);
     desc->n_latents = msae__read_size(file, "msae.n_latents", &ok);
-    desc->recipe = (msae_recipe)msae__read_choice(file, "msae.recipe", msae__recipe_names,
-                                                  MSAE_RECIPE_COUNT, &ok);
+    desc->recipe = (msae_recipe)msae__read_enum(file, "msae.recipe", MSAE_ENUM_RECIPE, 1, &ok);
     desc->activation =
-        (msae_activation)msae__read_choice(file, "msae.activation", msae__activation_names, 4, &ok);
+        (msae_activation)msae__read_enum(file, "msae.activation", MSAE_ENUM_ACTIVATION, 1, &ok);
     desc->tied = msae__read_flag(file, "msae.tied", &ok);
     desc->normalize = msae__read_flag(file, "msae.normalize", &ok);
     desc->soft_cap = msae__read_one_float(file, "msae.soft_cap", &ok);
@@ -5068,10 +5072,10 @@ typedef struct msae__adam {
 #define MSAE__NEGATIVE 0x80u
 
 /* The kernels of batches and of training. A path's whole table begins with those that run a model. */
-#define MSAE__BATCH_KERNELS(X)                                                          \
-    X(from_half)                                                                        \
-    X(pack) X(gemm) X(gather_axpy) X(place) X(gather_dot_axpy) X(decode) X(reconstruct) \
-        X(residuals) X(adam)
+#define MSAE__BATCH_KERNELS(X) \
+    X(from_half)               \
+    X(pack)                    \
+    X(gemm) X(gather_axpy) X(place) X(gather_dot_axpy) X(decode) X(reconstruct) X(residuals) X(adam)
 
 typedef struct msae__batch_kernels {
     msae_kernels run;
@@ -6191,17 +6195,6 @@ static int msae__add_gathered(const msae_model *model, const msae_code *codes, s
    >>defaults Model: defaults, initial weights, checksum
    ------------------------------------------------------------------------------------------ */
 
-/* The place of `name` in names [1 .. count - 1]; count when it is not there. */
-static int msae__name_index(const char *name, const char *const *names, int count) {
-    int i = 1;
-    while (i < count && strcmp(name, names[i]) != 0) i++;
-    return i;
-}
-
-MSAE_API msae_recipe msae_recipe_from_name(const char *name) {
-    return (msae_recipe)msae__name_index(name, msae__recipe_names, MSAE_RECIPE_COUNT);
-}
-
 /* 16, 32, 64 .. n or whatever the nesting starts with (at most n). */
 static size_t msae__default_levels(const msae_model_desc *desc, size_t *levels) {
     const size_t n = desc->n_latents;
@@ -6580,12 +6573,6 @@ MSAE_API msae_status msae_data_check(const msae_data *data, msae_error *error) {
         }
     }
     return MSAE_OK;
-}
-
-static const char *const msae__scaling_names[] = {"default", "rms", "paper", "none"};
-
-MSAE_API const char *msae_scaling_name(msae_scaling scaling) {
-    return (unsigned)scaling < MSAE_SCALING_COUNT ? msae__scaling_names[scaling] : "unknown";
 }
 
 static msae_status msae__read_data(void *user, uint64_t first, size_t rows, float *out,
@@ -7657,7 +7644,7 @@ static int msae__write_header_text(const msae_writer *to, const msae_tensor *ten
         ok = ok && (i + n_metadata == 0 || msae__write_text(to, ",")) &&
              msae__write_string(to, t->name, t->name_bytes) &&
              msae__write_text(to, ":{\"dtype\":\"") &&
-             msae__write_text(to, msae_dtype_name(t->dtype)) &&
+             msae__write_text(to, msae_enum_name(MSAE_ENUM_DTYPE, (int)t->dtype)) &&
              msae__write_text(to, "\",\"shape\":[");
         for (size_t k = 0; k < t->rank; k++) {
             ok = ok && (k == 0 || msae__write_text(to, ",")) && msae__write_number(to, t->shape[k]);
@@ -8068,7 +8055,8 @@ static void msae__describe_model(const msae_model *model, msae__file *file) {
     msae__notes *notes = &file->notes;
     memset(file, 0, sizeof *file);
     notes->at = msae__text_in(notes->text, sizeof notes->text);
-    msae__note(notes, "msae.activation", msae__activation_names[model->activation]);
+    msae__note(notes, "msae.activation",
+               msae_enum_name(MSAE_ENUM_ACTIVATION, (int)model->activation));
     msae__note(notes, "msae.format", "msae");
     if (model->k > 0) msae__note_number(notes, "msae.k", model->k);
     msae__note_begin(notes, "msae.level_weights");
@@ -8087,7 +8075,7 @@ static void msae__describe_model(const msae_model *model, msae__file *file) {
     }
     msae__note_end(notes);
     msae__note(notes, "msae.normalize", model->normalize ? "1" : "0");
-    msae__note(notes, "msae.recipe", msae_recipe_name(model->recipe));
+    msae__note(notes, "msae.recipe", msae_enum_name(MSAE_ENUM_RECIPE, (int)model->recipe));
     msae__note_float(notes, "msae.soft_cap", model->soft_cap);
     msae__note(notes, "msae.tied", model->tied ? "1" : "0");
     msae__note_number(notes, "msae.train_batch", h->batch);
@@ -8110,7 +8098,8 @@ static void msae__describe_model(const msae_model *model, msae__file *file) {
     msae__note_number(notes, "msae.train_steps", h->steps);
     msae__note_float(notes, "msae.train_warmup", h->warmup);
     msae__note_float(notes, "msae.train_weight_decay", h->weight_decay);
-    if (model->by_rows) msae__note(notes, "msae.weights", msae_dtype_name(model->weights));
+    if (model->by_rows)
+        msae__note(notes, "msae.weights", msae_enum_name(MSAE_ENUM_DTYPE, (int)model->weights));
     msae__list_tensors(model, &file->list);
 }
 
@@ -8388,23 +8377,6 @@ MSAE_API msae_status msae_save_file(const msae_model *model, const char *path, m
    >>descriptor Training: the descriptor
    ------------------------------------------------------------------------------------------ */
 
-static const char *const msae__loss_names[] = {"default", "nmse", "mse", "cosine"};
-static const char *const msae__schedule_names[] = {"default",  "capped",    "linear",   "cosine",
-                                                   "constant", "trapezoid", "published"};
-static const char *const msae__start_names[] = {"default", "random", "rows"};
-
-MSAE_API const char *msae_loss_name(msae_loss loss) {
-    return (unsigned)loss < MSAE_LOSS_COUNT ? msae__loss_names[loss] : "unknown";
-}
-
-MSAE_API const char *msae_schedule_name(msae_schedule schedule) {
-    return (unsigned)schedule < MSAE_SCHEDULE_COUNT ? msae__schedule_names[schedule] : "unknown";
-}
-
-MSAE_API const char *msae_start_name(msae_start start) {
-    return (unsigned)start < MSAE_START_COUNT ? msae__start_names[start] : "unknown";
-}
-
 /* 0 means `value`, MSAE_OFF means 0. */
 static float msae__default_float(float given, float value) {
     return given == 0 ? value : given == MSAE_OFF ? 0 : given;
@@ -8466,7 +8438,7 @@ static msae_status msae__check_fields(const msae_train_desc *desc, msae_recipe r
     if (!has_penalty && msae__says(desc->sparse_weight, 0)) idle = " has no sparse_weight";
     if (idle) {
         return msae__fail_text(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "recipe ",
-                               msae_recipe_name(recipe), idle);
+                               msae_enum_name(MSAE_ENUM_RECIPE, (int)recipe), idle);
     }
     if (has_list && m->nesting_start != 0 && m->nesting_start != m->nesting[0]) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT,
@@ -8475,7 +8447,8 @@ static msae_status msae__check_fields(const msae_train_desc *desc, msae_recipe r
     if (schedule != MSAE_SCHEDULE_TRAPEZOID &&
         (msae__says(desc->warmup, 0.03f) || msae__says(desc->decay, 0.4f))) {
         return msae__fail_text(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "schedule ",
-                               msae_schedule_name(schedule), " has no warmup and decay");
+                               msae_enum_name(MSAE_ENUM_SCHEDULE, (int)schedule),
+                               " has no warmup and decay");
     }
     return MSAE_OK;
 }
@@ -11878,7 +11851,7 @@ static void msae__describe_run(const msae_trainer *trainer, const msae__epoch_me
             msae__note_float(notes, "msae.run_max_norm", trainer->desc.max_norm);
             msae__note_float(notes, "msae.run_norm_limit", trainer->rare.norm_limit);
         }
-        msae__note(notes, "msae.run_simd", msae_simd_name(model->simd));
+        msae__note(notes, "msae.run_simd", msae_enum_name(MSAE_ENUM_SIMD, (int)model->simd));
         msae__note_numbers(notes, "msae.run_window", period, 4);
     }
 }
@@ -12001,6 +11974,7 @@ static void msae__read_run(const msae_safetensors *file, msae__run_notes *run, i
                                 &run->had_period};
     uint64_t *const revived[] = {&run->revived, &run->rows_since};
     uint64_t *const rows_skipped = &run->rows_skipped, *const epoch_rows = &run->epoch_rows;
+    int path = 0;
     memset(run, 0, sizeof *run);
     msae__read_position(file, &run->at, ok);
     msae__read_note_numbers(file, "msae.run_window", period, 4, ok);
@@ -12012,10 +11986,8 @@ static void msae__read_run(const msae_safetensors *file, msae__run_notes *run, i
     }
     run->lr_factor = msae__read_one_float(file, "msae.run_lr_factor", ok);
     msae__read_rare(file, run, ok);
-    for (int i = MSAE_SIMD_SCALAR; simd && i < MSAE_SIMD_COUNT; i++) {
-        const char *name = msae_simd_name((msae_simd)i);
-        if (msae__equals(simd->value, simd->value_bytes, name)) run->simd = (msae_simd)i;
-    }
+    if (simd) path = msae__enum_value(MSAE_ENUM_SIMD, simd->value, simd->value_bytes);
+    if (path > 0) run->simd = (msae_simd)path; /* a path of a later version: whatever there is */
     if (!(run->lr_factor >= 0) || run->period_steps >= MSAE__PERIOD_STEPS || run->had_period > 1 ||
         run->has_statistics > 1 || run->geometric_median > 1 || run->skip_bad > 1) {
         *ok = 0;

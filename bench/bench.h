@@ -106,12 +106,11 @@ static BENCH_UNUSED int bench_parse(bench_options *options, int argc, char **arg
         } else if (text) {
             *text = value;
         } else {
-            int simd = 0;
-            while (simd < MSAE_SIMD_COUNT && strcmp(value, msae_simd_name((msae_simd)simd)) != 0) {
-                simd++;
-            }
+            const int simd = msae_enum_value(MSAE_ENUM_SIMD, value);
             options->simd = (msae_simd)simd;
-            if (!msae_simd_available(options->simd)) return bench_fail(value, "not available");
+            if (simd < 0 || !msae_simd_available(options->simd)) {
+                return bench_fail(value, "not available");
+            }
         }
         i++;
     }
@@ -258,7 +257,8 @@ static BENCH_UNUSED void bench_print_machine(msae_simd simd, const msae_parallel
     const double peak = bench_peak(&machine, parallel);
     const double memory = bench_bandwidth(&machine, parallel, (size_t)256 << 20);
     printf("%s, %zu threads: FMA peak %.0f GFLOP/s, memory %.0f GB/s\n\n",
-           msae_simd_name(msae__kernels_for(simd)->simd), msae__workers(parallel), peak, memory);
+           msae_enum_name(MSAE_ENUM_SIMD, (int)msae__kernels_for(simd)->simd),
+           msae__workers(parallel), peak, memory);
 }
 
 /* Other people's threads go on spinning for a while when their work is done: they would take the

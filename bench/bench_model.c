@@ -115,10 +115,12 @@ static int bench_small(const msae_model *model, const bench_options *options) {
         if (options->json) {
             printf("{\"bench\":\"small\",\"weights\":\"%s\",\"bytes\":%zu,\"p50_us\":%.2f,"
                    "\"ratio\":%.3f,\"map_us\":%.2f}\n",
-                   msae_dtype_name(types[t]), bytes[t], p50 * 1e6, ratio, map * 1e6);
+                   msae_enum_name(MSAE_ENUM_DTYPE, (int)types[t]), bytes[t], p50 * 1e6, ratio,
+                   map * 1e6);
         } else {
             printf("%6s %10.1f us %6.2f x %10zu bytes, in place in %.1f us\n",
-                   msae_dtype_name(types[t]), p50 * 1e6, ratio, bytes[t], map * 1e6);
+                   msae_enum_name(MSAE_ENUM_DTYPE, (int)types[t]), p50 * 1e6, ratio, bytes[t],
+                   map * 1e6);
         }
     }
     for (size_t t = 0; t < KINDS; t++) {

@@ -99,7 +99,7 @@ static int init(run *r, msae_recipe recipe, const bench_options *options, const 
     r->timer.inner = parallel;
     if (msae_trainer_init(&r->trainer, &desc, &error) != MSAE_OK ||
         msae_trainer_statistics(&r->trainer, &source, &error) != MSAE_OK) {
-        return bench_fail(msae_recipe_name(recipe), error.message);
+        return bench_fail(msae_enum_name(MSAE_ENUM_RECIPE, (int)recipe), error.message);
     }
     return 0;
 }
@@ -142,16 +142,16 @@ static void print_step(run *r, const bench_options *options, double peak) {
     const double gradients = bench_median(r->gradients, options->rounds);
     const double flops = product_flops(r, options->batch) + 4 * sparse_flops(r, options->batch);
     const double floor = flops / (peak * 1e9);
-    const char *name = msae_recipe_name(r->trainer.model.recipe);
+    const char *name = msae_enum_name(MSAE_ENUM_RECIPE, (int)r->trainer.model.recipe);
     if (options->json) {
         printf("{\"bench\":\"step\",\"recipe\":\"%s\",\"inputs\":%zu,\"latents\":%zu,"
                "\"batch\":%zu,\"threads\":%zu,\"simd\":\"%s\",\"step_ms\":%.3f,"
                "\"gradients_ms\":%.3f,\"update_ms\":%.3f,\"rows_per_s\":%.1f,\"l0\":%.1f,"
                "\"floor_ms\":%.3f}\n",
                name, r->trainer.model.n_inputs, r->trainer.model.n_latents, options->batch,
-               options->threads, msae_simd_name(r->trainer.model.simd), seconds * 1e3,
-               gradients * 1e3, (seconds - gradients) * 1e3, (double)options->batch / seconds,
-               r->stats.l0, floor * 1e3);
+               options->threads, msae_enum_name(MSAE_ENUM_SIMD, (int)r->trainer.model.simd),
+               seconds * 1e3, gradients * 1e3, (seconds - gradients) * 1e3,
+               (double)options->batch / seconds, r->stats.l0, floor * 1e3);
     } else {
         printf("%-10s %9.1f %9.1f %9.1f %9.0f %7.0f %9.1f %7.2f x\n", name, gradients * 1e3,
                (seconds - gradients) * 1e3, seconds * 1e3, (double)options->batch / seconds,
@@ -178,15 +178,16 @@ static void print_phases(run *r, const bench_options *options, const msae_data *
     if (!options->json) {
         printf("\n%s by phases: milliseconds, and the least that the arithmetic at peak or the\n"
                "memory traffic at full bandwidth needs\n%-18s %9s %9s %8s %7s\n",
-               msae_recipe_name(model->recipe), "phase", "measured", "floor", "ratio", "share");
+               msae_enum_name(MSAE_ENUM_RECIPE, (int)model->recipe), "phase", "measured", "floor",
+               "ratio", "share");
     }
     for (int p = 0; p < PHASES; p++) {
         const double seconds = bench_median(r->phases[p], options->rounds);
         if (options->json) {
             printf("{\"bench\":\"phase\",\"recipe\":\"%s\",\"phase\":\"%s\",\"ms\":%.3f,"
                    "\"floor_ms\":%.3f,\"share\":%.4f}\n",
-                   msae_recipe_name(model->recipe), phase_names[p], seconds * 1e3, floors[p] * 1e3,
-                   seconds / whole);
+                   msae_enum_name(MSAE_ENUM_RECIPE, (int)model->recipe), phase_names[p],
+                   seconds * 1e3, floors[p] * 1e3, seconds / whole);
         } else if (floors[p] > 0) {
             printf("%-18s %9.2f %9.2f %6.2f x %5.1f %%\n", phase_names[p], seconds * 1e3,
                    floors[p] * 1e3, seconds / floors[p], 100 * seconds / whole);
@@ -226,8 +227,9 @@ int main(int argc, char **argv) {
         widen(&data, options.inputs);
     }
     if (options.recipe) {
-        detailed = msae_recipe_from_name(options.recipe);
-        if (detailed == MSAE_RECIPE_COUNT) return bench_fail(options.recipe, "no such recipe");
+        const int recipe = msae_enum_value(MSAE_ENUM_RECIPE, options.recipe);
+        if (recipe <= 0) return bench_fail(options.recipe, "no such recipe");
+        detailed = (msae_recipe)recipe;
     }
     if (msae_pool_create(&pool, options.threads, &error) != MSAE_OK) {
         return bench_fail("threads", error.message);
@@ -260,8 +262,9 @@ int main(int argc, char **argv) {
         printf("Training steps, d %zu, n %zu, %zu rows, %zu threads, %s; medians of %zu rounds in "
                "turns\nFMA peak %.0f GFLOP/s\n\n%-10s %9s %9s %9s %9s %7s %9s %9s\n",
                data.cols, options.latents, options.batch, options.threads,
-               msae_simd_name(msae__kernels_for(options.simd)->simd), options.rounds, peak,
-               "recipe", "gradients", "update", "step ms", "rows/s", "l0", "floor", "ratio");
+               msae_enum_name(MSAE_ENUM_SIMD, (int)msae__kernels_for(options.simd)->simd),
+               options.rounds, peak, "recipe", "gradients", "update", "step ms", "rows/s", "l0",
+               "floor", "ratio");
     }
     for (int k = 1; k < MSAE_RECIPE_COUNT; k++) {
         if (runs[k].trainer.memory) print_step(&runs[k], &options, peak);
@@ -276,7 +279,7 @@ int main(int argc, char **argv) {
                    over_one);
         } else {
             printf("\n%zu threads over one, %s: %.2f times as fast\n", options.threads,
-                   msae_recipe_name(detailed), over_one);
+                   msae_enum_name(MSAE_ENUM_RECIPE, (int)detailed), over_one);
         }
     }
     for (int k = 1; k < MSAE_RECIPE_COUNT; k++) msae_trainer_free(&runs[k].trainer);

@@ -10,7 +10,7 @@ static int open_model(msae_model *model, const test_recipe *recipe, msae_simd si
                       const float *x) {
     msae_train_desc desc = test_desc(recipe, D, N);
     msae_data data = msae_data_view(x, ROWS, D);
-    test_note("%s, %s", recipe->name, msae_simd_name(simd));
+    test_note("%s, %s", recipe->name, msae_enum_name(MSAE_ENUM_SIMD, (int)simd));
     desc.model.simd = simd;
     if (!CHECK_STATUS(MSAE_OK, msae_model_init(model, &desc.model, NULL))) return 0;
     test_randomize(model, 3);
@@ -425,7 +425,7 @@ static void neighbours_by_the_definition(void) {
         void *workspace = test_alloc(msae_workspace_bytes(&model, MANY));
         for (size_t i = 0; i < COUNT(ks); i++) {
             CHECK_STATUS(MSAE_OK, msae_encode_dense(&model, workspace, x, MANY, ks[i], z, NULL));
-            test_note("k %zu, %s", ks[i], msae_simd_name(simd));
+            test_note("k %zu, %s", ks[i], msae_enum_name(MSAE_ENUM_SIMD, (int)simd));
             CHECK(fabs(results[i].cknna - naive_cknna(x, DEEP, z, WIDE, MANY)) < 1e-3);
         }
         free(workspace);

@@ -88,7 +88,7 @@ static void correlations_as_by_scipy(void) {
         for (size_t i = 0; i < COUNT(expected); i++) {
             const double *want = expected[i];
             const attribute_correlation *c = &all[(size_t)want[0]];
-            test_note("latent %g, %s", want[0], msae_simd_name(simd));
+            test_note("latent %g, %s", want[0], msae_enum_name(MSAE_ENUM_SIMD, (int)simd));
             CHECK((double)c->latent == want[0]);
             CHECK(near_to(c->r, want[1], 1e-10));
             CHECK(near_to(c->low, want[2], 1e-9) && near_to(c->high, want[3], 1e-9));
@@ -302,7 +302,7 @@ static void effects_against_the_slow_way(void) {
             CHECK(active > CASES);
             for (uint32_t latent = 0; latent < LATENTS; latent += 13) {
                 test_note("latent %u, %s, %s", (unsigned)latent, recipe->name,
-                          msae_simd_name(simd));
+                          msae_enum_name(MSAE_ENUM_SIMD, (int)simd));
                 check_sweep(&e, codes, counts, latent, latent % CLASSES);
             }
             CHECK(check_ablations(&e, codes, counts, 0) > 10);

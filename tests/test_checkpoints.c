@@ -224,7 +224,7 @@ static void counters_and_paths(void) {
         msae_train_desc desc = run_desc(&test_recipes[0]);
         msae_trainer trainer, again;
         size_t cut = 10;
-        test_note("%s", msae_simd_name(simd));
+        test_note("%s", msae_enum_name(MSAE_ENUM_SIMD, (int)simd));
         desc.skip_bad = 1;
         desc.max_norm = 60;
         desc.model.simd = simd;

@@ -95,10 +95,11 @@ static float *parameter_of(const golden *g, const char *name, const test_paramet
 /* Frees `want`, which came from tensor_of or parameter_of. */
 static void compare(const golden *g, int quantity, const char *name, const float *got, float *want,
                     size_t count) {
-    test_note("%s, %s, %s", g->path, msae_simd_name(g->simd), name);
+    test_note("%s, %s, %s", g->path, msae_enum_name(MSAE_ENUM_SIMD, (int)g->simd), name);
     if (!CHECK(want != NULL)) return;
     double error = test_error(got, want, count);
-    test_note("%s, %s, %s: error %.2e", g->path, msae_simd_name(g->simd), name, error);
+    test_note("%s, %s, %s: error %.2e", g->path, msae_enum_name(MSAE_ENUM_SIMD, (int)g->simd), name,
+              error);
     CHECK(error <= LIMIT);
     if (!(error <= worst[g->simd][quantity])) worst[g->simd][quantity] = error;
     free(want);
@@ -117,7 +118,7 @@ static void compare_metric(const golden *g, const char *name, double got) {
         return;
     }
     float *want = tensor_of(g, name, 1);
-    test_note("%s, %s, %s: no value", g->path, msae_simd_name(g->simd), name);
+    test_note("%s, %s, %s: no value", g->path, msae_enum_name(MSAE_ENUM_SIMD, (int)g->simd), name);
     CHECK(want == NULL || test_magnitude((double)*want) > TEST_INFINITY);
     free(want);
 }
@@ -139,7 +140,7 @@ static void compare_latents(const golden *g, const char *name, const float *got,
     float *want = tensor_of(g, name, count);
     size_t differ = 0;
     for (size_t i = 0; want && i < count; i++) differ += (got[i] != 0) != (want[i] != 0);
-    test_note("%s, %s, %s", g->path, msae_simd_name(g->simd), name);
+    test_note("%s, %s, %s", g->path, msae_enum_name(MSAE_ENUM_SIMD, (int)g->simd), name);
     CHECK(differ == 0);
     compare(g, LATENT, name, got, want, count);
 }
@@ -455,7 +456,7 @@ static void print_worst(void) {
     for (size_t i = 0; i < QUANTITIES; i++) printf("  %-8s", quantities[i]);
     printf("\n");
     FOR_EACH_PATH(simd) {
-        printf("%-8s", msae_simd_name(simd));
+        printf("%-8s", msae_enum_name(MSAE_ENUM_SIMD, (int)simd));
         for (size_t i = 0; i < QUANTITIES; i++) printf("  %.2e", worst[simd][i]);
         printf("\n");
     }

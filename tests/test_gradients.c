@@ -259,8 +259,9 @@ static void check_gradients(const test_recipe *recipe, msae_simd simd, size_t d,
     snprintf(
         where, sizeof where,
         "%s, d %zu, n %zu, rows %zu, loss %s, activation %d, tied %d, normalize %d, cap %g, %s",
-        recipe->name, d, n, rows, msae_loss_name(recipe->loss), (int)recipe->activation,
-        recipe->tied, recipe->normalize, (double)recipe->soft_cap, msae_simd_name(simd));
+        recipe->name, d, n, rows, msae_enum_name(MSAE_ENUM_LOSS, (int)recipe->loss),
+        (int)recipe->activation, recipe->tied, recipe->normalize, (double)recipe->soft_cap,
+        msae_enum_name(MSAE_ENUM_SIMD, (int)simd));
     test_note("%s", where);
     msae_train_desc desc = test_desc(recipe, d, n);
     msae_trainer trainer;

@@ -110,8 +110,9 @@ static void nothing_is_allocated(void) {
                 desc.parallel.parallel_for = in_turns;
                 desc.parallel.workers = 2;
                 for (int map = 0; map < (msae__little_endian() ? 2 : 1); map++) {
-                    test_note("%s, %s, %s, %s", recipe->name, msae_dtype_name(kinds[i]),
-                              msae_simd_name(simd), map ? "mapped" : "loaded");
+                    test_note("%s, %s, %s, %s", recipe->name,
+                              msae_enum_name(MSAE_ENUM_DTYPE, (int)kinds[i]),
+                              msae_enum_name(MSAE_ENUM_SIMD, (int)simd), map ? "mapped" : "loaded");
                     const msae_status status =
                         map ? msae_map(&model, bytes, size, &desc, NULL)
                             : msae_load_memory(&model, bytes, size, &desc, NULL);
@@ -193,7 +194,8 @@ static void mapped_memory_is_only_read(void) {
             for (size_t offset = 0; offset < 64; offset += 20) {
                 mapping m = open_mapping(bytes, size, offset);
                 msae_model model, other;
-                test_note("%s, %s, offset %zu", recipe->name, msae_dtype_name(kinds[i]), offset);
+                test_note("%s, %s, offset %zu", recipe->name,
+                          msae_enum_name(MSAE_ENUM_DTYPE, (int)kinds[i]), offset);
                 CHECK_STATUS(MSAE_OK, msae_load_memory(&other, bytes, size, NULL, NULL));
                 if (CHECK_STATUS(MSAE_OK, msae_map(&model, m.bytes, size, NULL, NULL))) {
                     void *workspace = test_alloc(msae_workspace_bytes(&model, ROWS));
@@ -260,7 +262,8 @@ static void pocket_agrees(void) {
                 msae_code by_us[N], by_them[N];
                 memset(&desc, 0, sizeof desc);
                 desc.simd = simd;
-                test_note("%s, %s, %s", recipe->name, msae_dtype_name(kind), msae_simd_name(simd));
+                test_note("%s, %s, %s", recipe->name, msae_enum_name(MSAE_ENUM_DTYPE, (int)kind),
+                          msae_enum_name(MSAE_ENUM_SIMD, (int)simd));
                 if (!pocket.available(simd)) {
                     CHECK(simd == MSAE_SIMD_AVX512);
                     CHECK_STATUS(MSAE_ERROR_UNSUPPORTED,

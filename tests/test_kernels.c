@@ -53,7 +53,7 @@ static float *copy_of(const float *values, size_t count) {
 }
 
 static void note_path(const msae_kernels *kernels, size_t a, size_t b, size_t c) {
-    test_note("%s: %zu, %zu, %zu", msae_simd_name(kernels->simd), a, b, c);
+    test_note("%s: %zu, %zu, %zu", msae_enum_name(MSAE_ENUM_SIMD, (int)kernels->simd), a, b, c);
 }
 
 /* ---------------------------------------------------------------------------------------------

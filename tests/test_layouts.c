@@ -716,7 +716,8 @@ static void weights_without_a_configuration(void) {
             memset(&import, 0, sizeof import);
             import.recipe = (int)recipes[r].recipe;
             import.k = recipes[r].rule == RULE_TOPK ? 4 : 0;
-            test_note("%s, %s in %s", msae_recipe_name(recipes[r].recipe), named[i].b_dec, path);
+            test_note("%s, %s in %s", msae_enum_name(MSAE_ENUM_RECIPE, (int)recipes[r].recipe),
+                      named[i].b_dec, path);
             if (CHECK(tool_import_model(&model, path, NULL, &import, NULL) == TOOL_OK)) {
                 CHECK(model.recipe == recipes[r].recipe);
                 target.recipe = model.recipe;

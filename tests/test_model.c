@@ -17,7 +17,7 @@ typedef struct subject {
 
 static int open_subject(subject *s, const test_recipe *recipe, msae_simd simd) {
     msae_train_desc desc = test_desc(recipe, D, N);
-    test_note("%s, %s", recipe->name, msae_simd_name(simd));
+    test_note("%s, %s", recipe->name, msae_enum_name(MSAE_ENUM_SIMD, (int)simd));
     desc.model.simd = simd;
     if (!CHECK_STATUS(MSAE_OK, msae_model_init(&s->model, &desc.model, NULL))) return 0;
     test_randomize(&s->model, 21);
@@ -357,7 +357,8 @@ static void smallest_sizes(void) {
                 msae_train_desc desc = test_desc(recipe, d, n);
                 msae_model model;
                 msae_code codes[17];
-                test_note("%s, d %zu, n %zu, %s", recipe->name, d, n, msae_simd_name(simd));
+                test_note("%s, d %zu, n %zu, %s", recipe->name, d, n,
+                          msae_enum_name(MSAE_ENUM_SIMD, (int)simd));
                 desc.model.simd = simd;
                 if (!CHECK_STATUS(MSAE_OK, msae_model_init(&model, &desc.model, NULL))) continue;
                 void *workspace = test_alloc(msae_workspace_bytes(&model, 1));
@@ -523,7 +524,7 @@ static void check_nesting(msae_recipe recipe, size_t n, size_t start, const size
     float weights[MSAE_MAX_LEVELS];
     desc.recipe = recipe;
     desc.nesting_start = start;
-    test_note("%s, n %zu, start %zu", msae_recipe_name(recipe), n, start);
+    test_note("%s, n %zu, start %zu", msae_enum_name(MSAE_ENUM_RECIPE, (int)recipe), n, start);
     CHECK_STATUS(MSAE_OK, msae_model_desc_resolve(&desc, &resolved, levels, weights, NULL));
     CHECK(resolved.n_levels == count && memcmp(levels, want, count * sizeof *want) == 0);
     for (size_t i = 0; i < count; i++) {
@@ -544,7 +545,7 @@ static void own_k_of_nested_models(void) {
         desc.recipe = (msae_recipe)recipe;
         if (!msae__is_nested(desc.recipe) && recipe != MSAE_RECIPE_DEFAULT) continue;
         desc.activation = MSAE_ACTIVATION_ABS; /* all are active */
-        test_note("%s", msae_recipe_name(desc.recipe));
+        test_note("%s", msae_enum_name(MSAE_ENUM_RECIPE, (int)desc.recipe));
         CHECK_STATUS(MSAE_OK, msae_model_init(&model, &desc, NULL));
         void *workspace = test_alloc(msae_workspace_bytes(&model, 1));
         CHECK(model.k == 64);
@@ -829,35 +830,43 @@ static void every_status_and_name(void) {
         const char *text = msae_status_text((msae_status)status);
         CHECK(text && *text && !strchr(text, '\n'));
     }
-    for (int recipe = MSAE_RECIPE_MSAE_UW; recipe < MSAE_RECIPE_COUNT; recipe++) {
-        CHECK(msae_recipe_from_name(msae_recipe_name((msae_recipe)recipe)) == (msae_recipe)recipe);
+    static const int counts[MSAE_ENUM_COUNT] = {
+        MSAE_RECIPE_COUNT, MSAE_ACTIVATION_ABS + 1, MSAE_DTYPE_COUNT, MSAE_SIMD_COUNT,
+        MSAE_LOSS_COUNT,   MSAE_SCHEDULE_COUNT,     MSAE_START_COUNT, MSAE_SCALING_COUNT};
+    for (int kind = 0; kind < MSAE_ENUM_COUNT; kind++) {
+        const msae_enum of = (msae_enum)kind;
+        test_note("kind %d", kind);
+        for (int value = 0; value < counts[kind]; value++) {
+            const char *name = msae_enum_name(of, value);
+            CHECK(*name && strcmp(name, "unknown") != 0);
+            CHECK(msae_enum_value(of, name) == value);
+        }
+        CHECK(strcmp(msae_enum_name(of, counts[kind]), "unknown") == 0);
+        CHECK(strcmp(msae_enum_name(of, counts[kind] + 1), "unknown") == 0);
+        CHECK(strcmp(msae_enum_name(of, -1), "unknown") == 0);
+        CHECK(msae_enum_value(of, "unknown") == -1);
+        CHECK(msae_enum_value(of, "") == -1);
     }
-    CHECK(msae_recipe_from_name("msae") == MSAE_RECIPE_MSAE);
-    CHECK(msae_recipe_from_name("msae-") == MSAE_RECIPE_COUNT);
-    CHECK(msae_recipe_from_name("") == MSAE_RECIPE_COUNT);
-    CHECK(strcmp(msae_simd_name(MSAE_SIMD_AVX2), "avx2") == 0);
+    test_note("%s", "");
+    CHECK(strcmp(msae_enum_name(MSAE_ENUM_COUNT, 0), "unknown") == 0);
+    CHECK(msae_enum_value(MSAE_ENUM_COUNT, "msae") == -1);
+    CHECK(msae_enum_value(MSAE_ENUM_RECIPE, "msae") == MSAE_RECIPE_MSAE);
+    CHECK(msae_enum_value(MSAE_ENUM_RECIPE, "msae-") == -1);
+    CHECK(msae_enum_value(MSAE_ENUM_RECIPE, "default") == MSAE_RECIPE_DEFAULT);
+    CHECK(msae_enum_value(MSAE_ENUM_ACTIVATION, "identity") == MSAE_ACTIVATION_IDENTITY);
+    CHECK(strcmp(msae_enum_name(MSAE_ENUM_SIMD, MSAE_SIMD_AVX2), "avx2") == 0);
     for (int dtype = 0; dtype < MSAE_DTYPE_COUNT; dtype++) {
         CHECK(msae_dtype_bytes((msae_dtype)dtype) > 0);
-        CHECK(strcmp(msae_dtype_name((msae_dtype)dtype), "unknown") != 0);
     }
     CHECK(msae_dtype_bytes(MSAE_DTYPE_COUNT) == 0);
-    CHECK(strcmp(msae_loss_name(MSAE_LOSS_COSINE), "cosine") == 0);
-    CHECK(strcmp(msae_schedule_name(MSAE_SCHEDULE_CONSTANT), "constant") == 0);
-    CHECK(strcmp(msae_schedule_name(MSAE_SCHEDULE_TRAPEZOID), "trapezoid") == 0);
-    CHECK(strcmp(msae_schedule_name(MSAE_SCHEDULE_CAPPED), "capped") == 0);
-    CHECK(strcmp(msae_schedule_name(MSAE_SCHEDULE_PUBLISHED), "published") == 0);
-    CHECK(strcmp(msae_start_name(MSAE_START_RANDOM), "random") == 0);
-    CHECK(strcmp(msae_start_name(MSAE_START_ROWS), "rows") == 0);
-    CHECK(strcmp(msae_scaling_name(MSAE_SCALING_PAPER), "paper") == 0);
-    static const char *unknown[7];
-    unknown[0] = msae_simd_name(MSAE_SIMD_COUNT);
-    unknown[1] = msae_recipe_name(MSAE_RECIPE_COUNT);
-    unknown[2] = msae_dtype_name(MSAE_DTYPE_COUNT);
-    unknown[3] = msae_loss_name(MSAE_LOSS_COUNT);
-    unknown[4] = msae_schedule_name(MSAE_SCHEDULE_COUNT);
-    unknown[5] = msae_scaling_name(MSAE_SCALING_COUNT);
-    unknown[6] = msae_start_name(MSAE_START_COUNT);
-    for (size_t i = 0; i < COUNT(unknown); i++) CHECK(strcmp(unknown[i], "unknown") == 0);
+    CHECK(strcmp(msae_enum_name(MSAE_ENUM_LOSS, MSAE_LOSS_COSINE), "cosine") == 0);
+    CHECK(strcmp(msae_enum_name(MSAE_ENUM_SCHEDULE, MSAE_SCHEDULE_CONSTANT), "constant") == 0);
+    CHECK(strcmp(msae_enum_name(MSAE_ENUM_SCHEDULE, MSAE_SCHEDULE_TRAPEZOID), "trapezoid") == 0);
+    CHECK(strcmp(msae_enum_name(MSAE_ENUM_SCHEDULE, MSAE_SCHEDULE_CAPPED), "capped") == 0);
+    CHECK(strcmp(msae_enum_name(MSAE_ENUM_SCHEDULE, MSAE_SCHEDULE_PUBLISHED), "published") == 0);
+    CHECK(strcmp(msae_enum_name(MSAE_ENUM_START, MSAE_START_RANDOM), "random") == 0);
+    CHECK(strcmp(msae_enum_name(MSAE_ENUM_START, MSAE_START_ROWS), "rows") == 0);
+    CHECK(strcmp(msae_enum_name(MSAE_ENUM_SCALING, MSAE_SCALING_PAPER), "paper") == 0);
     CHECK(msae_simd_available(MSAE_SIMD_SCALAR));
     CHECK(!msae_simd_available(MSAE_SIMD_COUNT));
 }
@@ -867,7 +876,7 @@ static void forced_paths(void) {
         msae_model_desc desc = plain(3, 4);
         msae_model model;
         desc.simd = (msae_simd)simd;
-        test_note("%s", msae_simd_name(desc.simd));
+        test_note("%s", msae_enum_name(MSAE_ENUM_SIMD, (int)desc.simd));
         msae_status status = msae_model_init(&model, &desc, NULL);
         if (simd == MSAE_SIMD_AUTO || msae_simd_available(desc.simd)) {
             CHECK_STATUS(MSAE_OK, status);

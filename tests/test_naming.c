@@ -203,7 +203,7 @@ static void names_by_the_decoder(void) {
                              msae_name_latents(&f.model, &f.vocabulary, &desc, names, NULL));
                 for (size_t j = 0; j < N; j++) {
                     test_note("latent %zu, keep_means %d, hubs %d, %s", j, desc.keep_means, hubs,
-                              msae_simd_name(simd));
+                              msae_enum_name(MSAE_ENUM_SIMD, (int)simd));
                     check_latent(&m, j, &desc, &names[j], &listed[3 * j]);
                     CHECK(names[j].rows == 0 && names[j].support == 0);
                 }
@@ -252,7 +252,8 @@ static void names_by_strongest_rows(void) {
             for (size_t j = 0; j < N; j++) {
                 size_t active = 0;
                 for (size_t r = 0; r < ROWS; r++) active += z[r * N + j] != 0;
-                test_note("latent %zu, groups %d, %s", j, with_groups, msae_simd_name(simd));
+                test_note("latent %zu, groups %d, %s", j, with_groups,
+                          msae_enum_name(MSAE_ENUM_SIMD, (int)simd));
                 check_latent(&m, j, &desc, &names[j], &listed[3 * j]);
                 CHECK(names[j].rows == (active < TOP ? active : TOP));
                 CHECK(names[j].support == active);

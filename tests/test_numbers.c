@@ -237,7 +237,8 @@ static void steps_that_meet_nan_change_nothing(void) {
             static subject s, never;
             char where[64];
             const msae_train_desc desc = desc_on(recipe, simd);
-            snprintf(where, sizeof where, "%s, %s", msae_simd_name(simd), recipe->name);
+            snprintf(where, sizeof where, "%s, %s", msae_enum_name(MSAE_ENUM_SIMD, (int)simd),
+                     recipe->name);
             test_note("%s", where);
             if (!open_subject(&s, &desc) || !open_subject(&never, &desc)) continue;
             check_refused(&s, &never, where);
@@ -297,15 +298,16 @@ static void gradients_that_cannot_be_squared(void) {
                 for (size_t w = 0; w < COUNT(bad); w++) {
                     float *last = list[i].values + list[i].rows * list[i].cols - 1;
                     const float good = *last;
-                    test_note("%s, %s, %s %08x", msae_simd_name(simd), recipe->name, list[i].name,
-                              (unsigned)bad[w]);
+                    test_note("%s, %s, %s %08x", msae_enum_name(MSAE_ENUM_SIMD, (int)simd),
+                              recipe->name, list[i].name, (unsigned)bad[w]);
                     *last = bits(bad[w]);
                     CHECK_REFUSED(msae_trainer_update(&s.trainer, NULL, &error));
                     CHECK(same_state(&s.trainer, &before));
                     *last = good;
                 }
             }
-            test_note("%s, %s, the next step", msae_simd_name(simd), recipe->name);
+            test_note("%s, %s, the next step", msae_enum_name(MSAE_ENUM_SIMD, (int)simd),
+                      recipe->name);
             CHECK_STATUS(MSAE_OK, msae_trainer_update(&s.trainer, NULL, NULL));
             CHECK_STATUS(MSAE_OK, msae_trainer_step(&never.trainer, never.x, ROWS, NULL, NULL));
             take_state(&never.trainer, &before);
@@ -325,7 +327,7 @@ static void largest_gradients(void) {
             msae_train_desc desc = desc_on(&test_recipes[0], simd);
             const float large = clipped ? 1e37f : 8e18f;
             msae_step_stats stats;
-            test_note("%s, clipped %d", msae_simd_name(simd), clipped);
+            test_note("%s, clipped %d", msae_enum_name(MSAE_ENUM_SIMD, (int)simd), clipped);
             desc.clip = clipped ? 1 : MSAE_OFF;
             if (!open_subject(&s, &desc)) continue;
             msae_data data = msae_data_view(s.x, ROWS, D);
@@ -413,7 +415,8 @@ static void any_scale_trains_alike(void) {
             CHECK_STATUS(MSAE_OK, train_at(&one, &desc, x, 0, NULL));
             take_state(&one, &want);
             for (size_t e = 0; e < COUNT(exponents); e++) {
-                test_note("%s, %s, 2^%d", msae_simd_name(simd), recipe->name, exponents[e]);
+                test_note("%s, %s, 2^%d", msae_enum_name(MSAE_ENUM_SIMD, (int)simd), recipe->name,
+                          exponents[e]);
                 CHECK_STATUS(MSAE_OK, train_at(&other, &desc, scaled, exponents[e], NULL));
                 CHECK(same_state(&other, &want));
                 CHECK(other.model.scale == ldexpf(one.model.scale, -exponents[e]));
@@ -474,8 +477,8 @@ static void rows_as_they_come(void) {
                 msae_step_stats stats;
                 uint64_t seed = 4;
                 msae_error error;
-                test_note("%s, %s, 2^%d", msae_simd_name(simd), msae_loss_name((msae_loss)loss),
-                          exponent);
+                test_note("%s, %s, 2^%d", msae_enum_name(MSAE_ENUM_SIMD, (int)simd),
+                          msae_enum_name(MSAE_ENUM_LOSS, (int)loss), exponent);
                 desc.loss = (msae_loss)loss;
                 if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL))) return;
                 test_fill(&seed, x, ROWS * D, 1);
@@ -499,7 +502,7 @@ static void rows_as_they_come(void) {
                 if (exponent >= -17 && exponent <= 23) CHECK_STATUS(MSAE_OK, status);
                 msae_trainer_free(&trainer);
             }
-            test_note("%s, loss %d", msae_simd_name(simd), loss);
+            test_note("%s, loss %d", msae_enum_name(MSAE_ENUM_SIMD, (int)simd), loss);
             CHECK(taken > 6 && refused > 0);
         }
     }
@@ -532,7 +535,8 @@ static void codes_that_overflow(void) {
             if (!CHECK_STATUS(MSAE_OK, msae_model_init(&model, &desc.model, NULL))) continue;
             void *workspace = test_alloc(msae_workspace_bytes(&model, MANY_ROWS));
             for (size_t w = 0; w < COUNT(rows); w++) {
-                test_note("%s, %s, weights %zu", msae_simd_name(simd), recipe->name, w);
+                test_note("%s, %s, weights %zu", msae_enum_name(MSAE_ENUM_SIMD, (int)simd),
+                          recipe->name, w);
                 memset(x, 0, sizeof x);
                 x[BAD_ROW * D] = 50;
                 x[BAD_ROW * D + 1] = -50;
@@ -561,7 +565,8 @@ static void codes_that_overflow(void) {
             }
             /* finite codes of a row whose reconstruction is not */
             if (!recipe->normalize && recipe->soft_cap == 0 && !recipe->tied) {
-                test_note("%s, %s, decoder", msae_simd_name(simd), recipe->name);
+                test_note("%s, %s, decoder", msae_enum_name(MSAE_ENUM_SIMD, (int)simd),
+                          recipe->name);
                 model.encoder[9 * D] = 1;
                 model.encoder[9 * D + 1] = -1;
                 model.decoder[9 * D + 5] = 3e38f;
@@ -601,7 +606,7 @@ static void directions_of_any_length(void) {
         CHECK_STATUS(MSAE_OK, msae_name_latents(&model, &plain, NULL, want, NULL));
         for (size_t e = 0; e < COUNT(exponents); e++) {
             const int up = exponents[e];
-            test_note("%s, 2^%d", msae_simd_name(simd), up);
+            test_note("%s, 2^%d", msae_enum_name(MSAE_ENUM_SIMD, (int)simd), up);
             for (size_t i = 0; i < N * D; i++) {
                 model.decoder[i] = ldexpf(decoder[i], i / D % 2 ? up : 0);
             }
@@ -734,8 +739,8 @@ static void smallest_sizes(void) {
                 for (int which = RANDOM; which < KINDS; which++) {
                     msae_train_desc desc = test_desc(recipe, shapes[i].d, shapes[i].n);
                     static const size_t every[] = {1, 2, 3, 4, 5};
-                    test_note("%s, %s, shape %zu, kind %d", msae_simd_name(simd), recipe->name, i,
-                              which);
+                    test_note("%s, %s, shape %zu, kind %d",
+                              msae_enum_name(MSAE_ENUM_SIMD, (int)simd), recipe->name, i, which);
                     desc.model.simd = simd;
                     desc.batch = shapes[i].batch;
                     desc.epochs = 3;
@@ -762,7 +767,7 @@ static void constant_rows_come_back(void) {
         static float x[COUNT(sizes) * D], recon[COUNT(sizes) * D];
         msae_train_desc desc = desc_on(&test_recipes[2], simd);
         msae_model model;
-        test_note("%s", msae_simd_name(simd));
+        test_note("%s", msae_enum_name(MSAE_ENUM_SIMD, (int)simd));
         if (!CHECK_STATUS(MSAE_OK, msae_model_init(&model, &desc.model, NULL))) return;
         CHECK(model.normalize);
         test_randomize(&model, 5);
@@ -786,7 +791,7 @@ static void duplicate_rows(void) {
             float *x = test_random_floats(31, D, 1);
             msae_data data = msae_data_view(x, 1, D);
             test_parameter a[TEST_MAX_PARAMETERS], b[TEST_MAX_PARAMETERS];
-            test_note("%s, %s", msae_simd_name(simd), recipe->name);
+            test_note("%s, %s", msae_enum_name(MSAE_ENUM_SIMD, (int)simd), recipe->name);
             desc.batch = COPIES;
             if (test_is_batch_topk(recipe->recipe)) desc.model.k = N; /* cuts no ties apart */
             if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&once, &desc, NULL))) continue;
@@ -814,8 +819,8 @@ static void decoder_rows_of_any_length(void) {
                 static subject s;
                 static state before;
                 msae_train_desc desc = desc_on(recipe, simd);
-                test_note("%s, %s, length %g", msae_simd_name(simd), recipe->name,
-                          (double)lengths[i]);
+                test_note("%s, %s, length %g", msae_enum_name(MSAE_ENUM_SIMD, (int)simd),
+                          recipe->name, (double)lengths[i]);
                 if (!open_subject(&s, &desc)) continue;
                 float *row = s.trainer.model.decoder + 3 * D;
                 const double norm = test_norm(row, D);
@@ -844,7 +849,7 @@ static void weights_of_zero(void) {
             static subject s;
             msae_code codes[N];
             msae_train_desc desc = desc_on(recipe, simd);
-            test_note("%s, %s", msae_simd_name(simd), recipe->name);
+            test_note("%s, %s", msae_enum_name(MSAE_ENUM_SIMD, (int)simd), recipe->name);
             if (!open_subject(&s, &desc)) continue;
             msae_model *model = &s.trainer.model;
             memset(model->encoder, 0, N * D * sizeof(float));
@@ -875,7 +880,8 @@ static void saturated_soft_cap(void) {
             msae_trainer trainer;
             const float x[2] = {1, 0.5f};
             msae_data data = msae_data_view(x, 1, 2);
-            test_note("%s, %s, v / c = %g", msae_simd_name(simd), recipe->name, through[i]);
+            test_note("%s, %s, v / c = %g", msae_enum_name(MSAE_ENUM_SIMD, (int)simd), recipe->name,
+                      through[i]);
             if (recipe->recipe == MSAE_RECIPE_JUMPRELU) desc.model.threshold = 1e-9f;
             desc.model.simd = simd;
             desc.model.soft_cap = (float)cap;
@@ -928,7 +934,7 @@ static void rows_of_zeros_under_l1(void) {
         msae_step_stats both, one;
         float x[2 * D];
         uint64_t seed = 8;
-        test_note("%s", msae_simd_name(simd));
+        test_note("%s", msae_enum_name(MSAE_ENUM_SIMD, (int)simd));
         desc.loss = MSAE_LOSS_MSE;
         if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL))) return;
         test_fill(&seed, x, D, 1);

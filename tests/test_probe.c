@@ -60,7 +60,7 @@ static void fits_what_another_solver_finds(void) {
     FOR_EACH_PATH(simd) {
         const linear_probe_desc desc = exact_desc(simd);
         linear_probe probe;
-        test_note("%s", msae_simd_name(simd));
+        test_note("%s", msae_enum_name(MSAE_ENUM_SIMD, (int)simd));
         if (!CHECK_STATUS(MSAE_OK,
                           linear_probe_fit(&probe, &f.data, f.labels, CLASSES, &desc, NULL))) {
             continue;
@@ -82,7 +82,8 @@ static void published_input(void) {
     for (size_t i = 0; i < D; i++) {
         double mean = 0;
         for (size_t r = 0; r < ROWS; r++) mean += (double)f.x[r * D + i] / ROWS;
-        for (size_t r = 0; r < ROWS; r++) centred[r * D + i] = (float)((double)f.x[r * D + i] - mean);
+        for (size_t r = 0; r < ROWS; r++)
+            centred[r * D + i] = (float)((double)f.x[r * D + i] - mean);
     }
     const msae_data data = msae_data_view(centred, ROWS, D);
     CHECK_STATUS(MSAE_OK, linear_probe_fit(&probe[1], &data, f.labels, CLASSES, &desc, NULL));
@@ -116,7 +117,8 @@ static void converges_by_default(void) {
         labels[r] = (uint32_t)(r % 5 == 0 ? r / 5 % CLASSES : x[r * WIDTH + 9] > 0 ? 1 : r % 2 * 2);
     }
     const msae_data data = msae_data_view(x, MANY, WIDTH);
-    if (!CHECK_STATUS(MSAE_OK, linear_probe_fit(&probe, &data, labels, CLASSES, NULL, NULL))) return;
+    if (!CHECK_STATUS(MSAE_OK, linear_probe_fit(&probe, &data, labels, CLASSES, NULL, NULL)))
+        return;
     for (size_t r = 0; r < MANY; r++) {
         double squares = 0;
         test_predict(&probe, x + r * WIDTH, 1, p);
@@ -165,7 +167,8 @@ static void rows_without_a_class_are_left_out(void) {
     }
     memset(x, 0, D * sizeof *x);
     const msae_data data = msae_data_view(x, MORE, D);
-    if (!CHECK_STATUS(MSAE_OK, linear_probe_fit(&probe, &data, labels, CLASSES, &desc, NULL))) return;
+    if (!CHECK_STATUS(MSAE_OK, linear_probe_fit(&probe, &data, labels, CLASSES, &desc, NULL)))
+        return;
     check_solution(&probe);
     CHECK_STATUS(MSAE_OK, linear_probe_measure(&probe, &data, labels, &score, NULL));
     CHECK(score.rows == ROWS && fabs(score.accuracy - 0.65) < 1e-12);
@@ -177,7 +180,8 @@ static void rows_without_a_class_are_left_out(void) {
    ------------------------------------------------------------------------------------------ */
 
 /* A probe with weights of its own, borrowed. */
-static linear_probe probe_of(float *weights, float *bias, size_t d, size_t classes, msae_simd simd) {
+static linear_probe probe_of(float *weights, float *bias, size_t d, size_t classes,
+                             msae_simd simd) {
     linear_probe probe;
     memset(&probe, 0, sizeof probe);
     probe.n_inputs = d;
@@ -219,7 +223,8 @@ static void answers_are_a_softmax(void) {
             double want[MANY];
             naive_answer(&probe, x + r * WIDTH, want);
             for (size_t c = 0; c < MANY; c++) {
-                test_note("row %zu, class %zu, %s", r, c, msae_simd_name(simd));
+                test_note("row %zu, class %zu, %s", r, c,
+                          msae_enum_name(MSAE_ENUM_SIMD, (int)simd));
                 CHECK(fabs((double)p[r * MANY + c] - want[c]) < 1e-5);
             }
         }
@@ -310,7 +315,7 @@ static void agreement_against_the_definition(void) {
                 equal += largest(p) == largest(q);
             }
             const double deviation = sqrt(squares / MODEL_ROWS - sum * sum);
-            test_note("k %zu, %s", ks[i], msae_simd_name(simd));
+            test_note("k %zu, %s", ks[i], msae_enum_name(MSAE_ENUM_SIMD, (int)simd));
             CHECK(results[i].k == ks[i] && sum > 0.1);
             CHECK(fabs(results[i].kl - sum) < 1e-4 * sum);
             CHECK(fabs(results[i].kl_std - deviation) < 1e-4 * sum);
@@ -378,7 +383,8 @@ static void bad_rows_and_labels(void) {
     open_fixture(&f);
     for (size_t r = 0; r < ROWS; r++) none[r] = LINEAR_PROBE_NO_CLASS;
     const msae_data narrow = msae_data_view(f.x, ROWS, D - 1), no_rows = msae_data_view(f.x, 0, D);
-    CHECK_STATUS(MSAE_ERROR_ARGUMENT, linear_probe_fit(&probe, &f.data, none, CLASSES, NULL, &error));
+    CHECK_STATUS(MSAE_ERROR_ARGUMENT,
+                 linear_probe_fit(&probe, &f.data, none, CLASSES, NULL, &error));
     CHECK(strstr(error.message, "no row has a label") && error.position == MSAE_NO_POSITION);
     CHECK_STATUS(MSAE_ERROR_ARGUMENT,
                  linear_probe_fit(&probe, &no_rows, f.labels, CLASSES, NULL, NULL));

@@ -291,7 +291,8 @@ static void check_dead(msae_recipe recipe, const size_t *levels, size_t count, s
     msae_train_desc desc = test_desc(recipe_of("msae"), D, N);
     msae_trainer trainer;
     msae_step_stats stats;
-    test_note("%s, %zu levels from %zu", msae_recipe_name(recipe), count, levels[0]);
+    test_note("%s, %zu levels from %zu", msae_enum_name(MSAE_ENUM_RECIPE, (int)recipe), count,
+              levels[0]);
     desc.model.recipe = recipe;
     desc.model.nesting = levels;
     desc.model.nesting_start = 0;
@@ -945,9 +946,9 @@ static void runs_that_fail_at_a_revival(void) {
 /* A file as another program might write it, without version and checksum: with `value` (NULL: none)
    for the note `key`, or as version 0.4 had it. */
 static bytes rewritten(const bytes *from, const char *key, const char *value, int old) {
-    static const char *const later[] = {
-        "msae.train_start",    "msae.train_warmup", "msae.train_decay",
-        "msae.train_revivals", "msae.k",            "msae.run_revived"};
+    static const char *const later[] = {"msae.train_start", "msae.train_warmup",
+                                        "msae.train_decay", "msae.train_revivals",
+                                        "msae.k",           "msae.run_revived"};
     msae_safetensors file;
     msae_tensor tensors[40];
     msae_metadata notes[64];

@@ -433,7 +433,7 @@ static void checksums_are_of_the_weights(void) {
     for (size_t i = 0; i < COUNT(smaller); i++) {
         msae_model compact, wide;
         size_t bytes;
-        test_note("%s", msae_dtype_name(smaller[i]));
+        test_note("%s", msae_enum_name(MSAE_ENUM_DTYPE, (int)smaller[i]));
         CHECK_STATUS(MSAE_OK, msae_compact(&model, smaller[i], NULL, &compact, NULL));
         const uint64_t own = msae_model_checksum(&compact);
         CHECK((own == checksum) == (smaller[i] != MSAE_I8)); /* whose steps miss these weights */
@@ -780,7 +780,7 @@ static void nearest_rows_are_those_of_plain_cosines(void) {
             msae_data data = msae_data_view(x, ROWS, D);
             msae_hit *hits = (msae_hit *)test_alloc(QUERIES * top * sizeof *hits);
             msae_hit *again = (msae_hit *)test_alloc(QUERIES * top * sizeof *hits);
-            test_note("%s, top %zu", msae_simd_name(simd), top);
+            test_note("%s, top %zu", msae_enum_name(MSAE_ENUM_SIMD, (int)simd), top);
             memset(&model.parallel, 0, sizeof model.parallel);
             CHECK_STATUS(MSAE_OK, msae_nearest_rows(&model, &data, queries, n_queries, top, hits,
                                                     counts, NULL));

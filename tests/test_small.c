@@ -47,8 +47,7 @@ static void rounding(void) {
    Kernels against the scalar ones
    ------------------------------------------------------------------------------------------ */
 
-static void check_products(const msae_kernels *small, size_t rows, size_t cols,
-                           size_t depth) {
+static void check_products(const msae_kernels *small, size_t rows, size_t cols, size_t depth) {
     const msae_kernels *plain = &msae__scalar_kernels.run;
     uint64_t state = 5 + rows + 100 * cols + 10000 * depth;
     const size_t stride = depth + 3;
@@ -110,12 +109,13 @@ static void products(void) {
         const msae_kernels *small = msae__kernels_for(simd);
         for (size_t rows = 1; rows <= 9; rows += rows == 1 ? 1 : 3) {
             for (size_t cols = 1; cols <= 9; cols++) {
-                test_note("%s: %zu rows, %zu columns", msae_simd_name(simd), rows, cols);
+                test_note("%s: %zu rows, %zu columns", msae_enum_name(MSAE_ENUM_SIMD, (int)simd),
+                          rows, cols);
                 check_products(small, rows, cols, 37);
             }
         }
         for (size_t depth = 1; depth < 2200; depth += depth < 150 ? 1 : 173) {
-            test_note("%s: depth %zu", msae_simd_name(simd), depth);
+            test_note("%s: depth %zu", msae_enum_name(MSAE_ENUM_SIMD, (int)simd), depth);
             check_products(small, 1, 5, depth);
 #ifdef MSAE__HAS_AVX2
             /* (a processor with better ones takes those) */
@@ -138,7 +138,7 @@ static void extremes(void) {
         const double factor = (double)msae__quantize(x, n, q);
         FOR_EACH_PATH(simd) {
             int32_t sum;
-            test_note("%s, %zu", msae_simd_name(simd), n);
+            test_note("%s, %zu", msae_enum_name(MSAE_ENUM_SIMD, (int)simd), n);
             const msae_kernels *small = msae__kernels_for(simd);
             if (small->split_int8) small->split_int8(q, n);
             small->dots_int8(&sum, q, w, 1, n);
@@ -169,7 +169,8 @@ typedef struct subject {
 static int open_subject(subject *s, const test_recipe *recipe, msae_dtype type, msae_simd simd) {
     msae_train_desc desc = test_desc(recipe, D, N);
     msae_load_desc load = {0};
-    test_note("%s, %s, %s", recipe->name, msae_dtype_name(type), msae_simd_name(simd));
+    test_note("%s, %s, %s", recipe->name, msae_enum_name(MSAE_ENUM_DTYPE, (int)type),
+              msae_enum_name(MSAE_ENUM_SIMD, (int)simd));
     desc.model.simd = load.simd = simd;
     if (!CHECK_STATUS(MSAE_OK, msae_model_init(&s->model, &desc.model, NULL))) return 0;
     test_randomize(&s->model, 21);

@@ -198,13 +198,14 @@ static tape run(const test_recipe *recipe, msae_simd simd, msae_parallel paralle
 
 static void compare(const test_recipe *recipe, msae_simd simd) {
     msae_parallel alone = {NULL, NULL, 0};
-    test_note("%s, %s, alone", recipe->name, msae_simd_name(simd));
+    test_note("%s, %s, alone", recipe->name, msae_enum_name(MSAE_ENUM_SIMD, (int)simd));
     tape want = run(recipe, simd, alone);
     for (size_t i = 0; i < COUNT(crews); i++) {
         size_t workers = crews[i].workers;
         msae_parallel parallel = {run_backwards, &workers, workers};
         msae_pool *pool = NULL;
-        test_note("%s, %s, %s", recipe->name, msae_simd_name(simd), crews[i].name);
+        test_note("%s, %s, %s", recipe->name, msae_enum_name(MSAE_ENUM_SIMD, (int)simd),
+                  crews[i].name);
         if (crews[i].pool) {
             if (!CHECK_STATUS(MSAE_OK, msae_pool_create(&pool, workers, NULL))) continue;
             parallel = msae_pool_parallel(pool);

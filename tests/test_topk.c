@@ -140,7 +140,7 @@ static void check_levels(const msae_train_desc *desc) {
         fill((pattern)p, n + 1, pre, rows * n);
         set_pre_activations(model, pre);
         test_note("pattern %d, n %zu, activation %d, %s", p, n, (int)model->activation,
-                  msae_simd_name(model->simd));
+                  msae_enum_name(MSAE_ENUM_SIMD, (int)model->simd));
         if (!CHECK_STATUS(MSAE_OK, msae_trainer_forward(&trainer, &data, NULL, rows, NULL, latents,
                                                         NULL, NULL))) {
             continue;
@@ -232,7 +232,8 @@ static void check_batch(size_t rows, size_t n, size_t k, msae_simd simd) {
     float *x = unit_matrix(rows), *pre = test_floats(rows * n), *latents = test_floats(rows * n);
     msae_data data = msae_data_view(x, rows, rows);
     for (int p = 0; p < PATTERNS; p++) {
-        test_note("pattern %d, rows %zu, n %zu, k %zu, %s", p, rows, n, k, msae_simd_name(simd));
+        test_note("pattern %d, rows %zu, n %zu, k %zu, %s", p, rows, n, k,
+                  msae_enum_name(MSAE_ENUM_SIMD, (int)simd));
         fill((pattern)p, n, pre, rows * n);
         set_pre_activations(&trainer.model, pre);
         CHECK_STATUS(MSAE_OK,
@@ -301,7 +302,7 @@ static void codes_by_descending_value(void) {
                 float *pre = test_floats(n);
                 for (int p = 0; p < PATTERNS; p++) {
                     test_note("pattern %d, n %zu, activation %d, %s", p, n, a,
-                              msae_simd_name(simd));
+                              msae_enum_name(MSAE_ENUM_SIMD, (int)simd));
                     fill((pattern)p, n + 5, pre, n);
                     check_codes(&model, pre);
                 }
@@ -320,7 +321,7 @@ static void largest_floats(void) {
             desc_of(MSAE_RECIPE_MSAE_UW, MSAE_ACTIVATION_RELU, 1, COUNT(pre), simd);
         msae_model model;
         if (!CHECK_STATUS(MSAE_OK, msae_model_init(&model, &desc.model, NULL))) continue;
-        test_note("%s", msae_simd_name(simd));
+        test_note("%s", msae_enum_name(MSAE_ENUM_SIMD, (int)simd));
         check_codes(&model, pre);
         msae_model_free(&model);
     }

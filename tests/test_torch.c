@@ -488,7 +488,7 @@ static void check_numbers(const char *pickle, size_t size, const double *wanted,
         msae_error error;
         double got[32] = {0};
         float floats[32] = {0};
-        test_note("%s, kind %d", msae_dtype_name(dtype), how);
+        test_note("%s, kind %d", msae_enum_name(MSAE_ENUM_DTYPE, (int)dtype), how);
         if (CHECK_STATUS(MSAE_OK,
                          open_bytes(&file, &reader, z.bytes.bytes, z.bytes.size, &error)) &&
             CHECK(file.root->kind == TORCH_TENSOR)) {

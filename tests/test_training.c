@@ -103,7 +103,7 @@ static void gradients_along_the_decoder(void) {
         msae_step_stats stats;
         msae_train_desc desc = desc_of(&test_recipes[0]);
         desc.model.simd = simd;
-        test_note("%s", msae_simd_name(simd));
+        test_note("%s", msae_enum_name(MSAE_ENUM_SIMD, (int)simd));
         if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL))) break;
         CHECK_STATUS(MSAE_OK, msae_trainer_step(&trainer, x, ROWS, NULL, NULL));
         CHECK_STATUS(MSAE_OK, msae_trainer_gradients(&trainer, &data, NULL, ROWS, &stats, NULL));
@@ -401,8 +401,10 @@ static void far_rows_are_left_out_on_request(void) {
         /* from here on the same to the bit, so that steps can be compared */
         memcpy(trainer.model.mean, reference.model.mean, D * sizeof(float));
         memcpy(trainer.model.pre_bias, reference.model.pre_bias, D * sizeof(float));
-        memcpy(trainer.model.encoder, reference.model.encoder, trainer.model.n_latents * D * sizeof(float));
-        memcpy(trainer.model.decoder, reference.model.decoder, trainer.model.n_latents * D * sizeof(float));
+        memcpy(trainer.model.encoder, reference.model.encoder,
+               trainer.model.n_latents * D * sizeof(float));
+        memcpy(trainer.model.decoder, reference.model.decoder,
+               trainer.model.n_latents * D * sizeof(float));
         trainer.model.scale = reference.model.scale;
         check_like_good_rows(&trainer, &reference, x, good, n_good, &stats);
         CHECK(stats.rows == n_good && stats.rows_skipped == 4);
@@ -435,7 +437,8 @@ static void limits_of_norms(void) {
     desc.max_norm = 50;
     CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL));
     CHECK_STATUS(MSAE_OK, test_statistics(&trainer, &data, NULL));
-    CHECK(trainer.rare.median_norm == 0 && trainer.rare.beyond == 0 && trainer.rare.norm_limit == 0);
+    CHECK(trainer.rare.median_norm == 0 && trainer.rare.beyond == 0 &&
+          trainer.rare.norm_limit == 0);
     x[3 * D] = 1e-20f;
     x[5 * D] = 1;
     x[6 * D] = 1e-20f;
@@ -488,7 +491,7 @@ static void rows_without_a_loss_are_left_out(void) {
         msae_step_stats stats;
         recipe.loss = (msae_loss)loss;
         if (!open_trainer(&trainer, &recipe) || !open_trainer(&reference, &recipe)) continue;
-        test_note("loss %s", msae_loss_name(recipe.loss));
+        test_note("loss %s", msae_enum_name(MSAE_ENUM_LOSS, (int)recipe.loss));
         test_randomize(&trainer.model, 4);
         test_randomize(&reference.model, 4);
         check_like_good_rows(&trainer, &reference, x, good, n_good, &stats);
@@ -621,7 +624,7 @@ static void beyond_the_last_epoch(void) {
     for (int schedule = MSAE_SCHEDULE_DEFAULT + 1; schedule < MSAE_SCHEDULE_COUNT; schedule++) {
         for (size_t epochs = 1; epochs < 4; epochs++) {
             msae_trainer trainer;
-            test_note("%s, %zu epochs", msae_schedule_name((msae_schedule)schedule), epochs);
+            test_note("%s, %zu epochs", msae_enum_name(MSAE_ENUM_SCHEDULE, (int)schedule), epochs);
             open_run(&trainer, (msae_schedule)schedule, epochs);
             msae_trainer_schedule(&trainer, epochs + 2, 0, 0);
             const double want = schedule == MSAE_SCHEDULE_COSINE     ? 0.1
@@ -779,7 +782,7 @@ static void mean_and_scale(void) {
     const double scales[] = {0, sqrt(D / spread), sqrt(D) / spread, 1};
     msae_data data = msae_data_view(x, ROWS, D);
     for (int scaling = MSAE_SCALING_RMS; scaling < MSAE_SCALING_COUNT; scaling++) {
-        test_note("%s", msae_scaling_name((msae_scaling)scaling));
+        test_note("%s", msae_enum_name(MSAE_ENUM_SCALING, (int)scaling));
         CHECK_STATUS(MSAE_OK, test_data_statistics(&data, (msae_scaling)scaling, 0, NULL, mean,
                                                    &scale, NULL));
         CHECK(fabs((double)scale - scales[scaling]) <= 1e-6 * scales[scaling]);
@@ -900,7 +903,7 @@ static void defaults_of_a_run(void) {
         desc.model.n_inputs = 4;
         desc.model.n_latents = 8;
         desc.model.recipe = wanted[i].recipe;
-        test_note("%s", msae_recipe_name(wanted[i].recipe));
+        test_note("%s", msae_enum_name(MSAE_ENUM_RECIPE, (int)wanted[i].recipe));
         CHECK_STATUS(MSAE_OK, msae_train_desc_resolve(&desc, &resolved, NULL));
         const msae_recipe recipe = resolved.model.recipe;
         const int ours = recipe == MSAE_RECIPE_MSAE || recipe == MSAE_RECIPE_MSAE_WIDTH;
@@ -1049,16 +1052,17 @@ static void fields_of_other_recipes(void) {
             msae_trainer_free(&again);
         }
         msae_trainer_free(&trainer);
-#define IDLE(applies, field, change)                                                           \
-    do {                                                                                       \
-        desc = usual;                                                                          \
-        change;                                                                                \
-        test_note("%s: %s", recipe->name, #change);                                            \
-        CHECK_STATUS((applies) ? MSAE_OK : MSAE_ERROR_ARGUMENT,                                \
-                     msae_trainer_init(&trainer, &desc, &error));                              \
-        if (!(applies))                                                                        \
-            CHECK(strstr(error.message, msae_recipe_name(r)) && strstr(error.message, field)); \
-        msae_trainer_free(&trainer);                                                           \
+#define IDLE(applies, field, change)                                                 \
+    do {                                                                             \
+        desc = usual;                                                                \
+        change;                                                                      \
+        test_note("%s: %s", recipe->name, #change);                                  \
+        CHECK_STATUS((applies) ? MSAE_OK : MSAE_ERROR_ARGUMENT,                      \
+                     msae_trainer_init(&trainer, &desc, &error));                    \
+        if (!(applies))                                                              \
+            CHECK(strstr(error.message, msae_enum_name(MSAE_ENUM_RECIPE, (int)r)) && \
+                  strstr(error.message, field));                                     \
+        msae_trainer_free(&trainer);                                                 \
     } while (0)
         IDLE(!has_penalty, " k", desc.model.k = 3);
         IDLE(has_levels, "model.nesting", desc.model.nesting_start = 4);

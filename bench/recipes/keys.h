@@ -54,41 +54,21 @@ static size_t key_list(const grid_line *line, const char *key, double *values) {
     return count;
 }
 
-/* The place of a key's value among names that a function gives. */
-#define KEY_CHOICE(line, key, name_of, count, out)                               \
-    do {                                                                         \
-        char value_[LINE_BYTES];                                                 \
-        int found_ = 0;                                                          \
-        if (find_key(line, key, value_)) {                                       \
-            for (int i_ = 1; i_ < (int)(count); i_++) {                          \
-                if (strcmp(value_, name_of(i_)) == 0) found_ = i_;               \
-            }                                                                    \
-            if (found_ == 0) fail((line)->name, "has an unknown value of " key); \
-        }                                                                        \
-        (out) = found_;                                                          \
-    } while (0)
-
-static const char *recipe_name(int i) {
-    return msae_recipe_name((msae_recipe)i);
-}
-static const char *schedule_name(int i) {
-    return msae_schedule_name((msae_schedule)i);
-}
-static const char *start_name(int i) {
-    return msae_start_name((msae_start)i);
-}
-static const char *loss_name(int i) {
-    return msae_loss_name((msae_loss)i);
-}
-static const char *scaling_name(int i) {
-    return msae_scaling_name((msae_scaling)i);
+/* The value of an enum that a key names; 0, the default, when the line has no such key. */
+static int key_enum(const grid_line *line, const char *key, msae_enum kind) {
+    char value[LINE_BYTES], text[64];
+    int found;
+    if (!find_key(line, key, value)) return 0;
+    found = msae_enum_value(kind, value);
+    snprintf(text, sizeof text, "has an unknown value of %s", key);
+    if (found <= 0) fail(line->name, text);
+    return found;
 }
 
 static void read_keys(const grid_line *line, msae_train_desc *desc, levers *l) {
     double nesting[MSAE_MAX_LEVELS], weights[MSAE_MAX_LEVELS], revivals;
     const size_t n_nesting = key_list(line, "nesting", nesting);
     const size_t n_weights = key_list(line, "weights", weights);
-    int choice;
     for (size_t i = 0; i < n_nesting; i++) l->nesting[i] = (size_t)nesting[i];
     for (size_t i = 0; i < n_weights; i++) l->weights[i] = (float)weights[i];
     if (n_nesting == 1) desc->model.nesting_start = l->nesting[0];
@@ -100,16 +80,11 @@ static void read_keys(const grid_line *line, msae_train_desc *desc, levers *l) {
         desc->model.level_weights = l->weights;
         desc->model.n_level_weights = n_weights;
     }
-    KEY_CHOICE(line, "recipe", recipe_name, MSAE_RECIPE_COUNT, choice);
-    desc->model.recipe = (msae_recipe)choice;
-    KEY_CHOICE(line, "schedule", schedule_name, MSAE_SCHEDULE_COUNT, choice);
-    desc->schedule = (msae_schedule)choice;
-    KEY_CHOICE(line, "start", start_name, MSAE_START_COUNT, choice);
-    desc->start = (msae_start)choice;
-    KEY_CHOICE(line, "loss", loss_name, MSAE_LOSS_COUNT, choice);
-    desc->loss = (msae_loss)choice;
-    KEY_CHOICE(line, "scale", scaling_name, MSAE_SCALING_COUNT, choice);
-    desc->scaling = (msae_scaling)choice;
+    desc->model.recipe = (msae_recipe)key_enum(line, "recipe", MSAE_ENUM_RECIPE);
+    desc->schedule = (msae_schedule)key_enum(line, "schedule", MSAE_ENUM_SCHEDULE);
+    desc->start = (msae_start)key_enum(line, "start", MSAE_ENUM_START);
+    desc->loss = (msae_loss)key_enum(line, "loss", MSAE_ENUM_LOSS);
+    desc->scaling = (msae_scaling)key_enum(line, "scale", MSAE_ENUM_SCALING);
     desc->model.n_latents = (size_t)key_number(line, "latents", (double)desc->model.n_latents);
     desc->model.k = (size_t)key_number(line, "k", 0);
     desc->batch = (size_t)key_number(line, "batch", (double)desc->batch);

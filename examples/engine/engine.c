@@ -183,7 +183,7 @@ int main(int argc, char **argv) {
         return 1;
     }
     printf("a model of %zu latents, %zu bytes: mapped in %.0f us by %s\n", model.n_latents, bytes,
-           microseconds() - start, msae_simd_name(model.simd));
+           microseconds() - start, msae_enum_name(MSAE_ENUM_SIMD, (int)model.simd));
     const size_t n_names = split(name_text, names, MAX_LATENTS);
     const size_t n_things = split(thing_text, things, MAX_THINGS);
     void *workspace = arena_take(msae_workspace_bytes(&model, n_things), &memory);

@@ -22,12 +22,12 @@ static void print_result(const convert_job *job, const msae_model *model, tool_l
         tool_json_text(&json, "from", tool_layout_name(from));
         tool_json_text(&json, "output", job->output);
         tool_json_text(&json, "to", tool_layout_name(target->layout));
-        tool_json_text(&json, "recipe", msae_recipe_name(target->recipe));
+        tool_json_text(&json, "recipe", msae_enum_name(MSAE_ENUM_RECIPE, (int)target->recipe));
         tool_json_count(&json, "n_inputs", model->n_inputs);
         tool_json_count(&json, "n_latents", model->n_latents);
         if (has_k) tool_json_count(&json, "k", target->k);
         if (target->has_weights) {
-            tool_json_text(&json, "weights", msae_dtype_name(target->weights));
+            tool_json_text(&json, "weights", msae_enum_name(MSAE_ENUM_DTYPE, (int)target->weights));
         }
         if (job->calibration != NULL) tool_json_skipped(&json);
         tool_json_warnings(&json);
@@ -35,10 +35,11 @@ static void print_result(const convert_job *job, const msae_model *model, tool_l
         return;
     }
     printf("%s (%s) -> %s (%s): %s, %zu inputs, %zu latents", job->input, tool_layout_name(from),
-           job->output, tool_layout_name(target->layout), msae_recipe_name(target->recipe),
-           model->n_inputs, model->n_latents);
+           job->output, tool_layout_name(target->layout),
+           msae_enum_name(MSAE_ENUM_RECIPE, (int)target->recipe), model->n_inputs,
+           model->n_latents);
     if (has_k) printf(", k = %zu", target->k);
-    if (target->has_weights) printf(", %s", msae_dtype_name(target->weights));
+    if (target->has_weights) printf(", %s", msae_enum_name(MSAE_ENUM_DTYPE, (int)target->weights));
     putchar('\n');
 }
 

@@ -69,7 +69,7 @@ int tool_plan_export(const msae_model *model, const char *path, tool_layout layo
     if (layout == TOOL_LAYOUT_SPARSIFY &&
         (target->recipe == MSAE_RECIPE_JUMPRELU || target->recipe == MSAE_RECIPE_BATCHTOPK)) {
         return tool_fail(path, "is a %s, whose %s sparsify has no place for%s",
-                         msae_recipe_name(model->recipe),
+                         msae_enum_name(MSAE_ENUM_RECIPE, (int)model->recipe),
                          model->recipe == MSAE_RECIPE_JUMPRELU ? "thresholds" : "threshold",
                          target->recipe == MSAE_RECIPE_BATCHTOPK ? " (--k makes it a TopK)" : "");
     }

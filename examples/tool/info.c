@@ -43,14 +43,14 @@ static int describe_data(const char *path, int as_json) {
         tool_json json = json_of_kind(path, "data");
         tool_json_count(&json, "rows", data.rows);
         tool_json_count(&json, "cols", data.cols);
-        tool_json_text(&json, "dtype", msae_dtype_name(data.dtype));
+        tool_json_text(&json, "dtype", msae_enum_name(MSAE_ENUM_DTYPE, (int)data.dtype));
         tool_json_real(&json, "mean_norm", norm);
         tool_json_bool(&json, "finite", finite);
         tool_json_end(&json, '}');
     } else if (status == TOOL_OK) {
         printf("%s: data, %zu row%s of %zu, %s, mean norm %.5g, %s\n", path, data.rows,
-               tool_plural(data.rows), data.cols, msae_dtype_name(data.dtype), norm,
-               finite ? "all finite" : error.message);
+               tool_plural(data.rows), data.cols, msae_enum_name(MSAE_ENUM_DTYPE, (int)data.dtype),
+               norm, finite ? "all finite" : error.message);
     }
     msae_data_free(&data);
     return status;
@@ -62,45 +62,29 @@ static int describe_data(const char *path, int as_json) {
 
 /* The notes of our files hold places in enums, and numbers with all digits of a float32: here they
    are said by name, and in the fewest digits that mean the same. */
-enum { NOTE_ROOM = 2048 };
-
-static const char *loss_name(int place) {
-    return msae_loss_name((msae_loss)place);
-}
-
-static const char *scaling_name(int place) {
-    return msae_scaling_name((msae_scaling)place);
-}
-
-static const char *schedule_name(int place) {
-    return msae_schedule_name((msae_schedule)place);
-}
-
-static const char *start_name(int place) {
-    return msae_start_name((msae_start)place);
-}
+enum { NOTE_ROOM = 2048, NUMBERS = -1 };
 
 static const struct {
     const char *key;
-    const char *(*name)(int); /* NULL: a number, or a list of them */
+    int kind; /* msae_enum, or NUMBERS: a number, or a list of them */
 } notes[] = {
-    {"level_weights", NULL},
-    {"run_lr_factor", NULL},
-    {"soft_cap", NULL},
-    {"train_bandwidth", NULL},
-    {"train_beta1", NULL},
-    {"train_beta2", NULL},
-    {"train_clip", NULL},
-    {"train_decay", NULL},
-    {"train_eps", NULL},
-    {"train_loss", loss_name},
-    {"train_lr", NULL},
-    {"train_scaling", scaling_name},
-    {"train_schedule", schedule_name},
-    {"train_sparse_weight", NULL},
-    {"train_start", start_name},
-    {"train_warmup", NULL},
-    {"train_weight_decay", NULL},
+    {"level_weights", NUMBERS},
+    {"run_lr_factor", NUMBERS},
+    {"soft_cap", NUMBERS},
+    {"train_bandwidth", NUMBERS},
+    {"train_beta1", NUMBERS},
+    {"train_beta2", NUMBERS},
+    {"train_clip", NUMBERS},
+    {"train_decay", NUMBERS},
+    {"train_eps", NUMBERS},
+    {"train_loss", MSAE_ENUM_LOSS},
+    {"train_lr", NUMBERS},
+    {"train_scaling", MSAE_ENUM_SCALING},
+    {"train_schedule", MSAE_ENUM_SCHEDULE},
+    {"train_sparse_weight", NUMBERS},
+    {"train_start", MSAE_ENUM_START},
+    {"train_warmup", NUMBERS},
+    {"train_weight_decay", NUMBERS},
 };
 
 /* Puts the shortest text that reads as this float32 at the end of the line. */
@@ -149,11 +133,11 @@ static const char *note_value(const msae_safetensors *file, const msae_metadata 
     if (i == TOOL_COUNT_OF(notes) || *bytes >= sizeof value) return entry->value;
     memcpy(value, entry->value, *bytes);
     value[*bytes] = '\0';
-    if (notes[i].name != NULL) {
+    if (notes[i].kind != NUMBERS) {
         char *end;
         const long place = strtol(value, &end, 10);
         if (*end != '\0' || place < 1 || place > 99) return entry->value;
-        snprintf(text, NOTE_ROOM, "%s", notes[i].name((int)place));
+        snprintf(text, NOTE_ROOM, "%s", msae_enum_name((msae_enum)notes[i].kind, (int)place));
         if (strcmp(text, "unknown") == 0) return entry->value;
     } else if (!shorten(text, value)) {
         return entry->value;
@@ -170,7 +154,7 @@ static void list_json(tool_json *json, const msae_safetensors *file) {
         const msae_tensor *tensor = &file->tensors[i];
         tool_json_begin(json, NULL, '{');
         tool_json_escaped(json, "name", 4, tensor->name, tensor->name_bytes);
-        tool_json_text(json, "dtype", msae_dtype_name(tensor->dtype));
+        tool_json_text(json, "dtype", msae_enum_name(MSAE_ENUM_DTYPE, (int)tensor->dtype));
         tool_json_counts(json, "shape", tensor->shape, tensor->rank);
         tool_json_end(json, '}');
     }
@@ -196,7 +180,7 @@ static void list_text(const msae_safetensors *file) {
         const msae_tensor *tensor = &file->tensors[i];
         printf("  tensor ");
         put_bytes(tensor->name, tensor->name_bytes);
-        printf(" %s [", msae_dtype_name(tensor->dtype));
+        printf(" %s [", msae_enum_name(MSAE_ENUM_DTYPE, (int)tensor->dtype));
         for (size_t j = 0; j < tensor->rank; j++) {
             printf("%s%zu", j == 0 ? "" : ", ", tensor->shape[j]);
         }
@@ -214,7 +198,7 @@ static void list_text(const msae_safetensors *file) {
 }
 
 static void describe_json(tool_json *json, const msae_model *model, tool_layout layout) {
-    tool_json_text(json, "recipe", msae_recipe_name(model->recipe));
+    tool_json_text(json, "recipe", msae_enum_name(MSAE_ENUM_RECIPE, (int)model->recipe));
     tool_json_count(json, "n_inputs", model->n_inputs);
     tool_json_count(json, "n_latents", model->n_latents);
     tool_json_counts(json, "nesting", model->nesting, model->n_levels);
@@ -230,9 +214,10 @@ static void describe_json(tool_json *json, const msae_model *model, tool_layout 
 static void describe_text(const char *path, const msae_model *model, tool_layout layout,
                           const char *kind) {
     char text[TOOL_K_TEXT];
-    printf("%s: %s %s, %zu inputs, %zu latents, %s%s%s", path, msae_recipe_name(model->recipe),
-           kind, model->n_inputs, model->n_latents, tool_k_text(model, 0, text),
-           model->tied ? ", tied" : "", model->normalize ? ", normalizing" : "");
+    printf("%s: %s %s, %zu inputs, %zu latents, %s%s%s", path,
+           msae_enum_name(MSAE_ENUM_RECIPE, (int)model->recipe), kind, model->n_inputs,
+           model->n_latents, tool_k_text(model, 0, text), model->tied ? ", tied" : "",
+           model->normalize ? ", normalizing" : "");
     if (layout == TOOL_LAYOUT_MSAE) {
         printf(", %llu steps of training", (unsigned long long)model->history.steps);
     } else {

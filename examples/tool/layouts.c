@@ -222,7 +222,7 @@ static int need_floats(const weights *w, const char *name, size_t rank, torch_te
     if (!find_tensor(w, name, out)) return tool_fail(w->path, "there is no tensor %s", name);
     if (!is_float(out->dtype)) {
         return tool_fail(w->path, "tensor %s is of type %s, not of floats", name,
-                         msae_dtype_name(out->dtype));
+                         msae_enum_name(MSAE_ENUM_DTYPE, (int)out->dtype));
     }
     if (out->rank != rank || out->elements == 0) {
         return tool_fail(w->path, "tensor %s is %s, where %lu dimensions are needed", name,

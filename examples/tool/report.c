@@ -259,7 +259,8 @@ static void put_head(FILE *page, const report_job *job) {
           page);
     page_label(page, page_file_name(job->model_path));
     fprintf(page, "</h1>\n<p class=\"soft\">%s, %zu inputs, %zu latents",
-            msae_recipe_name(model->recipe), model->n_inputs, model->n_latents);
+            msae_enum_name(MSAE_ENUM_RECIPE, (int)model->recipe), model->n_inputs,
+            model->n_latents);
     if (model->n_levels > 1) {
         fputs(model->recipe == MSAE_RECIPE_MSAE_WIDTH ? ", widths" : ", levels", page);
         for (size_t i = 0; i < model->n_levels; i++) fprintf(page, " %zu", model->nesting[i]);

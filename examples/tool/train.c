@@ -397,7 +397,7 @@ static void print_start(const train_job *job) {
     tool_note_rows(&job->rows);
     if (job->options.common.json) {
         tool_json json = tool_json_line("start");
-        tool_json_text(&json, "recipe", msae_recipe_name(model->recipe));
+        tool_json_text(&json, "recipe", msae_enum_name(MSAE_ENUM_RECIPE, (int)model->recipe));
         tool_json_count(&json, "rows", job->source.rows);
         tool_json_count(&json, "files", job->rows.count);
         tool_json_bool(&json, "in_memory", job->source.data != NULL);
@@ -419,9 +419,9 @@ static void print_start(const train_job *job) {
     }
     const int has_widths = model->recipe == MSAE_RECIPE_MSAE_WIDTH;
     fprintf(stderr, "recipe %s: %llu row%s%s, %zu inputs, %zu latents",
-            msae_recipe_name(model->recipe), (unsigned long long)job->source.rows,
-            tool_plural(job->source.rows), job->source.data != NULL ? "" : ", read as needed",
-            model->n_inputs, model->n_latents);
+            msae_enum_name(MSAE_ENUM_RECIPE, (int)model->recipe),
+            (unsigned long long)job->source.rows, tool_plural(job->source.rows),
+            job->source.data != NULL ? "" : ", read as needed", model->n_inputs, model->n_latents);
     if (model->k > 0) fprintf(stderr, ", k %zu", model->k);
     for (size_t i = 0; model->n_levels > 1 && i < model->n_levels; i++) {
         fprintf(stderr, "%s%zu",
@@ -451,7 +451,7 @@ static void print_done(const train_job *job, double seconds) {
     const msae_trainer *trainer = &job->trainer;
     const double speed = rows_per_second(job, seconds);
     const size_t threads = msae_pool_parallel(job->pool).workers;
-    const char *simd = msae_simd_name(trainer->model.simd);
+    const char *simd = msae_enum_name(MSAE_ENUM_SIMD, (int)trainer->model.simd);
     if (job->options.common.json) {
         tool_json json = tool_json_line("done");
         tool_json_count(&json, "rows", trainer->rows);
@@ -567,12 +567,12 @@ static int check_use(const train_options *o, msae_recipe recipe, msae_schedule s
     for (size_t i = 0; i < TOOL_COUNT_OF(options); i++) {
         if (!options[i].is_idle) continue;
         return tool_usage("train", "%s does not apply to recipe %s", options[i].name,
-                          msae_recipe_name(recipe));
+                          msae_enum_name(MSAE_ENUM_RECIPE, (int)recipe));
     }
     if (!is_trapezoid && (o->warmup > NOT_GIVEN || o->decay > NOT_GIVEN)) {
         return tool_usage("train", "%s does not apply to schedule %s",
                           o->warmup > NOT_GIVEN ? "--warmup" : "--decay",
-                          msae_schedule_name(schedule));
+                          msae_enum_name(MSAE_ENUM_SCHEDULE, (int)schedule));
     }
     return TOOL_OK;
 }
@@ -785,8 +785,8 @@ static void warn_of_schedule(train_job *job) {
             NULL,
             "the %s schedule multiplies the learning rate by %.3g in epoch %zu of %zu, because "
             "the number of epochs is no multiple of five; --schedule linear never goes above 1",
-            msae_schedule_name(trainer->desc.schedule), (double)trainer->lr_factor, epoch + 1,
-            trainer->desc.epochs);
+            msae_enum_name(MSAE_ENUM_SCHEDULE, (int)trainer->desc.schedule),
+            (double)trainer->lr_factor, epoch + 1, trainer->desc.epochs);
     }
     trainer->lr_factor = before;
 }

@@ -53,7 +53,8 @@ static int check_size(const char *line, const char *key, size_t expected, size_t
 /* Where a run says what it trains. */
 static int check_start(const msae_model *model, const char *line, size_t number, const char *path) {
     size_t bytes = 0;
-    const char *own = msae_recipe_name(model->recipe), *recipe = text_of(line, "recipe", &bytes);
+    const char *own = msae_enum_name(MSAE_ENUM_RECIPE, (int)model->recipe),
+               *recipe = text_of(line, "recipe", &bytes);
     if (recipe != NULL && (bytes != strlen(own) || memcmp(recipe, own, bytes) != 0)) {
         return tool_fail(path, "line %zu: is of another model: recipe is %.*s, the model's is %s",
                          number, (int)(bytes < 32 ? bytes : 32), recipe, own);

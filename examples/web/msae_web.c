@@ -74,7 +74,7 @@ int WEB(web_open)(const void *model, size_t model_bytes, const void *words, size
 }
 
 const char *WEB(web_path)(void) {
-    return msae_simd_name(web.model.simd);
+    return msae_enum_name(MSAE_ENUM_SIMD, (int)web.model.simd);
 }
 
 size_t WEB(web_inputs)(void) {
