@@ -86,12 +86,11 @@
        MSAE_HEADER              the name of this file, if you rename it: it includes itself
        MSAE_ASSERT              instead of assert, which guards against misuse by the program
        MSAE_MALLOC, MSAE_FREE   instead of malloc and free: define both or none
-   MSAE_RUN_ONLY with MSAE_NO_STDIO has 24 KB (x86-64, gcc -Os; `make footprint`), needs no libm,
-   and keeps msae_load_*, msae_map, encoding and decoding, msae_forward, the hooks and safetensors
-   headers. Calls that a switch leaves out are compile errors that name it (gcc, clang). With it
-   widen is not supported, history and level_weights are zero, errors have a status's text, AVX2 is
-   the fastest path on x86, and batches are multiplied at half the speed. examples/engine/ is such a
-   program.
+   With MSAE_NO_STDIO MSAE_RUN_ONLY is 24 KB (x86-64, gcc -Os) without libm: msae_load_*, msae_map,
+   encoding and decoding, msae_forward, the hooks and safetensors headers. `make pocket` writes it
+   as a header of its own. Calls that a switch leaves out are compile errors that name it (gcc,
+   clang). It does not widen quantised weights, history and level_weights are zero, errors have a
+   status's text, AVX2 is the fastest path on x86, and batches are multiplied at half the speed.
 
    Memory and cost
    ---------------

@@ -23,7 +23,7 @@
 # only come nearer to the goal (when it is there, the two are one); what the bad header has.
 limits() {
     cat <<'EOF'
-lines                        <  12800  15600   71
+lines                        <  12800  15480   71
 public_functions             <     85    111    3
 public_lines                 <   1000   1413   15
 manual_lines                 <    180    180    9
@@ -37,9 +37,9 @@ longest_function             <     60     77   15
 most_parameters              <      8     10    9
 deepest_nesting              <      4      5    5
 longest_line                 <    100    102  101
-comment_only_percent         >     11      6   18
-prototypes_without_comment   <      0     30    1
-comments_of_the_same         <      0      5    1
+comment_only_percent         >     11      7   18
+prototypes_without_comment   <      0     27    1
+comments_of_the_same         <      0      4    1
 tags_in_contents             >     20     20    2
 tags_untrue                  <      0      0    2
 words_in_glossary            >     25     25    1
@@ -298,7 +298,7 @@ END {
         limit = (sign[rule] == "<" ? "at most " : "at least ") kept[rule] " (goal " goal[rule] ")"
         lines = (failed || fails(rule, goal[rule])) && where[rule] != "" ? ", line" where[rule] : ""
         better = ""
-        if (kept[rule] != goal[rule] && !fails(rule, kept[rule] + nearer)) better = ", can be lowered"
+        if (kept[rule] != goal[rule] && !fails(rule, kept[rule] + nearer)) better = ": limit can follow"
         printf "%s %-27s %5d, ", failed ? "FAIL" : "ok  ", rule, value[rule]
         print limit lines better
     }
