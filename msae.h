@@ -1600,6 +1600,9 @@ MSAE__MAKE_API msae_status msae_write_npy(const char *path, const float *x, size
 #ifdef MSAE_IMPLEMENTATION
 #ifndef MSAE_IMPLEMENTED
 #define MSAE_IMPLEMENTED
+#ifndef MSAE_RUN_ONLY
+#define MSAE__WITH_AVX512 /* one row is encoded at the speed of the memory, with AVX2 too */
+#endif
 
 #include <math.h>
 #include <string.h>
@@ -1696,8 +1699,7 @@ MSAE__MAKE_API msae_status msae_write_npy(const char *path, const float *x, size
 #endif
 #endif
 
-/* One row is encoded at the speed of the memory, with AVX2 too: AVX-512 pays for training. */
-#if defined(MSAE__HAS_AVX2) && !defined(MSAE_RUN_ONLY)
+#if defined(MSAE__HAS_AVX2) && defined(MSAE__WITH_AVX512)
 #define MSAE__HAS_AVX512
 #endif
 
@@ -1715,6 +1717,9 @@ MSAE__MAKE_API msae_status msae_write_npy(const char *path, const float *x, size
 #endif
 #ifdef MSAE_USE_CBLAS
 #include <cblas.h>
+#define MSAE__USES_CBLAS 1
+#else
+#define MSAE__USES_CBLAS 0
 #endif
 #ifndef MSAE_NO_STDIO
 #include <limits.h>
@@ -5922,7 +5927,6 @@ static void msae__matmul_task(void *context, size_t task, size_t worker) {
     }
 }
 
-#ifndef MSAE_USE_CBLAS
 /* A panel of A: depth block after depth block, in each one panel of mr rows after the other. */
 static void msae__pack_task(void *context, size_t task, size_t worker) {
     const msae__matmul *p = (const msae__matmul *)context;
@@ -5937,15 +5941,11 @@ static void msae__pack_task(void *context, size_t task, size_t worker) {
     }
 }
 
-#endif
-
 static void msae__run_matmul(const msae__matmul *p, const msae_parallel *parallel) {
-#ifndef MSAE_USE_CBLAS
-    if (p->rows >= msae__full(p->kernels)->few) {
+    if (!MSAE__USES_CBLAS && p->rows >= msae__full(p->kernels)->few) {
         msae__parallel_for(parallel, msae__ceil_div(p->rows, msae__full(p->kernels)->mr),
                            msae__pack_task, (void *)(uintptr_t)p);
     }
-#endif
     msae__parallel_for(parallel, msae__ceil_div(p->cols, MSAE__LATENT_BLOCK), msae__matmul_task,
                        (void *)(uintptr_t)p);
 }

@@ -27,10 +27,10 @@ lines                        <  12800  15480   71
 public_functions             <     85    111    3
 public_lines                 <   1000   1413   15
 manual_lines                 <    180    180    9
-directives                   <    110    238   10
+directives                   <    110    237   10
 run_only_directives          >      2      2    2
 run_only_directives_at_most  <      6      6    2
-run_only_inside_a_part       <      0      1    1
+run_only_inside_a_part       <      0      0    1
 instruction_set_lines        <    950   1428    6
 run_part_lines               <   3200   3200   14
 longest_function             <     60     77   15
