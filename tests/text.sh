@@ -10,8 +10,8 @@
 # by clang-format); its length is that of both lines and all between, its nesting the blocks in
 # braces around a statement; macros are not looked into. Instruction-set code stands under a
 # condition on MSAE__HAS_AVX2 and its like, or is the kernels' template (#ifdef MSAE__V or
-# MSAE__STAGE). The run part goes from #ifdef MSAE_IMPLEMENTATION to the first #if(n)def
-# MSAE_RUN_ONLY. A comment-only line has a comment and no code; the percentage is of all lines of
+# MSAE__STAGE). The run part goes from #ifdef MSAE_IMPLEMENTATION to the condition on
+# MSAE_RUN_ONLY behind which another part begins. A comment-only line has a comment and no code; the percentage is of all lines of
 # the implementation. A prototype's own comment is one that ends on the line above it. A heading
 # is a comment that opens with a rule of - or =, and a part's border one of =. The manual's >>tags
 # are the contents: each stands in the title of one heading, in the same order, and no comment
@@ -32,13 +32,13 @@ run_only_directives          >      2      2    2
 run_only_directives_at_most  <      6      6    2
 run_only_inside_a_part       <      0      0    1
 instruction_set_lines        <    950   1428    6
-run_part_lines               <   3200   3200   14
+run_part_lines               <   3200   3284   30
 longest_function             <     60     77   15
 most_parameters              <      8     10    9
 deepest_nesting              <      4      5    5
 longest_line                 <    100    102  101
 comment_only_percent         >     11      7   18
-prototypes_without_comment   <      0     27    1
+prototypes_without_comment   <      0     23    1
 comments_of_the_same         <      0      4    1
 tags_in_contents             >     20     20    2
 tags_untrue                  <      0      0    2
@@ -242,7 +242,6 @@ part == 2 {
     if (directive) {
         if (!/^# *(define|undef)/) value["directives"]++
         if (/RUN_ONLY|INFERENCE_ONLY/) run_only[++run_onlys] = FNR
-        if (/^#ifn?def MSAE_RUN_ONLY/ && !stop) stop = FNR
         condition(text)
         if (/^# *endif/) { share = comments * 100 / (FNR - first); end = FNR }
     }
@@ -266,18 +265,24 @@ part == 2 {
     }
 }
 
+# Whether a part begins right after a line, but for directives.
+function opens(at) {
+    while (++at <= end && line[at] ~ /^(#.*)?$/);
+    return at > end || line[at] ~ /^\/\* ===/
+}
+
 # Whether a line is at the border of a part: only directives stand between it and a heading of =.
 function border(at,    i) {
     for (i = at - 1; i > 1 && line[i] ~ /^(#.*)?$/; i--);
     if (line[i] ~ /=== \*\/$/) return 1
-    for (i = at + 1; i <= end && line[i] ~ /^(#.*)?$/; i++);
-    return i > end || line[i] ~ /^\/\* ===/
+    return opens(at)
 }
 
 END {
     value["run_only_directives"] = value["run_only_directives_at_most"] = run_onlys
     for (i = 1; i <= run_onlys; i++) {
         if (!border(run_only[i])) count("run_only_inside_a_part", run_only[i])
+        if (!stop && opens(run_only[i])) stop = run_only[i]
     }
     value["run_part_lines"] = (stop ? stop : end) - start
     value["comment_only_percent"] = int(share)
