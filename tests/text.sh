@@ -11,8 +11,8 @@
 # braces around a statement; macros are not looked into. Instruction-set code stands under a
 # condition on MSAE__HAS_AVX2 and its like, or is the kernels' template (#ifdef MSAE__V or
 # MSAE__STAGE). The run part goes from #ifdef MSAE_IMPLEMENTATION to the condition on
-# MSAE_RUN_ONLY behind which another part begins. A comment-only line has a comment and no code; the percentage is of all lines of
-# the implementation. A prototype's own comment is one that ends on the line above it. A heading
+# MSAE_RUN_ONLY behind which another part begins. A comment-only line has a comment and no code;
+# the percentage is of all lines of the implementation. A prototype's own comment is one that ends on the line above it. A heading
 # is a comment that opens with a rule of - or =, and a part's border one of =. The manual's >>tags
 # are the contents: each stands in the title of one heading, in the same order, and no comment
 # speaks of another. The glossary is the comment under the heading "Glossary", with a line `word
