@@ -8048,6 +8048,53 @@ MSAE__SHARED void msae__add_tensor(msae__file *file, const char *name, msae_dtyp
     tensor->bytes = rows * (rank == 2 ? cols : 1) * msae_dtype_bytes(dtype);
 }
 
+/* The hyper-parameters of training: what the history says, files hold (as msae.train_ and the field),
+   the descriptor has by default and may have, and a resumed run has again. For each, in columns: the
+   field of msae_train_desc and msae_history; COUNT, FLOAT, TIMES (a number up to MSAE_MAX_REVIVALS or
+   MSAE_OFF) or CHOICE (an enum with the field's name); the range of a FLOAT (OR_OFF: above 0 or
+   MSAE_OFF) and the kind of an enum; the default with msae and msae-width, and with other recipes (0:
+   msae_train_desc_resolve has it); what a file means that lacks it. */
+#define MSAE__TRAIN_LIST(X)                                                                       \
+    X(batch, COUNT, 0, 512, 4096, MSAE__NEEDED)                                                   \
+    X(epochs, COUNT, 0, 30, 30, MSAE__NEEDED)                                                     \
+    X(lr, FLOAT, ABOVE_0, 0, 0, MSAE__NEEDED)                                                     \
+    X(beta1, FLOAT, FROM_0, 0.9f, 0.9f, MSAE__NEEDED)                                             \
+    X(beta2, FLOAT, FROM_0, 0.99f, 0.999f, MSAE__NEEDED)                                          \
+    X(eps, FLOAT, FROM_0, 6.25e-10f, 6.25e-10f, MSAE__NEEDED)                                     \
+    X(weight_decay, FLOAT, FROM_0, 0, 0, MSAE__NEEDED)                                            \
+    X(clip, FLOAT, OR_OFF, 1, 1, MSAE__NEEDED)                                                    \
+    X(schedule, CHOICE, SCHEDULE, MSAE_SCHEDULE_TRAPEZOID, MSAE_SCHEDULE_PUBLISHED, MSAE__NEEDED) \
+    X(warmup, FLOAT, FROM_0, 0.03f, 0.03f, 0)                                                     \
+    X(decay, FLOAT, FROM_0, 0.4f, 0.4f, 0)                                                        \
+    X(start, CHOICE, START, MSAE_START_ROWS, MSAE_START_RANDOM, MSAE_START_RANDOM)                \
+    X(revivals, TIMES, 0, 6, MSAE_OFF, 0)                                                         \
+    X(loss, CHOICE, LOSS, MSAE_LOSS_NMSE, MSAE_LOSS_NMSE, MSAE__NEEDED)                           \
+    X(sparse_weight, FLOAT, FROM_0, 0, 0, MSAE__NEEDED)                                           \
+    X(bandwidth, FLOAT, ABOVE_0, 0.001f, 0.001f, MSAE__NEEDED)                                    \
+    X(scaling, CHOICE, SCALING, MSAE_SCALING_RMS, MSAE_SCALING_RMS, MSAE__NEEDED)
+
+#define MSAE__NEEDED 254         /* no field means this by default */
+#define MSAE__UNKNOWN_CHOICE 255 /* by a name that this version does not know */
+
+#define MSAE__WRITE(field, kind, range, ours, others, before) \
+    MSAE__WRITE_##kind("msae.train_" #field, h->field, range)
+#define MSAE__WRITE_COUNT(key, value, range) msae__note_number(notes, key, value);
+#define MSAE__WRITE_FLOAT(key, value, range) msae__note_float(notes, key, value);
+#define MSAE__WRITE_TIMES(key, value, range) msae__note_number(notes, key, (uint64_t)(value));
+#define MSAE__WRITE_CHOICE(key, value, range) \
+    msae__note(notes, key, msae_enum_name(MSAE_ENUM_##range, value));
+
+#define MSAE__READ(field, kind, range, ours, others, before)                     \
+    if (before != MSAE__NEEDED && !msae__find_key(file, "msae.train_" #field)) { \
+        h->field = before;                                                       \
+    } else {                                                                     \
+        h->field = MSAE__READ_##kind("msae.train_" #field, range);               \
+    }
+#define MSAE__READ_COUNT(key, range) msae__read_number(file, key, ok)
+#define MSAE__READ_FLOAT(key, range) msae__read_one_float(file, key, ok)
+#define MSAE__READ_TIMES(key, range) msae__read_times(file, key, ok)
+#define MSAE__READ_CHOICE(key, range) msae__read_choice(file, key, MSAE_ENUM_##range, ok)
+
 static void msae__describe_model(const msae_model *model, msae__file *file) {
     const size_t n = model->n_latents, d = model->n_inputs;
     const msae_history *h = &model->history;
@@ -8077,26 +8124,10 @@ static void msae__describe_model(const msae_model *model, msae__file *file) {
     msae__note(notes, "msae.recipe", msae_enum_name(MSAE_ENUM_RECIPE, (int)model->recipe));
     msae__note_float(notes, "msae.soft_cap", model->soft_cap);
     msae__note(notes, "msae.tied", model->tied ? "1" : "0");
-    msae__note_number(notes, "msae.train_batch", h->batch);
-    msae__note_float(notes, "msae.train_bandwidth", h->bandwidth);
-    msae__note_float(notes, "msae.train_beta1", h->beta1);
-    msae__note_float(notes, "msae.train_beta2", h->beta2);
-    msae__note_float(notes, "msae.train_clip", h->clip);
-    msae__note_float(notes, "msae.train_decay", h->decay);
-    msae__note_number(notes, "msae.train_epochs", h->epochs);
-    msae__note_float(notes, "msae.train_eps", h->eps);
-    msae__note_number(notes, "msae.train_loss", (uint64_t)h->loss);
-    msae__note_float(notes, "msae.train_lr", h->lr);
-    msae__note_number(notes, "msae.train_revivals", (uint64_t)h->revivals);
     msae__note_number(notes, "msae.train_rows", h->rows);
-    msae__note_number(notes, "msae.train_scaling", (uint64_t)h->scaling);
-    msae__note_number(notes, "msae.train_schedule", (uint64_t)h->schedule);
     msae__note_number(notes, "msae.train_seed", h->seed);
-    msae__note_number(notes, "msae.train_start", (uint64_t)h->start);
-    msae__note_float(notes, "msae.train_sparse_weight", h->sparse_weight);
     msae__note_number(notes, "msae.train_steps", h->steps);
-    msae__note_float(notes, "msae.train_warmup", h->warmup);
-    msae__note_float(notes, "msae.train_weight_decay", h->weight_decay);
+    MSAE__TRAIN_LIST(MSAE__WRITE)
     if (model->by_rows)
         msae__note(notes, "msae.weights", msae_enum_name(MSAE_ENUM_DTYPE, (int)model->weights));
     msae__list_tensors(model, &file->list);
@@ -8176,41 +8207,36 @@ MSAE_API msae_status msae_save_writer(const msae_model *model, const msae_writer
     return msae__fill_writer(msae__write_content, &file, writer, error);
 }
 
-/* A place in an enum, which another version may have made longer. */
-static int msae__read_small(const msae_safetensors *file, const char *key, int *ok) {
-    const uint64_t value = msae__read_number(file, key, ok);
-    if (value > 255) *ok = 0;
-    return (int)(value & 255);
+/* A choice by its name, or by its number in the enum, as versions before 0.6 wrote it. A later
+   version may know more of them: its models can be used, but its runs cannot go on. */
+static int msae__read_choice(const msae_safetensors *file, const char *key, msae_enum kind,
+                             int *ok) {
+    const msae_metadata *note = msae__find_note(file, key, ok);
+    int value;
+    if (!note) return 0;
+    value = msae__enum_value(kind, note->value, note->value_bytes);
+    if (value >= 0) return value;
+    if (note->value_bytes > 0 && note->value[0] >= '0' && note->value[0] <= '9') {
+        const uint64_t number = msae__read_number(file, key, ok);
+        if (number > MSAE__UNKNOWN_CHOICE) *ok = 0;
+        return (int)(number & MSAE__UNKNOWN_CHOICE);
+    }
+    return MSAE__UNKNOWN_CHOICE;
 }
 
-#define MSAE__START_BEFORE 1 /* MSAE_START_RANDOM, whose name goes with training */
+/* How often something is done in a run. */
+static int msae__read_times(const msae_safetensors *file, const char *key, int *ok) {
+    const uint64_t number = msae__read_number(file, key, ok);
+    if (number > MSAE_MAX_REVIVALS) *ok = 0;
+    return (int)(number & 0xffff);
+}
 
 static void msae__read_history(const msae_safetensors *file, msae_history *h, int *ok) {
-    uint64_t revivals;
-    h->batch = msae__read_number(file, "msae.train_batch", ok);
-    h->bandwidth = msae__read_one_float(file, "msae.train_bandwidth", ok);
-    h->beta1 = msae__read_one_float(file, "msae.train_beta1", ok);
-    h->beta2 = msae__read_one_float(file, "msae.train_beta2", ok);
-    h->clip = msae__read_one_float(file, "msae.train_clip", ok);
-    h->epochs = msae__read_number(file, "msae.train_epochs", ok);
-    h->eps = msae__read_one_float(file, "msae.train_eps", ok);
-    h->loss = msae__read_small(file, "msae.train_loss", ok);
-    h->lr = msae__read_one_float(file, "msae.train_lr", ok);
     h->rows = msae__read_number(file, "msae.train_rows", ok);
-    h->scaling = msae__read_small(file, "msae.train_scaling", ok);
-    h->schedule = msae__read_small(file, "msae.train_schedule", ok);
     h->seed = msae__read_number(file, "msae.train_seed", ok);
-    h->sparse_weight = msae__read_one_float(file, "msae.train_sparse_weight", ok);
     h->steps = msae__read_number(file, "msae.train_steps", ok);
-    h->weight_decay = msae__read_one_float(file, "msae.train_weight_decay", ok);
-    h->start = MSAE__START_BEFORE;
-    if (!msae__find_key(file, "msae.train_start")) return; /* versions before 0.5 */
-    h->start = msae__read_small(file, "msae.train_start", ok);
-    h->warmup = msae__read_one_float(file, "msae.train_warmup", ok);
-    h->decay = msae__read_one_float(file, "msae.train_decay", ok);
-    revivals = msae__read_number(file, "msae.train_revivals", ok);
-    if (revivals > MSAE_MAX_REVIVALS || !(h->warmup >= 0) || !(h->decay >= 0)) *ok = 0;
-    h->revivals = (int)(revivals & 0xffff);
+    MSAE__TRAIN_LIST(MSAE__READ)
+    if (!(h->warmup >= 0) || !(h->decay >= 0)) *ok = 0;
 }
 
 /* What a file says of the training of a model: the weights of its levels and its history. */
@@ -8399,6 +8425,10 @@ static float msae__default_lr(msae_recipe recipe, size_t batch) {
     }
 }
 
+static float msae__default_sparse_weight(msae_recipe recipe) {
+    return recipe == MSAE_RECIPE_RELU ? 0.003f : recipe == MSAE_RECIPE_JUMPRELU ? 0.001f : 0;
+}
+
 static int msae__has_levels(msae_recipe recipe) {
     return msae__is_nested(recipe) || recipe == MSAE_RECIPE_MSAE_WIDTH;
 }
@@ -8452,65 +8482,51 @@ static msae_status msae__check_fields(const msae_train_desc *desc, msae_recipe r
     return MSAE_OK;
 }
 
+/* What msae_train_desc_resolve makes of MSAE__TRAIN_LIST: defaults, then checks. */
+#define MSAE__DEFAULT(field, kind, range, nested, others, before) \
+    MSAE__DEFAULT_##kind(r.field, ours ? nested : others)
+#define MSAE__DEFAULT_COUNT(value, usual) value = value != 0 ? value : (usual);
+#define MSAE__DEFAULT_TIMES(value, usual) value = value != 0 ? value : (usual);
+#define MSAE__DEFAULT_CHOICE(value, usual) value = value != 0 ? value : (usual);
+#define MSAE__DEFAULT_FLOAT(value, usual) \
+    finite &= msae__is_finite(value);     \
+    value = msae__default_float(value, usual);
+#define MSAE__CHECK(field, kind, range, ours, others, before)                            \
+    if (!(MSAE__CHECK_##kind(r.field, range))) {                                         \
+        return msae__fail_text(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "", #field, \
+                               " is out of range");                                      \
+    }
+#define MSAE__CHECK_COUNT(value, range) value > 0
+#define MSAE__CHECK_FLOAT(value, range) MSAE__CHECK_##range(value)
+#define MSAE__CHECK_ABOVE_0(value) value > 0
+#define MSAE__CHECK_FROM_0(value) value >= 0
+#define MSAE__CHECK_OR_OFF(value) value > 0 || value == MSAE_OFF
+#define MSAE__CHECK_TIMES(value, range) (value >= MSAE_OFF) && (value <= MSAE_MAX_REVIVALS)
+#define MSAE__CHECK_CHOICE(value, range) (unsigned)value < MSAE_##range##_COUNT
+
 MSAE_API msae_status msae_train_desc_resolve(const msae_train_desc *desc, msae_train_desc *resolved,
                                              msae_error *error) {
     msae_train_desc r = *desc;
     size_t levels[MSAE_MAX_LEVELS];
     int ours;
-    const float numbers[] = {r.lr,           r.beta1, r.beta2,         r.eps,
-                             r.warmup,       r.clip,  r.sparse_weight, r.bandwidth,
-                             r.weight_decay, r.decay, r.max_norm};
+    int finite = msae__is_finite(r.max_norm);
     size_t entries;
     msae_status status = msae_model_desc_resolve(&desc->model, &r.model, levels, NULL, error);
     if (status != MSAE_OK) return status;
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) { /* before anything compares */
-        if (!msae__is_finite(numbers[i])) {
-            return msae__fail(error, MSAE_ERROR_ARGUMENT, "a number to train with is NaN or Inf");
-        }
-    }
     ours = r.model.recipe == MSAE_RECIPE_MSAE || r.model.recipe == MSAE_RECIPE_MSAE_WIDTH;
-    if (r.batch == 0) r.batch = ours ? 512 : 4096;
-    if (r.epochs == 0) r.epochs = 30;
-    if (r.lr == 0) r.lr = msae__default_lr(r.model.recipe, r.batch);
-    r.beta1 = msae__default_float(r.beta1, 0.9f);
-    r.beta2 = msae__default_float(r.beta2, ours ? 0.99f : 0.999f);
-    r.eps = msae__default_float(r.eps, 6.25e-10f);
-    r.clip = r.clip == MSAE_OFF ? MSAE_OFF : msae__default_float(r.clip, 1);
-    r.sparse_weight =
-        msae__default_float(r.sparse_weight, r.model.recipe == MSAE_RECIPE_RELU       ? 0.003f
-                                             : r.model.recipe == MSAE_RECIPE_JUMPRELU ? 0.001f
-                                                                                      : MSAE_OFF);
-    if (r.sparse_weight == MSAE_OFF) r.sparse_weight = 0;
-    r.bandwidth = msae__default_float(r.bandwidth, 0.001f);
-    if (r.schedule == MSAE_SCHEDULE_DEFAULT) {
-        r.schedule = ours ? MSAE_SCHEDULE_TRAPEZOID : MSAE_SCHEDULE_PUBLISHED;
+    MSAE__TRAIN_LIST(MSAE__DEFAULT)
+    if (!finite) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "a number to train with is NaN or Inf");
     }
-    r.warmup = msae__default_float(r.warmup, 0.03f);
-    r.decay = msae__default_float(r.decay, 0.4f);
-    if (r.start == MSAE_START_DEFAULT) r.start = ours ? MSAE_START_ROWS : MSAE_START_RANDOM;
-    if (r.revivals == 0) r.revivals = ours ? 6 : MSAE_OFF;
-    if (r.loss == MSAE_LOSS_DEFAULT) r.loss = MSAE_LOSS_NMSE;
-    if (r.scaling == MSAE_SCALING_DEFAULT) r.scaling = MSAE_SCALING_RMS;
-    if ((unsigned)r.schedule >= MSAE_SCHEDULE_COUNT || (unsigned)r.loss >= MSAE_LOSS_COUNT ||
-        (unsigned)r.scaling >= MSAE_SCALING_COUNT || (unsigned)r.start >= MSAE_START_COUNT) {
-        return msae__fail(error, MSAE_ERROR_ARGUMENT, "unknown loss, schedule, start or scaling");
-    }
-    if (!(r.warmup >= 0) || !(r.decay >= 0) || !(r.warmup + r.decay <= 1)) {
+    if (desc->lr == 0) r.lr = msae__default_lr(r.model.recipe, r.batch);
+    if (desc->clip == MSAE_OFF) r.clip = MSAE_OFF;
+    if (desc->sparse_weight == 0) r.sparse_weight = msae__default_sparse_weight(r.model.recipe);
+    MSAE__TRAIN_LIST(MSAE__CHECK)
+    if (!(r.warmup + r.decay <= 1)) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "warmup and decay are not shares of one run");
     }
-    if (r.revivals < MSAE_OFF || r.revivals > MSAE_MAX_REVIVALS) {
-        return msae__fail(error, MSAE_ERROR_ARGUMENT, "the number of revivals is out of range");
-    }
-    if (!(r.lr > 0)) {
-        return msae__fail(error, MSAE_ERROR_ARGUMENT, "the learning rate is not positive");
-    }
-    if (!(r.beta1 >= 0 && r.beta1 < 1) || !(r.beta2 >= 0 && r.beta2 < 1)) {
-        return msae__fail(error, MSAE_ERROR_ARGUMENT, "beta1 or beta2 is not in [0, 1)");
-    }
-    if (!(r.eps >= 0) || !(r.weight_decay >= 0) || !(r.sparse_weight >= 0) || !(r.bandwidth > 0) ||
-        !(r.clip > 0 || r.clip == MSAE_OFF)) {
-        return msae__fail(error, MSAE_ERROR_ARGUMENT,
-                          "eps, weight decay, clip, sparse weight or bandwidth is out of range");
+    if (!(r.beta1 < 1) || !(r.beta2 < 1)) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "beta1 or beta2 is not below 1");
     }
     if (r.max_norm != 0 && !(r.max_norm >= 1)) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "max_norm is below 1, the median norm");
@@ -8810,6 +8826,13 @@ static void msae__zero_parameters(const msae_model *model, const msae_parameters
     if (p->log_threshold) memset(p->log_threshold, 0, n * sizeof(float));
 }
 
+#define MSAE__RECORD(field, kind, range, ours, others, before) \
+    history->field = MSAE__RECORD_##kind(trainer->desc.field);
+#define MSAE__RECORD_COUNT(value) value
+#define MSAE__RECORD_FLOAT(value) value
+#define MSAE__RECORD_TIMES(value) value > 0 ? value : 0
+#define MSAE__RECORD_CHOICE(value) (int)value
+
 MSAE_API msae_status msae_trainer_init_in(msae_trainer *trainer, const msae_train_desc *desc,
                                           void *memory, size_t *bytes, msae_error *error) {
     msae_model_desc model_desc;
@@ -8845,23 +8868,7 @@ MSAE_API msae_status msae_trainer_init_in(msae_trainer *trainer, const msae_trai
     trainer->memory = memory;
     trainer->memory_bytes = *bytes;
     history->seed = trainer->desc.model.seed;
-    history->batch = trainer->desc.batch;
-    history->epochs = trainer->desc.epochs;
-    history->lr = trainer->desc.lr;
-    history->beta1 = trainer->desc.beta1;
-    history->beta2 = trainer->desc.beta2;
-    history->eps = trainer->desc.eps;
-    history->weight_decay = trainer->desc.weight_decay;
-    history->warmup = trainer->desc.warmup;
-    history->decay = trainer->desc.decay;
-    history->start = (int)trainer->desc.start;
-    history->revivals = trainer->desc.revivals > 0 ? trainer->desc.revivals : 0;
-    history->clip = trainer->desc.clip;
-    history->sparse_weight = trainer->desc.sparse_weight;
-    history->bandwidth = trainer->desc.bandwidth;
-    history->loss = (int)trainer->desc.loss;
-    history->schedule = (int)trainer->desc.schedule;
-    history->scaling = (int)trainer->desc.scaling;
+    MSAE__TRAIN_LIST(MSAE__RECORD)
     return MSAE_OK;
 }
 
@@ -11997,6 +12004,13 @@ static float msae__off_if_zero(float value) {
     return value == 0 ? MSAE_OFF : value;
 }
 
+#define MSAE__RESUME(field, kind, range, ours, others, before) \
+    desc.field = MSAE__RESUME_##kind(field, h->field);
+#define MSAE__RESUME_COUNT(field, value) (size_t)(value)
+#define MSAE__RESUME_FLOAT(field, value) msae__off_if_zero(value)
+#define MSAE__RESUME_TIMES(field, value) ((value) > 0 ? (value) : MSAE_OFF)
+#define MSAE__RESUME_CHOICE(field, value) (msae_##field)(value)
+
 /* The descriptor that makes such a trainer again. */
 static msae_train_desc msae__run_desc(const msae_model_desc *model, const msae_history *h,
                                       const msae__run_notes *run) {
@@ -12005,25 +12019,9 @@ static msae_train_desc msae__run_desc(const msae_model_desc *model, const msae_h
     desc.model = *model;
     if (!msae__has_levels(model->recipe)) desc.model.level_weights = NULL;
     desc.model.seed = h->seed;
-    desc.batch = (size_t)h->batch;
-    desc.epochs = (size_t)h->epochs;
-    desc.lr = h->lr;
-    desc.beta1 = msae__off_if_zero(h->beta1);
-    desc.beta2 = msae__off_if_zero(h->beta2);
-    desc.eps = msae__off_if_zero(h->eps);
-    desc.weight_decay = h->weight_decay;
-    desc.clip = h->clip;
-    desc.schedule = (msae_schedule)h->schedule;
-    if (desc.schedule == MSAE_SCHEDULE_TRAPEZOID) {
-        desc.warmup = msae__off_if_zero(h->warmup);
-        desc.decay = msae__off_if_zero(h->decay);
-    }
-    desc.start = (msae_start)h->start;
-    desc.revivals = h->revivals > 0 ? h->revivals : MSAE_OFF;
-    desc.loss = (msae_loss)h->loss;
-    desc.sparse_weight = msae__off_if_zero(h->sparse_weight);
-    desc.bandwidth = model->recipe == MSAE_RECIPE_JUMPRELU ? h->bandwidth : 0;
-    desc.scaling = (msae_scaling)h->scaling;
+    MSAE__TRAIN_LIST(MSAE__RESUME)
+    if (desc.schedule != MSAE_SCHEDULE_TRAPEZOID) desc.warmup = desc.decay = 0;
+    if (model->recipe != MSAE_RECIPE_JUMPRELU) desc.bandwidth = 0;
     desc.geometric_median = (int)run->geometric_median;
     desc.skip_bad = (int)run->skip_bad;
     desc.max_norm = run->max_norm;

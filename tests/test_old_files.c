@@ -101,6 +101,66 @@ static void what_they_say_is_kept(void) {
     msae_model_free(&model);
 }
 
+/* Version 0.5.0 wrote the choices of a run as numbers, and so did the first files of 0.6; since then
+   they are names. */
+static void choices_by_number_and_name(void) {
+    static const struct {
+        const char *key, *name, *number;
+    } choices[] = {{"msae.train_loss", "nmse", "1"},
+                   {"msae.train_scaling", "rms", "1"},
+                   {"msae.train_schedule", "trapezoid", "5"},
+                   {"msae.train_start", "rows", "2"}};
+    msae_trainer trainer, again;
+    msae_safetensors file;
+    msae_metadata notes[64];
+    size_t bytes = 0, n_notes = 0, made_bytes = 0;
+    if (!CHECK_STATUS(MSAE_OK,
+                      msae_resume_file(&trainer, FOLDER "checkpoint.safetensors", NULL, NULL))) {
+        return;
+    }
+    CHECK_STATUS(MSAE_OK, msae_checkpoint_bytes(&trainer, &bytes, NULL));
+    unsigned char *now = (unsigned char *)test_alloc(bytes);
+    CHECK_STATUS(MSAE_OK, msae_checkpoint_memory(&trainer, now, bytes, NULL));
+    CHECK_STATUS(MSAE_OK, msae_safetensors_open(&file, now, bytes, NULL, NULL));
+    for (size_t i = 0; i < file.n_metadata; i++) {
+        msae_metadata note = file.metadata[i];
+        if (&file.metadata[i] == msae_safetensors_metadata(&file, "msae.checksum") ||
+            &file.metadata[i] == msae_safetensors_metadata(&file, "msae.version")) {
+            continue;
+        }
+        for (size_t c = 0; c < COUNT(choices); c++) {
+            if (&file.metadata[i] != msae_safetensors_metadata(&file, choices[c].key)) continue;
+            test_note("%s", choices[c].key);
+            CHECK(msae__equals(note.value, note.value_bytes, choices[c].name));
+            note.value = choices[c].number;
+            note.value_bytes = 1;
+        }
+        notes[n_notes++] = note;
+    }
+    CHECK_STATUS(MSAE_OK, msae_safetensors_bytes(file.tensors, file.n_tensors, notes, n_notes,
+                                                 &made_bytes, NULL));
+    unsigned char *made = (unsigned char *)test_alloc(made_bytes);
+    CHECK_STATUS(MSAE_OK, msae_safetensors_write(file.tensors, file.n_tensors, notes, n_notes, made,
+                                                 made_bytes, NULL));
+    if (CHECK_STATUS(MSAE_OK, msae_resume_memory(&again, made, made_bytes, NULL, NULL))) {
+        CHECK(again.desc.loss == MSAE_LOSS_NMSE && again.desc.scaling == MSAE_SCALING_RMS);
+        CHECK(again.desc.schedule == MSAE_SCHEDULE_TRAPEZOID &&
+              again.desc.start == MSAE_START_ROWS);
+        size_t size = 0;
+        unsigned char *back = (unsigned char *)test_alloc(bytes);
+        CHECK_STATUS(MSAE_OK, msae_checkpoint_bytes(&again, &size, NULL));
+        CHECK(size == bytes);
+        CHECK_STATUS(MSAE_OK, msae_checkpoint_memory(&again, back, bytes, NULL));
+        CHECK(memcmp(back, now, bytes) == 0);
+        free(back);
+        msae_trainer_free(&again);
+    }
+    free(made);
+    msae_safetensors_close(&file);
+    free(now);
+    msae_trainer_free(&trainer);
+}
+
 static void a_run_goes_on(void) {
     msae_trainer trainer;
     msae_model model;
@@ -203,6 +263,7 @@ static void keys_of_others_are_passed_over(void) {
 int main(void) {
     RUN(models_encode_as_they_did);
     RUN(what_they_say_is_kept);
+    RUN(choices_by_number_and_name);
     RUN(a_run_goes_on);
     RUN(an_index_fits_its_model);
     RUN(keys_of_others_are_passed_over);

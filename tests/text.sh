@@ -23,7 +23,7 @@
 # only come nearer to the goal (when it is there, the two are one); what the bad header has.
 limits() {
     cat <<'EOF'
-lines                        <  12800  15480   71
+lines                        <  12800  15477   71
 public_functions             <     85    111    3
 public_lines                 <   1000   1413   15
 manual_lines                 <    180    180    9
