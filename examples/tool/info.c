@@ -60,8 +60,8 @@ static int describe_data(const char *path, int as_json) {
    safetensors: what it is for, then what is in it
    ------------------------------------------------------------------------------------------ */
 
-/* The notes of our files hold places in enums, and numbers with all digits of a float32: here they
-   are said by name, and in the fewest digits that mean the same. */
+/* The notes of our files hold numbers with all digits of a float32, and those of version 0.5.0 places
+   in enums: here they are said in the fewest digits that mean the same, and by name. */
 enum { NOTE_ROOM = 2048, NUMBERS = -1 };
 
 static const struct {
