@@ -16,7 +16,7 @@
 
        msae_train_desc desc = {0};                                           // TRAIN a model:
        desc.model.n_inputs = 512, desc.model.n_latents = 4096;               // zero means default
-       msae_data_load_file(&data, "clip.npy", NULL, NULL, &error);
+       msae_data_load(&data, msae_from_file("clip.npy"), NULL, NULL, &error);
        msae_source rows = msae_source_data(&data);
        msae_trainer_init(&trainer, &desc, &error);
        msae_trainer_fit(&trainer, &rows, NULL, NULL, NULL, &error);
@@ -548,6 +548,7 @@ typedef struct msae_load_desc {
     msae_allocator allocator;
     msae_parallel parallel;
     int widen; /* 1: quantised weights become float32, which names need */
+    int check; /* 1: msae_map looks at all weights, as msae_load always does */
 } msae_load_desc;
 
 /* A copy of a float32 model for inference with weights MSAE_F32, MSAE_F16, MSAE_BF16, or MSAE_I8
@@ -670,31 +671,49 @@ MSAE_API msae_status msae_forward(const msae_model *model, void *workspace, cons
    >>bytes Bytes in and out: a file, memory, or whatever the caller has
    ------------------------------------------------------------------------------------------ */
 
-/* Where a file's bytes come from, for every *_reader function: an archive, a pack file, a database.
-   Whatever is read goes through these checks: nothing is asked for beyond `size`, and a source that
-   lies about its size is an MSAE_ERROR_IO. Reads ascend, but that the first 8 bytes come twice. */
+/* Where a file's bytes come from: a value that msae_from_file or msae_from_memory makes, or that
+   you fill, zeroed first, with `read`, `user` and `size`: for an archive, a pack file, a
+   database. There is nothing to close: a function that takes a reader opens and closes a file
+   within its call. Nothing is asked for beyond `size`, and a source that lies about its size is
+   an MSAE_ERROR_IO. Reads ascend, but that the first 8 bytes come twice. */
 typedef struct msae_reader {
     /* Copies `bytes` bytes from byte `offset` on into buffer. 1: all are there; 0: failed. */
     int (*read)(void *user, uint64_t offset, void *buffer, size_t bytes);
     void *user;
-    uint64_t size; /* of the whole file, in bytes */
+    uint64_t size;      /* of the whole file, in bytes; 0 by msae_from_file */
+    const char *path;   /* by msae_from_file, else NULL */
+    const void *memory; /* by msae_from_memory, else NULL */
 } msae_reader;
 
-/* Where a file's bytes go, for every *_writer function, piece by piece from the first to the last.
-   1: taken; 0: failed, which ends the writing with MSAE_ERROR_IO. Putting a finished file in the
-   old one's place is the caller's business here (the *_file functions do it themselves). */
+/* A reader of `size` bytes in memory, which stay the caller's and have to be there for as long
+   as what was made of them points into them (msae_safetensors, a view of data). Thread-safe. */
+MSAE_API msae_reader msae_from_memory(const void *bytes, size_t size);
+
+/* Where a file's bytes go: a value that msae_to_file or msae_to_memory makes, or that you fill,
+   zeroed first, with `write` and `user`. Such a writer gets the bytes piece by piece from the
+   first to the last; putting a finished file in the old one's place is your business then. There
+   is nothing to close, and a writer may be used again: each call starts anew. */
 typedef struct msae_writer {
+    /* 1: taken; 0: failed, which ends the writing with MSAE_ERROR_IO. */
     int (*write)(void *user, const void *bytes, size_t size);
     void *user;
+    const char *path; /* by msae_to_file, else NULL */
+    void *buffer;     /* by msae_to_memory, else NULL */
+    size_t room;      /* of the buffer, in bytes */
+    size_t bytes;     /* what the last call wrote, or counted */
 } msae_writer;
 
-/* A reader over memory, which stays the caller's. */
-MSAE_API msae_reader msae_reader_memory(const void *bytes, size_t size);
+/* A writer into buffer [room]; what does not fit is an MSAE_ERROR_MEMORY. With NULL nothing is
+   written but counted: `bytes` is then the room that a second call needs. Thread-safe. */
+MSAE__MAKE_API msae_writer msae_to_memory(void *buffer, size_t room);
+
 #ifndef MSAE_NO_STDIO
-/* A reader over a file, and its end; fine on a zeroed struct. The *_file functions do this
-   themselves. */
-MSAE_API msae_status msae_reader_open(msae_reader *reader, const char *path, msae_error *error);
-MSAE_API void msae_reader_close(msae_reader *reader);
+/* A reader of the file of that name. The text is not copied. Thread-safe. */
+MSAE_API msae_reader msae_from_file(const char *path);
+/* A writer of the file of that name, which is written as path.PID.tmp, flushed to the disk and
+   renamed: whatever fails at whatever moment, `path` is the old file or the new one. A device is
+   written to directly. The text is not copied. Thread-safe. */
+MSAE__MAKE_API msae_writer msae_to_file(const char *path);
 #endif
 
 /* ---------------------------------------------------------------------------------------------
@@ -720,30 +739,24 @@ typedef struct msae_data {
 /* A view of x [rows, cols]. */
 MSAE__MAKE_API msae_data msae_data_view(const float *x, size_t rows, size_t cols);
 
-/* A view of a .npy (<f2, <f4, <f8, C order, one or two dimensions) or of a two-dimensional tensor
-   of a safetensors file in memory. `tensor` names it; NULL takes the only tensor, or the only one
-   that is a matrix of floats with rows and columns (MSAE_ERROR_ARGUMENT where there are several, or
-   the file is a model). */
-MSAE__MAKE_API msae_status msae_data_from_memory(msae_data *data, const void *bytes, size_t size,
-                                                 const char *tensor, msae_error *error);
-#ifndef MSAE_NO_STDIO
-/* Reads the whole file: .npy, safetensors, or plain float32 named .._ROWS_COLS.npy as the published
-   code writes it. `allocator` NULL: the default one. Release with msae_data_free. */
-MSAE__MAKE_API msae_status msae_data_load_file(msae_data *data, const char *path,
-                                               const char *tensor, const msae_allocator *allocator,
-                                               msae_error *error);
-#endif
-/* The same (.npy or safetensors) from the caller's source of bytes. */
-MSAE__MAKE_API msae_status msae_data_load_reader(msae_data *data, const msae_reader *reader,
-                                                 const char *tensor,
-                                                 const msae_allocator *allocator,
-                                                 msae_error *error);
+/* The matrix in a .npy (<f2, <f4, <f8, C order, one or two dimensions), in a safetensors file,
+   or in a file of plain float32 named .._ROWS_COLS.npy, as the published code writes it.
+   `tensor` names a two-dimensional tensor of a safetensors file; NULL takes the only tensor, or
+   the only one that is a matrix of floats with rows and columns (MSAE_ERROR_ARGUMENT where there
+   are several, or the file is a model). Of a reader from memory it is a view, and nothing is
+   copied; of any other the whole file is read into memory of `allocator` (NULL: the default). On
+   failure nothing is held and `data` is zeroed. Thread-safe. */
+MSAE__MAKE_API msae_status msae_data_load(msae_data *data, msae_reader reader, const char *tensor,
+                                          const msae_allocator *allocator, msae_error *error);
+/* Frees what `data` owns and zeroes it; fine on a view and on a zeroed struct. */
 MSAE__MAKE_API void msae_data_free(msae_data *data);
 
-/* Rows first .. first + rows - 1, or the rows index[0 .. rows - 1], as float32 into out [rows,
-   cols]. MSAE_ERROR_ARGUMENT, and nothing is written, when one of them is beyond the data. */
+/* Rows first .. first + rows - 1 as float32 into out [rows, cols]. MSAE_ERROR_ARGUMENT, and nothing
+   is written, when one of them is beyond the data. Thread-safe. */
 MSAE__MAKE_API msae_status msae_data_read(const msae_data *data, size_t first, size_t rows,
                                           float *out);
+/* The rows index[0 .. rows - 1], in any order, as float32 into out [rows, cols].
+   MSAE_ERROR_ARGUMENT, and nothing is written, when one of them is beyond the data. Thread-safe. */
 MSAE__MAKE_API msae_status msae_data_gather(const msae_data *data, const size_t *index, size_t rows,
                                             float *out);
 
@@ -795,7 +808,7 @@ typedef struct msae_files {
     size_t memory_bytes;
 } msae_files;
 
-/* Opens files as msae_data_load_file knows them (.npy, safetensors with a tensor of that name,
+/* Opens files as msae_data_load knows them (.npy, safetensors with a tensor of that name,
    plain float32 named .._ROWS_COLS.npy), of any length and number and each with a type of its own,
    but of one width. Among several some may be without rows (shape [0, d], or [0] of a .npy), but
    not all: their shards have rows = 0. Looks at their headers only. `paths` [n_paths] must outlive
@@ -804,6 +817,7 @@ typedef struct msae_files {
 MSAE__MAKE_API msae_status msae_files_open(msae_files *files, const char *const *paths,
                                            size_t n_paths, const char *tensor,
                                            const msae_allocator *allocator, msae_error *error);
+/* Closes and frees what the set holds and zeroes it; fine on a zeroed struct. */
 MSAE__MAKE_API void msae_files_close(msae_files *files);
 /* The file that holds a row of the set; NULL for a row beyond it. Thread-safe. */
 MSAE__MAKE_API const msae_shard *msae_files_find(const msae_files *files, uint64_t row);
@@ -1170,34 +1184,17 @@ MSAE__TRAIN_API void msae_stream_free(msae_stream *stream);
 /* Checkpoints: the model's file with all that training needs to go on from here to the same bits:
    the moments moment1.* and moment2.* (shaped as their parameters), steps, position, counters. Any
    reader of models takes one as the model it holds.
-   Saving: the bytes that it makes; into buffer [bytes]; piece by piece into a writer; or into a
-   file, under path.PID.tmp until it is whole and on the disk, then renamed: whatever happens at
-   whatever moment, `path` is the old file or the new one. */
-MSAE__TRAIN_API msae_status msae_checkpoint_bytes(const msae_trainer *trainer, size_t *bytes,
-                                                  msae_error *error);
-MSAE__TRAIN_API msae_status msae_checkpoint_memory(const msae_trainer *trainer, void *buffer,
-                                                   size_t bytes, msae_error *error);
-MSAE__TRAIN_API msae_status msae_checkpoint_writer(const msae_trainer *trainer,
-                                                   const msae_writer *writer, msae_error *error);
-#ifndef MSAE_NO_STDIO
-MSAE__TRAIN_API msae_status msae_checkpoint_file(const msae_trainer *trainer, const char *path,
-                                                 msae_error *error);
-#endif
+   MSAE_ERROR_ARGUMENT, before anything is written, for a model.k that the model cannot have. */
+MSAE__TRAIN_API msae_status msae_trainer_save(const msae_trainer *trainer, msae_writer *writer,
+                                              msae_error *error);
 
 /* A trainer as it was when the checkpoint was saved; msae_trainer_fit on the same data goes on from
    there. `desc` (NULL: default) gives allocator and threads, and the instruction path: AUTO takes
    the one the run had where this machine has it, without which the bits differ from there on. What
    a trainer needs is allocated only once the file was found to hold tensors of that size. On
    failure nothing is held and the trainer is zeroed. */
-MSAE__TRAIN_API msae_status msae_resume_memory(msae_trainer *trainer, const void *bytes,
-                                               size_t size, const msae_load_desc *desc,
-                                               msae_error *error);
-MSAE__TRAIN_API msae_status msae_resume_reader(msae_trainer *trainer, const msae_reader *reader,
-                                               const msae_load_desc *desc, msae_error *error);
-#ifndef MSAE_NO_STDIO
-MSAE__TRAIN_API msae_status msae_resume_file(msae_trainer *trainer, const char *path,
-                                             const msae_load_desc *desc, msae_error *error);
-#endif
+MSAE__TRAIN_API msae_status msae_trainer_load(msae_trainer *trainer, msae_reader reader,
+                                              const msae_load_desc *desc, msae_error *error);
 
 /* ---------------------------------------------------------------------------------------------
    >>evaluate Metrics: on raw embeddings, the published definitions (paper, section 4)
@@ -1457,70 +1454,45 @@ MSAE__CONCEPTS_API msae_status msae_steer(const msae_model *model, const msae_da
    >>files Files
    ------------------------------------------------------------------------------------------ */
 
-/* A model from a safetensors file in memory; the bytes are not needed afterwards. Every rule of
-   the format and every size is checked first; on failure the model is zeroed. Takes some 64 n bytes
-   and a copy of the header beside the model for a while. */
-MSAE_API msae_status msae_load_memory(msae_model *model, const void *bytes, size_t size,
-                                      const msae_load_desc *desc, msae_error *error);
-/* The same from the caller's source. */
-MSAE_API msae_status msae_load_reader(msae_model *model, const msae_reader *reader,
-                                      const msae_load_desc *desc, msae_error *error);
-/* A model over a file that lies in memory for as long as the model does: mapped, or linked in. Only
-   the header is read: nothing is copied, and how long it takes does not depend on the file's size.
-   `bytes` is aligned to 4 bytes at least, and the file one of by_rows (`msae convert --dtype ..`
-   and msae_compact make them). The memory is never written, and neither may the model's arrays be.
-   The weights are not looked at: a NaN among them makes encoding give no codes and decoding NaN;
-   msae_check_weights tells, for files that come from elsewhere. */
+/* A model from a safetensors file. The reader's bytes are not needed afterwards. Every rule of
+   the format and every size is checked first, and every weight has to be finite. `desc` NULL:
+   the default. On failure nothing is held and the model is zeroed. Temporarily takes some 64 n
+   bytes beside the model, and a copy of the header if the reader is not from memory. */
+MSAE_API msae_status msae_load(msae_model *model, msae_reader reader, const msae_load_desc *desc,
+                               msae_error *error);
+/* A model over a file that lies in memory for as long as the model does: mapped, or linked in.
+   Only the header is read: nothing is copied, and how long it takes does not depend on the
+   file's size. `bytes` is aligned to 4 bytes at least, and the file one of by_rows (`msae
+   convert --dtype ..` and msae_compact make them). The memory is never written, and neither may
+   the model's arrays be. The weights are not looked at, unless desc->check says so: a NaN among
+   them makes encoding give no codes and decoding NaN. With it, for files that come from
+   elsewhere, a weight, bias or scale that is NaN or Inf is MSAE_ERROR_NOT_FINITE. On failure the
+   model is zeroed. */
 MSAE_API msae_status msae_map(msae_model *model, const void *bytes, size_t size,
                               const msae_load_desc *desc, msae_error *error);
-/* MSAE_ERROR_NOT_FINITE when a weight, bias or scale is NaN or Inf. Thread-safe. */
-MSAE_API msae_status msae_check_weights(const msae_model *model, msae_error *error);
-/* Bytes of the file that a model makes, the file itself into buffer [bytes], or into a writer.
-   MSAE_ERROR_ARGUMENT, before anything is written, for a model.k that the model cannot have; so
-   with msae_save_file and checkpoints. */
-MSAE__MAKE_API msae_status msae_save_bytes(const msae_model *model, size_t *bytes,
-                                           msae_error *error);
-MSAE__MAKE_API msae_status msae_save_memory(const msae_model *model, void *buffer, size_t bytes,
-                                            msae_error *error);
-MSAE__MAKE_API msae_status msae_save_writer(const msae_model *model, const msae_writer *writer,
-                                            msae_error *error);
+/* The file that a model makes. MSAE_ERROR_ARGUMENT, before anything is written, for a model.k that
+   the model cannot have. */
+MSAE__MAKE_API msae_status msae_save(const msae_model *model, msae_writer *writer,
+                                     msae_error *error);
 
 #ifndef MSAE_NO_STDIO
+/* msae_load from the file of that name. */
 MSAE_API msae_status msae_load_file(msae_model *model, const char *path, const msae_load_desc *desc,
                                     msae_error *error);
-/* Written as path.PID.tmp, flushed to the disk and renamed: whatever fails at whatever moment,
-   `path` is the old file or the new one. A device is written to directly. */
+/* msae_save to the file of that name: `path` is the old file or the new one, whatever fails. */
 MSAE__MAKE_API msae_status msae_save_file(const msae_model *model, const char *path,
                                           msae_error *error);
-
-/* The whole of a file; release with msae_release. */
-MSAE__MAKE_API msae_status msae_read_file(const char *path, const msae_allocator *allocator,
-                                          void **bytes, size_t *size, msae_error *error);
-MSAE__MAKE_API void msae_release(const msae_allocator *allocator, void *bytes, size_t size);
 #endif
 
 /* An index as a safetensors file: starts [n + 1], rows and values [entries], counts [rows], and the
-   sizes and checksums in __metadata__. Saved and loaded as models are; whatever a file holds,
-   what is loaded can be queried. `desc`: allocator and threads, NULL for the default. On failure
-   the index is zeroed. */
-MSAE__CONCEPTS_API msae_status msae_index_save_bytes(const msae_index *index, size_t *bytes,
-                                                     msae_error *error);
-MSAE__CONCEPTS_API msae_status msae_index_save_memory(const msae_index *index, void *buffer,
-                                                      size_t bytes, msae_error *error);
-MSAE__CONCEPTS_API msae_status msae_index_save_writer(const msae_index *index,
-                                                      const msae_writer *writer, msae_error *error);
-MSAE__CONCEPTS_API msae_status msae_index_load_memory(msae_index *index, const void *bytes,
-                                                      size_t size, const msae_load_desc *desc,
-                                                      msae_error *error);
-MSAE__CONCEPTS_API msae_status msae_index_load_reader(msae_index *index, const msae_reader *reader,
-                                                      const msae_load_desc *desc,
-                                                      msae_error *error);
-#ifndef MSAE_NO_STDIO
-MSAE__CONCEPTS_API msae_status msae_index_save_file(const msae_index *index, const char *path,
-                                                    msae_error *error);
-MSAE__CONCEPTS_API msae_status msae_index_load_file(msae_index *index, const char *path,
-                                                    const msae_load_desc *desc, msae_error *error);
-#endif
+   sizes and checksums in __metadata__. */
+MSAE__CONCEPTS_API msae_status msae_index_save(const msae_index *index, msae_writer *writer,
+                                               msae_error *error);
+/* An index from such a file: whatever the file holds, what is loaded can be queried. `desc`
+   gives allocator and threads, NULL the default. On failure nothing is held and the index is
+   zeroed. */
+MSAE__CONCEPTS_API msae_status msae_index_load(msae_index *index, msae_reader reader,
+                                               const msae_load_desc *desc, msae_error *error);
 
 /* One tensor of a safetensors file. */
 #define MSAE_MAX_RANK 8
@@ -1529,7 +1501,7 @@ typedef struct msae_tensor {
     size_t name_bytes;
     msae_dtype dtype;
     size_t rank, shape[MSAE_MAX_RANK];
-    const void *data; /* little-endian, possibly unaligned; NULL when opened over a reader */
+    const void *data; /* little-endian, possibly unaligned; NULL when not read from memory */
     size_t bytes;
     uint64_t offset; /* of the data in the file it was read from */
 } msae_tensor;
@@ -1554,36 +1526,27 @@ typedef struct msae_safetensors {
 } msae_safetensors;
 
 /* Reads and checks a header; keeps strictly to the format (see Files, security, limits in the
-   manual). A dtype beyond the list above or an escape in a tensor's name is MSAE_ERROR_FORMAT. */
-MSAE_API msae_status msae_safetensors_open(msae_safetensors *file, const void *bytes, size_t size,
+   manual). A dtype beyond the list above or an escape in a tensor's name is MSAE_ERROR_FORMAT.
+   Tensors are not read: a reader from memory gives each its `data`, and its bytes have to
+   outlive `file`; with any other they lie at [tensor.offset, tensor.offset + tensor.bytes) of
+   the file. `allocator` NULL: the default. On failure nothing is held and `file` is zeroed. */
+MSAE_API msae_status msae_safetensors_open(msae_safetensors *file, msae_reader reader,
                                            const msae_allocator *allocator, msae_error *error);
-/* The same without reading the tensors: read [tensor.offset, tensor.offset + tensor.bytes). */
-MSAE_API msae_status msae_safetensors_open_reader(msae_safetensors *file, const msae_reader *reader,
-                                                  const msae_allocator *allocator,
-                                                  msae_error *error);
+/* Frees what `file` holds and zeroes it; fine on a zeroed struct. */
 MSAE_API void msae_safetensors_close(msae_safetensors *file);
-/* The tensor or the metadata of that name, or NULL. */
+/* The tensor of that name, or NULL; it lives as long as `file`. Thread-safe. */
 MSAE_API const msae_tensor *msae_safetensors_find(const msae_safetensors *file, const char *name);
+/* The metadata of that key, or NULL; it lives as long as `file`. Thread-safe. */
 MSAE_API const msae_metadata *msae_safetensors_metadata(const msae_safetensors *file,
                                                         const char *key);
-/* Bytes of the file that tensors and metadata make, and the file itself into buffer. Names, keys
-   and values are UTF-8 without control characters, quotes and backslashes. */
-MSAE__MAKE_API msae_status msae_safetensors_bytes(const msae_tensor *tensors, size_t n_tensors,
-                                                  const msae_metadata *metadata, size_t n_metadata,
-                                                  size_t *bytes, msae_error *error);
-MSAE__MAKE_API msae_status msae_safetensors_write(const msae_tensor *tensors, size_t n_tensors,
-                                                  const msae_metadata *metadata, size_t n_metadata,
-                                                  void *buffer, size_t bytes, msae_error *error);
-#ifndef MSAE_NO_STDIO
-/* The same straight to a file, by temporary name and rename. */
-MSAE__MAKE_API msae_status msae_safetensors_write_file(const char *path, const msae_tensor *tensors,
-                                                       size_t n_tensors,
-                                                       const msae_metadata *metadata,
-                                                       size_t n_metadata, msae_error *error);
-/* x [rows, cols] as a .npy of float32, by temporary name and rename. */
-MSAE__MAKE_API msae_status msae_write_npy(const char *path, const float *x, size_t rows,
+/* The file that tensors and metadata make, in the order given. Names, keys and values are UTF-8
+   without control characters, quotes and backslashes, else MSAE_ERROR_ARGUMENT. */
+MSAE__MAKE_API msae_status msae_safetensors_write(msae_writer *writer, const msae_tensor *tensors,
+                                                  size_t n_tensors, const msae_metadata *metadata,
+                                                  size_t n_metadata, msae_error *error);
+/* x [rows, cols] as a .npy of float32. */
+MSAE__MAKE_API msae_status msae_npy_write(msae_writer *writer, const float *x, size_t rows,
                                           size_t cols, msae_error *error);
-#endif
 
 #ifdef __cplusplus
 }
@@ -1600,9 +1563,6 @@ MSAE__MAKE_API msae_status msae_write_npy(const char *path, const float *x, size
 #ifdef MSAE_IMPLEMENTATION
 #ifndef MSAE_IMPLEMENTED
 #define MSAE_IMPLEMENTED
-#ifndef MSAE_RUN_ONLY
-#define MSAE__WITH_AVX512 /* one row is encoded at the speed of the memory, with AVX2 too */
-#endif
 
 #include <math.h>
 #include <string.h>
@@ -1699,7 +1659,8 @@ MSAE__MAKE_API msae_status msae_write_npy(const char *path, const float *x, size
 #endif
 #endif
 
-#if defined(MSAE__HAS_AVX2) && defined(MSAE__WITH_AVX512)
+/* One row is encoded at the speed of the memory, with AVX2 too: AVX-512 pays for training. */
+#if defined(MSAE__HAS_AVX2) && !defined(MSAE_RUN_ONLY)
 #define MSAE__HAS_AVX512
 #endif
 
@@ -1717,9 +1678,6 @@ MSAE__MAKE_API msae_status msae_write_npy(const char *path, const float *x, size
 #endif
 #ifdef MSAE_USE_CBLAS
 #include <cblas.h>
-#define MSAE__USES_CBLAS 1
-#else
-#define MSAE__USES_CBLAS 0
 #endif
 #ifndef MSAE_NO_STDIO
 #include <limits.h>
@@ -3570,11 +3528,9 @@ static int msae__read_memory(void *user, uint64_t offset, void *buffer, size_t b
     return 1;
 }
 
-MSAE_API msae_reader msae_reader_memory(const void *bytes, size_t size) {
-    msae_reader reader;
-    reader.read = msae__read_memory;
-    reader.user = (void *)(uintptr_t)bytes; /* only read */
-    reader.size = size;
+MSAE_API msae_reader msae_from_memory(const void *bytes, size_t size) {
+    void *user = (void *)(uintptr_t)bytes; /* only read */
+    const msae_reader reader = {msae__read_memory, user, size, NULL, bytes};
     return reader;
 }
 
@@ -3614,14 +3570,22 @@ static int msae__read_stdio(void *user, uint64_t offset, void *buffer, size_t by
     return msae__seek(file, offset, SEEK_SET) && fread(buffer, 1, bytes, file) == bytes;
 }
 
-MSAE_API msae_status msae_reader_open(msae_reader *reader, const char *path, msae_error *error) {
+MSAE_API msae_reader msae_from_file(const char *path) {
+    const msae_reader reader = {NULL, NULL, 0, path, NULL};
+    return reader;
+}
+#endif
+
+/* From here on the reader can be read. */
+static msae_status msae__open_reader(msae_reader *reader, msae_error *error) {
+#ifndef MSAE_NO_STDIO
     FILE *file;
     int64_t size = -1;
-    memset(reader, 0, sizeof *reader);
-    if (msae__place_at(path) == MSAE__FOLDER) {
+    if (!reader->path) return MSAE_OK;
+    if (msae__place_at(reader->path) == MSAE__FOLDER) {
         return msae__fail(error, MSAE_ERROR_IO, "is a directory");
     }
-    file = fopen(path, "rb");
+    file = fopen(reader->path, "rb");
     if (!file) return msae__fail(error, MSAE_ERROR_IO, "cannot be opened");
     if (msae__seek(file, 0, SEEK_END)) {
 #ifdef _WIN32
@@ -3639,14 +3603,19 @@ MSAE_API msae_status msae_reader_open(msae_reader *reader, const char *path, msa
     reader->read = msae__read_stdio;
     reader->user = file;
     reader->size = (uint64_t)size;
+#else
+    (void)reader, (void)error;
+#endif
     return MSAE_OK;
 }
 
-MSAE_API void msae_reader_close(msae_reader *reader) {
-    if (reader->user) fclose((FILE *)reader->user);
+/* Ends that; fine on a reader that was not opened. */
+static void msae__close_reader(msae_reader *reader) {
+#ifndef MSAE_NO_STDIO
+    if (reader->path && reader->user) fclose((FILE *)reader->user);
+#endif
     memset(reader, 0, sizeof *reader);
 }
-#endif
 
 /* A cursor over bytes that nobody vouches for. The first failure sticks. */
 typedef struct msae__parser {
@@ -4097,42 +4066,51 @@ static int msae__open_header(msae__parser *p, msae_safetensors *file, uint64_t s
     return msae__parse_header(p, size - p->end, &header) && msae__check_header(p, file, size);
 }
 
-MSAE_API msae_status msae_safetensors_open(msae_safetensors *file, const void *bytes, size_t size,
-                                           const msae_allocator *allocator, msae_error *error) {
-    msae__parser p = msae__parser_over(bytes, size, error);
+/* The header of what an open reader reads: where it lies in memory, else in a copy. */
+static msae_status msae__open_tensors(msae_safetensors *file, const msae_reader *reader,
+                                      const msae_allocator *allocator, msae_error *error) {
+    const unsigned char *memory = (const unsigned char *)reader->memory;
+    unsigned char start[8] = {0};
+    msae__parser p = msae__parser_over(memory ? memory : start, 0, error);
     memset(file, 0, sizeof *file);
     if (allocator) file->allocator = *allocator;
-    if (!msae__header_length(&p, size) || !msae__open_header(&p, file, size)) {
+    if (!memory && reader->size >= sizeof start) {
+        p.status = msae__read_bytes(reader, 0, start, sizeof start, error);
+    }
+    if (p.status != MSAE_OK || !msae__header_length(&p, reader->size)) return p.status;
+    if (!memory) {
+        file->header_bytes = p.end;
+        file->header = msae__alloc(&file->allocator, p.end);
+        if (!file->header) return msae__fail_memory(error);
+        p.bytes = (const unsigned char *)file->header;
+        p.status = msae__read_bytes(reader, 0, file->header, p.end, error);
+    }
+    if (p.status != MSAE_OK || !msae__open_header(&p, file, reader->size)) {
         msae_safetensors_close(file);
         return p.status;
     }
-    for (size_t i = 0; i < file->n_tensors; i++) {
-        file->tensors[i].data = p.bytes + file->tensors[i].offset;
+    for (size_t i = 0; memory && i < file->n_tensors; i++) {
+        file->tensors[i].data = memory + file->tensors[i].offset;
     }
     return MSAE_OK;
 }
 
-MSAE_API msae_status msae_safetensors_open_reader(msae_safetensors *file, const msae_reader *reader,
-                                                  const msae_allocator *allocator,
-                                                  msae_error *error) {
-    unsigned char start[8] = {0};
-    msae__parser p = msae__parser_over(start, sizeof start, error);
+/* Opens the reader and its header, or neither. */
+static msae_status msae__begin_reading(msae_reader *reader, msae_safetensors *file,
+                                       const msae_allocator *allocator, msae_error *error) {
+    msae_status status = msae__open_reader(reader, error);
+    if (status == MSAE_OK) status = msae__open_tensors(file, reader, allocator, error);
+    if (status != MSAE_OK) msae__close_reader(reader);
+    return status;
+}
+
+MSAE_API msae_status msae_safetensors_open(msae_safetensors *file, msae_reader reader,
+                                           const msae_allocator *allocator, msae_error *error) {
     msae_status status;
     memset(file, 0, sizeof *file);
-    if (allocator) file->allocator = *allocator;
-    status = msae__read_bytes(reader, 0, start, reader->size < 8 ? 0 : 8, error);
-    if (status != MSAE_OK) return status;
-    if (!msae__header_length(&p, reader->size)) return p.status;
-
-    file->header_bytes = p.end;
-    file->header = msae__alloc(&file->allocator, p.end);
-    if (!file->header) return msae__fail_memory(error);
-    p.bytes = (const unsigned char *)file->header;
-    p.status = msae__read_bytes(reader, 0, file->header, p.end, error);
-    if (p.status != MSAE_OK || !msae__open_header(&p, file, reader->size)) {
-        msae_safetensors_close(file);
-    }
-    return p.status;
+    status = msae__begin_reading(&reader, file, allocator, error);
+    if (status == MSAE_OK) msae__close_reader(&reader);
+    return status;
 }
 
 MSAE_API void msae_safetensors_close(msae_safetensors *file) {
@@ -4590,6 +4568,12 @@ static msae_status msae__open_model(msae_model *model, msae_safetensors *file,
     return msae__check_tensors(file, wanted, error);
 }
 
+static int msae__tensor_is_finite(const msae_tensor *tensor, const void *values) {
+    return tensor->dtype == MSAE_F32
+               ? msae__row_is_finite((const float *)values, tensor->bytes / sizeof(float))
+               : msae__small_is_finite(tensor->dtype, values, tensor->bytes);
+}
+
 static msae_status msae__map_model(msae_model *model, msae_safetensors *file,
                                    const msae_load_desc *load, msae_error *error) {
     const msae__part *part;
@@ -4606,6 +4590,9 @@ static msae_status msae__map_model(msae_model *model, msae_safetensors *file,
         const void *values = msae_safetensors_find(file, part->name)->data;
         if (tensor.dtype == MSAE_F32 && (uintptr_t)values % sizeof(float) != 0) {
             return msae__fail(error, MSAE_ERROR_ARGUMENT, "the memory is not aligned to 4 bytes");
+        }
+        if (load && load->check && !msae__tensor_is_finite(&tensor, values)) {
+            return msae__fail(error, MSAE_ERROR_NOT_FINITE, "a weight is NaN or Inf");
         }
         if (part->shape > MSAE__LEVELS) {
             msae__set_part(model, part, values); /* never written */
@@ -4625,27 +4612,13 @@ MSAE_API msae_status msae_map(msae_model *model, const void *bytes, size_t size,
     msae_safetensors file;
     msae_status status;
     memset(model, 0, sizeof *model);
-    status = msae_safetensors_open(&file, bytes, size, desc ? &desc->allocator : NULL, error);
+    status = msae_safetensors_open(&file, msae_from_memory(bytes, size),
+                                   desc ? &desc->allocator : NULL, error);
     if (status != MSAE_OK) return status;
     status = msae__map_model(model, &file, desc, error);
     msae_safetensors_close(&file);
     if (status != MSAE_OK) memset(model, 0, sizeof *model);
     return status;
-}
-
-MSAE_API msae_status msae_check_weights(const msae_model *model, msae_error *error) {
-    const msae__part *part;
-    msae_tensor tensor;
-    size_t at = 0;
-    int finite = 1;
-    while ((part = msae__next_part(model, &at, &tensor)) != NULL) {
-        const void *values = msae__part_values(model, part);
-        finite &= tensor.dtype == MSAE_F32
-                      ? msae__row_is_finite((const float *)values, tensor.bytes / sizeof(float))
-                      : msae__small_is_finite(tensor.dtype, values, tensor.bytes);
-    }
-    if (finite) return MSAE_OK;
-    return msae__fail(error, MSAE_ERROR_NOT_FINITE, "a weight is NaN or Inf");
 }
 
 static msae_status msae__load_model(msae_model *model, msae_safetensors *file,
@@ -4667,36 +4640,24 @@ static msae_status msae__load_model(msae_model *model, msae_safetensors *file,
     return status;
 }
 
-MSAE_API msae_status msae_load_reader(msae_model *model, const msae_reader *reader,
-                                      const msae_load_desc *desc, msae_error *error) {
+MSAE_API msae_status msae_load(msae_model *model, msae_reader reader, const msae_load_desc *desc,
+                               msae_error *error) {
     msae_safetensors file;
     msae_status status;
     memset(model, 0, sizeof *model);
-    status = msae_safetensors_open_reader(&file, reader, desc ? &desc->allocator : NULL, error);
+    status = msae__begin_reading(&reader, &file, desc ? &desc->allocator : NULL, error);
     if (status != MSAE_OK) return status;
-    status = msae__load_model(model, &file, reader, desc, error);
+    status = msae__load_model(model, &file, &reader, desc, error);
     msae_safetensors_close(&file);
+    msae__close_reader(&reader);
     if (status != MSAE_OK) msae_model_free(model);
     return status;
-}
-
-MSAE_API msae_status msae_load_memory(msae_model *model, const void *bytes, size_t size,
-                                      const msae_load_desc *desc, msae_error *error) {
-    const msae_reader reader = msae_reader_memory(bytes, size);
-    return msae_load_reader(model, &reader, desc, error);
 }
 
 #ifndef MSAE_NO_STDIO
 MSAE_API msae_status msae_load_file(msae_model *model, const char *path, const msae_load_desc *desc,
                                     msae_error *error) {
-    msae_reader reader;
-    msae_status status;
-    memset(model, 0, sizeof *model);
-    status = msae_reader_open(&reader, path, error);
-    if (status != MSAE_OK) return status;
-    status = msae_load_reader(model, &reader, desc, error);
-    msae_reader_close(&reader);
-    return status;
+    return msae_load(model, msae_from_file(path), desc, error);
 }
 #endif
 
@@ -5927,6 +5888,7 @@ static void msae__matmul_task(void *context, size_t task, size_t worker) {
     }
 }
 
+#ifndef MSAE_USE_CBLAS
 /* A panel of A: depth block after depth block, in each one panel of mr rows after the other. */
 static void msae__pack_task(void *context, size_t task, size_t worker) {
     const msae__matmul *p = (const msae__matmul *)context;
@@ -5941,11 +5903,15 @@ static void msae__pack_task(void *context, size_t task, size_t worker) {
     }
 }
 
+#endif
+
 static void msae__run_matmul(const msae__matmul *p, const msae_parallel *parallel) {
-    if (!MSAE__USES_CBLAS && p->rows >= msae__full(p->kernels)->few) {
+#ifndef MSAE_USE_CBLAS
+    if (p->rows >= msae__full(p->kernels)->few) {
         msae__parallel_for(parallel, msae__ceil_div(p->rows, msae__full(p->kernels)->mr),
                            msae__pack_task, (void *)(uintptr_t)p);
     }
+#endif
     msae__parallel_for(parallel, msae__ceil_div(p->cols, MSAE__LATENT_BLOCK), msae__matmul_task,
                        (void *)(uintptr_t)p);
 }
@@ -6239,10 +6205,10 @@ static msae_status msae__resolve_weights(const msae_model_desc *desc, size_t cou
                              " nesting levels");
     }
     for (size_t i = 0; i < count; i++) {
-        weights[i] = desc->level_weights                   ? desc->level_weights[i]
+        weights[i] = desc->level_weights ? desc->level_weights[i]
                      : desc->recipe == MSAE_RECIPE_MSAE_RW ? (float)(count - i)
-                     : desc->recipe == MSAE_RECIPE_MSAE    ? msae__balanced_weight(i, count)
-                                                           : 1;
+                     : desc->recipe == MSAE_RECIPE_MSAE ? msae__balanced_weight(i, count)
+                                                        : 1;
         if (!(weights[i] >= 0) || !msae__is_finite(weights[i])) {
             return msae__fail(error, MSAE_ERROR_ARGUMENT, "a level weight is negative");
         }
@@ -6259,7 +6225,7 @@ static msae_status msae__resolve_defaults(msae_model_desc *r, msae_error *error)
     if (r->recipe == MSAE_RECIPE_DEFAULT) r->recipe = MSAE_RECIPE_MSAE;
     if (r->activation == MSAE_ACTIVATION_DEFAULT) r->activation = MSAE_ACTIVATION_RELU;
     if (r->nesting_start == 0) {
-        const size_t first = r->recipe == MSAE_RECIPE_MSAE         ? 16
+        const size_t first = r->recipe == MSAE_RECIPE_MSAE ? 16
                              : r->recipe == MSAE_RECIPE_MSAE_WIDTH ? msae__max(r->n_latents / 32, 1)
                                                                    : 64;
         r->nesting_start = msae__min(first, r->n_latents);
@@ -6379,7 +6345,7 @@ static void msae__widen_weights(msae_dtype weights, const unsigned char *row, fl
                                 size_t first, size_t count, float *out) {
     for (size_t i = 0; i < count; i++) {
         const unsigned char *at = row + (first + i) * msae_dtype_bytes(weights);
-        out[i] = weights == MSAE_F16    ? msae__load_half(at)
+        out[i] = weights == MSAE_F16 ? msae__load_half(at)
                  : weights == MSAE_BF16 ? msae__load_bfloat(at)
                                         : (float)msae__load_int8(at) * scale;
     }
@@ -7255,77 +7221,6 @@ static msae_status msae__fail_unknown_data(msae_error *error) {
                          NULL);
 }
 
-static msae_status msae__data_over(msae_data *data, const void *bytes, size_t size,
-                                   const char *tensor, const msae_allocator *allocator,
-                                   msae_error *error) {
-    msae_safetensors file;
-    msae__matrix matrix;
-    msae_status status;
-    memset(data, 0, sizeof *data);
-    memset(&matrix, 0, sizeof matrix);
-    if (size == 0) return msae__fail(error, MSAE_ERROR_FORMAT, "the file is empty");
-    if (msae__is_npy((const unsigned char *)bytes, size)) {
-        status = msae__npy_open(&matrix, (const unsigned char *)bytes, size, 0, error);
-        if (status == MSAE_OK && matrix.rows > SIZE_MAX) status = msae__fail_memory(error);
-    } else if (!msae__is_safetensors((const unsigned char *)bytes, size)) {
-        status = msae__fail_unknown_data(error);
-    } else {
-        status = msae_safetensors_open(&file, bytes, size, allocator, error);
-        if (status != MSAE_OK) return status;
-        status = msae__find_matrix(&file, tensor, 0, &matrix, error);
-        msae_safetensors_close(&file);
-    }
-    if (status != MSAE_OK) return status;
-    data->rows = (size_t)matrix.rows;
-    data->cols = matrix.cols;
-    data->dtype = matrix.dtype;
-    data->values = (const unsigned char *)bytes + matrix.offset;
-    return MSAE_OK;
-}
-
-MSAE_API msae_status msae_data_from_memory(msae_data *data, const void *bytes, size_t size,
-                                           const char *tensor, msae_error *error) {
-    return msae__data_over(data, bytes, size, tensor, NULL, error);
-}
-
-MSAE_API msae_status msae_data_load_reader(msae_data *data, const msae_reader *reader,
-                                           const char *tensor, const msae_allocator *allocator,
-                                           msae_error *error) {
-    void *bytes;
-    size_t size;
-    msae_status status;
-    memset(data, 0, sizeof *data);
-    status = msae__read_all(reader, allocator, &bytes, &size, error);
-    if (status != MSAE_OK) return status;
-    status = msae__data_over(data, bytes, size, tensor, allocator, error);
-    if (status != MSAE_OK) {
-        msae__free(allocator, bytes, size);
-        return status;
-    }
-    data->owned = bytes;
-    data->owned_bytes = size;
-    if (allocator) data->allocator = *allocator;
-    return MSAE_OK;
-}
-
-#ifndef MSAE_NO_STDIO
-MSAE_API void msae_release(const msae_allocator *allocator, void *bytes, size_t size) {
-    msae__free(allocator, bytes, size);
-}
-
-MSAE_API msae_status msae_read_file(const char *path, const msae_allocator *allocator, void **bytes,
-                                    size_t *size, msae_error *error) {
-    msae_reader reader;
-    msae_status status;
-    *bytes = NULL;
-    *size = 0;
-    status = msae_reader_open(&reader, path, error);
-    if (status != MSAE_OK) return status;
-    status = msae__read_all(&reader, allocator, bytes, size, error);
-    msae_reader_close(&reader);
-    return status;
-}
-
 /* Reads the digits that end at *end, moved before them and the underscore in front. */
 static int msae__number_before(const char *start, const char **end, uint64_t *number) {
     const char *at = *end;
@@ -7344,11 +7239,12 @@ static int msae__number_before(const char *start, const char **end, uint64_t *nu
 
 /* The published code's own data format: plain float32 in a file named .._ROWS_COLS.npy, without the
    header of a .npy. The name must account for every byte. */
-static int msae__is_headerless(const char *path, const msae_reader *reader, msae__matrix *matrix) {
-    const size_t length = strlen(path);
-    const char *end = path + (length < 4 ? 0 : length - 4);
+static int msae__is_headerless(const msae_reader *reader, msae__matrix *matrix) {
+    const char *path = reader->path, *end;
     unsigned char start[6];
     uint64_t rows, cols, needed;
+    if (!path || strlen(path) < 4) return 0;
+    end = path + strlen(path) - 4;
     if (strcmp(end, ".npy") != 0) return 0;
     if (!msae__number_before(path, &end, &cols) || !msae__number_before(path, &end, &rows)) {
         return 0;
@@ -7366,27 +7262,71 @@ static int msae__is_headerless(const char *path, const msae_reader *reader, msae
     return 1;
 }
 
-MSAE_API msae_status msae_data_load_file(msae_data *data, const char *path, const char *tensor,
-                                         const msae_allocator *allocator, msae_error *error) {
-    msae_reader reader;
+static void msae__set_data(msae_data *data, const void *bytes, const msae__matrix *matrix) {
+    data->rows = (size_t)matrix->rows;
+    data->cols = matrix->cols;
+    data->dtype = matrix->dtype;
+    data->values = (const unsigned char *)bytes + matrix->offset;
+}
+
+/* Data over a whole file in memory. */
+static msae_status msae__data_over(msae_data *data, const void *bytes, size_t size,
+                                   const char *tensor, const msae_allocator *allocator,
+                                   msae_error *error) {
+    msae_safetensors file;
     msae__matrix matrix;
     msae_status status;
-    memset(data, 0, sizeof *data);
-    status = msae_reader_open(&reader, path, error);
-    if (status != MSAE_OK) return status;
-    if (msae__is_headerless(path, &reader, &matrix)) {
-        status = msae__read_all(&reader, allocator, &data->owned, &data->owned_bytes, error);
-        data->rows = (size_t)matrix.rows; /* which fit where the bytes do */
-        data->cols = matrix.cols;
-        data->values = data->owned;
-        if (allocator) data->allocator = *allocator;
-        if (status != MSAE_OK) memset(data, 0, sizeof *data);
+    memset(&matrix, 0, sizeof matrix);
+    if (size == 0) return msae__fail(error, MSAE_ERROR_FORMAT, "the file is empty");
+    if (msae__is_npy((const unsigned char *)bytes, size)) {
+        status = msae__npy_open(&matrix, (const unsigned char *)bytes, size, 0, error);
+        if (status == MSAE_OK && matrix.rows > SIZE_MAX) status = msae__fail_memory(error);
+    } else if (!msae__is_safetensors((const unsigned char *)bytes, size)) {
+        status = msae__fail_unknown_data(error);
     } else {
-        status = msae_data_load_reader(data, &reader, tensor, allocator, error);
+        status = msae_safetensors_open(&file, msae_from_memory(bytes, size), allocator, error);
+        if (status != MSAE_OK) return status;
+        status = msae__find_matrix(&file, tensor, 0, &matrix, error);
+        msae_safetensors_close(&file);
     }
-    msae_reader_close(&reader);
+    if (status == MSAE_OK) msae__set_data(data, bytes, &matrix);
     return status;
 }
+
+MSAE_API msae_status msae_data_load(msae_data *data, msae_reader reader, const char *tensor,
+                                    const msae_allocator *allocator, msae_error *error) {
+    msae__matrix matrix;
+    msae_status status;
+    void *bytes;
+    size_t size;
+    int headerless;
+    memset(data, 0, sizeof *data);
+    if (reader.memory) {
+        size = (size_t)reader.size;
+        return msae__data_over(data, reader.memory, size, tensor, allocator, error);
+    }
+    status = msae__open_reader(&reader, error);
+    if (status != MSAE_OK) return status;
+    headerless = msae__is_headerless(&reader, &matrix);
+    status = msae__read_all(&reader, allocator, &bytes, &size, error);
+    msae__close_reader(&reader);
+    if (status != MSAE_OK) return status;
+    if (headerless) {
+        msae__set_data(data, bytes, &matrix); /* whose rows fit where the bytes do */
+    } else {
+        status = msae__data_over(data, bytes, size, tensor, allocator, error);
+    }
+    if (status != MSAE_OK) {
+        msae__free(allocator, bytes, size);
+        return status;
+    }
+    data->owned = bytes;
+    data->owned_bytes = size;
+    if (allocator) data->allocator = *allocator;
+    return MSAE_OK;
+}
+
+#ifndef MSAE_NO_STDIO
 /* ---- >>shards files as one source of rows ---- */
 
 /* Bytes that are read at once where values are converted. */
@@ -7399,15 +7339,14 @@ struct msae_files_state {
 };
 
 /* Finds the matrix in a file from its header alone. */
-static msae_status msae__locate_matrix(const char *path, const msae_reader *reader,
-                                       const char *tensor, int may_be_empty,
-                                       const msae_allocator *allocator, msae__matrix *matrix,
-                                       msae_error *error) {
+static msae_status msae__locate_matrix(const msae_reader *reader, const char *tensor,
+                                       int may_be_empty, const msae_allocator *allocator,
+                                       msae__matrix *matrix, msae_error *error) {
     unsigned char start[12] = {0};
     const size_t known = reader->size < sizeof start ? (size_t)reader->size : sizeof start;
     msae_safetensors file;
     msae_status status;
-    if (msae__is_headerless(path, reader, matrix)) return MSAE_OK;
+    if (msae__is_headerless(reader, matrix)) return MSAE_OK;
     if (known == 0) return msae__fail(error, MSAE_ERROR_FORMAT, "the file is empty");
     status = msae__read_bytes(reader, 0, start, known, error);
     if (status != MSAE_OK) return status;
@@ -7426,7 +7365,7 @@ static msae_status msae__locate_matrix(const char *path, const msae_reader *read
     if (known <= 8 || (start[8] != '{' && msae__load_le(start, 8) > reader->size - 8)) {
         return msae__fail_unknown_data(error);
     }
-    status = msae_safetensors_open_reader(&file, reader, allocator, error);
+    status = msae__open_tensors(&file, reader, allocator, error);
     if (status != MSAE_OK) return status;
     status = msae__find_matrix(&file, tensor, may_be_empty, matrix, error);
     msae_safetensors_close(&file);
@@ -7438,12 +7377,13 @@ static msae_status msae__open_shard(msae_files *files, size_t number, msae_error
     const msae_shard *shard = &files->shards[number];
     msae_status status;
     if (state->open == number) return MSAE_OK;
-    msae_reader_close(&state->reader);
+    msae__close_reader(&state->reader);
     state->open = files->n_shards;
-    status = msae_reader_open(&state->reader, shard->path, error);
+    state->reader = msae_from_file(shard->path);
+    status = msae__open_reader(&state->reader, error);
     if (status != MSAE_OK) return status;
     if (state->reader.size != shard->bytes) {
-        msae_reader_close(&state->reader);
+        msae__close_reader(&state->reader);
         return msae__fail(error, MSAE_ERROR_IO, "has another length than when it was opened");
     }
     state->open = number;
@@ -7512,7 +7452,7 @@ static msae_status msae__read_files(void *user, uint64_t first, size_t rows, flo
 }
 
 MSAE_API void msae_files_close(msae_files *files) {
-    if (files->state) msae_reader_close(&files->state->reader);
+    if (files->state) msae__close_reader(&files->state->reader);
     msae__free(&files->allocator, files->shards, files->memory_bytes);
     memset(files, 0, sizeof *files);
 }
@@ -7540,14 +7480,14 @@ MSAE_API msae_status msae_files_open(msae_files *files, const char *const *paths
     files->source.user = files;
     for (size_t i = 0; i < n_paths && status == MSAE_OK; i++) {
         msae_shard *shard = &files->shards[i];
-        msae_reader reader;
+        msae_reader reader = msae_from_file(paths[i]);
         msae__matrix matrix;
         memset(&matrix, 0, sizeof matrix);
         files->at_fault = i;
-        status = msae_reader_open(&reader, paths[i], error);
+        status = msae__open_reader(&reader, error);
         if (status != MSAE_OK) break;
-        status = msae__locate_matrix(paths[i], &reader, tensor, n_paths > 1, &files->allocator,
-                                     &matrix, error);
+        status =
+            msae__locate_matrix(&reader, tensor, n_paths > 1, &files->allocator, &matrix, error);
         if (matrix.cols == 0) matrix.cols = files->source.cols;
         if (status == MSAE_OK && files->source.cols > 0 && matrix.cols != files->source.cols) {
             status = msae__fail_at(error, MSAE_ERROR_SHAPE, MSAE_NO_POSITION, "has", matrix.cols,
@@ -7567,7 +7507,7 @@ MSAE_API msae_status msae_files_open(msae_files *files, const char *const *paths
             files->source.rows += matrix.rows;
             files->n_shards = i + 1;
         }
-        msae_reader_close(&reader);
+        msae__close_reader(&reader);
     }
     if (status == MSAE_OK && files->source.rows == 0) {
         files->at_fault = 0;
@@ -7586,46 +7526,46 @@ MSAE_API msae_status msae_files_open(msae_files *files, const char *const *paths
    >>saving Saving: writers, models, quantised copies
    ------------------------------------------------------------------------------------------ */
 
-typedef struct msae__memory_left {
-    unsigned char *at;
-    size_t left;
-} msae__memory_left;
+MSAE_API msae_writer msae_to_memory(void *buffer, size_t room) {
+    msae_writer writer;
+    memset(&writer, 0, sizeof writer);
+    writer.buffer = buffer;
+    writer.room = room;
+    return writer;
+}
 
-static int msae__write_memory(void *user, const void *bytes, size_t size) {
-    msae__memory_left *memory = (msae__memory_left *)user;
-    if (size > memory->left) return 0;
-    memcpy(memory->at, bytes, size);
-    memory->at += size;
-    memory->left -= size;
+/* To the caller, or into the buffer, or nowhere. */
+static int msae__write(msae_writer *to, const void *bytes, size_t size) {
+    size_t after;
+    if (!msae__add(to->bytes, size, &after)) return 0;
+    if (to->write) {
+        if (!to->write(to->user, bytes, size)) return 0;
+    } else if (to->buffer) {
+        if (after > to->room) return 0;
+        memcpy((unsigned char *)to->buffer + to->bytes, bytes, size);
+    }
+    to->bytes = after;
     return 1;
 }
 
-/* Counts what would be written. */
-static int msae__write_nothing(void *user, const void *bytes, size_t size) {
-    (void)bytes;
-    return msae__add(*(size_t *)user, size, (size_t *)user);
-}
-
 /* A JSON header goes out piece by piece; run once to learn its length. */
-static int msae__write_text(const msae_writer *to, const char *text) {
-    return to->write(to->user, text, strlen(text));
+static int msae__write_text(msae_writer *to, const char *text) {
+    return msae__write(to, text, strlen(text));
 }
 
-static int msae__write_number(const msae_writer *to, uint64_t number) {
+static int msae__write_number(msae_writer *to, uint64_t number) {
     char buffer[24];
     msae__text text = msae__text_in(buffer, sizeof buffer);
     msae__put_number(&text, number);
     return msae__write_text(to, buffer);
 }
 
-static int msae__write_string(const msae_writer *to, const char *text, size_t bytes) {
-    return msae__write_text(to, "\"") && to->write(to->user, text, bytes) &&
-           msae__write_text(to, "\"");
+static int msae__write_string(msae_writer *to, const char *text, size_t bytes) {
+    return msae__write_text(to, "\"") && msae__write(to, text, bytes) && msae__write_text(to, "\"");
 }
 
-static int msae__write_header_text(const msae_writer *to, const msae_tensor *tensors,
-                                   size_t n_tensors, const msae_metadata *metadata,
-                                   size_t n_metadata) {
+static int msae__write_header_text(msae_writer *to, const msae_tensor *tensors, size_t n_tensors,
+                                   const msae_metadata *metadata, size_t n_metadata) {
     size_t offset = 0;
     int ok = msae__write_text(to, "{");
     if (n_metadata > 0) {
@@ -7656,19 +7596,17 @@ static int msae__write_header_text(const msae_writer *to, const msae_tensor *ten
 }
 
 /* Length, header, and spaces so that the tensors start on a multiple of 8. */
-static int msae__write_header(const msae_writer *to, const msae_tensor *tensors, size_t n_tensors,
+static int msae__write_header(msae_writer *to, const msae_tensor *tensors, size_t n_tensors,
                               const msae_metadata *metadata, size_t n_metadata) {
-    size_t length = 0, padded;
+    size_t padded;
     unsigned char bytes[8];
-    msae_writer counter;
-    counter.write = msae__write_nothing;
-    counter.user = &length;
+    msae_writer counter = msae_to_memory(NULL, 0);
     if (!msae__write_header_text(&counter, tensors, n_tensors, metadata, n_metadata)) return 0;
-    padded = msae__round_up(length, 8);
+    padded = msae__round_up(counter.bytes, 8);
     msae__store_le(bytes, 8, padded);
-    return to->write(to->user, bytes, 8) &&
+    return msae__write(to, bytes, 8) &&
            msae__write_header_text(to, tensors, n_tensors, metadata, n_metadata) &&
-           to->write(to->user, "       ", padded - length);
+           msae__write(to, "       ", padded - counter.bytes);
 }
 
 /* Text that needs no escape in JSON. */
@@ -7711,73 +7649,18 @@ static msae_status msae__check_writable(const msae_tensor *tensors, size_t n_ten
     return MSAE_OK;
 }
 
-static int msae__write_tensors(const msae_writer *to, const void *user) {
+static int msae__write_tensors(msae_writer *to, const void *user) {
     const msae_safetensors *file = (const msae_safetensors *)user;
     int ok =
         msae__write_header(to, file->tensors, file->n_tensors, file->metadata, file->n_metadata);
     for (size_t i = 0; ok && i < file->n_tensors; i++) {
-        ok = to->write(to->user, file->tensors[i].data, file->tensors[i].bytes);
+        ok = msae__write(to, file->tensors[i].data, file->tensors[i].bytes);
     }
     return ok;
 }
 
-/* The lists as one thing to hand to a writer. */
-static msae_safetensors msae__as_file(const msae_tensor *tensors, size_t n_tensors,
-                                      const msae_metadata *metadata, size_t n_metadata) {
-    msae_safetensors file;
-    memset(&file, 0, sizeof file);
-    file.tensors = (msae_tensor *)(uintptr_t)tensors; /* only read */
-    file.n_tensors = n_tensors;
-    file.metadata = (msae_metadata *)(uintptr_t)metadata;
-    file.n_metadata = n_metadata;
-    return file;
-}
-
-/* Something that writes itself; it is run to count, to fill memory, and to a file. */
-typedef int (*msae__content)(const msae_writer *to, const void *user);
-
-static msae_status msae__count_bytes(msae__content content, const void *user, size_t *bytes,
-                                     msae_error *error) {
-    msae_writer to;
-    *bytes = 0;
-    to.write = msae__write_nothing;
-    to.user = bytes;
-    return content(&to, user) ? MSAE_OK : msae__fail_memory(error);
-}
-
-static msae_status msae__fill_memory(msae__content content, const void *user, void *buffer,
-                                     size_t bytes, msae_error *error) {
-    msae__memory_left memory;
-    msae_writer to;
-    memory.at = (unsigned char *)buffer;
-    memory.left = bytes;
-    to.write = msae__write_memory;
-    to.user = &memory;
-    return content(&to, user) ? MSAE_OK
-                              : msae__fail(error, MSAE_ERROR_MEMORY, "the buffer is too small");
-}
-
-static msae_status msae__fill_writer(msae__content content, const void *user, const msae_writer *to,
-                                     msae_error *error) {
-    return content(to, user) ? MSAE_OK : msae__fail(error, MSAE_ERROR_IO, "could not be written");
-}
-
-MSAE_API msae_status msae_safetensors_bytes(const msae_tensor *tensors, size_t n_tensors,
-                                            const msae_metadata *metadata, size_t n_metadata,
-                                            size_t *bytes, msae_error *error) {
-    const msae_safetensors file = msae__as_file(tensors, n_tensors, metadata, n_metadata);
-    msae_status status = msae__check_writable(tensors, n_tensors, metadata, n_metadata, error);
-    return status == MSAE_OK ? msae__count_bytes(msae__write_tensors, &file, bytes, error) : status;
-}
-
-MSAE_API msae_status msae_safetensors_write(const msae_tensor *tensors, size_t n_tensors,
-                                            const msae_metadata *metadata, size_t n_metadata,
-                                            void *buffer, size_t bytes, msae_error *error) {
-    const msae_safetensors file = msae__as_file(tensors, n_tensors, metadata, n_metadata);
-    msae_status status = msae__check_writable(tensors, n_tensors, metadata, n_metadata, error);
-    return status == MSAE_OK ? msae__fill_memory(msae__write_tensors, &file, buffer, bytes, error)
-                             : status;
-}
+/* Something that writes itself. */
+typedef int (*msae__content)(msae_writer *to, const void *user);
 
 #ifndef MSAE_NO_STDIO
 static int msae__write_stdio(void *user, const void *bytes, size_t size) {
@@ -7849,11 +7732,12 @@ static FILE *msae__create_file(const char *path) {
 /* Writes a temporary file, flushes it to the disk and renames it: whatever fails at whatever
    moment, path is the old file or the new one, and a failure leaves nothing else behind. Devices
    and the like are written to and never replaced. */
-static msae_status msae__write_file(msae__content content, const void *user, const char *path,
+static msae_status msae__write_file(msae__content content, const void *user, msae_writer *to,
                                     msae_error *error) {
+    const char *path = to->path;
     const msae__place place = msae__place_at(path);
     const int is_device = place == MSAE__DEVICE;
-    msae_writer to;
+    msae_writer out;
     FILE *file;
     char *temporary;
     int ok;
@@ -7865,9 +7749,11 @@ static msae_status msae__write_file(msae__content content, const void *user, con
         MSAE_FREE(temporary);
         return msae__fail(error, MSAE_ERROR_IO, "cannot be opened for writing");
     }
-    to.write = msae__write_stdio;
-    to.user = file;
-    ok = content(&to, user);
+    out = msae_to_memory(NULL, 0);
+    out.write = msae__write_stdio;
+    out.user = file;
+    ok = content(&out, user);
+    to->bytes = out.bytes;
     ok = msae__finish_file(file, is_device) && ok;
     if (!is_device) {
         ok = ok && msae__replace_file(temporary, path);
@@ -7881,22 +7767,48 @@ static msae_status msae__write_file(msae__content content, const void *user, con
     return ok ? MSAE_OK : msae__fail(error, MSAE_ERROR_IO, "could not be written (disk full?)");
 }
 
-MSAE_API msae_status msae_safetensors_write_file(const char *path, const msae_tensor *tensors,
-                                                 size_t n_tensors, const msae_metadata *metadata,
-                                                 size_t n_metadata, msae_error *error) {
-    const msae_safetensors file = msae__as_file(tensors, n_tensors, metadata, n_metadata);
-    msae_status status = msae__check_writable(tensors, n_tensors, metadata, n_metadata, error);
-    return status == MSAE_OK ? msae__write_file(msae__write_tensors, &file, path, error) : status;
+MSAE_API msae_writer msae_to_file(const char *path) {
+    msae_writer writer = msae_to_memory(NULL, 0);
+    writer.path = path;
+    return writer;
 }
 #endif
 
+/* Counts, fills memory, writes to the caller or writes a file, as the writer says. */
+static msae_status msae__write_all(msae__content content, const void *user, msae_writer *to,
+                                   msae_error *error) {
+    to->bytes = 0;
+#ifndef MSAE_NO_STDIO
+    if (to->path) return msae__write_file(content, user, to, error);
+#endif
+    if (content(to, user)) return MSAE_OK;
+    if (to->write) return msae__fail(error, MSAE_ERROR_IO, "could not be written");
+    if (to->buffer) return msae__fail(error, MSAE_ERROR_MEMORY, "the buffer is too small");
+    return msae__fail_memory(error);
+}
+
+MSAE_API msae_status msae_safetensors_write(msae_writer *writer, const msae_tensor *tensors,
+                                            size_t n_tensors, const msae_metadata *metadata,
+                                            size_t n_metadata, msae_error *error) {
+    msae_safetensors file;
+    msae_status status = msae__check_writable(tensors, n_tensors, metadata, n_metadata, error);
+    writer->bytes = 0;
+    if (status != MSAE_OK) return status;
+    memset(&file, 0, sizeof file);
+    file.tensors = (msae_tensor *)(uintptr_t)tensors; /* only read */
+    file.n_tensors = n_tensors;
+    file.metadata = (msae_metadata *)(uintptr_t)metadata;
+    file.n_metadata = n_metadata;
+    return msae__write_all(msae__write_tensors, &file, writer, error);
+}
+
 /* `count` numbers of `size` bytes each, `step` of them apart in memory, little-endian. */
-static int msae__write_numbers(const msae_writer *to, const void *values, size_t count, size_t size,
+static int msae__write_numbers(msae_writer *to, const void *values, size_t count, size_t size,
                                size_t step) {
     const unsigned char *from = (const unsigned char *)values;
     const int swap = !msae__little_endian();
     unsigned char chunk[1024];
-    if (step == 1 && !swap) return to->write(to->user, values, count * size);
+    if (step == 1 && !swap) return msae__write(to, values, count * size);
     while (count > 0) {
         const size_t now = msae__min(count, sizeof chunk / size);
         for (size_t i = 0; i < now; i++, from += step * size) {
@@ -7908,14 +7820,13 @@ static int msae__write_numbers(const msae_writer *to, const void *values, size_t
                 out[size - 1 - b] = byte;
             }
         }
-        if (!to->write(to->user, chunk, now * size)) return 0;
+        if (!msae__write(to, chunk, now * size)) return 0;
         count -= now;
     }
     return 1;
 }
 
-#ifndef MSAE_NO_STDIO
-static int msae__write_npy_data(const msae_writer *to, const void *user) {
+static int msae__write_npy_data(msae_writer *to, const void *user) {
     const msae_data *data = (const msae_data *)user;
     char header[128];
     msae__text text = msae__text_in(header, sizeof header);
@@ -7926,17 +7837,15 @@ static int msae__write_npy_data(const msae_writer *to, const void *user) {
     msae__put(&text, "), }");
     while (text.at < header + 117) msae__put(&text, " ");
     msae__put(&text, "\n");
-    return to->write(to->user, "\x93NUMPY\x01\x00\x76\x00", 10) &&
-           to->write(to->user, header, 118) &&
+    return msae__write(to, "\x93NUMPY\x01\x00\x76\x00", 10) && msae__write(to, header, 118) &&
            msae__write_numbers(to, data->values, data->rows * data->cols, sizeof(float), 1);
 }
 
-MSAE_API msae_status msae_write_npy(const char *path, const float *x, size_t rows, size_t cols,
+MSAE_API msae_status msae_npy_write(msae_writer *writer, const float *x, size_t rows, size_t cols,
                                     msae_error *error) {
     const msae_data data = msae_data_view(x, rows, cols);
-    return msae__write_file(msae__write_npy_data, &data, path, error);
+    return msae__write_all(msae__write_npy_data, &data, writer, error);
 }
-#endif
 
 /* A float in decimal, exactly recoverable: nine digits, without stdio and locale. */
 static void msae__put_float(msae__text *text, float value) {
@@ -8156,7 +8065,7 @@ static msae_status msae__check_own_k(const msae_model *model, msae_error *error)
                          " is not between 1 and the number of latents");
 }
 
-static int msae__write_content(const msae_writer *to, const void *user) {
+static int msae__write_content(msae_writer *to, const void *user) {
     const msae__file *file = (const msae__file *)user;
     int ok = msae__write_header(to, file->list.tensors, file->list.n_tensors, file->notes.items,
                                 file->notes.count);
@@ -8164,7 +8073,7 @@ static int msae__write_content(const msae_writer *to, const void *user) {
         const msae_tensor *tensor = &file->list.tensors[i];
         const size_t size = msae_dtype_bytes(tensor->dtype);
         if (msae__is_small(tensor)) { /* little-endian in memory too */
-            ok = to->write(to->user, tensor->data, tensor->bytes);
+            ok = msae__write(to, tensor->data, tensor->bytes);
         } else if (msae__is_transposed(tensor)) {
             const float *values = (const float *)tensor->data;
             for (size_t c = 0; ok && c < tensor->shape[0]; c++) {
@@ -8177,35 +8086,22 @@ static int msae__write_content(const msae_writer *to, const void *user) {
     return ok;
 }
 
-MSAE_API msae_status msae_save_bytes(const msae_model *model, size_t *bytes, msae_error *error) {
+MSAE_API msae_status msae_save(const msae_model *model, msae_writer *writer, msae_error *error) {
     msae__file file;
     msae_status status = msae__check_own_k(model, error);
-    *bytes = 0;
+    writer->bytes = 0;
     if (status != MSAE_OK) return status;
     msae__describe_model(model, &file);
     msae__finish_description(&file);
-    return msae__count_bytes(msae__write_content, &file, bytes, error);
+    return msae__write_all(msae__write_content, &file, writer, error);
 }
 
-MSAE_API msae_status msae_save_memory(const msae_model *model, void *buffer, size_t bytes,
-                                      msae_error *error) {
-    msae__file file;
-    msae_status status = msae__check_own_k(model, error);
-    if (status != MSAE_OK) return status;
-    msae__describe_model(model, &file);
-    msae__finish_description(&file);
-    return msae__fill_memory(msae__write_content, &file, buffer, bytes, error);
+#ifndef MSAE_NO_STDIO
+MSAE_API msae_status msae_save_file(const msae_model *model, const char *path, msae_error *error) {
+    msae_writer writer = msae_to_file(path);
+    return msae_save(model, &writer, error);
 }
-
-MSAE_API msae_status msae_save_writer(const msae_model *model, const msae_writer *writer,
-                                      msae_error *error) {
-    msae__file file;
-    msae_status status = msae__check_own_k(model, error);
-    if (status != MSAE_OK) return status;
-    msae__describe_model(model, &file);
-    msae__finish_description(&file);
-    return msae__fill_writer(msae__write_content, &file, writer, error);
-}
+#endif
 
 /* A choice by its name, or by its number in the enum, as versions before 0.6 wrote it. A later
    version may know more of them: its models can be used, but its runs cannot go on. */
@@ -8385,17 +8281,6 @@ MSAE_API msae_status msae_compact(const msae_model *model, msae_dtype weights,
     msae_model_free(compact);
     return msae__fail(error, MSAE_ERROR_NOT_FINITE, "a weight is beyond the range of 16 bits");
 }
-
-#ifndef MSAE_NO_STDIO
-MSAE_API msae_status msae_save_file(const msae_model *model, const char *path, msae_error *error) {
-    msae__file file;
-    msae_status status = msae__check_own_k(model, error);
-    if (status != MSAE_OK) return status;
-    msae__describe_model(model, &file);
-    msae__finish_description(&file);
-    return msae__write_file(msae__write_content, &file, path, error);
-}
-#endif
 
 #ifndef MSAE_NO_TRAIN
 /* ---------------------------------------------------------------------------------------------
@@ -8675,7 +8560,7 @@ static msae_parameters msae__parameters_layout(const msae_model *model, msae__ar
 static size_t msae__tile_rows(const msae_trainer *trainer) {
     const msae_model *model = &trainer->model;
     const int few = model->recipe == MSAE_RECIPE_TOPK;
-    const size_t floats = few                                  ? 2 * MSAE__TILE_FLOATS
+    const size_t floats = few ? 2 * MSAE__TILE_FLOATS
                           : msae__is_batch_topk(model->recipe) ? MSAE__TILE_FLOATS / 2
                                                                : MSAE__TILE_FLOATS;
     const size_t rows = msae__min(floats / model->n_latents,
@@ -11873,48 +11758,16 @@ static void msae__describe_checkpoint(const msae_trainer *trainer, msae__epoch_m
     msae__finish_description(file);
 }
 
-MSAE_API msae_status msae_checkpoint_bytes(const msae_trainer *trainer, size_t *bytes,
-                                           msae_error *error) {
+MSAE_API msae_status msae_trainer_save(const msae_trainer *trainer, msae_writer *writer,
+                                       msae_error *error) {
     msae__epoch_means epoch;
     msae__file file;
     msae_status status = msae__check_own_k(&trainer->model, error);
-    *bytes = 0;
+    writer->bytes = 0;
     if (status != MSAE_OK) return status;
     msae__describe_checkpoint(trainer, &epoch, &file);
-    return msae__count_bytes(msae__write_content, &file, bytes, error);
+    return msae__write_all(msae__write_content, &file, writer, error);
 }
-
-MSAE_API msae_status msae_checkpoint_memory(const msae_trainer *trainer, void *buffer, size_t bytes,
-                                            msae_error *error) {
-    msae__epoch_means epoch;
-    msae__file file;
-    msae_status status = msae__check_own_k(&trainer->model, error);
-    if (status != MSAE_OK) return status;
-    msae__describe_checkpoint(trainer, &epoch, &file);
-    return msae__fill_memory(msae__write_content, &file, buffer, bytes, error);
-}
-
-MSAE_API msae_status msae_checkpoint_writer(const msae_trainer *trainer, const msae_writer *writer,
-                                            msae_error *error) {
-    msae__epoch_means epoch;
-    msae__file file;
-    msae_status status = msae__check_own_k(&trainer->model, error);
-    if (status != MSAE_OK) return status;
-    msae__describe_checkpoint(trainer, &epoch, &file);
-    return msae__fill_writer(msae__write_content, &file, writer, error);
-}
-
-#ifndef MSAE_NO_STDIO
-MSAE_API msae_status msae_checkpoint_file(const msae_trainer *trainer, const char *path,
-                                          msae_error *error) {
-    msae__epoch_means epoch;
-    msae__file file;
-    msae_status status = msae__check_own_k(&trainer->model, error);
-    if (status != MSAE_OK) return status;
-    msae__describe_checkpoint(trainer, &epoch, &file);
-    return msae__write_file(msae__write_content, &file, path, error);
-}
-#endif
 
 /* The numbers of a note, each to where it belongs. */
 static void msae__read_note_numbers(const msae_safetensors *file, const char *key,
@@ -12136,38 +11989,19 @@ static msae_status msae__resume(msae_trainer *trainer, msae_safetensors *file,
     return status;
 }
 
-MSAE_API msae_status msae_resume_reader(msae_trainer *trainer, const msae_reader *reader,
-                                        const msae_load_desc *desc, msae_error *error) {
+MSAE_API msae_status msae_trainer_load(msae_trainer *trainer, msae_reader reader,
+                                       const msae_load_desc *desc, msae_error *error) {
     msae_safetensors file;
     msae_status status;
     memset(trainer, 0, sizeof *trainer);
-    status = msae_safetensors_open_reader(&file, reader, desc ? &desc->allocator : NULL, error);
+    status = msae__begin_reading(&reader, &file, desc ? &desc->allocator : NULL, error);
     if (status != MSAE_OK) return status;
-    status = msae__resume(trainer, &file, reader, desc, error);
+    status = msae__resume(trainer, &file, &reader, desc, error);
     msae_safetensors_close(&file);
+    msae__close_reader(&reader);
     if (status != MSAE_OK) msae_trainer_free(trainer);
     return status;
 }
-
-MSAE_API msae_status msae_resume_memory(msae_trainer *trainer, const void *bytes, size_t size,
-                                        const msae_load_desc *desc, msae_error *error) {
-    const msae_reader reader = msae_reader_memory(bytes, size);
-    return msae_resume_reader(trainer, &reader, desc, error);
-}
-
-#ifndef MSAE_NO_STDIO
-MSAE_API msae_status msae_resume_file(msae_trainer *trainer, const char *path,
-                                      const msae_load_desc *desc, msae_error *error) {
-    msae_reader reader;
-    msae_status status;
-    memset(trainer, 0, sizeof *trainer);
-    status = msae_reader_open(&reader, path, error);
-    if (status != MSAE_OK) return status;
-    status = msae_resume_reader(trainer, &reader, desc, error);
-    msae_reader_close(&reader);
-    return status;
-}
-#endif
 #endif /* MSAE_NO_TRAIN */
 
 #ifndef MSAE_NO_ANALYSIS
@@ -14351,25 +14185,11 @@ static void msae__describe_index(const msae_index *index, msae__file *file) {
     msae__finish_description(file);
 }
 
-MSAE_API msae_status msae_index_save_bytes(const msae_index *index, size_t *bytes,
-                                           msae_error *error) {
+MSAE_API msae_status msae_index_save(const msae_index *index, msae_writer *writer,
+                                     msae_error *error) {
     msae__file file;
     msae__describe_index(index, &file);
-    return msae__count_bytes(msae__write_content, &file, bytes, error);
-}
-
-MSAE_API msae_status msae_index_save_memory(const msae_index *index, void *buffer, size_t bytes,
-                                            msae_error *error) {
-    msae__file file;
-    msae__describe_index(index, &file);
-    return msae__fill_memory(msae__write_content, &file, buffer, bytes, error);
-}
-
-MSAE_API msae_status msae_index_save_writer(const msae_index *index, const msae_writer *writer,
-                                            msae_error *error) {
-    msae__file file;
-    msae__describe_index(index, &file);
-    return msae__fill_writer(msae__write_content, &file, writer, error);
+    return msae__write_all(msae__write_content, &file, writer, error);
 }
 
 /* The length of a list, or 0 with an error in *status. */
@@ -14468,49 +14288,23 @@ static msae_status msae__load_index(msae_index *index, msae_safetensors *file,
     return status;
 }
 
-MSAE_API msae_status msae_index_load_reader(msae_index *index, const msae_reader *reader,
-                                            const msae_load_desc *desc, msae_error *error) {
+MSAE_API msae_status msae_index_load(msae_index *index, msae_reader reader,
+                                     const msae_load_desc *desc, msae_error *error) {
     msae_safetensors file;
     msae_status status;
     memset(index, 0, sizeof *index);
-    status = msae_safetensors_open_reader(&file, reader, desc ? &desc->allocator : NULL, error);
+    status = msae__begin_reading(&reader, &file, desc ? &desc->allocator : NULL, error);
     if (status != MSAE_OK) return status;
     if (desc) {
         index->allocator = desc->allocator;
         index->parallel = desc->parallel;
     }
-    status = msae__load_index(index, &file, reader, error);
+    status = msae__load_index(index, &file, &reader, error);
     msae_safetensors_close(&file);
+    msae__close_reader(&reader);
     if (status != MSAE_OK) msae_index_free(index);
     return status;
 }
-
-MSAE_API msae_status msae_index_load_memory(msae_index *index, const void *bytes, size_t size,
-                                            const msae_load_desc *desc, msae_error *error) {
-    const msae_reader reader = msae_reader_memory(bytes, size);
-    return msae_index_load_reader(index, &reader, desc, error);
-}
-
-#ifndef MSAE_NO_STDIO
-MSAE_API msae_status msae_index_save_file(const msae_index *index, const char *path,
-                                          msae_error *error) {
-    msae__file file;
-    msae__describe_index(index, &file);
-    return msae__write_file(msae__write_content, &file, path, error);
-}
-
-MSAE_API msae_status msae_index_load_file(msae_index *index, const char *path,
-                                          const msae_load_desc *desc, msae_error *error) {
-    msae_reader reader;
-    msae_status status;
-    memset(index, 0, sizeof *index);
-    status = msae_reader_open(&reader, path, error);
-    if (status != MSAE_OK) return status;
-    status = msae_index_load_reader(index, &reader, desc, error);
-    msae_reader_close(&reader);
-    return status;
-}
-#endif
 #endif /* MSAE_NO_ANALYSIS */
 #endif /* MSAE_RUN_ONLY */
 
@@ -15429,7 +15223,8 @@ static const msae__batch_kernels MSAE__K(kernels) = {
 /*
    Changelog
        0.6.0  one API: encoding returns a status and takes the room for codes; msae_trainer_*, one
-              function each for data and source; skip_bad, max_norm; model.k; msae_model_checksum;
+              function each for data and source; msae_reader and msae_writer for all that is loaded
+              and saved; skip_bad, max_norm; model.k; msae_model_checksum;
               audits (probes, attributes, alignment) are sources beside the tool; kernels written
               once; keys msae.* in files (those of 0.5.0 are read)
        0.5.0  recipe msae, now the default, and msae-width; trapezoid schedule, starts from rows,

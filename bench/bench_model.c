@@ -73,12 +73,15 @@ static int bench_small(const msae_model *model, const bench_options *options) {
     memset(&load, 0, sizeof load);
     load.simd = options->simd;
     for (size_t t = 0; t < KINDS; t++) {
+        msae_writer writer = msae_to_memory(NULL, 0);
         if (msae_compact(model, types[t], &load, &models[t], &error) != MSAE_OK ||
-            msae_save_bytes(&models[t], &bytes[t], &error) != MSAE_OK) {
+            msae_save(&models[t], &writer, &error) != MSAE_OK) {
             return bench_fail("small weights", error.message);
         }
+        bytes[t] = writer.bytes;
         files[t] = bench_alloc(bytes[t]);
-        if (msae_save_memory(&models[t], files[t], bytes[t], &error) != MSAE_OK) {
+        writer = msae_to_memory(files[t], bytes[t]);
+        if (msae_save(&models[t], &writer, &error) != MSAE_OK) {
             return bench_fail("small weights", error.message);
         }
     }

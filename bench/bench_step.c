@@ -219,7 +219,7 @@ int main(int argc, char **argv) {
     if (bench_parse(&options, argc, argv)) return 2;
     if (!options.data) {
         data = random_rows(4 * options.batch, options.inputs ? options.inputs : 512);
-    } else if (msae_data_load_file(&data, options.data, NULL, NULL, &error) != MSAE_OK) {
+    } else if (msae_data_load(&data, msae_from_file(options.data), NULL, NULL, &error) != MSAE_OK) {
         return bench_fail(options.data, error.message);
     } else if (options.inputs && options.inputs < data.cols) {
         return bench_fail("--inputs", "fewer than the data has");

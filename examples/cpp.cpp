@@ -24,7 +24,8 @@ class Data {
   public:
     explicit Data(const std::string &path) {
         msae_error error;
-        check(msae_data_load_file(&data_, path.c_str(), nullptr, nullptr, &error), error, path);
+        check(msae_data_load(&data_, msae_from_file(path.c_str()), nullptr, nullptr, &error), error,
+              path);
     }
     ~Data() {
         msae_data_free(&data_);

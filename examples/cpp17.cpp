@@ -215,7 +215,8 @@ void run() {
     msae_data vectors;
     msae_error error;
     const char *const data = "examples/data/glove_f16.npy";
-    if (msae_data_load_file(&vectors, data, nullptr, nullptr, &error) != MSAE_OK) fail(error, data);
+    if (msae_data_load(&vectors, msae_from_file(data), nullptr, nullptr, &error) != MSAE_OK)
+        fail(error, data);
     const Release release{&vectors};
     const std::vector<msae_hit> names = make_model(vectors, path);
     {

@@ -52,7 +52,6 @@ static void make_rows(float rows[ROWS][INPUTS], unsigned *seed) {
 static size_t make_model_bytes(arena *memory, void *bytes, size_t room, msae_error *error) {
     static float rows[ROWS][INPUTS];
     unsigned seed = 1;
-    size_t size;
     msae_trainer trainer;
     msae_train_desc desc;
     memset(&desc, 0, sizeof desc);
@@ -69,9 +68,9 @@ static size_t make_model_bytes(arena *memory, void *bytes, size_t room, msae_err
         make_rows(rows, &seed);
         if (msae_trainer_step(&trainer, rows[0], ROWS, NULL, error) != MSAE_OK) return 0;
     }
-    if (msae_save_bytes(&trainer.model, &size, error) != MSAE_OK || size > room) return 0;
-    if (msae_save_memory(&trainer.model, bytes, size, error) != MSAE_OK) return 0;
-    return size;
+    msae_writer writer = msae_to_memory(bytes, room);
+    if (msae_save(&trainer.model, &writer, error) != MSAE_OK) return 0;
+    return writer.bytes;
 }
 
 static float distance(const float *a, const float *b) {
@@ -96,7 +95,7 @@ int main(void) {
     desc.allocator.alloc = arena_alloc;
     desc.allocator.free = arena_free;
     desc.allocator.user = &memory;
-    if (size == 0 || msae_load_memory(&model, bytes, size, &desc, &error) != MSAE_OK ||
+    if (size == 0 || msae_load(&model, msae_from_memory(bytes, size), &desc, &error) != MSAE_OK ||
         msae_workspace_bytes(&model, 1) > sizeof workspace) {
         fprintf(stderr, "from_memory: %s\n", error.message);
         return 1;

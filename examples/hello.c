@@ -32,7 +32,7 @@ int main(void) {
     desc.batch = 256;
     desc.epochs = 6;
     desc.lr = 1e-3f;
-    const msae_status loaded = msae_data_load_file(&vectors, path, NULL, NULL, &error);
+    const msae_status loaded = msae_data_load(&vectors, msae_from_file(path), NULL, NULL, &error);
     const msae_source source = msae_source_data(&vectors);
     if (loaded != MSAE_OK || msae_trainer_init(&trainer, &desc, &error) != MSAE_OK ||
         msae_trainer_fit(&trainer, &source, NULL, NULL, NULL, &error) != MSAE_OK ||

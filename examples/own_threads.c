@@ -96,7 +96,7 @@ int main(void) {
     msae_error error;
     uint64_t first = 0;
     const char *path = "examples/data/glove_f16.npy";
-    if (msae_data_load_file(&vectors, path, NULL, NULL, &error) != MSAE_OK) {
+    if (msae_data_load(&vectors, msae_from_file(path), NULL, NULL, &error) != MSAE_OK) {
         fprintf(stderr, "own_threads: %s: %s (run me from the folder that holds examples/)\n", path,
                 error.message);
         return 1;

@@ -6,9 +6,8 @@
 typedef struct pocket_copy {
     msae_status (*map)(msae_model *model, const void *bytes, size_t size,
                        const msae_load_desc *desc, msae_error *error);
-    msae_status (*load)(msae_model *model, const void *bytes, size_t size,
-                        const msae_load_desc *desc, msae_error *error);
-    msae_status (*check)(const msae_model *model, msae_error *error);
+    msae_status (*load)(msae_model *model, msae_reader reader, const msae_load_desc *desc,
+                        msae_error *error);
     void (*release)(msae_model *model);
     int (*available)(msae_simd simd);
     size_t (*workspace)(const msae_model *model, size_t rows);

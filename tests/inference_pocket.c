@@ -8,10 +8,20 @@
 #include "inference.h"
 
 const pocket_copy pocket = {
-    msae_map,         msae_load_memory,    msae_check_weights,
-    msae_model_free,  msae_simd_available, msae_workspace_bytes,
-    msae_encode,      msae_encode_level,   msae_encode_begin,
-    msae_encode_some, msae_encode_end,     msae_row_moments,
-    msae_decode_with, msae_forward,        msae__sqrt,
-    msae__expf,       msae__tanhf,
+    msae_map,
+    msae_load,
+    msae_model_free,
+    msae_simd_available,
+    msae_workspace_bytes,
+    msae_encode,
+    msae_encode_level,
+    msae_encode_begin,
+    msae_encode_some,
+    msae_encode_end,
+    msae_row_moments,
+    msae_decode_with,
+    msae_forward,
+    msae__sqrt,
+    msae__expf,
+    msae__tanhf,
 };

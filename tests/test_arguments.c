@@ -349,8 +349,9 @@ static void rows_beyond_files(void) {
     for (size_t i = 0; i < 2; i++) {
         snprintf(paths[i], sizeof paths[i], "%s%s", folder, names[i]);
         list[i] = paths[i];
-        CHECK_STATUS(MSAE_OK, msae_write_npy(paths[i], x + i * (ROWS - 30) * D, i ? 30 : ROWS - 30,
-                                             D, NULL));
+        msae_writer writer = msae_to_file(paths[i]);
+        CHECK_STATUS(MSAE_OK,
+                     msae_npy_write(&writer, x + i * (ROWS - 30) * D, i ? 30 : ROWS - 30, D, NULL));
     }
     if (CHECK_STATUS(MSAE_OK, msae_files_open(&files, list, 2, NULL, NULL, NULL))) {
         check_reads(&files.source, x, ROWS);
@@ -420,9 +421,12 @@ static msae_trainer make_trainer(size_t epochs) {
 
 static unsigned char *checkpoint_of(const msae_trainer *trainer, size_t *bytes) {
     unsigned char *file;
-    CHECK_STATUS(MSAE_OK, msae_checkpoint_bytes(trainer, bytes, NULL));
+    msae_writer writer = msae_to_memory(NULL, 0);
+    CHECK_STATUS(MSAE_OK, msae_trainer_save(trainer, &writer, NULL));
+    *bytes = writer.bytes;
     file = (unsigned char *)test_alloc(*bytes);
-    CHECK_STATUS(MSAE_OK, msae_checkpoint_memory(trainer, file, *bytes, NULL));
+    writer = msae_to_memory(file, *bytes);
+    CHECK_STATUS(MSAE_OK, msae_trainer_save(trainer, &writer, NULL));
     return file;
 }
 
@@ -460,7 +464,8 @@ static void trainers_move(void) {
     unsigned char *moved = checkpoint_of(moves, &moved_bytes);
     CHECK(moves->step == stays.step && moved_bytes == bytes);
     CHECK(test_same(moves->model.encoder, stays.model.encoder, N * D));
-    if (CHECK_STATUS(MSAE_OK, msae_resume_memory(&again, moved, moved_bytes, NULL, NULL))) {
+    if (CHECK_STATUS(MSAE_OK,
+                     msae_trainer_load(&again, msae_from_memory(moved, moved_bytes), NULL, NULL))) {
         CHECK(again.desc.model.nesting[1] == 16 && again.desc.model.level_weights[1] == 2);
         msae_trainer_free(&again);
     }
@@ -482,10 +487,13 @@ static void others_move(void) {
 
     size_t bytes;
     msae_model model, model_there;
-    CHECK_STATUS(MSAE_OK, msae_save_bytes(world.model, &bytes, NULL));
+    msae_writer writer = msae_to_memory(NULL, 0);
+    CHECK_STATUS(MSAE_OK, msae_save(world.model, &writer, NULL));
+    bytes = writer.bytes;
     void *file = test_alloc(bytes);
-    CHECK_STATUS(MSAE_OK, msae_save_memory(world.model, file, bytes, NULL));
-    CHECK_STATUS(MSAE_OK, msae_load_memory(&model, file, bytes, NULL, NULL));
+    writer = msae_to_memory(file, bytes);
+    CHECK_STATUS(MSAE_OK, msae_save(world.model, &writer, NULL));
+    CHECK_STATUS(MSAE_OK, msae_load(&model, msae_from_memory(file, bytes), NULL, NULL));
     move(&model_there, &model, sizeof model);
     CHECK_STATUS(MSAE_OK, msae_encode(&model_there, workspace, world.x, N, codes, &count));
     CHECK(count == kept && memcmp(codes, want, count * sizeof *codes) == 0);
@@ -499,7 +507,8 @@ static void others_move(void) {
     CHECK(count == 1 && hit.row == 0);
 
     msae_safetensors opened, opened_there;
-    CHECK_STATUS(MSAE_OK, msae_safetensors_open(&opened, file, bytes, NULL, NULL));
+    CHECK_STATUS(MSAE_OK,
+                 msae_safetensors_open(&opened, msae_from_memory(file, bytes), NULL, NULL));
     move(&opened_there, &opened, sizeof opened);
     CHECK(msae_safetensors_find(&opened_there, "encoder") != NULL);
 

@@ -15,9 +15,12 @@ static int same(const bytes *a, const bytes *b) {
 
 static bytes checkpoint(const msae_trainer *trainer) {
     bytes file = {NULL, 0};
-    CHECK_STATUS(MSAE_OK, msae_checkpoint_bytes(trainer, &file.size, NULL));
+    msae_writer writer = msae_to_memory(NULL, 0);
+    CHECK_STATUS(MSAE_OK, msae_trainer_save(trainer, &writer, NULL));
+    file.size = writer.bytes;
     file.data = (unsigned char *)test_alloc(file.size);
-    CHECK_STATUS(MSAE_OK, msae_checkpoint_memory(trainer, file.data, file.size, NULL));
+    writer = msae_to_memory(file.data, file.size);
+    CHECK_STATUS(MSAE_OK, msae_trainer_save(trainer, &writer, NULL));
     return file;
 }
 
@@ -71,7 +74,8 @@ static void cut_at_every_step(void) {
             bytes file = checkpoint(&trainer);
             msae_trainer_free(&trainer);
             if (!CHECK_STATUS(MSAE_OK,
-                              msae_resume_memory(&again, file.data, file.size, NULL, NULL))) {
+                              msae_trainer_load(&again, msae_from_memory(file.data, file.size),
+                                                NULL, NULL))) {
                 continue;
             }
             bytes copy = checkpoint(&again);
@@ -101,7 +105,9 @@ static void cut_after_each_step(void) {
             bytes file = checkpoint(&trainer);
             msae_trainer_free(&trainer);
             test_note("%s, step %zu", recipe->name, until);
-            CHECK_STATUS(MSAE_OK, msae_resume_memory(&trainer, file.data, file.size, NULL, NULL));
+            CHECK_STATUS(
+                MSAE_OK,
+                msae_trainer_load(&trainer, msae_from_memory(file.data, file.size), NULL, NULL));
             CHECK_STATUS(until <= STEPS ? MSAE_ERROR_STOPPED : MSAE_OK,
                          test_fit(&trainer, &data, stop_at, &until, NULL));
             free(file.data);
@@ -153,7 +159,8 @@ static void more_epochs_and_a_new_run(void) {
         ends[resumed] = checkpoint(&trainer);
         if (resumed) break;
         msae_trainer_free(&trainer);
-        CHECK_STATUS(MSAE_OK, msae_resume_memory(&trainer, file.data, file.size, NULL, NULL));
+        CHECK_STATUS(MSAE_OK, msae_trainer_load(&trainer, msae_from_memory(file.data, file.size),
+                                                NULL, NULL));
         CHECK(trainer.desc.epochs == EPOCHS + 1);
     }
     CHECK(same(&ends[0], &ends[1]));
@@ -198,7 +205,8 @@ static void own_loop(void) {
                 msae_trainer_free(&trainer);
                 msae_stream_free(&stream);
                 CHECK_STATUS(MSAE_OK,
-                             msae_resume_memory(&trainer, file.data, file.size, NULL, NULL));
+                             msae_trainer_load(&trainer, msae_from_memory(file.data, file.size),
+                                               NULL, NULL));
                 CHECK_STATUS(MSAE_OK, test_stream(&stream, &data, BATCH, 9, &trainer.position));
                 free(file.data);
             }
@@ -231,7 +239,8 @@ static void counters_and_paths(void) {
         CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL));
         CHECK_STATUS(MSAE_ERROR_STOPPED, test_fit(&trainer, &data, stop_at, &cut, NULL));
         bytes file = checkpoint(&trainer);
-        CHECK_STATUS(MSAE_OK, msae_resume_memory(&again, file.data, file.size, NULL, NULL));
+        CHECK_STATUS(MSAE_OK,
+                     msae_trainer_load(&again, msae_from_memory(file.data, file.size), NULL, NULL));
         CHECK(again.model.simd == simd && again.desc.skip_bad && again.desc.max_norm == 60);
         CHECK(again.rare.bad == 1 && again.rare.first_bad == 7);
         CHECK(again.rare.beyond == 1 && again.rare.first_beyond == 9);
@@ -246,7 +255,8 @@ static void counters_and_paths(void) {
         msae_load_desc load;
         memset(&load, 0, sizeof load);
         load.simd = MSAE_SIMD_SCALAR;
-        CHECK_STATUS(MSAE_OK, msae_resume_memory(&again, file.data, file.size, &load, NULL));
+        CHECK_STATUS(MSAE_OK, msae_trainer_load(&again, msae_from_memory(file.data, file.size),
+                                                &load, NULL));
         CHECK(again.model.simd == MSAE_SIMD_SCALAR);
         msae_trainer_free(&again);
         msae_trainer_free(&trainer);
@@ -271,7 +281,8 @@ static void cut_around_a_window(void) {
         trainer.model.latent_bias[3] = -1e6f; /* is never active */
         CHECK_STATUS(MSAE_ERROR_STOPPED, test_fit(&trainer, &data, stop_at, &cut, NULL));
         bytes file = checkpoint(&trainer);
-        CHECK_STATUS(MSAE_OK, msae_resume_memory(&again, file.data, file.size, NULL, NULL));
+        CHECK_STATUS(MSAE_OK,
+                     msae_trainer_load(&again, msae_from_memory(file.data, file.size), NULL, NULL));
         CHECK_STATUS(MSAE_OK, test_fit(&trainer, &data, NULL, NULL, NULL));
         CHECK_STATUS(MSAE_OK, test_fit(&again, &data, NULL, NULL, NULL));
         bytes a = checkpoint(&trainer), b = checkpoint(&again);
@@ -321,7 +332,8 @@ static void descriptor_comes_back(void) {
     CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL));
     trainer.lr_factor = 0.1f;
     bytes file = checkpoint(&trainer);
-    if (CHECK_STATUS(MSAE_OK, msae_resume_memory(&again, file.data, file.size, NULL, NULL))) {
+    if (CHECK_STATUS(MSAE_OK, msae_trainer_load(&again, msae_from_memory(file.data, file.size),
+                                                NULL, NULL))) {
         const msae_train_desc *a = &trainer.desc, *b = &again.desc;
         CHECK(a->model.seed == b->model.seed && a->batch == b->batch && a->epochs == b->epochs);
         CHECK(test_same(&a->lr, &b->lr, 1) && test_same(&a->beta1, &b->beta1, 1));
@@ -348,7 +360,8 @@ static void also_a_model(void) {
         test_note("%s", recipe->name);
         start(&trainer, recipe, &data, 7);
         bytes file = checkpoint(&trainer);
-        if (CHECK_STATUS(MSAE_OK, msae_load_memory(&model, file.data, file.size, NULL, NULL))) {
+        if (CHECK_STATUS(MSAE_OK,
+                         msae_load(&model, msae_from_memory(file.data, file.size), NULL, NULL))) {
             CHECK(test_same(model.encoder, trainer.model.encoder, N * D));
             CHECK(test_same(model.decoder, trainer.model.decoder, N * D));
             CHECK(model.history.steps == 7);
@@ -369,7 +382,8 @@ static void expect_refused(const bytes *file, const char *message) {
     msae_error error;
     memset(&error, 0, sizeof error);
     memset(&trainer, 0xff, sizeof trainer);
-    msae_status status = msae_resume_memory(&trainer, file->data, file->size, NULL, &error);
+    msae_status status =
+        msae_trainer_load(&trainer, msae_from_memory(file->data, file->size), NULL, &error);
     CHECK(status != MSAE_OK && status == error.code);
     CHECK(error.message[0] && !strchr(error.message, '\n'));
     if (message && !CHECK(strcmp(error.message, message) == 0)) printf("%s\n", error.message);
@@ -419,9 +433,12 @@ static void a_model_is_no_checkpoint(void) {
     msae_model model;
     bytes file;
     CHECK_STATUS(MSAE_OK, msae_model_init(&model, &desc.model, NULL));
-    CHECK_STATUS(MSAE_OK, msae_save_bytes(&model, &file.size, NULL));
+    msae_writer writer = msae_to_memory(NULL, 0);
+    CHECK_STATUS(MSAE_OK, msae_save(&model, &writer, NULL));
+    file.size = writer.bytes;
     file.data = (unsigned char *)test_alloc(file.size);
-    CHECK_STATUS(MSAE_OK, msae_save_memory(&model, file.data, file.size, NULL));
+    writer = msae_to_memory(file.data, file.size);
+    CHECK_STATUS(MSAE_OK, msae_save(&model, &writer, NULL));
     expect_refused(&file, "is a model without the state of its training");
     free(file.data);
     msae_model_free(&model);
@@ -451,11 +468,14 @@ static bytes rewritten(const msae_safetensors *file, const char *key, const char
         }
         n_notes++;
     }
+    msae_writer writer = msae_to_memory(NULL, 0);
     CHECK_STATUS(MSAE_OK,
-                 msae_safetensors_bytes(tensors, n_tensors, notes, n_notes, &copy.size, NULL));
+                 msae_safetensors_write(&writer, tensors, n_tensors, notes, n_notes, NULL));
+    copy.size = writer.bytes;
     copy.data = (unsigned char *)test_alloc(copy.size);
-    CHECK_STATUS(MSAE_OK, msae_safetensors_write(tensors, n_tensors, notes, n_notes, copy.data,
-                                                 copy.size, NULL));
+    writer = msae_to_memory(copy.data, copy.size);
+    CHECK_STATUS(MSAE_OK,
+                 msae_safetensors_write(&writer, tensors, n_tensors, notes, n_notes, NULL));
     return copy;
 }
 
@@ -483,9 +503,11 @@ static void state_that_cannot_be(void) {
     bytes file = some_checkpoint();
     msae_safetensors parsed;
     msae_trainer trainer;
-    CHECK_STATUS(MSAE_OK, msae_safetensors_open(&parsed, file.data, file.size, NULL, NULL));
+    CHECK_STATUS(MSAE_OK, msae_safetensors_open(&parsed, msae_from_memory(file.data, file.size),
+                                                NULL, NULL));
     bytes copy = rewritten(&parsed, "nothing", NULL);
-    CHECK_STATUS(MSAE_OK, msae_resume_memory(&trainer, copy.data, copy.size, NULL, NULL));
+    CHECK_STATUS(MSAE_OK,
+                 msae_trainer_load(&trainer, msae_from_memory(copy.data, copy.size), NULL, NULL));
     msae_trainer_free(&trainer);
     free(copy.data);
     for (size_t i = 0; i < COUNT(wrong); i++) {
@@ -517,13 +539,15 @@ static void batches_beyond_all_memory(void) {
     msae_error error;
     test_heap heap;
     memset(&heap, 0, sizeof heap);
-    const msae_load_desc load = {MSAE_SIMD_AUTO, test_heap_allocator(&heap), {NULL, NULL, 0}, 0};
+    const msae_load_desc load = {MSAE_SIMD_AUTO, test_heap_allocator(&heap), {NULL, NULL, 0}, 0, 0};
     CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL));
     bytes file = checkpoint(&trainer);
     msae_trainer_free(&trainer);
-    CHECK_STATUS(MSAE_OK, msae_safetensors_open(&parsed, file.data, file.size, NULL, NULL));
+    CHECK_STATUS(MSAE_OK, msae_safetensors_open(&parsed, msae_from_memory(file.data, file.size),
+                                                NULL, NULL));
     bytes copy = rewritten(&parsed, "msae.train_batch", "4000000000");
-    CHECK(msae_resume_memory(&trainer, copy.data, copy.size, &load, &error) != MSAE_OK);
+    CHECK(msae_trainer_load(&trainer, msae_from_memory(copy.data, copy.size), &load, &error) !=
+          MSAE_OK);
     CHECK(heap.most < 8 * copy.size && heap.bytes == 0 && error.message[0]);
     free(copy.data);
     msae_safetensors_close(&parsed);
@@ -534,7 +558,8 @@ static void batches_beyond_all_memory(void) {
 static void moments_that_cannot_be(void) {
     bytes file = some_checkpoint();
     msae_safetensors parsed;
-    CHECK_STATUS(MSAE_OK, msae_safetensors_open(&parsed, file.data, file.size, NULL, NULL));
+    CHECK_STATUS(MSAE_OK, msae_safetensors_open(&parsed, msae_from_memory(file.data, file.size),
+                                                NULL, NULL));
     for (size_t i = 0; i < parsed.n_tensors; i++) {
         const msae_tensor *tensor = &parsed.tensors[i];
         unsigned char *at = file.data + tensor->offset, kept[4];
@@ -587,24 +612,25 @@ static int store_read(void *user, uint64_t offset, void *buffer, size_t size) {
 static void through_callbacks(void) {
     bytes file = some_checkpoint();
     msae_trainer trainer;
-    CHECK_STATUS(MSAE_OK, msae_resume_memory(&trainer, file.data, file.size, NULL, NULL));
+    CHECK_STATUS(MSAE_OK,
+                 msae_trainer_load(&trainer, msae_from_memory(file.data, file.size), NULL, NULL));
     for (size_t at = 1;; at++) {
         store to = {{NULL, 0}, 0, at, 0};
-        const msae_writer writer = {store_write, &to};
-        msae_status status = msae_checkpoint_writer(&trainer, &writer, NULL);
+        msae_writer writer = {store_write, &to, NULL, NULL, 0, 0};
+        msae_status status = msae_trainer_save(&trainer, &writer, NULL);
         test_note("write %zu", at);
         const int through = to.accesses < at;
         CHECK_STATUS(through ? MSAE_OK : MSAE_ERROR_IO, status);
-        CHECK(!through || same(&to.file, &file));
+        CHECK(!through || (same(&to.file, &file) && writer.bytes == file.size));
         free(to.file.data);
         if (through) break;
     }
     for (size_t at = 1;; at++) {
         store from = {file, 0, at, 0};
-        const msae_reader reader = {store_read, &from, file.size};
+        const msae_reader reader = {store_read, &from, file.size, NULL, NULL};
         msae_trainer again;
         msae_error error;
-        msae_status status = msae_resume_reader(&again, &reader, NULL, &error);
+        msae_status status = msae_trainer_load(&again, reader, NULL, &error);
         test_note("read %zu", at);
         if (from.accesses < at) {
             CHECK_STATUS(MSAE_OK, status);
@@ -627,19 +653,22 @@ static void through_files(void) {
     char path[256];
     bytes file = some_checkpoint();
     msae_trainer trainer, again;
-    CHECK_STATUS(MSAE_OK, msae_resume_memory(&trainer, file.data, file.size, NULL, NULL));
+    CHECK_STATUS(MSAE_OK,
+                 msae_trainer_load(&trainer, msae_from_memory(file.data, file.size), NULL, NULL));
     snprintf(path, sizeof path, "%s/run", folder);
-    CHECK_STATUS(MSAE_ERROR_IO, msae_resume_file(&again, path, NULL, NULL));
-    CHECK_STATUS(MSAE_OK, msae_checkpoint_file(&trainer, path, NULL));
-    CHECK_STATUS(MSAE_OK, msae_checkpoint_file(&trainer, path, NULL));
-    if (CHECK_STATUS(MSAE_OK, msae_resume_file(&again, path, NULL, NULL))) {
+    CHECK_STATUS(MSAE_ERROR_IO, msae_trainer_load(&again, msae_from_file(path), NULL, NULL));
+    msae_writer writer = msae_to_file(path);
+    CHECK_STATUS(MSAE_OK, msae_trainer_save(&trainer, &writer, NULL));
+    CHECK_STATUS(MSAE_OK, msae_trainer_save(&trainer, &writer, NULL));
+    CHECK(writer.bytes == file.size);
+    if (CHECK_STATUS(MSAE_OK, msae_trainer_load(&again, msae_from_file(path), NULL, NULL))) {
         bytes copy = checkpoint(&again);
         CHECK(same(&copy, &file));
         free(copy.data);
         msae_trainer_free(&again);
     }
     CHECK(remove(path) == 0 && TEST_RMDIR(folder) == 0); /* nothing else is left */
-    CHECK_STATUS(MSAE_ERROR_IO, msae_checkpoint_file(&trainer, path, NULL));
+    CHECK_STATUS(MSAE_ERROR_IO, msae_trainer_save(&trainer, &writer, NULL));
     msae_trainer_free(&trainer);
     free(file.data);
 }
@@ -686,7 +715,8 @@ static void the_longest_description(void) {
         memset(&trainer.position, 0xff, sizeof trainer.position);
         trainer.model.has_level_thresholds = 1;
         bytes file = checkpoint(&trainer);
-        if (CHECK_STATUS(MSAE_OK, msae_load_memory(&model, file.data, file.size, NULL, NULL))) {
+        if (CHECK_STATUS(MSAE_OK,
+                         msae_load(&model, msae_from_memory(file.data, file.size), NULL, NULL))) {
             CHECK(model.n_levels == levels && model.history.seed == UINT64_MAX);
             CHECK(memcmp(model.nesting, trainer.model.nesting, levels * sizeof *nesting) == 0);
             CHECK(test_same(model.level_weights, trainer.model.level_weights, levels));

@@ -117,15 +117,16 @@ static msae_status statistics(test_heap *heap) {
 }
 
 static msae_status load_memory(test_heap *heap) {
-    msae_load_desc desc = {MSAE_SIMD_AUTO, test_heap_allocator(heap), {NULL, NULL, 0}, 0};
+    msae_load_desc desc = {MSAE_SIMD_AUTO, test_heap_allocator(heap), {NULL, NULL, 0}, 0, 0};
     msae_model model;
-    msae_status status = msae_load_memory(&model, world.file, world.file_bytes, &desc, NULL);
+    msae_status status =
+        msae_load(&model, msae_from_memory(world.file, world.file_bytes), &desc, NULL);
     msae_model_free(&model);
     return status;
 }
 
 static msae_status load_file(test_heap *heap) {
-    msae_load_desc desc = {MSAE_SIMD_AUTO, test_heap_allocator(heap), {NULL, NULL, 0}, 0};
+    msae_load_desc desc = {MSAE_SIMD_AUTO, test_heap_allocator(heap), {NULL, NULL, 0}, 0, 0};
     msae_model model;
     msae_status status = msae_load_file(&model, world.model_path, &desc, NULL);
     msae_model_free(&model);
@@ -135,7 +136,8 @@ static msae_status load_file(test_heap *heap) {
 static msae_status load_data(test_heap *heap) {
     msae_allocator allocator = test_heap_allocator(heap);
     msae_data data;
-    msae_status status = msae_data_load_file(&data, world.data_path, NULL, &allocator, NULL);
+    msae_status status =
+        msae_data_load(&data, msae_from_file(world.data_path), NULL, &allocator, NULL);
     msae_data_free(&data);
     return status;
 }
@@ -143,8 +145,8 @@ static msae_status load_data(test_heap *heap) {
 static msae_status open_safetensors(test_heap *heap) {
     msae_allocator allocator = test_heap_allocator(heap);
     msae_safetensors file;
-    msae_status status =
-        msae_safetensors_open(&file, world.file, world.file_bytes, &allocator, NULL);
+    msae_status status = msae_safetensors_open(
+        &file, msae_from_memory(world.file, world.file_bytes), &allocator, NULL);
     if (status == MSAE_OK) msae_safetensors_close(&file);
     return status;
 }
@@ -167,10 +169,13 @@ static msae_status save_model(msae_model *model) {
     size_t bytes;
     msae_status status = msae_save_file(model, world.model_path, NULL);
     if (status != MSAE_OK) return status;
-    status = msae_save_bytes(model, &bytes, NULL);
+    msae_writer writer = msae_to_memory(NULL, 0);
+    status = msae_save(model, &writer, NULL);
+    bytes = writer.bytes;
     if (status != MSAE_OK) return status;
     void *buffer = test_alloc(bytes);
-    status = msae_save_memory(model, buffer, bytes, NULL);
+    writer = msae_to_memory(buffer, bytes);
+    status = msae_save(model, &writer, NULL);
     free(buffer);
     return status;
 }
@@ -214,16 +219,19 @@ static msae_status steer_model(msae_model *model) {
 }
 
 static msae_status index_model(msae_model *model) {
-    msae_load_desc desc = {MSAE_SIMD_AUTO, model->allocator, {NULL, NULL, 0}, 0};
+    msae_load_desc desc = {MSAE_SIMD_AUTO, model->allocator, {NULL, NULL, 0}, 0, 0};
     msae_index index, loaded;
     size_t bytes;
     msae_status status = msae_index_build(&index, model, &world.data, 3, NULL);
     if (status != MSAE_OK) return status;
-    CHECK_STATUS(MSAE_OK, msae_index_save_bytes(&index, &bytes, NULL));
+    msae_writer writer = msae_to_memory(NULL, 0);
+    CHECK_STATUS(MSAE_OK, msae_index_save(&index, &writer, NULL));
+    bytes = writer.bytes;
     void *file = test_alloc(bytes);
-    CHECK_STATUS(MSAE_OK, msae_index_save_memory(&index, file, bytes, NULL));
+    writer = msae_to_memory(file, bytes);
+    CHECK_STATUS(MSAE_OK, msae_index_save(&index, &writer, NULL));
     msae_index_free(&index);
-    status = msae_index_load_memory(&loaded, file, bytes, &desc, NULL);
+    status = msae_index_load(&loaded, msae_from_memory(file, bytes), &desc, NULL);
     free(file);
     msae_index_free(&loaded);
     return status;
@@ -293,11 +301,15 @@ static void make_world(void) {
     world.data = msae_data_view(world.x, ROWS, D);
     msae_model model;
     CHECK_STATUS(MSAE_OK, msae_model_init(&model, &world.desc.model, NULL));
-    CHECK_STATUS(MSAE_OK, msae_save_bytes(&model, &world.file_bytes, NULL));
+    msae_writer writer = msae_to_memory(NULL, 0);
+    CHECK_STATUS(MSAE_OK, msae_save(&model, &writer, NULL));
+    world.file_bytes = writer.bytes;
     world.file = (unsigned char *)test_alloc(world.file_bytes);
-    CHECK_STATUS(MSAE_OK, msae_save_memory(&model, world.file, world.file_bytes, NULL));
+    writer = msae_to_memory(world.file, world.file_bytes);
+    CHECK_STATUS(MSAE_OK, msae_save(&model, &writer, NULL));
     CHECK_STATUS(MSAE_OK, msae_save_file(&model, world.model_path, NULL));
-    CHECK_STATUS(MSAE_OK, msae_write_npy(world.data_path, world.x, ROWS, D, NULL));
+    writer = msae_to_file(world.data_path);
+    CHECK_STATUS(MSAE_OK, msae_npy_write(&writer, world.x, ROWS, D, NULL));
     msae_model_free(&model);
 }
 

@@ -49,9 +49,12 @@ static int train(msae_trainer *trainer, const test_recipe *recipe, size_t d, siz
 
 static bytes save(const msae_model *model) {
     bytes file = {NULL, 0};
-    CHECK_STATUS(MSAE_OK, msae_save_bytes(model, &file.size, NULL));
+    msae_writer writer = msae_to_memory(NULL, 0);
+    CHECK_STATUS(MSAE_OK, msae_save(model, &writer, NULL));
+    file.size = writer.bytes;
     file.data = (unsigned char *)test_alloc(file.size);
-    CHECK_STATUS(MSAE_OK, msae_save_memory(model, file.data, file.size, NULL));
+    writer = msae_to_memory(file.data, file.size);
+    CHECK_STATUS(MSAE_OK, msae_save(model, &writer, NULL));
     return file;
 }
 
@@ -77,7 +80,8 @@ static void saved_and_loaded_are_equal(void) {
         if (!train(&trainer, recipe, 7, 19)) continue;
         msae_model *model = &trainer.model, loaded;
         bytes file = save(model);
-        if (CHECK_STATUS(MSAE_OK, msae_load_memory(&loaded, file.data, file.size, NULL, NULL))) {
+        if (CHECK_STATUS(MSAE_OK,
+                         msae_load(&loaded, msae_from_memory(file.data, file.size), NULL, NULL))) {
             bytes again = save(&loaded);
             CHECK(again.size == file.size && memcmp(again.data, file.data, file.size) == 0);
             free(again.data);
@@ -117,8 +121,10 @@ static void tensors_have_their_names_and_shapes(void) {
         if (!train(&trainer, recipe, 3, 5)) continue;
         bytes bytes_of_file = save(&trainer.model);
         msae_safetensors file;
-        if (!CHECK_STATUS(MSAE_OK, msae_safetensors_open(&file, bytes_of_file.data,
-                                                         bytes_of_file.size, NULL, NULL))) {
+        if (!CHECK_STATUS(
+                MSAE_OK,
+                msae_safetensors_open(
+                    &file, msae_from_memory(bytes_of_file.data, bytes_of_file.size), NULL, NULL))) {
             continue;
         }
         const msae_tensor *encoder = msae_safetensors_find(&file, "encoder");
@@ -144,7 +150,7 @@ static void expect_refused(const bytes *file) {
     msae_error error;
     memset(&error, 0, sizeof error);
     memset(&model, 0xff, sizeof model);
-    msae_status status = msae_load_memory(&model, file->data, file->size, NULL, &error);
+    msae_status status = msae_load(&model, msae_from_memory(file->data, file->size), NULL, &error);
     CHECK(status != MSAE_OK && status == error.code);
     CHECK(error.message[0] && !strchr(error.message, '\n'));
     CHECK(model.memory == NULL && model.n_inputs == 0);
@@ -221,11 +227,14 @@ static bytes rewritten(const msae_safetensors *file, damage what, size_t at, con
         }
         n_notes++;
     }
+    msae_writer writer = msae_to_memory(NULL, 0);
     CHECK_STATUS(MSAE_OK,
-                 msae_safetensors_bytes(tensors, n_tensors, notes, n_notes, &copy.size, NULL));
+                 msae_safetensors_write(&writer, tensors, n_tensors, notes, n_notes, NULL));
+    copy.size = writer.bytes;
     copy.data = (unsigned char *)test_alloc(copy.size);
-    CHECK_STATUS(MSAE_OK, msae_safetensors_write(tensors, n_tensors, notes, n_notes, copy.data,
-                                                 copy.size, NULL));
+    writer = msae_to_memory(copy.data, copy.size);
+    CHECK_STATUS(MSAE_OK,
+                 msae_safetensors_write(&writer, tensors, n_tensors, notes, n_notes, NULL));
     return copy;
 }
 
@@ -254,10 +263,11 @@ static void models_that_contradict_themselves(void) {
     };
     bytes model = saved_model(&test_recipes[0], 2, 9);
     msae_safetensors file;
-    CHECK_STATUS(MSAE_OK, msae_safetensors_open(&file, model.data, model.size, NULL, NULL));
+    CHECK_STATUS(MSAE_OK, msae_safetensors_open(&file, msae_from_memory(model.data, model.size),
+                                                NULL, NULL));
     bytes copy = rewritten(&file, NONE, 0, NULL);
     msae_model loaded;
-    CHECK_STATUS(MSAE_OK, msae_load_memory(&loaded, copy.data, copy.size, NULL, NULL));
+    CHECK_STATUS(MSAE_OK, msae_load(&loaded, msae_from_memory(copy.data, copy.size), NULL, NULL));
     msae_model_free(&loaded);
     free(copy.data);
     for (size_t i = 0; i < COUNT(wrong); i++) {
@@ -285,7 +295,7 @@ static void expect_message_of(const bytes *file, const char *message) {
     msae_model model;
     msae_error error;
     test_note("%s", message);
-    CHECK(msae_load_memory(&model, file->data, file->size, NULL, &error) != MSAE_OK);
+    CHECK(msae_load(&model, msae_from_memory(file->data, file->size), NULL, &error) != MSAE_OK);
     test_check(strcmp(error.message, message) == 0, error.message, __FILE__, __LINE__);
 }
 
@@ -293,7 +303,8 @@ static void expect_message_of(const bytes *file, const char *message) {
 static void what_is_said_of_models(void) {
     bytes file = saved_model(&test_recipes[0], 2, 9), copy;
     msae_safetensors parsed;
-    CHECK_STATUS(MSAE_OK, msae_safetensors_open(&parsed, file.data, file.size, NULL, NULL));
+    CHECK_STATUS(MSAE_OK, msae_safetensors_open(&parsed, msae_from_memory(file.data, file.size),
+                                                NULL, NULL));
     const msae_metadata *notes = parsed.metadata;
     const size_t format = (size_t)(msae_safetensors_metadata(&parsed, "msae.format") - notes);
     const size_t tied = (size_t)(msae_safetensors_metadata(&parsed, "msae.tied") - notes);
@@ -524,15 +535,23 @@ static const crafted refused[] = {
      "{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":0}}", 1},
 };
 
+/* The same bytes as from a source of which nothing is known but that it can be read. */
+static msae_reader from_elsewhere(const bytes *file) {
+    msae_reader reader = msae_from_memory(file->data, file->size);
+    reader.memory = NULL;
+    return reader;
+}
+
 /* Opens the bytes in memory, and through a reader, which must come to the same. */
 static msae_status open_twice(const bytes *file, msae_error *error) {
-    const msae_reader reader = msae_reader_memory(file->data, file->size);
+    const msae_reader reader = from_elsewhere(file);
     msae_safetensors opened, read;
     msae_error other;
     memset(error, 0, sizeof *error);
     memset(&other, 0, sizeof other);
-    const msae_status status = msae_safetensors_open(&opened, file->data, file->size, NULL, error);
-    CHECK_STATUS(status, msae_safetensors_open_reader(&read, &reader, NULL, &other));
+    const msae_status status =
+        msae_safetensors_open(&opened, msae_from_memory(file->data, file->size), NULL, error);
+    CHECK_STATUS(status, msae_safetensors_open(&read, reader, NULL, &other));
     CHECK(strcmp(error->message, other.message) == 0 && error->position == other.position);
     CHECK(opened.n_tensors == read.n_tensors && opened.n_metadata == read.n_metadata);
     for (size_t i = 0; i < opened.n_tensors && i < read.n_tensors; i++) {
@@ -605,13 +624,13 @@ static int read_spaces(void *user, uint64_t offset, void *buffer, size_t size) {
 
 static void a_header_longer_than_allowed(void) {
     uint64_t length = 100000001;
-    const msae_reader reader = {read_spaces, &length, (uint64_t)1 << 40};
+    const msae_reader reader = {read_spaces, &length, (uint64_t)1 << 40, NULL, NULL};
     msae_safetensors file;
     msae_error error;
-    CHECK_STATUS(MSAE_ERROR_FORMAT, msae_safetensors_open_reader(&file, &reader, NULL, &error));
+    CHECK_STATUS(MSAE_ERROR_FORMAT, msae_safetensors_open(&file, reader, NULL, &error));
     expect_message(&error, "the header is longer than 100 MB (byte 0)");
     length = 1000;
-    CHECK_STATUS(MSAE_ERROR_FORMAT, msae_safetensors_open_reader(&file, &reader, NULL, &error));
+    CHECK_STATUS(MSAE_ERROR_FORMAT, msae_safetensors_open(&file, reader, NULL, &error));
     expect_message(&error, "the header does not start with { (byte 8)");
 }
 
@@ -644,7 +663,8 @@ static void many_tensors(void) {
     header[size++] = '}';
     bytes file = safetensors(header, size, count);
     msae_safetensors opened;
-    if (CHECK_STATUS(MSAE_OK, msae_safetensors_open(&opened, file.data, file.size, NULL, NULL))) {
+    if (CHECK_STATUS(MSAE_OK, msae_safetensors_open(&opened, msae_from_memory(file.data, file.size),
+                                                    NULL, NULL))) {
         CHECK(opened.n_tensors == count);
         const msae_tensor *last = msae_safetensors_find(&opened, "t4999");
         CHECK(last && last->data == file.data + file.size - 1);
@@ -665,11 +685,14 @@ static void written_and_read_again(void) {
     msae_metadata metadata = {"key", "value", 3, 5};
     bytes file;
     msae_safetensors opened;
-    CHECK_STATUS(MSAE_OK, msae_safetensors_bytes(tensors, 2, &metadata, 1, &file.size, NULL));
+    msae_writer writer = msae_to_memory(NULL, 0);
+    CHECK_STATUS(MSAE_OK, msae_safetensors_write(&writer, tensors, 2, &metadata, 1, NULL));
+    file.size = writer.bytes;
     file.data = (unsigned char *)test_alloc(file.size);
-    CHECK_STATUS(MSAE_OK,
-                 msae_safetensors_write(tensors, 2, &metadata, 1, file.data, file.size, NULL));
-    if (CHECK_STATUS(MSAE_OK, msae_safetensors_open(&opened, file.data, file.size, NULL, NULL))) {
+    writer = msae_to_memory(file.data, file.size);
+    CHECK_STATUS(MSAE_OK, msae_safetensors_write(&writer, tensors, 2, &metadata, 1, NULL));
+    if (CHECK_STATUS(MSAE_OK, msae_safetensors_open(&opened, msae_from_memory(file.data, file.size),
+                                                    NULL, NULL))) {
         const msae_tensor *tensor = msae_safetensors_find(&opened, "values");
         CHECK(tensor && tensor->dtype == MSAE_F32 && tensor->rank == 2 && tensor->shape[0] == 2 &&
               tensor->shape[1] == 3 && memcmp(tensor->data, values, sizeof values) == 0);
@@ -680,11 +703,12 @@ static void written_and_read_again(void) {
         CHECK(msae_safetensors_metadata(&opened, "kez") == NULL);
         msae_safetensors_close(&opened);
     }
-    CHECK(msae_safetensors_write(tensors, 2, &metadata, 1, file.data, file.size - 1, NULL) !=
-          MSAE_OK);
+    writer = msae_to_memory(file.data, file.size - 1);
+    CHECK(msae_safetensors_write(&writer, tensors, 2, &metadata, 1, NULL) != MSAE_OK);
     metadata.value = "a\"b";
     metadata.value_bytes = 3;
-    CHECK(msae_safetensors_bytes(tensors, 2, &metadata, 1, &file.size, NULL) != MSAE_OK);
+    writer = msae_to_memory(NULL, 0);
+    CHECK(msae_safetensors_write(&writer, tensors, 2, &metadata, 1, NULL) != MSAE_OK);
     free(file.data);
 }
 
@@ -692,22 +716,22 @@ static void written_and_read_again(void) {
 static size_t memory_for(const bytes *file) {
     test_heap heap;
     memset(&heap, 0, sizeof heap);
-    const msae_load_desc load = {MSAE_SIMD_AUTO, test_heap_allocator(&heap), {NULL, NULL, 0}, 0};
-    const msae_reader reader = msae_reader_memory(file->data, file->size);
+    const msae_load_desc load = {MSAE_SIMD_AUTO, test_heap_allocator(&heap), {NULL, NULL, 0}, 0, 0};
+    const msae_reader reader = from_elsewhere(file);
     msae_safetensors opened;
     msae_model model;
     msae_trainer trainer;
     msae_data data;
-    msae_safetensors_open(&opened, file->data, file->size, &load.allocator, NULL);
+    msae_safetensors_open(&opened, msae_from_memory(file->data, file->size), &load.allocator, NULL);
     msae_safetensors_close(&opened);
-    msae_safetensors_open_reader(&opened, &reader, &load.allocator, NULL);
+    msae_safetensors_open(&opened, reader, &load.allocator, NULL);
     msae_safetensors_close(&opened);
-    msae_load_memory(&model, file->data, file->size, &load, NULL);
+    msae_load(&model, msae_from_memory(file->data, file->size), &load, NULL);
     msae_model_free(&model);
-    msae_load_reader(&model, &reader, &load, NULL);
+    msae_load(&model, reader, &load, NULL);
     msae_model_free(&model);
-    CHECK(msae_resume_reader(&trainer, &reader, &load, NULL) != MSAE_OK);
-    msae_data_load_reader(&data, &reader, NULL, &load.allocator, NULL);
+    CHECK(msae_trainer_load(&trainer, reader, &load, NULL) != MSAE_OK);
+    msae_data_load(&data, reader, NULL, &load.allocator, NULL);
     msae_data_free(&data);
     CHECK(heap.bytes == 0);
     return heap.most;
@@ -728,7 +752,8 @@ static void memory_follows_from_the_bytes(void) {
     bytes file = saved_model(&test_recipes[0], 7, 9);
     msae_safetensors parsed;
     CHECK(memory_for(&file) < 3 * file.size + 256);
-    CHECK_STATUS(MSAE_OK, msae_safetensors_open(&parsed, file.data, file.size, NULL, NULL));
+    CHECK_STATUS(MSAE_OK, msae_safetensors_open(&parsed, msae_from_memory(file.data, file.size),
+                                                NULL, NULL));
     for (size_t i = 0; i < COUNT(sizes); i++) {
         const msae_metadata *note = msae_safetensors_metadata(&parsed, sizes[i].key);
         bytes copy = rewritten(&parsed, NOTE, (size_t)(note - parsed.metadata), sizes[i].value);
@@ -765,7 +790,7 @@ static bytes npy(const char *dictionary, const void *data, size_t data_bytes) {
 static msae_status data_status(const bytes *file, msae_error *error) {
     msae_data data;
     memset(&data, 0xff, sizeof data);
-    return msae_data_from_memory(&data, file->data, file->size, NULL, error);
+    return msae_data_load(&data, msae_from_memory(file->data, file->size), NULL, NULL, error);
 }
 
 static void npy_of_every_float(void) {
@@ -800,7 +825,8 @@ static void npy_of_every_float(void) {
         float got[6] = {0};
         size_t index[2] = {1, 0};
         test_note("%s", files[i].dictionary);
-        if (CHECK_STATUS(MSAE_OK, msae_data_from_memory(&data, file.data, file.size, NULL, NULL)) &&
+        if (CHECK_STATUS(MSAE_OK, msae_data_load(&data, msae_from_memory(file.data, file.size),
+                                                 NULL, NULL, NULL)) &&
             CHECK(data.rows == 2 && data.cols == 3 && data.dtype == files[i].dtype)) {
             msae_data_read(&data, 0, 2, got);
             CHECK(test_same(got, want, 6));
@@ -818,14 +844,16 @@ static void npy_of_one_dimension_and_later_versions(void) {
     bytes file =
         npy("{'descr': '<f4', 'fortran_order': False, 'shape': (3,), }", values, sizeof values);
     msae_data data;
-    CHECK_STATUS(MSAE_OK, msae_data_from_memory(&data, file.data, file.size, NULL, NULL));
+    CHECK_STATUS(MSAE_OK,
+                 msae_data_load(&data, msae_from_memory(file.data, file.size), NULL, NULL, NULL));
     CHECK(data.rows * data.cols == 3);
     /* Version 2 has four bytes of header length. */
     bytes second = bytes_join(file.data, file.size, values, 2);
     memmove(second.data + 12, second.data + 10, file.size - 10);
     second.data[6] = 2;
     second.data[10] = second.data[11] = 0;
-    CHECK_STATUS(MSAE_OK, msae_data_from_memory(&data, second.data, second.size, NULL, NULL));
+    CHECK_STATUS(MSAE_OK, msae_data_load(&data, msae_from_memory(second.data, second.size), NULL,
+                                         NULL, NULL));
     CHECK(data.rows * data.cols == 3);
     free(second.data);
     free(file.data);
@@ -954,7 +982,8 @@ static void npy_cut_and_changed(void) {
             msae_data data;
             file.data[at] = (unsigned char)value;
             test_note("byte %zu is %d", at, value);
-            if (msae_data_from_memory(&data, file.data, file.size, NULL, NULL) == MSAE_OK) {
+            if (msae_data_load(&data, msae_from_memory(file.data, file.size), NULL, NULL, NULL) ==
+                MSAE_OK) {
                 const unsigned char *first = (const unsigned char *)data.values;
                 size_t size = data.rows * data.cols * msae_dtype_bytes(data.dtype);
                 CHECK(first > file.data && first + size == file.data + file.size);
@@ -998,15 +1027,20 @@ static void tensors_as_data(void) {
     float got[4];
     msae_data data;
     memcpy(file.data + 8 + sizeof header - 1, brains, sizeof brains);
-    if (CHECK_STATUS(MSAE_OK, msae_data_from_memory(&data, file.data, file.size, "a", NULL)) &&
+    if (CHECK_STATUS(MSAE_OK, msae_data_load(&data, msae_from_memory(file.data, file.size), "a",
+                                             NULL, NULL)) &&
         CHECK(data.rows == 2 && data.cols == 2)) {
         msae_data_read(&data, 0, 2, got);
         CHECK(test_same(got, want, 4));
     }
-    CHECK(msae_data_from_memory(&data, file.data, file.size, "b", NULL) != MSAE_OK);
-    CHECK(msae_data_from_memory(&data, file.data, file.size, "c", NULL) != MSAE_OK);
-    CHECK(msae_data_from_memory(&data, file.data, file.size, "d", NULL) != MSAE_OK);
-    if (CHECK_STATUS(MSAE_OK, msae_data_from_memory(&data, file.data, file.size, NULL, NULL))) {
+    CHECK(msae_data_load(&data, msae_from_memory(file.data, file.size), "b", NULL, NULL) !=
+          MSAE_OK);
+    CHECK(msae_data_load(&data, msae_from_memory(file.data, file.size), "c", NULL, NULL) !=
+          MSAE_OK);
+    CHECK(msae_data_load(&data, msae_from_memory(file.data, file.size), "d", NULL, NULL) !=
+          MSAE_OK);
+    if (CHECK_STATUS(MSAE_OK, msae_data_load(&data, msae_from_memory(file.data, file.size), NULL,
+                                             NULL, NULL))) {
         CHECK(data.rows == 2 && data.dtype == MSAE_BF16); /* the only matrix of floats */
     }
     free(file.data);
@@ -1049,8 +1083,8 @@ static void the_only_matrix(void) {
         msae_data data;
         msae_error error;
         test_note("%s", files[i].header);
-        CHECK_STATUS(files[i].status,
-                     msae_data_from_memory(&data, file.data, file.size, NULL, &error));
+        CHECK_STATUS(files[i].status, msae_data_load(&data, msae_from_memory(file.data, file.size),
+                                                     NULL, NULL, &error));
         if (files[i].message) {
             test_check(strcmp(error.message, files[i].message) == 0, error.message, __FILE__,
                        __LINE__);
@@ -1139,8 +1173,9 @@ static void places_that_cannot_be_written(void) {
     for (size_t i = 0; i < COUNT(paths); i++) {
         test_note("\"%s\"", paths[i]);
         CHECK_STATUS(MSAE_ERROR_IO, msae_save_file(&trainer.model, paths[i], NULL));
-        CHECK_STATUS(MSAE_ERROR_IO, msae_write_npy(paths[i], &one, 1, 1, NULL));
-        CHECK_STATUS(MSAE_ERROR_IO, msae_safetensors_write_file(paths[i], NULL, 0, NULL, 0, NULL));
+        msae_writer writer = msae_to_file(paths[i]);
+        CHECK_STATUS(MSAE_ERROR_IO, msae_npy_write(&writer, &one, 1, 1, NULL));
+        CHECK_STATUS(MSAE_ERROR_IO, msae_safetensors_write(&writer, NULL, 0, NULL, 0, NULL));
     }
     msae_trainer_free(&trainer);
 }
@@ -1155,14 +1190,15 @@ static void places_that_cannot_be_read(void) {
         memset(&error, 0, sizeof error);
         CHECK_STATUS(MSAE_ERROR_IO, msae_load_file(&model, paths[i], NULL, &error));
         CHECK(error.code == MSAE_ERROR_IO && error.message[0]);
-        CHECK_STATUS(MSAE_ERROR_IO, msae_data_load_file(&data, paths[i], NULL, NULL, NULL));
+        CHECK_STATUS(MSAE_ERROR_IO,
+                     msae_data_load(&data, msae_from_file(paths[i]), NULL, NULL, NULL));
     }
     const char *path = in_folder("empty.npy");
     msae_data data;
     msae_model model;
     write_file(path, "", 0);
     test_note("an empty file");
-    CHECK(msae_data_load_file(&data, path, NULL, NULL, NULL) != MSAE_OK);
+    CHECK(msae_data_load(&data, msae_from_file(path), NULL, NULL, NULL) != MSAE_OK);
     CHECK(msae_load_file(&model, path, NULL, NULL) != MSAE_OK);
     remove(path);
 }
@@ -1173,8 +1209,9 @@ static void npy_to_disk_and_back(void) {
     test_fill(&seed, values, COUNT(values), 3);
     const char *path = in_folder("x.npy");
     msae_data data;
-    CHECK_STATUS(MSAE_OK, msae_write_npy(path, values, 5, 3, NULL));
-    if (CHECK_STATUS(MSAE_OK, msae_data_load_file(&data, path, NULL, NULL, NULL))) {
+    msae_writer writer = msae_to_file(path);
+    CHECK_STATUS(MSAE_OK, msae_npy_write(&writer, values, 5, 3, NULL));
+    if (CHECK_STATUS(MSAE_OK, msae_data_load(&data, msae_from_file(path), NULL, NULL, NULL))) {
         float got[15];
         CHECK(data.rows == 5 && data.cols == 3 && data.dtype == MSAE_F32);
         msae_data_read(&data, 0, 5, got);
@@ -1195,7 +1232,7 @@ static void headerless_data(void) {
     float file[6];
     test_copy_le(file, values, COUNT(values));
     write_file(path, file, sizeof file);
-    if (CHECK_STATUS(MSAE_OK, msae_data_load_file(&data, path, NULL, NULL, NULL))) {
+    if (CHECK_STATUS(MSAE_OK, msae_data_load(&data, msae_from_file(path), NULL, NULL, NULL))) {
         float got[6];
         CHECK(data.rows == 2 && data.cols == 3);
         msae_data_read(&data, 0, 2, got);
@@ -1207,7 +1244,7 @@ static void headerless_data(void) {
         path = in_folder(wrong[i]);
         test_note("%s", wrong[i]);
         write_file(path, file, sizeof file);
-        CHECK(msae_data_load_file(&data, path, NULL, NULL, NULL) != MSAE_OK);
+        CHECK(msae_data_load(&data, msae_from_file(path), NULL, NULL, NULL) != MSAE_OK);
         remove(path);
     }
 }

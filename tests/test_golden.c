@@ -411,7 +411,8 @@ static void run_file(const char *path) {
         test_begin(path);
         bytes = test_read_file(path, &size);
         if (CHECK(bytes)) {
-            if (CHECK_STATUS(MSAE_OK, msae_safetensors_open(&g.file, bytes, size, NULL, NULL))) {
+            if (CHECK_STATUS(MSAE_OK, msae_safetensors_open(&g.file, msae_from_memory(bytes, size),
+                                                            NULL, NULL))) {
                 if (metrics) run_metrics(&g);
                 if (!metrics && CHECK(!text_is(&g, "recipe", ""))) run_recipe(&g);
                 msae_safetensors_close(&g.file);

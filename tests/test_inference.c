@@ -41,9 +41,12 @@ static unsigned char *make_file(const test_recipe *recipe, msae_dtype kind, size
     } else if (!CHECK_STATUS(MSAE_OK, msae_compact(&model, kind, NULL, &compact, NULL))) {
         return NULL;
     }
-    if (CHECK_STATUS(MSAE_OK, msae_save_bytes(&compact, size, NULL))) {
+    msae_writer writer = msae_to_memory(NULL, 0);
+    if (CHECK_STATUS(MSAE_OK, msae_save(&compact, &writer, NULL))) {
+        *size = writer.bytes;
         bytes = (unsigned char *)test_alloc(*size);
-        CHECK_STATUS(MSAE_OK, msae_save_memory(&compact, bytes, *size, NULL));
+        writer = msae_to_memory(bytes, *size);
+        CHECK_STATUS(MSAE_OK, msae_save(&compact, &writer, NULL));
     }
     if (kind != MSAE_DTYPE_COUNT) msae_model_free(&compact);
     msae_model_free(&model);
@@ -109,20 +112,20 @@ static void nothing_is_allocated(void) {
                 desc.allocator = test_heap_allocator(&heap);
                 desc.parallel.parallel_for = in_turns;
                 desc.parallel.workers = 2;
+                desc.check = 1;
                 for (int map = 0; map < (msae__little_endian() ? 2 : 1); map++) {
                     test_note("%s, %s, %s, %s", recipe->name,
                               msae_enum_name(MSAE_ENUM_DTYPE, (int)kinds[i]),
                               msae_enum_name(MSAE_ENUM_SIMD, (int)simd), map ? "mapped" : "loaded");
                     const msae_status status =
                         map ? msae_map(&model, bytes, size, &desc, NULL)
-                            : msae_load_memory(&model, bytes, size, &desc, NULL);
+                            : msae_load(&model, msae_from_memory(bytes, size), &desc, NULL);
                     if (!CHECK_STATUS(MSAE_OK, status)) continue;
                     void *workspace = test_alloc(msae_workspace_bytes(&model, ROWS));
                     const size_t before = heap_calls, hooked = heap.allocations;
                     call_everything(&model, workspace, x, map ? mapped : loaded);
                     CHECK(heap_calls == before);
                     CHECK(heap.allocations == hooked);
-                    CHECK_STATUS(MSAE_OK, msae_check_weights(&model, NULL));
                     msae_model_free(&model);
                     free(workspace);
                     CHECK(heap.bytes == 0);
@@ -193,18 +196,22 @@ static void mapped_memory_is_only_read(void) {
             unsigned char *bytes = make_file(recipe, kinds[i], &size);
             for (size_t offset = 0; offset < 64; offset += 20) {
                 mapping m = open_mapping(bytes, size, offset);
+                msae_load_desc looked_at;
                 msae_model model, other;
+                memset(&looked_at, 0, sizeof looked_at);
+                looked_at.check = 1;
                 test_note("%s, %s, offset %zu", recipe->name,
                           msae_enum_name(MSAE_ENUM_DTYPE, (int)kinds[i]), offset);
-                CHECK_STATUS(MSAE_OK, msae_load_memory(&other, bytes, size, NULL, NULL));
+                CHECK_STATUS(MSAE_OK, msae_load(&other, msae_from_memory(bytes, size), NULL, NULL));
                 if (CHECK_STATUS(MSAE_OK, msae_map(&model, m.bytes, size, NULL, NULL))) {
                     void *workspace = test_alloc(msae_workspace_bytes(&model, ROWS));
                     call_everything(&model, workspace, x, mapped);
                     call_everything(&other, workspace, x, loaded);
                     CHECK(memcmp(mapped, loaded, sizeof *loaded) == 0);
-                    CHECK_STATUS(MSAE_OK, msae_check_weights(&model, NULL));
                     free(workspace);
                 }
+                msae_model_free(&model);
+                CHECK_STATUS(MSAE_OK, msae_map(&model, m.bytes, size, &looked_at, NULL));
                 msae_model_free(&model);
                 msae_model_free(&other);
                 close_mapping(&m);
@@ -258,7 +265,7 @@ static void pocket_agrees(void) {
             unsigned char *bytes = make_file(recipe, kind, &size);
             FOR_EACH_PATH(simd) {
                 msae_load_desc desc;
-                msae_model model, small;
+                msae_model model, small, checked;
                 msae_code by_us[N], by_them[N];
                 memset(&desc, 0, sizeof desc);
                 desc.simd = simd;
@@ -267,12 +274,20 @@ static void pocket_agrees(void) {
                 if (!pocket.available(simd)) {
                     CHECK(simd == MSAE_SIMD_AVX512);
                     CHECK_STATUS(MSAE_ERROR_UNSUPPORTED,
-                                 pocket.load(&small, bytes, size, &desc, NULL));
+                                 pocket.load(&small, msae_from_memory(bytes, size), &desc, NULL));
                     continue;
                 }
-                CHECK_STATUS(MSAE_OK, msae_load_memory(&model, bytes, size, &desc, NULL));
-                if (!CHECK_STATUS(MSAE_OK, pocket.load(&small, bytes, size, &desc, NULL))) continue;
-                CHECK_STATUS(MSAE_OK, pocket.check(&small, NULL));
+                CHECK_STATUS(MSAE_OK,
+                             msae_load(&model, msae_from_memory(bytes, size), &desc, NULL));
+                if (!CHECK_STATUS(MSAE_OK,
+                                  pocket.load(&small, msae_from_memory(bytes, size), &desc, NULL)))
+                    continue;
+                desc.check = 1;
+                CHECK_STATUS(kind == MSAE_DTYPE_COUNT || !msae__little_endian()
+                                 ? MSAE_ERROR_UNSUPPORTED
+                                 : MSAE_OK,
+                             pocket.map(&checked, bytes, size, &desc, NULL));
+                pocket.release(&checked);
                 void *workspace = test_alloc(msae_workspace_bytes(&model, ROWS));
                 CHECK(pocket.workspace(&small, ROWS) <= msae_workspace_bytes(&model, ROWS));
                 const int exact = recipe->soft_cap == 0 && !recipe->normalize;
@@ -345,8 +360,8 @@ static void pocket_refuses_the_same(void) {
             ours.code = theirs.code = MSAE_OK;
             ours.position = theirs.position = 0;
             test_note("byte %zu, change %d", at, change);
-            CHECK(msae_load_memory(&model, bytes, cut, NULL, &ours) ==
-                  pocket.load(&small, bytes, cut, NULL, &theirs));
+            CHECK(msae_load(&model, msae_from_memory(bytes, cut), NULL, &ours) ==
+                  pocket.load(&small, msae_from_memory(bytes, cut), NULL, &theirs));
             CHECK(ours.code == theirs.code && ours.position == theirs.position);
             if (theirs.code) {
                 CHECK(strcmp(theirs.message, msae_status_text(theirs.code)) == 0);
@@ -358,7 +373,8 @@ static void pocket_refuses_the_same(void) {
     }
     memset(&desc, 0, sizeof desc);
     desc.widen = 1;
-    CHECK_STATUS(MSAE_ERROR_UNSUPPORTED, pocket.load(&model, bytes, size, &desc, NULL));
+    CHECK_STATUS(MSAE_ERROR_UNSUPPORTED,
+                 pocket.load(&model, msae_from_memory(bytes, size), &desc, NULL));
     free(bytes);
 }
 
@@ -388,8 +404,8 @@ static void pocket_knows_the_k_of_old_files(void) {
                 respell(bytes, size, "\"msae.checksum\"", 6, 'C');
                 respell(bytes, size, "\"msae.version\"", 6, 'V');
             }
-            CHECK_STATUS(MSAE_OK, msae_load_memory(&model, bytes, size, NULL, NULL));
-            CHECK_STATUS(MSAE_OK, pocket.load(&small, bytes, size, NULL, NULL));
+            CHECK_STATUS(MSAE_OK, msae_load(&model, msae_from_memory(bytes, size), NULL, NULL));
+            CHECK_STATUS(MSAE_OK, pocket.load(&small, msae_from_memory(bytes, size), NULL, NULL));
             CHECK(model.k == (old ? 64 : 5) && small.k == model.k);
             msae_model_free(&model);
             pocket.release(&small);

@@ -131,7 +131,8 @@ static msae_status create(void) {
 static int save_on_the_way(const msae_progress *progress, void *user) {
     msae_status *status = (msae_status *)user;
     (void)progress;
-    *status = msae_checkpoint_file(&world.trainer, out_path, NULL);
+    msae_writer writer = msae_to_file(out_path);
+    *status = msae_trainer_save(&world.trainer, &writer, NULL);
     return *status != MSAE_OK;
 }
 
@@ -151,19 +152,22 @@ static msae_status save(void) {
 }
 
 static msae_status save_npy(void) {
-    return msae_write_npy(out_path, world.x, ROWS, D, NULL);
+    msae_writer writer = msae_to_file(out_path);
+    return msae_npy_write(&writer, world.x, ROWS, D, NULL);
 }
 
 static msae_status save_tensors(void) {
     const msae_tensor tensor = {"x", 1, MSAE_F32, 2, {ROWS, D}, world.x, sizeof world.x, 0};
-    return msae_safetensors_write_file(out_path, &tensor, 1, NULL, 0, NULL);
+    msae_writer writer = msae_to_file(out_path);
+    return msae_safetensors_write(&writer, &tensor, 1, NULL, 0, NULL);
 }
 
 static msae_status resume_and_checkpoint(void) {
     msae_trainer trainer;
-    msae_status status = msae_resume_file(&trainer, run_path, NULL, NULL);
+    msae_status status = msae_trainer_load(&trainer, msae_from_file(run_path), NULL, NULL);
     if (status == MSAE_OK) status = test_fit(&trainer, &world.data, NULL, NULL, NULL);
-    if (status == MSAE_OK) status = msae_checkpoint_file(&trainer, out_path, NULL);
+    msae_writer writer = msae_to_file(out_path);
+    if (status == MSAE_OK) status = msae_trainer_save(&trainer, &writer, NULL);
     CHECK(status == MSAE_OK || trainer.memory != NULL || trainer.workspace == NULL);
     msae_trainer_free(&trainer);
     return status;
@@ -185,7 +189,7 @@ static msae_status load_and_encode(void) {
 static msae_status load_data_and_evaluate(void) {
     msae_metrics results[MSAE_MAX_LEVELS];
     msae_data data;
-    msae_status status = msae_data_load_file(&data, data_path, NULL, NULL, NULL);
+    msae_status status = msae_data_load(&data, msae_from_file(data_path), NULL, NULL, NULL);
     if (status == MSAE_OK)
         status = msae_evaluate(&world.model, &data, NULL, COUNT(results), results, NULL, NULL);
     msae_data_free(&data);
@@ -195,7 +199,7 @@ static msae_status load_data_and_evaluate(void) {
 /* Floats without a header, told by the file's name. */
 static msae_status load_bare_data(void) {
     msae_data data;
-    msae_status status = msae_data_load_file(&data, bare_path, NULL, NULL, NULL);
+    msae_status status = msae_data_load(&data, msae_from_file(bare_path), NULL, NULL, NULL);
     CHECK(status != MSAE_OK || (data.rows == ROWS && data.cols == D));
     msae_data_free(&data);
     return status;
@@ -278,7 +282,8 @@ static void sweep(operation *run, size_t needed, int writes) {
         for (size_t at = 1;; at++) {
             unlink(out_path);
             memset(&sys, 0, sizeof sys);
-            if (writes) CHECK_STATUS(MSAE_OK, msae_write_npy(out_path, world.x, 1, D, NULL));
+            msae_writer writer = msae_to_file(out_path);
+            if (writes) CHECK_STATUS(MSAE_OK, msae_npy_write(&writer, world.x, 1, D, NULL));
             read_out(&old);
             const size_t files = files_in_folder();
             memset(&sys, 0, sizeof sys);
@@ -299,8 +304,9 @@ static void sweep(operation *run, size_t needed, int writes) {
                 if (!same(&found, &old)) {
                     msae_model model;
                     CHECK(run == train);
-                    CHECK_STATUS(MSAE_OK,
-                                 msae_load_memory(&model, found.data, found.size, NULL, NULL));
+                    CHECK_STATUS(
+                        MSAE_OK,
+                        msae_load(&model, msae_from_memory(found.data, found.size), NULL, NULL));
                     msae_model_free(&model);
                 }
             }
@@ -322,11 +328,13 @@ static void make_world(void) {
     world.data = msae_data_view(world.x, ROWS, D);
     msae_trainer trainer;
     CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &world.desc, NULL));
-    CHECK_STATUS(MSAE_OK, msae_checkpoint_file(&trainer, run_path, NULL));
+    msae_writer writer = msae_to_file(run_path);
+    CHECK_STATUS(MSAE_OK, msae_trainer_save(&trainer, &writer, NULL));
     msae_trainer_free(&trainer);
     CHECK_STATUS(MSAE_OK, msae_model_init(&world.model, &world.desc.model, NULL));
     CHECK_STATUS(MSAE_OK, msae_save_file(&world.model, model_path, NULL));
-    CHECK_STATUS(MSAE_OK, msae_write_npy(data_path, world.x, ROWS, D, NULL));
+    writer = msae_to_file(data_path);
+    CHECK_STATUS(MSAE_OK, msae_npy_write(&writer, world.x, ROWS, D, NULL));
     const int bare = (open)(bare_path, O_WRONLY | O_CREAT, 0600);
     CHECK(write(bare, world.x, sizeof world.x) == (ssize_t)sizeof world.x && close(bare) == 0);
 }

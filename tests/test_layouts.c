@@ -149,7 +149,7 @@ static const char shared[] = "../shared/models";
 static float *load_tensor(const char *path, const char *name, size_t *rows, size_t *cols) {
     msae_data data;
     float *values = NULL;
-    if (msae_data_load_file(&data, path, name, NULL, NULL) != MSAE_OK) return NULL;
+    if (msae_data_load(&data, msae_from_file(path), name, NULL, NULL) != MSAE_OK) return NULL;
     values = test_floats(data.rows * data.cols);
     msae_data_read(&data, 0, data.rows, values);
     *rows = data.rows;
@@ -236,9 +236,9 @@ static void scale_by_norms(const msae_model *model, outcome *out) {
 
 /* Rows of norm 1 to float precision, or the loader of theirs does not take the file. */
 static void check_unit_rows(const char *path) {
-    msae_reader reader;
+    msae_reader reader = msae_from_file(path);
     torch_file file;
-    CHECK_STATUS(MSAE_OK, msae_reader_open(&reader, path, NULL));
+    CHECK_STATUS(MSAE_OK, msae__open_reader(&reader, NULL));
     CHECK_STATUS(MSAE_OK, torch_open(&file, &reader, 0, NULL, NULL));
     const torch_value *value = torch_find(file.root, "decoder.weight");
     if (CHECK(value != NULL && value->kind == TORCH_TENSOR)) {
@@ -250,7 +250,7 @@ static void check_unit_rows(const char *path) {
         free(rows);
     }
     torch_close(&file);
-    msae_reader_close(&reader);
+    msae__close_reader(&reader);
 }
 
 static void there_and_back(const msae_model *model, const float *x, tool_layout layout, size_t k) {
@@ -490,7 +490,8 @@ static void free_tensors(tensors *t) {
 }
 
 static void write_weights(const char *path, tensors *t) {
-    CHECK_STATUS(MSAE_OK, msae_safetensors_write_file(path, t->items, t->count, NULL, 0, NULL));
+    msae_writer writer = msae_to_file(path);
+    CHECK_STATUS(MSAE_OK, msae_safetensors_write(&writer, t->items, t->count, NULL, 0, NULL));
     free_tensors(t);
 }
 

@@ -25,9 +25,12 @@ static int open_model(msae_model *model, const test_recipe *recipe) {
 }
 
 static void *save(const msae_model *model, size_t *size) {
-    CHECK_STATUS(MSAE_OK, msae_save_bytes(model, size, NULL));
+    msae_writer writer = msae_to_memory(NULL, 0);
+    CHECK_STATUS(MSAE_OK, msae_save(model, &writer, NULL));
+    *size = writer.bytes;
     void *file = test_alloc(*size);
-    CHECK_STATUS(MSAE_OK, msae_save_memory(model, file, *size, NULL));
+    writer = msae_to_memory(file, *size);
+    CHECK_STATUS(MSAE_OK, msae_save(model, &writer, NULL));
     return file;
 }
 
@@ -53,7 +56,7 @@ static void models_under_a_decimal_comma(void) {
         set_comma();
         void *comma = save(&model, &comma_size);
         CHECK(comma_size == size && memcmp(comma, file, size) == 0);
-        if (CHECK_STATUS(MSAE_OK, msae_load_memory(&loaded, file, size, NULL, NULL))) {
+        if (CHECK_STATUS(MSAE_OK, msae_load(&loaded, msae_from_memory(file, size), NULL, NULL))) {
             void *again = save(&loaded, &again_size);
             CHECK(loaded.history.lr == model.history.lr);
             CHECK(again_size == size && memcmp(again, file, size) == 0);

@@ -582,17 +582,25 @@ static void models_that_no_file_can_hold(void) {
             msae_model loaded;
             test_note("%s, k = %zu", recipe->name, k);
             model->k = k;
-            CHECK_STATUS(wanted, msae_save_memory(model, buffer, sizeof buffer, &error));
-            CHECK_STATUS(wanted, msae_checkpoint_bytes(&trainer, &bytes, NULL));
-            CHECK_STATUS(wanted, msae_checkpoint_memory(&trainer, buffer, sizeof buffer, NULL));
-            CHECK_STATUS(wanted, msae_save_bytes(model, &bytes, NULL));
+            msae_writer writer = msae_to_memory(buffer, sizeof buffer);
+            CHECK_STATUS(wanted, msae_save(model, &writer, &error));
+            writer = msae_to_memory(NULL, 0);
+            CHECK_STATUS(wanted, msae_trainer_save(&trainer, &writer, NULL));
+            CHECK(holds == (writer.bytes > 0));
+            writer = msae_to_memory(buffer, sizeof buffer);
+            CHECK_STATUS(wanted, msae_trainer_save(&trainer, &writer, NULL));
+            writer = msae_to_memory(NULL, 0);
+            CHECK_STATUS(wanted, msae_save(model, &writer, NULL));
+            bytes = writer.bytes;
             CHECK(holds == (bytes > 0));
             if (!holds) {
                 CHECK(error.code == MSAE_ERROR_ARGUMENT);
                 continue;
             }
-            CHECK_STATUS(MSAE_OK, msae_save_memory(model, buffer, bytes, NULL));
-            if (!CHECK_STATUS(MSAE_OK, msae_load_memory(&loaded, buffer, bytes, NULL, &error))) {
+            writer = msae_to_memory(buffer, bytes);
+            CHECK_STATUS(MSAE_OK, msae_save(model, &writer, NULL));
+            if (!CHECK_STATUS(MSAE_OK,
+                              msae_load(&loaded, msae_from_memory(buffer, bytes), NULL, &error))) {
                 continue;
             }
             CHECK(loaded.k == k);

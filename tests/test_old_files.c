@@ -25,8 +25,9 @@ static int open_codes(old_codes *codes, const char *model) {
     const char *path = path_of("codes_", model, ".safetensors");
     codes->bytes = test_read_file(path, &codes->size);
     if (!CHECK(codes->bytes) ||
-        !CHECK_STATUS(MSAE_OK,
-                      msae_safetensors_open(&codes->file, codes->bytes, codes->size, NULL, NULL))) {
+        !CHECK_STATUS(MSAE_OK, msae_safetensors_open(&codes->file,
+                                                     msae_from_memory(codes->bytes, codes->size),
+                                                     NULL, NULL))) {
         return 0;
     }
     codes->starts = msae_safetensors_find(&codes->file, "indptr");
@@ -58,7 +59,8 @@ static void compare_row(const old_codes *codes, size_t r, const msae_code *got, 
 
 static void models_encode_as_they_did(void) {
     msae_data data;
-    if (!CHECK_STATUS(MSAE_OK, msae_data_load_file(&data, FOLDER "x.npy", NULL, NULL, NULL)))
+    if (!CHECK_STATUS(MSAE_OK,
+                      msae_data_load(&data, msae_from_file(FOLDER "x.npy"), NULL, NULL, NULL)))
         return;
     for (size_t m = 0; m < COUNT(models); m++) {
         msae_model model;
@@ -91,10 +93,13 @@ static void what_they_say_is_kept(void) {
     CHECK(model.recipe == MSAE_RECIPE_MSAE && model.n_levels == 3 && model.nesting[1] == 4);
     CHECK(model.history.steps == 12 && model.history.epochs == 4 && model.history.revivals == 6);
     CHECK(model.history.schedule == MSAE_SCHEDULE_TRAPEZOID && model.history.decay == 0.4f);
-    CHECK_STATUS(MSAE_OK, msae_save_bytes(&model, &bytes, NULL));
+    msae_writer writer = msae_to_memory(NULL, 0);
+    CHECK_STATUS(MSAE_OK, msae_save(&model, &writer, NULL));
+    bytes = writer.bytes;
     unsigned char *file = (unsigned char *)test_alloc(bytes);
-    CHECK_STATUS(MSAE_OK, msae_save_memory(&model, file, bytes, NULL));
-    CHECK_STATUS(MSAE_OK, msae_load_memory(&again, file, bytes, NULL, NULL));
+    writer = msae_to_memory(file, bytes);
+    CHECK_STATUS(MSAE_OK, msae_save(&model, &writer, NULL));
+    CHECK_STATUS(MSAE_OK, msae_load(&again, msae_from_memory(file, bytes), NULL, NULL));
     CHECK(again.history.steps == 12 && memcmp(again.encoder, model.encoder, 192) == 0);
     free(file);
     msae_model_free(&again);
@@ -115,13 +120,17 @@ static void choices_by_number_and_name(void) {
     msae_metadata notes[64];
     size_t bytes = 0, n_notes = 0, made_bytes = 0;
     if (!CHECK_STATUS(MSAE_OK,
-                      msae_resume_file(&trainer, FOLDER "checkpoint.safetensors", NULL, NULL))) {
+                      msae_trainer_load(&trainer, msae_from_file(FOLDER "checkpoint.safetensors"),
+                                        NULL, NULL))) {
         return;
     }
-    CHECK_STATUS(MSAE_OK, msae_checkpoint_bytes(&trainer, &bytes, NULL));
+    msae_writer writer = msae_to_memory(NULL, 0);
+    CHECK_STATUS(MSAE_OK, msae_trainer_save(&trainer, &writer, NULL));
+    bytes = writer.bytes;
     unsigned char *now = (unsigned char *)test_alloc(bytes);
-    CHECK_STATUS(MSAE_OK, msae_checkpoint_memory(&trainer, now, bytes, NULL));
-    CHECK_STATUS(MSAE_OK, msae_safetensors_open(&file, now, bytes, NULL, NULL));
+    writer = msae_to_memory(now, bytes);
+    CHECK_STATUS(MSAE_OK, msae_trainer_save(&trainer, &writer, NULL));
+    CHECK_STATUS(MSAE_OK, msae_safetensors_open(&file, msae_from_memory(now, bytes), NULL, NULL));
     for (size_t i = 0; i < file.n_metadata; i++) {
         msae_metadata note = file.metadata[i];
         if (&file.metadata[i] == msae_safetensors_metadata(&file, "msae.checksum") ||
@@ -137,20 +146,27 @@ static void choices_by_number_and_name(void) {
         }
         notes[n_notes++] = note;
     }
-    CHECK_STATUS(MSAE_OK, msae_safetensors_bytes(file.tensors, file.n_tensors, notes, n_notes,
-                                                 &made_bytes, NULL));
+    writer = msae_to_memory(NULL, 0);
+    CHECK_STATUS(MSAE_OK, msae_safetensors_write(&writer, file.tensors, file.n_tensors, notes,
+                                                 n_notes, NULL));
+    made_bytes = writer.bytes;
     unsigned char *made = (unsigned char *)test_alloc(made_bytes);
-    CHECK_STATUS(MSAE_OK, msae_safetensors_write(file.tensors, file.n_tensors, notes, n_notes, made,
-                                                 made_bytes, NULL));
-    if (CHECK_STATUS(MSAE_OK, msae_resume_memory(&again, made, made_bytes, NULL, NULL))) {
+    writer = msae_to_memory(made, made_bytes);
+    CHECK_STATUS(MSAE_OK, msae_safetensors_write(&writer, file.tensors, file.n_tensors, notes,
+                                                 n_notes, NULL));
+    if (CHECK_STATUS(MSAE_OK,
+                     msae_trainer_load(&again, msae_from_memory(made, made_bytes), NULL, NULL))) {
         CHECK(again.desc.loss == MSAE_LOSS_NMSE && again.desc.scaling == MSAE_SCALING_RMS);
         CHECK(again.desc.schedule == MSAE_SCHEDULE_TRAPEZOID &&
               again.desc.start == MSAE_START_ROWS);
         size_t size = 0;
         unsigned char *back = (unsigned char *)test_alloc(bytes);
-        CHECK_STATUS(MSAE_OK, msae_checkpoint_bytes(&again, &size, NULL));
+        writer = msae_to_memory(NULL, 0);
+        CHECK_STATUS(MSAE_OK, msae_trainer_save(&again, &writer, NULL));
+        size = writer.bytes;
         CHECK(size == bytes);
-        CHECK_STATUS(MSAE_OK, msae_checkpoint_memory(&again, back, bytes, NULL));
+        writer = msae_to_memory(back, bytes);
+        CHECK_STATUS(MSAE_OK, msae_trainer_save(&again, &writer, NULL));
         CHECK(memcmp(back, now, bytes) == 0);
         free(back);
         msae_trainer_free(&again);
@@ -165,11 +181,13 @@ static void a_run_goes_on(void) {
     msae_trainer trainer;
     msae_model model;
     msae_data data;
-    if (!CHECK_STATUS(MSAE_OK, msae_data_load_file(&data, FOLDER "x.npy", NULL, NULL, NULL)))
+    if (!CHECK_STATUS(MSAE_OK,
+                      msae_data_load(&data, msae_from_file(FOLDER "x.npy"), NULL, NULL, NULL)))
         return;
     CHECK_STATUS(MSAE_OK, msae_load_file(&model, FOLDER "msae.safetensors", NULL, NULL));
     if (CHECK_STATUS(MSAE_OK,
-                     msae_resume_file(&trainer, FOLDER "checkpoint.safetensors", NULL, NULL))) {
+                     msae_trainer_load(&trainer, msae_from_file(FOLDER "checkpoint.safetensors"),
+                                       NULL, NULL))) {
         CHECK(memcmp(trainer.model.encoder, model.encoder, 192) == 0);
         CHECK(trainer.step == 12 && trainer.position.epoch == 3 && trainer.has_statistics == 1);
         trainer.desc.epochs = 6;
@@ -185,10 +203,10 @@ static void an_index_fits_its_model(void) {
     msae_index index;
     msae_model model;
     msae_data data;
-    CHECK_STATUS(MSAE_OK, msae_data_load_file(&data, FOLDER "x.npy", NULL, NULL, NULL));
+    CHECK_STATUS(MSAE_OK, msae_data_load(&data, msae_from_file(FOLDER "x.npy"), NULL, NULL, NULL));
     CHECK_STATUS(MSAE_OK, msae_load_file(&model, FOLDER "msae.safetensors", NULL, NULL));
-    if (CHECK_STATUS(MSAE_OK,
-                     msae_index_load_file(&index, FOLDER "index.safetensors", NULL, NULL))) {
+    if (CHECK_STATUS(MSAE_OK, msae_index_load(&index, msae_from_file(FOLDER "index.safetensors"),
+                                              NULL, NULL))) {
         CHECK(index.k == 4 && index.rows == 24);
         CHECK_STATUS(MSAE_OK, msae_index_check(&index, &model, &data, NULL));
         msae_index_free(&index);
@@ -205,7 +223,7 @@ static void load_with(const void *bytes, size_t size, const char *key, const cha
     msae_model model;
     msae_error error;
     size_t n_notes = 0, made_size = 0;
-    CHECK_STATUS(MSAE_OK, msae_safetensors_open(&file, bytes, size, NULL, NULL));
+    CHECK_STATUS(MSAE_OK, msae_safetensors_open(&file, msae_from_memory(bytes, size), NULL, NULL));
     const msae_metadata *old = msae_safetensors_metadata(&file, key);
     for (size_t i = 0; i < file.n_metadata; i++) {
         if (&file.metadata[i] != old) notes[n_notes++] = file.metadata[i];
@@ -214,13 +232,16 @@ static void load_with(const void *bytes, size_t size, const char *key, const cha
         const msae_metadata note = {key, value, strlen(key), strlen(value)};
         notes[n_notes++] = note;
     }
-    CHECK_STATUS(MSAE_OK, msae_safetensors_bytes(file.tensors, file.n_tensors, notes, n_notes,
-                                                 &made_size, NULL));
+    msae_writer writer = msae_to_memory(NULL, 0);
+    CHECK_STATUS(MSAE_OK, msae_safetensors_write(&writer, file.tensors, file.n_tensors, notes,
+                                                 n_notes, NULL));
+    made_size = writer.bytes;
     unsigned char *made = (unsigned char *)test_alloc(made_size);
-    CHECK_STATUS(MSAE_OK, msae_safetensors_write(file.tensors, file.n_tensors, notes, n_notes, made,
-                                                 made_size, NULL));
+    writer = msae_to_memory(made, made_size);
+    CHECK_STATUS(MSAE_OK, msae_safetensors_write(&writer, file.tensors, file.n_tensors, notes,
+                                                 n_notes, NULL));
     test_note("%s", key);
-    const msae_status status = msae_load_memory(&model, made, made_size, NULL, &error);
+    const msae_status status = msae_load(&model, msae_from_memory(made, made_size), NULL, &error);
     CHECK((status == MSAE_OK) == (message == NULL));
     if (status == MSAE_OK) {
         msae_model_free(&model);
@@ -240,10 +261,13 @@ static void keys_of_others_are_passed_over(void) {
     size_t bytes = 0, size;
     void *old = test_read_file(FOLDER "topk.safetensors", &size);
     if (!CHECK(old)) return;
-    CHECK_STATUS(MSAE_OK, msae_load_memory(&model, old, size, NULL, NULL));
-    CHECK_STATUS(MSAE_OK, msae_save_bytes(&model, &bytes, NULL));
+    CHECK_STATUS(MSAE_OK, msae_load(&model, msae_from_memory(old, size), NULL, NULL));
+    msae_writer writer = msae_to_memory(NULL, 0);
+    CHECK_STATUS(MSAE_OK, msae_save(&model, &writer, NULL));
+    bytes = writer.bytes;
     unsigned char *file = (unsigned char *)test_alloc(bytes);
-    CHECK_STATUS(MSAE_OK, msae_save_memory(&model, file, bytes, NULL));
+    writer = msae_to_memory(file, bytes);
+    CHECK_STATUS(MSAE_OK, msae_save(&model, &writer, NULL));
     for (size_t i = 0; i < COUNT(names); i++) load_with(file, bytes, names[i], "pt", NULL);
     load_with(file, bytes, "msae.more", "1", changed);
     load_with(file, bytes, "msae.tied", "0", changed);

@@ -780,9 +780,12 @@ typedef struct bytes {
 
 static bytes checkpoint(const msae_trainer *trainer) {
     bytes file = {NULL, 0};
-    CHECK_STATUS(MSAE_OK, msae_checkpoint_bytes(trainer, &file.size, NULL));
+    msae_writer writer = msae_to_memory(NULL, 0);
+    CHECK_STATUS(MSAE_OK, msae_trainer_save(trainer, &writer, NULL));
+    file.size = writer.bytes;
     file.data = (unsigned char *)test_alloc(file.size);
-    CHECK_STATUS(MSAE_OK, msae_checkpoint_memory(trainer, file.data, file.size, NULL));
+    writer = msae_to_memory(file.data, file.size);
+    CHECK_STATUS(MSAE_OK, msae_trainer_save(trainer, &writer, NULL));
     return file;
 }
 
@@ -885,7 +888,8 @@ static void cut_between_revivals(void) {
                 msae_trainer_free(&trainer);
                 continue;
             }
-            CHECK_STATUS(MSAE_OK, msae_resume_memory(&again, file.data, file.size, NULL, NULL));
+            CHECK_STATUS(MSAE_OK, msae_trainer_load(&again, msae_from_memory(file.data, file.size),
+                                                    NULL, NULL));
             CHECK(again.revived == trainer.revived && again.desc.revivals == 4);
             CHECK(again.desc.start == trainer.desc.start);
             bytes copied = checkpoint(&again);
@@ -954,7 +958,8 @@ static bytes rewritten(const bytes *from, const char *key, const char *value, in
     msae_metadata notes[64];
     size_t n_tensors = 0, n_notes = 0;
     bytes made = {NULL, 0};
-    CHECK_STATUS(MSAE_OK, msae_safetensors_open(&file, from->data, from->size, NULL, NULL));
+    CHECK_STATUS(MSAE_OK, msae_safetensors_open(&file, msae_from_memory(from->data, from->size),
+                                                NULL, NULL));
     for (size_t i = 0; i < file.n_tensors; i++) {
         if (old && &file.tensors[i] == msae_safetensors_find(&file, "run.fired_since")) continue;
         tensors[n_tensors++] = file.tensors[i];
@@ -975,11 +980,14 @@ static bytes rewritten(const bytes *from, const char *key, const char *value, in
             notes[n_notes++] = *note;
         }
     }
+    msae_writer writer = msae_to_memory(NULL, 0);
     CHECK_STATUS(MSAE_OK,
-                 msae_safetensors_bytes(tensors, n_tensors, notes, n_notes, &made.size, NULL));
+                 msae_safetensors_write(&writer, tensors, n_tensors, notes, n_notes, NULL));
+    made.size = writer.bytes;
     made.data = (unsigned char *)test_alloc(made.size);
-    CHECK_STATUS(MSAE_OK, msae_safetensors_write(tensors, n_tensors, notes, n_notes, made.data,
-                                                 made.size, NULL));
+    writer = msae_to_memory(made.data, made.size);
+    CHECK_STATUS(MSAE_OK,
+                 msae_safetensors_write(&writer, tensors, n_tensors, notes, n_notes, NULL));
     msae_safetensors_close(&file);
     return made;
 }
@@ -1006,10 +1014,11 @@ static void expect_refused(const bytes *file, int as_model) {
     msae_model model;
     msae_error error;
     memset(&error, 0, sizeof error);
-    CHECK(msae_resume_memory(&trainer, file->data, file->size, NULL, &error) != MSAE_OK);
+    CHECK(msae_trainer_load(&trainer, msae_from_memory(file->data, file->size), NULL, &error) !=
+          MSAE_OK);
     CHECK(error.message[0] && !strchr(error.message, '\n') && !trainer.memory);
     if (as_model) {
-        CHECK(msae_load_memory(&model, file->data, file->size, NULL, &error) != MSAE_OK);
+        CHECK(msae_load(&model, msae_from_memory(file->data, file->size), NULL, &error) != MSAE_OK);
         CHECK(error.message[0] && !strchr(error.message, '\n') && !model.memory);
     }
 }
@@ -1049,7 +1058,8 @@ static void schedule_of_before(void) {
     const bytes file = checkpoint_of(recipe_of("topk"), MSAE_OFF, 7);
     const bytes old = rewritten(&file, "msae.train_schedule", "1", 1);
     msae_trainer before;
-    if (CHECK_STATUS(MSAE_OK, msae_resume_memory(&before, old.data, old.size, NULL, NULL))) {
+    if (CHECK_STATUS(MSAE_OK, msae_trainer_load(&before, msae_from_memory(old.data, old.size), NULL,
+                                                NULL))) {
         CHECK(before.desc.schedule == MSAE_SCHEDULE_CAPPED);
         before.desc.epochs = 2;
         msae_trainer_schedule(&before, 1, 0, 1);
@@ -1072,15 +1082,18 @@ static void files_of_before(void) {
         msae_model model;
         test_note("%s", names[i]);
         CHECK(old.size < file.size);
-        if (CHECK_STATUS(MSAE_OK, msae_load_memory(&model, old.data, old.size, NULL, NULL))) {
+        if (CHECK_STATUS(MSAE_OK,
+                         msae_load(&model, msae_from_memory(old.data, old.size), NULL, NULL))) {
             CHECK(model.history.start == MSAE_START_RANDOM && model.history.revivals == 0);
             CHECK(model.k == (msae__is_nested(model.recipe)      ? 64
                               : model.recipe == MSAE_RECIPE_RELU ? 0
                                                                  : 1));
             msae_model_free(&model);
         }
-        CHECK_STATUS(MSAE_OK, msae_resume_memory(&now, file.data, file.size, NULL, NULL));
-        if (CHECK_STATUS(MSAE_OK, msae_resume_memory(&before, old.data, old.size, NULL, NULL))) {
+        CHECK_STATUS(MSAE_OK,
+                     msae_trainer_load(&now, msae_from_memory(file.data, file.size), NULL, NULL));
+        if (CHECK_STATUS(MSAE_OK, msae_trainer_load(&before, msae_from_memory(old.data, old.size),
+                                                    NULL, NULL))) {
             CHECK(before.desc.revivals == MSAE_OFF && before.desc.start == MSAE_START_RANDOM);
             CHECK(before.desc.schedule == now.desc.schedule && before.step == 7);
             CHECK_STATUS(MSAE_OK, test_fit(&now, &data, NULL, NULL, NULL));
@@ -1106,7 +1119,7 @@ static void k_and_levels_agree(void) {
         const bytes other = rewritten(&file, "msae.k", "7", 0);
         msae_model model;
         test_note("%s", names[i]);
-        if (msae_load_memory(&model, other.data, other.size, NULL, NULL) == MSAE_OK) {
+        if (msae_load(&model, msae_from_memory(other.data, other.size), NULL, NULL) == MSAE_OK) {
             CHECK(model.n_levels == 1 && model.nesting[0] == model.k);
             msae_model_free(&model);
         }

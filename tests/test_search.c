@@ -437,10 +437,13 @@ static void checksums_are_of_the_weights(void) {
         CHECK_STATUS(MSAE_OK, msae_compact(&model, smaller[i], NULL, &compact, NULL));
         const uint64_t own = msae_model_checksum(&compact);
         CHECK((own == checksum) == (smaller[i] != MSAE_I8)); /* whose steps miss these weights */
-        CHECK_STATUS(MSAE_OK, msae_save_bytes(&compact, &bytes, NULL));
+        msae_writer writer = msae_to_memory(NULL, 0);
+        CHECK_STATUS(MSAE_OK, msae_save(&compact, &writer, NULL));
+        bytes = writer.bytes;
         void *file = test_alloc(bytes);
-        CHECK_STATUS(MSAE_OK, msae_save_memory(&compact, file, bytes, NULL));
-        CHECK_STATUS(MSAE_OK, msae_load_memory(&wide, file, bytes, &widen, NULL));
+        writer = msae_to_memory(file, bytes);
+        CHECK_STATUS(MSAE_OK, msae_save(&compact, &writer, NULL));
+        CHECK_STATUS(MSAE_OK, msae_load(&wide, msae_from_memory(file, bytes), &widen, NULL));
         CHECK(msae_model_checksum(&wide) == own);
         msae_model_free(&wide);
         msae_model_free(&compact);
@@ -507,9 +510,12 @@ static int read_never(void *user, uint64_t offset, void *buffer, size_t bytes) {
 }
 
 static unsigned char *save_index(const msae_index *index, size_t *bytes) {
-    CHECK_STATUS(MSAE_OK, msae_index_save_bytes(index, bytes, NULL));
+    msae_writer writer = msae_to_memory(NULL, 0);
+    CHECK_STATUS(MSAE_OK, msae_index_save(index, &writer, NULL));
+    *bytes = writer.bytes;
     unsigned char *file = (unsigned char *)test_alloc(*bytes);
-    CHECK_STATUS(MSAE_OK, msae_index_save_memory(index, file, *bytes, NULL));
+    writer = msae_to_memory(file, *bytes);
+    CHECK_STATUS(MSAE_OK, msae_index_save(index, &writer, NULL));
     return file;
 }
 
@@ -528,30 +534,37 @@ static void indices_survive_files(void) {
             if (!open_model(&model, recipe, x)) continue;
             CHECK_STATUS(MSAE_OK, msae_index_build(&index, &model, &data, ks[i], NULL));
             unsigned char *file = save_index(&index, &bytes);
-            CHECK(msae_index_save_memory(&index, file, bytes - 1, NULL) != MSAE_OK);
+            msae_writer writer = msae_to_memory(file, bytes - 1);
+            CHECK(msae_index_save(&index, &writer, NULL) != MSAE_OK);
             unsigned char *again = (unsigned char *)test_alloc(bytes), *at = again;
-            msae_writer writer = {write_counted, &at}, broken = {write_never, NULL};
-            CHECK_STATUS(MSAE_OK, msae_index_save_memory(&index, file, bytes, NULL));
-            CHECK_STATUS(MSAE_OK, msae_index_save_writer(&index, &writer, NULL));
+            msae_writer counted = {write_counted, &at, NULL, NULL, 0, 0};
+            msae_writer broken = {write_never, NULL, NULL, NULL, 0, 0};
+            writer = msae_to_memory(file, bytes);
+            CHECK_STATUS(MSAE_OK, msae_index_save(&index, &writer, NULL));
+            CHECK_STATUS(MSAE_OK, msae_index_save(&index, &counted, NULL));
             CHECK(at == again + bytes && memcmp(file, again, bytes) == 0);
-            CHECK_STATUS(MSAE_ERROR_IO, msae_index_save_writer(&index, &broken, NULL));
+            CHECK_STATUS(MSAE_ERROR_IO, msae_index_save(&index, &broken, NULL));
 
-            CHECK_STATUS(MSAE_OK, msae_index_load_memory(&loaded, file, bytes, NULL, NULL));
+            CHECK_STATUS(MSAE_OK,
+                         msae_index_load(&loaded, msae_from_memory(file, bytes), NULL, NULL));
             CHECK(same_index(&index, &loaded));
             CHECK_STATUS(MSAE_OK, msae_index_check(&loaded, &model, &data, NULL));
             msae_index_free(&loaded);
-            msae_reader reader = msae_reader_memory(file, bytes), dead = {read_never, NULL, bytes};
-            CHECK_STATUS(MSAE_OK, msae_index_load_reader(&loaded, &reader, NULL, NULL));
+            const msae_reader dead = {read_never, NULL, bytes, NULL, NULL};
+            msae_reader reader = msae_from_memory(file, bytes);
+            reader.memory = NULL; /* as of any other source */
+            CHECK_STATUS(MSAE_OK, msae_index_load(&loaded, reader, NULL, NULL));
             CHECK(same_index(&index, &loaded));
             msae_index_free(&loaded);
-            CHECK_STATUS(MSAE_ERROR_IO, msae_index_load_reader(&loaded, &dead, NULL, NULL));
-            CHECK_STATUS(MSAE_OK, msae_index_save_file(&index, path, NULL));
-            CHECK_STATUS(MSAE_OK, msae_index_load_file(&loaded, path, NULL, NULL));
+            CHECK_STATUS(MSAE_ERROR_IO, msae_index_load(&loaded, dead, NULL, NULL));
+            writer = msae_to_file(path);
+            CHECK_STATUS(MSAE_OK, msae_index_save(&index, &writer, NULL));
+            CHECK_STATUS(MSAE_OK, msae_index_load(&loaded, msae_from_file(path), NULL, NULL));
             CHECK(same_index(&index, &loaded));
             msae_index_free(&loaded);
             CHECK(loaded.memory == NULL && loaded.rows == 0);
             remove(path);
-            CHECK_STATUS(MSAE_ERROR_IO, msae_index_load_file(&loaded, path, NULL, NULL));
+            CHECK_STATUS(MSAE_ERROR_IO, msae_index_load(&loaded, msae_from_file(path), NULL, NULL));
             free(file);
             free(again);
             msae_index_free(&index);
@@ -590,7 +603,7 @@ static msae_status load_small(const small_index *small, msae_error *error) {
     msae_index loaded;
     size_t bytes;
     unsigned char *file = save_index(&small->index, &bytes);
-    msae_status status = msae_index_load_memory(&loaded, file, bytes, NULL, error);
+    msae_status status = msae_index_load(&loaded, msae_from_memory(file, bytes), NULL, error);
     if (status == MSAE_OK) {
         CHECK(fabs(loaded.norms[3] - sqrt(4.0625)) < 1e-15 && loaded.norms[2] == 0);
         msae_index_free(&loaded);
@@ -663,13 +676,15 @@ static msae_status load_with(const char *name, const msae_tensor *tensor, const 
         file.notes.count--;
         msae__finish_description(&file);
     }
-    CHECK_STATUS(MSAE_OK, msae_safetensors_bytes(file.list.tensors, file.list.n_tensors,
-                                                 file.notes.items, file.notes.count, &bytes, NULL));
+    msae_writer writer = msae_to_memory(NULL, 0);
+    CHECK_STATUS(MSAE_OK, msae_safetensors_write(&writer, file.list.tensors, file.list.n_tensors,
+                                                 file.notes.items, file.notes.count, NULL));
+    bytes = writer.bytes;
     unsigned char *memory = (unsigned char *)test_alloc(bytes);
-    CHECK_STATUS(MSAE_OK,
-                 msae_safetensors_write(file.list.tensors, file.list.n_tensors, file.notes.items,
-                                        file.notes.count, memory, bytes, NULL));
-    msae_status status = msae_index_load_memory(&loaded, memory, bytes, NULL, error);
+    writer = msae_to_memory(memory, bytes);
+    CHECK_STATUS(MSAE_OK, msae_safetensors_write(&writer, file.list.tensors, file.list.n_tensors,
+                                                 file.notes.items, file.notes.count, NULL));
+    msae_status status = msae_index_load(&loaded, msae_from_memory(memory, bytes), NULL, error);
     if (status == MSAE_OK) msae_index_free(&loaded);
     free(memory);
     return status;
@@ -726,7 +741,7 @@ static void cut_and_changed_indices(void) {
         unsigned char *part = (unsigned char *)test_alloc(size);
         memcpy(part, file, size);
         test_note("%zu bytes", size);
-        CHECK(msae_index_load_memory(&loaded, part, size, NULL, NULL) != MSAE_OK);
+        CHECK(msae_index_load(&loaded, msae_from_memory(part, size), NULL, NULL) != MSAE_OK);
         CHECK(loaded.memory == NULL);
         free(part);
     }
@@ -736,7 +751,7 @@ static void cut_and_changed_indices(void) {
             msae_hit hits[4];
             size_t n_hits;
             file[at] ^= (unsigned char)flip;
-            if (msae_index_load_memory(&loaded, file, bytes, NULL, NULL) == MSAE_OK) {
+            if (msae_index_load(&loaded, msae_from_memory(file, bytes), NULL, NULL) == MSAE_OK) {
                 void *workspace = test_alloc(msae_index_workspace_bytes(&loaded, 4));
                 CHECK_STATUS(MSAE_OK, msae_index_query(&loaded, workspace, codes, 3, 4, hits,
                                                        &n_hits, NULL));

@@ -65,18 +65,24 @@ static void evaluate(void) {
 
 static void save_and_load(void) {
     msae_model model;
-    CHECK_STATUS(MSAE_OK, msae_save_memory(&world.model, world.file, world.file_bytes, NULL));
-    CHECK_STATUS(MSAE_OK, msae_load_memory(&model, world.file, world.file_bytes, NULL, NULL));
+    msae_writer writer = msae_to_memory(world.file, world.file_bytes);
+    CHECK_STATUS(MSAE_OK, msae_save(&world.model, &writer, NULL));
+    CHECK_STATUS(MSAE_OK,
+                 msae_load(&model, msae_from_memory(world.file, world.file_bytes), NULL, NULL));
     msae_model_free(&model);
 }
 
 static void checkpoint_and_resume(void) {
     msae_trainer trainer;
     size_t bytes;
-    CHECK_STATUS(MSAE_OK, msae_checkpoint_bytes(&world.trainer, &bytes, NULL));
+    msae_writer writer = msae_to_memory(NULL, 0);
+    CHECK_STATUS(MSAE_OK, msae_trainer_save(&world.trainer, &writer, NULL));
+    bytes = writer.bytes;
     CHECK(bytes <= world.run_bytes);
-    CHECK_STATUS(MSAE_OK, msae_checkpoint_memory(&world.trainer, world.run, bytes, NULL));
-    CHECK_STATUS(MSAE_OK, msae_resume_memory(&trainer, world.run, bytes, NULL, NULL));
+    writer = msae_to_memory(world.run, bytes);
+    CHECK_STATUS(MSAE_OK, msae_trainer_save(&world.trainer, &writer, NULL));
+    CHECK_STATUS(MSAE_OK,
+                 msae_trainer_load(&trainer, msae_from_memory(world.run, bytes), NULL, NULL));
     msae_trainer_free(&trainer);
 }
 
@@ -135,8 +141,11 @@ int main(void) {
     CHECK_STATUS(MSAE_OK, msae_trainer_init(&world.trainer, &world.desc, NULL));
     world.trainer.model.latent_bias[3] = -1e6f; /* there is something to revive */
     CHECK_STATUS(MSAE_OK, msae_model_init(&world.model, &world.desc.model, NULL));
-    CHECK_STATUS(MSAE_OK, msae_save_bytes(&world.model, &world.file_bytes, NULL));
-    CHECK_STATUS(MSAE_OK, msae_checkpoint_bytes(&world.trainer, &world.run_bytes, NULL));
+    msae_writer writer = msae_to_memory(NULL, 0);
+    CHECK_STATUS(MSAE_OK, msae_save(&world.model, &writer, NULL));
+    world.file_bytes = writer.bytes;
+    CHECK_STATUS(MSAE_OK, msae_trainer_save(&world.trainer, &writer, NULL));
+    world.run_bytes = writer.bytes;
     world.workspace = test_alloc(msae_workspace_bytes(&world.model, ROWS));
     world.file = (unsigned char *)test_alloc(world.file_bytes);
     world.run_bytes += 1024; /* the digits of its counters grow */

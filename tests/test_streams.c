@@ -752,9 +752,12 @@ static int same(const bytes *a, const bytes *b) {
 
 static bytes checkpoint(const msae_trainer *trainer) {
     bytes file = {NULL, 0};
-    CHECK_STATUS(MSAE_OK, msae_checkpoint_bytes(trainer, &file.size, NULL));
+    msae_writer writer = msae_to_memory(NULL, 0);
+    CHECK_STATUS(MSAE_OK, msae_trainer_save(trainer, &writer, NULL));
+    file.size = writer.bytes;
     file.data = (unsigned char *)test_alloc(file.size);
-    CHECK_STATUS(MSAE_OK, msae_checkpoint_memory(trainer, file.data, file.size, NULL));
+    writer = msae_to_memory(file.data, file.size);
+    CHECK_STATUS(MSAE_OK, msae_trainer_save(trainer, &writer, NULL));
     return file;
 }
 
@@ -919,7 +922,8 @@ static void runs_come_back(void) {
                          msae_trainer_fit(&trainer, &source, &stream, stop_at, &cut, NULL));
             CHECK((trainer.position.window_rows > 0) == windows);
             bytes file = checkpoint(&trainer);
-            CHECK_STATUS(MSAE_OK, msae_resume_memory(&again, file.data, file.size, NULL, NULL));
+            CHECK_STATUS(MSAE_OK, msae_trainer_load(&again, msae_from_memory(file.data, file.size),
+                                                    NULL, NULL));
             CHECK(memcmp(&again.position, &trainer.position, sizeof again.position) == 0);
             CHECK_STATUS(MSAE_OK, cut % 3
                                       ? msae_trainer_fit(&again, &source, &other, NULL, NULL, NULL)
@@ -984,7 +988,8 @@ static void hostile_checkpoints(void) {
             if (memcmp(changed + b, "\"msae.checksum\"", 15) == 0) changed[b + 1] = 'x';
             if (memcmp(changed + b, "\"msae.version\"", 14) == 0) changed[b + 1] = 'x';
         }
-        const msae_status status = msae_resume_memory(&again, changed, size, NULL, &error);
+        const msae_status status =
+            msae_trainer_load(&again, msae_from_memory(changed, size), NULL, &error);
         if (cases[i].resumes == 0) {
             CHECK_STATUS(MSAE_ERROR_FORMAT, status);
         } else if (status == MSAE_OK) {
@@ -1040,7 +1045,8 @@ static void bad_rows(void) {
             bytes a = run_over(&desc, &direct, &stream, NULL);
             bytes b = run_over(&desc, &source, &stream, NULL);
             CHECK(same(&a, &b));
-            CHECK_STATUS(MSAE_OK, msae_resume_memory(&trainer, a.data, a.size, NULL, NULL));
+            CHECK_STATUS(MSAE_OK,
+                         msae_trainer_load(&trainer, msae_from_memory(a.data, a.size), NULL, NULL));
             CHECK(trainer.rows_skipped == RUN_EPOCHS);
             CHECK(trainer.rows == RUN_EPOCHS * (RUN_ROWS - 1));
             msae_trainer_free(&trainer);

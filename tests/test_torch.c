@@ -117,7 +117,7 @@ static archive archive_of(const void *pickle, size_t size, int how, int zip64) {
 
 static msae_status open_bytes(torch_file *file, msae_reader *reader, const void *bytes, size_t size,
                               msae_error *error) {
-    *reader = msae_reader_memory(bytes, size);
+    *reader = msae_from_memory(bytes, size);
     memset(error, 0, sizeof *error);
     return torch_open(file, reader, 0, NULL, error);
 }
@@ -669,7 +669,7 @@ static void written_and_read(void) {
     float *values = test_random_floats(3, 900, 2), *out = test_floats(900);
     msae_tensor tensors[4];
     buffer b = {NULL, NULL, 0, 0, 0};
-    const msae_writer writer = {write_buffer, &b};
+    const msae_writer writer = {write_buffer, &b, NULL, NULL, 0, 0};
     torch_file file;
     msae_reader reader;
     msae_error error;
@@ -697,7 +697,7 @@ static void written_and_read(void) {
     }
     for (size_t left = 0; left < 20; left++) { /* 7 records of two pieces, less two without bytes */
         size_t some = left;
-        const msae_writer short_one = {write_some, &some};
+        const msae_writer short_one = {write_some, &some, NULL, NULL, 0, 0};
         const msae_status status = torch_write(&short_one, "ae", tensors, 4, NULL, &error);
         CHECK(status == (left < 14 ? MSAE_ERROR_IO : MSAE_OK));
     }
@@ -712,7 +712,7 @@ static void memory_that_fails(void) {
     unsigned char data[3600] = {0};
     msae_tensor tensors[4];
     buffer b = {NULL, NULL, 0, 0, 0};
-    const msae_writer writer = {write_buffer, &b};
+    const msae_writer writer = {write_buffer, &b, NULL, NULL, 0, 0};
     test_heap heap;
     const msae_allocator allocator = test_heap_allocator(&heap);
     msae_status status = MSAE_ERROR_MEMORY;
@@ -728,7 +728,7 @@ static void memory_that_fails(void) {
     }
     status = MSAE_ERROR_MEMORY;
     for (size_t fail_at = 1; status != MSAE_OK && CHECK(fail_at < 200); fail_at++) {
-        const msae_reader reader = msae_reader_memory(b.bytes, b.size);
+        const msae_reader reader = msae_from_memory(b.bytes, b.size);
         torch_file file;
         memset(&heap, 0, sizeof heap);
         heap.fail_at = fail_at;

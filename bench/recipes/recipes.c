@@ -91,7 +91,8 @@ static void load(job *j) {
     msae_batch order;
     size_t rows, cols, counts[3] = {0, 0, 0};
     char *left;
-    check(msae_data_load_file(&data, j->data_path, NULL, NULL, &error), j->data_path, &error);
+    check(msae_data_load(&data, msae_from_file(j->data_path), NULL, NULL, &error), j->data_path,
+          &error);
     check(msae_data_check(&data, &error), j->data_path, &error);
     rows = data.rows;
     cols = data.cols;

@@ -87,7 +87,7 @@ int main(int argc, char **argv) {
     msae_error error;
     if (argc != 2) return 2;
     const char *path = "examples/data/glove_f16.npy";
-    if (msae_data_load_file(&vectors, path, NULL, NULL, &error) != MSAE_OK) {
+    if (msae_data_load(&vectors, msae_from_file(path), NULL, NULL, &error) != MSAE_OK) {
         fprintf(stderr, "bake: %s: %s (run me from the folder that holds examples/)\n", path,
                 error.message);
         return 1;

@@ -176,9 +176,9 @@ int main(int argc, char **argv) {
     desc.parallel.parallel_for = jobs_for;
     desc.parallel.user = &j;
     desc.parallel.workers = WORKERS;
+    desc.check = 1;
     const double start = microseconds();
-    if (msae_map(&model, file, bytes, &desc, &error) != MSAE_OK ||
-        msae_check_weights(&model, &error) != MSAE_OK) {
+    if (msae_map(&model, file, bytes, &desc, &error) != MSAE_OK) {
         fprintf(stderr, "engine: %s\n", error.message);
         return 1;
     }

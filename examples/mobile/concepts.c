@@ -23,7 +23,7 @@ concepts *concepts_open(const void *bytes, size_t size, const char **why) {
     if (!why) why = &unused;
     *why = "out of memory";
     if (!c) return NULL;
-    /* Of a file from elsewhere the weights would be looked at too (msae_check_weights). */
+    /* Of a file from elsewhere the weights would be looked at too (msae_load_desc.check). */
     if (msae_map(&c->model, bytes, size, NULL, &error) != MSAE_OK) {
         *why = msae_status_text(error.code);
         concepts_close(c);

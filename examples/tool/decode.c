@@ -344,16 +344,16 @@ static int decode(void *context) {
     int status = tool_open_inputs(&job->inputs, &job->common, job->model_path, NULL);
     if (status == TOOL_OK) status = tool_check_input(job->codes_path);
     if (status != TOOL_OK) return status;
-    if (msae_reader_open(&reader, job->codes_path, &error) != MSAE_OK) {
+    if (tool_open_reader(&reader, job->codes_path, &error) != MSAE_OK) {
         return tool_fail_error(job->codes_path, &error);
     }
-    if (msae_safetensors_open_reader(&file, &reader, NULL, &error) != MSAE_OK) {
+    if (msae_safetensors_open(&file, reader, NULL, &error) != MSAE_OK) {
         status = tool_fail_content(job->codes_path, TOOL_CODES, &error);
     } else {
         status = decode_file(job, &file, &reader);
         msae_safetensors_close(&file);
     }
-    msae_reader_close(&reader);
+    tool_close_reader(&reader);
     return status;
 }
 

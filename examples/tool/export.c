@@ -392,6 +392,7 @@ static int write_torch(const char *path, const tensors *t) {
     msae_error error;
     int status = tool_output_open(&output, path);
     if (status != TOOL_OK) return status;
+    memset(&writer, 0, sizeof writer);
     writer.write = write_file;
     writer.user = output.file;
     errno = 0;
@@ -406,7 +407,8 @@ static int write_torch(const char *path, const tensors *t) {
 static int write_safetensors(const char *path, const tensors *t) {
     static const msae_metadata format = {"format", "pt", 6, 2};
     msae_error error;
-    if (msae_safetensors_write_file(path, t->items, t->count, &format, 1, &error) != MSAE_OK) {
+    msae_writer writer = msae_to_file(path);
+    if (msae_safetensors_write(&writer, t->items, t->count, &format, 1, &error) != MSAE_OK) {
         return tool_fail_error(path, &error);
     }
     return TOOL_OK;

@@ -231,7 +231,7 @@ static int describe_model(const char *path, const void *bytes, size_t size,
     const int is_checkpoint = msae_safetensors_find(file, "run.epoch") != NULL;
     msae_model model;
     msae_error error;
-    if (msae_load_memory(&model, bytes, size, NULL, &error) != MSAE_OK) {
+    if (msae_load(&model, msae_from_memory(bytes, size), NULL, &error) != MSAE_OK) {
         return tool_fail_error(path, &error);
     }
     if (as_json) {
@@ -248,7 +248,7 @@ static int describe_model(const char *path, const void *bytes, size_t size,
 
 static int describe_codes(const char *path, const void *bytes, size_t size,
                           const msae_safetensors *file, int as_json) {
-    const msae_reader reader = msae_reader_memory(bytes, size);
+    const msae_reader reader = msae_from_memory(bytes, size);
     tool_codes codes;
     int status = tool_open_codes(&codes, file, &reader, path);
     if (status != TOOL_OK) return status;
@@ -288,7 +288,7 @@ static int describe_safetensors(const char *path, const void *bytes, size_t size
     msae_safetensors file;
     msae_error error;
     int status = TOOL_OK;
-    if (msae_safetensors_open(&file, bytes, size, NULL, &error) != MSAE_OK) {
+    if (msae_safetensors_open(&file, msae_from_memory(bytes, size), NULL, &error) != MSAE_OK) {
         return tool_fail_content(path, TOOL_DATA, &error);
     }
     if ((msae_safetensors_find(&file, "encoder") != NULL ||
@@ -328,7 +328,8 @@ static int is_foreign(const char *path, const unsigned char *bytes, size_t size)
     msae_error error;
     int foreign;
     if (tool_is_torch(bytes, size)) return 1;
-    if (msae_safetensors_open(&file, bytes, size, NULL, &error) != MSAE_OK) return 0;
+    if (msae_safetensors_open(&file, msae_from_memory(bytes, size), NULL, &error) != MSAE_OK)
+        return 0;
     foreign = msae_safetensors_find(&file, "W_dec") != NULL && tool_has_config(path);
     msae_safetensors_close(&file);
     return foreign;

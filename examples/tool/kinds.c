@@ -126,20 +126,16 @@ static void list_names(const msae_safetensors *file, char *text, size_t bytes) {
 
 /* What a safetensors file is, or the tensors that it has. */
 static int fail_safetensors(const char *path, tool_content wanted, const msae_error *error) {
-    msae_reader reader;
     msae_safetensors file;
     msae_error ignored;
     tool_content is;
     char names[512];
-    if (msae_reader_open(&reader, path, &ignored) != MSAE_OK) return tool_fail_error(path, error);
-    if (msae_safetensors_open_reader(&file, &reader, NULL, &ignored) != MSAE_OK) {
-        msae_reader_close(&reader);
+    if (msae_safetensors_open(&file, msae_from_file(path), NULL, &ignored) != MSAE_OK) {
         return tool_fail_error(path, error);
     }
     const char *kind = kind_of_safetensors(&file, &is);
     list_names(&file, names, sizeof names);
     msae_safetensors_close(&file);
-    msae_reader_close(&reader);
     if (is == TOOL_CHECKPOINT && wanted == TOOL_MODEL) is = wanted; /* which may be read as one */
     if (kind != NULL && is != wanted) {
         if (is == TOOL_CODES && wanted == TOOL_DATA) {
@@ -165,19 +161,17 @@ static int fail_safetensors(const char *path, tool_content wanted, const msae_er
 static int fail_headerless(const char *path) {
     const size_t length = strlen(path);
     unsigned long long rows, cols;
-    msae_reader reader;
-    msae_error error;
+    struct stat info;
     int end = 0;
     if (!tool_has_ending(path, ".npy")) return 0;
     const char *at = path + length - 4;
     for (int underscores = 0; at > path && underscores < 2;) underscores += *--at == '_';
     if (sscanf(at, "_%9llu_%9llu.npy%n", &rows, &cols, &end) != 2 || at[end] != '\0' || end == 0 ||
-        msae_reader_open(&reader, path, &error) != MSAE_OK) {
+        stat(path, &info) != 0 || !S_ISREG(info.st_mode)) {
         return 0;
     }
     tool_fail(path, "its name says %llu x %llu floats, which are %llu bytes; it has %llu", rows,
-              cols, 4 * rows * cols, (unsigned long long)reader.size);
-    msae_reader_close(&reader);
+              cols, 4 * rows * cols, (unsigned long long)info.st_size);
     return 1;
 }
 

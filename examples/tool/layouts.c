@@ -48,7 +48,7 @@ static void close_weights(weights *w) {
     } else {
         msae_safetensors_close(&w->safetensors);
     }
-    msae_reader_close(&w->reader);
+    tool_close_reader(&w->reader);
     free(w->path);
 }
 
@@ -166,7 +166,7 @@ static int open_weights(weights *w) {
     msae_error error;
     msae_status status;
     if (tool_check_input(w->path) != TOOL_OK) return TOOL_FAILED;
-    if (msae_reader_open(&w->reader, w->path, &error) != MSAE_OK) {
+    if (tool_open_reader(&w->reader, w->path, &error) != MSAE_OK) {
         return tool_fail_error(w->path, &error);
     }
     if (w->reader.size >= 4 && !w->reader.read(w->reader.user, 0, start, 4)) {
@@ -176,7 +176,7 @@ static int open_weights(weights *w) {
     if (w->is_torch) {
         status = torch_open(&w->torch, &w->reader, 0, NULL, &error);
     } else {
-        status = msae_safetensors_open_reader(&w->safetensors, &w->reader, NULL, &error);
+        status = msae_safetensors_open(&w->safetensors, w->reader, NULL, &error);
     }
     if (status != MSAE_OK) return tool_fail_content(w->path, TOOL_MODEL, &error);
     return w->is_torch ? find_model(w) : TOOL_OK;
@@ -1528,7 +1528,7 @@ int tool_import_model(msae_model *model, const char *path, const msae_load_desc 
         is = layout_of(&s.w);
         if (is == TOOL_LAYOUT_MSAE) {
             msae_error error;
-            if (msae_load_reader(model, &s.w.reader, desc, &error) != MSAE_OK) {
+            if (msae_load(model, s.w.reader, desc, &error) != MSAE_OK) {
                 status = tool_fail_content(s.w.path, TOOL_MODEL, &error);
             }
         } else {

@@ -1,5 +1,5 @@
 /* Files by their paths: where commands write, checked before work starts and written under a
-   temporary name first; and files that are read whole. */
+   temporary name first; and files that are read, whole or piece by piece. */
 #include "tool.h"
 
 #include <errno.h>
@@ -209,4 +209,37 @@ int tool_read_file(const char *path, char **bytes, size_t *size) {
     status = read_whole(file, path, bytes, size);
     fclose(file);
     return status;
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Reading a file piece by piece
+   ------------------------------------------------------------------------------------------ */
+
+static int read_piece(void *user, uint64_t offset, void *buffer, size_t bytes) {
+    FILE *file = (FILE *)user;
+    return offset <= INT64_MAX && fseeko(file, (off_t)offset, SEEK_SET) == 0 &&
+           fread(buffer, 1, bytes, file) == bytes;
+}
+
+msae_status tool_open_reader(msae_reader *reader, const char *path, msae_error *error) {
+    memset(reader, 0, sizeof *reader);
+    if (tool_is_folder(path)) {
+        return bytes_fail(error, MSAE_ERROR_IO, MSAE_NO_POSITION, "is a directory");
+    }
+    FILE *file = fopen(path, "rb");
+    if (file == NULL) return bytes_fail(error, MSAE_ERROR_IO, MSAE_NO_POSITION, "cannot be opened");
+    const off_t length = fseeko(file, 0, SEEK_END) == 0 ? ftello(file) : -1;
+    if (length < 0) {
+        fclose(file);
+        return bytes_fail(error, MSAE_ERROR_IO, MSAE_NO_POSITION, "its length cannot be told");
+    }
+    reader->read = read_piece;
+    reader->user = file;
+    reader->size = (uint64_t)length;
+    return MSAE_OK;
+}
+
+void tool_close_reader(msae_reader *reader) {
+    if (reader->user != NULL) fclose((FILE *)reader->user);
+    memset(reader, 0, sizeof *reader);
 }

@@ -105,7 +105,7 @@ static int load_index(search_job *job) {
     desc.parallel = job->inputs.model.parallel;
     int status = tool_check_input(o->index_path);
     if (status != TOOL_OK) return status;
-    if (msae_index_load_file(&job->index, o->index_path, &desc, &error) != MSAE_OK) {
+    if (msae_index_load(&job->index, msae_from_file(o->index_path), &desc, &error) != MSAE_OK) {
         return tool_fail_content(o->index_path, TOOL_INDEX, &error);
     }
     if (msae_index_check(&job->index, &job->inputs.model, &job->inputs.data, &error) != MSAE_OK) {
@@ -126,8 +126,8 @@ static int build_index(search_job *job) {
         MSAE_OK) {
         return tool_fail_error(o->data_path, &error);
     }
-    if (o->save_path != NULL &&
-        msae_index_save_file(&job->index, o->save_path, &error) != MSAE_OK) {
+    msae_writer writer = msae_to_file(o->save_path);
+    if (o->save_path != NULL && msae_index_save(&job->index, &writer, &error) != MSAE_OK) {
         return tool_fail_error(o->save_path, &error);
     }
     return TOOL_OK;

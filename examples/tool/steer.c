@@ -229,7 +229,8 @@ static int steer(steer_job *job, const msae_data *data) {
     }
     int status = warn_of_inactive(job, data);
     if (status != TOOL_OK) return status;
-    if (msae_write_npy(job->output, job->out, rows, model->n_inputs, &error) != MSAE_OK) {
+    msae_writer writer = msae_to_file(job->output);
+    if (msae_npy_write(&writer, job->out, rows, model->n_inputs, &error) != MSAE_OK) {
         return tool_fail_error(job->output, &error);
     }
     find_others(job);

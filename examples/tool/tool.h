@@ -380,6 +380,12 @@ void tool_output_drop(tool_output *output);
    with free. */
 int tool_read_file(const char *path, char **bytes, size_t *size);
 
+/* A reader over a file that stays open until tool_close_reader, for what reads it piece by piece.
+   Returns MSAE_OK, or MSAE_ERROR_IO and why not; the reader is zeroed then. */
+msae_status tool_open_reader(msae_reader *reader, const char *path, msae_error *error);
+/* Closes the file of a reader and zeroes it; fine on a zeroed one. */
+void tool_close_reader(msae_reader *reader);
+
 /* What a file should have held. */
 typedef enum tool_content {
     TOOL_DATA,

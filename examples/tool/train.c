@@ -272,7 +272,8 @@ static int save_checkpoint(const train_job *job) {
     const char *path = job->options.checkpoint;
     msae_error error;
     if (!job->leads) return TOOL_OK;
-    if (msae_checkpoint_file(&job->trainer, path, &error) != MSAE_OK) {
+    msae_writer writer = msae_to_file(path);
+    if (msae_trainer_save(&job->trainer, &writer, &error) != MSAE_OK) {
         clear_bar(job);
         return tool_fail_error(path, &error);
     }
@@ -700,7 +701,7 @@ static int resume(train_job *job) {
     msae_trainer *trainer = &job->trainer;
     msae_error error;
     const msae_load_desc desc = tool_load_desc(&o->common, job->pool);
-    if (msae_resume_file(trainer, o->resume, &desc, &error) != MSAE_OK) {
+    if (msae_trainer_load(trainer, msae_from_file(o->resume), &desc, &error) != MSAE_OK) {
         return tool_fail_content(o->resume, TOOL_CHECKPOINT, &error);
     }
     if (trainer->model.n_inputs != job->source.cols) {

@@ -44,9 +44,11 @@ const char *WEB(web_error)(void) {
 static msae_status open_all(const void *model, size_t model_bytes, const void *words,
                             size_t words_bytes) {
     size_t d, n;
-    msae_status status = msae_load_memory(&web.model, model, model_bytes, NULL, &web.error);
+    msae_status status =
+        msae_load(&web.model, msae_from_memory(model, model_bytes), NULL, &web.error);
     if (status == MSAE_OK) {
-        status = msae_data_from_memory(&web.words, words, words_bytes, NULL, &web.error);
+        status = msae_data_load(&web.words, msae_from_memory(words, words_bytes), NULL, NULL,
+                                &web.error);
     }
     if (status != MSAE_OK) return status;
     d = web.model.n_inputs;

@@ -77,9 +77,12 @@ static void begin(msae_trainer *trainer, const run *r, size_t *steps) {
 
 static fuzz_file save(const msae_trainer *trainer) {
     fuzz_file file;
-    CHECK(msae_checkpoint_bytes(trainer, &file.size, NULL) == MSAE_OK);
+    msae_writer writer = msae_to_memory(NULL, 0);
+    CHECK(msae_trainer_save(trainer, &writer, NULL) == MSAE_OK);
+    file.size = writer.bytes;
     file.bytes = (unsigned char *)fuzz_take(file.size);
-    CHECK(msae_checkpoint_memory(trainer, file.bytes, file.size, NULL) == MSAE_OK);
+    writer = msae_to_memory(file.bytes, file.size);
+    CHECK(msae_trainer_save(trainer, &writer, NULL) == MSAE_OK);
     return file;
 }
 
@@ -101,7 +104,8 @@ static void check_saved_twice(const msae_trainer *trainer, const msae_load_desc 
     const fuzz_file saved = save(trainer);
     fuzz_file again;
     msae_trainer other;
-    CHECK(msae_resume_memory(&other, saved.bytes, saved.size, desc, NULL) == MSAE_OK);
+    CHECK(msae_trainer_load(&other, msae_from_memory(saved.bytes, saved.size), desc, NULL) ==
+          MSAE_OK);
     again = save(&other);
     CHECK(is_same(&again, &saved));
     msae_trainer_free(&other);
@@ -110,14 +114,14 @@ static void check_saved_twice(const msae_trainer *trainer, const msae_load_desc 
 /* Resumes and either trains on and gives the end, or saves; no end when the file is refused. */
 static fuzz_file resume(const fuzz_file *file, const msae_data *data, int trains_on,
                         msae_status *status) {
-    const msae_reader reader = msae_reader_memory(file->bytes, file->size);
+    msae_reader reader = msae_from_memory(file->bytes, file->size);
     fuzz_file end = {NULL, 0};
     msae_load_desc desc;
     msae_trainer trainer;
     msae_error error;
     memset(&desc, 0, sizeof desc);
     desc.allocator = limited;
-    *status = msae_resume_reader(&trainer, &reader, &desc, &error);
+    *status = msae_trainer_load(&trainer, reader, &desc, &error);
     if (*status != MSAE_OK) {
         CHECK(error.message[0] && trainer.memory == NULL && trainer.workspace == NULL);
         return end;

@@ -60,8 +60,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size) {
     job.inputs.stored = job.inputs.model;
     job.model_path = "model.safetensors";
     job.codes_path = "codes.safetensors";
-    reader = msae_reader_memory(bytes.bytes, bytes.size);
-    if (msae_safetensors_open_reader(&file, &reader, NULL, NULL) == MSAE_OK) {
+    reader = msae_from_memory(bytes.bytes, bytes.size);
+    reader.memory = NULL; /* as of any other source */
+    if (msae_safetensors_open(&file, reader, NULL, NULL) == MSAE_OK) {
         const int status = open_codes_for(&job, &file, &reader);
         CHECK(status == TOOL_OK || status == TOOL_FAILED);
         if (status == TOOL_OK) {

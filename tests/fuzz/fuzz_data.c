@@ -34,8 +34,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size) {
     msae_data data;
     msae__matrix matrix;
     msae_error error, located;
-    const msae_reader reader = msae_reader_memory(file.bytes, file.size);
-    if (msae__is_headerless(name, &reader, &matrix)) {
+    msae_reader reader = msae_from_memory(file.bytes, file.size), named = reader;
+    reader.memory = NULL; /* as of any other source */
+    named.path = name;
+    if (msae__is_headerless(&named, &matrix)) {
         CHECK(matrix.offset == 0 && matrix.dtype == MSAE_F32);
         data = msae_data_view(NULL, (size_t)matrix.rows, matrix.cols);
         data.native = 0;
@@ -43,21 +45,20 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size) {
         CHECK(data.rows * data.cols * 4 == file.size);
         check_data(&data, &file);
     }
-    if (msae_data_from_memory(&data, file.bytes, file.size, *name ? name : NULL, &error) ==
-        MSAE_OK) {
+    if (msae_data_load(&data, msae_from_memory(file.bytes, file.size), *name ? name : NULL, NULL,
+                       &error) == MSAE_OK) {
         check_data(&data, &file);
         /* from its header alone the same is found */
-        CHECK(msae__locate_matrix("", &reader, *name ? name : NULL, 0, NULL, &matrix, NULL) ==
-              MSAE_OK);
+        CHECK(msae__locate_matrix(&reader, *name ? name : NULL, 0, NULL, &matrix, NULL) == MSAE_OK);
         CHECK(matrix.rows == data.rows && matrix.cols == data.cols && matrix.dtype == data.dtype);
         CHECK(file.bytes + matrix.offset == (const unsigned char *)data.values);
     } else {
         CHECK(error.message[0] && data.values == NULL);
-        CHECK(msae__locate_matrix("", &reader, *name ? name : NULL, 0, NULL, &matrix, &located) ==
+        CHECK(msae__locate_matrix(&reader, *name ? name : NULL, 0, NULL, &matrix, &located) ==
               error.code);
         CHECK(strcmp(located.message, error.message) == 0);
         /* among others it may still be one without rows */
-        CHECK(msae__locate_matrix("", &reader, *name ? name : NULL, 1, NULL, &matrix, NULL) !=
+        CHECK(msae__locate_matrix(&reader, *name ? name : NULL, 1, NULL, &matrix, NULL) !=
                   MSAE_OK ||
               matrix.rows == 0);
     }

@@ -32,9 +32,12 @@ static fuzz_file made_file(const uint8_t *input, size_t size, int *is_whole) {
     const msae_data data = msae_data_view(x, rows, desc.n_inputs);
     CHECK(msae_index_build(&index, &model, &data, k, NULL) == MSAE_OK);
     CHECK(msae_index_check(&index, &model, &data, NULL) == MSAE_OK);
-    CHECK(msae_index_save_bytes(&index, &file.size, NULL) == MSAE_OK);
+    msae_writer writer = msae_to_memory(NULL, 0);
+    CHECK(msae_index_save(&index, &writer, NULL) == MSAE_OK);
+    file.size = writer.bytes;
     file.bytes = (unsigned char *)fuzz_take(file.size);
-    CHECK(msae_index_save_memory(&index, file.bytes, file.size, NULL) == MSAE_OK);
+    writer = msae_to_memory(file.bytes, file.size);
+    CHECK(msae_index_save(&index, &writer, NULL) == MSAE_OK);
     msae_index_free(&index);
     msae_model_free(&model);
     *is_whole = n_changes == 0 && !without_checksum;
@@ -73,14 +76,22 @@ static void query(const msae_index *index, fuzz_input *in) {
 static void check_saved(const msae_index *index, const fuzz_file *file) {
     fuzz_file saved, again;
     msae_index loaded;
-    CHECK(msae_index_save_bytes(index, &saved.size, NULL) == MSAE_OK);
+    msae_writer writer = msae_to_memory(NULL, 0);
+    CHECK(msae_index_save(index, &writer, NULL) == MSAE_OK);
+    saved.size = writer.bytes;
     saved.bytes = (unsigned char *)fuzz_take(saved.size);
-    CHECK(msae_index_save_memory(index, saved.bytes, saved.size, NULL) == MSAE_OK);
+    writer = msae_to_memory(saved.bytes, saved.size);
+    CHECK(msae_index_save(index, &writer, NULL) == MSAE_OK);
     if (file) CHECK(saved.size == file->size && !memcmp(saved.bytes, file->bytes, file->size));
-    CHECK(msae_index_load_memory(&loaded, saved.bytes, saved.size, NULL, NULL) == MSAE_OK);
-    CHECK(msae_index_save_bytes(&loaded, &again.size, NULL) == MSAE_OK && again.size == saved.size);
+    CHECK(msae_index_load(&loaded, msae_from_memory(saved.bytes, saved.size), NULL, NULL) ==
+          MSAE_OK);
+    writer = msae_to_memory(NULL, 0);
+    CHECK(msae_index_save(&loaded, &writer, NULL) == MSAE_OK);
+    again.size = writer.bytes;
+    CHECK(again.size == saved.size);
     again.bytes = (unsigned char *)fuzz_take(again.size);
-    CHECK(msae_index_save_memory(&loaded, again.bytes, again.size, NULL) == MSAE_OK);
+    writer = msae_to_memory(again.bytes, again.size);
+    CHECK(msae_index_save(&loaded, &writer, NULL) == MSAE_OK);
     CHECK(memcmp(saved.bytes, again.bytes, again.size) == 0);
     msae_index_free(&loaded);
 }
@@ -97,7 +108,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size) {
     msae_error error;
     memset(&desc, 0, sizeof desc);
     desc.allocator = fuzz_heap_allocator(&heap);
-    if (msae_index_load_memory(&index, file.bytes, file.size, &desc, &error) == MSAE_OK) {
+    if (msae_index_load(&index, msae_from_memory(file.bytes, file.size), &desc, &error) ==
+        MSAE_OK) {
         query(&index, &in);
         check_saved(&index, is_whole ? &file : NULL);
     } else {

@@ -14,9 +14,12 @@ enum { MAX_INPUTS = 8, MAX_LATENTS = 40, MAX_CHANGES = 16 };
 
 static fuzz_file save(const msae_model *model) {
     fuzz_file file;
-    CHECK(msae_save_bytes(model, &file.size, NULL) == MSAE_OK);
+    msae_writer writer = msae_to_memory(NULL, 0);
+    CHECK(msae_save(model, &writer, NULL) == MSAE_OK);
+    file.size = writer.bytes;
     file.bytes = (unsigned char *)fuzz_take(file.size);
-    CHECK(msae_save_memory(model, file.bytes, file.size, NULL) == MSAE_OK);
+    writer = msae_to_memory(file.bytes, file.size);
+    CHECK(msae_save(model, &writer, NULL) == MSAE_OK);
     return file;
 }
 
@@ -154,15 +157,16 @@ static void use(const msae_model *model, fuzz_input *in) {
 /* Saves the model to a file that must be `file` to the byte. */
 static void check_saved(const msae_model *model, const fuzz_file *file) {
     unsigned char *again = (unsigned char *)fuzz_take(file->size);
-    CHECK(msae_save_memory(model, again, file->size, NULL) == MSAE_OK);
-    CHECK(memcmp(again, file->bytes, file->size) == 0);
+    msae_writer writer = msae_to_memory(again, file->size);
+    CHECK(msae_save(model, &writer, NULL) == MSAE_OK);
+    CHECK(writer.bytes == file->size && memcmp(again, file->bytes, file->size) == 0);
 }
 
 /* What other programs wrote may be written in another way, but then stays so. */
 static void check_saved_twice(const msae_model *model) {
     const fuzz_file saved = save(model);
     msae_model loaded;
-    CHECK(msae_load_memory(&loaded, saved.bytes, saved.size, NULL, NULL) == MSAE_OK);
+    CHECK(msae_load(&loaded, msae_from_memory(saved.bytes, saved.size), NULL, NULL) == MSAE_OK);
     check_saved(&loaded, &saved);
     msae_model_free(&loaded);
 }
@@ -179,7 +183,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size) {
     msae_error error;
     memset(&desc, 0, sizeof desc);
     desc.allocator = fuzz_heap_allocator(&heap);
-    if (msae_load_memory(&model, file.bytes, file.size, &desc, &error) == MSAE_OK) {
+    if (msae_load(&model, msae_from_memory(file.bytes, file.size), &desc, &error) == MSAE_OK) {
         use(&model, &in);
         if (is_whole)
             check_saved(&model, &file);

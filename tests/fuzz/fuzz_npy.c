@@ -22,7 +22,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size) {
     msae_error error;
     if (file.size >= 6 && memcmp(file.bytes, "\x93NUMPY", 6) == 0) {
         const msae_status status =
-            msae_data_from_memory(&data, file.bytes, file.size, NULL, &error);
+            msae_data_load(&data, msae_from_memory(file.bytes, file.size), NULL, NULL, &error);
         if (status == MSAE_OK) {
             const unsigned char *values = (const unsigned char *)data.values;
             CHECK(data.dtype == MSAE_F32 || data.dtype == MSAE_F16 || data.dtype == MSAE_F64);

@@ -64,14 +64,18 @@ static void check_copy(const msae_safetensors *file, const msae_safetensors *cop
 static void check_writing(const msae_safetensors *file) {
     msae_safetensors copy;
     fuzz_file written;
-    msae_status status = msae_safetensors_bytes(file->tensors, file->n_tensors, file->metadata,
-                                                file->n_metadata, &written.size, NULL);
+    msae_writer writer = msae_to_memory(NULL, 0);
+    msae_status status = msae_safetensors_write(&writer, file->tensors, file->n_tensors,
+                                                file->metadata, file->n_metadata, NULL);
+    written.size = writer.bytes;
     CHECK(status == (has_escapes(file) ? MSAE_ERROR_ARGUMENT : MSAE_OK));
     if (status != MSAE_OK) return;
     written.bytes = (unsigned char *)fuzz_take(written.size);
-    CHECK(msae_safetensors_write(file->tensors, file->n_tensors, file->metadata, file->n_metadata,
-                                 written.bytes, written.size, NULL) == MSAE_OK);
-    CHECK(msae_safetensors_open(&copy, written.bytes, written.size, NULL, NULL) == MSAE_OK);
+    writer = msae_to_memory(written.bytes, written.size);
+    CHECK(msae_safetensors_write(&writer, file->tensors, file->n_tensors, file->metadata,
+                                 file->n_metadata, NULL) == MSAE_OK);
+    CHECK(msae_safetensors_open(&copy, msae_from_memory(written.bytes, written.size), NULL, NULL) ==
+          MSAE_OK);
     check_copy(file, &copy);
     msae_safetensors_close(&copy);
 }
@@ -83,7 +87,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size) {
     msae_safetensors file;
     msae_error error;
     const msae_status status =
-        msae_safetensors_open(&file, bytes.bytes, bytes.size, &allocator, &error);
+        msae_safetensors_open(&file, msae_from_memory(bytes.bytes, bytes.size), &allocator, &error);
     /* "a few times": `"":"",` is six bytes of header and makes 32 */
     CHECK(heap.most <= 6 * bytes.size + 64);
     if (status == MSAE_OK) {

@@ -103,7 +103,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size) {
     const fuzz_file bytes = size > 0 && input[0] == 'P'
                                 ? (fuzz_file){(unsigned char *)fuzz_copy(input, size), size}
                                 : zip_of(input + (size > 0), size - (size > 0));
-    const msae_reader reader = msae_reader_memory(bytes.bytes, bytes.size);
+    const msae_reader reader = msae_from_memory(bytes.bytes, bytes.size);
     size_t left = bytes.size;
     fuzz_heap heap;
     const msae_allocator allocator = fuzz_heap_allocator(&heap);
