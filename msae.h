@@ -174,7 +174,7 @@
    levels, 256 workers, 256 processes, 2^32 rows in a batch, 8 dimensions of a tensor, files within
    the address space (msae_data) or 2^63 bytes (all else; on 32 bits 2^31, or 2^63 with
    -D_FILE_OFFSET_BITS=64 and -D_LARGEFILE_SOURCE). Stack on x86-64 with -O2: 12 KB to encode and
-   decode, 18 to train, 20 for analysis, 24 for files, twice that with -O0.
+   decode, 20 to train, 20 for analysis, 24 for files, twice that with -O0.
 */
 
 #ifndef MSAE_H

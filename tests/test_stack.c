@@ -119,7 +119,7 @@ static void within_the_manual(void) {
         size_t most; /* KB */
     } calls[] = {
         {"encode, decode", encode, 12},    {"encode_rows, forward", encode_rows, 12},
-        {"train_step, fit", train, 18},    {"evaluate, name", evaluate, 20},
+        {"trainer_step, fit", train, 20},  {"evaluate, name", evaluate, 20},
         {"save, load", save_and_load, 20}, {"checkpoint, resume", checkpoint_and_resume, 24},
     };
     const size_t start = stack_of(nothing);
