@@ -12,7 +12,7 @@
        workspace = malloc(msae_workspace_bytes(&model, 1));
        msae_encode(&model, workspace, x, 32, codes, &count);                 // { latent, value }
        if (count > 0) codes[0].value *= 2;                                   // the strongest one
-       msae_decode(&model, codes, count, edited);                            // float edited[d]
+       msae_decode(&model, codes, count, NULL, edited);                      // float edited[d]
 
        msae_train_desc desc = {0};                                           // TRAIN a model:
        desc.model.n_inputs = 512, desc.model.n_latents = 4096;               // zero means default
@@ -350,9 +350,6 @@ typedef struct msae_host {
     msae_parallel parallel;
 } msae_host;
 
-/* 1 if the path is compiled in and this processor and system can run it. Thread-safe. */
-MSAE_API int msae_simd_available(msae_simd simd);
-
 typedef enum msae_dtype {
     MSAE_F32 = 0,
     MSAE_F16,
@@ -521,23 +518,14 @@ typedef struct msae_model {
     int owns_memory;
 } msae_model;
 
-/* Replaces every zero of `desc` that means a default, or says what is wrong. `levels` and `weights`
-   (both of MSAE_MAX_LEVELS, may be NULL) receive the nesting list and its weights. Thread-safe. */
-MSAE__MAKE_API msae_status msae_model_desc_resolve(const msae_model_desc *desc,
-                                                   msae_model_desc *resolved, size_t *levels,
-                                                   float *weights, msae_error *error);
-
-/* Bytes of memory that msae_model_init_in needs. Thread-safe. */
-MSAE__MAKE_API msae_status msae_model_bytes(const msae_model_desc *desc, size_t *bytes,
-                                            msae_error *error);
-
 /* A new model with initial weights: decoder rows uniform with norm 0.1, encoder its transpose,
-   biases 0, mean 0, scale 1. `_in` uses the caller's memory, which must outlive the model. On
-   failure nothing is held and msae_model_free is allowed. */
+   biases 0, mean 0, scale 1. On failure nothing is held and msae_model_free is allowed. */
 MSAE__MAKE_API msae_status msae_model_init(msae_model *model, const msae_model_desc *desc,
                                            msae_error *error);
+/* A new model in the caller's memory [*bytes], which must outlive it. memory NULL: *bytes
+   receives what it takes, and the model is zeroed. */
 MSAE__MAKE_API msae_status msae_model_init_in(msae_model *model, const msae_model_desc *desc,
-                                              void *memory, size_t bytes, msae_error *error);
+                                              void *memory, size_t *bytes, msae_error *error);
 
 /* Frees what the model owns and zeroes it; fine on a zeroed model. */
 MSAE_API void msae_model_free(msae_model *model);
@@ -649,16 +637,14 @@ MSAE_API msae_status msae_encode_rows(const msae_model *model, void *workspace, 
 MSAE_API msae_status msae_encode_dense(const msae_model *model, void *workspace, const float *x,
                                        size_t rows, size_t k, float *z, msae_error *error);
 
-/* The raw reconstruction out [d] of `count` codes in any order. A model with `normalize` needs to
-   know the row's own mean and deviation: use msae_decode_with. Latents >= n are ignored. */
-MSAE_API void msae_decode(const msae_model *model, const msae_code *codes, size_t count,
-                          float *out);
-
-/* Mean and deviation of one raw row in the model's space; {0, 1} unless the model normalizes. */
+/* Mean and deviation of one raw row in the model's space; {0, 1} unless the model normalizes.
+   Thread-safe. */
 MSAE_API void msae_row_moments(const msae_model *model, const float *x, float moments[2]);
-/* msae_decode with those moments (NULL: {0, 1}). */
-MSAE_API void msae_decode_with(const msae_model *model, const msae_code *codes, size_t count,
-                               const float *moments, float *out);
+
+/* The raw reconstruction out [d] of `count` codes in any order; latents >= n are ignored. `moments`
+   are the row's own, which a model with `normalize` restores; NULL: {0, 1}. Thread-safe. */
+MSAE_API void msae_decode(const msae_model *model, const msae_code *codes, size_t count,
+                          const float *moments, float *out);
 
 /* Reconstructions recon [n_ks, rows, d] of x [rows, d] with ks [n_ks] latents of a row (ascending,
    each 1 .. n, or a single 0: as msae_encode), at the cost of the largest k. Workspace, failures
@@ -755,10 +741,6 @@ MSAE__MAKE_API void msae_data_free(msae_data *data);
    is written, when one of them is beyond the data. Thread-safe. */
 MSAE__MAKE_API msae_status msae_data_read(const msae_data *data, size_t first, size_t rows,
                                           float *out);
-/* The rows index[0 .. rows - 1], in any order, as float32 into out [rows, cols].
-   MSAE_ERROR_ARGUMENT, and nothing is written, when one of them is beyond the data. Thread-safe. */
-MSAE__MAKE_API msae_status msae_data_gather(const msae_data *data, const size_t *index, size_t rows,
-                                            float *out);
 
 /* MSAE_ERROR_NOT_FINITE, with the row, when a value is NaN or Inf as a float32, whatever skip_bad
    says. The message tells doubles beyond float32 from NaN and Inf. */
@@ -831,16 +813,6 @@ MSAE__MAKE_API msae_status msae_source_statistics(const msae_source *source, msa
                                                   int skip_bad, const msae_collective *collective,
                                                   const msae_allocator *allocator, float *mean,
                                                   float *scale, msae_error *error);
-
-/* The geometric median [d] of (x - mean) * scale by Weiszfeld's iteration from the mean (until the
-   step's norm is below 1e-5, at most 1000 rounds, each a pass over the rows). `mean` NULL: zero.
-   skip_bad and collective as in msae_source_statistics. Allocates about 272 * d bytes. */
-MSAE__MAKE_API msae_status msae_source_geometric_median(const msae_source *source,
-                                                        const float *mean, float scale,
-                                                        int skip_bad,
-                                                        const msae_collective *collective,
-                                                        const msae_allocator *allocator,
-                                                        float *median, msae_error *error);
 
 /* ---------------------------------------------------------------------------------------------
    >>multiply Products of matrices
@@ -2359,7 +2331,8 @@ static void msae__wasm_dots_int8(int32_t *c, const int16_t *x, const unsigned ch
 #define MSAE__STAGE MSAE__RUN_STAGE /* stamps what runs a model, for each path */
 #include MSAE_HEADER
 
-MSAE_API int msae_simd_available(msae_simd simd) {
+/* 1 when the path is compiled in and this processor and system can run it. */
+static int msae__simd_available(msae_simd simd) {
     return msae__kernels_for(simd) != NULL;
 }
 
@@ -2747,7 +2720,7 @@ static msae_status msae__check_values(const msae_model_desc *desc, msae_error *e
         return msae__fail_at(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "more than",
                              MSAE_MAX_WORKERS, " workers");
     }
-    if (!msae_simd_available(desc->simd)) {
+    if (!msae__simd_available(desc->simd)) {
         return msae__fail(error, MSAE_ERROR_UNSUPPORTED,
                           "this instruction path is not available here");
     }
@@ -3370,17 +3343,12 @@ static void msae__to_raw(const msae_model *model, const float *sum, const float 
     }
 }
 
-MSAE_API void msae_decode_with(const msae_model *model, const msae_code *codes, size_t count,
-                               const float *moments, float *out) {
+MSAE_API void msae_decode(const msae_model *model, const msae_code *codes, size_t count,
+                          const float *moments, float *out) {
     const float plain[2] = {0, 1};
     memset(out, 0, model->n_inputs * sizeof *out);
     msae__add_codes(model, codes, count, out);
     msae__to_raw(model, out, moments ? moments : plain, out);
-}
-
-MSAE_API void msae_decode(const msae_model *model, const msae_code *codes, size_t count,
-                          float *out) {
-    msae_decode_with(model, codes, count, NULL, out);
 }
 
 MSAE_API void msae_row_moments(const msae_model *model, const float *x, float moments[2]) {
@@ -6262,11 +6230,6 @@ static msae_status msae__resolve_model(const msae_model_desc *desc, msae_model_d
     return MSAE_OK;
 }
 
-MSAE_API msae_status msae_model_desc_resolve(const msae_model_desc *desc, msae_model_desc *resolved,
-                                             size_t *levels, float *weights, msae_error *error) {
-    return msae__resolve_model(desc, resolved, levels, weights, error);
-}
-
 /* Weights that are drawn and trained are float32 by columns. */
 static msae_status msae__check_new(const msae_model_desc *desc, msae_error *error) {
     if (desc->weights == MSAE_F32 && !desc->by_rows) return MSAE_OK;
@@ -6299,14 +6262,6 @@ static void msae__model_weights(msae_model *model, float threshold, uint64_t see
         model->log_threshold[j] = logf(threshold);
 }
 
-MSAE_API msae_status msae_model_bytes(const msae_model_desc *desc, size_t *bytes,
-                                      msae_error *error) {
-    msae_model model;
-    msae_model_desc resolved;
-    msae_status status = msae__model_shape(&model, desc, &resolved, error);
-    return status == MSAE_OK ? msae__shaped_bytes(&model, bytes, error) : status;
-}
-
 static msae_status msae__model_place(msae_model *model, const msae_model_desc *desc,
                                      msae_model_desc *resolved, void *memory, size_t bytes,
                                      msae_error *error) {
@@ -6315,17 +6270,24 @@ static msae_status msae__model_place(msae_model *model, const msae_model_desc *d
 }
 
 MSAE_API msae_status msae_model_init_in(msae_model *model, const msae_model_desc *desc,
-                                        void *memory, size_t bytes, msae_error *error) {
+                                        void *memory, size_t *bytes, msae_error *error) {
     msae_model_desc resolved;
-    size_t needed;
-    msae_status status = msae_model_bytes(desc, &needed, error);
+    size_t needed = 0;
+    msae_status status = msae__model_shape(model, desc, &resolved, error);
+    if (status == MSAE_OK) status = msae__shaped_bytes(model, &needed, error);
     memset(model, 0, sizeof *model);
     if (status == MSAE_OK) status = msae__check_new(desc, error);
-    if (status == MSAE_OK && (!memory || bytes < needed)) {
+    if (!memory) {
+        *bytes = needed;
+        return status;
+    }
+    if (status == MSAE_OK && *bytes < needed) {
         status =
             msae__fail(error, MSAE_ERROR_MEMORY, "the memory given for the model is too small");
     }
-    if (status == MSAE_OK) status = msae__model_place(model, desc, &resolved, memory, bytes, error);
+    if (status == MSAE_OK) {
+        status = msae__model_place(model, desc, &resolved, memory, *bytes, error);
+    }
     if (status == MSAE_OK) msae__model_weights(model, resolved.threshold, resolved.seed);
     return status;
 }
@@ -6477,8 +6439,9 @@ static msae_status msae__check_index(const msae_data *data, const size_t *index,
     return MSAE_OK;
 }
 
-MSAE_API msae_status msae_data_gather(const msae_data *data, const size_t *index, size_t rows,
-                                      float *out) {
+/* The rows index[0 .. rows - 1], in any order, as float32 into out [rows, cols]. */
+MSAE__SHARED msae_status msae__data_gather(const msae_data *data, const size_t *index, size_t rows,
+                                           float *out) {
     const msae_status status = msae__check_index(data, index, rows, NULL);
     for (size_t r = 0; r < rows && status == MSAE_OK; r++) {
         msae_data_read(data, index[r], 1, out + r * data->cols);
@@ -6901,11 +6864,14 @@ static msae_status msae__pass_median(msae__source_pass *pass, const float *mean,
     return status;
 }
 
-MSAE_API msae_status msae_source_geometric_median(const msae_source *source, const float *mean,
-                                                  float scale, int skip_bad,
-                                                  const msae_collective *collective,
-                                                  const msae_allocator *allocator, float *median,
-                                                  msae_error *error) {
+/* The geometric median [d] of (x - mean) * scale by Weiszfeld's iteration from the mean (until the
+   step's norm is below 1e-5, at most 1000 rounds, each a pass over the rows). `mean` NULL: zero.
+   skip_bad and collective as in msae_source_statistics. Allocates about 272 * d bytes. */
+MSAE__SHARED msae_status msae__geometric_median(const msae_source *source, const float *mean,
+                                                float scale, int skip_bad,
+                                                const msae_collective *collective,
+                                                const msae_allocator *allocator, float *median,
+                                                msae_error *error) {
     msae__source_pass pass;
     memset(&pass, 0, sizeof pass);
     pass.source = source;
@@ -8396,7 +8362,7 @@ MSAE_API msae_status msae_train_desc_resolve(const msae_train_desc *desc, msae_t
     int ours;
     int finite = msae__is_finite(r.max_norm);
     size_t entries;
-    msae_status status = msae_model_desc_resolve(&desc->model, &r.model, levels, NULL, error);
+    msae_status status = msae__resolve_model(&desc->model, &r.model, levels, NULL, error);
     if (status != MSAE_OK) return status;
     ours = r.model.recipe == MSAE_RECIPE_MSAE || r.model.recipe == MSAE_RECIPE_MSAE_WIDTH;
     MSAE__TRAIN_LIST(MSAE__DEFAULT)
@@ -11963,7 +11929,7 @@ static msae_status msae__resume(msae_trainer *trainer, msae_safetensors *file,
         desc.model.allocator = load->allocator;
         desc.model.parallel = load->parallel;
     }
-    if (desc.model.simd == MSAE_SIMD_AUTO && msae_simd_available(run.simd)) {
+    if (desc.model.simd == MSAE_SIMD_AUTO && msae__simd_available(run.simd)) {
         desc.model.simd = run.simd;
     }
     /* as with a model: first its shape, and memory once the file has shown what fills it */
@@ -13334,8 +13300,7 @@ static msae_status msae__run_names(msae__namer *m, const msae_data *vocabulary, 
 
 static msae_status msae__check_names(const msae_model *model, const msae_data *vocabulary,
                                      const msae_name_desc *desc, msae_error *error) {
-    msae_status status =
-        msae__check_width("vocabulary", vocabulary->cols, model->n_inputs, error);
+    msae_status status = msae__check_width("vocabulary", vocabulary->cols, model->n_inputs, error);
     if (status != MSAE_OK) return status;
     if (vocabulary->rows == 0) {
         return msae__fail(error, MSAE_ERROR_SHAPE, "the vocabulary is empty");
@@ -14037,9 +14002,9 @@ static void msae__sink_steer(const msae__encode_job *job, size_t row, size_t til
     float *out = steering->out + row * d;
     msae_code *room = steering->codes + worker * (model->n_latents + desc->n_edits);
     memcpy(room, codes, count * sizeof *codes);
-    msae_decode_with(model, room, count, moments, base);
+    msae_decode(model, room, count, moments, base);
     count = msae__apply_edits(desc->edits, desc->n_edits, room, count);
-    msae_decode_with(model, room, count, moments, edited);
+    msae_decode(model, room, count, moments, edited);
     for (size_t i = 0; i < d; i++) {
         out[i] = desc->keep_rest ? x[i] + (edited[i] - base[i]) : edited[i];
     }

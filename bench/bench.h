@@ -108,7 +108,7 @@ static BENCH_UNUSED int bench_parse(bench_options *options, int argc, char **arg
         } else {
             const int simd = msae_enum_value(MSAE_ENUM_SIMD, value);
             options->simd = (msae_simd)simd;
-            if (simd < 0 || !msae_simd_available(options->simd)) {
+            if (simd < 0 || !msae__simd_available(options->simd)) {
                 return bench_fail(value, "not available");
             }
         }

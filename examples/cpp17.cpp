@@ -124,7 +124,7 @@ class Concepts {
     }
     std::vector<float> decode(Span<const msae_code> codes) const {
         std::vector<float> out(model_.n_inputs);
-        msae_decode(&model_, codes.data(), codes.size(), out.data());
+        msae_decode(&model_, codes.data(), codes.size(), NULL, out.data());
         return out;
     }
     const msae_model &model() const {

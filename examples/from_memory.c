@@ -109,13 +109,13 @@ int main(void) {
         float rebuilt[INPUTS], edited[INPUTS];
         size_t count;
         if (msae_encode(&model, workspace, rows[r], KEEP, codes, &count) != MSAE_OK) return 1;
-        msae_decode(&model, codes, count, rebuilt);
+        msae_decode(&model, codes, count, NULL, rebuilt);
         printf("row %zu:", r);
         for (size_t i = 0; i < count; i++) {
             printf(" %u (%.2f)", (unsigned)codes[i].latent, (double)codes[i].value);
         }
         if (count > 0) codes[0].value = 0; /* the row without its strongest concept */
-        msae_decode(&model, codes, count, edited);
+        msae_decode(&model, codes, count, NULL, edited);
         printf(", off by %.2f; without the first by %.2f\n", (double)distance(rows[r], rebuilt),
                (double)distance(rows[r], edited));
     }

@@ -88,7 +88,7 @@ int main(int argc, char **argv) {
     (void)argc;
     if (msae_map(&model, argv[0], 8, 0, 0) != MSAE_OK) return 0;
     if (msae_encode(&model, workspace, x, 8, codes, &count) != MSAE_OK) return 0;
-    msae_decode(&model, codes, count, x);
+    msae_decode(&model, codes, count, NULL, x);
     return 0;
 }
 END

@@ -302,7 +302,7 @@ cat >"$work/windows_first.c" <<'END'
 #define MSAE_IMPLEMENTATION
 #include "msae.h"
 int main(void) {
-    return msae_simd_available(MSAE_SIMD_SCALAR) ? 0 : 1;
+    return msae__simd_available(MSAE_SIMD_SCALAR) ? 0 : 1;
 }
 END
 windows_first() {

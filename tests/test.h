@@ -104,7 +104,7 @@ static inline int test_finish(void) {
 static inline msae_simd test_next_path(msae_simd simd) {
     do {
         simd = (msae_simd)(simd + 1);
-    } while (simd < MSAE_SIMD_COUNT && !msae_simd_available(simd));
+    } while (simd < MSAE_SIMD_COUNT && !msae__simd_available(simd));
     return simd;
 }
 
@@ -418,7 +418,7 @@ static inline msae_status test_geometric_median(const msae_data *data, const flo
                                                 const msae_allocator *allocator, float *median,
                                                 msae_error *error) {
     const msae_source source = msae_source_data(data);
-    return msae_source_geometric_median(&source, mean, scale, skip_bad, NULL, allocator, median,
+    return msae__geometric_median(&source, mean, scale, skip_bad, NULL, allocator, median,
                                         error);
 }
 

@@ -219,7 +219,7 @@ static int answer_with(const effects *e, const msae_code *codes, size_t count, s
     changed[kept].latent = latent;
     changed[kept].value = value;
     msae_row_moments(&e->model, e->x + r * D, moments);
-    msae_decode_with(&e->model, changed, kept + 1, moments, raw);
+    msae_decode(&e->model, changed, kept + 1, moments, raw);
     test_predict(&e->probe, raw, 1, p);
     return kept < count;
 }

@@ -832,7 +832,7 @@ static void npy_of_every_float(void) {
             CHECK(test_same(got, want, 6));
             msae_data_read(&data, 1, 1, got);
             CHECK(test_same(got, want + 3, 3));
-            msae_data_gather(&data, index, 2, got);
+            msae__data_gather(&data, index, 2, got);
             CHECK(test_same(got, want + 3, 3) && test_same(got + 3, want, 3));
         }
         free(file.data);

@@ -79,8 +79,8 @@ static void call_everything(const msae_model *model, void *workspace, const floa
     until.target = 0.5f;
     CHECK_STATUS(MSAE_OK, msae_encode(model, workspace, x, K, out->codes, &out->count));
     msae_row_moments(model, x, moments);
-    msae_decode_with(model, out->codes, out->count, moments, out->decoded);
-    msae_decode(model, out->codes, out->count, out->decoded);
+    msae_decode(model, out->codes, out->count, moments, out->decoded);
+    msae_decode(model, out->codes, out->count, NULL, out->decoded);
     CHECK_STATUS(MSAE_OK, msae_encode_until(model, workspace, x, &until, N, out->until,
                                             &out->untils, &out->missed));
     CHECK_STATUS(model->has_level_thresholds ? MSAE_OK : MSAE_ERROR_ARGUMENT,
@@ -319,7 +319,7 @@ static void pocket_agrees(void) {
                     msae_row_moments(&model, row, moments);
                     pocket.moments(&small, row, few);
                     CHECK(close_to(few, moments, 2));
-                    msae_decode_with(&model, by_us, count, moments, ours);
+                    msae_decode(&model, by_us, count, moments, ours);
                     pocket.decode(&small, by_us, count, moments, theirs);
                     CHECK(simd > MSAE_SIMD_AVX2 ? close_to(theirs, ours, D)
                                                 : test_same(theirs, ours, D));

@@ -102,7 +102,7 @@ static outcome compute(const msae_model *model, const float *x, size_t rows, siz
         const size_t count = k > 0 ? test_encode(model, workspace, x + r * d, k, codes)
                                    : test_encode_own(model, workspace, x + r * d, codes);
         msae_row_moments(model, x + r * d, moments);
-        msae_decode_with(model, codes, count, moments, out.r + r * d);
+        msae_decode(model, codes, count, moments, out.r + r * d);
     }
     free(workspace);
     free(codes);

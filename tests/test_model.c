@@ -64,11 +64,11 @@ static void check_forward(subject *s) {
             const float *x = s->x + b * D;
             size_t count = test_encode(&s->model, s->workspace, x, ks[i], codes);
             msae_row_moments(&s->model, x, moments);
-            msae_decode_with(&s->model, codes, count, moments, decoded);
+            msae_decode(&s->model, codes, count, moments, decoded);
             CHECK(test_error(decoded, recon + (i * ROWS + b) * D, D) <= 2e-6);
             if (s->model.normalize) continue;
             CHECK(moments[0] == 0 && moments[1] == 1);
-            msae_decode(&s->model, codes, count, decoded);
+            msae_decode(&s->model, codes, count, NULL, decoded);
             CHECK(test_error(decoded, recon + (i * ROWS + b) * D, D) <= 2e-6);
         }
     }
@@ -294,12 +294,12 @@ static void edited_and_foreign_codes(void) {
     subject s;
     float base[D], out[D];
     if (!open_subject(&s, &test_recipes[0], MSAE_SIMD_AUTO)) return;
-    msae_decode(&s.model, NULL, 0, base);
+    msae_decode(&s.model, NULL, 0, NULL, base);
     for (size_t i = 0; i < D; i++) {
         CHECK(fabsf(base[i] - (s.model.pre_bias[i] / s.model.scale + s.model.mean[i])) <= 1e-5f);
     }
     msae_code codes[] = {{N, 5}, {UINT32_MAX, 5}, {3, -2}, {3, 0.5f}};
-    msae_decode(&s.model, codes, COUNT(codes), out);
+    msae_decode(&s.model, codes, COUNT(codes), NULL, out);
     for (size_t i = 0; i < D; i++) {
         CHECK(fabsf(out[i] - base[i] + 1.5f * s.model.decoder[3 * D + i] / s.model.scale) <= 1e-5f);
     }
@@ -338,7 +338,7 @@ static void many_codes(void) {
             want[i] += (double)codes[e].value * (double)s.model.decoder[codes[e].latent * D + i];
         }
     }
-    msae_decode(&s.model, codes, MANY, out);
+    msae_decode(&s.model, codes, MANY, NULL, out);
     for (size_t i = 0; i < D; i++) {
         const double raw = want[i] / (double)s.model.scale + (double)s.model.mean[i];
         CHECK(fabs((double)out[i] - raw) <= 1e-4);
@@ -365,7 +365,7 @@ static void smallest_sizes(void) {
                 size_t count = test_encode(&model, workspace, x, n, codes);
                 CHECK(count <= n);
                 msae_row_moments(&model, x, moments);
-                msae_decode_with(&model, codes, count, moments, decoded);
+                msae_decode(&model, codes, count, moments, decoded);
                 CHECK_STATUS(MSAE_OK, msae_forward(&model, workspace, x, 1, &k, 1, recon, NULL));
                 CHECK(test_error(decoded, recon, d) <= 2e-6);
                 for (size_t j = 0; j < d; j++) CHECK(test_magnitude(recon[j]) < TEST_INFINITY);
@@ -395,7 +395,7 @@ static void inference_allocates_nothing(void) {
     CHECK(before > 0 && heap.bytes > 0);
     void *workspace = test_alloc(msae_workspace_bytes(&model, ROWS));
     CHECK(test_encode_own(&model, workspace, x, codes) > 0);
-    msae_decode(&model, codes, 3, recon);
+    msae_decode(&model, codes, 3, NULL, recon);
     CHECK_STATUS(MSAE_OK, msae_encode_rows(&model, workspace, x, ROWS, N, N, codes, counts, NULL));
     CHECK_STATUS(MSAE_OK, msae_encode_dense(&model, workspace, x, ROWS, N, z, NULL));
     CHECK_STATUS(MSAE_OK, msae_forward(&model, workspace, x, ROWS, ks, 2, recon, NULL));
@@ -415,17 +415,17 @@ static void model_in_the_callers_memory(void) {
         msae_model model, other;
         size_t bytes;
         test_note("%s", recipe->name);
-        CHECK_STATUS(MSAE_OK, msae_model_bytes(&desc.model, &bytes, NULL));
+        CHECK_STATUS(MSAE_OK, msae_model_init_in(&model, &desc.model, NULL, &bytes, NULL));
         test_fence memory = test_fence_open(bytes, 1);
-        CHECK(msae_model_init_in(&model, &desc.model, memory.memory, bytes - 1, NULL) != MSAE_OK);
-        CHECK(msae_model_init_in(&model, &desc.model, NULL, bytes, NULL) != MSAE_OK);
+        size_t less = bytes - 1;
+        CHECK(msae_model_init_in(&model, &desc.model, memory.memory, &less, NULL) != MSAE_OK);
         desc.model.nesting_start = N + 1;
         CHECK_STATUS(MSAE_ERROR_ARGUMENT,
-                     msae_model_init_in(&model, &desc.model, memory.memory, bytes, NULL));
+                     msae_model_init_in(&model, &desc.model, memory.memory, &bytes, NULL));
         CHECK(model.encoder == NULL && model.n_latents == 0);
         desc.model.nesting_start = 0;
         if (CHECK_STATUS(MSAE_OK,
-                         msae_model_init_in(&model, &desc.model, memory.memory, bytes, NULL)) &&
+                         msae_model_init_in(&model, &desc.model, memory.memory, &bytes, NULL)) &&
             CHECK_STATUS(MSAE_OK, msae_model_init(&other, &desc.model, NULL))) {
             CHECK(test_same(model.encoder, other.encoder, N * D));
             test_randomize(&model, 1); /* writes to the last byte of every array */
@@ -525,7 +525,7 @@ static void check_nesting(msae_recipe recipe, size_t n, size_t start, const size
     desc.recipe = recipe;
     desc.nesting_start = start;
     test_note("%s, n %zu, start %zu", msae_enum_name(MSAE_ENUM_RECIPE, (int)recipe), n, start);
-    CHECK_STATUS(MSAE_OK, msae_model_desc_resolve(&desc, &resolved, levels, weights, NULL));
+    CHECK_STATUS(MSAE_OK, msae__resolve_model(&desc, &resolved, levels, weights, NULL));
     CHECK(resolved.n_levels == count && memcmp(levels, want, count * sizeof *want) == 0);
     for (size_t i = 0; i < count; i++) {
         const float first = i == 0 ? 2.25f : i == 1 ? 1.75f : 1;
@@ -643,41 +643,41 @@ static void defaults_of_a_model(void) {
     msae_model_desc desc = plain(8, 1000), resolved;
     size_t levels[MSAE_MAX_LEVELS];
     float weights[MSAE_MAX_LEVELS];
-    CHECK_STATUS(MSAE_OK, msae_model_desc_resolve(&desc, &resolved, levels, weights, NULL));
+    CHECK_STATUS(MSAE_OK, msae__resolve_model(&desc, &resolved, levels, weights, NULL));
     CHECK(resolved.recipe == MSAE_RECIPE_MSAE && resolved.activation == MSAE_ACTIVATION_RELU);
     CHECK(levels[0] == 16 && resolved.n_levels == 7 && levels[6] == 1000);
     desc.nesting = levels; /* no list without a length */
-    CHECK_STATUS(MSAE_OK, msae_model_desc_resolve(&desc, &resolved, NULL, NULL, NULL));
+    CHECK_STATUS(MSAE_OK, msae__resolve_model(&desc, &resolved, NULL, NULL, NULL));
     CHECK(resolved.n_levels == 7);
     desc.nesting = NULL;
 
     desc.recipe = MSAE_RECIPE_MSAE_UW;
-    CHECK_STATUS(MSAE_OK, msae_model_desc_resolve(&desc, &resolved, levels, weights, NULL));
+    CHECK_STATUS(MSAE_OK, msae__resolve_model(&desc, &resolved, levels, weights, NULL));
     CHECK(levels[0] == 64 && resolved.n_levels == 5 && levels[4] == 1000);
 
     desc.recipe = MSAE_RECIPE_MSAE_RW;
-    CHECK_STATUS(MSAE_OK, msae_model_desc_resolve(&desc, &resolved, levels, weights, NULL));
+    CHECK_STATUS(MSAE_OK, msae__resolve_model(&desc, &resolved, levels, weights, NULL));
     for (size_t i = 0; i < 5; i++) CHECK(weights[i] == (float)(5 - i));
 
     desc.recipe = MSAE_RECIPE_TOPK;
-    CHECK_STATUS(MSAE_OK, msae_model_desc_resolve(&desc, &resolved, levels, NULL, NULL));
+    CHECK_STATUS(MSAE_OK, msae__resolve_model(&desc, &resolved, levels, NULL, NULL));
     CHECK(resolved.k == 64 && resolved.n_levels == 1 && levels[0] == 64);
 
     desc.recipe = MSAE_RECIPE_BATCHTOPK;
-    CHECK_STATUS(MSAE_OK, msae_model_desc_resolve(&desc, &resolved, NULL, NULL, NULL));
+    CHECK_STATUS(MSAE_OK, msae__resolve_model(&desc, &resolved, NULL, NULL, NULL));
     CHECK(resolved.k == 32);
     desc.recipe = MSAE_RECIPE_MSAE_WIDTH;
-    CHECK_STATUS(MSAE_OK, msae_model_desc_resolve(&desc, &resolved, levels, NULL, NULL));
+    CHECK_STATUS(MSAE_OK, msae__resolve_model(&desc, &resolved, levels, NULL, NULL));
     CHECK(resolved.k == 32 && resolved.n_levels == 7 && levels[0] == 31 && levels[6] == 1000);
     desc.n_latents = 10;
-    CHECK_STATUS(MSAE_OK, msae_model_desc_resolve(&desc, &resolved, NULL, NULL, NULL));
+    CHECK_STATUS(MSAE_OK, msae__resolve_model(&desc, &resolved, NULL, NULL, NULL));
     CHECK(resolved.k == 10);
     desc.recipe = MSAE_RECIPE_BATCHTOPK;
-    CHECK_STATUS(MSAE_OK, msae_model_desc_resolve(&desc, &resolved, NULL, NULL, NULL));
+    CHECK_STATUS(MSAE_OK, msae__resolve_model(&desc, &resolved, NULL, NULL, NULL));
     CHECK(resolved.k == 10);
 
     desc.recipe = MSAE_RECIPE_JUMPRELU;
-    CHECK_STATUS(MSAE_OK, msae_model_desc_resolve(&desc, &resolved, NULL, NULL, NULL));
+    CHECK_STATUS(MSAE_OK, msae__resolve_model(&desc, &resolved, NULL, NULL, NULL));
     CHECK(resolved.threshold == (float)0.001f);
     msae_model model;
     if (!CHECK_STATUS(MSAE_OK, msae_model_init(&model, &desc, NULL))) return;
@@ -719,7 +719,7 @@ static void expect_bad_desc(const char *what, const msae_model_desc *desc) {
     memset(&model, 0xff, sizeof model);
     CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_model_init(&model, desc, &error));
     CHECK(error.code == MSAE_ERROR_ARGUMENT && error.message[0] && !strchr(error.message, '\n'));
-    CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_model_bytes(desc, &bytes, NULL));
+    CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_model_init_in(&model, desc, NULL, &bytes, NULL));
     msae_model_free(&model);
 }
 
@@ -875,8 +875,8 @@ static void every_status_and_name(void) {
     CHECK(strcmp(msae_enum_name(MSAE_ENUM_START, MSAE_START_RANDOM), "random") == 0);
     CHECK(strcmp(msae_enum_name(MSAE_ENUM_START, MSAE_START_ROWS), "rows") == 0);
     CHECK(strcmp(msae_enum_name(MSAE_ENUM_SCALING, MSAE_SCALING_PAPER), "paper") == 0);
-    CHECK(msae_simd_available(MSAE_SIMD_SCALAR));
-    CHECK(!msae_simd_available(MSAE_SIMD_COUNT));
+    CHECK(msae__simd_available(MSAE_SIMD_SCALAR));
+    CHECK(!msae__simd_available(MSAE_SIMD_COUNT));
 }
 
 static void forced_paths(void) {
@@ -886,7 +886,7 @@ static void forced_paths(void) {
         desc.simd = (msae_simd)simd;
         test_note("%s", msae_enum_name(MSAE_ENUM_SIMD, (int)desc.simd));
         msae_status status = msae_model_init(&model, &desc, NULL);
-        if (simd == MSAE_SIMD_AUTO || msae_simd_available(desc.simd)) {
+        if (simd == MSAE_SIMD_AUTO || msae__simd_available(desc.simd)) {
             CHECK_STATUS(MSAE_OK, status);
             CHECK(model.simd == desc.simd || simd == MSAE_SIMD_AUTO);
             CHECK(model.simd != MSAE_SIMD_AUTO);

@@ -577,7 +577,7 @@ static void codes_that_overflow(void) {
                 CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
                              msae_evaluate(&model, &data, &eval, 1, &metrics, NULL, &error));
                 CHECK(error.position == BAD_ROW);
-                msae_decode(&model, codes, 1, recon);
+                msae_decode(&model, codes, 1, NULL, recon);
                 CHECK(test_magnitude((double)recon[5]) == TEST_INFINITY && recon[4] == 0);
             }
             free(workspace);

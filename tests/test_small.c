@@ -243,8 +243,8 @@ static void check_as_widened(subject *s) {
         const size_t count = test_encode(&s->small, s->workspace, s->x + r * D, 9, codes);
         float moments[2];
         msae_row_moments(&s->small, s->x + r * D, moments);
-        msae_decode_with(&s->small, codes, count, moments, out);
-        msae_decode_with(&wide, codes, count, moments, same);
+        msae_decode(&s->small, codes, count, moments, out);
+        msae_decode(&wide, codes, count, moments, same);
         CHECK(test_error(out, same, D) < 1e-6);
     }
     msae_model_free(&wide);
@@ -379,7 +379,7 @@ static void refusals(void) {
     desc.weights = MSAE_I8;
     CHECK_STATUS(MSAE_ERROR_UNSUPPORTED, msae_model_init(&model, &desc, NULL));
     desc.weights = MSAE_U8;
-    CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_model_bytes(&desc, &bytes, NULL));
+    CHECK_STATUS(MSAE_ERROR_ARGUMENT, msae_model_init_in(&model, &desc, NULL, &bytes, NULL));
     close_subject(&s);
 }
 
@@ -432,7 +432,7 @@ static double missed_share(const msae_model *model, const float *x, const msae_c
     float moments[2], r[D];
     double off = 0, all = 0;
     msae_row_moments(model, x, moments);
-    msae_decode_with(model, codes, count, moments, r);
+    msae_decode(model, codes, count, moments, r);
     for (size_t i = 0; i < D; i++) {
         off += ((double)x[i] - r[i]) * ((double)x[i] - r[i]);
         all += ((double)x[i] - model->mean[i]) * ((double)x[i] - model->mean[i]);

@@ -34,7 +34,7 @@ static void encode(void) {
     size_t count;
     CHECK_STATUS(MSAE_OK,
                  msae_encode(&world.model, world.workspace, world.x, 8, world.codes, &count));
-    msae_decode(&world.model, world.codes, count, world.out);
+    msae_decode(&world.model, world.codes, count, NULL, world.out);
 }
 
 static void encode_rows(void) {

@@ -74,5 +74,5 @@ void concepts_decode(const concepts *c, const uint32_t *numbers, const float *va
         codes[e].latent = numbers[e];
         codes[e].value = values[e];
     }
-    msae_decode(&c->model, codes, count, embedding);
+    msae_decode(&c->model, codes, count, NULL, embedding);
 }

@@ -334,7 +334,7 @@ static void attribute_decode_task(void *context, size_t task, size_t worker) {
     float moments[2];
     (void)worker;
     msae_row_moments(model, e->tile.x + task * model->n_inputs, moments);
-    msae_decode_with(model, codes, e->counts[task], moments, e->base + task * model->n_inputs);
+    msae_decode(model, codes, e->counts[task], moments, e->base + task * model->n_inputs);
     e->deviation[task] = moments[1] / model->scale;
 }
 

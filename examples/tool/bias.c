@@ -148,22 +148,18 @@ static int sample_rows(const tool_study *study, size_t limit, msae_data *rows, f
                        uint8_t **groups) {
     const size_t labelled = study->rows_of[0] + study->rows_of[1];
     const size_t count = labelled < limit ? labelled : limit;
-    size_t *index = tool_alloc(count, sizeof *index), seen = 0, taken = 0;
-    *values = tool_alloc(count, study->data->cols * sizeof **values);
+    const size_t cols = study->data->cols;
+    size_t seen = 0, taken = 0;
+    *values = tool_alloc(count, cols * sizeof **values);
     *groups = tool_alloc(count, sizeof **groups);
-    if (index == NULL || *values == NULL || *groups == NULL) {
-        free(index);
-        return tool_fail_memory();
-    }
+    if (*values == NULL || *groups == NULL) return tool_fail_memory();
     for (size_t r = 0; r < study->labels.rows && taken < count; r++) {
         if (study->attribute[r] > 1) continue;
         if (seen++ != taken * labelled / count) continue;
         (*groups)[taken] = study->attribute[r];
-        index[taken++] = r;
+        msae_data_read(study->data, r, 1, *values + taken++ * cols);
     }
-    msae_data_gather(study->data, index, count, *values);
-    free(index);
-    *rows = msae_data_view(*values, count, study->data->cols);
+    *rows = msae_data_view(*values, count, cols);
     return TOOL_OK;
 }
 

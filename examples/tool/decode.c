@@ -221,7 +221,7 @@ static void decode_row(void *context, size_t r, size_t worker) {
     decode_job *job = context;
     const uint64_t start = job->starts[r] - job->starts[0];
     (void)worker;
-    msae_decode_with(&job->inputs.model, job->entries + start,
+    msae_decode(&job->inputs.model, job->entries + start,
                      (size_t)(job->starts[r + 1] - job->starts[r]), job->moments + 2 * r,
                      job->out + r * job->inputs.model.n_inputs);
 }

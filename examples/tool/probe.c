@@ -216,7 +216,9 @@ static int gather_test(const probe_job *job, size_t **numbers, size_t *count, fl
     }
     *values = tool_alloc(*count, data->cols * sizeof **values);
     if (*values == NULL) return tool_fail_memory();
-    msae_data_gather(data, *numbers, *count, *values);
+    for (size_t i = 0; i < *count; i++) {
+        msae_data_read(data, (*numbers)[i], 1, *values + i * data->cols);
+    }
     return TOOL_OK;
 }
 

@@ -316,11 +316,11 @@ static int edit_query(search_job *job, size_t i, const msae_edit *edits, size_t 
     int status = TOOL_OK;
     if (base == NULL) return tool_fail_memory();
     msae_row_moments(model, x, moments);
-    msae_decode_with(model, codes, q->counts[i], moments, base);
+    msae_decode(model, codes, q->counts[i], moments, base);
     if (msae_edit_codes(model, edits, n_edits, codes, &q->counts[i], &error) != MSAE_OK) {
         status = tool_fail_error("--edit", &error);
     } else {
-        msae_decode_with(model, codes, q->counts[i], moments, edited);
+        msae_decode(model, codes, q->counts[i], moments, edited);
         for (size_t c = 0; c < d && job->options.keep_rest; c++) {
             edited[c] = x[c] + (edited[c] - base[c]);
             base[c] = x[c];
@@ -348,7 +348,7 @@ static int decode_concepts(search_job *job) {
         codes[e].latent = q->codes[e].latent;
         codes[e].value = (float)((double)q->codes[e].value * (mean / sqrt(norm)));
     }
-    msae_decode(&job->query_model, codes, q->counts[0], q->x);
+    msae_decode(&job->query_model, codes, q->counts[0], NULL, q->x);
     free(codes);
     return TOOL_OK;
 }

@@ -124,7 +124,7 @@ int WEB(web_edit)(uint32_t latent, float value) {
 const float *WEB(web_decode)(void) {
     float moments[2];
     msae_row_moments(&web.model, web.x, moments);
-    msae_decode_with(&web.model, web.codes, web.count, moments, web.rebuilt);
+    msae_decode(&web.model, web.codes, web.count, moments, web.rebuilt);
     return web.rebuilt;
 }
 

@@ -170,7 +170,7 @@ static inline int fuzz_same_numbers(const float *a, const float *b, size_t count
 static inline msae_simd fuzz_next_path(msae_simd simd) {
     do {
         simd = (msae_simd)(simd + 1);
-    } while (simd < MSAE_SIMD_COUNT && !msae_simd_available(simd));
+    } while (simd < MSAE_SIMD_COUNT && !msae__simd_available(simd));
     return simd;
 }
 

@@ -17,7 +17,7 @@ static void check_data(const msae_data *data, const fuzz_file *file) {
     index[1] = 0;
     index[2] = data->rows / 2;
     msae_data_read(data, 0, data->rows, out);
-    msae_data_gather(data, index, 3, few);
+    msae__data_gather(data, index, 3, few);
     for (size_t i = 0; i < 3; i++) {
         CHECK(fuzz_same_numbers(few + i * data->cols, out + index[i] * data->cols, data->cols));
     }

@@ -150,7 +150,7 @@ static void use(const msae_model *model, fuzz_input *in) {
         CHECK(count <= room && (status == MSAE_OK || count == 0));
         check_codes(model, codes, count);
         msae_row_moments(model, x, moments);
-        msae_decode_with(model, codes, count, moments, out);
+        msae_decode(model, codes, count, moments, out);
     }
 }
 

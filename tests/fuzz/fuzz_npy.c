@@ -11,7 +11,7 @@ static void read_rows(const msae_data *data) {
     msae_data_read(data, 0, data->rows, all);
     msae_data_read(data, last, 1, row);
     CHECK(fuzz_same_numbers(row, all + last * data->cols, data->cols));
-    msae_data_gather(data, &last, 1, row);
+    msae__data_gather(data, &last, 1, row);
     CHECK(fuzz_same_numbers(row, all + last * data->cols, data->cols));
     msae_data_check(data, NULL);
 }
