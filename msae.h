@@ -2277,8 +2277,8 @@ static float msae__wasm_sum(v128_t v) {
                                    0);
 }
 
-/* Four halves in the low 16 bits of each lane. Their bits, moved to those of a float, are the number
-   times 2^-112, denormal ones too; of Inf and NaN the exponent is missing. */
+/* Four halves in the low 16 bits of each lane. Their bits, moved to those of a float, are the
+   number times 2^-112, denormal ones too; of Inf and NaN the exponent is missing. */
 static v128_t msae__wasm_widen(v128_t half) {
     const v128_t moved = wasm_i32x4_shr(wasm_i32x4_shl(half, 16), 3); /* the sign fills up */
     const v128_t bits = wasm_v128_and(moved, wasm_i32x4_splat((int32_t)0x8fffffff));
@@ -2482,18 +2482,17 @@ static void msae__quantize_rows(const msae_model *model, const float *centred, s
     }
 }
 
+/* Rows whose pre-activations [rows, n] have no place yet. */
 static msae__small_product msae__small_over(const msae_model *model, const float *centred,
-                                            size_t stride, size_t rows, float *packed, float *probe,
-                                            float *pre, size_t ldc, size_t c_block) {
+                                            size_t stride, size_t rows, float *packed) {
     msae__small_product p;
+    memset(&p, 0, sizeof p);
     p.model = model;
     p.centred = centred;
     p.stride = stride;
     p.rows = rows;
-    p.c = pre;
-    p.ldc = ldc;
-    p.c_block = c_block;
-    p.probe = probe;
+    p.ldc = model->n_latents;
+    p.c_block = MSAE__LATENT_BLOCK;
     p.factors = packed;
     p.quantized = (const int16_t *)(const void *)(packed + msae__round_up(rows, 16));
     p.q_stride = msae__quantized_stride(model->n_inputs);
@@ -2504,22 +2503,19 @@ static msae__small_product msae__small_over(const msae_model *model, const float
 static int msae__encode_packed(const msae__small_product *p, float *packed, float *panels);
 
 /* Pre-activations pre = (xin - pre_bias) encoder^T + latent_bias of centred rows; 0 when one is NaN
-   or Inf. The sign of such a NaN says nothing, so that ReLU must not be asked about it. probe: a
+   or Inf. The sign of such a NaN says nothing, so that ReLU must not be asked about it. p->probe: a
    float for each block of latents. */
-static int msae__encode_rows_to(const msae_model *model, const float *centred, size_t stride,
-                                size_t rows, float *packed, float *panels, float *probe, float *pre,
-                                size_t ldc, size_t c_block) {
+static int msae__encode_rows_to(const msae__small_product *p, float *packed, float *panels) {
+    const msae_model *model = p->model;
     const size_t blocks = msae__ceil_div(model->n_latents, MSAE__LATENT_BLOCK);
     int finite = 1;
-    msae__small_product p =
-        msae__small_over(model, centred, stride, rows, packed, probe, pre, ldc, c_block);
-    if (!msae__encode_packed(&p, packed, panels)) {
+    if (!msae__encode_packed(p, packed, panels)) {
         if (model->weights == MSAE_I8) {
-            msae__quantize_rows(model, centred, stride, rows, packed);
+            msae__quantize_rows(model, p->centred, p->stride, p->rows, packed);
         }
-        msae__parallel_for(&model->parallel, blocks, msae__small_task, &p);
+        msae__parallel_for(&model->parallel, blocks, msae__small_task, (void *)(uintptr_t)p);
     }
-    for (size_t b = 0; b < blocks; b++) finite &= msae__is_finite(probe[b]);
+    for (size_t b = 0; b < blocks; b++) finite &= msae__is_finite(p->probe[b]);
     return finite;
 }
 
@@ -3021,13 +3017,15 @@ MSAE_API size_t msae_workspace_bytes(const msae_model *model, size_t rows) {
 /* Rows that are already in tile->centred, in the model's space, to pre-activations; 0 when one of
    those is NaN or Inf. */
 static int msae__tile_encode(const msae__tile *tile, size_t rows) {
+    msae__small_product p =
+        msae__small_over(tile->model, tile->centred, tile->stride, rows, tile->packed);
+    p.probe = tile->probe;
+    p.c = tile->pre;
     for (size_t r = 0; r < rows; r++) {
         msae__to_encoder_input(tile->model, tile->centred + r * tile->stride,
                                tile->moments + 2 * r);
     }
-    return msae__encode_rows_to(tile->model, tile->centred, tile->stride, rows, tile->packed,
-                                tile->panels, tile->probe, tile->pre, tile->model->n_latents,
-                                MSAE__LATENT_BLOCK);
+    return msae__encode_rows_to(&p, tile->packed, tile->panels);
 }
 
 /* The `room` strongest codes of one row of pre-activations (which are overwritten), by descending
@@ -3066,8 +3064,7 @@ static int msae__encode_slice(const msae__tile *tile, size_t first, size_t count
     const msae_model *model = tile->model;
     float *c = tile->pre + first;
     const msae__small_product p =
-        msae__small_over(model, tile->centred, tile->stride, 1, tile->packed, NULL, tile->pre,
-                         model->n_latents, MSAE__LATENT_BLOCK);
+        msae__small_over(model, tile->centred, tile->stride, 1, tile->packed);
     msae__small_block(&p, first, count, c);
     return msae__is_finite(
         msae__add_bias(model->kernels, c, model->n_latents, 1, model->latent_bias + first, count));
@@ -3324,7 +3321,8 @@ static void msae__add_small(const msae_model *model, const msae_code *code, floa
     }
 }
 
-/* sum += the decoder rows of codes times their values; latents that the model has not are ignored. */
+/* sum += the decoder rows of codes times their values; latents that the model has not are ignored.
+   */
 static void msae__add_codes(const msae_model *model, const msae_code *codes, size_t count,
                             float *sum) {
     if (msae__add_gathered(model, codes, count, sum)) return;
@@ -4408,9 +4406,9 @@ static msae_status msae__read_tensors(const msae_reader *reader, msae_safetensor
     return MSAE_OK;
 }
 
-/* Whether a file is of the kind that its notes must name, with tensors and notes of ours that nobody
-   has changed: one that msae.h wrote says its version and has a checksum; others may leave out both.
-   Leaves the file's tensors in the order of their names. */
+/* Whether a file is of the kind that its notes must name, with tensors and notes of ours that
+   nobody has changed: one that msae.h wrote says its version and has a checksum; others may leave
+   out both. Leaves the file's tensors in the order of their names. */
 static msae_status msae__check_kind(msae_safetensors *file, const char *kind, const char *wrong,
                                     msae_error *error) {
     char checksum[17];
@@ -4995,8 +4993,9 @@ typedef struct msae__adam {
 #define MSAE__TINY_M 1e-30f
 #define MSAE__TINY_V 1e-35f
 
-/* Training cuts its matrices into blocks of MSAE__LATENT_BLOCK latents and panels of columns, so that
-   what a kernel reads again and again stays in the first-level cache: a panel of a block is 32 KB. */
+/* Training cuts its matrices into blocks of MSAE__LATENT_BLOCK latents and panels of columns, so
+   that what a kernel reads again and again stays in the first-level cache: a panel of a block is
+   32 KB. */
 #define MSAE__PANEL 64
 
 /* A row's kept latents in a block are bytes: the latent within the block, and whether the
@@ -5004,7 +5003,8 @@ typedef struct msae__adam {
 #define MSAE__LATENT 0x7fu
 #define MSAE__NEGATIVE 0x80u
 
-/* The kernels of batches and of training. A path's whole table begins with those that run a model. */
+/* The kernels of batches and of training. A path's whole table begins with those that run a model.
+   */
 #define MSAE__BATCH_KERNELS(X) \
     X(from_half)               \
     X(pack)                    \
@@ -7423,6 +7423,39 @@ MSAE_API void msae_files_close(msae_files *files) {
     memset(files, 0, sizeof *files);
 }
 
+/* The next file of a set: where its matrix lies, and whether it goes with those before it. */
+static msae_status msae__add_shard(msae_files *files, const char *path, const char *tensor,
+                                   int may_be_empty, msae_error *error) {
+    msae_shard *shard = &files->shards[files->n_shards];
+    msae_reader reader = msae_from_file(path);
+    msae__matrix matrix;
+    msae_status status = msae__open_reader(&reader, error);
+    if (status != MSAE_OK) return status;
+    memset(&matrix, 0, sizeof matrix);
+    status = msae__locate_matrix(&reader, tensor, may_be_empty, &files->allocator, &matrix, error);
+    if (matrix.cols == 0) matrix.cols = files->source.cols;
+    if (status == MSAE_OK && files->source.cols > 0 && matrix.cols != files->source.cols) {
+        status = msae__fail_at(error, MSAE_ERROR_SHAPE, MSAE_NO_POSITION, "has", matrix.cols,
+                               " columns, the files before it have another number");
+    }
+    if (status == MSAE_OK && matrix.rows > UINT64_MAX - files->source.rows) {
+        status = msae__fail(error, MSAE_ERROR_SHAPE, "has too many rows");
+    }
+    if (status == MSAE_OK) {
+        shard->path = path;
+        shard->first_row = files->source.rows;
+        shard->rows = matrix.rows;
+        shard->offset = matrix.offset;
+        shard->bytes = reader.size;
+        shard->dtype = matrix.dtype;
+        files->source.cols = matrix.cols;
+        files->source.rows += matrix.rows;
+        files->n_shards++;
+    }
+    msae__close_reader(&reader);
+    return status;
+}
+
 MSAE_API msae_status msae_files_open(msae_files *files, const char *const *paths, size_t n_paths,
                                      const char *tensor, const msae_allocator *allocator,
                                      msae_error *error) {
@@ -7445,35 +7478,8 @@ MSAE_API msae_status msae_files_open(msae_files *files, const char *const *paths
     files->source.read = msae__read_files;
     files->source.user = files;
     for (size_t i = 0; i < n_paths && status == MSAE_OK; i++) {
-        msae_shard *shard = &files->shards[i];
-        msae_reader reader = msae_from_file(paths[i]);
-        msae__matrix matrix;
-        memset(&matrix, 0, sizeof matrix);
         files->at_fault = i;
-        status = msae__open_reader(&reader, error);
-        if (status != MSAE_OK) break;
-        status =
-            msae__locate_matrix(&reader, tensor, n_paths > 1, &files->allocator, &matrix, error);
-        if (matrix.cols == 0) matrix.cols = files->source.cols;
-        if (status == MSAE_OK && files->source.cols > 0 && matrix.cols != files->source.cols) {
-            status = msae__fail_at(error, MSAE_ERROR_SHAPE, MSAE_NO_POSITION, "has", matrix.cols,
-                                   " columns, the files before it have another number");
-        }
-        if (status == MSAE_OK && matrix.rows > UINT64_MAX - files->source.rows) {
-            status = msae__fail(error, MSAE_ERROR_SHAPE, "has too many rows");
-        }
-        if (status == MSAE_OK) {
-            shard->path = paths[i];
-            shard->first_row = files->source.rows;
-            shard->rows = matrix.rows;
-            shard->offset = matrix.offset;
-            shard->bytes = reader.size;
-            shard->dtype = matrix.dtype;
-            files->source.cols = matrix.cols;
-            files->source.rows += matrix.rows;
-            files->n_shards = i + 1;
-        }
-        msae__close_reader(&reader);
+        status = msae__add_shard(files, paths[i], tensor, n_paths > 1, error);
     }
     if (status == MSAE_OK && files->source.rows == 0) {
         files->at_fault = 0;
@@ -7923,12 +7929,12 @@ MSAE__SHARED void msae__add_tensor(msae__file *file, const char *name, msae_dtyp
     tensor->bytes = rows * (rank == 2 ? cols : 1) * msae_dtype_bytes(dtype);
 }
 
-/* The hyper-parameters of training: what the history says, files hold (as msae.train_ and the field),
-   the descriptor has by default and may have, and a resumed run has again. For each, in columns: the
-   field of msae_train_desc and msae_history; COUNT, FLOAT, TIMES (a number up to MSAE_MAX_REVIVALS or
-   MSAE_OFF) or CHOICE (an enum with the field's name); the range of a FLOAT (OR_OFF: above 0 or
-   MSAE_OFF) and the kind of an enum; the default with msae and msae-width, and with other recipes (0:
-   msae_train_desc_resolve has it); what a file means that lacks it. */
+/* The hyper-parameters of training: what the history says, files hold (as msae.train_ and the
+   field), the descriptor has by default and may have, and a resumed run has again. For each, in
+   columns: the field of msae_train_desc and msae_history; COUNT, FLOAT, TIMES (a number up to
+   MSAE_MAX_REVIVALS or MSAE_OFF) or CHOICE (an enum with the field's name); the range of a FLOAT
+   (OR_OFF: above 0 or MSAE_OFF) and the kind of an enum; the default with msae and msae-width, and
+   with other recipes (0: msae_train_desc_resolve has it); what a file means that lacks it. */
 #define MSAE__TRAIN_LIST(X)                                                                       \
     X(batch, COUNT, 0, 512, 4096, MSAE__NEEDED)                                                   \
     X(epochs, COUNT, 0, 30, 30, MSAE__NEEDED)                                                     \
@@ -9356,11 +9362,13 @@ static msae_status msae__load_tile(msae__batch *batch, msae_error *error) {
 /* pre = encoder (x - pre_bias) + latent_bias, by blocks of latents. */
 static msae_status msae__encode_tile(msae__batch *batch, msae_error *error) {
     const struct msae_train_workspace *ws = batch->ws;
-    if (msae__encode_rows_to(&batch->trainer->model, ws->centred, ws->stride, batch->rows,
-                             ws->packed, ws->panels, ws->probe, ws->latents, MSAE__LATENT_BLOCK,
-                             ws->tile_rows * MSAE__LATENT_BLOCK)) {
-        return MSAE_OK;
-    }
+    msae__small_product p =
+        msae__small_over(&batch->trainer->model, ws->centred, ws->stride, batch->rows, ws->packed);
+    p.probe = ws->probe;
+    p.c = ws->latents;
+    p.ldc = MSAE__LATENT_BLOCK;
+    p.c_block = ws->tile_rows * MSAE__LATENT_BLOCK;
+    if (msae__encode_rows_to(&p, ws->packed, ws->panels)) return MSAE_OK;
     return msae__fail(error, MSAE_ERROR_NOT_FINITE, "a pre-activation is NaN or Inf");
 }
 
@@ -13791,8 +13799,8 @@ static void msae__nearest_select_task(void *context, size_t task, size_t worker)
     }
 }
 
-/* Reads the next rows; those with NaN or Inf, where the data leaves them out, become zeros without a
-   cosine, as a product would spread a NaN. */
+/* Reads the next rows; those with NaN or Inf, where the data leaves them out, become zeros without
+   a cosine, as a product would spread a NaN. */
 static msae_status msae__nearest_read(msae__nearest *nearest, msae_error *error) {
     const size_t d = nearest->data->cols;
     nearest->rows = msae__min(MSAE__NEAREST_ROWS, nearest->data->rows - nearest->first);
@@ -14056,8 +14064,8 @@ static msae_status msae__steer_changes(msae__steering *steering, msae_error *err
     return MSAE_OK;
 }
 
-/* Steered rows of a tile stand together: moves them to their places, from the last on. Rows that were
-   left out stay as they are. */
+/* Steered rows of a tile stand together: moves them to their places, from the last on. Rows that
+   were left out stay as they are. */
 static void msae__steer_spread(const msae__steering *steering) {
     const msae_data *data = steering->pass.data;
     const size_t d = data->cols, first = steering->pass.first;
@@ -14752,9 +14760,9 @@ static MSAE__TARGET void MSAE__K(axpy)(float *y, float a, const float *x, size_t
     }
 }
 
-/* Weights of BYTES bytes each: LOAD makes a vector of floats of MSAE__W of them, LOAD_ONE a float of
-   one. Of one row four sums are under way over pieces of a column, so that memory is read from front
-   to back, which is what its speed is made of. */
+/* Weights of BYTES bytes each: LOAD makes a vector of floats of MSAE__W of them, LOAD_ONE a float
+   of one. Of one row four sums are under way over pieces of a column, so that memory is read from
+   front to back, which is what its speed is made of. */
 #define MSAE__DOTS_OF_ONE(name, BYTES, LOAD, LOAD_ONE)                                         \
     static MSAE__TARGET void MSAE__K(name)(float *c, const float *x, const unsigned char *w,   \
                                            size_t cols, size_t depth) {                        \
@@ -14828,8 +14836,8 @@ static const msae_kernels MSAE__K(kernels) = {
    What works on batches, and trains
    ------------------------------------------------------------------------------------------ */
 #if MSAE__STAGE == MSAE__BATCH_STAGE
-/* A tile of MSAE__DOTS x 4 sums, a vector of each row of a and one of b at a time. Rows that are not
-   there are replaced by the first one, and their dots dropped. */
+/* A tile of MSAE__DOTS x 4 sums, a vector of each row of a and one of b at a time. Rows that are
+   not there are replaced by the first one, and their dots dropped. */
 static MSAE__TARGET void MSAE__K(dots)(float *c, size_t ldc, const float *a, size_t a_stride,
                                        size_t rows, const float *b, size_t b_stride, size_t cols,
                                        size_t depth) {
@@ -14984,9 +14992,9 @@ static MSAE__TARGET void MSAE__K(gather_axpy)(float *y, const float *base, size_
     }
 }
 
-/* Every vector that is loaded serves the sum and the dot. Four vectors at a time: sums and vectors of
-   a are held, and the dots of four rows are added up together. (Starting the dots by a product, not
-   from zero, saves a tenth of the gradients.) */
+/* Every vector that is loaded serves the sum and the dot. Four vectors at a time: sums and vectors
+   of a are held, and the dots of four rows are added up together. (Starting the dots by a product,
+   not from zero, saves a tenth of the gradients.) */
 static MSAE__TARGET void MSAE__K(gather_dot_axpy)(float *y, float *dots, const float *a,
                                                   const float *base, size_t stride,
                                                   const uint32_t *index, const float *weight,
