@@ -22,6 +22,7 @@ list() {
     done
     for source in tests/fuzz/fuzz_*.c; do
         name=$(basename "$source" .c)
+        [ -x "$build/fuzz/replay/${name#fuzz_}" ] || continue # make was told to leave them out
         echo "$name $build/fuzz/replay/${name#fuzz_} $build/fuzz/seeds/${name#fuzz_}"
     done
 }
