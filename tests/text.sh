@@ -30,9 +30,9 @@ manual_lines                 <    180    180    9
 directives                   <    110    237   10
 run_only_directives          >      2      2    2
 run_only_directives_at_most  <      6      6    2
-run_only_inside_a_part       <      0      1    1
+run_only_inside_a_part       <      0      0    1
 instruction_set_lines        <    950   1428    6
-run_part_lines               <   3200   3278   30
+run_part_lines               <   3200   3281   30
 longest_function             <     60     60   15
 most_parameters              <      8     10    9
 deepest_nesting              <      4      5    5
@@ -241,7 +241,7 @@ part == 2 {
     counted = level && isa[level]
     if (directive) {
         if (!/^# *(define|undef)/) value["directives"]++
-        if (/RUN_ONLY|INFERENCE_ONLY/) run_only[++run_onlys] = FNR
+        if (/RUN_ONLY/) run_only[++run_onlys] = FNR
         condition(text)
         if (/^# *endif/) { share = comments * 100 / (FNR - first); end = FNR }
     }
