@@ -5056,6 +5056,7 @@ typedef struct msae__batch_kernels {
                  float project, const msae__adam *adam);
 } msae__batch_kernels;
 
+/* The whole of a table, of which a model knows the beginning. */
 static const msae__batch_kernels *msae__full(const msae_kernels *kernels) {
     return (const msae__batch_kernels *)(const void *)kernels;
 }
@@ -15197,15 +15198,14 @@ static const msae__batch_kernels MSAE__K(kernels) = {
    Changelog
        0.6.0  one API: encoding returns a status and takes the room for codes; msae_trainer_*, one
               function each for data and source; msae_reader and msae_writer for all that is loaded
-              and saved; skip_bad, max_norm; model.k; msae_model_checksum;
-              audits (probes, attributes, alignment) are sources beside the tool; kernels written
-              once; keys msae.* in files (those of 0.5.0 are read)
+              and saved. MSAE_RUN_ONLY is what MSAE_NO_TRAIN and MSAE_NO_ANALYSIS were together;
+              skip_bad, max_norm, model.k, msae_model_checksum; audits (probes, attributes,
+              alignment) are beside the tool; keys msae.* in files (those of 0.5.0 are read)
        0.5.0  recipe msae, now the default, and msae-width; trapezoid schedule, starts from rows,
               revival of dead latents
        0.4.0  sources, sets of files, streams in windows; training in several processes
        0.3.0  names by strongest rows; search, steering, alignment, probes, attributes
-       0.2.0  checkpoints; readers and writers over callbacks; files reach the disk before they are
-              renamed
+       0.2.0  checkpoints; readers and writers; files reach the disk before they are renamed
 */
 
 /*
