@@ -61,9 +61,9 @@ work=$(cd "$work" && pwd)
 golden=("$root/tests/golden")
 [ "$level" = full ] && [ -d ../shared/golden ] && golden+=("$(cd ../shared/golden && pwd)")
 
-passed=0
-failed=0
+started=0
 lacking=0
+cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 
 is_full() { [ "$level" = full ]; }
 
@@ -85,9 +85,9 @@ has() {
 }
 
 # target NAME "NEED .." COMMAND ..: one line of the report. The command's output is shown when it
-# fails; its files go to the folder $dir.
+# fails; its files go to the folder $dir. As many targets run at once as there are cores.
 target() {
-    local name=$1 need start=$SECONDS
+    local name=$1 need
     [[ $name == *${ONLY:-}* ]] || return
     for need in $2; do
         if ! has "$need"; then
@@ -98,17 +98,22 @@ target() {
         fi
     done
     shift 2
-    dir=$work/target
-    rm -rf "$dir"
+    started=$((started + 1))
+    while [ "$(jobs -rp | wc -l)" -ge "$cores" ]; do wait -n; done
+    run_target "$name" "$work/target$started" "$@" &
+}
+
+run_target() {
+    local name=$1 start=$SECONDS outcome=passed
+    dir=$2
+    shift 2
     mkdir -p "$dir"
-    if ("$@") >"$work/log" 2>&1; then
-        printf '%-56s passed %4d s\n' "$name" $((SECONDS - start))
-        passed=$((passed + 1))
-    else
-        printf '%-56s FAILED %4d s\n' "$name" $((SECONDS - start))
-        tail -n 20 "$work/log" | sed 's/^/    /'
-        failed=$((failed + 1))
-    fi
+    ("$@") >"$dir.log" 2>&1 || outcome=FAILED
+    printf '%-56s %s %4d s\n' "$name" $outcome $((SECONDS - start)) >"$dir.report"
+    [ $outcome = passed ] || tail -n 20 "$dir.log" | sed 's/^/    /' >>"$dir.report"
+    cat "$dir.report" # at once, so that lines of two targets do not mix
+    echo $outcome >"$dir.outcome"
+    rm -rf "$dir"
 }
 
 # check "TEST .." "RUNNER .." COMPILER ..: builds the tests, two at once, and runs them one by one.
@@ -152,11 +157,11 @@ check_foreign() {
 check_paths() {
     local expected=$1
     shift
-    check "$@" >"$work/paths" 2>&1
+    check "$@" >"$dir/paths" 2>&1
     local status=$?
-    cat "$work/paths"
+    cat "$dir/paths"
     [ $status -eq 0 ] &&
-        [ "$(sed -n 's/^\(scalar\|avx2\|avx512\|simd128\) .*/\1/p' "$work/paths" | xargs)" = "$expected" ]
+        [ "$(sed -n 's/^\(scalar\|avx2\|avx512\|simd128\) .*/\1/p' "$dir/paths" | xargs)" = "$expected" ]
 }
 
 # check_configuration COMPILER .. : the header as a program of two files, one with the code.
@@ -350,5 +355,8 @@ check_locale() {
 }
 target "locale with a decimal comma" "gcc localedef german-locale" check_locale
 
+wait
+passed=$(cat "$work"/target*.outcome 2>/dev/null | grep -c passed)
+failed=$((started - passed)) # one that left no outcome has failed
 echo "$passed passed, $failed failed, $lacking lacking"
 [ "$failed" -eq 0 ]
