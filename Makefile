@@ -151,6 +151,7 @@ mobile: ## compiles examples/mobile for Android and iOS as far as the compilers 
 benches: $(BENCHES) $(BUILD)/bench/recipes ## builds the benchmarks without running them
 
 bench: $(BENCHES) ## measures products, selection, steps, encoding, loading and memory
+	@$(BUILD)/bench/bench_machine $(BENCH_FLAGS)
 	@$(BUILD)/bench/bench_gemm $(BENCH_FLAGS)
 	@$(BUILD)/bench/bench_topk $(BENCH_FLAGS)
 	@$(BUILD)/bench/bench_step $(if $(BENCH_DATA),--data $(BENCH_DATA)) $(BENCH_FLAGS)

@@ -88,8 +88,9 @@ static int bench_shape(size_t rows, size_t cols, size_t depth, const bench_optio
                bench_median(shares, options->rounds));
         for (int k = 0; k < 2; k++) {
             if (!blas[k].sgemm) continue;
-            printf(",\"over_%s\":%.3f", k ? "blis" : "openblas",
-                   bench_median(ratios[k + 1], options->rounds));
+            printf(",\"over_%s\":%.3f,\"%s_kernels\":\"%s\"", k ? "blis" : "openblas",
+                   bench_median(ratios[k + 1], options->rounds), k ? "blis" : "openblas",
+                   blas[k].kernels);
         }
         printf("}\n");
     } else {
@@ -137,6 +138,10 @@ int main(int argc, char **argv) {
     if (!options.json) {
         printf("Encoder product, %zu threads, medians of %zu rounds; x: their time over ours\n",
                options.threads, options.rounds);
+        for (int k = 0; k < 2; k++) {
+            if (blas[k].sgemm)
+                printf("%s with its kernels for %s\n", blas[k].name, blas[k].kernels);
+        }
         printf("%6s %7s %7s %13s %8s %9s", "rows", "latents", "inputs", "time", "GFLOP/s",
                "of peak");
         for (int k = 0; k < 2; k++) {

@@ -160,48 +160,67 @@ static void print_step(run *r, const bench_options *options, double peak) {
     fflush(stdout);
 }
 
-static void print_phases(run *r, const bench_options *options, const msae_data *data, double peak,
-                         double cache, double memory) {
+/* What a phase can do at most: multiply-adds from registers, multiply-adds with a load for each
+   (GFLOP/s), bytes from a cache and from memory (GB/s). */
+typedef struct limits {
+    double peak, loads, cache, memory;
+} limits;
+
+static void print_phases(run *r, const bench_options *options, const msae_data *data,
+                         const limits *most) {
     const msae_model *model = &r->trainer.model;
     const double rows = (double)options->batch, n = (double)model->n_latents;
     const double d = (double)model->n_inputs, whole = bench_median(r->step, options->rounds);
     const double sparse = sparse_flops(r, options->batch);
-    double floors[PHASES] = {0};
-    floors[LOAD] = rows * d * (double)msae_dtype_bytes(data->dtype) / (memory * 1e9);
-    floors[PRODUCT] = product_flops(r, options->batch) / (peak * 1e9);
-    floors[SELECT] = rows * n * 4 / (cache * 1e9); /* the pre-activations, read once */
-    floors[DECODE] = sparse / (peak * 1e9);
-    floors[GRADIENTS] = 3 * sparse / (peak * 1e9);
+    double floors[PHASES] = {0}, loads[PHASES] = {0};
+    floors[LOAD] = rows * d * (double)msae_dtype_bytes(data->dtype) / (most->memory * 1e9);
+    floors[PRODUCT] = product_flops(r, options->batch) / (most->peak * 1e9);
+    floors[SELECT] = rows * n * 4 / (most->cache * 1e9); /* the pre-activations, read once */
+    floors[DECODE] = sparse / (most->peak * 1e9);
+    floors[GRADIENTS] = 3 * sparse / (most->peak * 1e9);
+    /* a multiply-add of a sparse sum loads a vector of its row; dz and the decoder's gradient, which
+       read the same one, share it */
+    loads[DECODE] = sparse / (most->loads * 1e9);
+    loads[GRADIENTS] = 2 * sparse / (most->loads * 1e9);
     /* first pass: the decoder and both gradients; second: parameters, gradients and moments in,
        parameters and moments out */
-    floors[UPDATE] = (3 + 2 * 7) * n * d * 4 / (memory * 1e9);
+    floors[UPDATE] = (3 + 2 * 7) * n * d * 4 / (most->memory * 1e9);
     if (!options->json) {
-        printf("\n%s by phases: milliseconds, and the least that the arithmetic at peak or the\n"
-               "memory traffic at full bandwidth needs\n%-18s %9s %9s %8s %7s\n",
+        printf("\n%s by phases: milliseconds; floor: the least that the arithmetic at peak or the\n"
+               "memory traffic at full bandwidth needs; loads: that of the loads from the first "
+               "level\n"
+               "%-18s %9s %9s %8s %9s %7s\n",
                msae_enum_name(MSAE_ENUM_RECIPE, (int)model->recipe), "phase", "measured", "floor",
-               "ratio", "share");
+               "ratio", "loads", "share");
     }
     for (int p = 0; p < PHASES; p++) {
         const double seconds = bench_median(r->phases[p], options->rounds);
         if (options->json) {
             printf("{\"bench\":\"phase\",\"recipe\":\"%s\",\"phase\":\"%s\",\"ms\":%.3f,"
-                   "\"floor_ms\":%.3f,\"share\":%.4f}\n",
+                   "\"floor_ms\":%.3f,\"loads_ms\":%.3f,\"share\":%.4f}\n",
                    msae_enum_name(MSAE_ENUM_RECIPE, (int)model->recipe), phase_names[p],
-                   seconds * 1e3, floors[p] * 1e3, seconds / whole);
-        } else if (floors[p] > 0) {
-            printf("%-18s %9.2f %9.2f %6.2f x %5.1f %%\n", phase_names[p], seconds * 1e3,
-                   floors[p] * 1e3, seconds / floors[p], 100 * seconds / whole);
-        } else {
-            printf("%-18s %9.2f %9s %8s %5.1f %%\n", phase_names[p], seconds * 1e3, "", "",
-                   100 * seconds / whole);
+                   seconds * 1e3, floors[p] * 1e3, loads[p] * 1e3, seconds / whole);
+            continue;
         }
+        printf("%-18s %9.2f ", phase_names[p], seconds * 1e3);
+        if (floors[p] > 0) {
+            printf("%9.2f %6.2f x ", floors[p] * 1e3, seconds / floors[p]);
+        } else {
+            printf("%18s ", "");
+        }
+        if (loads[p] > 0) {
+            printf("%9.2f ", loads[p] * 1e3);
+        } else {
+            printf("%9s ", "");
+        }
+        printf("%5.1f %%\n", 100 * seconds / whole);
     }
 }
 
 int main(int argc, char **argv) {
     const msae_parallel alone = {NULL, NULL, 1};
     static run runs[MSAE_RECIPE_COUNT], single;
-    static double peaks[BENCH_MAX_ROUNDS], ratios[BENCH_MAX_ROUNDS];
+    static double peaks[BENCH_MAX_ROUNDS], loads[BENCH_MAX_ROUNDS], ratios[BENCH_MAX_ROUNDS];
     bench_options options;
     bench_machine machine;
     msae_parallel parallel;
@@ -209,7 +228,7 @@ int main(int argc, char **argv) {
     msae_pool *pool;
     msae_error error;
     msae_recipe detailed = MSAE_RECIPE_MSAE_UW;
-    double peak, cache, memory;
+    limits most;
     size_t *index;
     memset(&options, 0, sizeof options);
     options.latents = 4096;
@@ -253,27 +272,30 @@ int main(int argc, char **argv) {
             if (step(&runs[k], &data, index, options.batch, at)) return 1;
         }
         peaks[at] = bench_peak(&machine, &parallel);
+        loads[at] = bench_load_peak(&machine, &parallel);
         if (options.brief) continue;
         if (step(&single, &data, index, options.batch, at)) return 1;
         ratios[at] = single.step[at] / runs[detailed].step[at];
     }
-    peak = bench_median(peaks, options.rounds);
+    most.peak = bench_median(peaks, options.rounds);
+    most.loads = bench_median(loads, options.rounds);
     if (!options.json) {
         printf("Training steps, d %zu, n %zu, %zu rows, %zu threads, %s; medians of %zu rounds in "
-               "turns\nFMA peak %.0f GFLOP/s\n\n%-10s %9s %9s %9s %9s %7s %9s %9s\n",
+               "turns\nmultiply-adds %.0f GFLOP/s at most, %.0f with a load for each\n\n%-10s %9s "
+               "%9s %9s %9s %7s %9s %9s\n",
                data.cols, options.latents, options.batch, options.threads,
                msae_enum_name(MSAE_ENUM_SIMD, (int)msae__kernels_for(options.simd)->simd),
-               options.rounds, peak, "recipe", "gradients", "update", "step ms", "rows/s", "l0",
-               "floor", "ratio");
+               options.rounds, most.peak, most.loads, "recipe", "gradients", "update", "step ms",
+               "rows/s", "l0", "floor", "ratio");
     }
     for (int k = 1; k < MSAE_RECIPE_COUNT; k++) {
-        if (runs[k].trainer.memory) print_step(&runs[k], &options, peak);
+        if (runs[k].trainer.memory) print_step(&runs[k], &options, most.peak);
     }
     if (!options.brief) {
         const double over_one = bench_median(ratios, options.rounds);
-        memory = bench_bandwidth(&machine, &parallel, (size_t)256 << 20);
-        cache = bench_bandwidth(&machine, &parallel, (size_t)512 << 10);
-        print_phases(&runs[detailed], &options, &data, peak, cache, memory);
+        most.memory = bench_bandwidth(&machine, &parallel, (size_t)256 << 20);
+        most.cache = bench_bandwidth(&machine, &parallel, (size_t)512 << 10);
+        print_phases(&runs[detailed], &options, &data, &most);
         if (options.json) {
             printf("{\"bench\":\"threads\",\"threads\":%zu,\"over_one\":%.3f}\n", options.threads,
                    over_one);

@@ -1,7 +1,8 @@
 #!/bin/sh
-# Runs the tests built in a folder, those of the tool and of the header's text, and the fuzz targets on
-# their seeds, as many at a time as there are cores; prints what fails, then the sum of all cases in
-# the line "N passed, N failed". From the repository's root: sh tests/run.sh BUILD_DIR
+# Runs the tests built in a folder, those of the tool, of the header's text and of the benchmarks'
+# ruler, and the fuzz targets on their seeds, as many at a time as there are cores; prints what fails,
+# then the sum of all cases in the line "N passed, N failed". From the repository's root:
+#     sh tests/run.sh BUILD_DIR
 build=${1:?usage: tests/run.sh BUILD_DIR}
 results=$(mktemp -d) || exit 1
 trap 'rm -rf "$results"' EXIT
@@ -15,6 +16,7 @@ list() {
     echo "test_threads $build/tests/test_threads"
     echo "tool sh tests/tool.sh $build/msae"
     echo "text sh tests/text.sh"
+    echo "ruler sh tests/ruler.sh"
     echo "left_out sh tests/left_out.sh"
     for source in tests/test_*.c; do
         name=$(basename "$source" .c)
