@@ -9,6 +9,8 @@ CFLAGS ?= -O2 -Wall -Wextra
 # Python that has PyTorch.
 BENCH_DATA ?= $(wildcard ../shared/clip/train_f16.npy)
 BENCH_FLAGS ?=
+# Options of bench/torch_quality.py: --threads, --latents, --batch, --epochs, --tries, --seeds, --json.
+QUALITY_FLAGS ?=
 # What make recipes runs: claims, glove, shift, cost, rates, levers, sizes, stability.
 GRIDS ?= claims glove shift cost
 PYTHON ?= /usr/bin/python3
@@ -53,7 +55,7 @@ EXAMPLES += $(BUILD)/examples/cpp $(BUILD)/examples/cpp17
 endif
 
 .PHONY: all help demo test tests fuzz kills python-test golden portability coverage trust
-.PHONY: web web-test benches bench bench-peers recipes mpi mpi-test pocket footprint engine mobile
+.PHONY: web web-test benches bench bench-peers bench-quality recipes mpi mpi-test pocket footprint engine mobile
 .PHONY: install uninstall clean
 .DELETE_ON_ERROR:
 
@@ -160,6 +162,9 @@ bench: $(BENCHES) ## measures products, selection, steps, encoding, loading and 
 bench-peers: $(BENCHES) $(BUILD)/msae ## the same training in plain PyTorch, in turns with ours
 	@$(PYTHON) bench/torch_peer.py $(BUILD)/bench $(if $(BENCH_DATA),--data $(BENCH_DATA)) $(BENCH_FLAGS)
 	@$(if $(BENCH_DATA),$(PYTHON) bench/torch_schedule.py $(BUILD)/msae $(BENCH_DATA) $(filter --json,$(BENCH_FLAGS)))
+
+bench-quality: $(BENCHES) $(BUILD)/msae ## seconds until the published quality, beside plain PyTorch (ten minutes)
+	@$(PYTHON) bench/torch_quality.py $(BUILD) $(or $(BENCH_DATA),examples/data/glove_f16.npy) $(QUALITY_FLAGS)
 
 recipes: $(BUILD)/bench/recipes ## trains recipes and compares them on rows that none has seen (under an hour)
 	@sh bench/recipes/run.sh $(BUILD) $(GRIDS)

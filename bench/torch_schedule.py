@@ -19,7 +19,7 @@ try:
 except ImportError as missing:
     sys.exit(f"torch_schedule: {missing}; Debian has it as python3-torch (set PYTHON to another Python)")
 
-from torch_peer import Model, nesting, step
+from torch_peer import make_model, nesting, step
 
 LR = 1e-4
 
@@ -38,13 +38,13 @@ def sweep(n):
 def train(rows, mean, scale, args, epochs, seed):
     torch.manual_seed(seed)
     x = (rows - mean) * scale
-    model = Model(x.shape[1], args.latents, nesting(args.latents))
+    model = make_model(torch, x.shape[1], args.latents, nesting(args.latents))
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR, eps=6.25e-10, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, linear_decay(epochs))
     for _ in range(epochs):
         order = torch.randperm(len(x))
         for first in range(0, len(x), args.batch):
-            step(model, optimizer, x[order[first : first + args.batch]])
+            step(torch, model, optimizer, x[order[first : first + args.batch]])
         schedule.step()
     return model
 
