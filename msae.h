@@ -447,10 +447,8 @@ typedef struct msae_model_desc {
     msae_dtype weights;
     int by_rows;
 
-    uint64_t seed;  /* of the initial weights */
-    msae_simd simd; /* forces an instruction path; AUTO by default */
-    msae_allocator allocator;
-    msae_parallel parallel;
+    uint64_t seed; /* of the initial weights */
+    msae_host host;
 } msae_model_desc;
 
 /* How a model was trained, for the record: saved with it, no effect on inference. All zero for a
@@ -532,9 +530,7 @@ MSAE_API void msae_model_free(msae_model *model);
 
 /* How a model is loaded. Zero (or NULL) means default. */
 typedef struct msae_load_desc {
-    msae_simd simd;
-    msae_allocator allocator;
-    msae_parallel parallel;
+    msae_host host;
     int widen; /* 1: quantised weights become float32, which names need */
     int check; /* 1: msae_map looks at all weights, as msae_load always does */
 } msae_load_desc;
@@ -876,7 +872,7 @@ typedef enum msae_start {
    (bandwidth with topk, say) must have its default. Below "msae" stands for the recipes msae and
    msae-width, whose defaults are measured (bench/README.md); the others have the published ones. */
 typedef struct msae_train_desc {
-    msae_model_desc model; /* allocator, parallel, simd and seed serve training too */
+    msae_model_desc model; /* host and seed serve training too */
     size_t batch;          /* rows of a step, 4096, msae 512; the most that a step may have with
                               batchtopk and msae-width */
     size_t epochs;         /* 30 */
@@ -2717,11 +2713,11 @@ static msae_status msae__check_values(const msae_model_desc *desc, msae_error *e
         desc->weights != MSAE_I8) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "weights are F32, F16, BF16 or I8");
     }
-    if (desc->parallel.workers > MSAE_MAX_WORKERS) {
+    if (desc->host.parallel.workers > MSAE_MAX_WORKERS) {
         return msae__fail_at(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "more than",
                              MSAE_MAX_WORKERS, " workers");
     }
-    if (!msae__simd_available(desc->simd)) {
+    if (!msae__simd_available(desc->host.simd)) {
         return msae__fail(error, MSAE_ERROR_UNSUPPORTED,
                           "this instruction path is not available here");
     }
@@ -2872,10 +2868,10 @@ static msae_status msae__model_shape(msae_model *model, const msae_model_desc *d
     model->by_rows = resolved->by_rows != 0;
     model->threshold = -1;
     model->scale = 1;
-    model->kernels = msae__kernels_for(resolved->simd);
+    model->kernels = msae__kernels_for(resolved->host.simd);
     model->simd = model->kernels->simd;
-    model->allocator = resolved->allocator;
-    model->parallel = resolved->parallel;
+    model->allocator = resolved->host.allocator;
+    model->parallel = resolved->host.parallel;
     return MSAE_OK;
 }
 
@@ -4526,11 +4522,7 @@ static msae_status msae__open_model(msae_model *model, msae_safetensors *file,
     msae_history history;
     msae_status status = msae__read_shape(file, &desc, nesting, weights, &history, error);
     if (status != MSAE_OK) return status;
-    if (load) {
-        desc.simd = load->simd;
-        desc.allocator = load->allocator;
-        desc.parallel = load->parallel;
-    }
+    if (load) desc.host = load->host;
     status = msae__model_shape(model, &desc, &resolved, error);
     if (status != MSAE_OK) return status;
     model->history = history;
@@ -4584,7 +4576,7 @@ MSAE_API msae_status msae_map(msae_model *model, const void *bytes, size_t size,
     msae_status status;
     memset(model, 0, sizeof *model);
     status = msae_safetensors_open(&file, msae_from_memory(bytes, size),
-                                   desc ? &desc->allocator : NULL, error);
+                                   desc ? &desc->host.allocator : NULL, error);
     if (status != MSAE_OK) return status;
     status = msae__map_model(model, &file, desc, error);
     msae_safetensors_close(&file);
@@ -4616,7 +4608,7 @@ MSAE_API msae_status msae_load(msae_model *model, msae_reader reader, const msae
     msae_safetensors file;
     msae_status status;
     memset(model, 0, sizeof *model);
-    status = msae__begin_reading(&reader, &file, desc ? &desc->allocator : NULL, error);
+    status = msae__begin_reading(&reader, &file, desc ? &desc->host.allocator : NULL, error);
     if (status != MSAE_OK) return status;
     status = msae__load_model(model, &file, &reader, desc, error);
     msae_safetensors_close(&file);
@@ -8135,9 +8127,9 @@ static msae_model_desc msae__desc_of(const msae_model *model) {
     desc.tied = model->tied;
     desc.normalize = model->normalize;
     desc.soft_cap = model->soft_cap;
-    desc.simd = model->simd;
-    desc.allocator = model->allocator;
-    desc.parallel = model->parallel;
+    desc.host.simd = model->simd;
+    desc.host.allocator = model->allocator;
+    desc.host.parallel = model->parallel;
     return desc;
 }
 
@@ -8228,13 +8220,9 @@ MSAE_API msae_status msae_compact(const msae_model *model, msae_dtype weights,
     }
     wanted.weights = weights;
     wanted.by_rows = 1;
-    memset(&wanted.allocator, 0, sizeof wanted.allocator);
-    memset(&wanted.parallel, 0, sizeof wanted.parallel);
-    if (desc) {
-        wanted.simd = desc->simd;
-        wanted.allocator = desc->allocator;
-        wanted.parallel = desc->parallel;
-    }
+    memset(&wanted.host, 0, sizeof wanted.host);
+    wanted.host.simd = model->simd;
+    if (desc) wanted.host = desc->host;
     status = msae__model_place(compact, &wanted, &resolved, NULL, 0, error);
     if (status != MSAE_OK) return status;
     if (weights == MSAE_F32) {
@@ -8736,11 +8724,11 @@ MSAE_API msae_status msae_trainer_init(msae_trainer *trainer, const msae_train_d
     void *memory;
     msae_status status = msae_trainer_init_in(trainer, desc, NULL, &bytes, error);
     if (status != MSAE_OK) return status;
-    memory = msae__alloc(&desc->model.allocator, bytes);
+    memory = msae__alloc(&desc->model.host.allocator, bytes);
     if (!memory) return msae__fail_memory(error);
     status = msae_trainer_init_in(trainer, desc, memory, &bytes, error);
     if (status != MSAE_OK) {
-        msae__free(&desc->model.allocator, memory, bytes);
+        msae__free(&desc->model.host.allocator, memory, bytes);
         return status;
     }
     trainer->owns_memory = 1;
@@ -8749,7 +8737,7 @@ MSAE_API msae_status msae_trainer_init(msae_trainer *trainer, const msae_train_d
 
 MSAE_API void msae_trainer_free(msae_trainer *trainer) {
     if (trainer->owns_memory) {
-        msae__free(&trainer->desc.model.allocator, trainer->memory, trainer->memory_bytes);
+        msae__free(&trainer->desc.model.host.allocator, trainer->memory, trainer->memory_bytes);
     }
     memset(trainer, 0, sizeof *trainer);
 }
@@ -11483,7 +11471,7 @@ static msae_status msae__fit_begin(msae__fitting *fit, const msae_stream_desc *g
     if (given) desc = *given;
     desc.batch = trainer->desc.batch;
     desc.seed = ~trainer->desc.model.seed; /* not the stream that drew the weights */
-    if (!desc.allocator.alloc) desc.allocator = trainer->desc.model.allocator;
+    if (!desc.allocator.alloc) desc.allocator = trainer->desc.model.host.allocator;
     if (msae__is_collective(collective)) {
         desc.part = collective->rank;
         desc.parts = collective->ranks;
@@ -11933,13 +11921,9 @@ static msae_status msae__resume(msae_trainer *trainer, msae_safetensors *file,
         return msae__fail(error, MSAE_ERROR_FORMAT, "the state of the training is malformed");
     }
     desc = msae__run_desc(&model_desc, &history, &run);
-    if (load) {
-        desc.model.simd = load->simd;
-        desc.model.allocator = load->allocator;
-        desc.model.parallel = load->parallel;
-    }
-    if (desc.model.simd == MSAE_SIMD_AUTO && msae__simd_available(run.simd)) {
-        desc.model.simd = run.simd;
+    if (load) desc.model.host = load->host;
+    if (desc.model.host.simd == MSAE_SIMD_AUTO && msae__simd_available(run.simd)) {
+        desc.model.host.simd = run.simd;
     }
     /* as with a model: first its shape, and memory once the file has shown what fills it */
     status = msae__train_shape(trainer, &desc, &model_desc, error);
@@ -11969,7 +11953,7 @@ MSAE_API msae_status msae_trainer_load(msae_trainer *trainer, msae_reader reader
     msae_safetensors file;
     msae_status status;
     memset(trainer, 0, sizeof *trainer);
-    status = msae__begin_reading(&reader, &file, desc ? &desc->allocator : NULL, error);
+    status = msae__begin_reading(&reader, &file, desc ? &desc->host.allocator : NULL, error);
     if (status != MSAE_OK) return status;
     status = msae__resume(trainer, &file, &reader, desc, error);
     msae_safetensors_close(&file);
@@ -14267,11 +14251,11 @@ MSAE_API msae_status msae_index_load(msae_index *index, msae_reader reader,
     msae_safetensors file;
     msae_status status;
     memset(index, 0, sizeof *index);
-    status = msae__begin_reading(&reader, &file, desc ? &desc->allocator : NULL, error);
+    status = msae__begin_reading(&reader, &file, desc ? &desc->host.allocator : NULL, error);
     if (status != MSAE_OK) return status;
     if (desc) {
-        index->allocator = desc->allocator;
-        index->parallel = desc->parallel;
+        index->allocator = desc->host.allocator;
+        index->parallel = desc->host.parallel;
     }
     status = msae__load_index(index, &file, &reader, error);
     msae_safetensors_close(&file);
@@ -15198,7 +15182,8 @@ static const msae__batch_kernels MSAE__K(kernels) = {
    Changelog
        0.6.0  one API: encoding returns a status and takes the room for codes; msae_trainer_*, one
               function each for data and source; msae_reader and msae_writer for all that is loaded
-              and saved. MSAE_RUN_ONLY is what MSAE_NO_TRAIN and MSAE_NO_ANALYSIS were together;
+              and saved; msae_host for path, memory and threads in all descriptors. MSAE_RUN_ONLY
+              is what MSAE_NO_TRAIN and MSAE_NO_ANALYSIS were together;
               skip_bad, max_norm, model.k, msae_model_checksum; audits (probes, attributes,
               alignment) are beside the tool; keys msae.* in files (those of 0.5.0 are read)
        0.5.0  recipe msae, now the default, and msae-width; trapezoid schedule, starts from rows,

@@ -71,7 +71,7 @@ static int bench_small(const msae_model *model, const bench_options *options) {
     msae_error error;
     float *x = bench_random(16 * d, 7);
     memset(&load, 0, sizeof load);
-    load.simd = options->simd;
+    load.host.simd = options->simd;
     for (size_t t = 0; t < KINDS; t++) {
         msae_writer writer = msae_to_memory(NULL, 0);
         if (msae_compact(model, types[t], &load, &models[t], &error) != MSAE_OK ||
@@ -206,8 +206,8 @@ static int bench_memory(const bench_options *options, size_t batch) {
         memset(&desc, 0, sizeof desc);
         desc.model.n_inputs = d;
         desc.model.n_latents = n;
-        desc.model.simd = options->simd;
-        desc.model.parallel = msae_pool_parallel(pool);
+        desc.model.host.simd = options->simd;
+        desc.model.host.parallel = msae_pool_parallel(pool);
         desc.batch = batch;
         getrusage(RUSAGE_SELF, &usage);
         both[0] = (double)usage.ru_maxrss;
@@ -264,8 +264,8 @@ int main(int argc, char **argv) {
     memset(&desc, 0, sizeof desc);
     desc.n_inputs = options.inputs;
     desc.n_latents = options.latents;
-    desc.simd = options.simd;
-    desc.parallel = parallel;
+    desc.host.simd = options.simd;
+    desc.host.parallel = parallel;
     if (msae_model_init(&model, &desc, &error) != MSAE_OK) {
         return bench_fail("model", error.message);
     }

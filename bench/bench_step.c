@@ -91,10 +91,10 @@ static int init(run *r, msae_recipe recipe, const bench_options *options, const 
     desc.model.n_inputs = data->cols;
     desc.model.n_latents = options->latents;
     desc.model.recipe = recipe;
-    desc.model.simd = options->simd;
-    desc.model.parallel.parallel_for = timed_for;
-    desc.model.parallel.user = &r->timer;
-    desc.model.parallel.workers = parallel.workers;
+    desc.model.host.simd = options->simd;
+    desc.model.host.parallel.parallel_for = timed_for;
+    desc.model.host.parallel.user = &r->timer;
+    desc.model.host.parallel.workers = parallel.workers;
     desc.batch = options->batch;
     r->timer.inner = parallel;
     if (msae_trainer_init(&r->trainer, &desc, &error) != MSAE_OK ||

@@ -58,9 +58,9 @@ static size_t make_model_bytes(arena *memory, void *bytes, size_t room, msae_err
     desc.model.n_inputs = INPUTS;
     desc.model.n_latents = LATENTS;
     desc.model.nesting_start = 4;
-    desc.model.allocator.alloc = arena_alloc;
-    desc.model.allocator.free = arena_free;
-    desc.model.allocator.user = memory;
+    desc.model.host.allocator.alloc = arena_alloc;
+    desc.model.host.allocator.free = arena_free;
+    desc.model.host.allocator.user = memory;
     desc.batch = ROWS;
     desc.lr = 0.01f;
     if (msae_trainer_init(&trainer, &desc, error) != MSAE_OK) return 0;
@@ -92,9 +92,9 @@ int main(void) {
     const size_t size = make_model_bytes(&memory, bytes, sizeof bytes, &error);
     memory.used = 0;
     memset(&desc, 0, sizeof desc);
-    desc.allocator.alloc = arena_alloc;
-    desc.allocator.free = arena_free;
-    desc.allocator.user = &memory;
+    desc.host.allocator.alloc = arena_alloc;
+    desc.host.allocator.free = arena_free;
+    desc.host.allocator.user = &memory;
     if (size == 0 || msae_load(&model, msae_from_memory(bytes, size), &desc, &error) != MSAE_OK ||
         msae_workspace_bytes(&model, 1) > sizeof workspace) {
         fprintf(stderr, "from_memory: %s\n", error.message);

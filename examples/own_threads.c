@@ -73,9 +73,9 @@ static uint64_t train(const msae_data *vectors, size_t workers) {
     memset(&desc, 0, sizeof desc);
     desc.model.n_inputs = vectors->cols;
     desc.model.n_latents = 1024;
-    desc.model.parallel.parallel_for = fork_and_join;
-    desc.model.parallel.user = &workers;
-    desc.model.parallel.workers = workers;
+    desc.model.host.parallel.parallel_for = fork_and_join;
+    desc.model.host.parallel.user = &workers;
+    desc.model.host.parallel.workers = workers;
     desc.batch = 2048;
     desc.epochs = 1;
     if (msae_trainer_init(&trainer, &desc, &error) != MSAE_OK ||

@@ -11,7 +11,7 @@ static int open_model(msae_model *model, const test_recipe *recipe, msae_simd si
     msae_train_desc desc = test_desc(recipe, D, N);
     msae_data data = msae_data_view(x, ROWS, D);
     test_note("%s, %s", recipe->name, msae_enum_name(MSAE_ENUM_SIMD, (int)simd));
-    desc.model.simd = simd;
+    desc.model.host.simd = simd;
     if (!CHECK_STATUS(MSAE_OK, msae_model_init(model, &desc.model, NULL))) return 0;
     test_randomize(model, 3);
     CHECK_STATUS(MSAE_OK, test_data_statistics(&data, MSAE_SCALING_RMS, 0, NULL, model->mean,
@@ -413,7 +413,7 @@ static void neighbours_by_the_definition(void) {
         msae_model model;
         msae_metrics results[COUNT(ks)];
         msae_eval_desc desc;
-        train.model.simd = simd;
+        train.model.host.simd = simd;
         if (!CHECK_STATUS(MSAE_OK, msae_model_init(&model, &train.model, NULL))) return;
         for (size_t j = 0; j < WIDE; j++) model.latent_bias[j] = j % 3 == 0 ? -0.01f : 0.001f;
         memset(&desc, 0, sizeof desc);

@@ -8,7 +8,7 @@ enum { ROWS = 52, N = 8 };
 /* A model of as many latents as inputs whose codes are the rows: z = max(x, 0). */
 static void open_plain(msae_model *model, msae_simd simd) {
     msae_model_desc desc = test_desc(&test_recipes[0], N, N).model;
-    desc.simd = simd;
+    desc.host.simd = simd;
     CHECK_STATUS(MSAE_OK, msae_model_init(model, &desc, NULL));
     memset(model->encoder, 0, N * N * sizeof *model->encoder);
     memset(model->pre_bias, 0, N * sizeof *model->pre_bias);
@@ -177,7 +177,7 @@ typedef struct effects {
 
 static void open_effects(effects *e, const test_recipe *recipe, msae_simd simd) {
     msae_model_desc desc = test_desc(recipe, D, LATENTS).model;
-    desc.simd = simd;
+    desc.host.simd = simd;
     CHECK_STATUS(MSAE_OK, msae_model_init(&e->model, &desc, NULL));
     test_randomize(&e->model, 3);
     e->model.scale = 1.5f;

@@ -235,7 +235,7 @@ static void counters_and_paths(void) {
         test_note("%s", msae_enum_name(MSAE_ENUM_SIMD, (int)simd));
         desc.skip_bad = 1;
         desc.max_norm = 60;
-        desc.model.simd = simd;
+        desc.model.host.simd = simd;
         CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL));
         CHECK_STATUS(MSAE_ERROR_STOPPED, test_fit(&trainer, &data, stop_at, &cut, NULL));
         bytes file = checkpoint(&trainer);
@@ -254,7 +254,7 @@ static void counters_and_paths(void) {
         msae_trainer_free(&again);
         msae_load_desc load;
         memset(&load, 0, sizeof load);
-        load.simd = MSAE_SIMD_SCALAR;
+        load.host.simd = MSAE_SIMD_SCALAR;
         CHECK_STATUS(MSAE_OK, msae_trainer_load(&again, msae_from_memory(file.data, file.size),
                                                 &load, NULL));
         CHECK(again.model.simd == MSAE_SIMD_SCALAR);
@@ -539,7 +539,8 @@ static void batches_beyond_all_memory(void) {
     msae_error error;
     test_heap heap;
     memset(&heap, 0, sizeof heap);
-    const msae_load_desc load = {MSAE_SIMD_AUTO, test_heap_allocator(&heap), {NULL, NULL, 0}, 0, 0};
+    const msae_load_desc load = {
+        {MSAE_SIMD_AUTO, test_heap_allocator(&heap), {NULL, NULL, 0}}, 0, 0};
     CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL));
     bytes file = checkpoint(&trainer);
     msae_trainer_free(&trainer);

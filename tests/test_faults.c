@@ -20,7 +20,7 @@ typedef msae_status operation(test_heap *heap);
 
 static msae_train_desc desc_on(test_heap *heap) {
     msae_train_desc desc = world.desc;
-    desc.model.allocator = test_heap_allocator(heap);
+    desc.model.host.allocator = test_heap_allocator(heap);
     return desc;
 }
 
@@ -117,7 +117,7 @@ static msae_status statistics(test_heap *heap) {
 }
 
 static msae_status load_memory(test_heap *heap) {
-    msae_load_desc desc = {MSAE_SIMD_AUTO, test_heap_allocator(heap), {NULL, NULL, 0}, 0, 0};
+    msae_load_desc desc = {{MSAE_SIMD_AUTO, test_heap_allocator(heap), {NULL, NULL, 0}}, 0, 0};
     msae_model model;
     msae_status status =
         msae_load(&model, msae_from_memory(world.file, world.file_bytes), &desc, NULL);
@@ -126,7 +126,7 @@ static msae_status load_memory(test_heap *heap) {
 }
 
 static msae_status load_file(test_heap *heap) {
-    msae_load_desc desc = {MSAE_SIMD_AUTO, test_heap_allocator(heap), {NULL, NULL, 0}, 0, 0};
+    msae_load_desc desc = {{MSAE_SIMD_AUTO, test_heap_allocator(heap), {NULL, NULL, 0}}, 0, 0};
     msae_model model;
     msae_status status = msae_load_file(&model, world.model_path, &desc, NULL);
     msae_model_free(&model);
@@ -219,7 +219,7 @@ static msae_status steer_model(msae_model *model) {
 }
 
 static msae_status index_model(msae_model *model) {
-    msae_load_desc desc = {MSAE_SIMD_AUTO, model->allocator, {NULL, NULL, 0}, 0, 0};
+    msae_load_desc desc = {{MSAE_SIMD_AUTO, model->allocator, {NULL, NULL, 0}}, 0, 0};
     msae_index index, loaded;
     size_t bytes;
     msae_status status = msae_index_build(&index, model, &world.data, 3, NULL);

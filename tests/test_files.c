@@ -716,22 +716,24 @@ static void written_and_read_again(void) {
 static size_t memory_for(const bytes *file) {
     test_heap heap;
     memset(&heap, 0, sizeof heap);
-    const msae_load_desc load = {MSAE_SIMD_AUTO, test_heap_allocator(&heap), {NULL, NULL, 0}, 0, 0};
+    const msae_load_desc load = {
+        {MSAE_SIMD_AUTO, test_heap_allocator(&heap), {NULL, NULL, 0}}, 0, 0};
     const msae_reader reader = from_elsewhere(file);
     msae_safetensors opened;
     msae_model model;
     msae_trainer trainer;
     msae_data data;
-    msae_safetensors_open(&opened, msae_from_memory(file->data, file->size), &load.allocator, NULL);
+    msae_safetensors_open(&opened, msae_from_memory(file->data, file->size), &load.host.allocator,
+                          NULL);
     msae_safetensors_close(&opened);
-    msae_safetensors_open(&opened, reader, &load.allocator, NULL);
+    msae_safetensors_open(&opened, reader, &load.host.allocator, NULL);
     msae_safetensors_close(&opened);
     msae_load(&model, msae_from_memory(file->data, file->size), &load, NULL);
     msae_model_free(&model);
     msae_load(&model, reader, &load, NULL);
     msae_model_free(&model);
     CHECK(msae_trainer_load(&trainer, reader, &load, NULL) != MSAE_OK);
-    msae_data_load(&data, reader, NULL, &load.allocator, NULL);
+    msae_data_load(&data, reader, NULL, &load.host.allocator, NULL);
     msae_data_free(&data);
     CHECK(heap.bytes == 0);
     return heap.most;

@@ -154,7 +154,7 @@ static msae_train_desc desc_of(const golden *g, size_t *levels, float *weights) 
     msae_train_desc desc;
     float ks[MSAE_MAX_LEVELS];
     memset(&desc, 0, sizeof desc);
-    desc.model.simd = g->simd;
+    desc.model.host.simd = g->simd;
     desc.model.n_inputs = size_of(g, "d");
     desc.model.n_latents = size_of(g, "n");
     desc.model.tied = text_is(g, "tied", "True");
@@ -356,7 +356,7 @@ static void run_metrics(const golden *g) {
     memset(&desc, 0, sizeof desc);
     desc.n_inputs = d;
     desc.n_latents = n;
-    desc.simd = g->simd;
+    desc.host.simd = g->simd;
     if (CHECK(x && recon && latents && decoder) &&
         CHECK_STATUS(MSAE_OK, msae_model_init(&model, &desc, NULL))) {
         memcpy(model.decoder, decoder, n * d * sizeof(float));

@@ -265,7 +265,7 @@ static void check_gradients(const test_recipe *recipe, msae_simd simd, size_t d,
     test_note("%s", where);
     msae_train_desc desc = test_desc(recipe, d, n);
     msae_trainer trainer;
-    desc.model.simd = simd;
+    desc.model.host.simd = simd;
     if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL))) return;
     test_randomize(&trainer.model, 11);
     float *x = test_random_floats(12, rows * d, 3 / sqrtf((float)d)),

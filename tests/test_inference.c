@@ -108,10 +108,10 @@ static void nothing_is_allocated(void) {
                 test_heap heap;
                 memset(&desc, 0, sizeof desc);
                 memset(&heap, 0, sizeof heap);
-                desc.simd = simd;
-                desc.allocator = test_heap_allocator(&heap);
-                desc.parallel.parallel_for = in_turns;
-                desc.parallel.workers = 2;
+                desc.host.simd = simd;
+                desc.host.allocator = test_heap_allocator(&heap);
+                desc.host.parallel.parallel_for = in_turns;
+                desc.host.parallel.workers = 2;
                 desc.check = 1;
                 for (int map = 0; map < (msae__little_endian() ? 2 : 1); map++) {
                     test_note("%s, %s, %s, %s", recipe->name,
@@ -268,7 +268,7 @@ static void pocket_agrees(void) {
                 msae_model model, small, checked;
                 msae_code by_us[N], by_them[N];
                 memset(&desc, 0, sizeof desc);
-                desc.simd = simd;
+                desc.host.simd = simd;
                 test_note("%s, %s, %s", recipe->name, msae_enum_name(MSAE_ENUM_DTYPE, (int)kind),
                           msae_enum_name(MSAE_ENUM_SIMD, (int)simd));
                 if (!pocket.available(simd)) {

@@ -18,7 +18,7 @@ typedef struct subject {
 static int open_subject(subject *s, const test_recipe *recipe, msae_simd simd) {
     msae_train_desc desc = test_desc(recipe, D, N);
     test_note("%s, %s", recipe->name, msae_enum_name(MSAE_ENUM_SIMD, (int)simd));
-    desc.model.simd = simd;
+    desc.model.host.simd = simd;
     if (!CHECK_STATUS(MSAE_OK, msae_model_init(&s->model, &desc.model, NULL))) return 0;
     test_randomize(&s->model, 21);
     s->x = test_random_floats(22, ROWS * D, 2);
@@ -228,7 +228,7 @@ static void check_training_levels(subject *s) {
     desc.model.tied = s->model.tied;
     desc.model.normalize = s->model.normalize;
     desc.model.soft_cap = s->model.soft_cap;
-    desc.model.simd = s->model.simd;
+    desc.model.host.simd = s->model.simd;
     if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL))) return;
     test_randomize(&trainer.model, 21);
     memset(s->model.mean, 0, D * sizeof(float));
@@ -359,7 +359,7 @@ static void smallest_sizes(void) {
                 msae_code codes[17];
                 test_note("%s, d %zu, n %zu, %s", recipe->name, d, n,
                           msae_enum_name(MSAE_ENUM_SIMD, (int)simd));
-                desc.model.simd = simd;
+                desc.model.host.simd = simd;
                 if (!CHECK_STATUS(MSAE_OK, msae_model_init(&model, &desc.model, NULL))) continue;
                 void *workspace = test_alloc(msae_workspace_bytes(&model, 1));
                 size_t count = test_encode(&model, workspace, x, n, codes);
@@ -389,7 +389,7 @@ static void inference_allocates_nothing(void) {
     float *z = test_floats(ROWS * N);
     msae_code *codes = (msae_code *)test_alloc(ROWS * N * sizeof *codes);
     size_t counts[ROWS];
-    desc.model.allocator = test_heap_allocator(&heap);
+    desc.model.host.allocator = test_heap_allocator(&heap);
     if (!CHECK_STATUS(MSAE_OK, msae_model_init(&model, &desc.model, NULL))) return;
     size_t before = heap.allocations;
     CHECK(before > 0 && heap.bytes > 0);
@@ -441,8 +441,8 @@ static void memory_that_is_never_freed(void) {
     test_heap heap = {0, 0, 0, 0, 0};
     msae_model_desc desc = test_desc(&test_recipes[0], D, N).model;
     msae_model model;
-    desc.allocator = test_heap_allocator(&heap);
-    desc.allocator.free = NULL;
+    desc.host.allocator = test_heap_allocator(&heap);
+    desc.host.allocator.free = NULL;
     if (!CHECK_STATUS(MSAE_OK, msae_model_init(&model, &desc, NULL))) return;
     void *memory = model.memory;
     const size_t bytes = heap.bytes;
@@ -761,7 +761,7 @@ static void descriptors_that_make_no_sense(void) {
     BAD(good, desc.soft_cap = INFINITY);
     BAD(good, desc.threshold = NAN);
     BAD(good, desc.threshold = INFINITY);
-    BAD(good, desc.parallel.workers = MSAE_MAX_WORKERS + 1);
+    BAD(good, desc.host.parallel.workers = MSAE_MAX_WORKERS + 1);
     BAD(good, desc.level_weights = weights);
     BAD(nested, desc.nesting = beyond);
     BAD(nested, desc.nesting = falling);
@@ -883,12 +883,12 @@ static void forced_paths(void) {
     for (int simd = MSAE_SIMD_AUTO; simd < MSAE_SIMD_COUNT; simd++) {
         msae_model_desc desc = plain(3, 4);
         msae_model model;
-        desc.simd = (msae_simd)simd;
-        test_note("%s", msae_enum_name(MSAE_ENUM_SIMD, (int)desc.simd));
+        desc.host.simd = (msae_simd)simd;
+        test_note("%s", msae_enum_name(MSAE_ENUM_SIMD, (int)desc.host.simd));
         msae_status status = msae_model_init(&model, &desc, NULL);
-        if (simd == MSAE_SIMD_AUTO || msae__simd_available(desc.simd)) {
+        if (simd == MSAE_SIMD_AUTO || msae__simd_available(desc.host.simd)) {
             CHECK_STATUS(MSAE_OK, status);
-            CHECK(model.simd == desc.simd || simd == MSAE_SIMD_AUTO);
+            CHECK(model.simd == desc.host.simd || simd == MSAE_SIMD_AUTO);
             CHECK(model.simd != MSAE_SIMD_AUTO);
             msae_model_free(&model);
         } else {

@@ -22,7 +22,7 @@ static void open_fixture(fixture *f, msae_simd simd) {
     }
     f->data = msae_data_view(f->x, ROWS, D);
     f->vocabulary = msae_data_view(f->words, WORDS, D);
-    desc.model.simd = simd;
+    desc.model.host.simd = simd;
     CHECK_STATUS(MSAE_OK, msae_model_init(&f->model, &desc.model, NULL));
     test_randomize(&f->model, 3);
     CHECK_STATUS(MSAE_OK, test_data_statistics(&f->data, MSAE_SCALING_RMS, 0, NULL, f->model.mean,

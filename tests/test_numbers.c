@@ -15,7 +15,7 @@ typedef struct subject {
 static msae_train_desc desc_on(const test_recipe *recipe, msae_simd simd) {
     msae_train_desc desc = test_desc(recipe, D, N);
     desc.batch = ROWS;
-    desc.model.simd = simd;
+    desc.model.host.simd = simd;
     return desc;
 }
 
@@ -262,7 +262,7 @@ static void nan_in_any_block(void) {
     FOR_EACH_RECIPE(recipe) {
         msae_train_desc desc = test_desc(recipe, D, MANY);
         msae_trainer trainer;
-        desc.model.parallel = three;
+        desc.model.host.parallel = three;
         if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL))) continue;
         for (size_t j = 0; j < MANY; j += 23) {
             test_note("%s, latent %zu", recipe->name, j);
@@ -741,7 +741,7 @@ static void smallest_sizes(void) {
                     static const size_t every[] = {1, 2, 3, 4, 5};
                     test_note("%s, %s, shape %zu, kind %d",
                               msae_enum_name(MSAE_ENUM_SIMD, (int)simd), recipe->name, i, which);
-                    desc.model.simd = simd;
+                    desc.model.host.simd = simd;
                     desc.batch = shapes[i].batch;
                     desc.epochs = 3;
                     if (shapes[i].n == 5 &&
@@ -883,7 +883,7 @@ static void saturated_soft_cap(void) {
             test_note("%s, %s, v / c = %g", msae_enum_name(MSAE_ENUM_SIMD, (int)simd), recipe->name,
                       through[i]);
             if (recipe->recipe == MSAE_RECIPE_JUMPRELU) desc.model.threshold = 1e-9f;
-            desc.model.simd = simd;
+            desc.model.host.simd = simd;
             desc.model.soft_cap = (float)cap;
             if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL))) return;
             msae_model *model = &trainer.model;

@@ -273,7 +273,7 @@ static void open_model(msae_model *model, linear_probe *probe, float **x, msae_s
     msae_model_desc model_desc = desc.model;
     float *weights = test_random_floats(32, MODEL_CLASSES * MODEL_D, 4);
     static float bias[MODEL_CLASSES] = {0.2f, -0.1f, 0, 0.4f};
-    model_desc.simd = simd;
+    model_desc.host.simd = simd;
     CHECK_STATUS(MSAE_OK, msae_model_init(model, &model_desc, NULL));
     test_randomize(model, 3);
     *x = test_random_floats(31, MODEL_ROWS * MODEL_D, 1);

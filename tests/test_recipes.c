@@ -708,7 +708,7 @@ static void revivals_without_memory(void) {
         memset(&heap, 0, sizeof heap);
         desc.batch = ROWS;
         desc.revivals = 1;
-        desc.model.allocator = test_heap_allocator(&heap);
+        desc.model.host.allocator = test_heap_allocator(&heap);
         test_note("%s", recipe->name);
         if (!open_silent(&trainer, &desc, x, active)) continue;
         const size_t held = heap.bytes;

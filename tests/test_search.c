@@ -788,7 +788,7 @@ static void nearest_rows_are_those_of_plain_cosines(void) {
         msae_model_desc desc;
         memset(&desc, 0, sizeof desc);
         desc.n_inputs = desc.n_latents = 1; /* of the model only the kernels count */
-        desc.simd = simd;
+        desc.host.simd = simd;
         CHECK_STATUS(MSAE_OK, msae_model_init(&model, &desc, NULL));
         for (size_t i = 0; i < 2 * COUNT(tops); i++) {
             const size_t top = tops[i / 2], n_queries = i % 2 ? QUERIES : 9;

@@ -171,7 +171,7 @@ static int open_subject(subject *s, const test_recipe *recipe, msae_dtype type, 
     msae_load_desc load = {0};
     test_note("%s, %s, %s", recipe->name, msae_enum_name(MSAE_ENUM_DTYPE, (int)type),
               msae_enum_name(MSAE_ENUM_SIMD, (int)simd));
-    desc.model.simd = load.simd = simd;
+    desc.model.host.simd = load.host.simd = simd;
     if (!CHECK_STATUS(MSAE_OK, msae_model_init(&s->model, &desc.model, NULL))) return 0;
     test_randomize(&s->model, 21);
     s->x = test_random_floats(22, ROWS * D, 2);
@@ -230,7 +230,7 @@ static void check_as_widened(subject *s) {
     size_t bytes, differ = 0;
     unsigned char *file = saved(&s->small, &bytes);
     load.widen = 1;
-    load.simd = s->small.simd;
+    load.host.simd = s->small.simd;
     CHECK_STATUS(MSAE_OK, msae_load(&wide, msae_from_memory(file, bytes), &load, NULL));
     CHECK(wide.weights == MSAE_F32 && !wide.by_rows && wide.encoder && wide.decoder);
     CHECK_STATUS(MSAE_OK, msae_encode_dense(&s->small, s->workspace, s->x, ROWS, N, z, NULL));
@@ -285,7 +285,7 @@ static void check_files(subject *s) {
     msae_load_desc load = {0};
     msae_code want[N], got[N];
     msae_model loaded, mapped;
-    load.simd = s->small.simd;
+    load.host.simd = s->small.simd;
     CHECK_STATUS(MSAE_OK, msae_load(&loaded, msae_from_memory(file, bytes), &load, NULL));
     unsigned char *again = saved(&loaded, &again_bytes);
     CHECK(again_bytes == bytes && memcmp(again, file, bytes) == 0);

@@ -821,16 +821,16 @@ static void same_bits_from_anywhere(void) {
                 shelf s = make_shelf(x, RUN_ROWS, RUN_D);
                 const msae_source source = shelf_source(&s);
                 test_note("%s, windows %d, way %d", recipe->name, windows, way);
-                memset(&desc.model.parallel, 0, sizeof desc.model.parallel);
+                memset(&desc.model.host.parallel, 0, sizeof desc.model.host.parallel);
 #ifdef MSAE_USE_PTHREADS
-                if (way >= READ_WAYS) desc.model.parallel = msae_pool_parallel(pool);
+                if (way >= READ_WAYS) desc.model.host.parallel = msae_pool_parallel(pool);
 #endif
                 stream.background = way_to_read(way < READ_WAYS ? way : READ_BY_THREAD);
                 bytes end = run_over(&desc, way > READ_WAYS ? &direct : &source, &stream, NULL);
                 CHECK(same(&end, &want));
                 free(end.data);
             }
-            memset(&desc.model.parallel, 0, sizeof desc.model.parallel);
+            memset(&desc.model.host.parallel, 0, sizeof desc.model.host.parallel);
             free(want.data);
         }
     }
@@ -1559,7 +1559,7 @@ static void one_fails_for_all(void) {
                 member *m = &members[r];
                 shelves[r] = make_shelf(x, ROWS, D);
                 m->source = shelf_source(&shelves[r]);
-                m->desc.model.allocator = test_heap_allocator(&m->heap);
+                m->desc.model.host.allocator = test_heap_allocator(&m->heap);
                 CHECK_STATUS(MSAE_OK, msae_trainer_init(&m->trainer, &m->desc, NULL));
                 m->is_made = 1;
             }
@@ -1774,8 +1774,8 @@ static void *measure_member(void *argument) {
     m->status = msae_source_statistics(&m->source, m->desc.scaling, 1, c, NULL, s->mean, &s->scale,
                                        &m->error);
     if (m->status == MSAE_OK) {
-        m->status = msae__geometric_median(&m->source, s->mean, s->scale, 1, c, NULL,
-                                                 s->median, &m->error);
+        m->status =
+            msae__geometric_median(&m->source, s->mean, s->scale, 1, c, NULL, s->median, &m->error);
     }
     leave(m->hall);
     return NULL;

@@ -183,8 +183,8 @@ static tape run(const test_recipe *recipe, msae_simd simd, msae_parallel paralle
     desc.batch = ROWS;
     desc.geometric_median = 1;
     desc.revivals = 1;
-    desc.model.simd = simd;
-    desc.model.parallel = parallel;
+    desc.model.host.simd = simd;
+    desc.model.host.parallel = parallel;
     float *x = test_random_floats(3, ROWS * D, 1.5f);
     if (CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL))) {
         record_training(&t, &trainer, x);
@@ -305,12 +305,12 @@ static void hook_without_workers(void) {
     CHECK_STATUS(MSAE_OK, msae_model_init(&model, &desc, NULL));
     const size_t alone = msae_workspace_bytes(&model, 8);
     msae_model_free(&model);
-    desc.parallel.parallel_for = run_backwards;
-    desc.parallel.user = &one;
+    desc.host.parallel.parallel_for = run_backwards;
+    desc.host.parallel.user = &one;
     CHECK_STATUS(MSAE_OK, msae_model_init(&model, &desc, NULL));
     CHECK(msae_workspace_bytes(&model, 8) == alone);
     msae_model_free(&model);
-    desc.parallel.workers = 2;
+    desc.host.parallel.workers = 2;
     CHECK_STATUS(MSAE_OK, msae_model_init(&model, &desc, NULL));
     CHECK(msae_workspace_bytes(&model, 8) > alone);
     msae_model_free(&model);

@@ -121,7 +121,7 @@ static msae_train_desc desc_of(msae_recipe recipe, msae_activation activation, s
     desc.model.n_latents = n;
     desc.model.recipe = recipe;
     desc.model.activation = activation;
-    desc.model.simd = simd;
+    desc.model.host.simd = simd;
     desc.batch = rows;
     desc.loss = MSAE_LOSS_MSE;
     return desc;

@@ -102,7 +102,7 @@ static void gradients_along_the_decoder(void) {
         msae_trainer trainer;
         msae_step_stats stats;
         msae_train_desc desc = desc_of(&test_recipes[0]);
-        desc.model.simd = simd;
+        desc.model.host.simd = simd;
         test_note("%s", msae_enum_name(MSAE_ENUM_SIMD, (int)simd));
         if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL))) break;
         CHECK_STATUS(MSAE_OK, msae_trainer_step(&trainer, x, ROWS, NULL, NULL));
@@ -1115,7 +1115,7 @@ static void trainer_in_the_callers_memory(void) {
         msae_trainer own, lent;
         size_t bytes = 0;
         test_heap heap = {0, 0, 0, 0, 0};
-        desc.model.allocator = test_heap_allocator(&heap);
+        desc.model.host.allocator = test_heap_allocator(&heap);
         if (!open_trainer(&own, recipe)) continue;
         memset(&lent, 0xa5, sizeof lent);
         CHECK_STATUS(MSAE_OK, msae_trainer_init_in(&lent, &desc, NULL, &bytes, NULL));
@@ -1155,7 +1155,7 @@ static void steps_allocate_nothing(void) {
         msae_train_desc desc = desc_of(recipe);
         msae_trainer trainer;
         test_note("%s", recipe->name);
-        desc.model.allocator = test_heap_allocator(&heap);
+        desc.model.host.allocator = test_heap_allocator(&heap);
         if (!CHECK_STATUS(MSAE_OK, msae_trainer_init(&trainer, &desc, NULL))) continue;
         size_t before = heap.allocations;
         CHECK(before > 0);

@@ -170,12 +170,12 @@ int main(int argc, char **argv) {
     }
     jobs_start(&j);
     memset(&desc, 0, sizeof desc);
-    desc.allocator.alloc = arena_take;
-    desc.allocator.free = arena_give;
-    desc.allocator.user = &memory;
-    desc.parallel.parallel_for = jobs_for;
-    desc.parallel.user = &j;
-    desc.parallel.workers = WORKERS;
+    desc.host.allocator.alloc = arena_take;
+    desc.host.allocator.free = arena_give;
+    desc.host.allocator.user = &memory;
+    desc.host.parallel.parallel_for = jobs_for;
+    desc.host.parallel.user = &j;
+    desc.host.parallel.workers = WORKERS;
     desc.check = 1;
     const double start = microseconds();
     if (msae_map(&model, file, bytes, &desc, &error) != MSAE_OK) {

@@ -66,8 +66,7 @@ static int align_pair(const align_job *job, size_t a, size_t b, alignment_result
     sides.b = rows_of(job, y);
     sides.rows_b = y->n_latents;
     sides.d = x->n_inputs;
-    sides.host.simd = (msae_simd)job->common.simd;
-    sides.host.parallel = msae_pool_parallel(job->pool);
+    sides.host = tool_host(&job->common, job->pool);
     if (columns == NULL || cosines == NULL) {
         status = tool_fail_memory();
     } else if (align_rows(&sides, columns, cosines, alignment, &error) != MSAE_OK) {

@@ -83,10 +83,16 @@ int tool_load_data(msae_data *data, const char *path, const char *tensor, size_t
     return status;
 }
 
+msae_host tool_host(const tool_common *common, msae_pool *pool) {
+    msae_host host = {0};
+    host.simd = (msae_simd)common->simd;
+    host.parallel = msae_pool_parallel(pool);
+    return host;
+}
+
 msae_load_desc tool_load_desc(const tool_common *common, msae_pool *pool) {
     msae_load_desc desc = {0};
-    desc.simd = (msae_simd)common->simd;
-    desc.parallel = msae_pool_parallel(pool);
+    desc.host = tool_host(common, pool);
     desc.widen = 1;
     return desc;
 }

@@ -605,11 +605,7 @@ static int make_model(source *s, const msae_load_desc *load, msae_model *model) 
     s->desc.n_inputs = s->d;
     s->desc.n_latents = s->n;
     s->desc.tied = s->decoder_name == NULL;
-    if (load != NULL) {
-        s->desc.simd = load->simd;
-        s->desc.allocator = load->allocator;
-        s->desc.parallel = load->parallel;
-    }
+    if (load != NULL) s->desc.host = load->host;
     if (msae_model_init(model, &s->desc, &error) != MSAE_OK) {
         return tool_fail_error(s->w.path, &error);
     }

@@ -293,8 +293,7 @@ static int run(void *context) {
     int status = load(job);
     if (status != TOOL_OK) return status;
     const double start = tool_seconds();
-    desc.host.simd = (msae_simd)job->common.simd;
-    desc.host.parallel = msae_pool_parallel(job->inputs.pool);
+    desc.host = tool_host(&job->common, job->inputs.pool);
     desc.l2 = job->l2;
     desc.tolerance = job->tolerance;
     desc.input = (linear_probe_input)job->input;

@@ -102,7 +102,7 @@ static int load_index(search_job *job) {
     const search_options *o = &job->options;
     msae_load_desc desc = {0};
     msae_error error;
-    desc.parallel = job->inputs.model.parallel;
+    desc.host.parallel = job->inputs.model.parallel;
     int status = tool_check_input(o->index_path);
     if (status != TOOL_OK) return status;
     if (msae_index_load(&job->index, msae_from_file(o->index_path), &desc, &error) != MSAE_OK) {

@@ -487,6 +487,8 @@ typedef struct tool_inputs {
 
 /* Starts the threads that the options ask for. Release with msae_pool_free. */
 int tool_start_threads(const tool_common *common, msae_pool **pool);
+/* What the options say of instruction path and threads. */
+msae_host tool_host(const tool_common *common, msae_pool *pool);
 /* How the options have models loaded, weights widened to float32. */
 msae_load_desc tool_load_desc(const tool_common *common, msae_pool *pool);
 /* Loads a model beside the first one; it must have as many inputs. Release with msae_model_free. */

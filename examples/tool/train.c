@@ -368,8 +368,7 @@ static int describe(train_job *job, msae_train_desc *desc) {
     desc->model.normalize = o->normalize;
     desc->model.soft_cap = or_zero(o->soft_cap);
     desc->model.seed = o->seed != TOOL_NO_NUMBER ? o->seed : 0;
-    desc->model.simd = (msae_simd)o->common.simd;
-    desc->model.parallel = msae_pool_parallel(job->pool);
+    desc->model.host = tool_host(&o->common, job->pool);
     desc->batch = o->batch;
     desc->epochs = o->epochs;
     desc->lr = o->lr;

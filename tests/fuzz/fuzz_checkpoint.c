@@ -46,8 +46,8 @@ static run make_run(fuzz_input *in) {
     r.windows = r.windows >> 1 & 1;
     r.desc.model.normalize = fuzz_byte(in) & 1;
     r.desc.model.seed = fuzz_byte(in);
-    r.desc.model.simd = MSAE_SIMD_SCALAR; /* the smallest workspace to clear */
-    r.desc.model.allocator = limited;
+    r.desc.model.host.simd = MSAE_SIMD_SCALAR; /* the smallest workspace to clear */
+    r.desc.model.host.allocator = limited;
     r.desc.batch = 1 + fuzz_below(in, ROWS);
     r.desc.epochs = 1;
     r.desc.lr = 0.01f;
@@ -120,7 +120,7 @@ static fuzz_file resume(const fuzz_file *file, const msae_data *data, int trains
     msae_trainer trainer;
     msae_error error;
     memset(&desc, 0, sizeof desc);
-    desc.allocator = limited;
+    desc.host.allocator = limited;
     *status = msae_trainer_load(&trainer, reader, &desc, &error);
     if (*status != MSAE_OK) {
         CHECK(error.message[0] && trainer.memory == NULL && trainer.workspace == NULL);

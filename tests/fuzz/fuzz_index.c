@@ -107,7 +107,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size) {
     msae_index index;
     msae_error error;
     memset(&desc, 0, sizeof desc);
-    desc.allocator = fuzz_heap_allocator(&heap);
+    desc.host.allocator = fuzz_heap_allocator(&heap);
     if (msae_index_load(&index, msae_from_memory(file.bytes, file.size), &desc, &error) ==
         MSAE_OK) {
         query(&index, &in);

@@ -182,7 +182,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size) {
     msae_model model, mapped;
     msae_error error;
     memset(&desc, 0, sizeof desc);
-    desc.allocator = fuzz_heap_allocator(&heap);
+    desc.host.allocator = fuzz_heap_allocator(&heap);
     if (msae_load(&model, msae_from_memory(file.bytes, file.size), &desc, &error) == MSAE_OK) {
         use(&model, &in);
         if (is_whole)
