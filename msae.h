@@ -1537,9 +1537,6 @@ MSAE__MAKE_API msae_status msae_npy_write(msae_writer *writer, const float *x, s
 
 #include <math.h>
 #include <string.h>
-#ifndef MSAE_NO_STDIO
-#include <stdio.h>
-#endif
 
 #if defined(MSAE_MALLOC) != defined(MSAE_FREE)
 #error "define both MSAE_MALLOC and MSAE_FREE, or none"
@@ -1597,12 +1594,6 @@ MSAE__MAKE_API msae_status msae_npy_write(msae_writer *writer, const float *x, s
    >>platform Platform
    ------------------------------------------------------------------------------------------ */
 
-#if defined(__cplusplus) || defined(_MSC_VER)
-#define MSAE__RESTRICT
-#else
-#define MSAE__RESTRICT restrict
-#endif
-
 /* Before functions that not all configurations use. */
 #ifdef __GNUC__
 #define MSAE__SHARED static __attribute__((unused))
@@ -1653,28 +1644,39 @@ MSAE__MAKE_API msae_status msae_npy_write(msae_writer *writer, const float *x, s
 #define MSAE__USES_CBLAS 0
 #endif
 #ifndef MSAE_NO_STDIO
-#include <limits.h>
+/* Files, for each system: what tells what stands at a path, and for writing, opening a file that
+   must not be there yet, the number of the process, and whether bytes are with the disk and a file
+   is in another's place. */
+#include <stdio.h>
 #if defined(__unix__) || defined(__APPLE__) || defined(__wasi__)
 #define MSAE__HAS_POSIX
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
-/* A long holds every offset where it has 64 bits; where it has not, the system must be told that
-   its own offsets are to have them. */
-#if defined(_FILE_OFFSET_BITS) && _FILE_OFFSET_BITS == 64 && defined(_LARGEFILE_SOURCE)
-#define MSAE__HAS_FSEEKO
-#endif
 #ifndef __cplusplus
 /* Strict C99 hides these two (C++ on these systems does not). */
 int(fileno)(FILE *);
 int(fsync)(int);
 #endif
+#define MSAE__STAT stat
+#define MSAE__IS_FILE(mode) S_ISREG(mode)
+#define MSAE__IS_FOLDER(mode) S_ISDIR(mode)
+#define MSAE__EXCLUSIVE "wbx"
+#define MSAE__FLUSHED(file) (fsync((fileno)(file)) == 0)
+#define MSAE__REPLACED(from, to) (rename(from, to) == 0)
 #ifdef __wasi__
 #define MSAE__PROCESS 0 /* there is only this one */
 #else
 #define MSAE__PROCESS getpid()
 #endif
-#define MSAE__EXCLUSIVE "wbx"
+/* A long holds every offset where it has 64 bits; where it has not, the system must be told that
+   its own offsets are to have them. */
+#if defined(_FILE_OFFSET_BITS) && _FILE_OFFSET_BITS == 64 && defined(_LARGEFILE_SOURCE)
+#define MSAE__OFFSET off_t
+#define MSAE__SEEK fseeko
+#define MSAE__TELL ftello
+#endif
+
 #elif defined(_WIN32)
 #include <io.h>
 #include <process.h>
@@ -1684,11 +1686,28 @@ extern "C"
 #endif
     /* (as windows.h declares it, which is too large a guest for a header) */
     __declspec(dllimport) int __stdcall MoveFileExA(const char *, const char *, unsigned long);
-#define MSAE__PROCESS _getpid()
+#define MSAE__STAT _stat64
+#define MSAE__IS_FILE(mode) (((mode)&_S_IFREG) != 0)
+#define MSAE__IS_FOLDER(mode) (((mode)&_S_IFDIR) != 0)
 #define MSAE__EXCLUSIVE "wb" /* (its older libraries do not know x) */
-#else
-#define MSAE__PROCESS 0
+#define MSAE__FLUSHED(file) (_commit(_fileno(file)) == 0)
+#define MSAE__REPLACED(from, to) (MoveFileExA(from, to, 1 | 8) != 0) /* written through */
+#define MSAE__PROCESS _getpid()
+#define MSAE__OFFSET __int64
+#define MSAE__SEEK _fseeki64
+#define MSAE__TELL _ftelli64
+
+#else /* no such question can be asked */
 #define MSAE__EXCLUSIVE "wbx"
+#define MSAE__FLUSHED(file) 1
+#define MSAE__REPLACED(from, to) (rename(from, to) == 0)
+#define MSAE__PROCESS 0
+#endif
+
+#ifndef MSAE__SEEK
+#define MSAE__OFFSET long
+#define MSAE__SEEK fseek
+#define MSAE__TELL ftell
 #endif
 #endif
 
@@ -2365,13 +2384,9 @@ static float msae__quantize(const float *x, size_t n, int16_t *q) {
         const float magnitude = msae__bits_float(msae__float_bits(x[i]) & 0x7fffffffu);
         largest = magnitude > largest ? magnitude : largest;
     }
-    if (!msae__row_is_finite(x, n)) {
-        memset(q, 0, n * sizeof *q);
-        return msae__bits_float(0x7fc00000u);
-    }
-    if (largest < 1e-30f || most == 0) { /* too small for a reciprocal, or too many inputs */
-        memset(q, 0, n * sizeof *q);
-        return most == 0 ? msae__bits_float(0x7fc00000u) : 0;
+    if (!msae__row_is_finite(x, n) || largest < 1e-30f || most == 0) {
+        memset(q, 0, n * sizeof *q); /* too small for a reciprocal, or too many inputs */
+        return msae__row_is_finite(x, n) && most > 0 ? 0 : msae__bits_float(0x7fc00000u);
     }
     factor = (float)most / largest;
     for (size_t i = 0; i < n; i++) {
@@ -2636,92 +2651,78 @@ static size_t msae__default_k(msae_recipe recipe, size_t n) {
     return msae__min(msae__is_batch_topk(recipe) ? 32 : 64, n);
 }
 
-/* A nesting list as it is given into levels; returns its length or 0 with an error. */
-static size_t msae__check_levels(const msae_model_desc *desc, size_t *levels, msae_error *error) {
+/* A nesting list as it is given into levels: ascending, from 1 to n at most, and widths up to n. */
+static msae_status msae__check_levels(const msae_model_desc *desc, size_t *levels,
+                                      msae_error *error) {
     const size_t n = desc->n_latents;
     if (desc->n_levels > MSAE_MAX_LEVELS) {
-        msae__fail_at(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "more than", MSAE_MAX_LEVELS,
-                      " nesting levels");
-        return 0;
+        return msae__fail_at(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "more than",
+                             MSAE_MAX_LEVELS, " nesting levels");
     }
     for (size_t i = 0; i < desc->n_levels; i++) {
-        const size_t k = desc->nesting[i];
+        const size_t k = levels[i] = desc->nesting[i];
         if (k == 0 || k > n) {
-            msae__fail_at(error, MSAE_ERROR_ARGUMENT, i, "nesting level", k,
-                          " is not between 1 and the number of latents");
-            return 0;
+            return msae__fail_at(error, MSAE_ERROR_ARGUMENT, i, "nesting level", k,
+                                 " is not between 1 and the number of latents");
         }
         if (i > 0 && k <= levels[i - 1]) {
-            msae__fail(error, MSAE_ERROR_ARGUMENT, "the nesting list does not ascend");
-            return 0;
+            return msae__fail(error, MSAE_ERROR_ARGUMENT, "the nesting list does not ascend");
         }
-        levels[i] = k;
     }
     if (desc->recipe == MSAE_RECIPE_MSAE_WIDTH && levels[desc->n_levels - 1] != n) {
-        msae__fail(error, MSAE_ERROR_ARGUMENT, "the last width is not that of all latents");
-        return 0;
-    }
-    return desc->n_levels;
-}
-
-/* Sizes, so that no product of them can overflow later. */
-static msae_status msae__check_sizes(const msae_model_desc *desc, msae_error *error) {
-    size_t values;
-    if (desc->n_inputs == 0 || desc->n_inputs > UINT32_MAX) {
-        return msae__fail(error, MSAE_ERROR_ARGUMENT, "the number of inputs is out of range");
-    }
-    if (desc->n_latents == 0 || desc->n_latents >= UINT32_MAX) {
-        return msae__fail(error, MSAE_ERROR_ARGUMENT, "the number of latents is out of range");
-    }
-    /* (the second line is for 32 bits: no array of a tile or of all workers can overflow) */
-    if (!msae__mul(desc->n_inputs, desc->n_latents, &values) ||
-        values > SIZE_MAX / 16 / sizeof(float) || desc->n_inputs > SIZE_MAX / 16384 ||
-        desc->n_latents > SIZE_MAX / 16384) {
-        return msae__fail(error, MSAE_ERROR_ARGUMENT, "inputs times latents is too large");
-    }
-    if ((unsigned)desc->recipe >= MSAE_RECIPE_COUNT) {
-        return msae__fail(error, MSAE_ERROR_ARGUMENT, "unknown recipe");
-    }
-    if ((unsigned)desc->activation > MSAE_ACTIVATION_ABS) {
-        return msae__fail(error, MSAE_ERROR_ARGUMENT, "unknown activation");
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "the last width is not that of all latents");
     }
     return MSAE_OK;
 }
 
+/* Sizes within which no product of them can overflow later. (The limit of 16384 is for 32 bits: no
+   array of a tile or of all workers can overflow.) */
+static msae_status msae__check_sizes(const msae_model_desc *desc, msae_error *error) {
+    const size_t d = desc->n_inputs, n = desc->n_latents;
+    size_t values;
+    const char *wrong = NULL;
+    if (d == 0 || d > UINT32_MAX) {
+        wrong = "the number of inputs is out of range";
+    } else if (n == 0 || n >= UINT32_MAX) {
+        wrong = "the number of latents is out of range";
+    } else if (!msae__mul(d, n, &values) || values > SIZE_MAX / 16 / sizeof(float) ||
+               d > SIZE_MAX / 16384 || n > SIZE_MAX / 16384) {
+        wrong = "inputs times latents is too large";
+    } else if ((unsigned)desc->recipe >= MSAE_RECIPE_COUNT) {
+        wrong = "unknown recipe";
+    } else if ((unsigned)desc->activation > MSAE_ACTIVATION_ABS) {
+        wrong = "unknown activation";
+    }
+    return wrong ? msae__fail(error, MSAE_ERROR_ARGUMENT, wrong) : MSAE_OK;
+}
+
 /* What else a descriptor whose defaults are in says of a model. */
 static msae_status msae__check_values(const msae_model_desc *desc, msae_error *error) {
+    const msae_dtype weights = desc->weights;
+    const char *wrong = NULL;
     if (desc->activation > MSAE_ACTIVATION_RELU && !msae__is_nested(desc->recipe) &&
         desc->recipe != MSAE_RECIPE_TOPK) {
-        return msae__fail(error, MSAE_ERROR_ARGUMENT, "this recipe's activation is fixed");
+        wrong = "this recipe's activation is fixed";
+    } else if (desc->k > 0 && !msae__has_k(desc->recipe)) {
+        wrong = "relu and jumprelu have no k: all active latents count";
+    } else if (!msae__is_finite(desc->soft_cap) || !msae__is_finite(desc->threshold)) {
+        wrong = "the soft cap or threshold is NaN or Inf"; /* -ffast-math: before a comparison */
+    } else if (!(desc->soft_cap >= 0)) {
+        wrong = "the soft cap is negative";
+    } else if ((unsigned)weights > MSAE_BF16 && weights != MSAE_I8) {
+        wrong = "weights are F32, F16, BF16 or I8";
     }
-    if (desc->k > 0 && !msae__has_k(desc->recipe)) {
-        return msae__fail(error, MSAE_ERROR_ARGUMENT,
-                          "relu and jumprelu have no k: all active latents count");
-    }
+    if (wrong) return msae__fail(error, MSAE_ERROR_ARGUMENT, wrong);
     if (desc->k > desc->n_latents) {
         return msae__fail_at(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "k =", desc->k,
                              " is more than the number of latents");
-    }
-    /* (first of all: under -ffast-math NaN compares as anything, equal to 0 too) */
-    if (!msae__is_finite(desc->soft_cap) || !msae__is_finite(desc->threshold)) {
-        return msae__fail(error, MSAE_ERROR_ARGUMENT, "the soft cap or threshold is NaN or Inf");
-    }
-    if (!(desc->soft_cap >= 0)) {
-        return msae__fail(error, MSAE_ERROR_ARGUMENT, "the soft cap is negative");
-    }
-    if (desc->weights != MSAE_F32 && desc->weights != MSAE_F16 && desc->weights != MSAE_BF16 &&
-        desc->weights != MSAE_I8) {
-        return msae__fail(error, MSAE_ERROR_ARGUMENT, "weights are F32, F16, BF16 or I8");
     }
     if (desc->host.parallel.workers > MSAE_MAX_WORKERS) {
         return msae__fail_at(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "more than",
                              MSAE_MAX_WORKERS, " workers");
     }
-    if (!msae__simd_available(desc->host.simd)) {
-        return msae__fail(error, MSAE_ERROR_UNSUPPORTED,
-                          "this instruction path is not available here");
-    }
-    return MSAE_OK;
+    if (msae__simd_available(desc->host.simd)) return MSAE_OK;
+    return msae__fail(error, MSAE_ERROR_UNSUPPORTED, "this instruction path is not available here");
 }
 
 static const unsigned char msae__dtype_sizes[] = {4, 2, 2, 8, 1, 2, 4, 8, 1, 2, 4, 8, 1};
@@ -3109,22 +3110,19 @@ MSAE_API size_t msae_encode_some(msae_slices *slices, size_t latents) {
     return n - slices->next;
 }
 
-/* The `found` codes of a ranking into the caller's room. */
-static void msae__give_codes(const msae__ranking *ranking, size_t found, msae_code *codes,
-                             size_t *count) {
-    if (found > 0) memcpy(codes, ranking->codes, found * sizeof *codes);
-    *count = found;
+/* The codes of a tile's first ranking into the caller's room. */
+static void msae__give_codes(const msae__tile *tile, size_t count, msae_code *codes) {
+    if (count > 0) memcpy(codes, tile->rankings->codes, count * sizeof *codes);
 }
 
 MSAE_API msae_status msae_encode_end(msae_slices *slices, size_t room, msae_code *codes,
                                      size_t *count) {
     const msae__tile tile = msae__slice_tile(slices);
-    const msae__ranking ranking = msae__worker_ranking(&tile, 0);
     *count = 0;
     if (slices->next < slices->model->n_latents) return MSAE_ERROR_ARGUMENT;
     if (slices->failed) return MSAE_ERROR_NOT_FINITE;
-    msae__give_codes(&ranking, msae__rank_row(slices->model, tile.pre, 0, room, &ranking), codes,
-                     count);
+    *count = msae__rank_row(slices->model, tile.pre, 0, room, tile.rankings);
+    msae__give_codes(&tile, *count, codes);
     return MSAE_OK;
 }
 
@@ -3142,11 +3140,10 @@ static int msae__encode_one(const msae_model *model, void *workspace, const floa
 MSAE_API msae_status msae_encode(const msae_model *model, void *workspace, const float *x,
                                  size_t room, msae_code *codes, size_t *count) {
     msae__tile tile;
-    msae__ranking ranking;
     *count = 0;
     if (!msae__encode_one(model, workspace, x, &tile)) return MSAE_ERROR_NOT_FINITE;
-    ranking = msae__worker_ranking(&tile, 0);
-    msae__give_codes(&ranking, msae__rank_row(model, tile.pre, 0, room, &ranking), codes, count);
+    *count = msae__rank_row(model, tile.pre, 0, room, tile.rankings);
+    msae__give_codes(&tile, *count, codes);
     return MSAE_OK;
 }
 
@@ -3177,13 +3174,11 @@ MSAE_API msae_status msae_encode_level(const msae_model *model, void *workspace,
         }
         above++;
     }
-    if (above > room && room > 0) {
-        const msae__ranking ranking = msae__worker_ranking(&tile, 0);
+    if (above > room && room > 0) { /* the strongest of them */
         for (size_t j = 0; j < n; j++) tile.pre[j] = msae__above_level(model, tile.pre, j, least);
-        msae__give_codes(&ranking,
-                         msae__top_codes(model->kernels, tile.pre, n, room, model->activation,
-                                         ranking.codes, ranking.keys, ranking.scratch),
-                         codes, &above);
+        above = msae__top_codes(model->kernels, tile.pre, n, room, model->activation,
+                                tile.rankings->codes, tile.rankings->keys, tile.rankings->scratch);
+        msae__give_codes(&tile, above, codes);
     }
     *count = msae__min(above, room);
     for (size_t e = 0; e < *count && model->soft_cap > 0; e++) {
@@ -3378,22 +3373,19 @@ MSAE_API msae_status msae_encode_until(const msae_model *model, void *workspace,
                                        size_t *count, double *missed) {
     const size_t d = model->n_inputs, n = model->n_latents;
     msae__tile tile;
-    msae__ranking ranking;
+    const msae_code *ranked;
     size_t found, used = 0;
-    float *left;
-    double all, share;
     *count = 0;
     if (!msae__encode_one(model, workspace, x, &tile)) return MSAE_ERROR_NOT_FINITE;
-    ranking = msae__worker_ranking(&tile, 0);
-    found = msae__rank_row(model, tile.pre, until->k > 0 ? until->k : n, room, &ranking);
-    if (until->threshold > 0) {
-        size_t above = 0;
-        while (above < found && ranking.codes[above].value > until->threshold) above++;
-        found = above;
+    found = msae__rank_row(model, tile.pre, until->k > 0 ? until->k : n, room, tile.rankings);
+    ranked = tile.rankings->codes;
+    while (until->threshold > 0 && found > 0 && !(ranked[found - 1].value > until->threshold)) {
+        found--;
     }
     if (until->target > 0) {
         /* what is left of the row in the model's space, whose place in the tile is free now */
-        left = tile.centred;
+        float *left = tile.centred;
+        double all, share;
         msae__to_model_space(model, x, left);
         all = msae__sum_squares(left, d);
         for (size_t i = 0; i < d; i++) {
@@ -3401,7 +3393,7 @@ MSAE_API msae_status msae_encode_until(const msae_model *model, void *workspace,
         }
         share = all > 0 ? msae__sum_squares(left, d) / all : 0;
         while (used < found && share > (double)until->target) {
-            msae_code code = ranking.codes[used++];
+            msae_code code = ranked[used++];
             code.value *= -tile.moments[1];
             msae__add_codes(model, &code, 1, left);
             share = msae__sum_squares(left, d) / all;
@@ -3409,7 +3401,8 @@ MSAE_API msae_status msae_encode_until(const msae_model *model, void *workspace,
         if (missed) *missed = share;
         found = used;
     }
-    msae__give_codes(&ranking, found, codes, count);
+    msae__give_codes(&tile, found, codes);
+    *count = found;
     return MSAE_OK;
 }
 
@@ -3501,35 +3494,36 @@ MSAE_API msae_reader msae_from_memory(const void *bytes, size_t size) {
     return reader;
 }
 
-#ifndef MSAE_NO_STDIO
+/* From open to close a reader can be read; one that was not opened may be closed. */
+#ifdef MSAE_NO_STDIO
+static msae_status msae__open_reader(msae_reader *reader, msae_error *error) {
+    (void)reader, (void)error;
+    return MSAE_OK;
+}
+
+static void msae__close_reader(msae_reader *reader) {
+    memset(reader, 0, sizeof *reader);
+}
+#else
 typedef enum msae__place { MSAE__NOTHING, MSAE__FILE, MSAE__FOLDER, MSAE__DEVICE } msae__place;
 
 /* What is there; nothing where no such question can be asked. */
 static msae__place msae__place_at(const char *path) {
-#ifdef MSAE__HAS_POSIX
-    struct stat info;
-    if (stat(path, &info) != 0) return MSAE__NOTHING;
-    return S_ISREG(info.st_mode) ? MSAE__FILE : S_ISDIR(info.st_mode) ? MSAE__FOLDER : MSAE__DEVICE;
-#elif defined(_WIN32)
-    struct _stat64 info;
-    if (_stat64(path, &info) != 0) return MSAE__NOTHING;
-    return info.st_mode & _S_IFREG   ? MSAE__FILE
-           : info.st_mode & _S_IFDIR ? MSAE__FOLDER
-                                     : MSAE__DEVICE;
-#else
+#ifdef MSAE__STAT
+    struct MSAE__STAT info;
+    if (MSAE__STAT(path, &info) == 0) {
+        return MSAE__IS_FILE(info.st_mode)     ? MSAE__FILE
+               : MSAE__IS_FOLDER(info.st_mode) ? MSAE__FOLDER
+                                               : MSAE__DEVICE;
+    }
+#endif
     (void)path;
     return MSAE__NOTHING;
-#endif
 }
 
 static int msae__seek(FILE *file, uint64_t offset, int from) {
-#ifdef _WIN32
-    return _fseeki64(file, (__int64)offset, from) == 0;
-#elif defined(MSAE__HAS_FSEEKO)
-    return offset <= INT64_MAX && fseeko(file, (off_t)offset, from) == 0;
-#else
-    return offset <= LONG_MAX && fseek(file, (long)offset, from) == 0;
-#endif
+    const MSAE__OFFSET at = (MSAE__OFFSET)offset;
+    return at >= 0 && (uint64_t)at == offset && MSAE__SEEK(file, at, from) == 0;
 }
 
 static int msae__read_stdio(void *user, uint64_t offset, void *buffer, size_t bytes) {
@@ -3537,15 +3531,7 @@ static int msae__read_stdio(void *user, uint64_t offset, void *buffer, size_t by
     return msae__seek(file, offset, SEEK_SET) && fread(buffer, 1, bytes, file) == bytes;
 }
 
-MSAE_API msae_reader msae_from_file(const char *path) {
-    const msae_reader reader = {NULL, NULL, 0, path, NULL};
-    return reader;
-}
-#endif
-
-/* From here on the reader can be read. */
 static msae_status msae__open_reader(msae_reader *reader, msae_error *error) {
-#ifndef MSAE_NO_STDIO
     FILE *file;
     int64_t size = -1;
     if (!reader->path) return MSAE_OK;
@@ -3554,15 +3540,7 @@ static msae_status msae__open_reader(msae_reader *reader, msae_error *error) {
     }
     file = fopen(reader->path, "rb");
     if (!file) return msae__fail(error, MSAE_ERROR_IO, "cannot be opened");
-    if (msae__seek(file, 0, SEEK_END)) {
-#ifdef _WIN32
-        size = _ftelli64(file);
-#elif defined(MSAE__HAS_FSEEKO)
-        size = ftello(file);
-#else
-        size = ftell(file);
-#endif
-    }
+    if (msae__seek(file, 0, SEEK_END)) size = MSAE__TELL(file);
     if (size < 0) {
         fclose(file);
         return msae__fail(error, MSAE_ERROR_IO, "its length cannot be told");
@@ -3570,19 +3548,24 @@ static msae_status msae__open_reader(msae_reader *reader, msae_error *error) {
     reader->read = msae__read_stdio;
     reader->user = file;
     reader->size = (uint64_t)size;
-#else
-    (void)reader, (void)error;
-#endif
     return MSAE_OK;
 }
 
-/* Ends that; fine on a reader that was not opened. */
 static void msae__close_reader(msae_reader *reader) {
-#ifndef MSAE_NO_STDIO
     if (reader->path && reader->user) fclose((FILE *)reader->user);
-#endif
     memset(reader, 0, sizeof *reader);
 }
+
+MSAE_API msae_reader msae_from_file(const char *path) {
+    const msae_reader reader = {NULL, NULL, 0, path, NULL};
+    return reader;
+}
+
+MSAE_API msae_status msae_load_file(msae_model *model, const char *path, const msae_load_desc *desc,
+                                    msae_error *error) {
+    return msae_load(model, msae_from_file(path), desc, error);
+}
+#endif
 
 /* A cursor over bytes that nobody vouches for. The first failure sticks. */
 typedef struct msae__parser {
@@ -3685,6 +3668,18 @@ static size_t msae__utf8_length(const unsigned char *bytes, size_t left) {
     return length;
 }
 
+/* The length of the escape at p: a backslash and one of "\\/bfnrt, or u and four hexadecimal
+   digits; 0 when it is none. */
+static size_t msae__escape_length(const msae__parser *p) {
+    const unsigned char *at = p->bytes + p->at;
+    const size_t left = p->end - p->at;
+    if (at[1] != 'u') return at[1] && strchr("\"\\/bfnrt", at[1]) ? 2 : 0;
+    for (size_t i = 2; i < 6; i++) {
+        if (i >= left || !at[i] || !strchr("0123456789abcdefABCDEF", at[i])) return 0;
+    }
+    return 6;
+}
+
 /* A JSON string, or the failure `missing`; the bytes between the quotes, escapes as they stand
    where they are allowed. */
 static int msae__parse_string(msae__parser *p, const char *missing, int escapes, const char **text,
@@ -3700,20 +3695,8 @@ static int msae__parse_string(msae__parser *p, const char *missing, int escapes,
         if (c == '\\') {
             if (!escapes) return msae__parse_fail(p, "a name has an escape");
             if (p->at + 1 >= p->end) break;
-            if (p->bytes[p->at + 1] == 'u') {
-                for (size_t i = 2; i < 6; i++) {
-                    unsigned char h = p->at + i < p->end ? p->bytes[p->at + i] : 0;
-                    if (!((h >= '0' && h <= '9') || (h >= 'a' && h <= 'f') ||
-                          (h >= 'A' && h <= 'F'))) {
-                        return msae__parse_fail(p, "a string has a bad escape");
-                    }
-                }
-                step = 6;
-            } else if (p->bytes[p->at + 1] && strchr("\"\\/bfnrt", p->bytes[p->at + 1])) {
-                step = 2;
-            } else {
-                return msae__parse_fail(p, "a string has a bad escape");
-            }
+            step = msae__escape_length(p);
+            if (step == 0) return msae__parse_fail(p, "a string has a bad escape");
         }
         p->at += step;
     }
@@ -3761,33 +3744,21 @@ MSAE_API int msae_enum_value(msae_enum kind, const char *name) {
 
 #define MSAE__MAX_HEADER 100000000u /* the limit of safetensors, held to for .npy too */
 
-/* Longest array of the header first: where tensors and metadata go, or NULL to count only. */
-typedef struct msae__header {
-    msae_tensor *tensors;
-    size_t n_tensors;
-    msae_metadata *metadata;
-    size_t n_metadata;
-    int has_metadata;
-} msae__header;
-
-static int msae__parse_metadata(msae__parser *p, msae__header *header) {
-    if (header->has_metadata) return msae__parse_fail(p, "__metadata__ is there twice");
-    header->has_metadata = 1;
+/* {"key":"value",..}, which may be empty, but there once. */
+static int msae__parse_metadata(msae__parser *p, msae_safetensors *file) {
     if (!msae__parse_expect(p, '{', "__metadata__ is not an object")) return 0;
     if (msae__parse_accept(p, '}')) return 1;
     do {
         msae_metadata m;
         if (!msae__parse_string(p, "a key of __metadata__ is not a string", 1, &m.key,
-                                &m.key_bytes)) {
-            return 0;
-        }
-        if (!msae__parse_expect(p, ':', "a colon is missing in __metadata__")) return 0;
-        if (!msae__parse_string(p, "a value of __metadata__ is not a string", 1, &m.value,
+                                &m.key_bytes) ||
+            !msae__parse_expect(p, ':', "a colon is missing in __metadata__") ||
+            !msae__parse_string(p, "a value of __metadata__ is not a string", 1, &m.value,
                                 &m.value_bytes)) {
             return 0;
         }
-        if (header->metadata) header->metadata[header->n_metadata] = m;
-        header->n_metadata++;
+        if (file->metadata) file->metadata[file->n_metadata] = m;
+        file->n_metadata++;
     } while (msae__parse_accept(p, ','));
     return msae__parse_expect(p, '}', "__metadata__ does not end");
 }
@@ -3842,11 +3813,13 @@ static int msae__parse_tensor(msae__parser *p, uint64_t data_bytes, msae_tensor 
             if (!msae__parse_shape(p, tensor)) return 0;
         } else if (msae__equals(key, length, "data_offsets")) {
             bit = 4;
-            if (!msae__parse_expect(p, '[', "data_offsets is not a list")) return 0;
-            if (!msae__parse_number(p, &begin)) return 0;
-            if (!msae__parse_expect(p, ',', "data_offsets needs two numbers")) return 0;
-            if (!msae__parse_number(p, &end)) return 0;
-            if (!msae__parse_expect(p, ']', "data_offsets needs two numbers")) return 0;
+            if (!msae__parse_expect(p, '[', "data_offsets is not a list") ||
+                !msae__parse_number(p, &begin) ||
+                !msae__parse_expect(p, ',', "data_offsets needs two numbers") ||
+                !msae__parse_number(p, &end) ||
+                !msae__parse_expect(p, ']', "data_offsets needs two numbers")) {
+                return 0;
+            }
         } else {
             return msae__parse_fail_text(p, key, "a tensor has an unknown key");
         }
@@ -3873,38 +3846,36 @@ static int msae__parse_tensor(msae__parser *p, uint64_t data_bytes, msae_tensor 
     return 1;
 }
 
-/* The whole header. Run twice: to count and check, then to fill the lists. */
-static int msae__parse_header(msae__parser *p, uint64_t data_bytes, msae__header *header) {
+/* {"name":tensor,..}, one of them "__metadata__" if there is any, and spaces to the end. Run twice:
+   to count and check, with lists that are NULL, then to fill these. */
+static int msae__parse_header(msae__parser *p, uint64_t data_bytes, msae_safetensors *file) {
+    int has_metadata = 0;
+    file->n_tensors = file->n_metadata = 0;
     if (p->at == p->end) return msae__parse_fail(p, "the header is empty");
     if (p->bytes[p->at] != '{') return msae__parse_fail(p, "the header does not start with {");
     p->at++;
     if (!msae__parse_accept(p, '}')) {
         do {
-            const char *name;
-            size_t length;
-            if (!msae__parse_string(p, "a tensor's name is not a string", 0, &name, &length))
+            msae_tensor tensor;
+            memset(&tensor, 0, sizeof tensor);
+            if (!msae__parse_string(p, "a tensor's name is not a string", 0, &tensor.name,
+                                    &tensor.name_bytes) ||
+                !msae__parse_expect(p, ':', "a colon is missing in the header")) {
                 return 0;
-            if (!msae__parse_expect(p, ':', "a colon is missing in the header")) return 0;
-            if (msae__equals(name, length, "__metadata__")) {
-                if (!msae__parse_metadata(p, header)) return 0;
+            }
+            if (msae__equals(tensor.name, tensor.name_bytes, "__metadata__")) {
+                if (has_metadata++) return msae__parse_fail(p, "__metadata__ is there twice");
+                if (!msae__parse_metadata(p, file)) return 0;
             } else {
-                msae_tensor tensor;
-                memset(&tensor, 0, sizeof tensor);
-                tensor.name = name;
-                tensor.name_bytes = length;
                 if (!msae__parse_tensor(p, data_bytes, &tensor)) return 0;
-                if (header->tensors) header->tensors[header->n_tensors] = tensor;
-                header->n_tensors++;
+                if (file->tensors) file->tensors[file->n_tensors] = tensor;
+                file->n_tensors++;
             }
         } while (msae__parse_accept(p, ','));
         if (!msae__parse_expect(p, '}', "the header does not end")) return 0;
     }
-    while (p->at < p->end) {
-        if (p->bytes[p->at] != ' ')
-            return msae__parse_fail(p, "the header is padded with no space");
-        p->at++;
-    }
-    return 1;
+    while (p->at < p->end && p->bytes[p->at] == ' ') p->at++;
+    return p->at == p->end || msae__parse_fail(p, "the header is padded with no space");
 }
 
 /* Order of two byte strings. */
@@ -4009,28 +3980,19 @@ static int msae__header_length(msae__parser *p, uint64_t size) {
 
 /* The header at p, from byte 8 to its end, of a file of `size` bytes. */
 static int msae__open_header(msae__parser *p, msae_safetensors *file, uint64_t size) {
-    msae__header header;
-    size_t tensor_bytes, metadata_bytes;
-    memset(&header, 0, sizeof header);
-    if (!msae__parse_header(p, size - p->end, &header)) return 0;
-
+    size_t tensor_bytes;
+    if (!msae__parse_header(p, size - p->end, file)) return 0;
     /* the lists are at most a few times as long as the header, which is really there */
-    tensor_bytes = msae__round_up(header.n_tensors * sizeof *file->tensors, 16);
-    metadata_bytes = header.n_metadata * sizeof *file->metadata;
-    file->memory_bytes = tensor_bytes + metadata_bytes + 1;
+    tensor_bytes = msae__round_up(file->n_tensors * sizeof *file->tensors, 16);
+    file->memory_bytes = tensor_bytes + file->n_metadata * sizeof *file->metadata + 1;
     file->tensors = (msae_tensor *)msae__alloc(&file->allocator, file->memory_bytes);
     if (!file->tensors) {
         p->status = msae__fail_memory(p->error);
         return 0;
     }
-    file->n_tensors = header.n_tensors;
-    file->n_metadata = header.n_metadata;
     file->metadata = (msae_metadata *)(void *)((unsigned char *)file->tensors + tensor_bytes);
-    memset(&header, 0, sizeof header);
-    header.tensors = file->tensors;
-    header.metadata = file->metadata;
     p->at = 8;
-    return msae__parse_header(p, size - p->end, &header) && msae__check_header(p, file, size);
+    return msae__parse_header(p, size - p->end, file) && msae__check_header(p, file, size);
 }
 
 /* The header of what an open reader reads: where it lies in memory, else in a copy. */
@@ -4244,11 +4206,7 @@ static uint64_t msae__read_number(const msae_safetensors *file, const char *key,
     msae__parser p;
     uint64_t number = 0;
     if (!note) return 0;
-    p.bytes = (const unsigned char *)note->value;
-    p.at = 0;
-    p.end = note->value_bytes;
-    p.status = MSAE_OK;
-    p.error = NULL;
+    p = msae__parser_over(note->value, note->value_bytes, NULL);
     if (!msae__parse_number(&p, &number) || p.at != p.end) *ok = 0;
     return number;
 }
@@ -4617,13 +4575,6 @@ MSAE_API msae_status msae_load(msae_model *model, msae_reader reader, const msae
     return status;
 }
 
-#ifndef MSAE_NO_STDIO
-MSAE_API msae_status msae_load_file(msae_model *model, const char *path, const msae_load_desc *desc,
-                                    msae_error *error) {
-    return msae_load(model, msae_from_file(path), desc, error);
-}
-#endif
-
 /* ==============================================================================================
    End of the run part, but for what it has in a smaller form of its own
    ============================================================================================ */
@@ -4637,9 +4588,7 @@ MSAE_API msae_status msae_load_file(msae_model *model, const char *path, const m
 /* The texts of failures would be a tenth of the object: the code and the position have to do. */
 static msae_status msae__fail_at(msae_error *error, msae_status code, uint64_t position,
                                  const char *what, uint64_t number, const char *after) {
-    (void)what;
-    (void)number;
-    (void)after;
+    (void)what, (void)number, (void)after;
     if (error) {
         const char *text = msae_status_text(code);
         error->code = code;
@@ -4765,13 +4714,12 @@ static msae_status msae__resolve_model(const msae_model_desc *desc, msae_model_d
     if (status != MSAE_OK) return status;
     memset(weights, 0, MSAE_MAX_LEVELS * sizeof *weights);
     *resolved = *desc;
-    resolved->n_levels = 1;
     if (msae__is_nested(desc->recipe) || desc->recipe == MSAE_RECIPE_MSAE_WIDTH) {
-        resolved->n_levels = msae__check_levels(desc, levels, error);
-    } else {
-        levels[0] = msae__has_k(desc->recipe) ? desc->k : desc->n_latents;
+        return msae__check_levels(desc, levels, error);
     }
-    return resolved->n_levels > 0 ? MSAE_OK : MSAE_ERROR_ARGUMENT;
+    resolved->n_levels = 1;
+    levels[0] = msae__has_k(desc->recipe) ? desc->k : desc->n_latents;
+    return MSAE_OK;
 }
 
 static size_t msae__packed_floats(const msae_kernels *kernels, size_t rows, size_t k) {
@@ -4822,19 +4770,26 @@ static void msae__put(msae__text *text, const char *string) {
     msae__put_bytes(text, string, strlen(string));
 }
 
-/* Fills *error (when there is one) with "what", or "what number after" when `after` is given. */
+/* Fills *error but for its text, which is begun; 0 when nobody asks for it. */
+static int msae__begin_error(msae_error *error, msae_status code, uint64_t position,
+                             msae__text *text) {
+    if (!error) return 0;
+    error->code = code;
+    error->position = position;
+    *text = msae__text_in(error->message, sizeof error->message);
+    return 1;
+}
+
+/* "what", or "what number after" when `after` is given. */
 static msae_status msae__fail_at(msae_error *error, msae_status code, uint64_t position,
                                  const char *what, uint64_t number, const char *after) {
-    if (error) {
-        msae__text text = msae__text_in(error->message, sizeof error->message);
-        error->code = code;
-        error->position = position;
-        msae__put(&text, what);
-        if (after) {
-            msae__put(&text, " ");
-            msae__put_number(&text, number);
-            msae__put(&text, after);
-        }
+    msae__text text;
+    if (!msae__begin_error(error, code, position, &text)) return code;
+    msae__put(&text, what);
+    if (after) {
+        msae__put(&text, " ");
+        msae__put_number(&text, number);
+        msae__put(&text, after);
     }
     return code;
 }
@@ -4842,28 +4797,22 @@ static msae_status msae__fail_at(msae_error *error, msae_status code, uint64_t p
 /* "what name after". */
 static msae_status msae__fail_text(msae_error *error, msae_status code, uint64_t position,
                                    const char *what, const char *name, const char *after) {
-    if (error) {
-        msae__text text = msae__text_in(error->message, sizeof error->message);
-        error->code = code;
-        error->position = position;
-        msae__put(&text, what);
-        msae__put(&text, name);
-        msae__put(&text, after);
-    }
+    msae__text text;
+    if (!msae__begin_error(error, code, position, &text)) return code;
+    msae__put(&text, what);
+    msae__put(&text, name);
+    msae__put(&text, after);
     return code;
 }
 
 /* "what (byte position)". */
 static msae_status msae__fail_byte(msae_error *error, uint64_t position, const char *what) {
-    if (error) {
-        msae__text text = msae__text_in(error->message, sizeof error->message);
-        error->code = MSAE_ERROR_FORMAT;
-        error->position = position;
-        msae__put(&text, what);
-        msae__put(&text, " (byte ");
-        msae__put_number(&text, position);
-        msae__put(&text, ")");
-    }
+    msae__text text;
+    if (!msae__begin_error(error, MSAE_ERROR_FORMAT, position, &text)) return MSAE_ERROR_FORMAT;
+    msae__put(&text, what);
+    msae__put(&text, " (byte ");
+    msae__put_number(&text, position);
+    msae__put(&text, ")");
     return MSAE_ERROR_FORMAT;
 }
 
@@ -6134,18 +6083,17 @@ static size_t msae__default_levels(const msae_model_desc *desc, size_t *levels) 
     return count;
 }
 
-/* The levels of a resolved descriptor; returns their number or 0 with an error. */
-static size_t msae__resolve_levels(const msae_model_desc *desc, size_t *levels, msae_error *error) {
-    if (desc->recipe == MSAE_RECIPE_TOPK || desc->recipe == MSAE_RECIPE_BATCHTOPK) {
-        levels[0] = desc->k;
-        return 1;
+/* The levels of a resolved descriptor: a nesting given or the recipe's, else one: k or all. */
+static msae_status msae__resolve_levels(const msae_model_desc *desc, size_t *levels, size_t *count,
+                                        msae_error *error) {
+    if (msae__is_nested(desc->recipe) || desc->recipe == MSAE_RECIPE_MSAE_WIDTH) {
+        const int given = desc->nesting && desc->n_levels > 0;
+        *count = given ? desc->n_levels : msae__default_levels(desc, levels);
+        return given ? msae__check_levels(desc, levels, error) : MSAE_OK;
     }
-    if (!msae__is_nested(desc->recipe) && desc->recipe != MSAE_RECIPE_MSAE_WIDTH) {
-        levels[0] = desc->n_latents;
-        return 1;
-    }
-    if (desc->nesting && desc->n_levels > 0) return msae__check_levels(desc, levels, error);
-    return msae__default_levels(desc, levels);
+    *count = 1;
+    levels[0] = msae__has_k(desc->recipe) ? desc->k : desc->n_latents;
+    return MSAE_OK;
 }
 
 /* Of level i (measured on CLIP embeddings by bench/recipes): small k gain from more than their
@@ -6166,10 +6114,10 @@ static msae_status msae__resolve_weights(const msae_model_desc *desc, size_t cou
                              " nesting levels");
     }
     for (size_t i = 0; i < count; i++) {
-        weights[i] = desc->level_weights ? desc->level_weights[i]
+        weights[i] = desc->level_weights                   ? desc->level_weights[i]
                      : desc->recipe == MSAE_RECIPE_MSAE_RW ? (float)(count - i)
-                     : desc->recipe == MSAE_RECIPE_MSAE ? msae__balanced_weight(i, count)
-                                                        : 1;
+                     : desc->recipe == MSAE_RECIPE_MSAE    ? msae__balanced_weight(i, count)
+                                                           : 1;
         if (!(weights[i] >= 0) || !msae__is_finite(weights[i])) {
             return msae__fail(error, MSAE_ERROR_ARGUMENT, "a level weight is negative");
         }
@@ -6186,7 +6134,7 @@ static msae_status msae__resolve_defaults(msae_model_desc *r, msae_error *error)
     if (r->recipe == MSAE_RECIPE_DEFAULT) r->recipe = MSAE_RECIPE_MSAE;
     if (r->activation == MSAE_ACTIVATION_DEFAULT) r->activation = MSAE_ACTIVATION_RELU;
     if (r->nesting_start == 0) {
-        const size_t first = r->recipe == MSAE_RECIPE_MSAE ? 16
+        const size_t first = r->recipe == MSAE_RECIPE_MSAE         ? 16
                              : r->recipe == MSAE_RECIPE_MSAE_WIDTH ? msae__max(r->n_latents / 32, 1)
                                                                    : 64;
         r->nesting_start = msae__min(first, r->n_latents);
@@ -6212,9 +6160,8 @@ static msae_status msae__resolve_model(const msae_model_desc *desc, msae_model_d
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "the initial threshold is not positive");
     }
     if (r.weights != MSAE_F32) r.by_rows = 1;
-    count = msae__resolve_levels(&r, list, error);
-    if (count == 0) return MSAE_ERROR_ARGUMENT;
-    status = msae__resolve_weights(&r, count, list_weights, error);
+    status = msae__resolve_levels(&r, list, &count, error);
+    if (status == MSAE_OK) status = msae__resolve_weights(&r, count, list_weights, error);
     if (status != MSAE_OK) return status;
     if (levels) memcpy(levels, list, count * sizeof *levels);
     if (weights) memcpy(weights, list_weights, count * sizeof *weights);
@@ -6300,7 +6247,7 @@ static void msae__widen_weights(msae_dtype weights, const unsigned char *row, fl
                                 size_t first, size_t count, float *out) {
     for (size_t i = 0; i < count; i++) {
         const unsigned char *at = row + (first + i) * msae_dtype_bytes(weights);
-        out[i] = weights == MSAE_F16 ? msae__load_half(at)
+        out[i] = weights == MSAE_F16    ? msae__load_half(at)
                  : weights == MSAE_BF16 ? msae__load_bfloat(at)
                                         : (float)msae__load_int8(at) * scale;
     }
@@ -6371,10 +6318,7 @@ static void msae__convert(msae_dtype dtype, const unsigned char *bytes, size_t c
         msae__full(kernels)->from_half(out, bytes, count);
         break;
     case MSAE_BF16:
-        for (size_t i = 0; i < count; i++) {
-            out[i] =
-                msae__bits_float((uint32_t)bytes[2 * i] << 16 | (uint32_t)bytes[2 * i + 1] << 24);
-        }
+        for (size_t i = 0; i < count; i++) out[i] = msae__load_bfloat(bytes + 2 * i);
         break;
     default: /* F64; beyond the range of float this gives Inf, which the checks then find */
         for (size_t i = 0; i < count; i++) {
@@ -6453,11 +6397,9 @@ static msae_status msae__check_range(uint64_t set, uint64_t first, uint64_t rows
 /* Rows of `what` ("data") that are not as wide as the model takes them. */
 MSAE__SHARED msae_status msae__check_width(const char *what, size_t cols, size_t wanted,
                                            msae_error *error) {
+    msae__text text;
     if (cols == wanted) return MSAE_OK;
-    if (error) {
-        msae__text text = msae__text_in(error->message, sizeof error->message);
-        error->code = MSAE_ERROR_SHAPE;
-        error->position = MSAE_NO_POSITION;
+    if (msae__begin_error(error, MSAE_ERROR_SHAPE, MSAE_NO_POSITION, &text)) {
         msae__put(&text, "the ");
         msae__put(&text, what);
         msae__put(&text, " has ");
@@ -6585,9 +6527,7 @@ typedef struct msae__source_pass {
 
 /* The same on every instruction path. */
 static double msae__exact_norm(const float *x, size_t d) {
-    double squares = 0;
-    for (size_t i = 0; i < d; i++) squares += (double)x[i] * (double)x[i];
-    return sqrt(squares);
+    return sqrt(msae__sum_squares(x, d));
 }
 
 /* Whether a finite row is beyond the limit, if there is one. */
@@ -7036,43 +6976,34 @@ static uint64_t msae__npy_header_bytes(const unsigned char *bytes, uint64_t size
 }
 
 /* The header of a .npy file of `size` bytes, of which those that msae__npy_header_bytes tells are
-   there. */
-static msae_status msae__npy_open(msae__matrix *matrix, const unsigned char *bytes, uint64_t size,
-                                  int may_be_empty, msae_error *error) {
-    msae__parser p = msae__parser_over(bytes, (size_t)msae__npy_header_bytes(bytes, size), error);
+   there: magic, version 1.0 to 3.0, length of the dictionary (2 bytes, or 4 from 2.0 on), which
+   ends with a newline; then values, neither fewer nor more than the shape says. */
+static int msae__npy_header(msae__parser *p, uint64_t size, int may_be_empty,
+                            msae__matrix *matrix) {
+    const unsigned char *bytes = p->bytes;
+    const size_t length_bytes = size > 6 && bytes[6] == 1 ? 2 : 4;
     uint64_t shape[2] = {1, 1}, values, needed;
-    size_t rank = 0, length_bytes, start;
-    p.at = 6;
+    size_t rank = 0, start;
+    p->at = 6;
     if (size < 10 || (bytes[6] >= 2 && size < 12)) {
-        msae__parse_fail(&p, "the .npy header's length is cut off");
-        return p.status;
+        return msae__parse_fail(p, "the .npy header's length is cut off");
     }
     if (bytes[6] < 1 || bytes[6] > 3 || bytes[7] != 0) {
-        msae__parse_fail(&p, "this version of .npy is unknown");
-        return p.status;
+        return msae__parse_fail(p, "this version of .npy is unknown");
     }
-    length_bytes = bytes[6] == 1 ? 2 : 4;
-    p.at = 8 + length_bytes;
+    p->at = 8 + length_bytes;
     start = (size_t)msae__load_le(bytes + 8, length_bytes);
-    if (start > size - p.at) {
-        msae__parse_fail_at(&p, 8, "the .npy header is cut off");
-        return p.status;
-    }
-    start += p.at;
+    if (start > size - p->at) return msae__parse_fail_at(p, 8, "the .npy header is cut off");
+    start += p->at;
     if (start > MSAE__MAX_HEADER) {
-        msae__parse_fail_at(&p, 8, "the .npy header is longer than 100 MB");
-        return p.status;
+        return msae__parse_fail_at(p, 8, "the .npy header is longer than 100 MB");
     }
-    p.end = start;
-    if (!msae__npy_dictionary(&p, may_be_empty, &matrix->dtype, shape, &rank)) return p.status;
-    msae__parse_space(&p);
-    if (p.at != p.end) {
-        msae__parse_fail(&p, "something follows the header's dictionary");
-        return p.status;
-    }
+    p->end = start;
+    if (!msae__npy_dictionary(p, may_be_empty, &matrix->dtype, shape, &rank)) return 0;
+    msae__parse_space(p);
+    if (p->at != p->end) return msae__parse_fail(p, "something follows the header's dictionary");
     if (bytes[start - 1] != '\n') {
-        msae__parse_fail_at(&p, start - 1, "the header does not end with a newline");
-        return p.status;
+        return msae__parse_fail_at(p, start - 1, "the header does not end with a newline");
     }
     if (rank == 1) { /* a single row, or nothing */
         shape[1] = shape[0];
@@ -7080,25 +7011,21 @@ static msae_status msae__npy_open(msae__matrix *matrix, const unsigned char *byt
     }
     if (shape[1] > SIZE_MAX || !msae__mul64(shape[0], shape[1], &values) ||
         !msae__mul64(values, msae_dtype_bytes(matrix->dtype), &needed)) {
-        msae__parse_fail(&p, "the shape is too large");
-        return p.status;
+        return msae__parse_fail(p, "the shape is too large");
     }
-    if (needed > size - start) {
-        msae__parse_fail_at(&p, size, "the data is cut off");
-        return p.status;
-    }
+    if (needed > size - start) return msae__parse_fail_at(p, size, "the data is cut off");
     if (needed < size - start) {
-        msae__parse_fail_at(&p, start + needed, "something follows the data");
-        return p.status;
+        return msae__parse_fail_at(p, start + needed, "something follows the data");
     }
     matrix->rows = shape[0];
     matrix->cols = (size_t)shape[1];
     matrix->offset = start;
-    return MSAE_OK;
+    return 1;
 }
 
-/* Whether it is meant as one, so that an error can say which rule was broken. */
-static int msae__is_safetensors(const unsigned char *bytes, size_t size) {
+/* Whether a file of `size` bytes, the first nine of which are there, is meant as one, so that an
+   error can say which rule was broken. */
+static int msae__is_safetensors(const unsigned char *bytes, uint64_t size) {
     return size > 8 && (bytes[8] == '{' || msae__load_le(bytes, 8) <= size - 8);
 }
 
@@ -7112,11 +7039,9 @@ static int msae__is_matrix(const msae_tensor *tensor, int may_be_empty) {
 static msae_status msae__fail_ambiguous(const msae_safetensors *file, size_t matrices,
                                         msae_error *error) {
     static const char end[] = ", ..): name the one to read";
-    if (error) {
-        msae__text text = msae__text_in(error->message, sizeof error->message);
+    msae__text text;
+    if (msae__begin_error(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, &text)) {
         size_t shown = 0, left;
-        error->code = MSAE_ERROR_ARGUMENT;
-        error->position = MSAE_NO_POSITION;
         msae__put_number(&text, matrices);
         msae__put(&text, " of the file's ");
         msae__put_number(&text, file->n_tensors);
@@ -7175,11 +7100,6 @@ static msae_status msae__find_matrix(const msae_safetensors *file, const char *t
     return MSAE_OK;
 }
 
-static msae_status msae__fail_unknown_data(msae_error *error) {
-    return msae__fail_at(error, MSAE_ERROR_FORMAT, 0, "neither a .npy nor a safetensors file", 0,
-                         NULL);
-}
-
 /* Reads the digits that end at *end, moved before them and the underscore in front. */
 static int msae__number_before(const char *start, const char **end, uint64_t *number) {
     const char *at = *end;
@@ -7221,67 +7141,77 @@ static int msae__is_headerless(const msae_reader *reader, msae__matrix *matrix) 
     return 1;
 }
 
-static void msae__set_data(msae_data *data, const void *bytes, const msae__matrix *matrix) {
-    data->rows = (size_t)matrix->rows;
-    data->cols = matrix->cols;
-    data->dtype = matrix->dtype;
-    data->values = (const unsigned char *)bytes + matrix->offset;
+/* The matrix of a .npy file that an open reader reads, from its header alone. */
+static msae_status msae__locate_npy(const msae_reader *reader, const unsigned char start[12],
+                                    int may_be_empty, const msae_allocator *allocator,
+                                    msae__matrix *matrix, msae_error *error) {
+    const uint64_t bytes = msae__npy_header_bytes(start, reader->size);
+    void *copy = reader->memory || bytes > SIZE_MAX ? NULL : msae__alloc(allocator, (size_t)bytes);
+    msae__parser p = msae__parser_over(copy ? copy : reader->memory, (size_t)bytes, error);
+    if (!p.bytes) return msae__fail_memory(error);
+    if (copy) p.status = msae__read_bytes(reader, 0, copy, p.end, error);
+    if (p.status == MSAE_OK) msae__npy_header(&p, reader->size, may_be_empty, matrix);
+    msae__free(allocator, copy, (size_t)bytes);
+    return p.status;
 }
 
-/* Data over a whole file in memory. */
-static msae_status msae__data_over(msae_data *data, const void *bytes, size_t size,
-                                   const char *tensor, const msae_allocator *allocator,
-                                   msae_error *error) {
+/* The matrix of a file that an open reader reads, from its header alone. A .npy is known by its
+   magic, the published format by its name and length; all else must be safetensors. */
+static msae_status msae__locate_matrix(const msae_reader *reader, const char *tensor,
+                                       int may_be_empty, const msae_allocator *allocator,
+                                       msae__matrix *matrix, msae_error *error) {
+    unsigned char start[12] = {0};
+    const size_t known = reader->size < sizeof start ? (size_t)reader->size : sizeof start;
     msae_safetensors file;
-    msae__matrix matrix;
     msae_status status;
-    memset(&matrix, 0, sizeof matrix);
-    if (size == 0) return msae__fail(error, MSAE_ERROR_FORMAT, "the file is empty");
-    if (msae__is_npy((const unsigned char *)bytes, size)) {
-        status = msae__npy_open(&matrix, (const unsigned char *)bytes, size, 0, error);
-        if (status == MSAE_OK && matrix.rows > SIZE_MAX) status = msae__fail_memory(error);
-    } else if (!msae__is_safetensors((const unsigned char *)bytes, size)) {
-        status = msae__fail_unknown_data(error);
-    } else {
-        status = msae_safetensors_open(&file, msae_from_memory(bytes, size), allocator, error);
-        if (status != MSAE_OK) return status;
-        status = msae__find_matrix(&file, tensor, 0, &matrix, error);
-        msae_safetensors_close(&file);
+    if (msae__is_headerless(reader, matrix)) return MSAE_OK;
+    if (known == 0) return msae__fail(error, MSAE_ERROR_FORMAT, "the file is empty");
+    status = msae__read_bytes(reader, 0, start, known, error);
+    if (status != MSAE_OK) return status;
+    if (msae__is_npy(start, known)) {
+        return msae__locate_npy(reader, start, may_be_empty, allocator, matrix, error);
     }
-    if (status == MSAE_OK) msae__set_data(data, bytes, &matrix);
+    if (!msae__is_safetensors(start, reader->size)) {
+        return msae__fail_at(error, MSAE_ERROR_FORMAT, 0, "neither a .npy nor a safetensors file",
+                             0, NULL);
+    }
+    status = msae__open_tensors(&file, reader, allocator, error);
+    if (status != MSAE_OK) return status;
+    status = msae__find_matrix(&file, tensor, may_be_empty, matrix, error);
+    msae_safetensors_close(&file);
     return status;
 }
 
 MSAE_API msae_status msae_data_load(msae_data *data, msae_reader reader, const char *tensor,
                                     const msae_allocator *allocator, msae_error *error) {
+    const char *path = reader.path;
+    void *owned = NULL;
+    size_t owned_bytes = 0;
     msae__matrix matrix;
     msae_status status;
-    void *bytes;
-    size_t size;
-    int headerless;
     memset(data, 0, sizeof *data);
-    if (reader.memory) {
-        size = (size_t)reader.size;
-        return msae__data_over(data, reader.memory, size, tensor, allocator, error);
+    memset(&matrix, 0, sizeof matrix);
+    if (!reader.memory) { /* the whole file comes into memory, where its values stay */
+        status = msae__open_reader(&reader, error);
+        if (status != MSAE_OK) return status;
+        status = msae__read_all(&reader, allocator, &owned, &owned_bytes, error);
+        msae__close_reader(&reader);
+        if (status != MSAE_OK) return status;
+        reader = msae_from_memory(owned, owned_bytes);
+        reader.path = path; /* by which it may be known */
     }
-    status = msae__open_reader(&reader, error);
-    if (status != MSAE_OK) return status;
-    headerless = msae__is_headerless(&reader, &matrix);
-    status = msae__read_all(&reader, allocator, &bytes, &size, error);
-    msae__close_reader(&reader);
-    if (status != MSAE_OK) return status;
-    if (headerless) {
-        msae__set_data(data, bytes, &matrix); /* whose rows fit where the bytes do */
-    } else {
-        status = msae__data_over(data, bytes, size, tensor, allocator, error);
-    }
+    status = msae__locate_matrix(&reader, tensor, 0, allocator, &matrix, error);
     if (status != MSAE_OK) {
-        msae__free(allocator, bytes, size);
+        msae__free(allocator, owned, owned_bytes);
         return status;
     }
-    data->owned = bytes;
-    data->owned_bytes = size;
-    if (allocator) data->allocator = *allocator;
+    data->rows = (size_t)matrix.rows; /* which fits where the bytes do */
+    data->cols = matrix.cols;
+    data->dtype = matrix.dtype;
+    data->values = (const unsigned char *)reader.memory + matrix.offset;
+    data->owned = owned;
+    data->owned_bytes = owned_bytes;
+    if (owned && allocator) data->allocator = *allocator;
     return MSAE_OK;
 }
 
@@ -7296,40 +7226,6 @@ struct msae_files_state {
     size_t open;        /* its number; n_shards: none is open */
     unsigned char piece[MSAE__PIECE];
 };
-
-/* Finds the matrix in a file from its header alone. */
-static msae_status msae__locate_matrix(const msae_reader *reader, const char *tensor,
-                                       int may_be_empty, const msae_allocator *allocator,
-                                       msae__matrix *matrix, msae_error *error) {
-    unsigned char start[12] = {0};
-    const size_t known = reader->size < sizeof start ? (size_t)reader->size : sizeof start;
-    msae_safetensors file;
-    msae_status status;
-    if (msae__is_headerless(reader, matrix)) return MSAE_OK;
-    if (known == 0) return msae__fail(error, MSAE_ERROR_FORMAT, "the file is empty");
-    status = msae__read_bytes(reader, 0, start, known, error);
-    if (status != MSAE_OK) return status;
-    if (msae__is_npy(start, known)) {
-        const uint64_t bytes = msae__npy_header_bytes(start, reader->size);
-        void *header = bytes > SIZE_MAX ? NULL : msae__alloc(allocator, (size_t)bytes);
-        if (!header) return msae__fail_memory(error);
-        status = msae__read_bytes(reader, 0, header, (size_t)bytes, error);
-        if (status == MSAE_OK) {
-            status = msae__npy_open(matrix, (const unsigned char *)header, reader->size,
-                                    may_be_empty, error);
-        }
-        msae__free(allocator, header, (size_t)bytes);
-        return status;
-    }
-    if (known <= 8 || (start[8] != '{' && msae__load_le(start, 8) > reader->size - 8)) {
-        return msae__fail_unknown_data(error);
-    }
-    status = msae__open_tensors(&file, reader, allocator, error);
-    if (status != MSAE_OK) return status;
-    status = msae__find_matrix(&file, tensor, may_be_empty, matrix, error);
-    msae_safetensors_close(&file);
-    return status;
-}
 
 static msae_status msae__open_shard(msae_files *files, size_t number, msae_error *error) {
     struct msae_files_state *state = files->state;
@@ -7634,24 +7530,8 @@ static int msae__write_stdio(void *user, const void *bytes, size_t size) {
 
 /* Ends the writing of a file; 1 when all of it is with the disk (a device has no disk). */
 static int msae__finish_file(FILE *file, int is_device) {
-    int ok = fflush(file) == 0;
-#ifdef MSAE__HAS_POSIX
-    ok = ok && (is_device || fsync((fileno)(file)) == 0);
-#elif defined(_WIN32)
-    ok = ok && (is_device || _commit(_fileno(file)) == 0);
-#else
-    (void)is_device;
-#endif
+    const int ok = fflush(file) == 0 && (is_device || MSAE__FLUSHED(file));
     return fclose(file) == 0 && ok;
-}
-
-/* Puts a file in another one's place; at no moment is there neither. */
-static int msae__replace_file(const char *from, const char *to) {
-#ifdef _WIN32
-    return MoveFileExA(from, to, 1 | 8) != 0; /* replacing, written through */
-#else
-    return rename(from, to) == 0;
-#endif
 }
 
 /* After a power cut a new name is only there when its folder was flushed too. Not every file system
@@ -7721,7 +7601,7 @@ static msae_status msae__write_file(msae__content content, const void *user, msa
     to->bytes = out.bytes;
     ok = msae__finish_file(file, is_device) && ok;
     if (!is_device) {
-        ok = ok && msae__replace_file(temporary, path);
+        ok = ok && MSAE__REPLACED(temporary, path); /* at no moment is there neither */
         if (ok) {
             msae__flush_folder(temporary);
         } else {
@@ -7736,6 +7616,11 @@ MSAE_API msae_writer msae_to_file(const char *path) {
     msae_writer writer = msae_to_memory(NULL, 0);
     writer.path = path;
     return writer;
+}
+
+MSAE_API msae_status msae_save_file(const msae_model *model, const char *path, msae_error *error) {
+    msae_writer writer = msae_to_file(path);
+    return msae_save(model, &writer, error);
 }
 #endif
 
@@ -8060,13 +7945,6 @@ MSAE_API msae_status msae_save(const msae_model *model, msae_writer *writer, msa
     msae__finish_description(&file);
     return msae__write_all(msae__write_content, &file, writer, error);
 }
-
-#ifndef MSAE_NO_STDIO
-MSAE_API msae_status msae_save_file(const msae_model *model, const char *path, msae_error *error) {
-    msae_writer writer = msae_to_file(path);
-    return msae_save(model, &writer, error);
-}
-#endif
 
 /* A choice by its name, or by its number in the enum, as versions before 0.6 wrote it. A later
    version may know more of them: its models can be used, but its runs cannot go on. */
@@ -8521,7 +8399,7 @@ static msae_parameters msae__parameters_layout(const msae_model *model, msae__ar
 static size_t msae__tile_rows(const msae_trainer *trainer) {
     const msae_model *model = &trainer->model;
     const int few = model->recipe == MSAE_RECIPE_TOPK;
-    const size_t floats = few ? 2 * MSAE__TILE_FLOATS
+    const size_t floats = few                                  ? 2 * MSAE__TILE_FLOATS
                           : msae__is_batch_topk(model->recipe) ? MSAE__TILE_FLOATS / 2
                                                                : MSAE__TILE_FLOATS;
     const size_t rows = msae__min(floats / model->n_latents,
