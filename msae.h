@@ -208,29 +208,25 @@
 #endif
 #ifdef MSAE_RUN_ONLY
 #define MSAE__MAKE_API MSAE__LEFT_OUT("MSAE_RUN_ONLY")
-#define MSAE__TRAIN_API MSAE__LEFT_OUT("MSAE_RUN_ONLY")
-#define MSAE__CONCEPTS_API MSAE__LEFT_OUT("MSAE_RUN_ONLY")
 #else
 #define MSAE__MAKE_API MSAE_API
+#endif
 #ifdef MSAE_NO_TRAIN
 #define MSAE__TRAIN_API MSAE__LEFT_OUT("MSAE_NO_TRAIN")
 #else
-#define MSAE__TRAIN_API MSAE_API
+#define MSAE__TRAIN_API MSAE__MAKE_API
 #endif
 #ifdef MSAE_NO_ANALYSIS
 #define MSAE__CONCEPTS_API MSAE__LEFT_OUT("MSAE_NO_ANALYSIS")
 #else
-#define MSAE__CONCEPTS_API MSAE_API
-#endif
+#define MSAE__CONCEPTS_API MSAE__MAKE_API
 #endif
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-/* ---------------------------------------------------------------------------------------------
-   >>status Status and errors
-   ------------------------------------------------------------------------------------------ */
+/* ---- >>status Status and errors ------------------------------------------------------------- */
 
 /* Every status with its text, once. */
 #define MSAE_STATUS_LIST(X)                       \
@@ -243,12 +239,9 @@ extern "C" {
     X(MSAE_ERROR_FORMAT, "malformed file")        \
     X(MSAE_ERROR_UNSUPPORTED, "not supported")    \
     X(MSAE_ERROR_STOPPED, "stopped by the caller")
-
 #define MSAE_STATUS_ENUM(code, text) code,
 typedef enum msae_status { MSAE_STATUS_LIST(MSAE_STATUS_ENUM) MSAE_STATUS_COUNT } msae_status;
 #undef MSAE_STATUS_ENUM
-
-#define MSAE_NO_POSITION UINT64_MAX
 
 /* What went wrong. Functions that can fail take it last, may be given NULL, write it on failure. */
 typedef struct msae_error {
@@ -256,13 +249,12 @@ typedef struct msae_error {
     uint64_t position; /* byte in a file or row of the data at fault, or MSAE_NO_POSITION */
     char message[256]; /* one line, no newline, without the file's name: "cannot be opened" */
 } msae_error;
+#define MSAE_NO_POSITION UINT64_MAX
 
 /* The text of a status ("out of memory"); never NULL. Thread-safe. */
 MSAE_API const char *msae_status_text(msae_status status);
 
-/* ---------------------------------------------------------------------------------------------
-   >>hooks Hooks: memory and threads
-   ------------------------------------------------------------------------------------------ */
+/* ---- >>hooks Hooks: memory, threads, processes ---------------------------------------------- */
 
 /* Memory. All zero: MSAE_MALLOC and MSAE_FREE (malloc and free unless defined). `alloc` returns
    memory aligned for any type, or NULL; `free` gets the size that was asked for. */
@@ -284,23 +276,7 @@ typedef struct msae_parallel {
     void *user;
     size_t workers; /* 0 counts as 1; at most MSAE_MAX_WORKERS */
 } msae_parallel;
-
 #define MSAE_MAX_WORKERS 256
-#define MSAE_MAX_RANKS 256
-
-#ifdef MSAE_USE_PTHREADS
-/* A small thread pool that implements the hook. Opaque; owns its threads. */
-typedef struct msae_pool msae_pool;
-
-/* Starts workers - 1 threads; the caller is the last worker. 0: one for each online core. */
-MSAE_API msae_status msae_pool_create(msae_pool **pool, size_t workers, msae_error *error);
-
-/* Ends the threads and frees the pool; NULL is fine. */
-MSAE_API void msae_pool_free(msae_pool *pool);
-
-/* The hook for a descriptor. Not re-entrant: one parallel_for at a time for each pool. */
-MSAE_API msae_parallel msae_pool_parallel(msae_pool *pool);
-#endif
 
 /* A background thread for prefetching. All zero: no prefetching. start: run task(context, 0, 0) on
    the thread and return 1 at once, or return 0 if no thread is available (the task then runs where
@@ -312,28 +288,36 @@ typedef struct msae_background {
 } msae_background;
 
 #ifdef MSAE_USE_PTHREADS
-/* Starts a thread that implements the hook, for one stream at a time. */
+/* A small thread pool that implements msae_parallel. Opaque; owns its threads. */
+typedef struct msae_pool msae_pool;
+/* Starts workers - 1 threads; the caller is the last worker. 0: one for each online core. */
+MSAE_API msae_status msae_pool_create(msae_pool **pool, size_t workers, msae_error *error);
+/* Ends the threads and frees the pool; NULL is fine. */
+MSAE_API void msae_pool_free(msae_pool *pool);
+/* The hook for a descriptor. Not re-entrant: one parallel_for at a time for each pool. */
+MSAE_API msae_parallel msae_pool_parallel(msae_pool *pool);
+/* Starts a thread that implements msae_background, for one stream at a time. */
 MSAE_API msae_status msae_background_create(msae_background *background, msae_error *error);
-
 /* Ends the thread; fine on a zeroed struct. */
 MSAE_API void msae_background_free(msae_background *background);
 #endif
 
 /* An all-reduce over the processes that train one model. All zero: there is one process. Otherwise
-   each of `ranks` processes (at most MSAE_MAX_RANKS) makes the same calls in the same order, and
-   sum_floats and sum_doubles replace values [count] by their sum over the processes, the same bits
-   in all of them. They return 1, or 0 if the others cannot be reached: the call that asked for the
-   sum then fails with MSAE_ERROR_IO. examples/mpi/ has one over MPI. */
+   each of `ranks` processes makes the same calls in the same order, and sum_floats and sum_doubles
+   replace values [count] by their sum over the processes, the same bits in all of them. They return
+   1, or 0 if the others cannot be reached: the call that asked for the sum then fails with
+   MSAE_ERROR_IO. examples/mpi/ has one over MPI. */
 typedef struct msae_collective {
     int (*sum_floats)(void *user, float *values, size_t count);
     int (*sum_doubles)(void *user, double *values, size_t count);
     void *user;
-    size_t rank, ranks;
+    size_t rank, ranks; /* this process and how many, at most MSAE_MAX_RANKS */
 } msae_collective;
+#define MSAE_MAX_RANKS 256
 
-/* Instruction paths. AUTO: the fastest that this processor has. */
+/* Instruction paths. */
 typedef enum msae_simd {
-    MSAE_SIMD_AUTO = 0,
+    MSAE_SIMD_AUTO = 0, /* the fastest that this processor has */
     MSAE_SIMD_SCALAR,
     MSAE_SIMD_AVX2,    /* with FMA and F16C */
     MSAE_SIMD_AVX512,  /* F, BW and VL, with all of the above */
@@ -345,27 +329,20 @@ typedef enum msae_simd {
 /* What an object computes on and where its memory comes from. All zero: the fastest instruction
    path, the default allocator, the calling thread. */
 typedef struct msae_host {
-    msae_simd simd; /* forces an instruction path; AUTO by default */
+    msae_simd simd; /* AUTO, or the path to use */
     msae_allocator allocator;
     msae_parallel parallel;
 } msae_host;
 
+/* clang-format off */
+/* Types of elements. */
 typedef enum msae_dtype {
-    MSAE_F32 = 0,
-    MSAE_F16,
-    MSAE_BF16,
-    MSAE_F64,
-    MSAE_I8,
-    MSAE_I16,
-    MSAE_I32,
-    MSAE_I64,
-    MSAE_U8,
-    MSAE_U16,
-    MSAE_U32,
-    MSAE_U64,
-    MSAE_BOOL,
+    MSAE_F32 = 0, MSAE_F16, MSAE_BF16, MSAE_F64,
+    MSAE_I8, MSAE_I16, MSAE_I32, MSAE_I64,
+    MSAE_U8, MSAE_U16, MSAE_U32, MSAE_U64, MSAE_BOOL,
     MSAE_DTYPE_COUNT
 } msae_dtype;
+/* clang-format on */
 
 /* Bytes of one element; 0 for no type. Thread-safe. */
 MSAE_API size_t msae_dtype_bytes(msae_dtype dtype);
@@ -388,9 +365,7 @@ MSAE_API const char *msae_enum_name(msae_enum kind, int value);
 /* The value that has the name; -1 where none has, or the enum is not there. Thread-safe. */
 MSAE_API int msae_enum_value(msae_enum kind, const char *name);
 
-/* ---------------------------------------------------------------------------------------------
-   >>model The model
-   ------------------------------------------------------------------------------------------ */
+/* ---- >>model The model ---------------------------------------------------------------------- */
 
 #define MSAE_MAX_LEVELS 64
 #define MSAE_MAX_REVIVALS 1000 /* of a run, see msae_train_desc */
@@ -425,29 +400,24 @@ typedef struct msae_model_desc {
     size_t n_latents; /* n, required */
     msae_recipe recipe;
     msae_activation activation; /* msae and topk recipes only */
-
-    /* The k of each level; msae-width: the number of first latents of each width. */
-    const size_t *nesting; /* [n_levels], ascending, <= n (msae-width: the last is n), copied */
-    size_t n_levels;       /* <= MSAE_MAX_LEVELS; 0: the levels are */
-    size_t nesting_start;  /* start, 2 start, 4 start .. <= n, then n. 0: 64; msae 16, msae-width
-                              n / 32 */
-    const float *level_weights; /* one for each level, >= 0 and not all zero; NULL: msae 2.25, 1.75,
-                                   1 .. 1, 3, msae-rw L .. 1, all others 1 */
-    size_t n_level_weights;     /* must equal the number of levels */
-
-    size_t k;        /* see msae_model.k. 0: 64, batchtopk and msae-width 32, at most n. Must be 0
-                        for relu and jumprelu */
-    int tied;        /* 1: decoder = encoder^T, one parameter */
-    int normalize;   /* 1: each row is brought to mean 0 and deviation 1, and restored at the end */
-    float soft_cap;  /* c > 0: latents pass through c * tanh(v / c); 0: off */
-    float threshold; /* jumprelu: initial threshold, 0 means 0.001 */
-
-    /* MSAE_F16, MSAE_BF16 or MSAE_I8: quantised weights; by_rows: see msae_model. A model to train
-       has MSAE_F32 and 0; msae_compact makes the others. */
-    msae_dtype weights;
-    int by_rows;
-
-    uint64_t seed; /* of the initial weights */
+    /* The k of each level, msae-width: the number of first latents of each width. Ascending, at
+       most n (msae-width: the last is n); copied. */
+    const size_t *nesting; /* [n_levels] */
+    size_t n_levels;       /* at most MSAE_MAX_LEVELS; 0: start, 2 start, 4 start .. <= n, then n */
+    size_t nesting_start;  /* start. 0: 64, msae 16, msae-width n / 32 */
+    /* One for each level, >= 0 and not all zero. NULL: msae 2.25, 1.75, 1 .. 1, 3, msae-rw L .. 1,
+       all others 1. */
+    const float *level_weights;
+    size_t n_level_weights; /* must equal the number of levels */
+    /* See msae_model.k. 0: 64, batchtopk, msae-width 32, at most n. Must be 0 for relu, jumprelu */
+    size_t k;
+    int tied;           /* 1: decoder = encoder^T, one parameter */
+    int normalize;      /* 1: rows are brought to mean 0 and deviation 1, and restored at the end */
+    float soft_cap;     /* c > 0: latents pass through c * tanh(v / c); 0: off */
+    float threshold;    /* jumprelu: initial threshold, 0 means 0.001 */
+    msae_dtype weights; /* F16, BF16, I8: quantised, made by msae_compact; to train: F32 */
+    int by_rows;        /* see msae_model; to train: 0 */
+    uint64_t seed;      /* of the initial weights */
     msae_host host;
 } msae_model_desc;
 
@@ -471,8 +441,7 @@ typedef struct msae_model {
     msae_recipe recipe;
     msae_activation activation;
     size_t n_levels;
-    size_t nesting[MSAE_MAX_LEVELS]; /* k (msae-width: width) of each level, ascending (topk,
-                                             batchtopk: k alone) */
+    size_t nesting[MSAE_MAX_LEVELS]; /* of each level, ascending: k, msae-width: width */
     /* How many latents of a row the model keeps where a call is not told otherwise (k = 0). msae,
        msae-uw, msae-rw: of no effect on training, and may be set at any time to 1 .. n; topk: that
        of training; batchtopk, msae-width: that of training, which the threshold keeps on average;
@@ -481,31 +450,25 @@ typedef struct msae_model {
     float level_weights[MSAE_MAX_LEVELS]; /* a_i of the loss, as given, not normalised */
     int tied, normalize;
     float soft_cap;
-
     float *encoder;       /* [n, d]: one row per latent (in files [d, n]) */
     float *decoder;       /* [n, d]; the same memory as encoder when tied */
     float *pre_bias;      /* [d] */
     float *latent_bias;   /* [n] */
     float *log_threshold; /* [n], jumprelu; NULL otherwise */
-    float threshold;      /* batchtopk, msae-width: pre-activations above it are active; -1 before
-                             training */
-
-    float *mean; /* [d]: the model sees (x - mean) * scale .. */
-    float scale; /* .. and returns r / scale + mean */
-
-    /* Quantised weights, for inference only: with MSAE_F16, MSAE_BF16 or MSAE_I8 these matrices
-       [n, d], little-endian, replace encoder and decoder, which are NULL. A row of MSAE_I8 is its
-       integers times its scale. */
+    float threshold;      /* batchtopk, msae-width: active is what is above; -1: untrained */
+    float *mean;          /* [d]: the model sees (x - mean) * scale .. */
+    float scale;          /* .. and returns r / scale + mean */
+    /* Quantised weights, for inference only: with MSAE_F16, MSAE_BF16 or MSAE_I8 small_encoder and
+       small_decoder [n, d], little-endian, replace encoder and decoder, which are NULL. A row of
+       MSAE_I8 is its integers times its scale. */
     msae_dtype weights;
     int by_rows; /* 1: files hold the encoder as [n, d] too, as msae_map needs it */
     const void *small_encoder, *small_decoder;
     const float *encoder_scale, *decoder_scale; /* [n] each, MSAE_I8; NULL otherwise */
-
     /* For each level the pre-activation above which msae_encode_level takes a latent, as
        msae_calibrate found it; has_level_thresholds 0: none. */
     float level_thresholds[MSAE_MAX_LEVELS];
     int has_level_thresholds;
-
     msae_history history;
     msae_simd simd; /* the path in use, never AUTO */
     const msae_kernels *kernels;
@@ -520,11 +483,10 @@ typedef struct msae_model {
    biases 0, mean 0, scale 1. On failure nothing is held and msae_model_free is allowed. */
 MSAE__MAKE_API msae_status msae_model_init(msae_model *model, const msae_model_desc *desc,
                                            msae_error *error);
-/* A new model in the caller's memory [*bytes], which must outlive it. memory NULL: *bytes
-   receives what it takes, and the model is zeroed. */
+/* A new model, as by msae_model_init, in the caller's memory [*bytes], which must outlive it.
+   memory NULL: *bytes receives what it takes, and the model is zeroed. */
 MSAE__MAKE_API msae_status msae_model_init_in(msae_model *model, const msae_model_desc *desc,
                                               void *memory, size_t *bytes, msae_error *error);
-
 /* Frees what the model owns and zeroes it; fine on a zeroed model. */
 MSAE_API void msae_model_free(msae_model *model);
 
@@ -538,20 +500,17 @@ typedef struct msae_load_desc {
 /* A copy of a float32 model for inference with weights MSAE_F32, MSAE_F16, MSAE_BF16, or MSAE_I8
    with a scale for each row (symmetric; the README has what each costs). Its files hold the encoder
    by rows, so that msae_map can use them in place. MSAE_ERROR_NOT_FINITE for a weight beyond the
-   range of float16. desc as for loading. */
+   range of float16. desc->host as for loading; NULL: the model's path, the default memory. */
 MSAE__MAKE_API msae_status msae_compact(const msae_model *model, msae_dtype weights,
                                         const msae_load_desc *desc, msae_model *compact,
                                         msae_error *error);
-
 /* A checksum of encoder, decoder, biases, jumprelu's thresholds, mean and scale, the same on every
-   machine. Recipe, k and history do not matter; the weights of msae_compact have another one, also
-   once they are widened. Keep it with whatever refers to latents by number (names, an index). Reads
-   all weights: 5 ms for 2^21 of them. Thread-safe. */
+   machine. Recipe, k and history do not matter; quantised weights have another one, also once they
+   are widened. Keep it with whatever refers to latents by number (names, an index). Reads all
+   weights: 5 ms for 2^21 of them. Thread-safe. */
 MSAE__MAKE_API uint64_t msae_model_checksum(const msae_model *model);
 
-/* ---------------------------------------------------------------------------------------------
-   >>encode Inference: raw embeddings in, raw reconstructions out, no allocation
-   ------------------------------------------------------------------------------------------ */
+/* ---- >>encode Inference: raw embeddings in, raw reconstructions out, no allocation ---------- */
 
 /* One active latent of a row. */
 typedef struct msae_code {
@@ -589,7 +548,6 @@ typedef struct msae_until {
 MSAE_API msae_status msae_encode_until(const msae_model *model, void *workspace, const float *x,
                                        const msae_until *until, size_t room, msae_code *codes,
                                        size_t *count, double *missed);
-
 /* The latents of one row x [d] above the threshold of a nesting level (see msae_calibrate), by
    latent, into codes [room], *count of them: the level's k on average, more for richer rows. Needs
    no ranking unless they exceed `room`, when the strongest are kept. Fails as msae_encode does, and
@@ -600,7 +558,7 @@ MSAE_API msae_status msae_encode_level(const msae_model *model, void *workspace,
 
 /* The encoding of one row in slices, for a loop with a time limit for each frame: _begin, _some
    until no latent is left, _end. Its workspace, of msae_workspace_bytes(model, 1), serves nothing
-   else until then; x is needed by _begin only. */
+   else until then. */
 typedef struct msae_slices {
     const msae_model *model;
     void *workspace;
@@ -608,13 +566,11 @@ typedef struct msae_slices {
     int failed;  /* 1: NaN or Inf; there will be no codes */
 } msae_slices;
 
-/* Starts the encoding of one row x [d]. */
+/* Starts the encoding of one row x [d], which is not needed afterwards. */
 MSAE_API void msae_encode_begin(msae_slices *slices, const msae_model *model, void *workspace,
                                 const float *x);
-
 /* Does up to `latents` more (rounded up to a multiple of 4); returns how many are left. */
 MSAE_API size_t msae_encode_some(msae_slices *slices, size_t latents);
-
 /* Ends it, with the codes, bit for bit, and failures of msae_encode. MSAE_ERROR_ARGUMENT and no
    codes while latents are left. */
 MSAE_API msae_status msae_encode_end(msae_slices *slices, size_t room, msae_code *codes,
@@ -627,21 +583,16 @@ MSAE_API msae_status msae_encode_end(msae_slices *slices, size_t room, msae_code
 MSAE_API msae_status msae_encode_rows(const msae_model *model, void *workspace, const float *x,
                                       size_t rows, size_t k, size_t room, msae_code *codes,
                                       size_t *counts, msae_error *error);
-
-/* Encodes x [rows, d] as msae_encode_rows does, into dense codes z [rows, n]: 0 where none is kept.
-   */
+/* Encodes x [rows, d] as msae_encode_rows does, into dense codes z [rows, n]: 0 for no code. */
 MSAE_API msae_status msae_encode_dense(const msae_model *model, void *workspace, const float *x,
                                        size_t rows, size_t k, float *z, msae_error *error);
-
-/* Mean and deviation of one raw row in the model's space; {0, 1} unless the model normalizes.
-   Thread-safe. */
+/* Mean and deviation of one raw row x [d] in the model's space; {0, 1} unless the model
+   normalizes. Thread-safe. */
 MSAE_API void msae_row_moments(const msae_model *model, const float *x, float moments[2]);
-
 /* The raw reconstruction out [d] of `count` codes in any order; latents >= n are ignored. `moments`
    are the row's own, which a model with `normalize` restores; NULL: {0, 1}. Thread-safe. */
 MSAE_API void msae_decode(const msae_model *model, const msae_code *codes, size_t count,
                           const float *moments, float *out);
-
 /* Reconstructions recon [n_ks, rows, d] of x [rows, d] with ks [n_ks] latents of a row (ascending,
    each 1 .. n, or a single 0: as msae_encode), at the cost of the largest k. Workspace, failures
    and threads as for msae_encode_rows. */
@@ -649,15 +600,13 @@ MSAE_API msae_status msae_forward(const msae_model *model, void *workspace, cons
                                   size_t rows, const size_t *ks, size_t n_ks, float *recon,
                                   msae_error *error);
 
-/* ---------------------------------------------------------------------------------------------
-   >>bytes Bytes in and out: a file, memory, or whatever the caller has
-   ------------------------------------------------------------------------------------------ */
+/* ---- >>bytes Bytes in and out: a file, memory, or whatever the caller has ------------------- */
 
 /* Where a file's bytes come from: a value that msae_from_file or msae_from_memory makes, or that
-   you fill, zeroed first, with `read`, `user` and `size`: for an archive, a pack file, a
-   database. There is nothing to close: a function that takes a reader opens and closes a file
-   within its call. Nothing is asked for beyond `size`, and a source that lies about its size is
-   an MSAE_ERROR_IO. Reads ascend, but that the first 8 bytes come twice. */
+   you fill, zeroed first, with `read`, `user` and `size`: for an archive, a pack file, a database.
+   There is nothing to close: a function that takes a reader opens and closes a file within its
+   call. Nothing is asked for beyond `size`, and a source that lies about its size is an
+   MSAE_ERROR_IO. Reads ascend, but that the first 8 bytes come twice. */
 typedef struct msae_reader {
     /* Copies `bytes` bytes from byte `offset` on into buffer. 1: all are there; 0: failed. */
     int (*read)(void *user, uint64_t offset, void *buffer, size_t bytes);
@@ -667,14 +616,10 @@ typedef struct msae_reader {
     const void *memory; /* by msae_from_memory, else NULL */
 } msae_reader;
 
-/* A reader of `size` bytes in memory, which stay the caller's and have to be there for as long
-   as what was made of them points into them (msae_safetensors, a view of data). Thread-safe. */
-MSAE_API msae_reader msae_from_memory(const void *bytes, size_t size);
-
 /* Where a file's bytes go: a value that msae_to_file or msae_to_memory makes, or that you fill,
-   zeroed first, with `write` and `user`. Such a writer gets the bytes piece by piece from the
-   first to the last; putting a finished file in the old one's place is your business then. There
-   is nothing to close, and a writer may be used again: each call starts anew. */
+   zeroed first, with `write` and `user`. Such a writer gets the bytes piece by piece from the first
+   to the last; putting a finished file in the old one's place is your business then. There is
+   nothing to close, and a writer may be used again: each call starts anew. */
 typedef struct msae_writer {
     /* 1: taken; 0: failed, which ends the writing with MSAE_ERROR_IO. */
     int (*write)(void *user, const void *bytes, size_t size);
@@ -685,10 +630,12 @@ typedef struct msae_writer {
     size_t bytes;     /* what the last call wrote, or counted */
 } msae_writer;
 
+/* A reader of `size` bytes in memory, which stay the caller's and have to be there for as long as
+   what was made of them points into them (msae_safetensors, a view of data). Thread-safe. */
+MSAE_API msae_reader msae_from_memory(const void *bytes, size_t size);
 /* A writer into buffer [room]; what does not fit is an MSAE_ERROR_MEMORY. With NULL nothing is
    written but counted: `bytes` is then the room that a second call needs. Thread-safe. */
 MSAE__MAKE_API msae_writer msae_to_memory(void *buffer, size_t room);
-
 #ifndef MSAE_NO_STDIO
 /* A reader of the file of that name. The text is not copied. Thread-safe. */
 MSAE_API msae_reader msae_from_file(const char *path);
@@ -698,9 +645,7 @@ MSAE_API msae_reader msae_from_file(const char *path);
 MSAE__MAKE_API msae_writer msae_to_file(const char *path);
 #endif
 
-/* ---------------------------------------------------------------------------------------------
-   >>data Data: matrices of embeddings, kept in the type they came in
-   ------------------------------------------------------------------------------------------ */
+/* ---- >>data Data: matrices of embeddings, kept in the type they came in --------------------- */
 
 /* A matrix of rows: a view of the caller's memory or, where it was read from a file, the owner of
    its bytes. Values are little-endian (unless native) and need no alignment. Reading is
@@ -709,47 +654,35 @@ typedef struct msae_data {
     size_t rows, cols;
     msae_dtype dtype; /* F32, F16, BF16 or F64 */
     const void *values;
-    int native;   /* 1: floats in this machine's byte order, as from msae_data_view */
-    int skip_bad; /* 1 (set by you): calls leave out rows with NaN or Inf as float32 instead of
-                     failing, and fail only where all rows have one. Training does so too if
-                     msae_train_desc.skip_bad is set */
-    void *owned;  /* NULL for a view */
+    int native; /* 1: floats in this machine's byte order, as from msae_data_view */
+    /* 1 (set by you): calls leave out rows with NaN or Inf as float32 instead of failing, and fail
+       only where all rows have one. Training does so too if msae_train_desc.skip_bad is set. */
+    int skip_bad;
+    void *owned; /* NULL for a view */
     size_t owned_bytes;
     msae_allocator allocator;
 } msae_data;
 
-/* A view of x [rows, cols]. */
+/* A view of x [rows, cols], which must outlive it. Thread-safe. */
 MSAE__MAKE_API msae_data msae_data_view(const float *x, size_t rows, size_t cols);
-
-/* The matrix in a .npy (<f2, <f4, <f8, C order, one or two dimensions), in a safetensors file,
-   or in a file of plain float32 named .._ROWS_COLS.npy, as the published code writes it.
-   `tensor` names a two-dimensional tensor of a safetensors file; NULL takes the only tensor, or
-   the only one that is a matrix of floats with rows and columns (MSAE_ERROR_ARGUMENT where there
-   are several, or the file is a model). Of a reader from memory it is a view, and nothing is
-   copied; of any other the whole file is read into memory of `allocator` (NULL: the default). On
-   failure nothing is held and `data` is zeroed. Thread-safe. */
+/* The matrix in a .npy (<f2, <f4, <f8, C order, one or two dimensions), in a safetensors file, or
+   in a file of plain float32 named .._ROWS_COLS.npy, as the published code writes it. `tensor`
+   names a two-dimensional tensor of a safetensors file; NULL takes the only tensor, or the only one
+   that is a matrix of floats with rows and columns (MSAE_ERROR_ARGUMENT where there are several, or
+   the file is a model). Of a reader from memory it is a view, and nothing is copied; of any other
+   the whole file is read into memory of `allocator` (NULL: the default). On failure nothing is held
+   and `data` is zeroed. Thread-safe. */
 MSAE__MAKE_API msae_status msae_data_load(msae_data *data, msae_reader reader, const char *tensor,
                                           const msae_allocator *allocator, msae_error *error);
 /* Frees what `data` owns and zeroes it; fine on a view and on a zeroed struct. */
 MSAE__MAKE_API void msae_data_free(msae_data *data);
-
 /* Rows first .. first + rows - 1 as float32 into out [rows, cols]. MSAE_ERROR_ARGUMENT, and nothing
    is written, when one of them is beyond the data. Thread-safe. */
 MSAE__MAKE_API msae_status msae_data_read(const msae_data *data, size_t first, size_t rows,
                                           float *out);
-
 /* MSAE_ERROR_NOT_FINITE, with the row, when a value is NaN or Inf as a float32, whatever skip_bad
-   says. The message tells doubles beyond float32 from NaN and Inf. */
+   says. The message tells doubles beyond float32 from NaN and Inf. Thread-safe. */
 MSAE__MAKE_API msae_status msae_data_check(const msae_data *data, msae_error *error);
-
-/* The scale of embeddings, after the mean is subtracted; s is the mean of ||x - mean||^2. */
-typedef enum msae_scaling {
-    MSAE_SCALING_DEFAULT = 0, /* MSAE_SCALING_RMS */
-    MSAE_SCALING_RMS,         /* sqrt(d / s): rows get RMS norm sqrt(d) */
-    MSAE_SCALING_PAPER,       /* sqrt(d) / s: what the published code does */
-    MSAE_SCALING_NONE,        /* 1 */
-    MSAE_SCALING_COUNT
-} msae_scaling;
 
 /* Rows from anywhere: files larger than memory, a database, a game. */
 typedef struct msae_source {
@@ -763,7 +696,7 @@ typedef struct msae_source {
     const msae_data *data; /* the same rows where they lie in memory, or NULL */
 } msae_source;
 
-/* The rows of a matrix in memory, which must outlive the source. */
+/* The rows of a matrix in memory, which must outlive the source. Thread-safe. */
 MSAE__MAKE_API msae_source msae_source_data(const msae_data *data);
 
 #ifndef MSAE_NO_STDIO
@@ -786,12 +719,11 @@ typedef struct msae_files {
     size_t memory_bytes;
 } msae_files;
 
-/* Opens files as msae_data_load knows them (.npy, safetensors with a tensor of that name,
-   plain float32 named .._ROWS_COLS.npy), of any length and number and each with a type of its own,
-   but of one width. Among several some may be without rows (shape [0, d], or [0] of a .npy), but
-   not all: their shards have rows = 0. Looks at their headers only. `paths` [n_paths] must outlive
-   the set, which must not be moved while its source is in use. On failure at_fault says which file,
-   and nothing is held. */
+/* Opens files as msae_data_load knows them (`tensor` names the tensor of safetensors files), of any
+   length and number and each with a type of its own, but of one width. Some of several may be
+   without rows (shape [0, d], or [0] of a .npy), but not all: their shards have rows = 0. Looks at
+   their headers only. `paths` [n_paths] must outlive the set. On failure at_fault says which file,
+   and nothing is held. `allocator` NULL: the default. */
 MSAE__MAKE_API msae_status msae_files_open(msae_files *files, const char *const *paths,
                                            size_t n_paths, const char *tensor,
                                            const msae_allocator *allocator, msae_error *error);
@@ -800,6 +732,15 @@ MSAE__MAKE_API void msae_files_close(msae_files *files);
 /* The file that holds a row of the set; NULL for a row beyond it. Thread-safe. */
 MSAE__MAKE_API const msae_shard *msae_files_find(const msae_files *files, uint64_t row);
 #endif
+
+/* The scale of embeddings, after the mean is subtracted; s is the mean of ||x - mean||^2. */
+typedef enum msae_scaling {
+    MSAE_SCALING_DEFAULT = 0, /* MSAE_SCALING_RMS */
+    MSAE_SCALING_RMS,         /* sqrt(d / s): rows get RMS norm sqrt(d) */
+    MSAE_SCALING_PAPER,       /* sqrt(d) / s: what the published code does */
+    MSAE_SCALING_NONE,        /* 1 */
+    MSAE_SCALING_COUNT
+} msae_scaling;
 
 /* Mean [d] and scale in one pass over the rows, accumulated in double; rows with NaN or Inf are an
    error, or left out when skip_bad (or that of the data) is 1, and a scale that is no normal
@@ -810,9 +751,7 @@ MSAE__MAKE_API msae_status msae_source_statistics(const msae_source *source, msa
                                                   const msae_allocator *allocator, float *mean,
                                                   float *scale, msae_error *error);
 
-/* ---------------------------------------------------------------------------------------------
-   >>multiply Products of matrices
-   ------------------------------------------------------------------------------------------ */
+/* ---- >>multiply Products of matrices -------------------------------------------------------- */
 
 /* C = A B^T of row-major float32 matrices. C must not overlap A or B. */
 typedef struct msae_product {
@@ -834,9 +773,7 @@ typedef struct msae_product {
 MSAE__MAKE_API msae_status msae_multiply(const msae_product *product, const msae_host *host,
                                          void *workspace, size_t *bytes, msae_error *error);
 
-/* ---------------------------------------------------------------------------------------------
-   >>train Training
-   ------------------------------------------------------------------------------------------ */
+/* ---- >>train Training ---------------------------------------------------------------------- */
 
 typedef enum msae_loss {
     MSAE_LOSS_DEFAULT = 0, /* MSAE_LOSS_NMSE */
@@ -1164,9 +1101,7 @@ MSAE__TRAIN_API msae_status msae_trainer_save(const msae_trainer *trainer, msae_
 MSAE__TRAIN_API msae_status msae_trainer_load(msae_trainer *trainer, msae_reader reader,
                                               const msae_load_desc *desc, msae_error *error);
 
-/* ---------------------------------------------------------------------------------------------
-   >>evaluate Metrics: on raw embeddings, the published definitions (paper, section 4)
-   ------------------------------------------------------------------------------------------ */
+/* ---- >>evaluate Metrics: on raw embeddings, the published definitions (paper, section 4) ---- */
 
 /* One line of a sweep: means over rows, *_std their deviation (numpy.std, as published). NaN: no
    value (fvu_row for d = 1; cknna under 12 rows, or if it was not asked for). */
@@ -1184,20 +1119,12 @@ typedef struct msae_metrics {
 } msae_metrics;
 
 typedef struct msae_eval_desc {
-    const size_t *ks; /* ascending, each 1 .. n; or a single 0: as the model encodes; NULL: 16, 32,
-                         64 .. below n, then n */
-    size_t n_ks;
+    const size_t *ks;  /* [n_ks] ascending, each 1 .. n; or a single 0: as the model encodes */
+    size_t n_ks;       /* ks NULL: 16, 32, 64 .. below n, then n */
     int cknna;         /* 1: compute it too (over 10,000 rows at once) */
     const float *mean; /* mean [d] and scale of a set of another modality; NULL: the model's */
     float scale;
 } msae_eval_desc;
-
-/* Sets model->level_thresholds, which msae_encode_level uses and files keep: for each level the
-   pre-activation above which, over the rows of the data, k latents of a row lie on average (0 for a
-   level of all latents). Nested TopK, TopK and BatchTopK only. Fails on rows with NaN or Inf that
-   the data does not leave out. Allocates 8 MB temporarily. */
-MSAE__CONCEPTS_API msae_status msae_calibrate(msae_model *model, const msae_data *data,
-                                              msae_error *error);
 
 /* Every metric at every k, on codes of the k largest latents: one result for each k, in order, into
    results [room]; *count (may be NULL) receives their number. MSAE_ERROR_ARGUMENT, with nothing
@@ -1208,16 +1135,19 @@ MSAE__CONCEPTS_API msae_status msae_evaluate(const msae_model *model, const msae
                                              const msae_eval_desc *desc, size_t room,
                                              msae_metrics *results, size_t *count,
                                              msae_error *error);
-
 /* Decoder overlap "do": the sum of the squared products of all pairs of different decoder rows over
    n^2. cosines 0: of the rows as they are, as published; 1: of their cosines, for decoders whose
-   rows do not have unit norm. */
+   rows do not have unit norm. Allocates temporarily. Thread-safe. */
 MSAE__CONCEPTS_API msae_status msae_decoder_overlap(const msae_model *model, int cosines,
                                                     double *overlap, msae_error *error);
+/* Sets model->level_thresholds, which msae_encode_level uses and files keep: for each level the
+   pre-activation above which, over the rows of the data, k latents of a row lie on average (0 for a
+   level of all latents). Nested TopK, TopK and BatchTopK only. Fails on rows with NaN or Inf that
+   the data does not leave out, with the row. Allocates 8 MB temporarily. */
+MSAE__CONCEPTS_API msae_status msae_calibrate(msae_model *model, const msae_data *data,
+                                              msae_error *error);
 
-/* ---------------------------------------------------------------------------------------------
-   >>top Interpretation: strongest rows
-   ------------------------------------------------------------------------------------------ */
+/* ---- >>top Interpretation: strongest rows --------------------------------------------------- */
 
 /* A row of a set, and the value by which it is ranked: a latent's value, or a similarity. */
 typedef struct msae_hit {
@@ -1242,24 +1172,20 @@ MSAE__CONCEPTS_API msae_status msae_top_rows(const msae_model *model, const msae
                                              const msae_top_desc *desc, msae_hit *hits,
                                              size_t *counts, msae_error *error);
 
-/* ---------------------------------------------------------------------------------------------
-   >>names Interpretation: names
-   ------------------------------------------------------------------------------------------ */
-
-#define MSAE_NO_WORD SIZE_MAX
+/* ---- >>names Interpretation: names ---------------------------------------------------------- */
 
 /* The best word of a latent and the best that says something else. */
 typedef struct msae_name {
     size_t word, runner_up; /* rows of the vocabulary, or MSAE_NO_WORD */
     float score, runner_up_score;
     size_t rows; /* strongest rows that the name is taken from; 0 for a name by the decoder */
-
-    /* Evidence for the name, 0 for a name by the decoder: the number of rows on which the latent is
-       active, and the mean cosine of two of its strongest rows, centred by the data's mean and
-       weighted as the rows are (0 for a single row). */
+    /* Evidence, 0 for a name by the decoder: on how many rows the latent is active, and the mean
+       cosine of two of its strongest rows, centred by the data's mean and weighted as the rows are
+       (0 for a single row). */
     size_t support;
     float agreement;
 } msae_name;
+#define MSAE_NO_WORD SIZE_MAX
 
 /* How latents are named. Zero means default. */
 typedef struct msae_name_desc {
@@ -1271,24 +1197,19 @@ typedef struct msae_name_desc {
     const msae_data *data;
     size_t rows; /* strongest rows that are looked at; 0: 20 */
     size_t k;    /* latents of a row that count as active; 0: as the model encodes */
-
     /* Penalty for generic words: for the ranking, subtract hubs x the word's mean similarity to its
        nearest 5 % of latents (CSLS: Conneau et al. 2018, here one-sided). 0: 0.6 with data, none
        without; MSAE_OFF: none. */
     float hubs;
-
     /* The runner-up must say something else: its cosine to the best word is below this (0: 0.8;
        MSAE_OFF: any word), and it has another number in synonyms [words] (NULL: none). */
     float synonym;
     const uint32_t *synonyms;
-
     int keep_means; /* without data: 1 compares decoder / scale + mean with the words as they are, 0
                        both without their means, the data's and the words' */
-
-    /* The `top` best words of each latent, best first, with their scores, into words [n, top]:
-       `row` is the word, MSAE_NO_WORD after the last. 0: no list. */
-    size_t top;
-    msae_hit *words;
+    size_t top;     /* length of the list `words`; 0: no list */
+    msae_hit *words; /* [n, top]: the best words of each latent, best first, with their scores;
+                        `row` is the word, MSAE_NO_WORD after the last */
 } msae_name_desc;
 
 /* Names every latent with a word of a vocabulary [words, d], embeddings from the same source as the
@@ -1302,13 +1223,11 @@ MSAE__CONCEPTS_API msae_status msae_name_latents(const msae_model *model,
                                                  const msae_name_desc *desc, msae_name *names,
                                                  msae_error *error);
 
-/* ---------------------------------------------------------------------------------------------
-   >>search Interpretation: search, by concepts and by embeddings
-   ------------------------------------------------------------------------------------------ */
+/* ---- >>search Interpretation: search, by concepts and by embeddings ------------------------- */
 
 /* An inverted index: for each latent the rows on which it is active, with its values. Made by
-   msae_index_build or a loader, read-only after that: queries may run at the same time, each with
-   its own workspace, if the parallel hook is re-entrant, or not set. */
+   msae_index_build or msae_index_load, read-only after that: queries may run at the same time, each
+   with its own workspace, if the parallel hook is re-entrant, or not set. */
 typedef struct msae_index {
     size_t rows, n_latents;
     size_t k;             /* of a row, see msae_index_build; 0: as the model encodes */
@@ -1331,18 +1250,23 @@ typedef struct msae_index {
    again temporarily. On failure the index is zeroed. */
 MSAE__CONCEPTS_API msae_status msae_index_build(msae_index *index, const msae_model *model,
                                                 const msae_data *data, size_t k, msae_error *error);
+/* An index as a safetensors file: starts [n + 1], rows and values [entries], counts [rows], and the
+   sizes and checksums in __metadata__. */
+MSAE__CONCEPTS_API msae_status msae_index_save(const msae_index *index, msae_writer *writer,
+                                               msae_error *error);
+/* An index from such a file: whatever the file holds, what is loaded can be queried. `desc` gives
+   allocator and threads, NULL the default. On failure nothing is held and the index is zeroed. */
+MSAE__CONCEPTS_API msae_status msae_index_load(msae_index *index, msae_reader reader,
+                                               const msae_load_desc *desc, msae_error *error);
 /* Frees what the index owns and zeroes it; fine on a zeroed index. */
 MSAE__CONCEPTS_API void msae_index_free(msae_index *index);
-
 /* MSAE_ERROR_ARGUMENT if the index was made with another model (another msae_model_checksum; the
    message has both) or from other rows (data NULL: not compared). Reads all weights and rows.
    Thread-safe. */
 MSAE__CONCEPTS_API msae_status msae_index_check(const msae_index *index, const msae_model *model,
                                                 const msae_data *data, msae_error *error);
-
 /* Bytes of workspace, of any alignment, for queries of up to `top` hits. Thread-safe. */
 MSAE__CONCEPTS_API size_t msae_index_workspace_bytes(const msae_index *index, size_t top);
-
 /* The `top` rows whose codes have the highest cosine with a query's codes (in any order, each
    latent once, of any sign), exactly: hits [top] by descending cosine (ties: the lower row),
    *n_hits of them. Rows that share no latent with the query are no hits. Sums in double; allocates
@@ -1350,19 +1274,16 @@ MSAE__CONCEPTS_API size_t msae_index_workspace_bytes(const msae_index *index, si
 MSAE__CONCEPTS_API msae_status msae_index_query(const msae_index *index, void *workspace,
                                                 const msae_code *codes, size_t count, size_t top,
                                                 msae_hit *hits, size_t *n_hits, msae_error *error);
-
 /* The `top` rows of `data` with the highest cosine with each of queries [n_queries, data->cols], by
    comparing all: those of query q at hits + q * top, by descending cosine (ties: the lower row),
    counts[q] of them. Rows of zeros are no hits; a query of zeros has none. Products are float32:
    cosines within some 1e-6 of each other may change places. Kernels, threads and allocator are the
-   model's; allocates some 4 MB (d = 512) temporarily. */
+   model's; allocates some 4 MB (d = 512) temporarily. Thread-safe. */
 MSAE__CONCEPTS_API msae_status msae_nearest_rows(const msae_model *model, const msae_data *data,
                                                  const float *queries, size_t n_queries, size_t top,
                                                  msae_hit *hits, size_t *counts, msae_error *error);
 
-/* ---------------------------------------------------------------------------------------------
-   >>edits Interpretation: edits and steering
-   ------------------------------------------------------------------------------------------ */
+/* ---- >>edits Interpretation: edits and steering --------------------------------------------- */
 
 typedef enum msae_operation {
     MSAE_EDIT_SET = 0, /* to value */
@@ -1390,11 +1311,11 @@ MSAE__CONCEPTS_API msae_status msae_edit_codes(const msae_model *model, const ms
                                                msae_error *error);
 
 typedef struct msae_steer_desc {
-    const msae_edit *edits;
+    const msae_edit *edits; /* [n_edits] */
     size_t n_edits;
     size_t k;      /* latents of a row, 0: as the model encodes */
-    int keep_rest; /* 1: keep what the codes miss of a row: x + decode(edited) - decode(codes); 0:
-                      decode(edited) */
+    int keep_rest; /* 0: rows become decode(edited); 1: x + decode(edited) - decode(codes), with
+                      what the codes miss of them */
 } msae_steer_desc;
 
 /* How far a row moved. NaN for the cosine of a row of zeros. */
@@ -1412,37 +1333,33 @@ typedef struct msae_change {
 /* Encodes each row, applies the edits and decodes into out [rows, d], raw. With `normalize` a row
    gets its own mean and deviation again. Rows that the data leaves out are copied, and their
    `steered` is NaN. steered [rows] and changes [n] may be NULL; changes costs two more encodings.
-   Allocates a workspace temporarily. */
+   Allocates a workspace temporarily. Thread-safe. */
 MSAE__CONCEPTS_API msae_status msae_steer(const msae_model *model, const msae_data *data,
                                           const msae_steer_desc *desc, float *out,
                                           msae_steered *steered, msae_change *changes,
                                           msae_error *error);
 
-/* ---------------------------------------------------------------------------------------------
-   >>files Files
-   ------------------------------------------------------------------------------------------ */
+/* ---- >>files Files -------------------------------------------------------------------------- */
 
-/* A model from a safetensors file. The reader's bytes are not needed afterwards. Every rule of
-   the format and every size is checked first, and every weight has to be finite. `desc` NULL:
-   the default. On failure nothing is held and the model is zeroed. Temporarily takes some 64 n
-   bytes beside the model, and a copy of the header if the reader is not from memory. */
+/* A model from a safetensors file. The reader's bytes are not needed afterwards. Every rule of the
+   format and every size is checked first, and every weight has to be finite. `desc` NULL: the
+   default. On failure nothing is held and the model is zeroed. Temporarily takes some 64 n bytes
+   beside the model, and a copy of the header if the reader is not from memory. Thread-safe. */
 MSAE_API msae_status msae_load(msae_model *model, msae_reader reader, const msae_load_desc *desc,
                                msae_error *error);
-/* A model over a file that lies in memory for as long as the model does: mapped, or linked in.
-   Only the header is read: nothing is copied, and how long it takes does not depend on the
-   file's size. `bytes` is aligned to 4 bytes at least, and the file one of by_rows (`msae
-   convert --dtype ..` and msae_compact make them). The memory is never written, and neither may
-   the model's arrays be. The weights are not looked at, unless desc->check says so: a NaN among
-   them makes encoding give no codes and decoding NaN. With it, for files that come from
-   elsewhere, a weight, bias or scale that is NaN or Inf is MSAE_ERROR_NOT_FINITE. On failure the
-   model is zeroed. */
+/* A model over a file that lies in memory for as long as the model does: mapped, or linked in. Only
+   the header is read: nothing is copied, and how long it takes does not depend on the file's size.
+   `bytes` is aligned to 4 bytes at least, and the file one of by_rows (`msae convert --dtype ..`
+   and msae_compact make them). The memory is never written, and neither may the model's arrays be.
+   The weights are not looked at: a NaN among them makes encoding give no codes and decoding NaN.
+   With desc->check, for files that come from elsewhere, a weight, bias or scale that is NaN or Inf
+   is MSAE_ERROR_NOT_FINITE. On failure the model is zeroed. Thread-safe. */
 MSAE_API msae_status msae_map(msae_model *model, const void *bytes, size_t size,
                               const msae_load_desc *desc, msae_error *error);
 /* The file that a model makes. MSAE_ERROR_ARGUMENT, before anything is written, for a model.k that
    the model cannot have. */
 MSAE__MAKE_API msae_status msae_save(const msae_model *model, msae_writer *writer,
                                      msae_error *error);
-
 #ifndef MSAE_NO_STDIO
 /* msae_load from the file of that name. */
 MSAE_API msae_status msae_load_file(msae_model *model, const char *path, const msae_load_desc *desc,
@@ -1452,18 +1369,9 @@ MSAE__MAKE_API msae_status msae_save_file(const msae_model *model, const char *p
                                           msae_error *error);
 #endif
 
-/* An index as a safetensors file: starts [n + 1], rows and values [entries], counts [rows], and the
-   sizes and checksums in __metadata__. */
-MSAE__CONCEPTS_API msae_status msae_index_save(const msae_index *index, msae_writer *writer,
-                                               msae_error *error);
-/* An index from such a file: whatever the file holds, what is loaded can be queried. `desc`
-   gives allocator and threads, NULL the default. On failure nothing is held and the index is
-   zeroed. */
-MSAE__CONCEPTS_API msae_status msae_index_load(msae_index *index, msae_reader reader,
-                                               const msae_load_desc *desc, msae_error *error);
+#define MSAE_MAX_RANK 8 /* dimensions of a tensor */
 
 /* One tensor of a safetensors file. */
-#define MSAE_MAX_RANK 8
 typedef struct msae_tensor {
     const char *name; /* not terminated when read from a file: name_bytes long */
     size_t name_bytes;
@@ -1495,9 +1403,9 @@ typedef struct msae_safetensors {
 
 /* Reads and checks a header; keeps strictly to the format (see Files, security, limits in the
    manual). A dtype beyond the list above or an escape in a tensor's name is MSAE_ERROR_FORMAT.
-   Tensors are not read: a reader from memory gives each its `data`, and its bytes have to
-   outlive `file`; with any other they lie at [tensor.offset, tensor.offset + tensor.bytes) of
-   the file. `allocator` NULL: the default. On failure nothing is held and `file` is zeroed. */
+   Tensors are not read: a reader from memory gives each its `data`, and its bytes have to outlive
+   `file`; with any other they lie at [tensor.offset, tensor.offset + tensor.bytes) of the file.
+   `allocator` NULL: the default. On failure nothing is held and `file` is zeroed. Thread-safe. */
 MSAE_API msae_status msae_safetensors_open(msae_safetensors *file, msae_reader reader,
                                            const msae_allocator *allocator, msae_error *error);
 /* Frees what `file` holds and zeroes it; fine on a zeroed struct. */

@@ -53,7 +53,7 @@ function print_group(   i, text, line) {
     text = ""
     for (i = 1; i <= n; i++) {
         line = group[i]
-        if (line ~ /^\/\*/ && line !~ /^\/\* -----/ && text == "") { # a comment may belong to a prototype
+        if (line ~ /^\/\*/ && line !~ /^\/\* ----/ && text == "") { # a comment may belong to a prototype
             text = line "\n"
             while (line !~ /\*\/ *$/ && i < n) { line = group[++i]; text = text line "\n" }
             continue
@@ -75,7 +75,7 @@ function print_group(   i, text, line) {
 !public { next }
 public == 1 {
     if (/^#endif \/\* MSAE_H \*\//) { end_group(); print; public = 2; next }
-    if (/^\/\* -----/) end_group()
+    if (/^\/\* ----/) end_group()
     group[++n] = $0
     next
 }

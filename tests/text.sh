@@ -23,9 +23,9 @@
 # only come nearer to the goal (when it is there, the two are one); what the bad header has.
 limits() {
     cat <<'EOF'
-lines                        <  12800  15107   71
+lines                        <  12800  15015   71
 public_functions             <     85     85    3
-public_lines                 <   1000   1344   15
+public_lines                 <   1000   1252   15
 manual_lines                 <    180    180    9
 directives                   <    110    207   10
 run_only_directives          >      2      2    2
