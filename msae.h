@@ -113,7 +113,7 @@
        encoder product   2 B n d                   0.7                       11
        ranking           B n                       (3 ns each)                6
        decoding          2 B l0 d                  0.25, AVX2 0.4            16
-       gradients         6 B l0 d                  0.25, AVX2 0.4            30
+       gradients         6 B l0 d                  0.4, AVX2 0.5             30
        update            (68 n d bytes)            (speed of memory)          4
    Encoding a row reads the encoder once, 4 n d bytes, at the speed of memory; eight rows or more
    cost 2 n d operations each, at 0.7 of peak. bench/README.md has each phase beside its lower
