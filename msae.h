@@ -26,9 +26,9 @@
    --------------------------
        API        >>status >>hooks >>model >>encode >>bytes >>data >>multiply >>train >>evaluate
                   >>top >>names >>search >>edits >>files
-       run part   all that MSAE_RUN_ONLY leaves: >>glossary >>platform >>base >>scalar >>by_hand
+       run part   all that MSAE_RUN_ONLY leaves: >>glossary >>platform >>base >>scalar >>processor
                   >>pre_activations >>ranking >>models >>encoding >>reading >>loading >>small
-       general    >>errors >>random >>batch_scalar >>batch_by_hand >>quantise >>product
+       general    >>errors >>random >>batch_scalar >>quantise >>product
                   >>levels >>defaults >>rows >>npy >>shards >>saving
        training   >>descriptor >>memory >>statistics >>step >>targets >>selection >>loss
                   >>gradients >>update >>batchtopk >>processes >>schedule >>revival >>streams
@@ -1502,48 +1502,70 @@ MSAE__MAKE_API msae_status msae_npy_write(msae_writer *writer, const float *x, s
    >>platform Platform
    ------------------------------------------------------------------------------------------ */
 
-/* Before functions that not all configurations use. */
+/* SHARED: before functions that not all configurations use. EACH: loops over arrays of vectors are
+   unrolled, so that the vectors are registers. */
 #ifdef __GNUC__
 #define MSAE__SHARED static __attribute__((unused))
+#define MSAE__EACH(k, n) _Pragma("GCC unroll 16") for (size_t k = 0; k < (n); k++)
 #else
 #define MSAE__SHARED static
+#define MSAE__EACH(k, n) for (size_t k = 0; k < (n); k++)
 #endif
 
 #if !defined(MSAE_NO_SIMD) && !defined(__TINYC__)
 #if (defined(__x86_64__) || defined(__i386__)) && defined(__GNUC__)
 /* GCC for Windows aligns the stack to 16 bytes only, which breaks spilled 32-byte vectors. */
 #if !defined(__MINGW32__) || defined(__clang__) || defined(MSAE_FORCE_AVX2)
+#include <cpuid.h>
+#include <immintrin.h>
 #define MSAE__HAS_AVX2
 #define MSAE__AVX2 __attribute__((target("avx2,fma,f16c")))
 #define MSAE__AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx2,fma,f16c,popcnt")))
+#define MSAE__AVX512_VNNI \
+    __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c,popcnt")))
+#define MSAE__CPUID(leaf, r) (void)__get_cpuid_count(leaf, 0, &(r)[0], &(r)[1], &(r)[2], &(r)[3])
+#define MSAE__XCR0(low) __asm__ volatile("xgetbv" : "=a"(low) : "c"(0) : "edx")
+#define MSAE__ONCE int
+#define MSAE__GET_ONCE(known) __atomic_load_n(&known, __ATOMIC_RELAXED)
+#define MSAE__SET_ONCE(known, value) __atomic_store_n(&known, value, __ATOMIC_RELAXED)
 #endif
 #elif defined(_M_X64)
+#include <immintrin.h>
+#include <intrin.h>
 #define MSAE__HAS_AVX2
 #define MSAE__AVX2
 #define MSAE__AVX512
-#include <intrin.h>
+#define MSAE__AVX512_VNNI
+#define MSAE__CPUID(leaf, r) __cpuidex((int *)(r), leaf, 0)
+#define MSAE__XCR0(low) ((low) = (unsigned)_xgetbv(0))
+#define MSAE__ONCE volatile long
+#define MSAE__GET_ONCE(known) (known)
+#define MSAE__SET_ONCE(known, value) ((known) = (value))
 #elif defined(__aarch64__) && defined(__ARM_NEON) && !defined(__AARCH64EB__)
+#include <arm_neon.h>
 #define MSAE__HAS_NEON
+#define MSAE__PATHS(X) X(neon, NEON, 1)
 #elif defined(__wasm_simd128__)
+#include <wasm_simd128.h>
 #define MSAE__HAS_WASM128
+#define MSAE__PATHS(X) X(wasm, WASM128, 1)
 #endif
 #endif
 
+/* The paths beside the scalar one, best first, and what they ask of the processor. */
 #if defined(MSAE__HAS_AVX2) && defined(MSAE__WITH_AVX512)
 #define MSAE__HAS_AVX512
+#define MSAE__PATHS(X)                                 \
+    X(vnni, AVX512, msae__x86() >= MSAE__X86_VNNI)     \
+    X(avx512, AVX512, msae__x86() >= MSAE__X86_AVX512) \
+    X(avx2, AVX2, msae__x86() >= MSAE__X86_AVX2)
+#elif defined(MSAE__HAS_AVX2)
+#define MSAE__PATHS(X) X(avx2, AVX2, msae__x86() >= MSAE__X86_AVX2)
+#elif !defined(MSAE__PATHS)
+#define MSAE__PATHS(X)
 #endif
-
-#ifdef MSAE__HAS_AVX2
-#include <immintrin.h>
-#ifdef __GNUC__
-#include <cpuid.h>
-#endif
-#endif
-#ifdef MSAE__HAS_NEON
-#include <arm_neon.h>
-#endif
-#ifdef MSAE__HAS_WASM128
-#include <wasm_simd128.h>
+#if defined(MSAE__HAS_AVX512) && (defined(__clang__) || !defined(__GNUC__) || __GNUC__ >= 8)
+#define MSAE__HAS_VNNI /* AVX-512's sums of products of bytes */
 #endif
 #ifdef MSAE_USE_CBLAS
 #include <cblas.h>
@@ -2005,259 +2027,48 @@ static void msae__scalar_axpy_int8(float *y, float a, const unsigned char *w, si
 }
 
 /* ---------------------------------------------------------------------------------------------
-   >>by_hand Kernels: what is written by hand for an instruction path. All else is written once, at
-   the end of this file (>>paths), which includes itself.
+   >>processor Kernels: what the processor has. The paths' kernels are written once, at the end of
+   this file (>>paths), which includes itself.
    ------------------------------------------------------------------------------------------ */
 
 #ifndef MSAE_HEADER
 #define MSAE_HEADER "msae.h" /* the name of this file, if it is another */
 #endif
+#define MSAE__SMALL_STAGE 1
+#define MSAE__BATCH_STAGE 2
 
 #ifdef MSAE__HAS_AVX2
-/* The lanes below `count`, for masked loads and stores of the last few floats. */
-static MSAE__AVX2 __m256i msae__avx2_mask(size_t count) {
-    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)msae__min(count, 8)),
-                              _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-}
-
-static MSAE__AVX2 float msae__avx2_sum(__m256 v) {
-    __m128 four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-    __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
-}
-
-static MSAE__AVX2 __m256 msae__avx2_halves(const unsigned char *w) {
-    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)w));
-}
-
-static MSAE__AVX2 __m256 msae__avx2_bfloats(const unsigned char *w) {
-    const __m128i eight = _mm_loadu_si128((const __m128i *)(const void *)w);
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(eight), 16));
-}
-
-static MSAE__AVX2 __m256 msae__avx2_int8s(const unsigned char *w) {
-    const __m128i eight = _mm_loadl_epi64((const __m128i *)(const void *)w);
-    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(eight));
-}
-
-static MSAE__AVX2 int32_t msae__avx2_sum_int(__m256i v) {
-    __m128i four = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
-    __m128i two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
-    return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
-}
-
-static MSAE__AVX2 __m256i msae__avx2_products(const int16_t *x, const unsigned char *w) {
-    const __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)w);
-    return _mm256_madd_epi16(_mm256_loadu_si256((const __m256i *)(const void *)x),
-                             _mm256_cvtepi8_epi16(bytes));
-}
-
-static MSAE__AVX2 void msae__avx2_dots_int8(int32_t *c, const int16_t *x, const unsigned char *w,
-                                            size_t cols, size_t depth) {
-    for (size_t j = 0; j < cols; j++, w += depth) {
-        __m256i s0 = _mm256_setzero_si256(), s1 = s0;
-        size_t i = 0;
-        for (; i + 32 <= depth; i += 32) {
-            s0 = _mm256_add_epi32(s0, msae__avx2_products(x + i, w + i));
-            s1 = _mm256_add_epi32(s1, msae__avx2_products(x + i + 16, w + i + 16));
-        }
-        if (i + 16 <= depth) {
-            s0 = _mm256_add_epi32(s0, msae__avx2_products(x + i, w + i));
-            i += 16;
-        }
-        c[j] = msae__avx2_sum_int(_mm256_add_epi32(s0, s1));
-        for (; i < depth; i++) c[j] += x[i] * msae__load_int8(w + i);
-    }
-}
-
-#define MSAE__VNNI 0x100 /* AVX-512's sums of products of bytes, beside the path */
+enum { MSAE__X86_PLAIN = 1, MSAE__X86_AVX2, MSAE__X86_AVX512, MSAE__X86_VNNI };
 
 /* The best path that the processor has (cpuid) and whose registers the system saves (XCR0). */
 static int msae__detect_x86(void) {
-    unsigned leaf1[4] = {0, 0, 0, 0}, leaf7[4] = {0, 0, 0, 0}, xcr0;
-    const unsigned fma = 1u << 12, osxsave = 1u << 27, avx = 1u << 28, f16c = 1u << 29;
-    const unsigned avx2 = 1u << 5;
-#ifdef MSAE__HAS_AVX512
-    const unsigned avx512 = 1u << 16 | 1u << 30 | 1u << 31; /* F, BW, VL */
+    const unsigned leaf1 = 1u << 12 | 1u << 27 | 1u << 28 | 1u << 29; /* FMA, XSAVE, AVX, F16C */
+    const unsigned avx2 = 1u << 5, avx512 = 1u << 16 | 1u << 30 | 1u << 31; /* F, BW, VL */
     const unsigned vnni = 1u << 11;
-#endif
-#ifdef __GNUC__
-    unsigned high;
-    if (!__get_cpuid(1, &leaf1[0], &leaf1[1], &leaf1[2], &leaf1[3])) return MSAE_SIMD_SCALAR;
-    if (!__get_cpuid_count(7, 0, &leaf7[0], &leaf7[1], &leaf7[2], &leaf7[3])) {
-        return MSAE_SIMD_SCALAR;
-    }
-    if (!(leaf1[2] & osxsave)) return MSAE_SIMD_SCALAR;
-    __asm__ volatile("xgetbv" : "=a"(xcr0), "=d"(high) : "c"(0));
-    (void)high;
-#else
-    int registers[4];
-    __cpuid(registers, 0);
-    if (registers[0] < 7) return MSAE_SIMD_SCALAR;
-    __cpuid(registers, 1);
-    memcpy(leaf1, registers, sizeof leaf1);
-    __cpuidex(registers, 7, 0);
-    memcpy(leaf7, registers, sizeof leaf7);
-    if (!(leaf1[2] & osxsave)) return MSAE_SIMD_SCALAR;
-    xcr0 = (unsigned)_xgetbv(0);
-#endif
-    if (!(leaf1[2] & avx) || !(leaf1[2] & fma) || !(leaf1[2] & f16c) || !(leaf7[1] & avx2) ||
-        (xcr0 & 6) != 6) {
-        return MSAE_SIMD_SCALAR;
-    }
-#ifdef MSAE__HAS_AVX512
-    if ((leaf7[1] & avx512) == avx512 && (xcr0 & 0xe6) == 0xe6) {
-        return MSAE_SIMD_AVX512 | (leaf7[2] & vnni ? MSAE__VNNI : 0);
-    }
-#endif
-    return MSAE_SIMD_AVX2;
+    unsigned found[4] = {0, 0, 0, 0}, saved = 0;
+    MSAE__CPUID(0, found);
+    if (found[0] < 7) return MSAE__X86_PLAIN;
+    MSAE__CPUID(1, found);
+    if ((found[2] & leaf1) != leaf1) return MSAE__X86_PLAIN;
+    MSAE__XCR0(saved);
+    MSAE__CPUID(7, found);
+    if (!(found[1] & avx2) || (saved & 6) != 6) return MSAE__X86_PLAIN;
+    if ((found[1] & avx512) != avx512 || (saved & 0xe6) != 0xe6) return MSAE__X86_AVX2;
+    return found[2] & vnni ? MSAE__X86_VNNI : MSAE__X86_AVX512;
 }
 
 /* cpuid costs tens of microseconds on a virtual machine, so its answer is kept: every thread that
    asks finds the same. */
-static int msae__ask_x86(void) {
-#ifdef __GNUC__
-    static int known;
-    int found = __atomic_load_n(&known, __ATOMIC_RELAXED);
+static int msae__x86(void) {
+    static MSAE__ONCE known;
+    int found = (int)MSAE__GET_ONCE(known);
     if (found == 0) {
         found = msae__detect_x86();
-        __atomic_store_n(&known, found, __ATOMIC_RELAXED);
+        MSAE__SET_ONCE(known, found);
     }
-#else
-    static volatile long known;
-    int found = (int)known;
-    if (found == 0) known = found = msae__detect_x86();
-#endif
     return found;
 }
-
-static msae_simd msae__best_x86(void) {
-    return (msae_simd)(msae__ask_x86() & ~MSAE__VNNI);
-}
 #endif
-
-#ifdef MSAE__HAS_NEON
-/* The first n of four floats. */
-static float32x4_t msae__neon_load_part(const float *p, size_t n) {
-    float four[4] = {0};
-    memcpy(four, p, n * sizeof *four);
-    return vld1q_f32(four);
-}
-
-static void msae__neon_store_part(float *p, float32x4_t v, size_t n) {
-    float four[4];
-    vst1q_f32(four, v);
-    memcpy(p, four, n * sizeof *four);
-}
-
-static float32x4_t msae__neon_halves(const unsigned char *w) {
-    return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(w)));
-}
-
-static float32x4_t msae__neon_bfloats(const unsigned char *w) {
-    return vreinterpretq_f32_u32(vshll_n_u16(vreinterpret_u16_u8(vld1_u8(w)), 16));
-}
-
-static float32x4_t msae__neon_int8s(const unsigned char *w) {
-    uint32_t four;
-    memcpy(&four, w, 4);
-    return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vcreate_s8(four)))));
-}
-
-static void msae__neon_dots_int8(int32_t *c, const int16_t *x, const unsigned char *w, size_t cols,
-                                 size_t depth) {
-    const size_t whole = depth / 16 * 16;
-    for (size_t j = 0; j < cols; j++, w += depth) {
-        int32x4_t s0 = vdupq_n_s32(0), s1 = s0;
-        for (size_t i = 0; i < whole; i += 16) {
-            const int8x16_t bytes = vreinterpretq_s8_u8(vld1q_u8(w + i));
-            const int16x8_t low = vmovl_s8(vget_low_s8(bytes)),
-                            high = vmovl_s8(vget_high_s8(bytes));
-            const int16x8_t x0 = vld1q_s16(x + i), x1 = vld1q_s16(x + i + 8);
-            s0 = vmlal_s16(s0, vget_low_s16(low), vget_low_s16(x0));
-            s1 = vmlal_s16(s1, vget_high_s16(low), vget_high_s16(x0));
-            s0 = vmlal_s16(s0, vget_low_s16(high), vget_low_s16(x1));
-            s1 = vmlal_s16(s1, vget_high_s16(high), vget_high_s16(x1));
-        }
-        c[j] = vaddvq_s32(vaddq_s32(s0, s1));
-        for (size_t i = whole; i < depth; i++) c[j] += x[i] * msae__load_int8(w + i);
-    }
-}
-#endif
-
-#ifdef MSAE__HAS_WASM128
-/* The first n of four floats. */
-static v128_t msae__wasm_load_part(const float *p, size_t n) {
-    float four[4] = {0};
-    memcpy(four, p, n * sizeof *four);
-    return wasm_v128_load(four);
-}
-
-static void msae__wasm_store_part(float *p, v128_t v, size_t n) {
-    float four[4];
-    wasm_v128_store(four, v);
-    memcpy(p, four, n * sizeof *four);
-}
-
-static float msae__wasm_sum(v128_t v) {
-    const v128_t two = wasm_f32x4_add(v, wasm_i32x4_shuffle(v, v, 2, 3, 0, 1));
-    return wasm_f32x4_extract_lane(wasm_f32x4_add(two, wasm_i32x4_shuffle(two, two, 1, 0, 3, 2)),
-                                   0);
-}
-
-/* Four halves in the low 16 bits of each lane. Their bits, moved to those of a float, are the
-   number times 2^-112, denormal ones too; of Inf and NaN the exponent is missing. */
-static v128_t msae__wasm_widen(v128_t half) {
-    const v128_t moved = wasm_i32x4_shr(wasm_i32x4_shl(half, 16), 3); /* the sign fills up */
-    const v128_t bits = wasm_v128_and(moved, wasm_i32x4_splat((int32_t)0x8fffffff));
-    const v128_t number = wasm_f32x4_mul(bits, wasm_f32x4_splat(5.192296858534828e33f));
-    const v128_t special = wasm_f32x4_ge(wasm_f32x4_abs(number), wasm_f32x4_splat(65536));
-    return wasm_v128_or(number, wasm_v128_and(special, wasm_i32x4_splat(0x7f800000)));
-}
-
-static v128_t msae__wasm_halves(const unsigned char *w) {
-    return msae__wasm_widen(wasm_u32x4_load16x4(w));
-}
-
-static v128_t msae__wasm_bfloats(const unsigned char *w) {
-    return wasm_i32x4_shl(wasm_u32x4_load16x4(w), 16);
-}
-
-static v128_t msae__wasm_int8s(const unsigned char *w) {
-    const v128_t eight = wasm_i16x8_extend_low_i8x16(wasm_v128_load32_zero(w));
-    return wasm_f32x4_convert_i32x4(wasm_i32x4_extend_low_i16x8(eight));
-}
-
-static void msae__wasm_dots_int8(int32_t *c, const int16_t *x, const unsigned char *w, size_t cols,
-                                 size_t depth) {
-    const size_t whole = depth / 16 * 16;
-    for (size_t j = 0; j < cols; j++, w += depth) {
-        v128_t s0 = wasm_i32x4_splat(0), s1 = s0;
-        for (size_t i = 0; i < whole; i += 16) {
-            const v128_t bytes = wasm_v128_load(w + i);
-            const v128_t low = wasm_i16x8_extend_low_i8x16(bytes);
-            const v128_t high = wasm_i16x8_extend_high_i8x16(bytes);
-            s0 = wasm_i32x4_add(s0, wasm_i32x4_dot_i16x8(low, wasm_v128_load(x + i)));
-            s1 = wasm_i32x4_add(s1, wasm_i32x4_dot_i16x8(high, wasm_v128_load(x + i + 8)));
-        }
-        s0 = wasm_i32x4_add(s0, s1);
-        s0 = wasm_i32x4_add(s0, wasm_i32x4_shuffle(s0, s0, 2, 3, 0, 1));
-        s0 = wasm_i32x4_add(s0, wasm_i32x4_shuffle(s0, s0, 1, 0, 3, 2));
-        c[j] = wasm_i32x4_extract_lane(s0, 0);
-        for (size_t i = whole; i < depth; i++) c[j] += x[i] * msae__load_int8(w + i);
-    }
-}
-#endif
-
-#define MSAE__PATH_AVX2 1
-#define MSAE__PATH_AVX512 2
-#define MSAE__PATH_NEON 3
-#define MSAE__PATH_WASM128 4
-#define MSAE__RUN_STAGE 1
-#define MSAE__SMALL_STAGE 2
-#define MSAE__BATCH_STAGE 3
-#define MSAE__STAGE MSAE__RUN_STAGE /* stamps what runs a model, for each path */
-#include MSAE_HEADER
 
 /* 1 when the path is compiled in and this processor and system can run it. */
 static int msae__simd_available(msae_simd simd) {
@@ -4560,29 +4371,13 @@ static double msae__power_of_ten(int n) {
 }
 
 #define MSAE__ENTRY(name) MSAE__K(name),
-#define MSAE__STAGE MSAE__SMALL_STAGE
-#include MSAE_HEADER
-
 #define MSAE__K(name) msae__scalar_##name
 static const msae_kernels msae__scalar_kernels = {
     MSAE_SIMD_SCALAR, MSAE__RUN_KERNELS(MSAE__ENTRY) msae__scalar_between, NULL};
 #undef MSAE__K
 
-/* The table of a path, or NULL when this build or processor lacks it. */
-static const msae_kernels *msae__kernels_for(msae_simd simd) {
-    if (simd == MSAE_SIMD_SCALAR) return &msae__scalar_kernels;
-#ifdef MSAE__HAS_AVX2
-    if (simd == MSAE_SIMD_AUTO) return msae__kernels_for(msae__best_x86());
-    if (simd == MSAE_SIMD_AVX2 && msae__best_x86() == simd) return &msae__avx2_kernels;
-#elif defined(MSAE__HAS_NEON)
-    if (simd == MSAE_SIMD_AUTO || simd == MSAE_SIMD_NEON) return &msae__neon_kernels;
-#elif defined(MSAE__HAS_WASM128)
-    if (simd == MSAE_SIMD_AUTO || simd == MSAE_SIMD_WASM128) return &msae__wasm_kernels;
-#else
-    if (simd == MSAE_SIMD_AUTO) return &msae__scalar_kernels;
-#endif
-    return NULL;
-}
+#define MSAE__STAGE MSAE__SMALL_STAGE
+#include MSAE_HEADER
 
 static size_t msae__select(const msae_kernels *kernels, const unsigned char *keys, size_t n,
                            size_t k, int32_t lowest, msae_code *codes, int32_t *scratch) {
@@ -5052,548 +4847,8 @@ static const msae__batch_kernels msae__scalar_kernels = {
     MSAE__BATCH_KERNELS(MSAE__ENTRY)};
 #undef MSAE__K
 
-/* ---------------------------------------------------------------------------------------------
-   >>batch_by_hand Kernels of batches and of training: what is written by hand for a path
-   ------------------------------------------------------------------------------------------ */
-
-#if defined(MSAE__HAS_AVX2) || defined(MSAE__HAS_NEON) || defined(MSAE__HAS_WASM128)
-/* For each set of four lanes, the byte shuffle that moves them to the front. */
-static const uint8_t msae__front[16][16] = {
-#define MSAE__LANE(i) 4 * (i), 4 * (i) + 1, 4 * (i) + 2, 4 * (i) + 3
-#define MSAE__LANES(a, b, c, d) \
-    { MSAE__LANE(a), MSAE__LANE(b), MSAE__LANE(c), MSAE__LANE(d) }
-    MSAE__LANES(0, 0, 0, 0), MSAE__LANES(0, 0, 0, 0), MSAE__LANES(1, 0, 0, 0),
-    MSAE__LANES(0, 1, 0, 0), MSAE__LANES(2, 0, 0, 0), MSAE__LANES(0, 2, 0, 0),
-    MSAE__LANES(1, 2, 0, 0), MSAE__LANES(0, 1, 2, 0), MSAE__LANES(3, 0, 0, 0),
-    MSAE__LANES(0, 3, 0, 0), MSAE__LANES(1, 3, 0, 0), MSAE__LANES(0, 1, 3, 0),
-    MSAE__LANES(2, 3, 0, 0), MSAE__LANES(0, 2, 3, 0), MSAE__LANES(1, 2, 3, 0),
-    MSAE__LANES(0, 1, 2, 3)
-#undef MSAE__LANES
-#undef MSAE__LANE
-};
-static const uint8_t msae__popcount4[16] = {0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4};
-#endif
-
-#ifdef MSAE__HAS_AVX2
-/* [sum a, sum b, sum c, sum d] */
-static MSAE__AVX2 __m128 msae__avx2_sum4(__m256 a, __m256 b, __m256 c, __m256 d) {
-    const __m256 all = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
-    return _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1));
-}
-
-/* The first `count` of four floats. */
-static MSAE__AVX2 void msae__avx2_store4(float *c, __m128 four, size_t count) {
-    float out[4];
-    _mm_storeu_ps(out, four);
-    for (size_t j = 0; j < count && j < 4; j++) c[j] = out[j];
-}
-
-static MSAE__AVX2 void msae__avx2_add4(float *c, __m128 four) {
-    _mm_storeu_ps(c, _mm_add_ps(_mm_loadu_ps(c), four));
-}
-
-/* Pieces of 8 x 8 and 4 x 4 are turned around in registers, what is left by the scalar loop. */
-static MSAE__AVX2 void msae__avx2_pack(float *out, size_t width, const float *x, size_t stride,
-                                       size_t rows, size_t depth) {
-    const size_t whole = depth / 8 * 8;
-    size_t i = 0;
-    for (; i + 8 <= rows; i += 8) {
-        for (size_t s = 0; s < whole; s += 8) {
-            const float *p = x + i * stride + s;
-            float *q = out + s * width + i;
-            __m256 r[4], t[4];
-            for (size_t half = 0; half < 8; half += 4, p += 4) { /* 8 rows of 4 columns */
-                for (size_t k = 0; k < 4; k++) {
-                    r[k] =
-                        _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p + k * stride)),
-                                             _mm_loadu_ps(p + (k + 4) * stride), 1);
-                }
-                t[0] = _mm256_unpacklo_ps(r[0], r[1]), t[1] = _mm256_unpackhi_ps(r[0], r[1]);
-                t[2] = _mm256_unpacklo_ps(r[2], r[3]), t[3] = _mm256_unpackhi_ps(r[2], r[3]);
-                _mm256_storeu_ps(q, _mm256_shuffle_ps(t[0], t[2], 0x44)), q += width;
-                _mm256_storeu_ps(q, _mm256_shuffle_ps(t[0], t[2], 0xee)), q += width;
-                _mm256_storeu_ps(q, _mm256_shuffle_ps(t[1], t[3], 0x44)), q += width;
-                _mm256_storeu_ps(q, _mm256_shuffle_ps(t[1], t[3], 0xee)), q += width;
-            }
-        }
-    }
-    for (; i + 4 <= rows; i += 4) {
-        for (size_t s = 0; s < whole; s += 4) {
-            const float *p = x + i * stride + s;
-            float *q = out + s * width + i;
-            __m128 r0 = _mm_loadu_ps(p), r1 = _mm_loadu_ps(p + stride);
-            __m128 r2 = _mm_loadu_ps(p + 2 * stride), r3 = _mm_loadu_ps(p + 3 * stride);
-            _MM_TRANSPOSE4_PS(r0, r1, r2, r3);
-            _mm_storeu_ps(q, r0), _mm_storeu_ps(q + width, r1);
-            _mm_storeu_ps(q + 2 * width, r2), _mm_storeu_ps(q + 3 * width, r3);
-        }
-    }
-    for (size_t left = i, k = 0; k < width; k++) {
-        const float *row = k < rows ? x + k * stride : x;
-        for (size_t s = k < left ? whole : 0; s < depth; s++) {
-            out[s * width + k] = k < rows ? row[s] : 0;
-        }
-    }
-}
-
-/* The lanes of `four` that are set in `kept` move to the front by a shuffle from a table. */
-static MSAE__AVX2 void msae__avx2_front(int32_t *out, __m128i four, int kept) {
-    const __m128i order = _mm_loadu_si128((const __m128i *)(const void *)msae__front[kept]);
-    _mm_storeu_si128((__m128i *)(void *)out, _mm_shuffle_epi8(four, order));
-}
-
-static MSAE__AVX2 size_t msae__avx2_between(int32_t *out, const void *keys, size_t n, int32_t low,
-                                            int32_t high, int32_t *largest) {
-    const unsigned char *from = (const unsigned char *)keys;
-    const __m256i above = _mm256_set1_epi32(low), below = _mm256_set1_epi32(high);
-    __m256i most = _mm256_set1_epi32(*largest);
-    int32_t lanes[8];
-    size_t count = 0, i = 0;
-    for (; i + 8 <= n; i += 8) {
-        const __m256i key = _mm256_loadu_si256((const __m256i *)(const void *)(from + 4 * i));
-        const __m256i in =
-            _mm256_andnot_si256(_mm256_cmpgt_epi32(key, below), _mm256_cmpgt_epi32(key, above));
-        const int kept = _mm256_movemask_ps(_mm256_castsi256_ps(in));
-        if (kept == 0) continue; /* the rule where few are wanted */
-        msae__avx2_front(out + count, _mm256_castsi256_si128(key), kept & 15);
-        count += msae__popcount4[kept & 15];
-        msae__avx2_front(out + count, _mm256_extracti128_si256(key, 1), kept >> 4);
-        count += msae__popcount4[kept >> 4];
-        most = _mm256_max_epi32(most, _mm256_blendv_epi8(most, key, in));
-    }
-    _mm256_storeu_si256((__m256i *)(void *)lanes, most);
-    for (size_t k = 0; k < 8; k++) *largest = lanes[k] > *largest ? lanes[k] : *largest;
-    return count + msae__scalar_between(out + count, from + 4 * i, n - i, low, high, largest);
-}
-
-/* Keys below the last floor are dropped four at a time, then the levels of eight at a time are
-   counted from the floors that they miss. */
-static MSAE__AVX2 void msae__avx2_place(void *sorted, uint8_t *index, uint8_t *level, uint8_t *ends,
-                                        const void *keys, size_t count, const int32_t *floors,
-                                        size_t levels) {
-    int32_t key[MSAE__LATENT_BLOCK + 8], place[MSAE__LATENT_BLOCK + 8];
-    int32_t found[MSAE__LATENT_BLOCK + 8];
-    const unsigned char *from = (const unsigned char *)keys;
-    const int32_t last = floors[levels - 1];
-    size_t kept = 0, j = 0;
-    for (; j + 4 <= count; j += 4) {
-        const __m128i four = _mm_loadu_si128((const __m128i *)(const void *)(from + 4 * j));
-        const __m128i out = _mm_cmpgt_epi32(_mm_set1_epi32(last), four);
-        const int in = _mm_movemask_ps(_mm_castsi128_ps(out)) ^ 15;
-        if (in == 0) continue;
-        msae__avx2_front(key + kept, four, in);
-        msae__avx2_front(place + kept,
-                         _mm_add_epi32(_mm_set1_epi32((int)j), _mm_setr_epi32(0, 1, 2, 3)), in);
-        kept += msae__popcount4[in];
-    }
-    for (; j < count; j++) {
-        key[kept] = msae__load_key(keys, j);
-        place[kept] = (int32_t)j;
-        kept += key[kept] >= last;
-    }
-    for (j = 0; j < kept; j += 8) {
-        const __m256i eight = _mm256_loadu_si256((const __m256i *)(const void *)(key + j));
-        __m256i missed = _mm256_setzero_si256();
-        for (size_t i = 0; i < levels; i++) {
-            missed =
-                _mm256_sub_epi32(missed, _mm256_cmpgt_epi32(_mm256_set1_epi32(floors[i]), eight));
-        }
-        _mm256_storeu_si256((__m256i *)(void *)(found + j), missed);
-    }
-    msae__place_found(sorted, index, level, ends, key, place, found, kept, levels);
-}
-#endif
-
-#ifdef MSAE__HAS_AVX512
-/* AVX-512: 32 registers of 16 floats. */
-#if defined(__GNUC__) && !defined(__clang__) /* GCC 12 warns about its own avx512fintrin.h */
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#endif
-
-/* Lanes below `count` set. */
-static MSAE__AVX512 __mmask16 msae__avx512_mask(size_t count) {
-    const unsigned mask = count >= 16 ? 0xffffu : (1u << count) - 1;
-    return (__mmask16)mask;
-}
-
-/* [sum a, sum b, sum c, sum d] */
-static MSAE__AVX512 __m128 msae__avx512_sum4(__m512 a, __m512 b, __m512 c, __m512 d) {
-    const __m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
-    const __m512 cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
-    const __m512 all = _mm512_add_ps(_mm512_shuffle_ps(ab, cd, 0x44), /* a b c d in each lane */
-                                     _mm512_shuffle_ps(ab, cd, 0xee));
-    const __m512d wide = _mm512_castps_pd(all);
-    const __m256d low = _mm512_extractf64x4_pd(wide, 0);
-    const __m256d high = _mm512_extractf64x4_pd(wide, 1);
-    const __m256 half = _mm256_add_ps(_mm256_castpd_ps(low), _mm256_castpd_ps(high));
-    return _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
-}
-
-/* One row of a: four rows of b stream by side by side, each into two accumulators. */
-static MSAE__AVX512 __m128 msae__avx512_dots_one(const float *a, const float *const b[4],
-                                                 size_t depth) {
-    const __m512 zero = _mm512_setzero_ps();
-    __m512 p0 = zero, p1 = zero, p2 = zero, p3 = zero, q0 = zero, q1 = zero, q2 = zero, q3 = zero;
-    size_t s = 0;
-    for (; s + 32 <= depth; s += 32) {
-        const __m512 p = _mm512_loadu_ps(a + s), q = _mm512_loadu_ps(a + s + 16);
-        p0 = _mm512_fmadd_ps(p, _mm512_loadu_ps(b[0] + s), p0);
-        q0 = _mm512_fmadd_ps(q, _mm512_loadu_ps(b[0] + s + 16), q0);
-        p1 = _mm512_fmadd_ps(p, _mm512_loadu_ps(b[1] + s), p1);
-        q1 = _mm512_fmadd_ps(q, _mm512_loadu_ps(b[1] + s + 16), q1);
-        p2 = _mm512_fmadd_ps(p, _mm512_loadu_ps(b[2] + s), p2);
-        q2 = _mm512_fmadd_ps(q, _mm512_loadu_ps(b[2] + s + 16), q2);
-        p3 = _mm512_fmadd_ps(p, _mm512_loadu_ps(b[3] + s), p3);
-        q3 = _mm512_fmadd_ps(q, _mm512_loadu_ps(b[3] + s + 16), q3);
-    }
-    for (; s < depth; s += 16) {
-        const __mmask16 mask = msae__avx512_mask(depth - s);
-        const __m512 p = _mm512_maskz_loadu_ps(mask, a + s);
-        p0 = _mm512_fmadd_ps(p, _mm512_maskz_loadu_ps(mask, b[0] + s), p0);
-        p1 = _mm512_fmadd_ps(p, _mm512_maskz_loadu_ps(mask, b[1] + s), p1);
-        p2 = _mm512_fmadd_ps(p, _mm512_maskz_loadu_ps(mask, b[2] + s), p2);
-        p3 = _mm512_fmadd_ps(p, _mm512_maskz_loadu_ps(mask, b[3] + s), p3);
-    }
-    return msae__avx512_sum4(_mm512_add_ps(p0, q0), _mm512_add_ps(p1, q1), _mm512_add_ps(p2, q2),
-                             _mm512_add_ps(p3, q3));
-}
-
-static MSAE__AVX512 __m512 msae__avx512_halves(const unsigned char *w) {
-    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)w));
-}
-
-static MSAE__AVX512 __m512 msae__avx512_bfloats(const unsigned char *w) {
-    const __m256i sixteen = _mm256_loadu_si256((const __m256i *)(const void *)w);
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(sixteen), 16));
-}
-
-static MSAE__AVX512 __m512 msae__avx512_int8s(const unsigned char *w) {
-    const __m128i sixteen = _mm_loadu_si128((const __m128i *)(const void *)w);
-    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(sixteen));
-}
-
-static MSAE__AVX512 __m512i msae__avx512_products(const int16_t *x, const unsigned char *w) {
-    const __m256i bytes = _mm256_loadu_si256((const __m256i *)(const void *)w);
-    return _mm512_madd_epi16(_mm512_loadu_si512((const void *)x), _mm512_cvtepi8_epi16(bytes));
-}
-
-static MSAE__AVX512 void msae__avx512_dots_int8(int32_t *c, const int16_t *x,
-                                                const unsigned char *w, size_t cols, size_t depth) {
-    for (size_t j = 0; j < cols; j++, w += depth) {
-        __m512i s0 = _mm512_setzero_si512(), s1 = s0;
-        size_t i = 0;
-        for (; i + 64 <= depth; i += 64) {
-            s0 = _mm512_add_epi32(s0, msae__avx512_products(x + i, w + i));
-            s1 = _mm512_add_epi32(s1, msae__avx512_products(x + i + 32, w + i + 32));
-        }
-        if (i + 32 <= depth) {
-            s0 = _mm512_add_epi32(s0, msae__avx512_products(x + i, w + i));
-            i += 32;
-        }
-        c[j] = _mm512_reduce_add_epi32(_mm512_add_epi32(s0, s1));
-        for (; i < depth; i++) c[j] += x[i] * msae__load_int8(w + i);
-    }
-}
-
-static MSAE__AVX512 size_t msae__avx512_between(int32_t *out, const void *keys, size_t n,
-                                                int32_t low, int32_t high, int32_t *largest) {
-    const unsigned char *from = (const unsigned char *)keys;
-    const __m512i above = _mm512_set1_epi32(low), below = _mm512_set1_epi32(high);
-    __m512i most = _mm512_set1_epi32(*largest);
-    int32_t lanes[16];
-    size_t count = 0;
-    for (size_t i = 0; i < n; i += 16) {
-        const __mmask16 there = msae__avx512_mask(n - i);
-        const __m512i key = _mm512_maskz_loadu_epi32(there, from + 4 * i);
-        const __mmask16 kept = _mm512_mask_cmple_epi32_mask(
-            _mm512_mask_cmpgt_epi32_mask(there, key, above), key, below);
-        if (kept == 0) continue; /* the rule where few are wanted */
-        _mm512_storeu_si512(out + count, _mm512_maskz_compress_epi32(kept, key));
-        count += (size_t)_mm_popcnt_u32(kept);
-        most = _mm512_mask_max_epi32(most, kept, most, key);
-    }
-    _mm512_storeu_si512(lanes, most);
-    for (size_t i = 0; i < 16; i++) *largest = lanes[i] > *largest ? lanes[i] : *largest;
-    return count;
-}
-
-/* Keys below the last floor are dropped; of the rest each level takes what its floor lets in. */
-static MSAE__AVX512 void msae__avx512_place(void *sorted, uint8_t *index, uint8_t *level,
-                                            uint8_t *ends, const void *keys, size_t count,
-                                            const int32_t *floors, size_t levels) {
-    enum { VECTORS = MSAE__LATENT_BLOCK / 16 };
-    const unsigned char *from = (const unsigned char *)keys;
-    const __m512i order = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    const __m512i last = _mm512_set1_epi32(floors[levels - 1]);
-    int32_t key[MSAE__LATENT_BLOCK + 16], place[MSAE__LATENT_BLOCK + 16];
-    unsigned char *to = (unsigned char *)sorted;
-    __mmask16 left[VECTORS];
-    size_t kept = 0, at = 0, vectors;
-    for (size_t j = 0; j < count; j += 16) {
-        const __mmask16 there = msae__avx512_mask(count - j);
-        const __m512i all = _mm512_maskz_loadu_epi32(there, from + 4 * j);
-        const __mmask16 in = _mm512_mask_cmpge_epi32_mask(there, all, last);
-        const __m512i places = _mm512_add_epi32(order, _mm512_set1_epi32((int)j));
-        if (in == 0) continue;
-        _mm512_storeu_si512(key + kept, _mm512_maskz_compress_epi32(in, all));
-        _mm512_storeu_si512(place + kept, _mm512_maskz_compress_epi32(in, places));
-        kept += (size_t)_mm_popcnt_u32(in);
-    }
-    vectors = msae__ceil_div(kept, 16);
-    for (size_t v = 0; v < vectors; v++) left[v] = msae__avx512_mask(kept - 16 * v);
-    for (size_t i = 0; i < levels; i++) {
-        const __m512i floor = _mm512_set1_epi32(floors[i]);
-        for (size_t v = 0; v < vectors; v++) {
-            const __m512i here = _mm512_loadu_si512(key + 16 * v);
-            const __mmask16 in = _mm512_mask_cmpge_epi32_mask(left[v], here, floor);
-            const __m512i places = _mm512_loadu_si512(place + 16 * v);
-            const unsigned found = (unsigned)_mm_popcnt_u32(in);
-            const __mmask16 room = (__mmask16)((1u << found) - 1);
-            _mm512_mask_storeu_epi32(to + 4 * at, room, _mm512_maskz_compress_epi32(in, here));
-            _mm_mask_storeu_epi8(index + at, room,
-                                 _mm512_cvtepi32_epi8(_mm512_maskz_compress_epi32(in, places)));
-            _mm_mask_storeu_epi8(level + at, room, _mm_set1_epi8((char)i));
-            left[v] = (__mmask16)(left[v] & ~in);
-            at += found;
-        }
-        ends[i] = (uint8_t)at;
-    }
-}
-
-#if defined(__clang__) || !defined(__GNUC__) || __GNUC__ >= 8
-#define MSAE__HAS_VNNI
-#ifdef __GNUC__
-#define MSAE__AVX512_VNNI \
-    __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c,popcnt")))
-#else
-#define MSAE__AVX512_VNNI
-#endif
-
-/* Products of bytes, of which the one is unsigned: so w + 128 times x, and what that is too much
-   taken off. x is 256 high + low, both signed, which lie behind it, and behind them its sum.
-   Everything is modulo 2^32: only the result fits. */
-static void msae__vnni_split_int8(int16_t *x, size_t depth) {
-    const size_t padded = msae__round_up(depth, 64);
-    signed char *high = (signed char *)(x + padded), *low = high + padded;
-    uint32_t sum = 0;
-    for (size_t i = 0; i < depth; i++) {
-        const int value = x[i], part = (value + 128) & 255;
-        low[i] = (signed char)(part - 128);
-        high[i] = (signed char)((value - (part - 128)) / 256);
-        sum += (uint32_t)value;
-    }
-    memset(low + depth, 0, padded - depth);
-    memset(high + depth, 0, padded - depth);
-    memcpy(low + padded, &sum, sizeof sum);
-}
-
-static MSAE__AVX512_VNNI void msae__vnni_dots_int8(int32_t *c, const int16_t *x,
-                                                   const unsigned char *w, size_t cols,
-                                                   size_t depth) {
-    const __m512i flip = _mm512_set1_epi8((char)0x80);
-    const size_t padded = msae__round_up(depth, 64), rest = depth % 64;
-    const __mmask64 mask = ((__mmask64)1 << rest) - 1;
-    const signed char *high = (const signed char *)(x + padded), *low = high + padded;
-    uint32_t sum;
-    memcpy(&sum, low + padded, sizeof sum);
-    for (size_t j = 0; j < cols; j++, w += depth) {
-        __m512i h0 = _mm512_setzero_si512(), l0 = h0, h1 = h0, l1 = h0;
-        size_t i = 0;
-        for (; i + 128 <= depth; i += 128) {
-            const __m512i a = _mm512_xor_si512(_mm512_loadu_si512((const void *)(w + i)), flip);
-            const __m512i b =
-                _mm512_xor_si512(_mm512_loadu_si512((const void *)(w + i + 64)), flip);
-            h0 = _mm512_dpbusd_epi32(h0, a, _mm512_loadu_si512((const void *)(high + i)));
-            l0 = _mm512_dpbusd_epi32(l0, a, _mm512_loadu_si512((const void *)(low + i)));
-            h1 = _mm512_dpbusd_epi32(h1, b, _mm512_loadu_si512((const void *)(high + i + 64)));
-            l1 = _mm512_dpbusd_epi32(l1, b, _mm512_loadu_si512((const void *)(low + i + 64)));
-        }
-        if (i + 64 <= depth) {
-            const __m512i a = _mm512_xor_si512(_mm512_loadu_si512((const void *)(w + i)), flip);
-            h0 = _mm512_dpbusd_epi32(h0, a, _mm512_loadu_si512((const void *)(high + i)));
-            l0 = _mm512_dpbusd_epi32(l0, a, _mm512_loadu_si512((const void *)(low + i)));
-            i += 64;
-        }
-        if (rest > 0) { /* beyond the end x is zero, and w is not read */
-            const __m512i a = _mm512_xor_si512(_mm512_maskz_loadu_epi8(mask, w + i), flip);
-            h1 = _mm512_dpbusd_epi32(h1, a, _mm512_loadu_si512((const void *)(high + i)));
-            l1 = _mm512_dpbusd_epi32(l1, a, _mm512_loadu_si512((const void *)(low + i)));
-        }
-        h0 = _mm512_slli_epi32(_mm512_add_epi32(h0, h1), 8);
-        l0 = _mm512_add_epi32(_mm512_add_epi32(l0, l1), h0);
-        c[j] = (int32_t)((uint32_t)_mm512_reduce_add_epi32(l0) - 128 * sum);
-    }
-}
-#endif /* VNNI */
-#endif /* MSAE__HAS_AVX512 */
-
-#ifdef MSAE__HAS_NEON
-/* Pieces of 4 x 4 are turned around in registers, what is left by the scalar loop. */
-static void msae__neon_pack(float *out, size_t width, const float *x, size_t stride, size_t rows,
-                            size_t depth) {
-    const size_t whole = depth / 4 * 4;
-    size_t i = 0;
-    for (; i + 4 <= rows; i += 4) {
-        for (size_t s = 0; s < whole; s += 4) {
-            const float *p = x + i * stride + s;
-            float *q = out + s * width + i;
-            const float32x4x2_t a = vzipq_f32(vld1q_f32(p), vld1q_f32(p + 2 * stride));
-            const float32x4x2_t b = vzipq_f32(vld1q_f32(p + stride), vld1q_f32(p + 3 * stride));
-            const float32x4x2_t low = vzipq_f32(a.val[0], b.val[0]);
-            const float32x4x2_t high = vzipq_f32(a.val[1], b.val[1]);
-            vst1q_f32(q, low.val[0]), vst1q_f32(q + width, low.val[1]);
-            vst1q_f32(q + 2 * width, high.val[0]), vst1q_f32(q + 3 * width, high.val[1]);
-        }
-    }
-    for (size_t left = i, k = 0; k < width; k++) {
-        const float *row = k < rows ? x + k * stride : x;
-        for (size_t s = k < left ? whole : 0; s < depth; s++) {
-            out[s * width + k] = k < rows ? row[s] : 0;
-        }
-    }
-}
-
-/* Four keys at a time go to the front of a register by a shuffle from a table. */
-static size_t msae__neon_between(int32_t *out, const void *keys, size_t n, int32_t low,
-                                 int32_t high, int32_t *largest) {
-    static const uint32_t bits[4] = {1, 2, 4, 8};
-    const unsigned char *from = (const unsigned char *)keys;
-    const int32x4_t above = vdupq_n_s32(low), below = vdupq_n_s32(high);
-    const uint32x4_t bit = vld1q_u32(bits);
-    int32x4_t most = vdupq_n_s32(*largest);
-    size_t count = 0, i = 0;
-    for (; i + 4 <= n; i += 4) {
-        const uint8x16_t bytes = vld1q_u8(from + 4 * i);
-        const int32x4_t key = vreinterpretq_s32_u8(bytes);
-        const uint32x4_t in = vandq_u32(vcgtq_s32(key, above), vcleq_s32(key, below));
-        const uint32_t kept = vaddvq_u32(vandq_u32(in, bit));
-        vst1q_s32(out + count,
-                  vreinterpretq_s32_u8(vqtbl1q_u8(bytes, vld1q_u8(msae__front[kept]))));
-        count += msae__popcount4[kept];
-        most = vmaxq_s32(most, vbslq_s32(in, key, most));
-    }
-    *largest = vmaxvq_s32(most);
-    return count + msae__scalar_between(out + count, from + 4 * i, n - i, low, high, largest);
-}
-#endif
-
-#ifdef MSAE__HAS_WASM128
-/* [sum a, sum b, sum c, sum d] */
-static v128_t msae__wasm_sum4(v128_t a, v128_t b, v128_t c, v128_t d) {
-    const v128_t ab =
-        wasm_f32x4_add(wasm_i32x4_shuffle(a, b, 0, 1, 4, 5), wasm_i32x4_shuffle(a, b, 2, 3, 6, 7));
-    const v128_t cd =
-        wasm_f32x4_add(wasm_i32x4_shuffle(c, d, 0, 1, 4, 5), wasm_i32x4_shuffle(c, d, 2, 3, 6, 7));
-    return wasm_f32x4_add(wasm_i32x4_shuffle(ab, cd, 0, 2, 4, 6),
-                          wasm_i32x4_shuffle(ab, cd, 1, 3, 5, 7));
-}
-
-/* Pieces of 4 x 4 are turned around in registers, what is left by the scalar loop. */
-static void msae__wasm_pack(float *out, size_t width, const float *x, size_t stride, size_t rows,
-                            size_t depth) {
-    const size_t whole = depth / 4 * 4;
-    size_t i = 0;
-    for (; i + 4 <= rows; i += 4) {
-        for (size_t s = 0; s < whole; s += 4) {
-            const float *p = x + i * stride + s;
-            float *q = out + s * width + i;
-            const v128_t r0 = wasm_v128_load(p), r1 = wasm_v128_load(p + stride);
-            const v128_t r2 = wasm_v128_load(p + 2 * stride), r3 = wasm_v128_load(p + 3 * stride);
-            const v128_t low01 = wasm_i32x4_shuffle(r0, r1, 0, 4, 1, 5);
-            const v128_t low23 = wasm_i32x4_shuffle(r2, r3, 0, 4, 1, 5);
-            const v128_t high01 = wasm_i32x4_shuffle(r0, r1, 2, 6, 3, 7);
-            const v128_t high23 = wasm_i32x4_shuffle(r2, r3, 2, 6, 3, 7);
-            wasm_v128_store(q, wasm_i64x2_shuffle(low01, low23, 0, 2));
-            wasm_v128_store(q + width, wasm_i64x2_shuffle(low01, low23, 1, 3));
-            wasm_v128_store(q + 2 * width, wasm_i64x2_shuffle(high01, high23, 0, 2));
-            wasm_v128_store(q + 3 * width, wasm_i64x2_shuffle(high01, high23, 1, 3));
-        }
-    }
-    for (size_t left = i, k = 0; k < width; k++) {
-        const float *row = k < rows ? x + k * stride : x;
-        for (size_t s = k < left ? whole : 0; s < depth; s++) {
-            out[s * width + k] = k < rows ? row[s] : 0;
-        }
-    }
-}
-
-/* Four keys at a time go to the front of a register by a shuffle from a table. */
-static size_t msae__wasm_between(int32_t *out, const void *keys, size_t n, int32_t low,
-                                 int32_t high, int32_t *largest) {
-    const unsigned char *from = (const unsigned char *)keys;
-    const v128_t above = wasm_i32x4_splat(low), below = wasm_i32x4_splat(high);
-    v128_t most = wasm_i32x4_splat(*largest);
-    size_t count = 0, i = 0;
-    for (; i + 4 <= n; i += 4) {
-        const v128_t key = wasm_v128_load(from + 4 * i);
-        const v128_t in = wasm_v128_and(wasm_i32x4_gt(key, above), wasm_i32x4_le(key, below));
-        const uint32_t kept = (uint32_t)wasm_i32x4_bitmask(in);
-        wasm_v128_store(out + count, wasm_i8x16_swizzle(key, wasm_v128_load(msae__front[kept])));
-        count += msae__popcount4[kept];
-        most = wasm_i32x4_max(most, wasm_v128_bitselect(key, most, in));
-    }
-    most = wasm_i32x4_max(most, wasm_i32x4_shuffle(most, most, 2, 3, 0, 1));
-    most = wasm_i32x4_max(most, wasm_i32x4_shuffle(most, most, 1, 0, 3, 2));
-    *largest = wasm_i32x4_extract_lane(most, 0);
-    return count + msae__scalar_between(out + count, from + 4 * i, n - i, low, high, largest);
-}
-#endif
-
 #define MSAE__STAGE MSAE__BATCH_STAGE
 #include MSAE_HEADER
-
-#ifdef MSAE__HAS_VNNI
-#define MSAE__K(name) msae__avx512_##name
-#define msae__avx512_dots_int8 msae__vnni_dots_int8
-static const msae__batch_kernels msae__vnni_kernels = {
-    {MSAE_SIMD_AVX512, MSAE__RUN_KERNELS(MSAE__ENTRY) MSAE__K(between), msae__vnni_split_int8},
-    12,
-    32,
-    112,
-    MSAE__BATCH_KERNELS(MSAE__ENTRY)};
-#undef msae__avx512_dots_int8
-#undef MSAE__K
-#endif
-#if defined(MSAE__HAS_AVX512) && defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic pop
-#endif
-
-/* The table of a path, or NULL when this build or processor lacks it. */
-static const msae_kernels *msae__kernels_for(msae_simd simd) {
-    switch (simd) {
-    case MSAE_SIMD_SCALAR:
-        return &msae__scalar_kernels.run;
-#ifdef MSAE__HAS_AVX2
-    case MSAE_SIMD_AUTO:
-        return msae__kernels_for(msae__best_x86());
-    case MSAE_SIMD_AVX2:
-        return msae__best_x86() != MSAE_SIMD_SCALAR ? &msae__avx2_kernels.run : NULL;
-#ifdef MSAE__HAS_AVX512
-    case MSAE_SIMD_AVX512:
-        if (msae__best_x86() != MSAE_SIMD_AVX512) return NULL;
-#ifdef MSAE__HAS_VNNI
-        if (msae__ask_x86() & MSAE__VNNI) return &msae__vnni_kernels.run;
-#endif
-        return &msae__avx512_kernels.run;
-#endif
-#elif defined(MSAE__HAS_NEON)
-    case MSAE_SIMD_AUTO:
-    case MSAE_SIMD_NEON:
-        return &msae__neon_kernels.run;
-#elif defined(MSAE__HAS_WASM128)
-    case MSAE_SIMD_AUTO:
-    case MSAE_SIMD_WASM128:
-        return &msae__wasm_kernels.run;
-#else
-    case MSAE_SIMD_AUTO:
-        return &msae__scalar_kernels.run;
-#endif
-    default:
-        return NULL;
-    }
-}
 
 /* ---------------------------------------------------------------------------------------------
    >>quantise Quantised weights: float16 and bfloat16 from floats
@@ -14292,207 +13547,576 @@ MSAE_API void msae_background_free(msae_background *background) {
 #endif /* MSAE_IMPLEMENTATION */
 
 /* ==============================================================================================
-   >>paths Kernels, once for every instruction path. This part is included from above, once for each
-   stage, and includes itself for each path: >>vectors are a path's vocabulary, behind them come the
-   kernels made of it. The scalar kernels say what each computes.
+   >>paths Kernels, once for every instruction path. This part is included once from above, behind
+   the scalar kernels, which say what each computes, and includes itself for each path: >>vectors
+   are a path's vocabulary, behind them come the kernels made of it.
    ============================================================================================ */
 #ifdef MSAE__STAGE
 #ifndef MSAE__PATH
 
-#ifdef MSAE__HAS_AVX2
-#define MSAE__PATH MSAE__PATH_AVX2
+/* For each set of four lanes, the byte shuffle that moves them to the front. */
+MSAE__SHARED const uint8_t msae__front[16][16] = {
+#define MSAE__LANE(i) 4 * (i), 4 * (i) + 1, 4 * (i) + 2, 4 * (i) + 3
+#define MSAE__LANES(a, b, c, d) \
+    { MSAE__LANE(a), MSAE__LANE(b), MSAE__LANE(c), MSAE__LANE(d) }
+    MSAE__LANES(0, 0, 0, 0), MSAE__LANES(0, 0, 0, 0), MSAE__LANES(1, 0, 0, 0),
+    MSAE__LANES(0, 1, 0, 0), MSAE__LANES(2, 0, 0, 0), MSAE__LANES(0, 2, 0, 0),
+    MSAE__LANES(1, 2, 0, 0), MSAE__LANES(0, 1, 2, 0), MSAE__LANES(3, 0, 0, 0),
+    MSAE__LANES(0, 3, 0, 0), MSAE__LANES(1, 3, 0, 0), MSAE__LANES(0, 1, 3, 0),
+    MSAE__LANES(2, 3, 0, 0), MSAE__LANES(0, 2, 3, 0), MSAE__LANES(1, 2, 3, 0),
+    MSAE__LANES(0, 1, 2, 3)};
+MSAE__SHARED const uint8_t msae__popcount4[16] = {0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4};
+
+#if defined(MSAE__HAS_AVX2) || defined(MSAE__HAS_NEON) || defined(MSAE__HAS_WASM128)
+#define MSAE__PATH 1
 #include MSAE_HEADER
 #endif
-#if defined(MSAE__HAS_AVX512) && MSAE__STAGE == MSAE__BATCH_STAGE
-#define MSAE__PATH MSAE__PATH_AVX512
-#include MSAE_HEADER
+#ifdef MSAE__HAS_AVX512
+#if defined(__GNUC__) && !defined(__clang__) /* GCC 12 warns about its own avx512fintrin.h */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
-#ifdef MSAE__HAS_NEON
-#define MSAE__PATH MSAE__PATH_NEON
+#define MSAE__PATH 2
 #include MSAE_HEADER
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
 #endif
-#ifdef MSAE__HAS_WASM128
-#define MSAE__PATH MSAE__PATH_WASM128
-#include MSAE_HEADER
 #endif
+
+/* The table of a path, or NULL when this build or processor lacks it. */
+static const msae_kernels *msae__kernels_for(msae_simd simd) {
+#define MSAE__TRY(path, SIMD, is_here)                                       \
+    if ((simd == MSAE_SIMD_AUTO || simd == MSAE_SIMD_##SIMD) && (is_here)) { \
+        return (const msae_kernels *)(const void *)&msae__##path##_kernels;  \
+    }
+    MSAE__PATHS(MSAE__TRY)
+    MSAE__TRY(scalar, SCALAR, 1)
+    return NULL;
+}
 #undef MSAE__STAGE
 
 #else /* of one path */
 
 /* ---------------------------------------------------------------------------------------------
-   >>vectors The vectors of each path. A new path is these macros, by which it is correct, and what
-   stands in its section above; `dots_int8`, `between`, `pack` and `place` may be the scalar ones.
+   >>vectors The vectors of each path. A new path is these macros and functions, by which it is
+   correct; `dots_int8`, `between`, `pack` and `place` may be the scalar ones.
 
-   MSAE__V is a vector of MSAE__W floats. MSAE__MR: rows of the tile of gemm, of two vectors each.
-   MSAE__SUMS: vectors of a sum that stay in registers, half of what a path has at most. MSAE__DOTS:
-   rows of the tile of dots, which takes 5 DOTS + 1 registers. MSAE__FEW: see msae__batch_kernels.
-   LOADN and STOREN take the first n floats of a vector, n > 0, and all of it where n is larger;
-   MSAE__MASKS says that they are one instruction.
-   FMA(a, b, c) is a b + c, FNMA c - a b. FLUSH(v, size, least) is v, and 0 where size < least. SUM4
-   gives the sums of four vectors; STORE4 puts the first n of these to memory, ADD4 adds all four.
+   MSAE__V is a vector of w floats, MSAE__I one of w integers; OP and IOP name their instructions.
+   mr: rows of the tile of gemm, of two vectors each. sums: vectors of a sum that stay in registers,
+   half of what a path has at most. dots: rows of the tile of dots, which takes 5 dots + 1
+   registers. few: see msae__batch_kernels.
+   LOADN and STOREN take the first n floats of a vector, n > 0, and all of it where n is larger.
+   FMA(a, b, c) is a b + c, FNMA c - a b. FLUSH(v, size, least) is v, and 0 where size < least.
+   ANDNOT(a, b) is b without a, BITS a bit for each lane of a comparison. LOW and HIGH take turns in
+   the lanes of the lower and of the upper half of (each half of) a and b. sum4 gives the sums of
+   four vectors; store4 puts the first n of these to memory, add4 adds all four. halves, bfloats and
+   int8s make floats of weights; products adds those of 2 w integers; front writes the lanes of a
+   vector that are set in `kept` one after the other; load4 loads four columns of w rows, turn4
+   transposes four by four.
    ------------------------------------------------------------------------------------------ */
-#if MSAE__PATH == MSAE__PATH_AVX2
-#define MSAE__SIMD MSAE_SIMD_AVX2
-#define MSAE__TARGET MSAE__AVX2
-#define MSAE__K(name) msae__avx2_##name
-#define MSAE__V __m256
-#define MSAE__W 8
-#define MSAE__MR 6
-#define MSAE__SUMS 8
-#define MSAE__DOTS 3
-#define MSAE__FEW 80
-#define MSAE__ZERO _mm256_setzero_ps()
-#define MSAE__SET1 _mm256_set1_ps
-#define MSAE__LOAD _mm256_loadu_ps
-#define MSAE__STORE _mm256_storeu_ps
-#define MSAE__MASKS
-#define MSAE__LOADN(p, n) _mm256_maskload_ps(p, msae__avx2_mask(n))
-#define MSAE__STOREN(p, v, n) _mm256_maskstore_ps(p, msae__avx2_mask(n), v)
-#define MSAE__ADD _mm256_add_ps
-#define MSAE__SUB _mm256_sub_ps
-#define MSAE__MUL _mm256_mul_ps
-#define MSAE__DIV _mm256_div_ps
-#define MSAE__SQRT _mm256_sqrt_ps
-#define MSAE__FMA _mm256_fmadd_ps
-#define MSAE__FNMA _mm256_fnmadd_ps
-#define MSAE__ABS(v) _mm256_andnot_ps(_mm256_set1_ps(-0.0f), v)
-#define MSAE__FLUSH(v, size, least) _mm256_and_ps(v, _mm256_cmp_ps(size, least, _CMP_NLT_UQ))
-#define MSAE__SUM msae__avx2_sum
-#define MSAE__SUM4 msae__avx2_sum4
-#define MSAE__STORE4 msae__avx2_store4
-#define MSAE__ADD4 msae__avx2_add4
-#define MSAE__HALVES msae__avx2_halves
-#define MSAE__BFLOATS msae__avx2_bfloats
-#define MSAE__INT8S msae__avx2_int8s
-#elif MSAE__PATH == MSAE__PATH_AVX512
-#define MSAE__SIMD MSAE_SIMD_AVX512
-#define MSAE__TARGET MSAE__AVX512
-#define MSAE__K(name) msae__avx512_##name
-#define MSAE__V __m512
-#define MSAE__W 16
-#define MSAE__MR 12
-#define MSAE__SUMS 4
-#define MSAE__DOTS 4
-#define MSAE__FEW 112
-#define MSAE__ZERO _mm512_setzero_ps()
-#define MSAE__SET1 _mm512_set1_ps
-#define MSAE__LOAD _mm512_loadu_ps
-#define MSAE__STORE _mm512_storeu_ps
-#define MSAE__MASKS
-#define MSAE__LOADN(p, n) _mm512_maskz_loadu_ps(msae__avx512_mask(n), p)
-#define MSAE__STOREN(p, v, n) _mm512_mask_storeu_ps(p, msae__avx512_mask(n), v)
-#define MSAE__ADD _mm512_add_ps
-#define MSAE__SUB _mm512_sub_ps
-#define MSAE__MUL _mm512_mul_ps
-#define MSAE__DIV _mm512_div_ps
-#define MSAE__SQRT _mm512_sqrt_ps
-#define MSAE__FMA _mm512_fmadd_ps
-#define MSAE__FNMA _mm512_fnmadd_ps
-#define MSAE__ABS _mm512_abs_ps
-#define MSAE__FLUSH(v, size, least) \
-    _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(size, least, _CMP_NLT_UQ), v)
-#define MSAE__SUM _mm512_reduce_add_ps
-#define MSAE__SUM4 msae__avx512_sum4
-#define MSAE__STORE4 msae__avx2_store4
-#define MSAE__ADD4 msae__avx2_add4
-#define MSAE__HALVES msae__avx512_halves
-#define MSAE__BFLOATS msae__avx512_bfloats
-#define MSAE__INT8S msae__avx512_int8s
-#define MSAE__DOTS_ONE(c, a, b, cols, depth) \
-    msae__avx2_store4(c, msae__avx512_dots_one(a, b, depth), cols)
-#define msae__avx512_pack msae__avx2_pack
-#elif MSAE__PATH == MSAE__PATH_NEON
-#define MSAE__SIMD MSAE_SIMD_NEON
+#define MSAE__ADD MSAE__OP(add)
+#define MSAE__SUB MSAE__OP(sub)
+#define MSAE__MUL MSAE__OP(mul)
+#define MSAE__DIV MSAE__OP(div)
+#define MSAE__SQRT MSAE__OP(sqrt)
+#define MSAE__IADD MSAE__IOP(add)
+#define MSAE__ISUB MSAE__IOP(sub)
+#define MSAE__W MSAE__K(w)
+#define MSAE__MR MSAE__K(mr)
+#define MSAE__SUMS MSAE__K(sums)
+#define MSAE__DOTS MSAE__K(dots_rows)
+
+#ifdef MSAE__HAS_AVX2 /* and of AVX-512 */
+#define MSAE__ZERO MSAE__OP(setzero)()
+#define MSAE__SET1 MSAE__OP(set1)
+#define MSAE__LOAD MSAE__OP(loadu)
+#define MSAE__STORE MSAE__OP(storeu)
+#define MSAE__LOADN(p, n) MSAE__K(loadn)(p, n)
+#define MSAE__STOREN(p, v, n) MSAE__K(storen)(p, v, n)
+#define MSAE__FMA MSAE__OP(fmadd)
+#define MSAE__FNMA MSAE__OP(fnmadd)
+#define MSAE__LOW MSAE__OP(unpacklo)
+#define MSAE__HIGH MSAE__OP(unpackhi)
+#define MSAE__ISET1 MSAE__IOP(set1)
+#define MSAE__LOAD16(p) _mm_loadu_si128((const __m128i *)(const void *)(p))
+#define MSAE__LOAD32(p) _mm256_loadu_si256((const __m256i *)(const void *)(p))
+#else
 #define MSAE__TARGET
+#define MSAE__LOADN(p, n) ((n) >= 4 ? MSAE__LOAD(p) : MSAE__K(load_part)(p, n))
+#define MSAE__STOREN(p, v, n) ((n) >= 4 ? MSAE__STORE(p, v) : MSAE__K(store_part)(p, v, n))
+#endif
+
+#ifdef MSAE__HAS_NEON
+#define MSAE__SIMD MSAE_SIMD_NEON
 #define MSAE__K(name) msae__neon_##name
 #define MSAE__V float32x4_t
-#define MSAE__W 4
-#define MSAE__MR 8
-#define MSAE__SUMS 16
-#define MSAE__DOTS 4
-#define MSAE__FEW 48
+#define MSAE__I int32x4_t
+#define MSAE__OP(name) v##name##q_f32
+#define MSAE__IOP(name) v##name##q_s32
+enum { msae__neon_w = 4, msae__neon_sums = 16, msae__neon_dots_rows = 4 };
+enum { msae__neon_mr = 8, msae__neon_few = 48 };
 #define MSAE__ZERO vdupq_n_f32(0)
 #define MSAE__SET1 vdupq_n_f32
 #define MSAE__LOAD vld1q_f32
 #define MSAE__STORE vst1q_f32
-#define MSAE__LOADN(p, n) ((n) >= 4 ? vld1q_f32(p) : msae__neon_load_part(p, n))
-#define MSAE__STOREN(p, v, n)               \
-    do {                                    \
-        if ((n) >= 4)                       \
-            vst1q_f32(p, v);                \
-        else                                \
-            msae__neon_store_part(p, v, n); \
-    } while (0)
-#define MSAE__ADD vaddq_f32
-#define MSAE__SUB vsubq_f32
-#define MSAE__MUL vmulq_f32
-#define MSAE__DIV vdivq_f32
-#define MSAE__SQRT vsqrtq_f32
 #define MSAE__FMA(a, b, c) vfmaq_f32(c, a, b)
 #define MSAE__FNMA(a, b, c) vfmsq_f32(c, a, b)
 #define MSAE__ABS vabsq_f32
 #define MSAE__FLUSH(v, size, least) \
     vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(v), vcltq_f32(size, least)))
-#define MSAE__SUM vaddvq_f32
-#define MSAE__SUM4(a, b, c, d) vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d))
-#define MSAE__STORE4 MSAE__STOREN
-#define MSAE__ADD4(p, v) vst1q_f32(p, vaddq_f32(vld1q_f32(p), v))
-#define MSAE__HALVES msae__neon_halves
-#define MSAE__BFLOATS msae__neon_bfloats
-#define MSAE__INT8S msae__neon_int8s
-#define msae__neon_place msae__scalar_place
-#elif MSAE__PATH == MSAE__PATH_WASM128
+#define MSAE__LOW vzip1q_f32
+#define MSAE__HIGH vzip2q_f32
+#define MSAE__ISET1 vdupq_n_s32
+#define MSAE__ILOAD(p) vreinterpretq_s32_u8(vld1q_u8((const uint8_t *)(const void *)(p)))
+#define MSAE__ISTORE(p, v) vst1q_s32(p, v)
+#define MSAE__IMAX vmaxq_s32
+#define MSAE__GT(a, b) vreinterpretq_s32_u32(vcgtq_s32(a, b))
+#define MSAE__ANDNOT(a, b) vbicq_s32(b, a)
+#define MSAE__BLEND(a, b, in) vbslq_s32(vreinterpretq_u32_s32(in), b, a)
+#define msae__neon_sum vaddvq_f32
+#define msae__neon_isum vaddvq_s32
+#define msae__neon_load4(p, stride) vld1q_f32(p)
+#define msae__neon_turn4 msae__neon_turn
+
+MSAE__SHARED float32x4_t msae__neon_sum4(float32x4_t a, float32x4_t b, float32x4_t c,
+                                         float32x4_t d) {
+    return vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d));
+}
+
+static float32x4_t msae__neon_halves(const unsigned char *w) {
+    return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(w)));
+}
+
+static float32x4_t msae__neon_bfloats(const unsigned char *w) {
+    return vreinterpretq_f32_u32(vshll_n_u16(vreinterpret_u16_u8(vld1_u8(w)), 16));
+}
+
+static float32x4_t msae__neon_int8s(const unsigned char *w) {
+    uint32_t four;
+    memcpy(&four, w, 4);
+    return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vcreate_s8(four)))));
+}
+
+static int32x4_t msae__neon_products(int32x4_t sum, const int16_t *x, const unsigned char *w) {
+    const int16x8_t wide = vmovl_s8(vreinterpret_s8_u8(vld1_u8(w))), eight = vld1q_s16(x);
+    sum = vmlal_s16(sum, vget_low_s16(wide), vget_low_s16(eight));
+    return vmlal_s16(sum, vget_high_s16(wide), vget_high_s16(eight));
+}
+
+MSAE__SHARED unsigned msae__neon_bits(int32x4_t in) {
+    const uint32x4_t bit = vcombine_u32(vcreate_u32(0x200000001u), vcreate_u32(0x800000004u));
+    return vaddvq_u32(vandq_u32(vreinterpretq_u32_s32(in), bit));
+}
+
+MSAE__SHARED size_t msae__neon_front(int32_t *out, int32x4_t four, unsigned kept) {
+    const uint8x16_t bytes = vreinterpretq_u8_s32(four);
+    vst1q_s32(out, vreinterpretq_s32_u8(vqtbl1q_u8(bytes, vld1q_u8(msae__front[kept]))));
+    return msae__popcount4[kept];
+}
+#elif defined(MSAE__HAS_WASM128)
 #define MSAE__SIMD MSAE_SIMD_WASM128
-#define MSAE__TARGET
 #define MSAE__K(name) msae__wasm_##name
 #define MSAE__V v128_t
-#define MSAE__W 4
-#define MSAE__MR 4
-#define MSAE__SUMS 8
-#define MSAE__DOTS 2
-#define MSAE__FEW 24
+#define MSAE__I v128_t
+#define MSAE__OP(name) wasm_f32x4_##name
+#define MSAE__IOP(name) wasm_i32x4_##name
+enum { msae__wasm_w = 4, msae__wasm_sums = 8, msae__wasm_dots_rows = 2 };
+enum { msae__wasm_mr = 4, msae__wasm_few = 24 };
 #define MSAE__ZERO wasm_f32x4_splat(0)
 #define MSAE__SET1 wasm_f32x4_splat
 #define MSAE__LOAD wasm_v128_load
 #define MSAE__STORE wasm_v128_store
-#define MSAE__LOADN(p, n) ((n) >= 4 ? wasm_v128_load(p) : msae__wasm_load_part(p, n))
-#define MSAE__STOREN(p, v, n)               \
-    do {                                    \
-        if ((n) >= 4)                       \
-            wasm_v128_store(p, v);          \
-        else                                \
-            msae__wasm_store_part(p, v, n); \
-    } while (0)
-#define MSAE__ADD wasm_f32x4_add
-#define MSAE__SUB wasm_f32x4_sub
-#define MSAE__MUL wasm_f32x4_mul
-#define MSAE__DIV wasm_f32x4_div
-#define MSAE__SQRT wasm_f32x4_sqrt
 #define MSAE__FMA(a, b, c) wasm_f32x4_add(c, wasm_f32x4_mul(a, b))
 #define MSAE__FNMA(a, b, c) wasm_f32x4_sub(c, wasm_f32x4_mul(a, b))
 #define MSAE__ABS wasm_f32x4_abs
 #define MSAE__FLUSH(v, size, least) wasm_v128_andnot(v, wasm_f32x4_lt(size, least))
-#define MSAE__SUM msae__wasm_sum
-#define MSAE__SUM4 msae__wasm_sum4
-#define MSAE__STORE4 MSAE__STOREN
-#define MSAE__ADD4(p, v) wasm_v128_store(p, wasm_f32x4_add(wasm_v128_load(p), v))
-#define MSAE__HALVES msae__wasm_halves
-#define MSAE__BFLOATS msae__wasm_bfloats
-#define MSAE__INT8S msae__wasm_int8s
-#define msae__wasm_place msae__scalar_place
-#endif
+#define MSAE__LOW(a, b) wasm_i32x4_shuffle(a, b, 0, 4, 1, 5)
+#define MSAE__HIGH(a, b) wasm_i32x4_shuffle(a, b, 2, 6, 3, 7)
+#define MSAE__ISET1 wasm_i32x4_splat
+#define MSAE__ILOAD wasm_v128_load
+#define MSAE__ISTORE wasm_v128_store
+#define MSAE__IMAX wasm_i32x4_max
+#define MSAE__GT wasm_i32x4_gt
+#define MSAE__ANDNOT(a, b) wasm_v128_andnot(b, a)
+#define MSAE__BLEND(a, b, in) wasm_v128_bitselect(b, a, in)
+#define msae__wasm_bits(in) (unsigned)wasm_i32x4_bitmask(in)
+#define msae__wasm_load4(p, stride) wasm_v128_load(p)
+#define msae__wasm_turn4 msae__wasm_turn
 
-/* Loops over arrays of vectors are unrolled, so that the vectors are registers. */
-#ifdef __GNUC__
-#define MSAE__EACH(k, n) _Pragma("GCC unroll 16") for (size_t k = 0; k < (n); k++)
-#else
-#define MSAE__EACH(k, n) for (size_t k = 0; k < (n); k++)
+static float msae__wasm_sum(v128_t v) {
+    const v128_t two = wasm_f32x4_add(v, wasm_i32x4_shuffle(v, v, 2, 3, 0, 1));
+    return wasm_f32x4_extract_lane(wasm_f32x4_add(two, wasm_i32x4_shuffle(two, two, 1, 0, 3, 2)),
+                                   0);
+}
+
+static int32_t msae__wasm_isum(v128_t v) {
+    const v128_t two = wasm_i32x4_add(v, wasm_i32x4_shuffle(v, v, 2, 3, 0, 1));
+    return wasm_i32x4_extract_lane(two, 0) + wasm_i32x4_extract_lane(two, 1);
+}
+
+MSAE__SHARED v128_t msae__wasm_sum4(v128_t a, v128_t b, v128_t c, v128_t d) {
+    const v128_t ab =
+        wasm_f32x4_add(wasm_i32x4_shuffle(a, b, 0, 1, 4, 5), wasm_i32x4_shuffle(a, b, 2, 3, 6, 7));
+    const v128_t cd =
+        wasm_f32x4_add(wasm_i32x4_shuffle(c, d, 0, 1, 4, 5), wasm_i32x4_shuffle(c, d, 2, 3, 6, 7));
+    return wasm_f32x4_add(wasm_i32x4_shuffle(ab, cd, 0, 2, 4, 6),
+                          wasm_i32x4_shuffle(ab, cd, 1, 3, 5, 7));
+}
+
+/* Halves' bits, moved to those of a float, are the number times 2^-112, denormal ones too; of Inf
+   and NaN the exponent is missing. */
+static v128_t msae__wasm_halves(const unsigned char *w) {
+    const v128_t moved = wasm_i32x4_shr(wasm_i32x4_shl(wasm_u32x4_load16x4(w), 16), 3);
+    const v128_t bits = wasm_v128_and(moved, wasm_i32x4_splat((int32_t)0x8fffffff));
+    const v128_t number = wasm_f32x4_mul(bits, wasm_f32x4_splat(5.192296858534828e33f));
+    const v128_t special = wasm_f32x4_ge(wasm_f32x4_abs(number), wasm_f32x4_splat(65536));
+    return wasm_v128_or(number, wasm_v128_and(special, wasm_i32x4_splat(0x7f800000)));
+}
+
+static v128_t msae__wasm_bfloats(const unsigned char *w) {
+    return wasm_i32x4_shl(wasm_u32x4_load16x4(w), 16);
+}
+
+static v128_t msae__wasm_int8s(const unsigned char *w) {
+    const v128_t eight = wasm_i16x8_extend_low_i8x16(wasm_v128_load32_zero(w));
+    return wasm_f32x4_convert_i32x4(wasm_i32x4_extend_low_i16x8(eight));
+}
+
+static v128_t msae__wasm_products(v128_t sum, const int16_t *x, const unsigned char *w) {
+    return wasm_i32x4_add(sum, wasm_i32x4_dot_i16x8(wasm_i16x8_load8x8(w), wasm_v128_load(x)));
+}
+
+MSAE__SHARED size_t msae__wasm_front(int32_t *out, v128_t four, unsigned kept) {
+    wasm_v128_store(out, wasm_i8x16_swizzle(four, wasm_v128_load(msae__front[kept])));
+    return msae__popcount4[kept];
+}
+#elif MSAE__PATH == 1 /* AVX2 */
+#define MSAE__SIMD MSAE_SIMD_AVX2
+#define MSAE__TARGET MSAE__AVX2
+#define MSAE__K(name) msae__avx2_##name
+#define MSAE__V __m256
+#define MSAE__I __m256i
+#define MSAE__OP(name) _mm256_##name##_ps
+#define MSAE__IOP(name) _mm256_##name##_epi32
+enum { msae__avx2_w = 8, msae__avx2_sums = 8, msae__avx2_dots_rows = 3 };
+enum { msae__avx2_mr = 6, msae__avx2_few = 80 };
+#define MSAE__ABS(v) _mm256_andnot_ps(_mm256_set1_ps(-0.0f), v)
+#define MSAE__FLUSH(v, size, least) _mm256_and_ps(v, _mm256_cmp_ps(size, least, _CMP_NLT_UQ))
+#define MSAE__ILOAD MSAE__LOAD32
+#define MSAE__ISTORE(p, v) _mm256_storeu_si256((__m256i *)(void *)(p), v)
+#define MSAE__IMAX _mm256_max_epi32
+#define MSAE__GT _mm256_cmpgt_epi32
+#define MSAE__ANDNOT _mm256_andnot_si256
+#define MSAE__BLEND _mm256_blendv_epi8
+#define msae__avx2_loadn(p, n) _mm256_maskload_ps(p, msae__avx2_mask(n))
+#define msae__avx2_storen(p, v, n) _mm256_maskstore_ps(p, msae__avx2_mask(n), v)
+#define msae__avx2_bits(in) (unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(in))
+
+static MSAE__AVX2 __m256i msae__avx2_mask(size_t count) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)msae__min(count, 8)),
+                              _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+
+static MSAE__AVX2 float msae__avx2_sum(__m256 v) {
+    __m128 four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+
+static MSAE__AVX2 int32_t msae__avx2_isum(__m256i v) {
+    __m128i four = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    __m128i two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
+}
+
+MSAE__SHARED MSAE__AVX2 __m128 msae__avx2_sum4(__m256 a, __m256 b, __m256 c, __m256 d) {
+    const __m256 all = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
+    return _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1));
+}
+
+MSAE__SHARED MSAE__AVX2 void msae__avx2_store4(float *c, __m128 four, size_t count) {
+    float out[4];
+    _mm_storeu_ps(out, four);
+    for (size_t j = 0; j < count && j < 4; j++) c[j] = out[j];
+}
+
+MSAE__SHARED MSAE__AVX2 void msae__avx2_add4(float *c, __m128 four) {
+    _mm_storeu_ps(c, _mm_add_ps(_mm_loadu_ps(c), four));
+}
+
+static MSAE__AVX2 __m256 msae__avx2_halves(const unsigned char *w) {
+    return _mm256_cvtph_ps(MSAE__LOAD16(w));
+}
+
+static MSAE__AVX2 __m256 msae__avx2_bfloats(const unsigned char *w) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(MSAE__LOAD16(w)), 16));
+}
+
+static MSAE__AVX2 __m256 msae__avx2_int8s(const unsigned char *w) {
+    const __m128i eight = _mm_loadl_epi64((const __m128i *)(const void *)w);
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(eight));
+}
+
+static MSAE__AVX2 __m256i msae__avx2_products(__m256i sum, const int16_t *x,
+                                              const unsigned char *w) {
+    const __m256i wide = _mm256_cvtepi8_epi16(MSAE__LOAD16(w));
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(MSAE__LOAD32(x), wide));
+}
+
+MSAE__SHARED MSAE__AVX2 size_t msae__avx2_front(int32_t *out, __m256i eight, unsigned kept) {
+    const unsigned low = kept & 15, high = kept >> 4;
+    int32_t *then = out + msae__popcount4[low];
+    const __m128i first =
+        _mm_shuffle_epi8(_mm256_castsi256_si128(eight), MSAE__LOAD16(msae__front[low]));
+    const __m128i second =
+        _mm_shuffle_epi8(_mm256_extracti128_si256(eight, 1), MSAE__LOAD16(msae__front[high]));
+    _mm_storeu_si128((__m128i *)(void *)out, first);
+    _mm_storeu_si128((__m128i *)(void *)then, second);
+    return (size_t)msae__popcount4[low] + msae__popcount4[high];
+}
+
+MSAE__SHARED MSAE__AVX2 __m256 msae__avx2_load4(const float *p, size_t stride) {
+    return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p)),
+                                _mm_loadu_ps(p + 4 * stride), 1);
+}
+
+MSAE__SHARED MSAE__AVX2 void msae__avx2_turn4(float *q, size_t width, const float *p,
+                                              size_t stride) {
+    __m128 r0 = _mm_loadu_ps(p), r1 = _mm_loadu_ps(p + stride);
+    __m128 r2 = _mm_loadu_ps(p + 2 * stride), r3 = _mm_loadu_ps(p + 3 * stride);
+    _MM_TRANSPOSE4_PS(r0, r1, r2, r3);
+    _mm_storeu_ps(q, r0), _mm_storeu_ps(q + width, r1);
+    _mm_storeu_ps(q + 2 * width, r2), _mm_storeu_ps(q + 3 * width, r3);
+}
+#else /* AVX-512, for batches alone */
+#undef MSAE__SIMD
+#undef MSAE__TARGET
+#undef MSAE__K
+#undef MSAE__V
+#undef MSAE__I
+#undef MSAE__OP
+#undef MSAE__IOP
+#undef MSAE__ABS
+#undef MSAE__FLUSH
+#define MSAE__SIMD MSAE_SIMD_AVX512
+#define MSAE__TARGET MSAE__AVX512
+#define MSAE__K(name) msae__avx512_##name
+#define MSAE__V __m512
+#define MSAE__I __m512i
+#define MSAE__OP(name) _mm512_##name##_ps
+#define MSAE__IOP(name) _mm512_##name##_epi32
+enum { msae__avx512_w = 16, msae__avx512_sums = 4, msae__avx512_dots_rows = 4 };
+enum { msae__avx512_mr = 12, msae__avx512_few = 112 };
+#define MSAE__ABS _mm512_abs_ps
+#define MSAE__FLUSH(v, size, least) \
+    _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(size, least, _CMP_NLT_UQ), v)
+#define msae__avx512_loadn(p, n) _mm512_maskz_loadu_ps(msae__avx512_mask(n), p)
+#define msae__avx512_storen(p, v, n) _mm512_mask_storeu_ps(p, msae__avx512_mask(n), v)
+#define msae__avx512_sum _mm512_reduce_add_ps
+#define msae__avx512_isum _mm512_reduce_add_epi32
+#define msae__avx512_store4 msae__avx2_store4
+#define msae__avx512_add4 msae__avx2_add4
+#define msae__avx512_pack msae__avx2_pack
+
+static MSAE__AVX512 __mmask16 msae__avx512_mask(size_t count) {
+    const unsigned mask = count >= 16 ? 0xffffu : (1u << count) - 1;
+    return (__mmask16)mask;
+}
+
+static MSAE__AVX512 __m128 msae__avx512_sum4(__m512 a, __m512 b, __m512 c, __m512 d) {
+    const __m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+    const __m512 cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+    const __m512 all = _mm512_add_ps(_mm512_shuffle_ps(ab, cd, 0x44), /* a b c d in each lane */
+                                     _mm512_shuffle_ps(ab, cd, 0xee));
+    const __m512d wide = _mm512_castps_pd(all);
+    const __m256d low = _mm512_extractf64x4_pd(wide, 0);
+    const __m256d high = _mm512_extractf64x4_pd(wide, 1);
+    const __m256 half = _mm256_add_ps(_mm256_castpd_ps(low), _mm256_castpd_ps(high));
+    return _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+}
+
+static MSAE__AVX512 __m512 msae__avx512_halves(const unsigned char *w) {
+    return _mm512_cvtph_ps(MSAE__LOAD32(w));
+}
+
+static MSAE__AVX512 __m512 msae__avx512_bfloats(const unsigned char *w) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(MSAE__LOAD32(w)), 16));
+}
+
+static MSAE__AVX512 __m512 msae__avx512_int8s(const unsigned char *w) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(MSAE__LOAD16(w)));
+}
+
+static MSAE__AVX512 __m512i msae__avx512_products(__m512i sum, const int16_t *x,
+                                                  const unsigned char *w) {
+    const __m512i wide = _mm512_cvtepi8_epi16(MSAE__LOAD32(w));
+    return _mm512_add_epi32(sum, _mm512_madd_epi16(_mm512_loadu_si512((const void *)x), wide));
+}
+
+/* Four rows of b stream by side by side, each into two sums. */
+static MSAE__AVX512 void msae__avx512_dots_one(float *c, const float *a, const float *const b[4],
+                                               size_t cols, size_t depth) {
+    __m512 sum[4][2];
+    size_t s = 0;
+    MSAE__EACH(j, 4) sum[j][0] = sum[j][1] = _mm512_setzero_ps();
+    for (; s + 32 <= depth; s += 32) {
+        const __m512 p = _mm512_loadu_ps(a + s), q = _mm512_loadu_ps(a + s + 16);
+        MSAE__EACH(j, 4) {
+            sum[j][0] = _mm512_fmadd_ps(p, _mm512_loadu_ps(b[j] + s), sum[j][0]);
+            sum[j][1] = _mm512_fmadd_ps(q, _mm512_loadu_ps(b[j] + s + 16), sum[j][1]);
+        }
+    }
+    for (; s < depth; s += 16) {
+        const __m512 p = MSAE__LOADN(a + s, depth - s);
+        MSAE__EACH(j, 4) {
+            sum[j][0] = _mm512_fmadd_ps(p, MSAE__LOADN(b[j] + s, depth - s), sum[j][0]);
+        }
+    }
+    MSAE__EACH(j, 4) sum[j][0] = _mm512_add_ps(sum[j][0], sum[j][1]);
+    msae__avx2_store4(c, msae__avx512_sum4(sum[0][0], sum[1][0], sum[2][0], sum[3][0]), cols);
+}
+
+static MSAE__AVX512 size_t msae__avx512_between(int32_t *out, const void *keys, size_t n,
+                                                int32_t low, int32_t high, int32_t *largest) {
+    const unsigned char *from = (const unsigned char *)keys;
+    const __m512i above = _mm512_set1_epi32(low), below = _mm512_set1_epi32(high);
+    __m512i most = _mm512_set1_epi32(*largest);
+    int32_t lanes[16];
+    size_t count = 0;
+    for (size_t i = 0; i < n; i += 16) {
+        const __mmask16 there = msae__avx512_mask(n - i);
+        const __m512i key = _mm512_maskz_loadu_epi32(there, from + 4 * i);
+        const __mmask16 kept = _mm512_mask_cmple_epi32_mask(
+            _mm512_mask_cmpgt_epi32_mask(there, key, above), key, below);
+        if (kept == 0) continue; /* the rule where few are wanted */
+        _mm512_storeu_si512(out + count, _mm512_maskz_compress_epi32(kept, key));
+        count += (size_t)_mm_popcnt_u32(kept);
+        most = _mm512_mask_max_epi32(most, kept, most, key);
+    }
+    _mm512_storeu_si512(lanes, most);
+    for (size_t i = 0; i < 16; i++) *largest = lanes[i] > *largest ? lanes[i] : *largest;
+    return count;
+}
+
+/* Keys below the last floor are dropped; of the rest each level takes what its floor lets in. */
+static MSAE__AVX512 void msae__avx512_place(void *sorted, uint8_t *index, uint8_t *level,
+                                            uint8_t *ends, const void *keys, size_t count,
+                                            const int32_t *floors, size_t levels) {
+    enum { VECTORS = MSAE__LATENT_BLOCK / 16 };
+    const unsigned char *from = (const unsigned char *)keys;
+    const __m512i order = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i last = _mm512_set1_epi32(floors[levels - 1]);
+    int32_t key[MSAE__LATENT_BLOCK + 16], place[MSAE__LATENT_BLOCK + 16];
+    unsigned char *to = (unsigned char *)sorted;
+    __mmask16 left[VECTORS];
+    size_t kept = 0, at = 0, vectors;
+    for (size_t j = 0; j < count; j += 16) {
+        const __mmask16 there = msae__avx512_mask(count - j);
+        const __m512i all = _mm512_maskz_loadu_epi32(there, from + 4 * j);
+        const __mmask16 in = _mm512_mask_cmpge_epi32_mask(there, all, last);
+        const __m512i places = _mm512_add_epi32(order, _mm512_set1_epi32((int)j));
+        if (in == 0) continue;
+        _mm512_storeu_si512(key + kept, _mm512_maskz_compress_epi32(in, all));
+        _mm512_storeu_si512(place + kept, _mm512_maskz_compress_epi32(in, places));
+        kept += (size_t)_mm_popcnt_u32(in);
+    }
+    vectors = msae__ceil_div(kept, 16);
+    for (size_t v = 0; v < vectors; v++) left[v] = msae__avx512_mask(kept - 16 * v);
+    for (size_t i = 0; i < levels; i++) {
+        const __m512i floor = _mm512_set1_epi32(floors[i]);
+        for (size_t v = 0; v < vectors; v++) {
+            const __m512i here = _mm512_loadu_si512(key + 16 * v);
+            const __mmask16 in = _mm512_mask_cmpge_epi32_mask(left[v], here, floor);
+            const __m512i places = _mm512_loadu_si512(place + 16 * v);
+            const unsigned found = (unsigned)_mm_popcnt_u32(in);
+            const __mmask16 room = (__mmask16)((1u << found) - 1);
+            _mm512_mask_storeu_epi32(to + 4 * at, room, _mm512_maskz_compress_epi32(in, here));
+            _mm_mask_storeu_epi8(index + at, room,
+                                 _mm512_cvtepi32_epi8(_mm512_maskz_compress_epi32(in, places)));
+            _mm_mask_storeu_epi8(level + at, room, _mm_set1_epi8((char)i));
+            left[v] = (__mmask16)(left[v] & ~in);
+            at += found;
+        }
+        ends[i] = (uint8_t)at;
+    }
+}
+
+#ifdef MSAE__HAS_VNNI
+/* Products of bytes, of which the one is unsigned: so w + 128 times x, and what that is too much
+   taken off. x is 256 high + low, both signed, which lie behind it, and behind them its sum.
+   Everything is modulo 2^32: only the result fits. */
+static void msae__vnni_split_int8(int16_t *x, size_t depth) {
+    const size_t padded = msae__round_up(depth, 64);
+    signed char *high = (signed char *)(x + padded), *low = high + padded;
+    uint32_t sum = 0;
+    for (size_t i = 0; i < depth; i++) {
+        const int value = x[i], part = (value + 128) & 255;
+        low[i] = (signed char)(part - 128);
+        high[i] = (signed char)((value - (part - 128)) / 256);
+        sum += (uint32_t)value;
+    }
+    memset(low + depth, 0, padded - depth);
+    memset(high + depth, 0, padded - depth);
+    memcpy(low + padded, &sum, sizeof sum);
+}
+
+static MSAE__AVX512_VNNI void msae__vnni_dots_int8(int32_t *c, const int16_t *x,
+                                                   const unsigned char *w, size_t cols,
+                                                   size_t depth) {
+    const __m512i flip = _mm512_set1_epi8((char)0x80);
+    const size_t padded = msae__round_up(depth, 64), rest = depth % 64;
+    const __mmask64 mask = ((__mmask64)1 << rest) - 1;
+    const signed char *high = (const signed char *)(x + padded), *low = high + padded;
+    uint32_t sum;
+    memcpy(&sum, low + padded, sizeof sum);
+#define MSAE__STEP(q, at, bytes)                                                              \
+    do {                                                                                      \
+        const __m512i a = _mm512_xor_si512(bytes, flip);                                      \
+        h[q] = _mm512_dpbusd_epi32(h[q], a, _mm512_loadu_si512((const void *)(high + (at)))); \
+        l[q] = _mm512_dpbusd_epi32(l[q], a, _mm512_loadu_si512((const void *)(low + (at))));  \
+    } while (0)
+#define MSAE__BYTES(at) _mm512_loadu_si512((const void *)(w + (at)))
+    for (size_t j = 0; j < cols; j++, w += depth) {
+        __m512i h[2], l[2];
+        size_t i = 0;
+        h[0] = h[1] = l[0] = l[1] = _mm512_setzero_si512();
+        for (; i + 128 <= depth; i += 128) {
+            MSAE__STEP(0, i, MSAE__BYTES(i));
+            MSAE__STEP(1, i + 64, MSAE__BYTES(i + 64));
+        }
+        if (i + 64 <= depth) {
+            MSAE__STEP(0, i, MSAE__BYTES(i));
+            i += 64;
+        }
+        /* beyond the end x is zero, and w is not read */
+        if (rest > 0) MSAE__STEP(1, i, _mm512_maskz_loadu_epi8(mask, w + i));
+        h[0] = _mm512_slli_epi32(_mm512_add_epi32(h[0], h[1]), 8);
+        l[0] = _mm512_add_epi32(_mm512_add_epi32(l[0], l[1]), h[0]);
+        c[j] = (int32_t)((uint32_t)_mm512_reduce_add_epi32(l[0]) - 128 * sum);
+    }
+}
 #endif
+#endif /* of the paths */
 
 /* ---------------------------------------------------------------------------------------------
-   What runs a model. (AVX-512, which only trains, has it with the rest.)
+   What runs a model
    ------------------------------------------------------------------------------------------ */
-#if MSAE__STAGE == MSAE__RUN_STAGE || MSAE__PATH == MSAE__PATH_AVX512
+#ifndef MSAE__HAS_AVX2
+/* The first n of four floats. */
+MSAE__SHARED MSAE__V MSAE__K(load_part)(const float *p, size_t n) {
+    float four[4] = {0};
+    memcpy(four, p, n * sizeof *four);
+    return MSAE__LOAD(four);
+}
+
+MSAE__SHARED void MSAE__K(store_part)(float *p, MSAE__V v, size_t n) {
+    float four[4];
+    MSAE__STORE(four, v);
+    memcpy(p, four, n * sizeof *four);
+}
+#endif
+
 static MSAE__TARGET float MSAE__K(dot)(const float *a, const float *b, size_t n) {
     MSAE__V s0 = MSAE__ZERO, s1 = s0, s2 = s0, s3 = s0; /* four chains hide the latency of FMA */
     size_t i = 0;
@@ -14506,7 +14130,7 @@ static MSAE__TARGET float MSAE__K(dot)(const float *a, const float *b, size_t n)
         s0 = MSAE__FMA(MSAE__LOAD(a + i), MSAE__LOAD(b + i), s0);
     }
     if (i < n) s1 = MSAE__FMA(MSAE__LOADN(a + i, n - i), MSAE__LOADN(b + i, n - i), s1);
-    return MSAE__SUM(MSAE__ADD(MSAE__ADD(s0, s1), MSAE__ADD(s2, s3)));
+    return MSAE__K(sum)(MSAE__ADD(MSAE__ADD(s0, s1), MSAE__ADD(s2, s3)));
 }
 
 static MSAE__TARGET void MSAE__K(center)(float *out, const float *x, const float *mean, float scale,
@@ -14534,29 +14158,29 @@ static MSAE__TARGET void MSAE__K(axpy)(float *y, float a, const float *x, size_t
 /* Weights of BYTES bytes each: LOAD makes a vector of floats of MSAE__W of them, LOAD_ONE a float
    of one. Of one row four sums are under way over pieces of a column, so that memory is read from
    front to back, which is what its speed is made of. */
-#define MSAE__DOTS_OF_ONE(name, BYTES, LOAD, LOAD_ONE)                                         \
-    static MSAE__TARGET void MSAE__K(name)(float *c, const float *x, const unsigned char *w,   \
-                                           size_t cols, size_t depth) {                        \
-        for (size_t j = 0; j < cols; j++, w += (BYTES)*depth) {                                \
-            MSAE__V sum[4];                                                                    \
-            size_t i = 0;                                                                      \
-            MSAE__EACH(q, 4) sum[q] = MSAE__ZERO;                                              \
-            for (; i + 4 * MSAE__W <= depth; i += 4 * MSAE__W) {                               \
-                MSAE__EACH(q, 4) {                                                             \
-                    const size_t at = i + q * MSAE__W;                                         \
-                    sum[q] = MSAE__FMA(MSAE__LOAD(x + at), LOAD(w + (BYTES)*at), sum[q]);      \
-                }                                                                              \
-            }                                                                                  \
-            for (; i + MSAE__W <= depth; i += MSAE__W) {                                       \
-                sum[0] = MSAE__FMA(MSAE__LOAD(x + i), LOAD(w + (BYTES)*i), sum[0]);            \
-            }                                                                                  \
-            c[j] = MSAE__SUM(MSAE__ADD(MSAE__ADD(sum[0], sum[1]), MSAE__ADD(sum[2], sum[3]))); \
-            for (; i < depth; i++) c[j] += x[i] * LOAD_ONE(w + (BYTES)*i);                     \
-        }                                                                                      \
+#define MSAE__DOTS_OF_ONE(name, BYTES, LOAD, LOAD_ONE)                                            \
+    static MSAE__TARGET void MSAE__K(name)(float *c, const float *x, const unsigned char *w,      \
+                                           size_t cols, size_t depth) {                           \
+        for (size_t j = 0; j < cols; j++, w += (BYTES)*depth) {                                   \
+            MSAE__V sum[4];                                                                       \
+            size_t i = 0;                                                                         \
+            MSAE__EACH(q, 4) sum[q] = MSAE__ZERO;                                                 \
+            for (; i + 4 * MSAE__W <= depth; i += 4 * MSAE__W) {                                  \
+                MSAE__EACH(q, 4) {                                                                \
+                    const size_t at = i + q * MSAE__W;                                            \
+                    sum[q] = MSAE__FMA(MSAE__LOAD(x + at), LOAD(w + (BYTES)*at), sum[q]);         \
+                }                                                                                 \
+            }                                                                                     \
+            for (; i + MSAE__W <= depth; i += MSAE__W) {                                          \
+                sum[0] = MSAE__FMA(MSAE__LOAD(x + i), LOAD(w + (BYTES)*i), sum[0]);               \
+            }                                                                                     \
+            c[j] = MSAE__K(sum)(MSAE__ADD(MSAE__ADD(sum[0], sum[1]), MSAE__ADD(sum[2], sum[3]))); \
+            for (; i < depth; i++) c[j] += x[i] * LOAD_ONE(w + (BYTES)*i);                        \
+        }                                                                                         \
     }
 
-MSAE__DOTS_OF_ONE(dots_half_one, 2, MSAE__HALVES, msae__load_half)
-MSAE__DOTS_OF_ONE(dots_bfloat_one, 2, MSAE__BFLOATS, msae__load_bfloat)
+MSAE__DOTS_OF_ONE(dots_half_one, 2, MSAE__K(halves), msae__load_half)
+MSAE__DOTS_OF_ONE(dots_bfloat_one, 2, MSAE__K(bfloats), msae__load_bfloat)
 #undef MSAE__DOTS_OF_ONE
 
 /* y += a w likewise. */
@@ -14570,16 +14194,35 @@ MSAE__DOTS_OF_ONE(dots_bfloat_one, 2, MSAE__BFLOATS, msae__load_bfloat)
         for (size_t i = whole; i < n; i++) y[i] += a * LOAD_ONE(w + (BYTES)*i);                   \
     }
 
-MSAE__SMALL_AXPY(axpy_half, 2, MSAE__HALVES, msae__load_half)
-MSAE__SMALL_AXPY(axpy_bfloat, 2, MSAE__BFLOATS, msae__load_bfloat)
-MSAE__SMALL_AXPY(axpy_int8, 1, MSAE__INT8S, (float)msae__load_int8)
+MSAE__SMALL_AXPY(axpy_half, 2, MSAE__K(halves), msae__load_half)
+MSAE__SMALL_AXPY(axpy_bfloat, 2, MSAE__K(bfloats), msae__load_bfloat)
+MSAE__SMALL_AXPY(axpy_int8, 1, MSAE__K(int8s), (float)msae__load_int8)
 #undef MSAE__SMALL_AXPY
-#endif
 
+/* c[j] = <x, w_j>: 2 w products at a time, in two chains. */
+static MSAE__TARGET void MSAE__K(dots_int8)(int32_t *c, const int16_t *x, const unsigned char *w,
+                                            size_t cols, size_t depth) {
+    enum { MANY = 2 * MSAE__W };
+    for (size_t j = 0; j < cols; j++, w += depth) {
+        MSAE__I s0 = MSAE__ISET1(0), s1 = s0;
+        size_t i = 0;
+        for (; i + 2 * MANY <= depth; i += 2 * MANY) {
+            s0 = MSAE__K(products)(s0, x + i, w + i);
+            s1 = MSAE__K(products)(s1, x + i + MANY, w + i + MANY);
+        }
+        if (i + MANY <= depth) {
+            s0 = MSAE__K(products)(s0, x + i, w + i);
+            i += MANY;
+        }
+        c[j] = MSAE__K(isum)(MSAE__IADD(s0, s1));
+        for (; i < depth; i++) c[j] += x[i] * msae__load_int8(w + i);
+    }
+}
+
+#if MSAE__STAGE == MSAE__SMALL_STAGE
 /* ---------------------------------------------------------------------------------------------
    What a program that only runs models has for batches: one row after the other
    ------------------------------------------------------------------------------------------ */
-#if MSAE__STAGE == MSAE__SMALL_STAGE
 static MSAE__TARGET void MSAE__K(dots)(float *c, size_t ldc, const float *a, size_t a_stride,
                                        size_t rows, const float *b, size_t b_stride, size_t cols,
                                        size_t depth) {
@@ -14601,12 +14244,118 @@ MSAE__ROW_BY_ROW(dots_bfloat)
 
 static const msae_kernels MSAE__K(kernels) = {
     MSAE__SIMD, MSAE__RUN_KERNELS(MSAE__ENTRY) msae__scalar_between, NULL};
-#endif
-
+#else /* MSAE__BATCH_STAGE */
 /* ---------------------------------------------------------------------------------------------
    What works on batches, and trains
    ------------------------------------------------------------------------------------------ */
-#if MSAE__STAGE == MSAE__BATCH_STAGE
+
+/* AVX-512 has its own of these. */
+#if MSAE__PATH == 1
+#ifndef MSAE__HAS_AVX2
+static void MSAE__K(store4)(float *c, MSAE__V four, size_t count) {
+    MSAE__STOREN(c, four, count);
+}
+
+static void MSAE__K(add4)(float *c, MSAE__V four) {
+    MSAE__STORE(c, MSAE__ADD(MSAE__LOAD(c), four));
+}
+#endif
+
+static MSAE__TARGET void MSAE__K(dots_one)(float *c, const float *a, const float *const b[4],
+                                           size_t cols, size_t depth) {
+    for (size_t j = 0; j < cols; j++) c[j] = MSAE__K(dot)(a, b[j], depth);
+}
+
+static MSAE__TARGET size_t MSAE__K(between)(int32_t *out, const void *keys, size_t n, int32_t low,
+                                            int32_t high, int32_t *largest) {
+    const unsigned char *from = (const unsigned char *)keys;
+    const MSAE__I above = MSAE__ISET1(low), below = MSAE__ISET1(high);
+    MSAE__I most = MSAE__ISET1(*largest);
+    int32_t lanes[MSAE__W];
+    size_t count = 0, i = 0;
+    for (; i + MSAE__W <= n; i += MSAE__W) {
+        const MSAE__I key = MSAE__ILOAD(from + 4 * i);
+        const MSAE__I in = MSAE__ANDNOT(MSAE__GT(key, below), MSAE__GT(key, above));
+        const unsigned kept = MSAE__K(bits)(in);
+        if (kept == 0) continue; /* the rule where few are wanted */
+        count += MSAE__K(front)(out + count, key, kept);
+        most = MSAE__IMAX(most, MSAE__BLEND(most, key, in));
+    }
+    MSAE__ISTORE(lanes, most);
+    for (size_t k = 0; k < MSAE__W; k++) *largest = lanes[k] > *largest ? lanes[k] : *largest;
+    return count + msae__scalar_between(out + count, from + 4 * i, n - i, low, high, largest);
+}
+
+/* Keys below the last floor are dropped; the levels of the others are the floors that they miss. */
+static MSAE__TARGET void MSAE__K(place)(void *sorted, uint8_t *index, uint8_t *level, uint8_t *ends,
+                                        const void *keys, size_t count, const int32_t *floors,
+                                        size_t levels) {
+    static const int32_t order[8] = {0, 1, 2, 3, 4, 5, 6, 7};
+    int32_t key[MSAE__LATENT_BLOCK + 8], place[MSAE__LATENT_BLOCK + 8];
+    int32_t found[MSAE__LATENT_BLOCK + 8];
+    const unsigned char *from = (const unsigned char *)keys;
+    const MSAE__I last = MSAE__ISET1(floors[levels - 1]), lanes = MSAE__ILOAD(order);
+    size_t kept = 0, j = 0;
+    for (; j + MSAE__W <= count; j += MSAE__W) {
+        const MSAE__I here = MSAE__ILOAD(from + 4 * j);
+        const unsigned in = MSAE__K(bits)(MSAE__GT(last, here)) ^ ((1u << MSAE__W) - 1);
+        if (in == 0) continue;
+        MSAE__K(front)(key + kept, here, in);
+        kept += MSAE__K(front)(place + kept, MSAE__IADD(MSAE__ISET1((int)j), lanes), in);
+    }
+    for (; j < count; j++) {
+        key[kept] = msae__load_key(keys, j);
+        place[kept] = (int32_t)j;
+        kept += key[kept] >= floors[levels - 1];
+    }
+    for (j = 0; j < kept; j += MSAE__W) {
+        const MSAE__I here = MSAE__ILOAD(key + j);
+        MSAE__I missed = MSAE__ISET1(0);
+        for (size_t i = 0; i < levels; i++) {
+            missed = MSAE__ISUB(missed, MSAE__GT(MSAE__ISET1(floors[i]), here));
+        }
+        MSAE__ISTORE(found + j, missed);
+    }
+    msae__place_found(sorted, index, level, ends, key, place, found, kept, levels);
+}
+
+/* Four columns of w rows are turned around: out[s][i] = x[i][s]. */
+static MSAE__TARGET void MSAE__K(turn)(float *out, size_t width, const float *x, size_t stride) {
+    const MSAE__V r0 = MSAE__K(load4)(x, stride), r1 = MSAE__K(load4)(x + stride, stride);
+    const MSAE__V r2 = MSAE__K(load4)(x + 2 * stride, stride);
+    const MSAE__V r3 = MSAE__K(load4)(x + 3 * stride, stride);
+    const MSAE__V low02 = MSAE__LOW(r0, r2), low13 = MSAE__LOW(r1, r3);
+    const MSAE__V high02 = MSAE__HIGH(r0, r2), high13 = MSAE__HIGH(r1, r3);
+    MSAE__STORE(out, MSAE__LOW(low02, low13));
+    MSAE__STORE(out + width, MSAE__HIGH(low02, low13));
+    MSAE__STORE(out + 2 * width, MSAE__LOW(high02, high13));
+    MSAE__STORE(out + 3 * width, MSAE__HIGH(high02, high13));
+}
+
+/* What is left of pieces of w and of 4 rows goes through the scalar loop. */
+static MSAE__TARGET void MSAE__K(pack)(float *out, size_t width, const float *x, size_t stride,
+                                       size_t rows, size_t depth) {
+    const size_t whole = depth / 4 * 4;
+    size_t i = 0;
+    for (; i + MSAE__W <= rows; i += MSAE__W) {
+        for (size_t s = 0; s < whole; s += 4) {
+            MSAE__K(turn)(out + s * width + i, width, x + i * stride + s, stride);
+        }
+    }
+    for (; i + 4 <= rows; i += 4) {
+        for (size_t s = 0; s < whole; s += 4) {
+            MSAE__K(turn4)(out + s * width + i, width, x + i * stride + s, stride);
+        }
+    }
+    for (size_t left = i, k = 0; k < width; k++) {
+        const float *row = k < rows ? x + k * stride : x;
+        for (size_t s = k < left ? whole : 0; s < depth; s++) {
+            out[s * width + k] = k < rows ? row[s] : 0;
+        }
+    }
+}
+#endif
+
 /* A tile of MSAE__DOTS x 4 sums, a vector of each row of a and one of b at a time. Rows that are
    not there are replaced by the first one, and their dots dropped. */
 static MSAE__TARGET void MSAE__K(dots)(float *c, size_t ldc, const float *a, size_t a_stride,
@@ -14615,11 +14364,7 @@ static MSAE__TARGET void MSAE__K(dots)(float *c, size_t ldc, const float *a, siz
     const float *y[4];
     MSAE__EACH(j, 4) y[j] = b + (j < cols ? j : 0) * b_stride;
     if (rows == 1) {
-#ifdef MSAE__DOTS_ONE /* the path's own */
-        MSAE__DOTS_ONE(c, a, y, cols, depth);
-#else
-        for (size_t j = 0; j < cols; j++) c[j] = MSAE__K(dot)(a, y[j], depth);
-#endif
+        MSAE__K(dots_one)(c, a, y, cols, depth);
         return;
     }
     for (size_t first = 0; first < rows; first += MSAE__DOTS) {
@@ -14638,7 +14383,6 @@ static MSAE__TARGET void MSAE__K(dots)(float *c, size_t ldc, const float *a, siz
                 MSAE__EACH(i, MSAE__DOTS) sum[i][j] = MSAE__FMA(va[i], vb, sum[i][j]);
             }
         }
-#ifdef MSAE__MASKS
         if (s < depth) {
             MSAE__V va[MSAE__DOTS];
             MSAE__EACH(i, MSAE__DOTS) va[i] = MSAE__LOADN(x[i] + s, depth - s);
@@ -14646,18 +14390,12 @@ static MSAE__TARGET void MSAE__K(dots)(float *c, size_t ldc, const float *a, siz
                 const MSAE__V vb = MSAE__LOADN(y[j] + s, depth - s);
                 MSAE__EACH(i, MSAE__DOTS) sum[i][j] = MSAE__FMA(va[i], vb, sum[i][j]);
             }
-            s = depth;
         }
-#endif
         MSAE__EACH(i, MSAE__DOTS) {
             if (first + i < rows) {
-                MSAE__STORE4(c + (first + i) * ldc,
-                             MSAE__SUM4(sum[i][0], sum[i][1], sum[i][2], sum[i][3]), cols);
-            }
-        }
-        for (size_t i = 0; i < MSAE__DOTS && first + i < rows && s < depth; i++) {
-            for (size_t j = 0; j < cols; j++) {
-                c[(first + i) * ldc + j] += msae__scalar_dot(x[i] + s, y[j] + s, depth - s);
+                MSAE__K(store4)
+                (c + (first + i) * ldc, MSAE__K(sum4)(sum[i][0], sum[i][1], sum[i][2], sum[i][3]),
+                 cols);
             }
         }
     }
@@ -14686,7 +14424,7 @@ static MSAE__TARGET void MSAE__K(dots)(float *c, size_t ldc, const float *a, siz
                     MSAE__EACH(q, 4) sum[q] = MSAE__FMA(v, MSAE__LOAD(row[q] + i), sum[q]);       \
                 }                                                                                 \
                 MSAE__EACH(q, 4) {                                                                \
-                    float dot = MSAE__SUM(sum[q]);                                                \
+                    float dot = MSAE__K(sum)(sum[q]);                                             \
                     for (size_t i = whole; i < depth; i++) {                                      \
                         dot += row[q][i] * LOAD_ONE(weights + (BYTES)*i);                         \
                     }                                                                             \
@@ -14695,13 +14433,13 @@ static MSAE__TARGET void MSAE__K(dots)(float *c, size_t ldc, const float *a, siz
             }                                                                                     \
         }                                                                                         \
     }
-MSAE__DOTS_OF_MANY(dots_half, 2, MSAE__HALVES, msae__load_half)
-MSAE__DOTS_OF_MANY(dots_bfloat, 2, MSAE__BFLOATS, msae__load_bfloat)
+MSAE__DOTS_OF_MANY(dots_half, 2, MSAE__K(halves), msae__load_half)
+MSAE__DOTS_OF_MANY(dots_bfloat, 2, MSAE__K(bfloats), msae__load_bfloat)
 #undef MSAE__DOTS_OF_MANY
 
 static MSAE__TARGET void MSAE__K(from_half)(float *out, const unsigned char *half, size_t n) {
     size_t i = 0;
-    for (; i + MSAE__W <= n; i += MSAE__W) MSAE__STORE(out + i, MSAE__HALVES(half + 2 * i));
+    for (; i + MSAE__W <= n; i += MSAE__W) MSAE__STORE(out + i, MSAE__K(halves)(half + 2 * i));
     msae__scalar_from_half(out + i, half + 2 * i, n - i);
 }
 
@@ -14793,7 +14531,7 @@ static MSAE__TARGET void MSAE__K(gather_dot_axpy)(float *y, float *dots, const f
                     dot[q] = MSAE__FMA(va[k + 1], x, dot[q]);
                 }
             }
-            MSAE__ADD4(dots + e, MSAE__SUM4(dot[0], dot[1], dot[2], dot[3]));
+            MSAE__K(add4)(dots + e, MSAE__K(sum4)(dot[0], dot[1], dot[2], dot[3]));
         }
         for (; e < count; e++) {
             const float *row = base + index[e] * stride + c;
@@ -14804,7 +14542,7 @@ static MSAE__TARGET void MSAE__K(gather_dot_axpy)(float *y, float *dots, const f
                 sum[k] = MSAE__FMA(w, x, sum[k]);
                 dot = MSAE__FMA(va[k], x, dot);
             }
-            dots[e] += MSAE__SUM(dot);
+            dots[e] += MSAE__K(sum)(dot);
         }
         MSAE__EACH(k, 4) MSAE__STORE(y + c + k * MSAE__W, sum[k]);
     }
@@ -14814,7 +14552,7 @@ static MSAE__TARGET void MSAE__K(gather_dot_axpy)(float *y, float *dots, const f
         for (size_t e = 0; e < count; e++) {
             const MSAE__V row = MSAE__LOADN(base + index[e] * stride + c, width - c);
             sum = MSAE__FMA(MSAE__SET1(weight[e]), row, sum);
-            dots[e] += MSAE__SUM(MSAE__MUL(va, row));
+            dots[e] += MSAE__K(sum)(MSAE__MUL(va, row));
         }
         MSAE__STOREN(y + c, sum, width - c);
     }
@@ -14862,7 +14600,7 @@ static MSAE__TARGET void MSAE__K(reconstruct)(float *levels, size_t count, const
                 squares = MSAE__FMA(off, off, squares);
                 MSAE__STORE(row + k * MSAE__W, out);
             }
-            errors[i] = (c > 0 ? errors[i] : 0) + MSAE__SUM(squares);
+            errors[i] = (c > 0 ? errors[i] : 0) + MSAE__K(sum)(squares);
         }
     }
 }
@@ -14922,44 +14660,23 @@ static const msae__batch_kernels MSAE__K(kernels) = {
     {MSAE__SIMD, MSAE__RUN_KERNELS(MSAE__ENTRY) MSAE__K(between), NULL},
     MSAE__MR,
     2 * MSAE__W,
-    MSAE__FEW,
+    MSAE__K(few),
     MSAE__BATCH_KERNELS(MSAE__ENTRY)};
-#endif
 
-#undef MSAE__EACH
-#undef MSAE__SIMD
-#undef MSAE__TARGET
-#undef MSAE__K
-#undef MSAE__V
-#undef MSAE__W
-#undef MSAE__MR
-#undef MSAE__SUMS
-#undef MSAE__DOTS
-#undef MSAE__DOTS_ONE
-#undef MSAE__MASKS
-#undef MSAE__FEW
-#undef MSAE__ZERO
-#undef MSAE__SET1
-#undef MSAE__LOAD
-#undef MSAE__STORE
-#undef MSAE__LOADN
-#undef MSAE__STOREN
-#undef MSAE__ADD
-#undef MSAE__SUB
-#undef MSAE__MUL
-#undef MSAE__DIV
-#undef MSAE__SQRT
-#undef MSAE__FMA
-#undef MSAE__FNMA
-#undef MSAE__ABS
-#undef MSAE__FLUSH
-#undef MSAE__SUM
-#undef MSAE__SUM4
-#undef MSAE__STORE4
-#undef MSAE__ADD4
-#undef MSAE__HALVES
-#undef MSAE__BFLOATS
-#undef MSAE__INT8S
+#if MSAE__PATH == 2
+#ifdef MSAE__HAS_VNNI
+#define msae__avx512_dots_int8 msae__vnni_dots_int8
+static const msae__batch_kernels msae__vnni_kernels = {
+    {MSAE__SIMD, MSAE__RUN_KERNELS(MSAE__ENTRY) MSAE__K(between), msae__vnni_split_int8},
+    MSAE__MR,
+    2 * MSAE__W,
+    MSAE__K(few),
+    MSAE__BATCH_KERNELS(MSAE__ENTRY)};
+#else
+#define msae__vnni_kernels msae__avx512_kernels
+#endif
+#endif
+#endif /* MSAE__BATCH_STAGE */
 #undef MSAE__PATH
 #endif /* MSAE__PATH */
 #endif /* MSAE__STAGE */

@@ -82,12 +82,11 @@ public == 1 {
 public == 2 && /^#ifdef MSAE_IMPLEMENTATION/ { public = 3; print "" }
 public == 2 { next }
 public == 3 && /^#ifdef MSAE_RUN_ONLY/ { next }          # what follows is the small form
-public == 3 && /^#else \/\* with MSAE_RUN_ONLY/ { public = 4; next }
+public == 3 && /^#else +\/\* with MSAE_RUN_ONLY/ { public = 4; next }
 public == 4 { if (/^#endif \/\* MSAE_RUN_ONLY \*\//) public = 5; next }
-public == 5 && /^#if MSAE__STAGE == MSAE__BATCH_STAGE/ { skip = 1 }
-public == 5 && /^#elif MSAE__PATH == MSAE__PATH_AVX512/ { skip = 2 }
-skip == 2 && /^#elif/ && !/AVX512/ { skip = 0 }
-skip == 1 { if (/^#(if|ifdef|ifndef)/) deep++; if (/^#endif/ && --deep == 0) skip = 0; next }
+public == 5 && /^#else +\/\* (MSAE__BATCH_STAGE|AVX-512)/ { skip = 1 }
+skip && /^#if/ { deep++ }
+skip && /^#endif/ && deep-- == 0 { skip = deep = 0 }
 skip { next }
 public >= 3 { print }
 ' msae.h | sed 's/"msae\.h"/"msae_run.h"/; /^#define MSAE_HEADER/s/name of this file, if it is another/name of this file/' |
