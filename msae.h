@@ -4894,37 +4894,6 @@ static size_t msae__packed_floats(const msae_kernels *kernels, size_t rows, size
     return msae__round_up(rows, msae__full(kernels)->mr) * k;
 }
 
-#ifndef MSAE_USE_CBLAS
-/* c [rows, ldc] = A B^T for packed A and b [cols][stride]; panels holds msae__panel_floats. Each
-   element is summed in the same order whatever rows and cols are. */
-static void msae__product(const msae_kernels *kernels, const float *packed, size_t rows,
-                          const float *b, size_t stride, size_t cols, size_t k, float *c,
-                          size_t ldc, float *panels) {
-    const size_t mr = msae__full(kernels)->mr, nr = msae__full(kernels)->nr,
-                 most = MSAE__KC * MSAE__KC_PANELS;
-    const size_t padded = msae__round_up(rows, mr);
-    for (size_t k0 = 0; k0 < k; k0 += most) {
-        const size_t k1 = msae__min(k0 + most, k);
-        for (size_t j = 0; j < cols; j += nr) {
-            const size_t width = msae__min(nr, cols - j);
-            msae__full(kernels)->pack(panels, nr, b + j * stride + k0, stride, width, k1 - k0);
-            for (size_t first = 0; first < rows; first += MSAE__MC) {
-                const size_t last = msae__min(first + MSAE__MC, rows);
-                for (size_t s = k0; s < k1; s += MSAE__KC) {
-                    const size_t depth = msae__min(MSAE__KC, k - s);
-                    for (size_t i = first; i < last; i += mr) {
-                        msae__full(kernels)->gemm(packed + padded * s + i * depth,
-                                                  panels + (s - k0) * nr, depth, c + i * ldc + j,
-                                                  ldc, msae__min(mr, last - i), width, s > 0);
-                    }
-                }
-            }
-        }
-    }
-}
-
-#endif
-
 /* C = A B^T + bias over the workers. A task computes MSAE__LATENT_BLOCK columns; its first one lies
    at c + task * c_block. Row-major C has that as MSAE__LATENT_BLOCK and ldc as its columns;
    training has each block's rows side by side instead. */
@@ -4940,6 +4909,40 @@ typedef struct msae__matmul {
     float *probe;  /* for each task 0, or NaN when one of its C + bias is not finite; or NULL */
 } msae__matmul;
 
+#ifndef MSAE_USE_CBLAS
+/* c [rows, ldc] = A B^T for packed A and `cols` rows of B from b on. From the outside in: a depth
+   of KC_PANELS panels; nr columns, whose rows of B are packed once for all of A; MC rows of C,
+   which stay in the cache until they are summed up; panels of depth KC; tiles of mr rows, which the
+   kernel holds in registers. Each element is summed in the same order whatever rows and cols
+   are. */
+static void msae__product(const msae__matmul *p, const float *b, size_t cols, float *c,
+                          float *panels) {
+    const msae__batch_kernels *kernels = msae__full(p->kernels);
+    const size_t mr = kernels->mr, nr = kernels->nr, rows = p->rows, k = p->depth, ldc = p->ldc;
+    const size_t padded = msae__round_up(rows, mr), most = MSAE__KC * MSAE__KC_PANELS;
+    for (size_t k0 = 0; k0 < k; k0 += most) {
+        const size_t k1 = msae__min(k0 + most, k);
+        for (size_t j = 0; j < cols; j += nr) {
+            const size_t width = msae__min(nr, cols - j);
+            kernels->pack(panels, nr, b + j * p->b_stride + k0, p->b_stride, width, k1 - k0);
+            for (size_t first = 0; first < rows; first += MSAE__MC) {
+                const size_t last = msae__min(first + MSAE__MC, rows);
+                for (size_t s = k0; s < k1; s += MSAE__KC) {
+                    const size_t depth = msae__min(MSAE__KC, k - s);
+                    for (size_t i = first; i < last; i += mr) {
+                        kernels->gemm(p->packed + padded * s + i * depth, panels + (s - k0) * nr,
+                                      depth, c + i * ldc + j, ldc, msae__min(mr, last - i), width,
+                                      s > 0);
+                    }
+                }
+            }
+        }
+    }
+}
+#endif
+
+/* MSAE__LATENT_BLOCK columns of C: a few rows by dots, which read B where it lies, more of them by
+   packed tiles; then the bias, whose pass looks for NaN and Inf too. */
 static void msae__matmul_task(void *context, size_t task, size_t worker) {
     const msae__matmul *p = (const msae__matmul *)context;
     const size_t first = task * MSAE__LATENT_BLOCK;
@@ -4956,7 +4959,7 @@ static void msae__matmul_task(void *context, size_t task, size_t worker) {
                     (int)p->depth, 1, p->a, (int)p->a_stride, b, (int)p->b_stride, 0, c,
                     (int)p->ldc);
 #else
-        msae__product(p->kernels, p->packed, p->rows, b, p->b_stride, count, p->depth, c, p->ldc,
+        msae__product(p, b, count, c,
                       p->panels + worker * msae__panel_floats(p->kernels, p->depth));
 #endif
     }
@@ -4980,13 +4983,15 @@ static void msae__pack_task(void *context, size_t task, size_t worker) {
     }
 }
 
+/* A is packed once, before all tasks read it. */
 static void msae__run_matmul(const msae__matmul *p, const msae_parallel *parallel) {
+    void *context = (void *)(uintptr_t)p;
     if (!MSAE__USES_CBLAS && p->rows >= msae__full(p->kernels)->few) {
-        msae__parallel_for(parallel, msae__ceil_div(p->rows, msae__full(p->kernels)->mr),
-                           msae__pack_task, (void *)(uintptr_t)p);
+        const size_t panels = msae__ceil_div(p->rows, msae__full(p->kernels)->mr);
+        msae__parallel_for(parallel, panels, msae__pack_task, context);
     }
     msae__parallel_for(parallel, msae__ceil_div(p->cols, MSAE__LATENT_BLOCK), msae__matmul_task,
-                       (void *)(uintptr_t)p);
+                       context);
 }
 
 /* What a product is made of, but for its workspace; what is wrong with it. */
@@ -5021,6 +5026,7 @@ static msae_status msae__plan_product(const msae_product *product, const msae_ho
     return MSAE_OK;
 }
 
+/* The workspace is placed behind what it is counted by, so that both always agree. */
 MSAE__MAKE_API msae_status msae_multiply(const msae_product *product, const msae_host *host,
                                          void *workspace, size_t *bytes, msae_error *error) {
     msae__matmul p;
@@ -5050,7 +5056,8 @@ MSAE__MAKE_API msae_status msae_multiply(const msae_product *product, const msae
     return MSAE_OK;
 }
 
-/* A product large enough for packing. */
+/* pre = centred encoder^T + latent_bias of a tile of rows as one product; 0 where the weights are
+   quantised, which have kernels of their own that read them as they are. */
 static int msae__encode_packed(const msae__small_product *p, float *packed, float *panels) {
     const msae_model *model = p->model;
     msae__matmul m;
@@ -5074,7 +5081,9 @@ static int msae__encode_packed(const msae__small_product *p, float *packed, floa
 }
 
 /* ---------------------------------------------------------------------------------------------
-   >>levels Selection: the thresholds of all nesting levels of a row from one ranking
+   >>levels Selection: the thresholds of all nesting levels of a row from one ranking. Keys fall
+   into bins by their distance from the largest; counting from the top says in which bin each
+   level's k-th largest lies, and only that bin's keys are ranked
    ------------------------------------------------------------------------------------------ */
 
 /* The rank-th largest (from 1) of a few keys: the one that has as many above it. */
@@ -5102,35 +5111,49 @@ static msae__cut msae__cut_few(const int32_t *keys, size_t count, size_t rank) {
 #define MSAE__BIN_SHIFT 17
 #define MSAE__FEW_KEYS 32
 
-/* cuts[i] for the k = ks[i] largest of keys [count], all above `lowest`; ks ascending. One
-   histogram finds the bins of all cuts; then only the keys in a cut's own bin are looked into.
-   Where all are kept, the cut is `lowest`. scratch [cut_room(count)]. */
-static void msae__cuts(const msae_kernels *kernels, const int32_t *keys, size_t count,
-                       int32_t largest, int32_t lowest, const size_t *ks, size_t levels,
-                       msae__cut *cuts, int32_t *scratch) {
+/* Keys to rank: all lie above `lowest`, none above `largest`. */
+typedef struct msae__key_list {
+    const int32_t *keys;
+    size_t count;
+    int32_t largest, lowest;
+} msae__key_list;
+
+/* Keys of a list that lie in a bin, into `found`. */
+static void msae__keys_in_bin(const msae_kernels *kernels, const msae__key_list *list, size_t bin,
+                              int32_t *found) {
+    const int64_t high = (int64_t)list->largest - (int64_t)(bin << MSAE__BIN_SHIFT);
+    const int64_t low = high - (1 << MSAE__BIN_SHIFT);
+    const int is_last = low < list->lowest || bin + 1 == MSAE__BINS;
+    int32_t unused = list->lowest;
+    kernels->between(found, list->keys, list->count, is_last ? list->lowest : (int32_t)low,
+                     (int32_t)high, &unused);
+}
+
+/* cuts[i] for the k = ks[i] largest keys of the list; ks ascending. One histogram finds the bins of
+   all cuts; then only the keys in a cut's own bin are looked into. Where all are kept, the cut is
+   `lowest`. scratch [cut_room(count)]. */
+static void msae__cuts(const msae_kernels *kernels, const msae__key_list *list, const size_t *ks,
+                       size_t levels, msae__cut *cuts, int32_t *scratch) {
     uint32_t counts[MSAE__BINS] = {0};
-    size_t before = 0, bin = 0, gathered = MSAE__BINS;
-    if (ks[0] < count) {
-        for (size_t e = 0; e < count; e++) {
-            const uint32_t off = ((uint32_t)largest - (uint32_t)keys[e]) >> MSAE__BIN_SHIFT;
+    size_t before = 0, bin = 0, gathered = MSAE__BINS; /* keys above the bin; the bin in scratch */
+    if (ks[0] < list->count) {
+        for (size_t e = 0; e < list->count; e++) {
+            const uint32_t off =
+                ((uint32_t)list->largest - (uint32_t)list->keys[e]) >> MSAE__BIN_SHIFT;
             counts[off < MSAE__BINS ? off : MSAE__BINS - 1]++;
         }
     }
     for (size_t i = 0; i < levels; i++) {
-        if (ks[i] >= count) {
-            cuts[i].key = lowest;
+        if (ks[i] >= list->count) {
+            cuts[i].key = list->lowest;
             cuts[i].ties = 0;
             cuts[i].partial = 0;
             continue;
         }
         while (before + counts[bin] < ks[i]) before += counts[bin++];
+        /* msae__cut_many leaves its keys in another order, and fewer of them */
         if (gathered != bin || counts[bin] > MSAE__FEW_KEYS) {
-            const int64_t high = (int64_t)largest - (int64_t)(bin << MSAE__BIN_SHIFT);
-            const int64_t low = high - (1 << MSAE__BIN_SHIFT);
-            int32_t unused = lowest;
-            kernels->between(scratch, keys, count,
-                             low < lowest || bin + 1 == MSAE__BINS ? lowest : (int32_t)low,
-                             (int32_t)high, &unused);
+            msae__keys_in_bin(kernels, list, bin, scratch);
             gathered = bin;
         }
         cuts[i] = counts[bin] <= MSAE__FEW_KEYS
@@ -5163,12 +5186,15 @@ static size_t msae__codes_from(const msae_kernels *kernels, const unsigned char 
     return count;
 }
 
+/* The k largest keys of n, all above `lowest`: the active ones are gathered, their cut found, then
+   taken in the order of the latents, by the kernel `place` unless equal keys are cut apart. */
 static size_t msae__select(const msae_kernels *kernels, const unsigned char *keys, size_t n,
                            size_t k, int32_t lowest, msae_code *codes, int32_t *scratch) {
-    int32_t largest = lowest, floor;
+    msae__key_list list = {scratch, 0, lowest, lowest};
     msae__cut cut = {0, 0, 0};
-    const size_t count = kernels->between(scratch, keys, n, lowest, INT32_MAX, &largest);
-    msae__cuts(kernels, scratch, count, largest, lowest, &k, 1, &cut, scratch + msae__cut_room(n));
+    int32_t floor;
+    list.count = kernels->between(scratch, keys, n, lowest, INT32_MAX, &list.largest);
+    msae__cuts(kernels, &list, &k, 1, &cut, scratch + msae__cut_room(n));
     if (msae__floors(&cut, 1, lowest, &floor)) {
         return msae__codes_from(kernels, keys, n, floor, codes);
     }
@@ -7539,6 +7565,8 @@ struct msae_train_workspace {
     double *share_sums; /* [msae__share_count]; NULL without shares */
 };
 
+/* Into how many blocks of latents and panels of columns a model falls; the last of each may be
+   shorter. */
 static size_t msae__blocks(const msae_model *model) {
     return msae__ceil_div(model->n_latents, MSAE__LATENT_BLOCK);
 }
@@ -7547,6 +7575,16 @@ static size_t msae__column_panels(const msae_model *model) {
     return msae__ceil_div(model->n_inputs, MSAE__PANEL);
 }
 
+/* Columns of a panel, and latents of a block. */
+static size_t msae__panel_width(const msae_model *model, size_t panel) {
+    return msae__min(MSAE__PANEL, model->n_inputs - panel * MSAE__PANEL);
+}
+
+static size_t msae__block_size(const msae_model *model, size_t block) {
+    return msae__min(MSAE__LATENT_BLOCK, model->n_latents - block * MSAE__LATENT_BLOCK);
+}
+
+/* Arrays shaped like the model's own, for its gradients and moments. */
 static msae_parameters msae__parameters_layout(const msae_model *model, msae__arena *arena) {
     const size_t n = model->n_latents, d = model->n_inputs;
     msae_parameters p;
@@ -7556,6 +7594,63 @@ static msae_parameters msae__parameters_layout(const msae_model *model, msae__ar
     p.latent_bias = MSAE__TAKE(arena, float, n);
     p.log_threshold = model->recipe == MSAE_RECIPE_JUMPRELU ? MSAE__TAKE(arena, float, n) : NULL;
     return p;
+}
+
+/* One of the arrays of msae_parameters. */
+typedef struct msae__array {
+    float *values;
+    size_t count; /* 0: the model has no such array, or it is that of another name */
+    size_t width; /* of them for each latent; 0: pre_bias, which is of no latent */
+} msae__array;
+
+/* All of them, in the order of msae_parameters. */
+enum {
+    MSAE__ENCODER,
+    MSAE__DECODER,
+    MSAE__PRE_BIAS,
+    MSAE__LATENT_BIAS,
+    MSAE__LOG_THRESHOLD,
+    MSAE__ARRAYS
+};
+
+/* What is done alike to all parameters takes them from this list: zeroing, norms, sums over
+   processes and shares, checks of a file. */
+static void msae__arrays_of(const msae_model *model, const msae_parameters *p,
+                            msae__array arrays[MSAE__ARRAYS]) {
+    const size_t n = model->n_latents, d = model->n_inputs;
+    const size_t widths[MSAE__ARRAYS] = {d, model->tied ? 0 : d, 0, 1, p->log_threshold ? 1u : 0};
+    float *const values[MSAE__ARRAYS] = {p->encoder, p->decoder, p->pre_bias, p->latent_bias,
+                                         p->log_threshold ? p->log_threshold : p->latent_bias};
+    for (size_t a = 0; a < MSAE__ARRAYS; a++) {
+        arrays[a].values = values[a];
+        arrays[a].width = widths[a];
+        arrays[a].count = a == MSAE__PRE_BIAS ? d : n * widths[a];
+    }
+}
+
+/* The part of an array that belongs to a block of latents; pre_bias belongs to the block behind the
+   last one. */
+static msae__array msae__array_block(const msae_model *model, const msae__array *array,
+                                     size_t block) {
+    const size_t first = block * MSAE__LATENT_BLOCK, n = model->n_latents;
+    msae__array part = *array;
+    if (array->width == 0) {
+        part.count = first < n ? 0 : array->count;
+    } else {
+        part.values += msae__min(first, n) * array->width;
+        part.count = first < n ? msae__min(MSAE__LATENT_BLOCK, n - first) * array->width : 0;
+    }
+    return part;
+}
+
+/* Sets the arrays of a block to zero. */
+static void msae__zero_block(const msae_model *model, const msae_parameters *p, size_t block) {
+    msae__array arrays[MSAE__ARRAYS];
+    msae__arrays_of(model, p, arrays);
+    for (size_t a = 0; a < MSAE__ARRAYS; a++) {
+        const msae__array part = msae__array_block(model, &arrays[a], block);
+        memset(part.values, 0, part.count * sizeof *part.values);
+    }
 }
 
 /* Rows of a tile. Where few latents are kept, passing over the gradients is what costs. */
@@ -7626,6 +7721,7 @@ static void msae__kept_layout(struct msae_train_workspace *ws, const msae_traine
     ws->row_counts = MSAE__TAKE(arena, size_t, ws->tile_rows);
 }
 
+/* What each worker has for itself: lists of a block's entries, keys of a row, packed panels. */
 static void msae__workers_layout(struct msae_train_workspace *ws, const msae_model *model,
                                  msae__arena *arena) {
     const size_t n = model->n_latents, workers = msae__workers(&model->parallel);
@@ -7665,6 +7761,7 @@ static void msae__train_layout(msae_trainer *trainer, msae__arena *arena) {
     msae__workers_layout(ws, model, arena);
 }
 
+/* A trainer without its memory. */
 static msae_status msae__train_shape(msae_trainer *trainer, const msae_train_desc *desc,
                                      msae_model_desc *model_desc, msae_error *error) {
     msae_status status;
@@ -7674,26 +7771,11 @@ static msae_status msae__train_shape(msae_trainer *trainer, const msae_train_des
     if (status == MSAE_OK) {
         status = msae__model_shape(&trainer->model, &desc->model, model_desc, error);
     }
-    if (status != MSAE_OK) {
-        memset(trainer, 0, sizeof *trainer);
-        return status;
-    }
-    return MSAE_OK;
+    if (status != MSAE_OK) memset(trainer, 0, sizeof *trainer);
+    return status;
 }
 
-/* Bytes that a trainer of that descriptor takes. */
-static msae_status msae__trainer_bytes(const msae_train_desc *desc, size_t *bytes,
-                                       msae_error *error) {
-    msae_trainer trainer;
-    msae_model_desc model_desc;
-    msae__arena arena = msae__arena_over(NULL);
-    msae_status status = msae__train_shape(&trainer, desc, &model_desc, error);
-    if (status != MSAE_OK) return status;
-    msae__train_layout(&trainer, &arena);
-    if (!msae__arena_bytes(&arena, bytes)) return msae__fail_memory(error);
-    return MSAE_OK;
-}
-
+/* The trainer's own copies of the lists that the descriptor points to. */
 static void msae__keep_lists(msae_trainer *trainer) {
     struct msae_train_workspace *ws = trainer->workspace;
     const msae_model *model = &trainer->model;
@@ -7704,15 +7786,6 @@ static void msae__keep_lists(msae_trainer *trainer) {
     trainer->desc.model.n_level_weights = model->n_levels;
 }
 
-static void msae__zero_parameters(const msae_model *model, const msae_parameters *p) {
-    const size_t n = model->n_latents, d = model->n_inputs;
-    memset(p->encoder, 0, n * d * sizeof(float));
-    memset(p->decoder, 0, n * d * sizeof(float));
-    memset(p->pre_bias, 0, d * sizeof(float));
-    memset(p->latent_bias, 0, n * sizeof(float));
-    if (p->log_threshold) memset(p->log_threshold, 0, n * sizeof(float));
-}
-
 #define MSAE__RECORD(field, kind, range, ours, others, before) \
     history->field = MSAE__RECORD_##kind(trainer->desc.field);
 #define MSAE__RECORD_COUNT(value) value
@@ -7720,37 +7793,30 @@ static void msae__zero_parameters(const msae_model *model, const msae_parameters
 #define MSAE__RECORD_TIMES(value) value > 0 ? value : 0
 #define MSAE__RECORD_CHOICE(value) (int)value
 
+/* The layout runs twice, over no memory to count it and over the caller's to place it. */
 MSAE_API msae_status msae_trainer_init_in(msae_trainer *trainer, const msae_train_desc *desc,
                                           void *memory, size_t *bytes, msae_error *error) {
     msae_model_desc model_desc;
     msae_history *history = &trainer->model.history;
-    msae__arena arena = msae__arena_over(memory);
+    msae__arena counted = msae__arena_over(NULL), arena = msae__arena_over(memory);
     size_t needed = 0;
-    msae_status status = msae__trainer_bytes(desc, &needed, error);
-    if (!memory) {
-        memset(trainer, 0, sizeof *trainer);
-        *bytes = needed;
-        return status;
+    msae_status status = msae__train_shape(trainer, desc, &model_desc, error);
+    if (status == MSAE_OK) {
+        msae__train_layout(trainer, &counted);
+        if (!msae__arena_bytes(&counted, &needed)) status = msae__fail_memory(error);
     }
+    if (!memory) *bytes = needed;
     if (status == MSAE_OK && *bytes < needed) {
         status = msae__fail(error, MSAE_ERROR_MEMORY, "the memory given for training is too small");
     }
-    if (status == MSAE_OK) status = msae__train_shape(trainer, desc, &model_desc, error);
-    if (status != MSAE_OK) {
+    if (status != MSAE_OK || !memory) {
         memset(trainer, 0, sizeof *trainer);
         return status;
     }
+    memset(memory, 0, needed); /* moments and counts start at zero */
     msae__train_layout(trainer, &arena);
     msae__keep_lists(trainer);
     msae__model_weights(&trainer->model, model_desc.threshold, model_desc.seed);
-    msae__zero_parameters(&trainer->model, &trainer->grad);
-    msae__zero_parameters(&trainer->model, &trainer->moment1);
-    msae__zero_parameters(&trainer->model, &trainer->moment2);
-    memset(trainer->loss_mean, 0, trainer->model.n_inputs * sizeof(float));
-    memset(trainer->workspace->fired, 0, trainer->model.n_latents * sizeof(uint32_t));
-    if (trainer->workspace->fired_since) {
-        memset(trainer->workspace->fired_since, 0, trainer->model.n_latents * sizeof(uint32_t));
-    }
     trainer->lr_factor = 1;
     trainer->memory = memory;
     trainer->memory_bytes = *bytes;
@@ -7784,12 +7850,15 @@ MSAE_API void msae_trainer_free(msae_trainer *trainer) {
 }
 
 /* ---------------------------------------------------------------------------------------------
-   >>statistics Training: mean, scale and what the norms tell, before the first step: x = (raw -
-   mean) scale; the geometric median as pre_bias; decoder rows at 0.7 of a row of the data and 0.3
-   of a uniform one
+   >>statistics Training: mean, scale and what the norms tell, before the first step
+       x = (raw - mean) scale,  scale = sqrt(d / mean |raw - mean|^2)   (rms; others: msae_scaling)
+       pre_bias = the geometric median of x, if wanted
+       encoder_j = decoder_j = 0.1 unit(0.7 unit(a row of x) + 0.3 unit(uniform)), if wanted
+   Rows far from the median norm are counted, and left out where a limit is given
    ------------------------------------------------------------------------------------------ */
 
-/* sum x_i^2 in double; short pieces in float where that neither overflows nor vanishes. */
+/* sum x_i^2 in double; short pieces in float by the kernel, which is faster, where that neither
+   overflows nor vanishes. */
 static double msae__squares(const msae_kernels *kernels, const float *x, size_t n) {
     double sum = 0;
     for (size_t c = 0; c < n; c += MSAE__PANEL) {
@@ -7819,10 +7888,11 @@ static msae_status msae__start_at_rows(msae_trainer *trainer, const msae_source 
     for (size_t j = 0; j < model->n_latents; j++) {
         float *row = model->decoder + j * d, moments[2];
         const uint64_t at = msae__random_below64(rng, source->rows);
-        double length = 0, all = 0;
+        double length = 0, mixed;
         int is_far;
         msae_status status = msae__read_source(source, at, 1, x, error);
         if (status != MSAE_OK) return status;
+        /* drawn for every latent, also one that stays uniform: the others do not depend on it */
         msae__random_row(weights, row, d);
         is_far = msae__is_far(x, d, trainer->rare.norm_limit);
         msae__to_model_space(model, x, x);
@@ -7834,10 +7904,9 @@ static msae_status msae__start_at_rows(msae_trainer *trainer, const msae_source 
         for (size_t i = 0; i < d && length > 0; i++) { /* others keep their direction */
             /* a row has norm 0.1 here, and keeps it */
             row[i] = (float)(0.07 * (double)x[i] / length + 0.3 * (double)row[i]);
-            all += (double)row[i] * (double)row[i];
         }
-        for (size_t i = 0; i < d && all > 0; i++)
-            row[i] = (float)(0.1 / sqrt(all) * (double)row[i]);
+        mixed = length > 0 ? msae__exact_norm(row, d) : 0;
+        for (size_t i = 0; i < d && mixed > 0; i++) row[i] = (float)(0.1 / mixed * (double)row[i]);
         if (!model->tied) memcpy(model->encoder + j * d, row, d * sizeof *row);
     }
     return MSAE_OK;
@@ -7852,22 +7921,29 @@ static size_t msae__median_bin(const double *counts) {
     return bin;
 }
 
+/* One value of each process, in the order of their ranks: values [ranks + 1]. */
+static msae_status msae__agree_each(const msae_collective *collective, double own, double *values,
+                                    msae_error *error) {
+    memset(values, 0, collective->ranks * sizeof *values);
+    values[collective->rank] = own;
+    return msae__agree(collective, MSAE_OK, values, collective->ranks, error);
+}
+
 /* The lowest of the processes' rows, of which each may have one; UINT64_MAX: none has. */
 static msae_status msae__agree_lowest(const msae_collective *collective, uint64_t *row,
                                       msae_error *error) {
     double values[MSAE_MAX_RANKS + 1];
     msae_status status;
     if (!msae__is_collective(collective)) return MSAE_OK;
-    memset(values, 0, sizeof values);
-    values[collective->rank] = *row == UINT64_MAX ? 0 : (double)*row + 1;
-    status = msae__agree(collective, MSAE_OK, values, collective->ranks, error);
+    status = msae__agree_each(collective, *row == UINT64_MAX ? 0 : (double)*row + 1, values, error);
     for (size_t r = 0; r < collective->ranks && status == MSAE_OK; r++) {
         if (values[r] > 0 && values[r] - 1 < (double)*row) *row = (uint64_t)values[r] - 1;
     }
     return status;
 }
 
-/* From the counts of each process's share to what is rare in the whole. */
+/* From the counts of each process's share to what is rare in the whole: the median norm, and the
+   rows beyond `factor` times it. The limit is the start of a bin, the same in every process. */
 static msae_status msae__find_rare(const msae_train_desc *desc, msae__norms *norms,
                                    msae_rare_rows *rare, msae_error *error) {
     const double factor = desc->max_norm > 0 ? (double)desc->max_norm : MSAE_RARE_NORM;
@@ -7903,6 +7979,7 @@ typedef struct msae__norms_room {
     float *x; /* [MSAE__PASS_ROWS, d] */
 } msae__norms_room;
 
+/* A count for each bin and for bad rows, and room for the flag of msae__agree behind them. */
 static void msae__norms_layout(void *context, msae__arena *arena) {
     msae__norms_room *room = (msae__norms_room *)context;
     const size_t bins = MSAE__NORM_BINS + 1;
@@ -7958,6 +8035,7 @@ static msae_status msae__measure_rows(msae_trainer *trainer, msae__source_pass *
     return status;
 }
 
+/* Mean and scale first, as the median and the start are of rows that these have centred. */
 MSAE_API msae_status msae_trainer_statistics(msae_trainer *trainer, const msae_source *source,
                                              msae_error *error) {
     const msae_train_desc *desc = &trainer->desc;
@@ -8015,6 +8093,7 @@ MSAE_API msae_status msae_trainer_statistics(msae_trainer *trainer, const msae_s
 /* A batch on its way through lines 1 to 6. */
 typedef struct msae__batch {
     msae_trainer *trainer;
+    const msae_model *model; /* the trainer's */
     struct msae_train_workspace *ws;
     const msae_collective *collective; /* NULL in a forward pass, which each process makes alone */
     const msae_data *data;
@@ -8058,11 +8137,12 @@ static msae_status msae__keep_of_batch(msae__batch *batch, msae_error *error);
 /* and what several processes or shares add up: */
 static msae_status msae__agree_survey(msae__batch *batch, msae_status status, msae_error *error);
 static msae_status msae__agree_losses(msae__batch *batch, msae_status status, msae_error *error);
-static void msae__begin_shares(msae__batch *batch);
-static void msae__add_share(msae__batch *batch);
+static void msae__begin_shares(const msae__batch *batch);
+static void msae__move_share(const msae__batch *batch, int back);
 static msae_status msae__sum_shares(msae__batch *batch, msae_error *error);
 static msae_status msae__sum_gradients(msae__batch *batch, msae_error *error);
 
+/* Lines 1 to 6, which leave the model as it is, then lines 7 to 9: what fails changes nothing. */
 MSAE_API msae_status msae_trainer_step(msae_trainer *trainer, const float *x, size_t rows,
                                        msae_step_stats *stats, msae_error *error) {
     const msae_data data = msae_data_view(x, rows, trainer->model.n_inputs);
@@ -8070,11 +8150,8 @@ MSAE_API msae_status msae_trainer_step(msae_trainer *trainer, const float *x, si
     return status == MSAE_OK ? msae_trainer_update(trainer, stats, error) : status;
 }
 
-/* Before the first tile. */
-static void msae__rewind_tiles(msae__batch *batch) {
-    batch->first = batch->rows = 0;
-}
-
+/* A row whose loss would divide by zero has none: one equal to the mean under nmse, a row of zeros
+   under cosine. The mean is over the others. */
 static int msae__row_has_loss(const msae__batch *batch, const msae__row *row) {
     if (row->bad) return 0;
     switch (batch->trainer->desc.loss) {
@@ -8091,9 +8168,8 @@ static int msae__row_has_loss(const msae__batch *batch, const msae__row *row) {
    what can be among the batch's largest pre-activations. */
 static msae_status msae__survey(msae__batch *batch, msae_error *error) {
     struct msae_train_workspace *ws = batch->ws;
-    const msae_model *model = &batch->trainer->model;
     ws->kept_count = 0;
-    msae__rewind_tiles(batch);
+    batch->first = batch->rows = 0;
     while (msae__next_tile(batch)) {
         msae_status status = msae__load_tile(batch, error);
         if (status != MSAE_OK) return status;
@@ -8103,9 +8179,9 @@ static msae_status msae__survey(msae__batch *batch, msae_error *error) {
             batch->stats.rows_skipped += row->bad != 0;
             batch->stats.rows_left_out += !row->bad && !msae__row_has_loss(batch, row);
             batch->with_sparse +=
-                !row->bad && (model->recipe == MSAE_RECIPE_JUMPRELU || row->norm > 0);
+                !row->bad && (batch->model->recipe == MSAE_RECIPE_JUMPRELU || row->norm > 0);
         }
-        if (msae__is_batch_topk(model->recipe)) {
+        if (msae__is_batch_topk(batch->model->recipe)) {
             status = msae__encode_tile(batch, error);
             if (status != MSAE_OK) return status;
             msae__add_candidates(batch);
@@ -8119,7 +8195,8 @@ static size_t msae__rows_with_loss(const msae__batch *batch, size_t i) {
     return batch->with_loss - batch->zero_rows[i];
 }
 
-/* What each row's losses are multiplied with. */
+/* What each row's losses are multiplied with: a_i / sum(a) over the rows that have a loss at level
+   i, and lambda over those that have a sparsity term. */
 static void msae__set_coefficients(msae__batch *batch) {
     const msae_trainer *trainer = batch->trainer;
     const msae_model *model = &trainer->model;
@@ -8137,7 +8214,7 @@ static void msae__set_coefficients(msae__batch *batch) {
 /* Lines 1 to 6 for the tile that is set, which may be loaded already. */
 static msae_status msae__run_tile(msae__batch *batch, int is_loaded, msae_error *error) {
     msae_status status = is_loaded ? MSAE_OK : msae__load_tile(batch, error);
-    if (status == MSAE_OK && !msae__is_batch_topk(batch->trainer->model.recipe)) {
+    if (status == MSAE_OK && !msae__is_batch_topk(batch->model->recipe)) {
         status = msae__encode_tile(batch, error);
     }
     if (status != MSAE_OK) return status;
@@ -8156,11 +8233,11 @@ static msae_status msae__run_tiles(msae__batch *batch, msae_error *error) {
     memset(batch->stats.level_loss, 0, sizeof batch->stats.level_loss);
     batch->stats.l0 = batch->sparse = 0;
     if (batch->in_shares) msae__begin_shares(batch);
-    msae__rewind_tiles(batch);
+    batch->first = batch->rows = 0;
     while (msae__next_tile(batch)) {
         msae_status status = msae__run_tile(batch, is_loaded, error);
         if (status != MSAE_OK) return status;
-        if (batch->in_shares && batch->last_tile) msae__add_share(batch);
+        if (batch->in_shares && batch->last_tile) msae__move_share(batch, 0);
     }
     return MSAE_OK;
 }
@@ -8168,21 +8245,20 @@ static msae_status msae__run_tiles(msae__batch *batch, msae_error *error) {
 /* A second round only where reconstructions were zero under the cosine loss: which rows are left
    is known only then. */
 static msae_status msae__run_rounds(msae__batch *batch, msae_error *error) {
-    for (int round = 0, again = 1; again && round < 2; round++) {
+    for (int round = 0; round < 2; round++) {
+        size_t zeros = 0;
         msae_status status;
         msae__set_coefficients(batch);
         status = msae__run_tiles(batch, error);
         status = msae__agree_losses(batch, status, error);
         if (status != MSAE_OK) return status;
-        again = 0;
-        for (size_t i = 0; i < batch->trainer->model.n_levels; i++) {
-            again |= batch->zero_rows[i] > 0 && batch->backward;
-        }
+        for (size_t i = 0; i < batch->model->n_levels; i++) zeros += batch->zero_rows[i];
+        if (zeros == 0 || !batch->backward) break;
     }
     return MSAE_OK;
 }
 
-/* From sums over the rows to means. */
+/* From sums over the rows to means; loss = sum_i a_i level_loss_i / sum_i a_i + lambda sparse. */
 static void msae__finish_losses(msae__batch *batch) {
     const msae_trainer *trainer = batch->trainer;
     const msae_model *model = &trainer->model;
@@ -8203,14 +8279,16 @@ static void msae__finish_losses(msae__batch *batch) {
 /* What is the same for all tiles. */
 static void msae__begin_batch(const msae__batch *batch) {
     const struct msae_train_workspace *ws = batch->ws;
-    const msae_model *model = &batch->trainer->model;
+    const msae_model *model = batch->model;
     for (size_t j = 0; ws->theta && j < model->n_latents; j++) {
         ws->theta[j] = expf(model->log_threshold[j]);
     }
     memset(ws->start, 0, msae__column_panels(model) * MSAE__PANEL * sizeof *ws->start);
     memcpy(ws->start, model->pre_bias, model->n_inputs * sizeof *ws->start);
     if (batch->backward && batch->total == 0) { /* of this process */
-        msae__zero_parameters(model, &batch->trainer->grad);
+        for (size_t b = 0; b <= msae__blocks(model); b++) {
+            msae__zero_block(model, &batch->trainer->grad, b);
+        }
         memset(ws->fired_now, 0, model->n_latents * sizeof *ws->fired_now);
     }
 }
@@ -8226,7 +8304,7 @@ static msae_status msae__run_batch(msae__batch *batch, msae_step_stats *stats, m
         status = msae__survey(batch, error);
     }
     status = msae__agree_survey(batch, status, error);
-    if (status == MSAE_OK && msae__is_batch_topk(batch->trainer->model.recipe)) {
+    if (status == MSAE_OK && msae__is_batch_topk(batch->model->recipe)) {
         status = msae__keep_of_batch(batch, error);
     }
     if (status == MSAE_OK) status = msae__run_rounds(batch, error);
@@ -8245,11 +8323,13 @@ static msae_status msae__run_batch(msae__batch *batch, msae_step_stats *stats, m
     return status;
 }
 
+/* A batch of the rows `index` of data, or of its first ones. */
 static msae__batch msae__batch_of(msae_trainer *trainer, const msae_data *data, const size_t *index,
                                   size_t rows) {
     msae__batch batch;
     memset(&batch, 0, sizeof batch);
     batch.trainer = trainer;
+    batch.model = &trainer->model;
     batch.ws = trainer->workspace;
     batch.data = data;
     batch.index = index;
@@ -8257,6 +8337,7 @@ static msae__batch msae__batch_of(msae_trainer *trainer, const msae_data *data, 
     return batch;
 }
 
+/* Lines 1 to 6. An update takes the gradients only where this succeeded. */
 MSAE_API msae_status msae_trainer_gradients(msae_trainer *trainer, const msae_data *data,
                                             const size_t *index, size_t rows,
                                             msae_step_stats *stats, msae_error *error) {
@@ -8273,6 +8354,7 @@ MSAE_API msae_status msae_trainer_gradients(msae_trainer *trainer, const msae_da
     return status;
 }
 
+/* Lines 1 to 5. The tiles overwrite what the gradients were made of, so these are gone. */
 MSAE_API msae_status msae_trainer_forward(msae_trainer *trainer, const msae_data *data,
                                           const size_t *index, size_t rows, float *recon,
                                           float *latents, msae_step_stats *stats,
@@ -8295,7 +8377,7 @@ static msae_status msae__fail_batch(msae_error *error) {
 
 /* What can be told of this process's rows of a batch before they are looked at. */
 static msae_status msae__check_batch(const msae__batch *batch, msae_error *error) {
-    const msae_model *model = &batch->trainer->model;
+    const msae_model *model = batch->model;
     const msae_data *data = batch->data;
     const size_t rows = batch->total;
     msae_status status = msae__check_width("data", data->cols, model->n_inputs, error);
@@ -8332,12 +8414,13 @@ static int msae__next_tile(msae__batch *batch) {
     return 1;
 }
 
+/* The row of the data that a row of the tile is. */
 static size_t msae__batch_row(const msae__batch *batch, size_t tile_row) {
     const size_t row = batch->first + tile_row;
     return batch->index ? batch->index[row] : row;
 }
 
-/* Spreads x [d] over the panels of row r. */
+/* Spreads x [d] over the panels of row r; `beyond` fills the last one up. */
 static void msae__to_panels(const struct msae_train_workspace *ws, float *panels, size_t r,
                             const float *x, size_t d, float beyond) {
     for (size_t c = 0; c < d; c += MSAE__PANEL) {
@@ -8352,7 +8435,7 @@ static void msae__to_panels(const struct msae_train_workspace *ws, float *panels
 static void msae__load_row_task(void *context, size_t r, size_t worker) {
     const msae__batch *batch = (const msae__batch *)context;
     const struct msae_train_workspace *ws = batch->ws;
-    const msae_model *model = &batch->trainer->model;
+    const msae_model *model = batch->model;
     const float *m = batch->trainer->loss_mean;
     const size_t d = model->n_inputs;
     const float limit = batch->trainer->rare.norm_limit;
@@ -8379,7 +8462,7 @@ static void msae__load_row_task(void *context, size_t r, size_t worker) {
 
 /* Loads a tile; fails on a row that is not finite unless such rows are left out. */
 static msae_status msae__load_tile(msae__batch *batch, msae_error *error) {
-    msae__parallel_for(&batch->trainer->model.parallel, batch->rows, msae__load_row_task, batch);
+    msae__parallel_for(&batch->model->parallel, batch->rows, msae__load_row_task, batch);
     if (batch->trainer->desc.skip_bad || batch->data->skip_bad) return MSAE_OK;
     for (size_t r = 0; r < batch->rows; r++) {
         if (batch->ws->rows[r].bad == MSAE__ROW_BAD) {
@@ -8393,7 +8476,7 @@ static msae_status msae__load_tile(msae__batch *batch, msae_error *error) {
 static msae_status msae__encode_tile(msae__batch *batch, msae_error *error) {
     const struct msae_train_workspace *ws = batch->ws;
     msae__small_product p =
-        msae__small_over(&batch->trainer->model, ws->centred, ws->stride, batch->rows, ws->packed);
+        msae__small_over(batch->model, ws->centred, ws->stride, batch->rows, ws->packed);
     p.probe = ws->probe;
     p.c = ws->latents;
     p.ldc = MSAE__LATENT_BLOCK;
@@ -8421,12 +8504,7 @@ static size_t msae__slot(const struct msae_train_workspace *ws, size_t block, si
 
 static uint8_t *msae__ends(const msae__batch *batch, size_t block, size_t r) {
     const struct msae_train_workspace *ws = batch->ws;
-    return ws->ends + (block * ws->tile_rows + r) * (batch->trainer->model.n_levels + 1);
-}
-
-/* Latents of a block: the last one may have fewer. */
-static size_t msae__block_size(const msae_model *model, size_t block) {
-    return msae__min(MSAE__LATENT_BLOCK, model->n_latents - block * MSAE__LATENT_BLOCK);
+    return ws->ends + (block * ws->tile_rows + r) * (batch->model->n_levels + 1);
 }
 
 /* The level (from 0) at which a key enters, `levels` when none takes it. Of equal keys at a cut the
@@ -8480,26 +8558,26 @@ static void msae__finish_values(const msae_model *model, float *value, uint8_t *
 static void msae__cut_row(const msae__batch *batch, size_t r, size_t worker, int32_t *keys,
                           msae__cut *cuts) {
     const struct msae_train_workspace *ws = batch->ws;
-    const msae_model *model = &batch->trainer->model;
+    const msae_model *model = batch->model;
     const msae_kernels *kernels = model->kernels;
     const size_t n = model->n_latents;
     const int32_t lowest = msae__lowest(model->activation);
-    int32_t *list = ws->scratch + worker * 2 * msae__cut_room(n), largest = lowest;
-    size_t active = 0;
+    int32_t *active = ws->scratch + worker * 2 * msae__cut_room(n);
+    msae__key_list list = {active, 0, lowest, lowest};
     for (size_t b = 0; b < msae__blocks(model); b++) {
         const size_t count = msae__block_size(model, b);
         const void *from = msae__keys(ws->latents + msae__slot(ws, b, r), count, model->activation,
                                       keys + b * MSAE__LATENT_BLOCK);
-        active += kernels->between(list + active, from, count, lowest, INT32_MAX, &largest);
+        list.count +=
+            kernels->between(active + list.count, from, count, lowest, INT32_MAX, &list.largest);
     }
-    msae__cuts(kernels, list, active, largest, lowest, model->nesting, model->n_levels, cuts,
-               list + msae__cut_room(n));
+    msae__cuts(kernels, &list, model->nesting, model->n_levels, cuts, active + msae__cut_room(n));
 }
 
 /* TopK at every level, and ReLU as the level that keeps all. */
 static void msae__select_levels(const msae__batch *batch, size_t r, size_t worker) {
     const struct msae_train_workspace *ws = batch->ws;
-    const msae_model *model = &batch->trainer->model;
+    const msae_model *model = batch->model;
     const size_t levels = model->n_levels, blocks = msae__blocks(model);
     const msae_activation activation = model->activation;
     /* the positive bits of a float are its key and its value */
@@ -8515,6 +8593,7 @@ static void msae__select_levels(const msae__batch *batch, size_t r, size_t worke
     ties.lowest = msae__lowest(activation);
     msae__cut_row(batch, r, worker, keys, cuts);
     whole = msae__floors(cuts, levels, ties.lowest, floors);
+    /* block by block the kept latents move to the front, sorted by the level at which they enter */
     for (size_t b = 0; b < blocks; b++) {
         const size_t slot = msae__slot(ws, b, r), count = msae__block_size(model, b);
         float *value = ws->latents + slot, raw[MSAE__LATENT_BLOCK];
@@ -8547,11 +8626,10 @@ static void msae__select_levels(const msae__batch *batch, size_t r, size_t worke
    in the band around it, where the threshold has a gradient. */
 static void msae__select_jumprelu(const msae__batch *batch, size_t r) {
     const struct msae_train_workspace *ws = batch->ws;
-    const msae_model *model = &batch->trainer->model;
     const float bandwidth = batch->trainer->desc.bandwidth;
     size_t l0 = 0;
-    for (size_t b = 0; b < msae__blocks(model); b++) {
-        const size_t slot = msae__slot(ws, b, r), count = msae__block_size(model, b);
+    for (size_t b = 0; b < msae__blocks(batch->model); b++) {
+        const size_t slot = msae__slot(ws, b, r), count = msae__block_size(batch->model, b);
         const float *theta = ws->theta + b * MSAE__LATENT_BLOCK;
         uint8_t band[MSAE__LATENT_BLOCK], *ends = msae__ends(batch, b, r);
         float values[MSAE__LATENT_BLOCK];
@@ -8569,8 +8647,9 @@ static void msae__select_jumprelu(const msae__batch *batch, size_t r) {
         }
         ends[0] = (uint8_t)active;
         ends[1] = (uint8_t)(active + around);
+        /* the active ones are the only level; ends[1] is where the list as a whole ends */
         for (size_t e = 0; e < active; e++) {
-            ws->latents[slot + e] = msae__soft_cap(ws->relu[slot + e], model->soft_cap);
+            ws->latents[slot + e] = msae__soft_cap(ws->relu[slot + e], batch->model->soft_cap);
             l0 += ws->latents[slot + e] > 0;
         }
         for (size_t e = 0; e < around; e++) {
@@ -8584,9 +8663,12 @@ static void msae__select_jumprelu(const msae__batch *batch, size_t r) {
     ws->rows[r].sparse = (double)l0;
 }
 
+/* A row that is left out keeps nothing, and so adds nothing to the gradients. */
 static void msae__select_row(const msae__batch *batch, size_t r, size_t worker) {
     const struct msae_train_workspace *ws = batch->ws;
-    const msae_model *model = &batch->trainer->model;
+    const msae_model *model = batch->model;
+    ws->rows[r].l0 = 0;
+    ws->rows[r].zero_levels = 0;
     if (ws->rows[r].bad) {
         for (size_t b = 0; b < msae__blocks(model); b++) {
             memset(msae__ends(batch, b, r), 0, model->n_levels + 1);
@@ -8603,7 +8685,7 @@ static void msae__select_row(const msae__batch *batch, size_t r, size_t worker) 
 /* A task selects for as many rows as fill a cache line of ws->ends, the smallest thing that a row
    writes: workers on neighbouring rows would take the line from each other. */
 static size_t msae__select_rows(const msae__batch *batch) {
-    return msae__ceil_div(MSAE__ALIGN, batch->trainer->model.n_levels + 1);
+    return msae__ceil_div(MSAE__ALIGN, batch->model->n_levels + 1);
 }
 
 static void msae__select_task(void *context, size_t task, size_t worker) {
@@ -8614,13 +8696,8 @@ static void msae__select_task(void *context, size_t task, size_t worker) {
 }
 
 static void msae__select_tile(msae__batch *batch) {
-    for (size_t r = 0; r < batch->rows; r++) {
-        batch->ws->rows[r].l0 = 0;
-        batch->ws->rows[r].zero_levels = 0;
-    }
-    msae__parallel_for(&batch->trainer->model.parallel,
-                       msae__ceil_div(batch->rows, msae__select_rows(batch)), msae__select_task,
-                       batch);
+    const size_t tasks = msae__ceil_div(batch->rows, msae__select_rows(batch));
+    msae__parallel_for(&batch->model->parallel, tasks, msae__select_task, batch);
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -8634,16 +8711,15 @@ static void msae__select_tile(msae__batch *batch) {
 /* Rows of the tile that a decoding task takes through its panel of the decoder: all of them, unless
    there are more workers than panels. */
 static size_t msae__decode_rows(const msae__batch *batch) {
-    const msae_model *model = &batch->trainer->model;
-    const size_t groups =
-        msae__ceil_div(2 * msae__workers(&model->parallel), msae__column_panels(model));
+    const size_t groups = msae__ceil_div(2 * msae__workers(&batch->model->parallel),
+                                         msae__column_panels(batch->model));
     return msae__ceil_div(batch->rows, groups);
 }
 
 /* A row's panel of ws->levels. */
 static float *msae__level_panel(const msae__batch *batch, size_t panel, size_t r) {
     const struct msae_train_workspace *ws = batch->ws;
-    return ws->levels + (panel * ws->tile_rows + r) * batch->trainer->model.n_levels * MSAE__PANEL;
+    return ws->levels + (panel * ws->tile_rows + r) * batch->model->n_levels * MSAE__PANEL;
 }
 
 /* What the residuals of level i are multiplied with for their gradient. Distances are doubles, so
@@ -8653,8 +8729,7 @@ static float msae__residual_factor(const msae__batch *batch, const msae__row *ro
     const double deviation = row->moments[1];
     if (!msae__row_has_loss(batch, row)) return 0;
     if (batch->trainer->desc.loss != MSAE_LOSS_NMSE) {
-        return (float)(2 * batch->coefficient[i] * deviation /
-                       (double)batch->trainer->model.n_inputs);
+        return (float)(2 * batch->coefficient[i] * deviation / (double)batch->model->n_inputs);
     }
     if (deviation > row->spread * 1e38 || deviation < row->spread * 1e-33) {
         return deviation > 0 ? msae__bits_float(0x7f800000u) : 0;
@@ -8666,11 +8741,11 @@ static float msae__residual_factor(const msae__batch *batch, const msae__row *ro
    them and, for the squared losses, G_i with g_i = 2 a_i (r_i - x) / .. */
 static void msae__finish_panel(const msae__batch *batch, size_t panel, size_t r) {
     const struct msae_train_workspace *ws = batch->ws;
-    const msae_model *model = &batch->trainer->model;
+    const msae_model *model = batch->model;
     const msae__row *row = ws->rows + r;
     const msae_loss loss = batch->trainer->desc.loss;
     const size_t levels = model->n_levels;
-    const size_t width = msae__min(MSAE__PANEL, model->n_inputs - panel * MSAE__PANEL);
+    const size_t width = msae__panel_width(model, panel);
     const float *target = ws->target + (panel * ws->tile_rows + r) * MSAE__PANEL;
     float *here = msae__level_panel(batch, panel, r);
     float errors[MSAE_MAX_LEVELS], factors[MSAE_MAX_LEVELS];
@@ -8678,6 +8753,7 @@ static void msae__finish_panel(const msae__batch *batch, size_t panel, size_t r)
     msae__full(model->kernels)
         ->reconstruct(here, levels, ws->start + panel * MSAE__PANEL, target, row->moments[1],
                       row->moments[0], errors);
+    /* sums of (r - x)^2, r x and r^2 over the panel; the last two are of the cosine loss alone */
     for (size_t i = 0; i < levels; i++) {
         double *sum = sums + 3 * i;
         sum[0] = (double)errors[i];
@@ -8695,20 +8771,23 @@ static void msae__finish_panel(const msae__batch *batch, size_t panel, size_t r)
             }
         }
     }
+    /* the gradient of the cosine needs sums over all panels: see msae__cosine_loss */
     if (loss == MSAE_LOSS_COSINE || !batch->backward) return;
     for (size_t i = 0; i < levels; i++) factors[i] = msae__residual_factor(batch, row, i);
     msae__full(model->kernels)->residuals(here, levels, target, factors);
 }
 
-/* A panel of columns for some rows: sums of decoder rows level by level, block after block, then
-   all that a single row's columns allow. */
+/* u_i = sum over the kept latents of z_j decoder_j, for a panel of columns and some rows: level by
+   level, block after block of latents, then all that a row's columns of one panel allow. A block's
+   panel of the decoder is copied together, so that it stays in the first-level cache while the rows
+   pass by. */
 static void msae__decode_task(void *context, size_t task, size_t worker) {
     const msae__batch *batch = (const msae__batch *)context;
     const struct msae_train_workspace *ws = batch->ws;
-    const msae_model *model = &batch->trainer->model;
+    const msae_model *model = batch->model;
     const size_t d = model->n_inputs, levels = model->n_levels;
     const size_t panels = msae__column_panels(model), panel = task % panels;
-    const size_t column = panel * MSAE__PANEL, width = msae__min(MSAE__PANEL, d - column);
+    const size_t column = panel * MSAE__PANEL, width = msae__panel_width(model, panel);
     const size_t group = msae__decode_rows(batch), from = task / panels * group;
     const size_t until = msae__min(from + group, batch->rows);
     float *decoder = ws->decoder_panel + worker * MSAE__LATENT_BLOCK * MSAE__PANEL;
@@ -8737,11 +8816,10 @@ static void msae__decode_task(void *context, size_t task, size_t worker) {
 static void msae__export_row(const msae__batch *batch, size_t r, size_t i, float *recon,
                              float *latents) {
     const struct msae_train_workspace *ws = batch->ws;
-    const msae_model *model = &batch->trainer->model;
-    const size_t d = model->n_inputs;
+    const msae_model *model = batch->model;
     for (size_t p = 0; p < msae__column_panels(model) && recon; p++) {
         memcpy(recon + p * MSAE__PANEL, msae__level_panel(batch, p, r) + i * MSAE__PANEL,
-               msae__min(MSAE__PANEL, d - p * MSAE__PANEL) * sizeof *recon);
+               msae__panel_width(model, p) * sizeof *recon);
     }
     if (!latents) return;
     memset(latents, 0, model->n_latents * sizeof *latents);
@@ -8753,43 +8831,30 @@ static void msae__export_row(const msae__batch *batch, size_t r, size_t i, float
     }
 }
 
+/* Levels outermost, as msae_trainer_forward hands them out: [L, rows, d] and [L, rows, n]. */
 static void msae__export_tile(const msae__batch *batch) {
-    const msae_model *model = &batch->trainer->model;
-    for (size_t i = 0; i < model->n_levels; i++) {
+    for (size_t i = 0; i < batch->model->n_levels; i++) {
         for (size_t r = 0; r < batch->rows; r++) {
             const size_t row = i * batch->total + batch->first + r;
-            msae__export_row(batch, r, i,
-                             batch->recon ? batch->recon + row * model->n_inputs : NULL,
-                             batch->latents ? batch->latents + row * model->n_latents : NULL);
+            msae__export_row(
+                batch, r, i, batch->recon ? batch->recon + row * batch->model->n_inputs : NULL,
+                batch->latents ? batch->latents + row * batch->model->n_latents : NULL);
         }
     }
 }
 
+/* r_i of all rows and levels, with the sums that their losses are made of. */
 static void msae__decode_tile(msae__batch *batch) {
-    const msae_model *model = &batch->trainer->model;
     const size_t groups = msae__ceil_div(batch->rows, msae__decode_rows(batch));
-    msae__parallel_for(&model->parallel, msae__column_panels(model) * groups, msae__decode_task,
-                       batch);
+    msae__parallel_for(&batch->model->parallel, msae__column_panels(batch->model) * groups,
+                       msae__decode_task, batch);
     if (batch->recon || batch->latents) msae__export_tile(batch);
-}
-
-/* Adds up a row's sums over the panels. */
-static void msae__row_sums(const msae__batch *batch, size_t r, size_t level, double sums[3]) {
-    const struct msae_train_workspace *ws = batch->ws;
-    const size_t levels = batch->trainer->model.n_levels;
-    const size_t panels = msae__column_panels(&batch->trainer->model);
-    sums[0] = sums[1] = sums[2] = 0;
-    for (size_t p = 0; p < panels; p++) {
-        const double *part = ws->partial + ((p * ws->tile_rows + r) * levels + level) * 3;
-        for (int i = 0; i < 3; i++) sums[i] += part[i];
-    }
 }
 
 /* The cosine loss of a row at level i and, with w = 1 - cos, its gradient d(w^2)/dr
    = 2 w (cos r / |r|^2 - x / (|r| |x|)), to which that of the levels behind it is added. */
 static void msae__cosine_loss(const msae__batch *batch, size_t r, size_t i, const double sums[3]) {
     const struct msae_train_workspace *ws = batch->ws;
-    const msae_model *model = &batch->trainer->model;
     msae__row *row = ws->rows + r;
     const double norms = sqrt(sums[2]) * row->norm;
     double to_r = 0, to_x = 0;
@@ -8802,25 +8867,29 @@ static void msae__cosine_loss(const msae__batch *batch, size_t r, size_t i, cons
         to_r = 2 * off * batch->coefficient[i] * row->moments[1] * cosine / sums[2];
     }
     if (!batch->backward) return;
-    for (size_t k = 0; k < model->n_inputs; k++) {
+    for (size_t k = 0; k < batch->model->n_inputs; k++) {
         const size_t panel = k / MSAE__PANEL, c = k % MSAE__PANEL;
         float *here = msae__level_panel(batch, panel, r) + i * MSAE__PANEL + c;
         const float x = ws->target[(panel * ws->tile_rows + r) * MSAE__PANEL + c];
         const double g = to_r * *here + to_x * x;
-        *here = (float)(i + 1 == model->n_levels ? g : g + here[MSAE__PANEL]);
+        *here = (float)(i + 1 == batch->model->n_levels ? g : g + here[MSAE__PANEL]);
     }
 }
 
 /* The losses of a row, from the last level to the first. */
 static void msae__loss_task(void *context, size_t r, size_t worker) {
     const msae__batch *batch = (const msae__batch *)context;
-    const msae_model *model = &batch->trainer->model;
+    const msae_model *model = batch->model;
     const msae_loss loss = batch->trainer->desc.loss;
-    msae__row *row = batch->ws->rows + r;
+    const struct msae_train_workspace *ws = batch->ws;
+    msae__row *row = ws->rows + r;
     (void)worker;
     for (size_t i = model->n_levels; i-- > 0;) {
-        double sums[3];
-        msae__row_sums(batch, r, i, sums);
+        double sums[3] = {0, 0, 0};
+        for (size_t p = 0; p < msae__column_panels(model); p++) {
+            const size_t panel = (p * ws->tile_rows + r) * model->n_levels + i;
+            for (size_t s = 0; s < 3; s++) sums[s] += ws->partial[3 * panel + s];
+        }
         if (loss == MSAE_LOSS_COSINE) {
             msae__cosine_loss(batch, r, i, sums);
         } else if (!msae__row_has_loss(batch, row)) {
@@ -8835,11 +8904,10 @@ static void msae__loss_task(void *context, size_t r, size_t worker) {
 
 /* The losses of the tile, summed in the order of the rows. */
 static void msae__lose_tile(msae__batch *batch) {
-    const msae_model *model = &batch->trainer->model;
-    msae__parallel_for(&model->parallel, batch->rows, msae__loss_task, batch);
+    msae__parallel_for(&batch->model->parallel, batch->rows, msae__loss_task, batch);
     for (size_t r = 0; r < batch->rows; r++) {
         const msae__row *row = batch->ws->rows + r;
-        for (size_t i = 0; i < model->n_levels; i++) {
+        for (size_t i = 0; i < batch->model->n_levels; i++) {
             batch->stats.level_loss[i] += row->squared_error[i];
             if (msae__row_has_loss(batch, row)) batch->zero_rows[i] += row->zero_levels >> i & 1;
         }
@@ -8869,10 +8937,12 @@ typedef struct msae__latent_lists {
     size_t groups;
 } msae__latent_lists;
 
+/* Turns a block's entries, which stand row by row, into lists of each latent: gradients are sums
+   over the rows of one latent. Rows ascend in a list, so that sums have one order. */
 static void msae__list_latents(const msae__batch *batch, size_t block, size_t worker,
                                msae__latent_lists *lists) {
     const struct msae_train_workspace *ws = batch->ws;
-    const size_t levels = batch->trainer->model.n_levels, room = ws->list_room;
+    const size_t levels = batch->model->n_levels, room = ws->list_room;
     const size_t offset = worker * MSAE__LATENT_BLOCK * room;
     uint32_t counts[MSAE__LATENT_BLOCK] = {0};
     size_t entries = 0;
@@ -8895,6 +8965,7 @@ static void msae__list_latents(const msae__batch *batch, size_t block, size_t wo
         }
         entries += count;
     }
+    /* few entries: all rows as one group */
     if (entries < MSAE__GATHER_ENTRIES * MSAE__LATENT_BLOCK * lists->groups) {
         memcpy(lists->ends[0], counts, sizeof counts);
         lists->groups = 1;
@@ -8906,9 +8977,8 @@ static void msae__list_latents(const msae__batch *batch, size_t block, size_t wo
 static float msae__activation_gradient(const msae__batch *batch, size_t r, size_t latent, float z,
                                        float relu, float dz, double *threshold_gradient) {
     const struct msae_train_workspace *ws = batch->ws;
-    const msae_model *model = &batch->trainer->model;
-    const float cap = model->soft_cap;
-    if (model->recipe == MSAE_RECIPE_JUMPRELU) {
+    const float cap = batch->model->soft_cap;
+    if (batch->model->recipe == MSAE_RECIPE_JUMPRELU) {
         const float theta = ws->theta[latent], bandwidth = batch->trainer->desc.bandwidth;
         if (cap > 0) dz *= 1 - (z / cap) * (z / cap);
         if (msae__in_band(relu - theta, bandwidth)) {
@@ -8927,9 +8997,8 @@ static float msae__activation_gradient(const msae__batch *batch, size_t r, size_
 
 /* Whether dz is not yet the gradient of the pre-activation. */
 static int msae__has_activation_gradient(const msae__batch *batch) {
-    const msae_model *model = &batch->trainer->model;
-    return model->recipe == MSAE_RECIPE_JUMPRELU || model->soft_cap > 0 ||
-           batch->sparse_coefficient > 0 || model->activation == MSAE_ACTIVATION_ABS;
+    return batch->model->recipe == MSAE_RECIPE_JUMPRELU || batch->model->soft_cap > 0 ||
+           batch->sparse_coefficient > 0 || batch->model->activation == MSAE_ACTIVATION_ABS;
 }
 
 /* From dz to the gradient of the pre-activations where that is not the same, row by row because
@@ -8937,7 +9006,7 @@ static int msae__has_activation_gradient(const msae__batch *batch) {
 static void msae__through_activation(const msae__batch *batch, size_t block, double *thresholds,
                                      const msae__latent_lists *lists) {
     const struct msae_train_workspace *ws = batch->ws;
-    const size_t levels = batch->trainer->model.n_levels;
+    const size_t levels = batch->model->n_levels;
     uint32_t counts[MSAE__LATENT_BLOCK] = {0};
     for (size_t r = 0; r < batch->rows; r++) {
         const size_t slot = msae__slot(ws, block, r), count = msae__ends(batch, block, r)[levels];
@@ -8951,7 +9020,8 @@ static void msae__through_activation(const msae__batch *batch, size_t block, dou
     }
 }
 
-/* Sums of dpre over a latent's rows, and the latent's count of activity. */
+/* dlatent_bias_j += sum of dpre_j over a latent's rows, and the latent's count of activity. Four
+   sums, because one would wait for each addition. */
 static void msae__bias_gradient(const msae__batch *batch, size_t latent, const float *dots,
                                 const float *values, size_t count) {
     float sums[4] = {0, 0, 0, 0};
@@ -8968,7 +9038,7 @@ static void msae__bias_gradient(const msae__batch *batch, size_t latent, const f
         fired += values[e] != 0;
     }
     batch->trainer->grad.latent_bias[latent] += (sums[0] + sums[1]) + (sums[2] + sums[3]);
-    if (batch->ws->fired_level + 1 == batch->trainer->model.n_levels) {
+    if (batch->ws->fired_level + 1 == batch->model->n_levels) {
         batch->ws->fired_now[latent] += fired;
     }
 }
@@ -8984,63 +9054,38 @@ static void msae__count_strongest(const msae__batch *batch, size_t block) {
     }
 }
 
-/* A call to the kernels for each group of rows and each latent of a block, panel by panel of
-   columns. */
-static void msae__decoder_gradients(const msae__batch *batch, size_t block,
-                                    const msae__latent_lists *lists) {
-    msae_trainer *trainer = batch->trainer;
-    const msae_model *model = &trainer->model;
-    const msae_kernels *kernels = model->kernels;
-    const size_t d = model->n_inputs, first = block * MSAE__LATENT_BLOCK;
-    const size_t count = msae__block_size(model, block), panels = msae__column_panels(model);
-    for (size_t p = 0; p < panels; p++) {
-        const size_t c = p * MSAE__PANEL, width = msae__min(MSAE__PANEL, d - c);
-        for (size_t g = 0; g < lists->groups; g++) {
-            for (size_t j = 0; j < count; j++) {
-                const size_t at = (first + j) * d + c, from = g ? lists->ends[g - 1][j] : 0;
-                const size_t list = j * lists->room + from;
-                msae__full(kernels)->gather_dot_axpy(
-                    trainer->grad.decoder + at, lists->dots + list, model->decoder + at,
-                    msae__level_panel(batch, p, 0), MSAE__PANEL, lists->levels + list,
-                    lists->values + list, lists->ends[g][j] - from, width);
-            }
-        }
-    }
-}
-
-/* Likewise. */
-static void msae__encoder_gradients(const msae__batch *batch, size_t block,
-                                    const msae__latent_lists *lists) {
+/* Gathers the gradients of a block of latents from the listed rows, a call to the kernels for each
+   latent and group of rows, panel by panel of columns. Of the decoder: ddecoder_j += z_j G_l, and
+   <decoder_j, G_l> to the dots, as both read the same rows of G. Of the encoder, once the dots have
+   become dpre_j: dencoder_j += (x - pre_bias) dpre_j. */
+static void msae__gather_gradients(const msae__batch *batch, size_t block,
+                                   const msae__latent_lists *lists, int of_decoder) {
     const struct msae_train_workspace *ws = batch->ws;
-    msae_trainer *trainer = batch->trainer;
-    const msae_model *model = &trainer->model;
-    const msae_kernels *kernels = model->kernels;
-    const size_t d = model->n_inputs, first = block * MSAE__LATENT_BLOCK;
-    const size_t count = msae__block_size(model, block), panels = msae__column_panels(model);
-    for (size_t p = 0; p < panels; p++) {
-        const size_t c = p * MSAE__PANEL, width = msae__min(MSAE__PANEL, d - c);
-        for (size_t g = 0; g < lists->groups; g++) {
-            for (size_t j = 0; j < count; j++) {
-                const size_t from = g ? lists->ends[g - 1][j] : 0, list = j * lists->room + from;
-                msae__full(kernels)->gather_axpy(
-                    trainer->grad.encoder + (first + j) * d + c,
-                    ws->inputs + p * ws->tile_rows * MSAE__PANEL, MSAE__PANEL, lists->rows + list,
-                    lists->dots + list, lists->ends[g][j] - from, width);
-            }
-        }
-    }
-}
-
-static void msae__zero_gradients(const msae__batch *batch, size_t block) {
     const msae_parameters *grad = &batch->trainer->grad;
-    const msae_model *model = &batch->trainer->model;
+    const msae_model *model = batch->model;
+    const msae__batch_kernels *kernels = msae__full(model->kernels);
     const size_t d = model->n_inputs, first = block * MSAE__LATENT_BLOCK;
     const size_t count = msae__block_size(model, block);
-    memset(grad->decoder + first * d, 0, count * d * sizeof(float));
-    memset(grad->encoder + first * d, 0, count * d * sizeof(float));
-    memset(grad->latent_bias + first, 0, count * sizeof(float));
-    memset(batch->ws->fired_now + first, 0, count * sizeof *batch->ws->fired_now);
-    if (grad->log_threshold) memset(grad->log_threshold + first, 0, count * sizeof(float));
+    for (size_t p = 0; p < msae__column_panels(model); p++) {
+        const size_t width = msae__panel_width(model, p);
+        const float *inputs = ws->inputs + p * ws->tile_rows * MSAE__PANEL;
+        const float *levels = msae__level_panel(batch, p, 0);
+        for (size_t g = 0; g < lists->groups; g++) {
+            for (size_t j = 0; j < count; j++) {
+                const size_t at = (first + j) * d + p * MSAE__PANEL;
+                const size_t from = g ? lists->ends[g - 1][j] : 0, list = j * lists->room + from;
+                const size_t entries = lists->ends[g][j] - from;
+                if (of_decoder) {
+                    kernels->gather_dot_axpy(
+                        grad->decoder + at, lists->dots + list, model->decoder + at, levels,
+                        MSAE__PANEL, lists->levels + list, lists->values + list, entries, width);
+                } else {
+                    kernels->gather_axpy(grad->encoder + at, inputs, MSAE__PANEL,
+                                         lists->rows + list, lists->dots + list, entries, width);
+                }
+            }
+        }
+    }
 }
 
 /* Gradients of a block of latents, over all rows of the tile. dz and the decoder's gradient read
@@ -9052,12 +9097,15 @@ static void msae__latent_gradients(const msae__batch *batch, size_t block, size_
     const size_t first = block * MSAE__LATENT_BLOCK, count = msae__block_size(model, block);
     double thresholds[MSAE__LATENT_BLOCK] = {0};
     msae__latent_lists lists;
-    if (batch->first_tile) msae__zero_gradients(batch, block);
+    if (batch->first_tile) {
+        msae__zero_block(model, &trainer->grad, block);
+        memset(ws->fired_now + first, 0, count * sizeof *ws->fired_now);
+    }
     msae__list_latents(batch, block, worker, &lists);
     for (size_t j = 0; j < count; j++) {
         memset(lists.dots + j * lists.room, 0, lists.ends[lists.groups - 1][j] * sizeof(float));
     }
-    msae__decoder_gradients(batch, block, &lists);
+    msae__gather_gradients(batch, block, &lists, 1);
     if (msae__has_activation_gradient(batch)) {
         msae__through_activation(batch, block, thresholds, &lists);
     }
@@ -9067,23 +9115,21 @@ static void msae__latent_gradients(const msae__batch *batch, size_t block, size_
         if (ws->relu) trainer->grad.log_threshold[first + j] += (float)thresholds[j];
     }
     if (ws->fired_level + 1 < model->n_levels) msae__count_strongest(batch, block);
-    msae__encoder_gradients(batch, block, &lists);
+    msae__gather_gradients(batch, block, &lists, 0);
 }
 
 /* Blocks of latents first, then panels of the pre_bias gradient: the sum of G_1 over the rows. */
 static void msae__gradient_task(void *context, size_t task, size_t worker) {
     const msae__batch *batch = (const msae__batch *)context;
-    const msae_model *model = &batch->trainer->model;
-    const size_t blocks = msae__blocks(model);
+    const size_t blocks = msae__blocks(batch->model);
     if (task < blocks) {
         msae__latent_gradients(batch, task, worker);
     } else {
-        const size_t panel = task - blocks, column = panel * MSAE__PANEL;
-        const size_t width = msae__min(MSAE__PANEL, model->n_inputs - column);
-        float *bias = batch->trainer->grad.pre_bias + column;
+        const size_t panel = task - blocks, width = msae__panel_width(batch->model, panel);
+        float *bias = batch->trainer->grad.pre_bias + panel * MSAE__PANEL;
         if (batch->first_tile) memset(bias, 0, width * sizeof *bias);
         for (size_t r = 0; r < batch->rows; r++) {
-            model->kernels->axpy(bias, 1, msae__level_panel(batch, panel, r), width);
+            batch->model->kernels->axpy(bias, 1, msae__level_panel(batch, panel, r), width);
         }
     }
 }
@@ -9092,10 +9138,9 @@ static void msae__gradient_task(void *context, size_t task, size_t worker) {
    encoder times the latent_bias gradient. */
 static void msae__encoder_bias_task(void *context, size_t task, size_t worker) {
     const msae__batch *batch = (const msae__batch *)context;
-    const msae_model *model = &batch->trainer->model;
+    const msae_model *model = batch->model;
     const msae_parameters *grad = &batch->trainer->grad;
-    const size_t column = task * MSAE__PANEL;
-    const size_t width = msae__min(MSAE__PANEL, model->n_inputs - column);
+    const size_t column = task * MSAE__PANEL, width = msae__panel_width(model, task);
     (void)worker;
     for (size_t j = 0; j < model->n_latents; j++) {
         if (grad->latent_bias[j] == 0) continue;
@@ -9104,16 +9149,17 @@ static void msae__encoder_bias_task(void *context, size_t task, size_t worker) {
     }
 }
 
+/* Line 6 but for what is linear in the whole batch's gradients (msae__finish_pre_bias). */
 static void msae__differentiate_tile(msae__batch *batch) {
-    const msae_model *model = &batch->trainer->model;
-    msae__parallel_for(&model->parallel, msae__blocks(model) + msae__column_panels(model),
+    msae__parallel_for(&batch->model->parallel,
+                       msae__blocks(batch->model) + msae__column_panels(batch->model),
                        msae__gradient_task, batch);
 }
 
+/* Once for a batch instead of for each row: n d operations. */
 static void msae__finish_pre_bias(msae__batch *batch) {
-    const msae_model *model = &batch->trainer->model;
-    msae__parallel_for(&model->parallel, msae__column_panels(model), msae__encoder_bias_task,
-                       batch);
+    msae__parallel_for(&batch->model->parallel, msae__column_panels(batch->model),
+                       msae__encoder_bias_task, batch);
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -9130,8 +9176,11 @@ static void msae__finish_pre_bias(msae__batch *batch) {
 typedef struct msae__update {
     msae_trainer *trainer;
     msae__adam adam;
+    msae__array grad[MSAE__ARRAYS], moment1[MSAE__ARRAYS], moment2[MSAE__ARRAYS];
 } msae__update;
 
+/* The first pass over a block: c_j, <ddecoder_j, decoder_j / c_j> and the squares of the gradients
+   that will be left. The latter follow from three dots, before anything is projected. */
 static void msae__measure_task(void *context, size_t task, size_t worker) {
     msae_trainer *trainer = ((msae__update *)context)->trainer;
     struct msae_train_workspace *ws = trainer->workspace;
@@ -9161,40 +9210,38 @@ static void msae__measure_task(void *context, size_t task, size_t worker) {
     ws->squares[task] = squares;
 }
 
+/* Steps `count` values of the model from `at` on, with the gradients and moments of the array they
+   are in. rescale and project: line 7 of the step, in one pass with Adam. */
+static void msae__adam_values(const msae__update *update, size_t array, float *values, size_t at,
+                              size_t count, float rescale, float project) {
+    msae__full(update->trainer->model.kernels)
+        ->adam(values + at, update->grad[array].values + at, update->moment1[array].values + at,
+               update->moment2[array].values + at, count, rescale, project, &update->adam);
+}
+
+/* The second pass: rescales, projects, clips and steps each row of the block. */
 static void msae__adam_task(void *context, size_t task, size_t worker) {
     const msae__update *update = (const msae__update *)context;
-    msae_trainer *trainer = update->trainer;
-    struct msae_train_workspace *ws = trainer->workspace;
-    const msae_model *model = &trainer->model;
-    const msae_kernels *kernels = model->kernels;
+    const struct msae_train_workspace *ws = update->trainer->workspace;
+    msae_model *model = &update->trainer->model;
     const size_t d = model->n_inputs, first = task * MSAE__LATENT_BLOCK;
-    const size_t last = msae__min(first + MSAE__LATENT_BLOCK, model->n_latents);
+    const size_t count = msae__block_size(model, task);
     (void)worker;
-    for (size_t j = first; j < last; j++) {
+    for (size_t j = first; j < first + count; j++) {
         const float norm = ws->norms[j], inverse = 1 / norm;
-        const size_t at = j * d;
-        msae__full(kernels)->adam(model->decoder + at, trainer->grad.decoder + at,
-                                  trainer->moment1.decoder + at, trainer->moment2.decoder + at, d,
-                                  inverse, ws->projection[j], &update->adam);
+        msae__adam_values(update, MSAE__DECODER, model->decoder, j * d, d, inverse,
+                          ws->projection[j]);
         if (!model->tied) {
-            msae__full(kernels)->adam(model->encoder + at, trainer->grad.encoder + at,
-                                      trainer->moment1.encoder + at, trainer->moment2.encoder + at,
-                                      d, norm, 0, &update->adam);
+            msae__adam_values(update, MSAE__ENCODER, model->encoder, j * d, d, norm, 0);
         }
         model->latent_bias[j] *= model->tied ? inverse : norm;
         if (model->log_threshold) {
             model->log_threshold[j] += model->tied ? -logf(norm) : logf(norm);
         }
     }
-    msae__full(kernels)->adam(model->latent_bias + first, trainer->grad.latent_bias + first,
-                              trainer->moment1.latent_bias + first,
-                              trainer->moment2.latent_bias + first, last - first, 1, 0,
-                              &update->adam);
+    msae__adam_values(update, MSAE__LATENT_BIAS, model->latent_bias, first, count, 1, 0);
     if (model->log_threshold) {
-        msae__full(kernels)->adam(model->log_threshold + first, trainer->grad.log_threshold + first,
-                                  trainer->moment1.log_threshold + first,
-                                  trainer->moment2.log_threshold + first, last - first, 1, 0,
-                                  &update->adam);
+        msae__adam_values(update, MSAE__LOG_THRESHOLD, model->log_threshold, first, count, 1, 0);
     }
 }
 
@@ -9209,7 +9256,8 @@ static size_t msae__count_dead(const struct msae_train_workspace *ws, size_t n) 
     return dead;
 }
 
-/* Counts what the step's batch did. */
+/* Counts what the step's batch did. Dead latents are those of the last full period; before one is
+   full, of what there is of it. */
 static void msae__advance_period(msae_trainer *trainer) {
     struct msae_train_workspace *ws = trainer->workspace;
     const size_t n = trainer->model.n_latents;
@@ -9230,7 +9278,8 @@ static void msae__advance_period(msae_trainer *trainer) {
     }
 }
 
-/* The first step rescales the decoder by ten, so the threshold begins at the second. */
+/* threshold = 0.99 threshold + 0.01 the smallest value kept. The first step rescales the decoder by
+   ten, so it begins at the second. */
 static void msae__track_threshold(msae_trainer *trainer) {
     const float lowest = trainer->workspace->lowest;
     float *threshold = &trainer->model.threshold;
@@ -9238,18 +9287,16 @@ static void msae__track_threshold(msae_trainer *trainer) {
     *threshold = *threshold < 0 ? lowest : (float)(0.99 * *threshold + 0.01 * lowest);
 }
 
-/* Of all gradients, after projection. */
+/* Of all gradients, after projection; those of the matrices were measured block by block. */
 static double msae__gradient_norm(const msae_trainer *trainer) {
-    const struct msae_train_workspace *ws = trainer->workspace;
     const msae_model *model = &trainer->model;
-    const msae_parameters *grad = &trainer->grad;
-    const size_t n = model->n_latents, d = model->n_inputs;
+    msae__array arrays[MSAE__ARRAYS];
     double squares = 0;
-    for (size_t b = 0; b < msae__blocks(model); b++) squares += ws->squares[b];
-    for (size_t i = 0; i < d; i++) squares += (double)grad->pre_bias[i] * grad->pre_bias[i];
-    for (size_t j = 0; j < n; j++) squares += (double)grad->latent_bias[j] * grad->latent_bias[j];
-    for (size_t j = 0; grad->log_threshold && j < n; j++) {
-        squares += (double)grad->log_threshold[j] * grad->log_threshold[j];
+    msae__arrays_of(model, &trainer->grad, arrays);
+    for (size_t b = 0; b < msae__blocks(model); b++) squares += trainer->workspace->squares[b];
+    for (size_t a = MSAE__PRE_BIAS; a < MSAE__ARRAYS; a++) {
+        const float *values = arrays[a].values;
+        for (size_t i = 0; i < arrays[a].count; i++) squares += (double)values[i] * values[i];
     }
     return sqrt(squares);
 }
@@ -9281,6 +9328,7 @@ static msae_status msae__adam_of(const msae_trainer *trainer, double norm, msae_
     return MSAE_OK;
 }
 
+/* Lines 7 to 9. Until the norm is known to be finite nothing is written but what was measured. */
 MSAE_API msae_status msae_trainer_update(msae_trainer *trainer, msae_step_stats *stats,
                                          msae_error *error) {
     struct msae_train_workspace *ws = trainer->workspace;
@@ -9296,10 +9344,11 @@ MSAE_API msae_status msae_trainer_update(msae_trainer *trainer, msae_step_stats 
     norm = msae__gradient_norm(trainer);
     status = msae__adam_of(trainer, norm, &update.adam, error);
     if (status != MSAE_OK) return status;
+    msae__arrays_of(model, &trainer->grad, update.grad);
+    msae__arrays_of(model, &trainer->moment1, update.moment1);
+    msae__arrays_of(model, &trainer->moment2, update.moment2);
     msae__parallel_for(&model->parallel, msae__blocks(model), msae__adam_task, &update);
-    msae__full(model->kernels)
-        ->adam(model->pre_bias, trainer->grad.pre_bias, trainer->moment1.pre_bias,
-               trainer->moment2.pre_bias, model->n_inputs, 1, 0, &update.adam);
+    msae__adam_values(&update, MSAE__PRE_BIAS, model->pre_bias, 0, model->n_inputs, 1, 0);
 
     if (msae__is_batch_topk(model->recipe)) msae__track_threshold(trainer);
     msae__advance_period(trainer);
@@ -9328,26 +9377,25 @@ MSAE_API msae_status msae_trainer_update(msae_trainer *trainer, msae_step_stats 
 /* Candidates of a row: how many, then where they go. */
 static void msae__count_candidates_task(void *context, size_t r, size_t worker) {
     const msae__batch *batch = (const msae__batch *)context;
-    const msae_model *model = &batch->trainer->model;
     size_t count = 0;
     (void)worker;
-    for (size_t b = 0; b < msae__blocks(model) && !batch->ws->rows[r].bad; b++) {
+    for (size_t b = 0; b < msae__blocks(batch->model) && !batch->ws->rows[r].bad; b++) {
         const float *pre = batch->ws->latents + msae__slot(batch->ws, b, r);
-        for (size_t j = 0; j < msae__block_size(model, b); j++) {
+        for (size_t j = 0; j < msae__block_size(batch->model, b); j++) {
             count += pre[j] > batch->lowest_key_value;
         }
     }
     batch->ws->row_counts[r] = count;
 }
 
+/* Each row's go where the counts of the rows before it end, in the order of its latents. */
 static void msae__write_candidates_task(void *context, size_t r, size_t worker) {
     const msae__batch *batch = (const msae__batch *)context;
-    const msae_model *model = &batch->trainer->model;
     msae__kept *out = batch->ws->kept + batch->ws->row_counts[r];
     (void)worker;
-    for (size_t b = 0; b < msae__blocks(model) && !batch->ws->rows[r].bad; b++) {
+    for (size_t b = 0; b < msae__blocks(batch->model) && !batch->ws->rows[r].bad; b++) {
         const float *pre = batch->ws->latents + msae__slot(batch->ws, b, r);
-        for (size_t j = 0; j < msae__block_size(model, b); j++) {
+        for (size_t j = 0; j < msae__block_size(batch->model, b); j++) {
             if (!(pre[j] > batch->lowest_key_value)) continue;
             out->row = (uint32_t)(batch->first + r);
             out->latent = (uint32_t)(b * MSAE__LATENT_BLOCK + j);
@@ -9356,19 +9404,19 @@ static void msae__write_candidates_task(void *context, size_t r, size_t worker) 
     }
 }
 
-/* Keeps the `limit` largest candidates; among equal ones the first. */
+/* Keeps the `limit` largest candidates, among equal ones the first, in the order they are in. Later
+   ones must exceed the smallest of them. */
 static void msae__keep_largest(msae__batch *batch, size_t limit) {
     struct msae_train_workspace *ws = batch->ws;
     const size_t count = ws->kept_count;
-    int32_t largest = 0;
+    msae__key_list list = {ws->kept_keys, count, 0, 0};
     msae__cut cut;
     if (count <= limit) return;
     for (size_t e = 0; e < count; e++) { /* all are positive */
         ws->kept_keys[e] = (int32_t)msae__float_bits(ws->kept[e].value);
-        if (ws->kept_keys[e] > largest) largest = ws->kept_keys[e];
+        if (ws->kept_keys[e] > list.largest) list.largest = ws->kept_keys[e];
     }
-    msae__cuts(batch->trainer->model.kernels, ws->kept_keys, count, largest, 0, &limit, 1, &cut,
-               ws->kept_scratch);
+    msae__cuts(batch->model->kernels, &list, &limit, 1, &cut, ws->kept_scratch);
     ws->kept_count = 0;
     for (size_t e = 0; e < count; e++) {
         const int tie = ws->kept_keys[e] == cut.key;
@@ -9391,7 +9439,7 @@ static size_t msae__most_kept(const msae__batch *batch) {
    tasks. */
 static void msae__add_candidates(msae__batch *batch) {
     struct msae_train_workspace *ws = batch->ws;
-    const msae_parallel *parallel = &batch->trainer->model.parallel;
+    const msae_parallel *parallel = &batch->model->parallel;
     msae__parallel_for(parallel, batch->rows, msae__count_candidates_task, batch);
     for (size_t r = 0; r < batch->rows; r++) {
         size_t start = ws->kept_count;
@@ -9412,34 +9460,11 @@ static float msae__lowest_kept(const struct msae_train_workspace *ws) {
     return lowest;
 }
 
+/* Candidates from a value on. */
 static size_t msae__count_kept(const struct msae_train_workspace *ws, float least) {
     size_t count = 0;
     for (size_t e = 0; e < ws->kept_count; e++) count += ws->kept[e].value >= least;
     return count;
-}
-
-/* Sums one count over the processes. */
-static msae_status msae__agree_count(const msae_collective *collective, size_t own, double *all,
-                                     msae_error *error) {
-    double values[2];
-    msae_status status;
-    values[0] = (double)own;
-    status = msae__agree(collective, MSAE_OK, values, 1, error);
-    *all = values[0];
-    return status;
-}
-
-/* Candidates with exactly that value: the first ones of the lowest ranks are kept, `most` in all.
-   Each process has one value of `values` [ranks + 1]. */
-static msae_status msae__agree_ties(const msae_collective *collective, const size_t own,
-                                    double most, double *values, size_t *mine, msae_error *error) {
-    msae_status status;
-    memset(values, 0, collective->ranks * sizeof *values);
-    values[collective->rank] = (double)own;
-    status = msae__agree(collective, MSAE_OK, values, collective->ranks, error);
-    for (size_t r = 0; r < collective->rank; r++) most -= values[r];
-    *mine = most <= 0 ? 0 : most < (double)own ? (size_t)most : own;
-    return status;
 }
 
 /* The limit-th largest candidate over all processes, as the bits of a float: found by halving the
@@ -9450,51 +9475,53 @@ static msae_status msae__find_limit(const msae__batch *batch, double limit, uint
     *above = 0;
     while (high - low > 1) {
         const uint32_t middle = low + (high - low) / 2;
-        double count;
-        const msae_status status =
-            msae__agree_count(batch->collective,
-                              msae__count_kept(batch->ws, msae__bits_float(middle)), &count, error);
+        double count[2];
+        msae_status status;
+        count[0] = (double)msae__count_kept(batch->ws, msae__bits_float(middle));
+        status = msae__agree(batch->collective, MSAE_OK, count, 1, error);
         if (status != MSAE_OK) return status;
-        if (count >= limit) {
+        if (count[0] >= limit) {
             low = middle;
         } else {
             high = middle;
-            *above = count;
+            *above = count[0];
         }
     }
     *bits = low;
     return MSAE_OK;
 }
 
-/* The lowest value that any process keeps: each one's own, side by side. */
-static msae_status msae__agree_lowest_kept(const msae__batch *batch, double *values,
-                                           msae_error *error) {
+/* The lowest value that any process keeps. */
+static msae_status msae__agree_lowest_kept(const msae__batch *batch, msae_error *error) {
     struct msae_train_workspace *ws = batch->ws;
-    const msae_collective *collective = batch->collective;
-    msae_status status;
-    memset(values, 0, collective->ranks * sizeof *values);
-    values[collective->rank] = (double)msae__lowest_kept(ws);
-    status = msae__agree(collective, MSAE_OK, values, collective->ranks, error);
+    double values[MSAE_MAX_RANKS + 1];
+    const msae_status status =
+        msae__agree_each(batch->collective, (double)msae__lowest_kept(ws), values, error);
     ws->lowest = 0;
-    for (size_t r = 0; r < collective->ranks; r++) {
+    for (size_t r = 0; r < batch->collective->ranks; r++) {
         const float lowest = (float)values[r];
         if (lowest > 0 && (ws->lowest == 0 || lowest < ws->lowest)) ws->lowest = lowest;
     }
     return status;
 }
 
-/* The batch's `limit` largest candidates over all processes. */
+/* The batch's `limit` largest candidates over all processes: those above the value of the last one,
+   and of those that equal it the first ones of the lowest ranks. */
 static msae_status msae__keep_largest_of_all(msae__batch *batch, double limit, msae_error *error) {
     struct msae_train_workspace *ws = batch->ws;
-    double values[MSAE_MAX_RANKS + 1], above;
+    const msae_collective *collective = batch->collective;
+    double values[MSAE_MAX_RANKS + 1], above, left;
     uint32_t low;
     size_t ties, kept = 0;
     msae_status status = msae__find_limit(batch, limit, &low, &above, error);
     if (status != MSAE_OK) return status;
     ties = msae__count_kept(ws, msae__bits_float(low)) -
            msae__count_kept(ws, msae__bits_float(low + 1));
-    status = msae__agree_ties(batch->collective, ties, limit - above, values, &ties, error);
+    status = msae__agree_each(collective, (double)ties, values, error);
     if (status != MSAE_OK) return status;
+    left = limit - above;
+    for (size_t r = 0; r < collective->rank; r++) left -= values[r];
+    if (left < (double)ties) ties = left > 0 ? (size_t)left : 0;
     for (size_t e = 0; e < ws->kept_count; e++) {
         const uint32_t bits = msae__float_bits(ws->kept[e].value);
         if (bits < low || (bits == low && ties == 0)) continue;
@@ -9502,7 +9529,7 @@ static msae_status msae__keep_largest_of_all(msae__batch *batch, double limit, m
         ws->kept[kept++] = ws->kept[e];
     }
     ws->kept_count = kept;
-    return msae__agree_lowest_kept(batch, values, error);
+    return msae__agree_lowest_kept(batch, error);
 }
 
 /* The end of the survey: what the batch keeps, over all processes. */
@@ -9523,7 +9550,7 @@ static msae_status msae__keep_of_batch(msae__batch *batch, msae_error *error) {
    first one that reaches it; both go up together. */
 static void msae__select_kept(const msae__batch *batch, size_t r) {
     const struct msae_train_workspace *ws = batch->ws;
-    const msae_model *model = &batch->trainer->model;
+    const msae_model *model = batch->model;
     const size_t wanted = batch->first + r, levels = model->n_levels;
     size_t low = 0, high = ws->kept_count, level = 0;
     while (low < high) { /* first candidate of this row */
@@ -9563,38 +9590,30 @@ static void msae__select_kept(const msae__batch *batch, size_t r) {
 /* What a batch's losses are divided by. */
 static msae_status msae__agree_survey(msae__batch *batch, msae_status status, msae_error *error) {
     msae_step_stats *stats = &batch->stats;
-    double counts[5];
-    counts[0] = (double)stats->rows;
-    counts[1] = (double)stats->rows_skipped;
-    counts[2] = (double)stats->rows_left_out;
-    counts[3] = (double)batch->with_sparse;
-    status = msae__agree(batch->collective, status, counts, 4, error);
+    size_t *const counts[] = {&stats->rows, &stats->rows_skipped, &stats->rows_left_out,
+                              &batch->with_sparse};
+    double values[5];
+    for (size_t i = 0; i < 4; i++) values[i] = (double)*counts[i];
+    status = msae__agree(batch->collective, status, values, 4, error);
     if (status != MSAE_OK) return status;
-    stats->rows = (size_t)counts[0];
-    stats->rows_skipped = (size_t)counts[1];
-    stats->rows_left_out = (size_t)counts[2];
-    batch->with_sparse = (size_t)counts[3];
+    for (size_t i = 0; i < 4; i++) *counts[i] = (size_t)values[i];
     batch->with_loss = stats->rows - stats->rows_left_out;
     return MSAE_OK;
 }
 
-/* The sums of a batch's losses over all processes. */
+/* The sums of a batch's losses over all processes, in one message. */
 static msae_status msae__agree_losses(msae__batch *batch, msae_status status, msae_error *error) {
-    const size_t levels = batch->trainer->model.n_levels;
+    const size_t levels = batch->model->n_levels;
     msae_step_stats *stats = &batch->stats;
     double values[2 * MSAE_MAX_LEVELS + 3];
-    for (size_t i = 0; i < levels; i++) {
-        values[i] = stats->level_loss[i];
-        values[levels + i] = (double)batch->zero_rows[i];
-    }
+    memcpy(values, stats->level_loss, levels * sizeof *values);
+    for (size_t i = 0; i < levels; i++) values[levels + i] = (double)batch->zero_rows[i];
     values[2 * levels] = batch->sparse;
     values[2 * levels + 1] = stats->l0;
     status = msae__agree(batch->collective, status, values, 2 * levels + 2, error);
     if (status != MSAE_OK) return status;
-    for (size_t i = 0; i < levels; i++) {
-        stats->level_loss[i] = values[i];
-        batch->zero_rows[i] = (size_t)values[levels + i];
-    }
+    memcpy(stats->level_loss, values, levels * sizeof *values);
+    for (size_t i = 0; i < levels; i++) batch->zero_rows[i] = (size_t)values[levels + i];
     batch->sparse = values[2 * levels];
     stats->l0 = values[2 * levels + 1];
     return MSAE_OK;
@@ -9604,18 +9623,17 @@ static msae_status msae__agree_losses(msae__batch *batch, msae_status status, ms
    2^24). */
 static msae_status msae__sum_gradients(msae__batch *batch, msae_error *error) {
     const msae_collective *collective = batch->collective;
-    const msae_model *model = &batch->trainer->model;
-    const msae_parameters *grad = &batch->trainer->grad;
     struct msae_train_workspace *ws = batch->ws;
-    const size_t n = model->n_latents, d = model->n_inputs;
-    float *const arrays[] = {grad->decoder,       model->tied ? NULL : grad->encoder,
-                             grad->latent_bias,   grad->pre_bias,
-                             grad->log_threshold, ws->norms};
-    const size_t counts[] = {n * d, n * d, n, d, n, n};
+    const size_t n = batch->model->n_latents;
+    msae__array arrays[MSAE__ARRAYS + 1];
     if (!msae__is_collective(collective)) return MSAE_OK;
+    msae__arrays_of(batch->model, &batch->trainer->grad, arrays);
+    arrays[MSAE__ARRAYS].values = ws->norms;
+    arrays[MSAE__ARRAYS].count = n;
     for (size_t j = 0; j < n; j++) ws->norms[j] = (float)ws->fired_now[j];
-    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) {
-        if (arrays[i] && !collective->sum_floats(collective->user, arrays[i], counts[i])) {
+    for (size_t a = 0; a <= MSAE__ARRAYS; a++) {
+        if (arrays[a].count > 0 &&
+            !collective->sum_floats(collective->user, arrays[a].values, arrays[a].count)) {
             return msae__fail_collective(error);
         }
     }
@@ -9623,11 +9641,14 @@ static msae_status msae__sum_gradients(msae__batch *batch, msae_error *error) {
     return MSAE_OK;
 }
 
-/* Numbers in the sums of all gradients: the arrays of msae_parameters, and how often each latent
-   was active. */
-static size_t msae__share_count(const msae_model *model) {
-    const size_t n = model->n_latents, d = model->n_inputs;
-    return (model->tied ? 1 : 2) * n * d + 3 * n + d;
+/* Numbers in the sums of all gradients: the arrays of msae_parameters, one after the other, and how
+   often each latent was active. */
+static size_t msae__share_count(const msae_trainer *trainer) {
+    msae__array arrays[MSAE__ARRAYS];
+    size_t count = trainer->model.n_latents;
+    msae__arrays_of(&trainer->model, &trainer->grad, arrays);
+    for (size_t a = 0; a < MSAE__ARRAYS; a++) count += arrays[a].count;
+    return count;
 }
 
 /* Gradients of a block of latents into the sums, or back; the last task takes pre_bias. */
@@ -9636,65 +9657,48 @@ typedef struct msae__share_task {
     int back;
 } msae__share_task;
 
-static void msae__move_share(double *sums, float *values, size_t count, int back) {
-    for (size_t i = 0; i < count; i++) {
-        if (back) {
-            values[i] = (float)sums[i];
-        } else {
-            sums[i] += (double)values[i];
-        }
-    }
-}
-
+/* Doubles, into which each share's float gradients are added one share after the other. */
 static void msae__share_block(void *context, size_t task, size_t worker) {
     const msae__share_task *job = (const msae__share_task *)context;
     const msae_model *model = &job->trainer->model;
-    const msae_parameters *grad = &job->trainer->grad;
-    struct msae_train_workspace *ws = job->trainer->workspace;
-    const size_t n = model->n_latents, d = model->n_inputs;
-    const size_t matrices = (model->tied ? 1 : 2) * n * d;
-    const size_t first = task * MSAE__LATENT_BLOCK;
-    double *rest = ws->share_sums + matrices; /* latent_bias, log_threshold, activity, pre_bias */
+    const size_t first = task * MSAE__LATENT_BLOCK, n = model->n_latents;
+    uint32_t *fired = job->trainer->workspace->fired_now;
+    double *sums = job->trainer->workspace->share_sums;
+    msae__array arrays[MSAE__ARRAYS];
     (void)worker;
-    if (first >= n) {
-        msae__move_share(rest + 3 * n, grad->pre_bias, d, job->back);
-        return;
-    }
-    const size_t count = msae__min(MSAE__LATENT_BLOCK, n - first);
-    msae__move_share(ws->share_sums + first * d, grad->encoder + first * d, count * d, job->back);
-    if (!model->tied) {
-        msae__move_share(ws->share_sums + n * d + first * d, grad->decoder + first * d, count * d,
-                         job->back);
-    }
-    msae__move_share(rest + first, grad->latent_bias + first, count, job->back);
-    if (grad->log_threshold) {
-        msae__move_share(rest + n + first, grad->log_threshold + first, count, job->back);
-    }
-    for (size_t j = first; j < first + count; j++) {
-        if (job->back) {
-            ws->fired_now[j] = (uint32_t)rest[2 * n + j];
-        } else {
-            rest[2 * n + j] += ws->fired_now[j];
+    msae__arrays_of(model, &job->trainer->grad, arrays);
+    for (size_t a = 0; a < MSAE__ARRAYS; a++) {
+        const msae__array part = msae__array_block(model, &arrays[a], task);
+        double *sum = sums + (part.values - arrays[a].values);
+        for (size_t i = 0; i < part.count; i++) {
+            if (job->back)
+                part.values[i] = (float)sum[i];
+            else
+                sum[i] += (double)part.values[i];
         }
+        sums += arrays[a].count;
+    }
+    for (size_t j = first; j < n && j < first + MSAE__LATENT_BLOCK; j++) {
+        if (job->back)
+            fired[j] = (uint32_t)sums[j];
+        else
+            sums[j] += fired[j];
     }
 }
 
-static void msae__move_shares(const msae_trainer *trainer, int back) {
-    msae__share_task job;
-    job.trainer = trainer;
-    job.back = back;
-    msae__parallel_for(&trainer->model.parallel, msae__blocks(&trainer->model) + 1,
-                       msae__share_block, &job);
-}
-
-static void msae__begin_shares(msae__batch *batch) {
+/* The sums start at zero. */
+static void msae__begin_shares(const msae__batch *batch) {
     double *sums = batch->ws->share_sums;
-    memset(sums, 0, msae__share_count(&batch->trainer->model) * sizeof *sums);
+    memset(sums, 0, msae__share_count(batch->trainer) * sizeof *sums);
 }
 
-/* Adds the gradients of a share, which is done. */
-static void msae__add_share(msae__batch *batch) {
-    msae__move_shares(batch->trainer, 0);
+/* Adds the gradients of a share, which is done, to the sums; or the sums back to the gradients. */
+static void msae__move_share(const msae__batch *batch, int back) {
+    msae__share_task job;
+    job.trainer = batch->trainer;
+    job.back = back;
+    msae__parallel_for(&batch->model->parallel, msae__blocks(batch->model) + 1, msae__share_block,
+                       &job);
 }
 
 /* All shares of all processes to the gradients. Sums of some floats are exact in double unless they
@@ -9703,20 +9707,25 @@ static msae_status msae__sum_shares(msae__batch *batch, msae_error *error) {
     const msae_collective *collective = batch->collective;
     if (msae__is_collective(collective) &&
         !collective->sum_doubles(collective->user, batch->ws->share_sums,
-                                 msae__share_count(&batch->trainer->model))) {
+                                 msae__share_count(batch->trainer))) {
         return msae__fail_collective(error);
     }
-    msae__move_shares(batch->trainer, 1);
+    msae__move_share(batch, 1);
     return MSAE_OK;
 }
 
 /* ---------------------------------------------------------------------------------------------
-   >>schedule Schedule: the factor on the learning rate
+   >>schedule Schedule: the factor on the learning rate, for epoch e of E and the part t of the run
+       published  1 while e < floor(0.8 E), then (E - e) / (0.2 E), which may be above 1; capped: at
+                  most 1.25; linear: at most 1
+       cosine     from 0.1 to 1 over the first epoch, then 0.55 + 0.45 cos down to 0.1
+       trapezoid  t / warmup, then 1, then (1 - t) / decay
    ------------------------------------------------------------------------------------------ */
 
 MSAE_API void msae_trainer_schedule(msae_trainer *trainer, size_t epoch, size_t step,
                                     size_t steps) {
     const double epochs = (double)trainer->desc.epochs, e = (double)epoch;
+    const double in_epoch = (double)msae__max(steps, 1), part = (double)step / in_epoch;
     const msae_schedule schedule = trainer->desc.schedule;
     double factor = 1;
     if (schedule == MSAE_SCHEDULE_PUBLISHED || schedule == MSAE_SCHEDULE_CAPPED ||
@@ -9726,15 +9735,14 @@ MSAE_API void msae_trainer_schedule(msae_trainer *trainer, size_t epoch, size_t 
         if (schedule == MSAE_SCHEDULE_LINEAR && factor > 1) factor = 1;
     } else if (schedule == MSAE_SCHEDULE_COSINE) {
         if (epoch == 0) {
-            factor = 0.1 + 0.9 * (double)step / (double)msae__max(steps, 1);
+            factor = 0.1 + 0.9 * (double)step / in_epoch;
         } else {
-            double done = (e - 1 + (double)step / (double)msae__max(steps, 1)) /
-                          (epochs > 1 ? epochs - 1 : 1);
+            const double done = (e - 1 + part) / (epochs > 1 ? epochs - 1 : 1);
             factor = 0.1 + 0.45 * (1 + cos(3.14159265358979323846 * (done > 1 ? 1 : done)));
         }
     } else if (schedule == MSAE_SCHEDULE_TRAPEZOID) {
-        const double all = epochs * (double)msae__max(steps, 1);
-        const double done = (e * (double)msae__max(steps, 1) + (double)step + 0.5) / all;
+        /* at the middle of the step, so that neither the first nor the last has a factor of 0 */
+        const double done = (e * in_epoch + (double)step + 0.5) / (epochs * in_epoch);
         const double warmup = (double)trainer->desc.warmup, decay = (double)trainer->desc.decay;
         if (done < warmup) factor = done / warmup;
         if (1 - done < decay) factor = done < 1 ? (1 - done) / decay : 0;
@@ -9743,7 +9751,10 @@ MSAE_API void msae_trainer_schedule(msae_trainer *trainer, size_t epoch, size_t 
 }
 
 /* ---------------------------------------------------------------------------------------------
-   >>revival Revival of latents that were never active
+   >>revival Revival of latents that were never active since the last one. Of some rows those are
+   looked for that the model reconstructs worst, by |x - r|^2 / |x|^2. Each gives a dead latent its
+   residual: decoder_j = unit(x - r), encoder_j = half the mean length of the others' times that,
+   latent_bias_j and the moments = 0. At most n / 32 of them at a time
    ------------------------------------------------------------------------------------------ */
 
 #define MSAE__REVIVAL_ROWS 64 /* looked at together */
@@ -9823,10 +9834,11 @@ static void msae__revive_latent(msae_trainer *trainer, size_t j, const float *le
     model->latent_bias[j] = 0;
     if (model->log_threshold) model->log_threshold[j] = others->log_threshold;
     for (size_t m = 0; m < 2; m++) {
-        if (model->log_threshold) moments[m]->log_threshold[j] = 0;
-        memset(moments[m]->encoder + at, 0, d * sizeof(float));
-        memset(moments[m]->decoder + at, 0, d * sizeof(float));
-        moments[m]->latent_bias[j] = 0;
+        msae__array arrays[MSAE__ARRAYS];
+        msae__arrays_of(model, moments[m], arrays);
+        for (size_t a = 0; a < MSAE__ARRAYS; a++) {
+            memset(arrays[a].values + j * arrays[a].width, 0, arrays[a].width * sizeof(float));
+        }
     }
 }
 
@@ -9837,11 +9849,6 @@ typedef struct msae__revival_rows {
     uint64_t *rng;
     size_t count;
 } msae__revival_rows;
-
-static uint64_t msae__revival_row(const msae__revival_rows *rows, size_t i) {
-    if (rows->rng) return msae__random_below64(rows->rng, rows->source->rows);
-    return rows->index ? rows->index[i] : i;
-}
 
 /* What a revival works in. */
 typedef struct msae__revival {
@@ -9874,7 +9881,9 @@ static msae_status msae__find_misses(msae_trainer *trainer, const msae__revival_
         msae_data piece;
         for (; next < rows->count && count < together && status == MSAE_OK; next++) {
             float *row = x + count * d;
-            const uint64_t at = msae__revival_row(rows, next);
+            const uint64_t at = rows->rng ? msae__random_below64(rows->rng, rows->source->rows)
+                                : rows->index ? rows->index[next]
+                                              : next;
             status = msae__read_source(rows->source, at, 1, row, error);
             count += (size_t)(status == MSAE_OK && msae__row_is_finite(row, d) &&
                               !msae__is_far(row, d, trainer->rare.norm_limit));
@@ -9889,11 +9898,6 @@ static msae_status msae__find_misses(msae_trainer *trainer, const msae__revival_
         }
     }
     return status;
-}
-
-/* Most latents that one call revives: more at once would disturb those that do their part. */
-static size_t msae__most_revived(const msae_model *model) {
-    return msae__max(model->n_latents / 32, 1);
 }
 
 /* Counts the latents that were never active, and says what the others are like on average. */
@@ -9915,6 +9919,7 @@ static size_t msae__count_idle(const msae_trainer *trainer, msae__typical *other
     return idle;
 }
 
+/* The worst rows found, then one for each idle latent, in the order of the latents. */
 static msae_status msae__revive(msae_trainer *trainer, const msae__revival_rows *rows, size_t most,
                                 const msae__typical *others, size_t *revived, msae_error *error) {
     struct msae_train_workspace *ws = trainer->workspace;
@@ -9948,7 +9953,9 @@ static msae_status msae__revive_from(msae_trainer *trainer, const msae__revival_
     size_t idle;
     *revived = 0;
     if (ws->rows_since == 0) return MSAE_OK;
-    idle = msae__min(msae__count_idle(trainer, &others), msae__most_revived(&trainer->model));
+    /* more at once would disturb those that do their part */
+    idle =
+        msae__min(msae__count_idle(trainer, &others), msae__max(trainer->model.n_latents / 32, 1));
     if (each > 0) rows.count = each * idle;
     if (idle > 0) status = msae__revive(trainer, &rows, idle, &others, revived, error);
     if (status != MSAE_OK) return status;
@@ -9958,6 +9965,7 @@ static msae_status msae__revive_from(msae_trainer *trainer, const msae__revival_
     return MSAE_OK;
 }
 
+/* The rows are checked before any is looked at. */
 MSAE_API msae_status msae_trainer_revive(msae_trainer *trainer, const msae_data *data,
                                          const size_t *index, size_t rows, size_t *revived,
                                          msae_error *error) {
@@ -9984,7 +9992,10 @@ MSAE_API msae_status msae_trainer_revive(msae_trainer *trainer, const msae_data 
 
 /* ---------------------------------------------------------------------------------------------
    >>streams Streams: shuffled batches of a source's rows. Blocks of rows in a new order every
-   epoch, windows of blocks in memory, the rows of a window in a new order (see msae_stream_desc)
+   epoch, windows of blocks in memory, the rows of a window in a new order (see msae_stream_desc).
+   While one window's rows are given out, the next one is read into the place of the one before. All
+   orders follow from the generator's state at the start of an epoch, so a position is enough to go
+   on from any row. Every process draws the orders of all rows and reads only its own blocks
    ------------------------------------------------------------------------------------------ */
 
 /* A new order of `count` items: Fisher and Yates from the items' own order, so that the generator's
@@ -10045,10 +10056,12 @@ static size_t msae__block_rows(const struct msae_stream_state *state, size_t tur
     return state->blocks[turn] + 1 == state->n_blocks ? state->last_rows : state->block_rows;
 }
 
+/* The source's row at which it begins. */
 static uint64_t msae__block_start(const struct msae_stream_state *state, size_t turn) {
     return (uint64_t)state->blocks[turn] * state->block_rows;
 }
 
+/* Blocks of an epoch's window: its last one may have fewer. */
 static size_t msae__window_size(const struct msae_stream_state *state, size_t number) {
     return msae__min(state->window_blocks, state->n_blocks - number * state->window_blocks);
 }
@@ -10071,6 +10084,7 @@ static void msae__open_window(struct msae_stream_state *state, msae__window *win
         window->slots[b] = ours ? slot : MSAE__NOT_OURS;
         if (ours) slot += rows;
     }
+    /* blocks go to the parts in turn, or with shares to a share and that to a part */
     if (state->n_windows == 1) {
         msae__shuffle(window->order, window->rows, state->rng);
     } else { /* a stream of its own, so that a run can go on in the middle of an epoch */
@@ -10101,6 +10115,7 @@ static void msae__read_window_task(void *context, size_t task, size_t worker) {
     msae__read_window(window, window->blocks);
 }
 
+/* Before anything that the background thread may be writing is touched. */
 static void msae__wait_for_reading(struct msae_stream_state *state) {
     if (state->is_reading) state->background.wait(state->background.user);
     state->is_reading = 0;
@@ -10207,6 +10222,7 @@ static void msae__sort_by_share(struct msae_stream_state *state, size_t rows) {
     }
 }
 
+/* Rows that were read are found by the block whose slots hold them, in either window. */
 MSAE_API uint64_t msae_stream_row(const msae_stream *stream, size_t index) {
     const struct msae_stream_state *state = stream->state;
     if (!state->values) return index;
@@ -10273,6 +10289,7 @@ static void msae__keep_pace(struct msae_stream_state *state) {
     msae__read_window(next, (size_t)(used * (double)next->blocks));
 }
 
+/* A batch may end a window and begin the next; an empty one ends the epoch. */
 MSAE_API msae_status msae_stream_next(msae_stream *stream, msae_batch *batch, msae_error *error) {
     struct msae_stream_state *state = stream->state;
     const uint64_t left = stream->at.rows - stream->at.row;
@@ -10346,6 +10363,7 @@ typedef struct msae__stream_room {
     size_t batch;
 } msae__stream_room;
 
+/* Two windows in turn, unless one holds everything. Rows of data in memory stay where they are. */
 static void msae__stream_layout(void *context, msae__arena *arena) {
     msae__stream_room *room = (msae__stream_room *)context;
     struct msae_stream_state *state = &room->state;
@@ -10377,6 +10395,7 @@ static void msae__stream_layout(void *context, msae__arena *arena) {
     }
 }
 
+/* A position may come from a file: nothing of it is believed. */
 static msae_status msae__check_stream(const msae_position *at, const msae_source *source,
                                       const msae_stream_desc *desc, msae_error *error) {
     if (source->rows == 0 || source->cols == 0 || at->batch == 0) {
@@ -10401,6 +10420,7 @@ static msae_status msae__check_stream(const msae_position *at, const msae_source
     return MSAE_OK;
 }
 
+/* At a position, or at the start of a run. No row is read before the first batch. */
 MSAE_API msae_status msae_stream_init(msae_stream *stream, const msae_source *source,
                                       const msae_stream_desc *desc, const msae_position *at,
                                       msae_error *error) {
@@ -10442,6 +10462,7 @@ MSAE_API msae_status msae_stream_init(msae_stream *stream, const msae_source *so
     return MSAE_OK;
 }
 
+/* A thread may still be reading into the memory. */
 MSAE_API void msae_stream_free(msae_stream *stream) {
     if (stream->state) msae__wait_for_reading(stream->state);
     msae__free(&stream->allocator, stream->memory, stream->memory_bytes);
@@ -10454,6 +10475,7 @@ MSAE_API void msae_stream_free(msae_stream *stream) {
    all do
    ------------------------------------------------------------------------------------------ */
 
+/* Means over the epoch's rows so far: mean += (new - mean) share. */
 static void msae__add_to_epoch(msae_epoch_stats *epoch, const msae_step_stats *stats) {
     double share;
     if (stats->rows == 0) return;
@@ -10480,7 +10502,7 @@ typedef struct msae__fitting {
 /* The sums of shares, where a run has these. */
 static msae_status msae__fit_shares(msae_trainer *trainer, size_t shares, msae_error *error) {
     struct msae_train_workspace *ws = trainer->workspace;
-    const size_t count = msae__share_count(&trainer->model);
+    const size_t count = msae__share_count(trainer);
     if (shares == 0) return MSAE_OK;
     ws->shares = shares;
     if (count <= SIZE_MAX / sizeof *ws->share_sums) {
@@ -10489,11 +10511,12 @@ static msae_status msae__fit_shares(msae_trainer *trainer, size_t shares, msae_e
     return ws->share_sums ? MSAE_OK : msae__fail_memory(error);
 }
 
+/* Also after a begin that failed half way. */
 static void msae__fit_end(msae__fitting *fit) {
     msae_trainer *trainer = fit->trainer;
     struct msae_train_workspace *ws = trainer->workspace;
     msae__free(&trainer->model.allocator, ws->share_sums,
-               msae__share_count(&trainer->model) * sizeof(double));
+               msae__share_count(trainer) * sizeof(double));
     ws->share_sums = NULL;
     ws->share_ends = NULL;
     ws->shares = 0;
@@ -10575,12 +10598,6 @@ static msae_status msae__fit_revive(msae__fitting *fit, msae_error *error) {
     return msae__agree_on(&trainer->desc.collective, status, error);
 }
 
-/* The next batch, on every process or on none. */
-static msae_status msae__fit_next(msae__fitting *fit, msae_error *error) {
-    return msae__agree_on(&fit->trainer->desc.collective,
-                          msae_stream_next(&fit->stream, &fit->batch, error), error);
-}
-
 /* Whether the run is to stop here: what one process wants, all do. */
 static msae_status msae__fit_progress(msae__fitting *fit, msae_error *error) {
     double stops[2];
@@ -10611,6 +10628,8 @@ static msae_status msae__fit_batch(msae__fitting *fit, uint64_t first, msae_erro
     return msae__fit_progress(fit, error);
 }
 
+/* Every batch is a step; an empty one ends an epoch. What fails leaves the position in front of the
+   batch, from where a later call goes on. */
 static msae_status msae__fit_epochs(msae__fitting *fit, msae_error *error) {
     msae_trainer *trainer = fit->trainer;
     msae_progress *now = &fit->now;
@@ -10622,7 +10641,8 @@ static msae_status msae__fit_epochs(msae__fitting *fit, msae_error *error) {
     now->epoch_stats = &trainer->epoch;
     while (fit->stream.at.epoch < trainer->desc.epochs && status == MSAE_OK) {
         const uint64_t first = fit->stream.at.row;
-        status = msae__fit_next(fit, error);
+        status = msae_stream_next(&fit->stream, &fit->batch, error);
+        status = msae__agree_on(&trainer->desc.collective, status, error);
         if (status != MSAE_OK) break;
         if (fit->batch.all_rows > 0) {
             status = msae__fit_batch(fit, first, error);
@@ -10633,6 +10653,7 @@ static msae_status msae__fit_epochs(msae__fitting *fit, msae_error *error) {
     return status;
 }
 
+/* Statistics only where there are none, so that a run that goes on keeps its own. */
 MSAE_API msae_status msae_trainer_fit(msae_trainer *trainer, const msae_source *source,
                                       const msae_stream_desc *desc, msae_progress_fn progress,
                                       void *user, msae_error *error) {
@@ -10653,15 +10674,20 @@ MSAE_API msae_status msae_trainer_fit(msae_trainer *trainer, const msae_source *
     return status;
 }
 
-/* ---- >>checkpoints checkpoints: a model's file, with the state of its training beside it ---- */
+/* ---- >>checkpoints checkpoints: a model's file, with the state of its training beside it ----
+   Tensors moment1.*, moment2.*, run.loss_mean, run.fired and run.epoch, and notes msae.run_*: all
+   that a step reads, so that a run that goes on ends with the same bytes. Reading checks every note
+   and every tensor's shape before it takes memory for a trainer
+*/
 
-static const char *const msae__moment_names[2][5] = {
+static const char *const msae__moment_names[2][MSAE__ARRAYS] = {
     {"moment1.encoder", "moment1.decoder", "moment1.pre_bias", "moment1.latent_bias",
      "moment1.log_threshold"},
     {"moment2.encoder", "moment2.decoder", "moment2.pre_bias", "moment2.latent_bias",
      "moment2.log_threshold"},
 };
 
+/* Numbers with commas between them. */
 static void msae__note_numbers(msae__notes *notes, const char *key, const uint64_t *values,
                                size_t count) {
     msae__note_begin(notes, key);
@@ -10672,43 +10698,33 @@ static void msae__note_numbers(msae__notes *notes, const char *key, const uint64
     msae__note_end(notes);
 }
 
-/* Weights and what is shaped like them. `names` in the order of the arrays. */
-static void msae__add_parameters(msae__file *file, const msae_model *model,
-                                 const char *const names[5], const float *encoder,
-                                 const float *decoder, const float *pre_bias,
-                                 const float *latent_bias, const float *log_threshold) {
+/* Tensors of what is shaped like the parameters, as a model's file has these. */
+static void msae__add_moments(msae__file *file, const msae_trainer *trainer,
+                              const char *const names[MSAE__ARRAYS], const msae_parameters *p) {
+    const msae_model *model = &trainer->model;
     const size_t n = model->n_latents, d = model->n_inputs;
-    msae__add_tensor(file, names[0], MSAE_F32, encoder, 2, d, n);
-    if (!model->tied) msae__add_tensor(file, names[1], MSAE_F32, decoder, 2, n, d);
-    msae__add_tensor(file, names[2], MSAE_F32, pre_bias, 1, d, 0);
-    msae__add_tensor(file, names[3], MSAE_F32, latent_bias, 1, n, 0);
+    msae__add_tensor(file, names[0], MSAE_F32, p->encoder, 2, d, n);
+    if (!model->tied) msae__add_tensor(file, names[1], MSAE_F32, p->decoder, 2, n, d);
+    msae__add_tensor(file, names[2], MSAE_F32, p->pre_bias, 1, d, 0);
+    msae__add_tensor(file, names[3], MSAE_F32, p->latent_bias, 1, n, 0);
     if (model->recipe == MSAE_RECIPE_JUMPRELU) {
-        msae__add_tensor(file, names[4], MSAE_F32, log_threshold, 1, n, 0);
+        msae__add_tensor(file, names[4], MSAE_F32, p->log_threshold, 1, n, 0);
     }
 }
 
-static void msae__add_moments(msae__file *file, const msae_model *model, const char *const names[5],
-                              const msae_parameters *p) {
-    msae__add_parameters(file, model, names, p->encoder, p->decoder, p->pre_bias, p->latent_bias,
-                         p->log_threshold);
-}
-
-/* The epoch's means as an array of their own, for a file to hold. */
-typedef struct msae__epoch_means {
-    double values[4];
-} msae__epoch_means;
-
-/* Everything but the model's own part. The workspace may be missing: then only shapes are told. */
-static void msae__describe_run(const msae_trainer *trainer, const msae__epoch_means *epoch,
-                               msae__file *file) {
+/* A model's tensors and notes, so that every reader of models reads checkpoints, and those of the
+   run. The workspace may be missing: then only shapes are told. */
+static void msae__describe_run(const msae_trainer *trainer, msae__file *file) {
     const struct msae_train_workspace *ws = trainer->workspace;
     const msae_model *model = &trainer->model;
     const msae_position *at = &trainer->position;
     msae__notes *notes = &file->notes;
-    msae__add_moments(file, model, msae__moment_names[0], &trainer->moment1);
-    msae__add_moments(file, model, msae__moment_names[1], &trainer->moment2);
+    msae__describe_model(model, file);
+    msae__add_moments(file, trainer, msae__moment_names[0], &trainer->moment1);
+    msae__add_moments(file, trainer, msae__moment_names[1], &trainer->moment2);
     msae__add_tensor(file, "run.loss_mean", MSAE_F32, trainer->loss_mean, 1, model->n_inputs, 0);
-    msae__add_tensor(file, "run.epoch", MSAE_F64, epoch->values, 1, 4, 0);
+    /* loss, recon_loss, sparse_loss and l0: what the struct begins with */
+    msae__add_tensor(file, "run.epoch", MSAE_F64, &trainer->epoch, 1, 4, 0);
     msae__add_tensor(file, "run.fired", MSAE_U32, ws ? ws->fired : NULL, 1, model->n_latents, 0);
     if (trainer->desc.revivals > 0) {
         msae__add_tensor(file, "run.fired_since", MSAE_U32, ws ? ws->fired_since : NULL, 1,
@@ -10751,25 +10767,14 @@ static void msae__describe_run(const msae_trainer *trainer, const msae__epoch_me
     }
 }
 
-static void msae__describe_checkpoint(const msae_trainer *trainer, msae__epoch_means *epoch,
-                                      msae__file *file) {
-    epoch->values[0] = trainer->epoch.loss;
-    epoch->values[1] = trainer->epoch.recon_loss;
-    epoch->values[2] = trainer->epoch.sparse_loss;
-    epoch->values[3] = trainer->epoch.l0;
-    msae__describe_model(&trainer->model, file);
-    msae__describe_run(trainer, epoch, file);
-    msae__finish_description(file);
-}
-
 MSAE_API msae_status msae_trainer_save(const msae_trainer *trainer, msae_writer *writer,
                                        msae_error *error) {
-    msae__epoch_means epoch;
     msae__file file;
     msae_status status = msae__check_own_k(&trainer->model, error);
     writer->bytes = 0;
     if (status != MSAE_OK) return status;
-    msae__describe_checkpoint(trainer, &epoch, &file);
+    msae__describe_run(trainer, &file);
+    msae__finish_description(&file);
     return msae__write_all(msae__write_content, &file, writer, error);
 }
 
@@ -10799,6 +10804,7 @@ typedef struct msae__run_notes {
     msae_simd simd;
 } msae__run_notes;
 
+/* What the statistics said of rare rows. */
 static void msae__read_rare(const msae_safetensors *file, msae__run_notes *run, int *ok) {
     msae_rare_rows *rare = &run->rare;
     uint64_t *const counts[] = {&rare->bad, &rare->first_bad, &rare->beyond, &rare->first_beyond};
@@ -10830,6 +10836,7 @@ static void msae__read_position(const msae_safetensors *file, msae_position *at,
     }
 }
 
+/* All notes of a run; *ok turns 0 when one is missing, malformed or out of its range. */
 static void msae__read_run(const msae_safetensors *file, msae__run_notes *run, int *ok) {
     const msae_metadata *simd = msae__find_note(file, "msae.run_simd", ok);
     uint64_t *const flags[] = {&run->has_statistics, &run->geometric_median, &run->skip_bad};
@@ -10857,6 +10864,7 @@ static void msae__read_run(const msae_safetensors *file, msae__run_notes *run, i
     }
 }
 
+/* In a descriptor 0 means the default. */
 static float msae__off_if_zero(float value) {
     return value == 0 ? MSAE_OFF : value;
 }
@@ -10885,8 +10893,9 @@ static msae_train_desc msae__run_desc(const msae_model_desc *model, const msae_h
     return desc;
 }
 
+/* The numbers of a run to where training keeps them. */
 static void msae__take_up_run(msae_trainer *trainer, const msae_history *history,
-                              const msae__run_notes *run, const msae__epoch_means *epoch) {
+                              const msae__run_notes *run) {
     struct msae_train_workspace *ws = trainer->workspace;
     trainer->model.history = *history;
     trainer->step = history->steps;
@@ -10897,10 +10906,6 @@ static void msae__take_up_run(msae_trainer *trainer, const msae_history *history
     trainer->lr_factor = run->lr_factor;
     trainer->has_statistics = (int)run->has_statistics;
     trainer->position = run->at;
-    trainer->epoch.loss = epoch->values[0];
-    trainer->epoch.recon_loss = epoch->values[1];
-    trainer->epoch.sparse_loss = epoch->values[2];
-    trainer->epoch.l0 = epoch->values[3];
     trainer->epoch.rows = run->epoch_rows;
     ws->rows_since = run->rows_since;
     ws->period_steps = run->period_steps;
@@ -10911,18 +10916,12 @@ static void msae__take_up_run(msae_trainer *trainer, const msae_history *history
 
 /* What an update takes the square root of. */
 static int msae__moments_are_squares(const msae_trainer *trainer) {
-    const msae_model *model = &trainer->model;
-    const msae_parameters *p = &trainer->moment2;
-    const size_t n = model->n_latents, d = model->n_inputs;
+    msae__array arrays[MSAE__ARRAYS];
     float least = 0;
-    for (size_t i = 0; i < n * d; i++) {
-        least = p->encoder[i] < least ? p->encoder[i] : least;
-        least = p->decoder[i] < least ? p->decoder[i] : least;
-    }
-    for (size_t i = 0; i < d; i++) least = p->pre_bias[i] < least ? p->pre_bias[i] : least;
-    for (size_t j = 0; j < n; j++) {
-        least = p->latent_bias[j] < least ? p->latent_bias[j] : least;
-        if (p->log_threshold && p->log_threshold[j] < least) least = p->log_threshold[j];
+    msae__arrays_of(&trainer->model, &trainer->moment2, arrays);
+    for (size_t a = 0; a < MSAE__ARRAYS; a++) {
+        const float *values = arrays[a].values;
+        for (size_t i = 0; i < arrays[a].count; i++) least = values[i] < least ? values[i] : least;
     }
     return least >= 0;
 }
@@ -10938,6 +10937,7 @@ static msae_status msae__check_kept(const msae_trainer *trainer, uint64_t file_b
                       "the batch needs far more memory than the file");
 }
 
+/* From a file to a trainer: shape and notes, the descriptor that made it, then the tensors. */
 static msae_status msae__resume(msae_trainer *trainer, msae_safetensors *file,
                                 const msae_reader *reader, const msae_load_desc *load,
                                 msae_error *error) {
@@ -10947,7 +10947,6 @@ static msae_status msae__resume(msae_trainer *trainer, msae_safetensors *file,
     msae_train_desc desc;
     msae_history history;
     msae__run_notes run;
-    msae__epoch_means epoch;
     msae__file wanted;
     msae_status status;
     int ok = 1;
@@ -10969,26 +10968,25 @@ static msae_status msae__resume(msae_trainer *trainer, msae_safetensors *file,
     /* as with a model: first its shape, and memory once the file has shown what fills it */
     status = msae__train_shape(trainer, &desc, &model_desc, error);
     if (status != MSAE_OK) return status;
-    msae__describe_model(&trainer->model, &wanted);
-    msae__describe_run(trainer, &epoch, &wanted);
+    msae__describe_run(trainer, &wanted);
     status = msae__check_tensors(file, &wanted.list, error);
     if (status == MSAE_OK && msae__is_batch_topk(desc.model.recipe)) {
         status = msae__check_kept(trainer, reader->size, error);
     }
     if (status == MSAE_OK) status = msae_trainer_init(trainer, &desc, error);
     if (status == MSAE_OK) {
-        msae__describe_model(&trainer->model, &wanted);
-        msae__describe_run(trainer, &epoch, &wanted);
+        msae__describe_run(trainer, &wanted);
         status = msae__read_tensors(reader, file, &wanted.list, &trainer->model.allocator, error);
     }
     if (status == MSAE_OK) status = msae__check_scale(&trainer->model, error);
     if (status == MSAE_OK && !msae__moments_are_squares(trainer)) {
         status = msae__fail(error, MSAE_ERROR_FORMAT, "a second moment is negative");
     }
-    if (status == MSAE_OK) msae__take_up_run(trainer, &history, &run, &epoch);
+    if (status == MSAE_OK) msae__take_up_run(trainer, &history, &run);
     return status;
 }
 
+/* A trainer that was begun is freed where a later part of the file fails. */
 MSAE_API msae_status msae_trainer_load(msae_trainer *trainer, msae_reader reader,
                                        const msae_load_desc *desc, msae_error *error) {
     msae_safetensors file;

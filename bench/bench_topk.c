@@ -30,12 +30,12 @@ static double all_levels(const selection *s, int placed) {
     const double start = bench_seconds();
     for (size_t r = 0; r < ROWS; r++) {
         const float *pre = s->pre + r * s->n;
-        int32_t sorted[MSAE__LATENT_BLOCK], floors[MSAE_MAX_LEVELS], largest = 0;
+        int32_t sorted[MSAE__LATENT_BLOCK], floors[MSAE_MAX_LEVELS];
         uint8_t index[MSAE__LATENT_BLOCK], level[MSAE__LATENT_BLOCK], ends[MSAE_MAX_LEVELS];
+        msae__key_list active = {s->scratch, 0, 0, 0};
         msae__cut cuts[MSAE_MAX_LEVELS];
-        size_t active = s->kernels->between(s->scratch, pre, s->n, 0, INT32_MAX, &largest);
-        msae__cuts(s->kernels, s->scratch, active, largest, 0, s->ks, s->levels, cuts,
-                   s->scratch + msae__cut_room(s->n));
+        active.count = s->kernels->between(s->scratch, pre, s->n, 0, INT32_MAX, &active.largest);
+        msae__cuts(s->kernels, &active, s->ks, s->levels, cuts, s->scratch + msae__cut_room(s->n));
         msae__floors(cuts, s->levels, 0, floors);
         bench_sink += (float)floors[0];
         for (size_t j = 0; j < s->n && placed; j += MSAE__LATENT_BLOCK) {
