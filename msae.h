@@ -9427,19 +9427,15 @@ static void msae__keep_largest(msae__batch *batch, size_t limit) {
     batch->lowest_key_value = msae__bits_float((uint32_t)cut.key);
 }
 
-/* Latents that the batch keeps at most, as far as this process knows. */
-static size_t msae__most_kept(const msae__batch *batch) {
-    const msae_trainer *trainer = batch->trainer;
-    return trainer->model.k *
-           (msae__is_collective(batch->collective) ? trainer->desc.batch : batch->total);
-}
-
 /* Adds the tile's pre-activations to the candidates, in the order of rows and latents. A later
    tile's value that only equals the lowest of a full set comes too late to be kept, hence > in the
    tasks. */
 static void msae__add_candidates(msae__batch *batch) {
     struct msae_train_workspace *ws = batch->ws;
     const msae_parallel *parallel = &batch->model->parallel;
+    /* what the batch can keep at most, as far as this process knows */
+    const int is_part = msae__is_collective(batch->collective);
+    const size_t most = batch->model->k * (is_part ? batch->trainer->desc.batch : batch->total);
     msae__parallel_for(parallel, batch->rows, msae__count_candidates_task, batch);
     for (size_t r = 0; r < batch->rows; r++) {
         size_t start = ws->kept_count;
@@ -9448,7 +9444,7 @@ static void msae__add_candidates(msae__batch *batch) {
     }
     MSAE_ASSERT(ws->kept_count <= ws->kept_room);
     msae__parallel_for(parallel, batch->rows, msae__write_candidates_task, batch);
-    msae__keep_largest(batch, msae__most_kept(batch));
+    msae__keep_largest(batch, most);
 }
 
 /* The smallest of the kept values, 0 when there is none. */
@@ -9881,7 +9877,7 @@ static msae_status msae__find_misses(msae_trainer *trainer, const msae__revival_
         msae_data piece;
         for (; next < rows->count && count < together && status == MSAE_OK; next++) {
             float *row = x + count * d;
-            const uint64_t at = rows->rng ? msae__random_below64(rows->rng, rows->source->rows)
+            const uint64_t at = rows->rng     ? msae__random_below64(rows->rng, rows->source->rows)
                                 : rows->index ? rows->index[next]
                                               : next;
             status = msae__read_source(rows->source, at, 1, row, error);
@@ -10304,6 +10300,7 @@ MSAE_API msae_status msae_stream_next(msae_stream *stream, msae_batch *batch, ms
     }
     if (!state->in_epoch) status = msae__begin_epoch(state, stream->at.row, error);
     if (status == MSAE_OK) {
+        /* not sooner: the other window's place held rows of the batch before */
         if (state->behind) msae__read_ahead(state);
         status = msae__fill_batch(state, batch, wanted, error);
     }
@@ -10328,6 +10325,7 @@ static msae_status msae__stream_shape(struct msae_stream_state *state, msae_posi
     const uint64_t rows = at->rows;
     const size_t row_bytes = state->source.cols < SIZE_MAX / 4 ? 4 * state->source.cols : SIZE_MAX;
     uint64_t block = desc->block_rows, window = desc->window_rows, n_blocks;
+    /* a block is what a disk reads at once, unless a small source would have few to shuffle */
     if (block == 0) {
         const uint64_t share = rows / MSAE__LEAST_BLOCKS;
         block = MSAE__BLOCK_BYTES / row_bytes;
@@ -10336,11 +10334,13 @@ static msae_status msae__stream_shape(struct msae_stream_state *state, msae_posi
     if (window == 0) window = state->source.data ? rows : MSAE__WINDOW_BYTES / row_bytes;
     if (goes_on) window = at->window_rows > 0 ? at->window_rows : rows;
     if (at->window_rows > 0) block = at->block_rows;
+    /* a window holds a batch and a block more, so that a batch lies in two windows at most */
     block = block > rows ? rows : block > 0 ? block : 1;
     if (window < rows && window < at->batch + block) window = at->batch + block;
     n_blocks = (rows - 1) / block + 1;
     if (window < rows) window = (window - 1) / block + 1; /* in blocks */
     if (window > n_blocks) window = n_blocks;
+    /* of such sizes no stream can have been */
     if (at->window_rows > 0 && (window == n_blocks || window * block != at->window_rows)) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "the position is not one of a stream");
     }
