@@ -1512,10 +1512,12 @@ MSAE__MAKE_API msae_status msae_npy_write(msae_writer *writer, const float *x, s
 #define MSAE__EACH(k, n) for (size_t k = 0; k < (n); k++)
 #endif
 
-#if !defined(MSAE_NO_SIMD) && !defined(__TINYC__)
-#if (defined(__x86_64__) || defined(__i386__)) && defined(__GNUC__)
-/* GCC for Windows aligns the stack to 16 bytes only, which breaks spilled 32-byte vectors. */
-#if !defined(__MINGW32__) || defined(__clang__) || defined(MSAE_FORCE_AVX2)
+/* The instruction paths that the compiler can make. GCC for Windows aligns the stack to 16 bytes
+   only, which breaks spilled 32-byte vectors. */
+#if defined(MSAE_NO_SIMD) || defined(__TINYC__)
+/* none */
+#elif (defined(__x86_64__) || defined(__i386__)) && defined(__GNUC__) && \
+    (!defined(__MINGW32__) || defined(__clang__) || defined(MSAE_FORCE_AVX2))
 #include <cpuid.h>
 #include <immintrin.h>
 #define MSAE__HAS_AVX2
@@ -1528,8 +1530,7 @@ MSAE__MAKE_API msae_status msae_npy_write(msae_writer *writer, const float *x, s
 #define MSAE__ONCE int
 #define MSAE__GET_ONCE(known) __atomic_load_n(&known, __ATOMIC_RELAXED)
 #define MSAE__SET_ONCE(known, value) __atomic_store_n(&known, value, __ATOMIC_RELAXED)
-#endif
-#elif defined(_M_X64)
+#elif defined(_MSC_VER) && defined(_M_X64)
 #include <immintrin.h>
 #include <intrin.h>
 #define MSAE__HAS_AVX2
@@ -1550,7 +1551,6 @@ MSAE__MAKE_API msae_status msae_npy_write(msae_writer *writer, const float *x, s
 #define MSAE__HAS_WASM128
 #define MSAE__PATHS(X) X(wasm, WASM128, 1)
 #endif
-#endif
 
 /* The paths beside the scalar one, best first, and what they ask of the processor. */
 #if defined(MSAE__HAS_AVX2) && defined(MSAE__WITH_AVX512)
@@ -1567,12 +1567,14 @@ MSAE__MAKE_API msae_status msae_npy_write(msae_writer *writer, const float *x, s
 #if defined(MSAE__HAS_AVX512) && (defined(__clang__) || !defined(__GNUC__) || __GNUC__ >= 8)
 #define MSAE__HAS_VNNI /* AVX-512's sums of products of bytes */
 #endif
+
 #ifdef MSAE_USE_CBLAS
 #include <cblas.h>
 #define MSAE__USES_CBLAS 1
 #else
 #define MSAE__USES_CBLAS 0
 #endif
+
 #ifndef MSAE_NO_STDIO
 /* Files, for each system: what tells what stands at a path, and for writing, opening a file that
    must not be there yet, the number of the process, and whether bytes are with the disk and a file
@@ -1763,8 +1765,7 @@ static size_t msae__select(const msae_kernels *kernels, const unsigned char *key
 static void msae__sort_codes(msae_code *codes, size_t count, msae_code *spare);
 static msae_status msae__resolve_model(const msae_model_desc *desc, msae_model_desc *resolved,
                                        size_t *levels, float *weights, msae_error *error);
-static size_t msae__packed_floats(const msae_kernels *kernels, size_t rows, size_t k);
-static size_t msae__panel_floats(const msae_kernels *kernels, size_t k);
+static size_t msae__encode_room(const msae_model *model, size_t rows, size_t *panels);
 static int msae__add_gathered(const msae_model *model, const msae_code *codes, size_t count,
                               float *sum);
 static msae_status msae__widen(msae_model *model, msae_error *error);
@@ -2370,25 +2371,35 @@ static size_t msae__default_k(msae_recipe recipe, size_t n) {
     return msae__min(msae__is_batch_topk(recipe) ? 32 : 64, n);
 }
 
-/* A nesting list as it is given into levels: ascending, from 1 to n at most, and widths up to n. */
+/* A list of numbers from 1 to n, each larger than the one before it. */
+static msae_status msae__check_ascending(const size_t *list, size_t count, size_t n,
+                                         const char *what, const char *unsorted,
+                                         msae_error *error) {
+    for (size_t i = 0; i < count; i++) {
+        if (list[i] == 0 || list[i] > n) {
+            return msae__fail_at(error, MSAE_ERROR_ARGUMENT, i, what, list[i],
+                                 " is not between 1 and the number of latents");
+        }
+        if (i > 0 && list[i] <= list[i - 1])
+            return msae__fail(error, MSAE_ERROR_ARGUMENT, unsorted);
+    }
+    return MSAE_OK;
+}
+
+/* A nesting list as it is given into levels; the last width is that of all latents. */
 static msae_status msae__check_levels(const msae_model_desc *desc, size_t *levels,
                                       msae_error *error) {
-    const size_t n = desc->n_latents;
-    if (desc->n_levels > MSAE_MAX_LEVELS) {
+    const size_t count = desc->n_levels;
+    msae_status status;
+    if (count > MSAE_MAX_LEVELS) {
         return msae__fail_at(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "more than",
                              MSAE_MAX_LEVELS, " nesting levels");
     }
-    for (size_t i = 0; i < desc->n_levels; i++) {
-        const size_t k = levels[i] = desc->nesting[i];
-        if (k == 0 || k > n) {
-            return msae__fail_at(error, MSAE_ERROR_ARGUMENT, i, "nesting level", k,
-                                 " is not between 1 and the number of latents");
-        }
-        if (i > 0 && k <= levels[i - 1]) {
-            return msae__fail(error, MSAE_ERROR_ARGUMENT, "the nesting list does not ascend");
-        }
-    }
-    if (desc->recipe == MSAE_RECIPE_MSAE_WIDTH && levels[desc->n_levels - 1] != n) {
+    status = msae__check_ascending(desc->nesting, count, desc->n_latents, "nesting level",
+                                   "the nesting list does not ascend", error);
+    if (status != MSAE_OK) return status;
+    memcpy(levels, desc->nesting, count * sizeof *levels);
+    if (desc->recipe == MSAE_RECIPE_MSAE_WIDTH && levels[count - 1] != desc->n_latents) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "the last width is not that of all latents");
     }
     return MSAE_OK;
@@ -2685,7 +2696,7 @@ typedef struct msae__tile {
     float *moments;            /* [rows][2] */
     float *packed;             /* packed rows for the product */
     float *pre;                /* [rows][n] */
-    float *panels;             /* for each worker msae__panel_floats */
+    float *panels;             /* for each worker a panel of the product */
     float *probe;              /* for each block of latents */
     msae__ranking rankings[1]; /* of worker 0; those of the others follow at ranking_stride */
     size_t ranking_stride;     /* bytes from one worker's arrays to the next's */
@@ -2694,19 +2705,17 @@ typedef struct msae__tile {
 static void msae__tile_layout(msae__tile *tile, const msae_model *model, size_t rows,
                               msae__arena *arena) {
     const size_t n = model->n_latents, workers = msae__workers(&model->parallel);
-    size_t start;
+    size_t start, packed, panel;
     rows = msae__max(1, msae__min(rows, MSAE__INFERENCE_ROWS));
     tile->model = model;
     tile->stride = msae__stride(model->n_inputs);
     tile->centred = MSAE__TAKE(arena, float, rows * tile->stride);
     tile->moments = MSAE__TAKE(arena, float, rows * 2);
-    tile->packed = MSAE__TAKE(arena, float,
-                              model->weights == MSAE_I8
-                                  ? msae__quantized_floats(rows, model->n_inputs)
-                                  : msae__packed_floats(model->kernels, rows, model->n_inputs));
+    packed = msae__encode_room(model, rows, &panel);
+    if (model->weights == MSAE_I8) packed = msae__quantized_floats(rows, model->n_inputs);
+    tile->packed = MSAE__TAKE(arena, float, packed);
     tile->pre = MSAE__TAKE(arena, float, rows *n);
-    tile->panels =
-        MSAE__TAKE(arena, float, workers *msae__panel_floats(model->kernels, model->n_inputs));
+    tile->panels = MSAE__TAKE(arena, float, workers *panel);
     tile->probe = MSAE__TAKE(arena, float, msae__ceil_div(n, MSAE__LATENT_BLOCK));
     start = arena->used;
     tile->rankings[0].keys = MSAE__TAKE(arena, int32_t, n);
@@ -3148,16 +3157,8 @@ static msae_status msae__check_ks(const msae_model *model, const size_t *ks, siz
                                   msae_error *error) {
     if (n_ks == 0) return msae__fail(error, MSAE_ERROR_ARGUMENT, "no k is given");
     if (n_ks == 1 && ks[0] == 0) return MSAE_OK;
-    for (size_t i = 0; i < n_ks; i++) {
-        if (ks[i] == 0 || ks[i] > model->n_latents) {
-            return msae__fail_at(error, MSAE_ERROR_ARGUMENT, i, "k =", ks[i],
-                                 " is not between 1 and the number of latents");
-        }
-        if (i > 0 && ks[i] <= ks[i - 1]) {
-            return msae__fail(error, MSAE_ERROR_ARGUMENT, "the list of k does not ascend");
-        }
-    }
-    return MSAE_OK;
+    return msae__check_ascending(ks, n_ks, model->n_latents, "k =", "the list of k does not ascend",
+                                 error);
 }
 
 /* msae_forward of rows that an error calls `names` [rows] (NULL: by their place). */
@@ -3305,9 +3306,7 @@ static msae__parser msae__parser_over(const void *bytes, size_t size, msae_error
 }
 
 static int msae__parse_fail_at(msae__parser *p, uint64_t position, const char *what) {
-    if (p->status == MSAE_OK) {
-        p->status = msae__fail_byte(p->error, position, what);
-    }
+    if (p->status == MSAE_OK) p->status = msae__fail_byte(p->error, position, what);
     return 0;
 }
 
@@ -3825,9 +3824,7 @@ static double msae__read_float(const char **at, const char *end, int *ok) {
 
 /* FNV-1a over what the header says (not how it is laid out), so that a changed byte is noticed. */
 static uint64_t msae__hash(uint64_t hash, const char *bytes, size_t count) {
-    for (size_t i = 0; i < count; i++) {
-        hash = (hash ^ (unsigned char)bytes[i]) * 0x100000001b3u;
-    }
+    for (size_t i = 0; i < count; i++) hash = (hash ^ (unsigned char)bytes[i]) * 0x100000001b3u;
     return (hash ^ 0xff) * 0x100000001b3u; /* ends each text */
 }
 
@@ -3835,11 +3832,6 @@ static uint64_t msae__hash(uint64_t hash, const char *bytes, size_t count) {
    before 0.6 wrote the same keys without the prefix. */
 #define MSAE__PREFIX "msae."
 #define MSAE__PREFIX_BYTES (sizeof MSAE__PREFIX - 1)
-
-static int msae__has_prefix(const msae_metadata *note) {
-    return note->key_bytes >= MSAE__PREFIX_BYTES &&
-           memcmp(note->key, MSAE__PREFIX, MSAE__PREFIX_BYTES) == 0;
-}
 
 /* Over metadata sorted by key and tensors sorted by name. Of the metadata it covers our keys (in
    files without prefixes: all) but for the checksum itself. */
@@ -3850,9 +3842,12 @@ static void msae__checksum(const msae_tensor *tensors, size_t n_tensors,
     uint64_t hash = 0xcbf29ce484222325u;
     msae__text checksum;
     for (size_t i = 0; i < n_metadata; i++) {
-        if (prefixed && !msae__has_prefix(&metadata[i])) continue;
-        if (msae__equals(metadata[i].key, metadata[i].key_bytes, own)) continue;
-        hash = msae__hash(hash, metadata[i].key, metadata[i].key_bytes);
+        const char *key = metadata[i].key;
+        const size_t bytes = metadata[i].key_bytes;
+        const int ours =
+            bytes >= MSAE__PREFIX_BYTES && !memcmp(key, MSAE__PREFIX, MSAE__PREFIX_BYTES);
+        if ((prefixed && !ours) || msae__equals(key, bytes, own)) continue;
+        hash = msae__hash(hash, key, bytes);
         hash = msae__hash(hash, metadata[i].value, metadata[i].value_bytes);
     }
     for (size_t i = 0; i < n_tensors; i++) {
@@ -4033,13 +4028,16 @@ static msae_status msae__read_transposed(const msae_reader *reader, const msae_t
     return status;
 }
 
-/* 0 when a half or bfloat is NaN or Inf. */
-static int msae__small_is_finite(msae_dtype dtype, const void *values, size_t bytes) {
+/* 0 when a value of a tensor is NaN or Inf. */
+static int msae__tensor_is_finite(const msae_tensor *tensor, const void *values) {
     const unsigned char *at = (const unsigned char *)values;
-    const unsigned exponent = dtype == MSAE_F16 ? 0x7c00u : 0x7f80u;
+    const unsigned exponent = tensor->dtype == MSAE_F16 ? 0x7c00u : 0x7f80u;
     int finite = 1;
-    if (dtype == MSAE_I8) return 1;
-    for (size_t i = 0; i + 1 < bytes; i += 2) {
+    if (tensor->dtype == MSAE_I8) return 1;
+    if (tensor->dtype == MSAE_F32) {
+        return msae__row_is_finite((const float *)values, tensor->bytes / sizeof(float));
+    }
+    for (size_t i = 0; i + 1 < tensor->bytes; i += 2) {
         finite &= ((at[i] | (unsigned)at[i + 1] << 8) & exponent) != exponent;
     }
     return finite;
@@ -4065,9 +4063,7 @@ static msae_status msae__read_tensors(const msae_reader *reader, msae_safetensor
         if (!name) continue;
         if (msae__is_small(tensor)) {
             status = msae__read_bytes(reader, tensor->offset, out, tensor->bytes, error);
-            if (status == MSAE_OK) {
-                finite = msae__small_is_finite(tensor->dtype, out, tensor->bytes);
-            }
+            if (status == MSAE_OK) finite = msae__tensor_is_finite(tensor, out);
         } else if (msae__is_transposed(tensor)) {
             status = msae__read_transposed(reader, tensor, allocator, (float *)out, &finite, error);
         } else {
@@ -4109,13 +4105,6 @@ static msae_status msae__check_kind(msae_safetensors *file, const char *kind, co
     return MSAE_OK;
 }
 
-/* The type of the matrices of a file by rows. */
-static msae_dtype msae__read_weights(const msae_safetensors *file, int *ok) {
-    const int type = msae__read_enum(file, "msae.weights", MSAE_ENUM_DTYPE, 0, ok);
-    if (type > MSAE_BF16 && type != MSAE_I8) *ok = 0;
-    return (msae_dtype)type;
-}
-
 /* What a file says of the training of a model: the weights of its levels and its history. */
 static void msae__read_training(const msae_safetensors *file, msae_model_desc *desc, float *weights,
                                 msae_history *history, int *ok);
@@ -4145,7 +4134,9 @@ static msae_status msae__read_shape(msae_safetensors *file, msae_model_desc *des
             nesting[i] = (size_t)values[i];
     }
     if (msae__find_key(file, "msae.weights")) {
-        desc->weights = msae__read_weights(file, &ok);
+        const int type = msae__read_enum(file, "msae.weights", MSAE_ENUM_DTYPE, 0, &ok);
+        if (type > MSAE_BF16 && type != MSAE_I8) ok = 0;
+        desc->weights = (msae_dtype)type;
         desc->by_rows = 1;
     }
     memset(history, 0, sizeof *history);
@@ -4206,12 +4197,6 @@ static msae_status msae__open_model(msae_model *model, msae_safetensors *file,
     model->has_level_thresholds = msae_safetensors_find(file, "level_thresholds") != NULL;
     msae__list_tensors(model, wanted);
     return msae__check_tensors(file, wanted, error);
-}
-
-static int msae__tensor_is_finite(const msae_tensor *tensor, const void *values) {
-    return tensor->dtype == MSAE_F32
-               ? msae__row_is_finite((const float *)values, tensor->bytes / sizeof(float))
-               : msae__small_is_finite(tensor->dtype, values, tensor->bytes);
 }
 
 static msae_status msae__map_model(msae_model *model, msae_safetensors *file,
@@ -4425,14 +4410,9 @@ static msae_status msae__resolve_model(const msae_model_desc *desc, msae_model_d
     return MSAE_OK;
 }
 
-static size_t msae__packed_floats(const msae_kernels *kernels, size_t rows, size_t k) {
-    (void)kernels, (void)rows, (void)k;
-    return 0;
-}
-
-static size_t msae__panel_floats(const msae_kernels *kernels, size_t k) {
-    (void)kernels, (void)k;
-    return 0;
+static size_t msae__encode_room(const msae_model *model, size_t rows, size_t *panels) {
+    (void)model, (void)rows;
+    return *panels = 0;
 }
 
 static int msae__encode_packed(const msae__small_product *p, float *packed, float *panels) {
@@ -4465,6 +4445,7 @@ static void msae__read_training(const msae_safetensors *file, msae_model_desc *d
    >>errors Base of all that is not run: errors with a text, the library of mathematics
    ------------------------------------------------------------------------------------------ */
 
+/* The lowest `count` bytes of a number, the lowest first. */
 static void msae__store_le(unsigned char *bytes, size_t count, uint64_t value) {
     for (size_t i = 0; i < count; i++) bytes[i] = (unsigned char)(value >> (8 * i));
 }
@@ -4519,6 +4500,7 @@ static msae_status msae__fail_byte(msae_error *error, uint64_t position, const c
     return MSAE_ERROR_FORMAT;
 }
 
+/* The library of mathematics, where the run part has forms of its own. */
 static double msae__sqrt(double value) {
     return sqrt(value);
 }
@@ -4540,6 +4522,7 @@ static int msae__is_collective(const msae_collective *collective) {
     return collective && collective->ranks > 1;
 }
 
+/* Several processes need both sums, and this one a number among them. */
 static msae_status msae__check_collective(const msae_collective *collective, msae_error *error) {
     if (msae__is_collective(collective) &&
         (collective->ranks > MSAE_MAX_RANKS || collective->rank >= collective->ranks ||
@@ -5056,6 +5039,12 @@ MSAE__MAKE_API msae_status msae_multiply(const msae_product *product, const msae
     return MSAE_OK;
 }
 
+/* Floats of packed rows and, for each worker, of a panel of latents. */
+static size_t msae__encode_room(const msae_model *model, size_t rows, size_t *panels) {
+    *panels = msae__panel_floats(model->kernels, model->n_inputs);
+    return msae__packed_floats(model->kernels, rows, model->n_inputs);
+}
+
 /* pre = centred encoder^T + latent_bias of a tile of rows as one product; 0 where the weights are
    quantised, which have kernels of their own that read them as they are. */
 static int msae__encode_packed(const msae__small_product *p, float *packed, float *panels) {
@@ -5336,6 +5325,8 @@ static msae_status msae__resolve_defaults(msae_model_desc *r, msae_error *error)
     return MSAE_OK;
 }
 
+/* A descriptor with all defaults in, checked before and after. levels and weights get as many as
+   there are levels; nothing is written when it is refused. */
 static msae_status msae__resolve_model(const msae_model_desc *desc, msae_model_desc *resolved,
                                        size_t *levels, float *weights, msae_error *error) {
     msae_model_desc r = *desc;
@@ -5368,16 +5359,17 @@ static msae_status msae__check_new(const msae_model_desc *desc, msae_error *erro
 
 /* A uniform direction, 0.1 long. */
 static void msae__random_row(uint64_t state[4], float *row, size_t d) {
-    double squares = 0;
+    double squares;
     float scale;
-    for (size_t i = 0; i < d; i++) {
-        row[i] = msae__random_symmetric(state);
-        squares += (double)row[i] * (double)row[i];
-    }
+    for (size_t i = 0; i < d; i++) row[i] = msae__random_symmetric(state);
+    squares = msae__sum_squares(row, d);
     scale = squares > 0 ? (float)(0.1 / sqrt(squares)) : 0;
     for (size_t i = 0; i < d; i++) row[i] *= scale;
 }
 
+/* The first weights: decoder rows in random directions, 0.1 long; the encoder's rows are the same
+   (Gao et al. 2024: an encoder that starts as the decoder's transpose leaves few latents dead), the
+   biases 0, the thresholds of jumprelu as they are given. */
 static void msae__model_weights(msae_model *model, float threshold, uint64_t seed) {
     const size_t n = model->n_latents, d = model->n_inputs;
     uint64_t state[4];
@@ -5391,11 +5383,23 @@ static void msae__model_weights(msae_model *model, float threshold, uint64_t see
         model->log_threshold[j] = logf(threshold);
 }
 
+/* A model's shape and the places of its arrays, without values. */
 static msae_status msae__model_place(msae_model *model, const msae_model_desc *desc,
                                      msae_model_desc *resolved, void *memory, size_t bytes,
                                      msae_error *error) {
     msae_status status = msae__model_shape(model, desc, resolved, error);
     return status == MSAE_OK ? msae__model_arrays(model, memory, bytes, error) : status;
+}
+
+/* A model with its first weights; memory NULL: taken from its allocator. */
+static msae_status msae__new_model(msae_model *model, const msae_model_desc *desc, void *memory,
+                                   size_t bytes, msae_error *error) {
+    msae_model_desc resolved;
+    msae_status status = msae__check_new(desc, error);
+    memset(model, 0, sizeof *model);
+    if (status == MSAE_OK) status = msae__model_place(model, desc, &resolved, memory, bytes, error);
+    if (status == MSAE_OK) msae__model_weights(model, resolved.threshold, resolved.seed);
+    return status;
 }
 
 MSAE_API msae_status msae_model_init_in(msae_model *model, const msae_model_desc *desc,
@@ -5406,29 +5410,15 @@ MSAE_API msae_status msae_model_init_in(msae_model *model, const msae_model_desc
     if (status == MSAE_OK) status = msae__shaped_bytes(model, &needed, error);
     memset(model, 0, sizeof *model);
     if (status == MSAE_OK) status = msae__check_new(desc, error);
-    if (!memory) {
-        *bytes = needed;
-        return status;
-    }
-    if (status == MSAE_OK && *bytes < needed) {
-        status =
-            msae__fail(error, MSAE_ERROR_MEMORY, "the memory given for the model is too small");
-    }
-    if (status == MSAE_OK) {
-        status = msae__model_place(model, desc, &resolved, memory, *bytes, error);
-    }
-    if (status == MSAE_OK) msae__model_weights(model, resolved.threshold, resolved.seed);
-    return status;
+    if (!memory) *bytes = needed;
+    if (status != MSAE_OK || !memory) return status;
+    if (*bytes >= needed) return msae__new_model(model, desc, memory, *bytes, error);
+    return msae__fail(error, MSAE_ERROR_MEMORY, "the memory given for the model is too small");
 }
 
 MSAE_API msae_status msae_model_init(msae_model *model, const msae_model_desc *desc,
                                      msae_error *error) {
-    msae_model_desc resolved;
-    msae_status status = msae__check_new(desc, error);
-    memset(model, 0, sizeof *model);
-    if (status == MSAE_OK) status = msae__model_place(model, desc, &resolved, NULL, 0, error);
-    if (status == MSAE_OK) msae__model_weights(model, resolved.threshold, resolved.seed);
-    return status;
+    return msae__new_model(model, desc, NULL, 0, error);
 }
 
 /* Part of a row of quantised weights as the floats that they stand for; scale: of MSAE_I8. */
@@ -5469,6 +5459,8 @@ static uint64_t msae__hash_matrix(uint64_t hash, const msae_model *model, const 
     return hash;
 }
 
+/* Over all that decides what a model gives, in this order; what it is stored as decides nothing but
+   for the rounding of its weights. */
 MSAE_API uint64_t msae_model_checksum(const msae_model *model) {
     const size_t n = model->n_latents, d = model->n_inputs;
     uint64_t hash = msae__hash_floats(2, model->mean, d);
@@ -5486,12 +5478,13 @@ MSAE_API uint64_t msae_model_checksum(const msae_model *model) {
    >>rows Data
    ------------------------------------------------------------------------------------------ */
 
+/* F32, F16, BF16 and F64 come first in the enum. */
 static int msae__dtype_is_float(msae_dtype dtype) {
     return (unsigned)dtype <= MSAE_F64;
 }
 
+/* Values as they stand in files, little-endian, as floats: exact, but that F64 are rounded. */
 static void msae__convert(msae_dtype dtype, const unsigned char *bytes, size_t count, float *out) {
-    const msae_kernels *kernels;
     switch (dtype) {
     case MSAE_F32:
         if (msae__little_endian()) {
@@ -5503,8 +5496,7 @@ static void msae__convert(msae_dtype dtype, const unsigned char *bytes, size_t c
         }
         break;
     case MSAE_F16:
-        kernels = msae__kernels_for(MSAE_SIMD_AUTO);
-        msae__full(kernels)->from_half(out, bytes, count);
+        msae__full(msae__kernels_for(MSAE_SIMD_AUTO))->from_half(out, bytes, count);
         break;
     case MSAE_BF16:
         for (size_t i = 0; i < count; i++) out[i] = msae__load_bfloat(bytes + 2 * i);
@@ -5554,8 +5546,8 @@ MSAE_API msae_status msae_data_read(const msae_data *data, size_t first, size_t 
     return MSAE_OK;
 }
 
-static msae_status msae__check_index(const msae_data *data, const size_t *index, size_t rows,
-                                     msae_error *error) {
+MSAE__SHARED msae_status msae__check_index(const msae_data *data, const size_t *index, size_t rows,
+                                           msae_error *error) {
     for (size_t r = 0; r < rows; r++) {
         if (index[r] >= data->rows) {
             return msae__fail_at(error, MSAE_ERROR_ARGUMENT, index[r], "the data has no row",
@@ -5563,16 +5555,6 @@ static msae_status msae__check_index(const msae_data *data, const size_t *index,
         }
     }
     return MSAE_OK;
-}
-
-/* The rows index[0 .. rows - 1], in any order, as float32 into out [rows, cols]. */
-MSAE__SHARED msae_status msae__data_gather(const msae_data *data, const size_t *index, size_t rows,
-                                           float *out) {
-    const msae_status status = msae__check_index(data, index, rows, NULL);
-    for (size_t r = 0; r < rows && status == MSAE_OK; r++) {
-        msae_data_read(data, index[r], 1, out + r * data->cols);
-    }
-    return status;
 }
 
 /* Rows that lie within a set of so many. */
@@ -5615,6 +5597,7 @@ static msae_status msae__fail_data_row(msae_error *error, const msae_data *data,
                          " has a value beyond float32");
 }
 
+/* Row by row, in pieces that are converted on the stack. */
 MSAE_API msae_status msae_data_check(const msae_data *data, msae_error *error) {
     float chunk[MSAE__CHUNK];
     for (size_t r = 0; r < data->rows; r++) {
@@ -5627,6 +5610,7 @@ MSAE_API msae_status msae_data_check(const msae_data *data, msae_error *error) {
     return MSAE_OK;
 }
 
+/* Data as a source: any rows of it, in any order, from any thread. */
 static msae_status msae__read_data(void *user, uint64_t first, size_t rows, float *out,
                                    msae_error *error) {
     const msae_data *data = (const msae_data *)user;
@@ -5730,11 +5714,10 @@ static size_t msae__norm_bin(double norm) {
     return msae__float_bits((float)norm) >> MSAE__NORM_SHIFT;
 }
 
-#ifndef MSAE_NO_TRAIN
-static float msae__bin_start(size_t bin) {
+/* The least norm in a bin. */
+MSAE__SHARED float msae__bin_start(size_t bin) {
     return msae__bits_float((uint32_t)bin << MSAE__NORM_SHIFT);
 }
-#endif
 
 static void msae__count_row(msae__norms *norms, size_t bin, uint64_t row) {
     if (!norms) return;
@@ -5836,13 +5819,13 @@ static msae_status msae__share_spread(const msae_collective *collective, msae_st
     return status;
 }
 
-/* The factor that a scaling gives rows of that spread. */
+/* The factor that a scaling gives rows of that spread: with S the mean of |x - mean|^2 over the
+   rows, sqrt(d / S), so that a value's mean square is 1, or as the paper has it sqrt(d) / S; 1 when
+   all rows are the same. One that is no normal float is refused. */
 static msae_status msae__scale_of(const msae__scatter *spread, size_t d, msae_scaling scaling,
                                   float *scale, msae_error *error) {
     double squares, factor = 1;
-    if (spread->rows == 0) {
-        return msae__fail(error, MSAE_ERROR_SHAPE, "the data has no usable row");
-    }
+    if (spread->rows == 0) return msae__fail(error, MSAE_ERROR_SHAPE, "the data has no usable row");
     squares = spread->squares / spread->rows;
     if (squares > 0 && scaling == MSAE_SCALING_PAPER) {
         factor = sqrt((double)d) / squares;
@@ -5889,7 +5872,8 @@ static msae_status msae__begin_pass(msae__source_pass *pass, msae__statistics_ro
     return MSAE_OK;
 }
 
-/* Mean and scale of the rows of a pass, which brings all but its memory. */
+/* Mean and scale of the rows of a pass, which brings all but its memory: first every process's own
+   rows, then all of them together. */
 static msae_status msae__pass_statistics(msae__source_pass *pass, msae_scaling scaling,
                                          const msae_allocator *allocator, float *mean, float *scale,
                                          msae_error *error) {
@@ -5924,8 +5908,8 @@ MSAE_API msae_status msae_source_statistics(const msae_source *source, msae_scal
     return msae__pass_statistics(&pass, scaling, allocator, mean, scale, error);
 }
 
-/* Weiszfeld's sums of a pass: each row by the inverse of its distance from `at`, or all alike when
-   `at` is NULL. sums [d] and their weight in sums[d]. */
+/* Weiszfeld's sums of a pass: with x = (raw - mean) scale (mean NULL: zero) and w = 1 / |x - at| (1
+   when `at` is NULL), sums_i = sum w x_i and, in sums[d], sum w. A row at the point has none. */
 static msae_status msae__weigh_rows(msae__source_pass *pass, const float *mean, double scale,
                                     const double *at, double *sums, msae_error *error) {
     const size_t d = pass->source->cols;
@@ -5954,10 +5938,11 @@ static msae_status msae__weigh_rows(msae__source_pass *pass, const float *mean, 
     return msae__agree(pass->collective, status, sums, d + 1, error);
 }
 
-/* The geometric median of the rows of a pass, likewise. */
-static msae_status msae__pass_median(msae__source_pass *pass, const float *mean, float scale,
-                                     const msae_allocator *allocator, float *median,
-                                     msae_error *error) {
+/* The geometric median [d] of the rows of a pass: from their mean on at = sum w x / sum w, until a
+   step is shorter than 1e-5, at most 1000 times. Allocates about 272 d bytes. */
+MSAE__SHARED msae_status msae__pass_median(msae__source_pass *pass, const float *mean, float scale,
+                                           const msae_allocator *allocator, float *median,
+                                           msae_error *error) {
     const size_t d = pass->source->cols;
     msae__statistics_room room;
     msae__memory memory;
@@ -5986,23 +5971,7 @@ static msae_status msae__pass_median(msae__source_pass *pass, const float *mean,
     return status;
 }
 
-/* The geometric median [d] of (x - mean) * scale by Weiszfeld's iteration from the mean (until the
-   step's norm is below 1e-5, at most 1000 rounds, each a pass over the rows). `mean` NULL: zero.
-   skip_bad and collective as in msae_source_statistics. Allocates about 272 * d bytes. */
-MSAE__SHARED msae_status msae__geometric_median(const msae_source *source, const float *mean,
-                                                float scale, int skip_bad,
-                                                const msae_collective *collective,
-                                                const msae_allocator *allocator, float *median,
-                                                msae_error *error) {
-    msae__source_pass pass;
-    memset(&pass, 0, sizeof pass);
-    pass.source = source;
-    pass.collective = collective;
-    pass.skip_bad = skip_bad || (source->data && source->data->skip_bad);
-    return msae__pass_median(&pass, mean, scale, allocator, median, error);
-}
-
-/* The whole of a file. */
+/* The whole of a file into memory, which the caller frees. One without bytes is refused. */
 static msae_status msae__read_all(const msae_reader *reader, const msae_allocator *allocator,
                                   void **bytes, size_t *size, msae_error *error) {
     msae_status status;
@@ -6024,6 +5993,12 @@ static msae_status msae__read_all(const msae_reader *reader, const msae_allocato
 
 /* ---- >>npy .npy ---- */
 
+/* A .npy is "\x93NUMPY", two bytes of version, the length of a Python dictionary, that dictionary
+   and the values. Accepted are versions 1 to 3, C order, one dimension (a single row) or two, and
+   <f2, <f4 and <f8. All else is refused with what it is and at which byte: a file that is read
+   wrongly trains a model of nothing. */
+
+/* Steps over a word (after blanks) if it is there. */
 static int msae__npy_word(msae__parser *p, const char *word) {
     const size_t length = strlen(word);
     msae__parse_space(p);
@@ -6047,6 +6022,7 @@ static int msae__npy_string(msae__parser *p, const char **text, size_t *length) 
     return 1;
 }
 
+/* '<f4', '<f2' or '<f8'; of what is refused, records and big-endian values are named. */
 static int msae__npy_descr(msae__parser *p, msae_dtype *dtype) {
     const char *text;
     size_t length, start;
@@ -6070,6 +6046,8 @@ static int msae__npy_descr(msae__parser *p, msae_dtype *dtype) {
     return 1;
 }
 
+/* (rows, cols) or, as Python writes a tuple of one, (cols,). A matrix without columns is refused,
+   and one without rows where it may not be empty. */
 static int msae__npy_shape(msae__parser *p, int may_be_empty, uint64_t shape[2], size_t *rank) {
     size_t start;
     int comma = 0;
@@ -6094,7 +6072,8 @@ static int msae__npy_shape(msae__parser *p, int may_be_empty, uint64_t shape[2],
     return 1;
 }
 
-/* The dictionary { 'descr': .., 'fortran_order': .., 'shape': .. }, keys in any order. */
+/* The dictionary { 'descr': .., 'fortran_order': .., 'shape': .. }: these three keys once each, in
+   any order, and no other. */
 static int msae__npy_dictionary(msae__parser *p, int may_be_empty, msae_dtype *dtype,
                                 uint64_t shape[2], size_t *rank) {
     unsigned seen = 0;
@@ -6289,7 +6268,8 @@ static msae_status msae__find_matrix(const msae_safetensors *file, const char *t
     return MSAE_OK;
 }
 
-/* Reads the digits that end at *end, moved before them and the underscore in front. */
+/* The digits that end at *end, which is moved before them and the underscore in front; 0 without
+   either, and when the number does not fit. */
 static int msae__number_before(const char *start, const char **end, uint64_t *number) {
     const char *at = *end;
     uint64_t place = 1;
@@ -6371,6 +6351,7 @@ static msae_status msae__locate_matrix(const msae_reader *reader, const char *te
     return status;
 }
 
+/* Memory is looked into where it is; all else is read as a whole and freed with the data. */
 MSAE_API msae_status msae_data_load(msae_data *data, msae_reader reader, const char *tensor,
                                     const msae_allocator *allocator, msae_error *error) {
     const char *path = reader.path;
@@ -6407,6 +6388,11 @@ MSAE_API msae_status msae_data_load(msae_data *data, msae_reader reader, const c
 #ifndef MSAE_NO_STDIO
 /* ---- >>shards files as one source of rows ---- */
 
+/* Rows of the first file, then those of the second and so on. All must have as many columns; a file
+   without rows is passed over, but not all of them may be so. Opening reads the headers alone and
+   remembers each file's length: one that has another when its rows are read has changed since, and
+   is refused. One file is open at a time, so that any number of them can be named. */
+
 /* Bytes that are read at once where values are converted. */
 #define MSAE__PIECE ((size_t)64 << 10)
 
@@ -6416,6 +6402,7 @@ struct msae_files_state {
     unsigned char piece[MSAE__PIECE];
 };
 
+/* Has one shard open, and closes the one before it. */
 static msae_status msae__open_shard(msae_files *files, size_t number, msae_error *error) {
     struct msae_files_state *state = files->state;
     const msae_shard *shard = &files->shards[number];
@@ -6460,15 +6447,15 @@ MSAE_API const msae_shard *msae_files_find(const msae_files *files, uint64_t row
     if (row >= files->source.rows) return NULL;
     while (high - low > 1) {
         const size_t middle = low + (high - low) / 2;
-        if (files->shards[middle].first_row <= row) {
+        if (files->shards[middle].first_row <= row)
             low = middle;
-        } else {
+        else
             high = middle;
-        }
     }
     return &files->shards[low];
 }
 
+/* Rows of a set of files; *at_fault says which file failed. */
 static msae_status msae__read_files(void *user, uint64_t first, size_t rows, float *out,
                                     msae_error *error) {
     msae_files *files = (msae_files *)user;
@@ -6534,6 +6521,7 @@ static msae_status msae__add_shard(msae_files *files, const char *path, const ch
     return status;
 }
 
+/* One block holds the shards and the state, 64 KB of which are for values that are converted. */
 MSAE_API msae_status msae_files_open(msae_files *files, const char *const *paths, size_t n_paths,
                                      const char *tensor, const msae_allocator *allocator,
                                      msae_error *error) {
@@ -6610,10 +6598,13 @@ static int msae__write_number(msae_writer *to, uint64_t number) {
     return msae__write_text(to, buffer);
 }
 
+/* In quotes; msae__check_writable has made sure that nothing needs an escape. */
 static int msae__write_string(msae_writer *to, const char *text, size_t bytes) {
     return msae__write_text(to, "\"") && msae__write(to, text, bytes) && msae__write_text(to, "\"");
 }
 
+/* {"__metadata__":{"key":"value",..},"name":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},..}:
+   metadata first if there is any, tensors one after the other without holes. */
 static int msae__write_header_text(msae_writer *to, const msae_tensor *tensors, size_t n_tensors,
                                    const msae_metadata *metadata, size_t n_metadata) {
     size_t offset = 0;
@@ -6671,6 +6662,7 @@ static int msae__is_plain_text(const char *text, size_t bytes) {
     return 1;
 }
 
+/* What is written can be read again: names and texts are plain, shapes match their bytes. */
 static msae_status msae__check_writable(const msae_tensor *tensors, size_t n_tensors,
                                         const msae_metadata *metadata, size_t n_metadata,
                                         msae_error *error) {
@@ -6699,6 +6691,7 @@ static msae_status msae__check_writable(const msae_tensor *tensors, size_t n_ten
     return MSAE_OK;
 }
 
+/* The caller's tensors, byte for byte as they are in memory. */
 static int msae__write_tensors(msae_writer *to, const void *user) {
     const msae_safetensors *file = (const msae_safetensors *)user;
     int ok =
@@ -6715,12 +6708,6 @@ typedef int (*msae__content)(msae_writer *to, const void *user);
 #ifndef MSAE_NO_STDIO
 static int msae__write_stdio(void *user, const void *bytes, size_t size) {
     return fwrite(bytes, 1, size, (FILE *)user) == size;
-}
-
-/* Ends the writing of a file; 1 when all of it is with the disk (a device has no disk). */
-static int msae__finish_file(FILE *file, int is_device) {
-    const int ok = fflush(file) == 0 && (is_device || MSAE__FLUSHED(file));
-    return fclose(file) == 0 && ok;
 }
 
 /* After a power cut a new name is only there when its folder was flushed too. Not every file system
@@ -6788,7 +6775,9 @@ static msae_status msae__write_file(msae__content content, const void *user, msa
     out.user = file;
     ok = content(&out, user);
     to->bytes = out.bytes;
-    ok = msae__finish_file(file, is_device) && ok;
+    /* 1: all of it is with the disk; a device has none */
+    ok = fflush(file) == 0 && (is_device || MSAE__FLUSHED(file)) && ok;
+    ok = fclose(file) == 0 && ok;
     if (!is_device) {
         ok = ok && MSAE__REPLACED(temporary, path); /* at no moment is there neither */
         if (ok) {
@@ -6865,6 +6854,8 @@ static int msae__write_numbers(msae_writer *to, const void *values, size_t count
     return 1;
 }
 
+/* A .npy of version 1.0: ten bytes, then a dictionary that spaces and a newline fill up to byte
+   128, so that the values are aligned. */
 static int msae__write_npy_data(msae_writer *to, const void *user) {
     const msae_data *data = (const msae_data *)user;
     char header[128];
@@ -6886,7 +6877,8 @@ MSAE_API msae_status msae_npy_write(msae_writer *writer, const float *x, size_t 
     return msae__write_all(msae__write_npy_data, &data, writer, error);
 }
 
-/* A float in decimal, exactly recoverable: nine digits, without stdio and locale. */
+/* A float in decimal, exactly recoverable, without stdio and locale: nine digits less zeros at
+   their end, with an exponent from 1e9 on and below 1e-5. NaN and Inf, which JSON lacks, are 0. */
 static void msae__put_float(msae__text *text, float value) {
     double v = value, scaled;
     int exponent, digits = 9, point;
@@ -6942,6 +6934,7 @@ typedef struct msae__notes {
     size_t count;
 } msae__notes;
 
+/* A note is begun, its text is put into notes->at, and it is ended. */
 static void msae__note_begin(msae__notes *notes, const char *key) {
     msae_metadata *item = &notes->items[notes->count];
     MSAE_ASSERT(notes->count < MSAE__MAX_METADATA);
@@ -6956,6 +6949,7 @@ static void msae__note_end(msae__notes *notes) {
     item->value_bytes = (size_t)(notes->at.at - item->value);
 }
 
+/* Notes of one text, one number, one float. */
 static void msae__note(msae__notes *notes, const char *key, const char *value) {
     msae__note_begin(notes, key);
     msae__put(&notes->at, value);
@@ -6981,6 +6975,7 @@ typedef struct msae__file {
     char checksum[17];
 } msae__file;
 
+/* Appends a tensor [rows] or, of rank 2, [rows, cols], whose values stay where they are. */
 MSAE__SHARED void msae__add_tensor(msae__file *file, const char *name, msae_dtype dtype,
                                    const void *values, size_t rank, size_t rows, size_t cols) {
     msae_tensor *tensor = &file->list.tensors[file->list.n_tensors++];
@@ -7043,6 +7038,8 @@ MSAE__SHARED void msae__add_tensor(msae__file *file, const char *name, msae_dtyp
 #define MSAE__READ_TIMES(key, range) msae__read_times(file, key, ok)
 #define MSAE__READ_CHOICE(key, range) msae__read_choice(file, key, MSAE_ENUM_##range, ok)
 
+/* What a model's file says: notes with all that shapes a model and, as its history, how it was
+   trained, and the model's tensors. Adding to both is allowed until msae__finish_description. */
 static void msae__describe_model(const msae_model *model, msae__file *file) {
     const size_t n = model->n_latents, d = model->n_inputs;
     const msae_history *h = &model->history;
@@ -7081,7 +7078,7 @@ static void msae__describe_model(const msae_model *model, msae__file *file) {
     msae__list_tensors(model, &file->list);
 }
 
-/* To be called once all tensors and notes are there. */
+/* Once all tensors and notes are there: in the order of their names, with a checksum over both. */
 static void msae__finish_description(msae__file *file) {
     msae__notes *notes = &file->notes;
     msae__sort(notes->items, notes->count, sizeof notes->items[0], msae__compare_keys);
@@ -7104,6 +7101,7 @@ static msae_status msae__check_own_k(const msae_model *model, msae_error *error)
                          " is not between 1 and the number of latents");
 }
 
+/* Header and tensors in the file's order: encoders by columns, numbers little-endian. */
 static int msae__write_content(msae_writer *to, const void *user) {
     const msae__file *file = (const msae__file *)user;
     int ok = msae__write_header(to, file->list.tensors, file->list.n_tensors, file->notes.items,
@@ -7159,6 +7157,7 @@ static int msae__read_times(const msae_safetensors *file, const char *key, int *
     return (int)(number & 0xffff);
 }
 
+/* Each hyper-parameter by its name; what a file means that lacks one is in the last column. */
 static void msae__read_history(const msae_safetensors *file, msae_history *h, int *ok) {
     h->rows = msae__read_number(file, "msae.train_rows", ok);
     h->seed = msae__read_number(file, "msae.train_seed", ok);
@@ -7200,18 +7199,17 @@ static msae_model_desc msae__desc_of(const msae_model *model) {
     return desc;
 }
 
-/* Everything but the matrices, between models of one shape. */
+/* Everything but the matrices and their scales, between models of one shape. */
 static void msae__copy_rest(msae_model *to, const msae_model *from) {
-    const size_t n = from->n_latents, d = from->n_inputs;
-    memcpy(to->pre_bias, from->pre_bias, d * sizeof(float));
-    memcpy(to->latent_bias, from->latent_bias, n * sizeof(float));
-    memcpy(to->mean, from->mean, d * sizeof(float));
-    if (to->log_threshold) memcpy(to->log_threshold, from->log_threshold, n * sizeof(float));
-    to->threshold = from->threshold;
-    to->scale = from->scale;
+    const msae__part *part;
+    msae_tensor tensor;
+    size_t at = 0;
     to->history = from->history;
     to->has_level_thresholds = from->has_level_thresholds;
-    memcpy(to->level_thresholds, from->level_thresholds, sizeof to->level_thresholds);
+    while ((part = msae__next_part(to, &at, &tensor)) != NULL) {
+        if (part->shape >= MSAE__ROWS || part->when & MSAE__INT8) continue;
+        memcpy(msae__part_values(to, part), msae__part_values(from, part), tensor.bytes);
+    }
 }
 
 /* Rows of a matrix of any kind as floats. */
@@ -7274,6 +7272,8 @@ static int msae__narrow_rows(const msae_model *to, const float *rows, void *out,
     return fits;
 }
 
+/* Rows as they are, or rounded to float16 or bfloat16 (to nearest, ties to even), or to integers of
+   largest / 127 a row. What float16 cannot hold is refused. */
 MSAE_API msae_status msae_compact(const msae_model *model, msae_dtype weights,
                                   const msae_load_desc *desc, msae_model *compact,
                                   msae_error *error) {

@@ -413,13 +413,25 @@ static inline msae_status test_data_statistics(const msae_data *data, msae_scali
     return msae_source_statistics(&source, scaling, skip_bad, NULL, allocator, mean, scale, error);
 }
 
+/* The geometric median [d] of the rows of a source. */
+static inline msae_status test_median(const msae_source *source, const float *mean, float scale,
+                                      int skip_bad, const msae_collective *collective,
+                                      const msae_allocator *allocator, float *median,
+                                      msae_error *error) {
+    msae__source_pass pass;
+    memset(&pass, 0, sizeof pass);
+    pass.source = source;
+    pass.collective = collective;
+    pass.skip_bad = skip_bad || (source->data && source->data->skip_bad);
+    return msae__pass_median(&pass, mean, scale, allocator, median, error);
+}
+
 static inline msae_status test_geometric_median(const msae_data *data, const float *mean,
                                                 float scale, int skip_bad,
                                                 const msae_allocator *allocator, float *median,
                                                 msae_error *error) {
     const msae_source source = msae_source_data(data);
-    return msae__geometric_median(&source, mean, scale, skip_bad, NULL, allocator, median,
-                                        error);
+    return test_median(&source, mean, scale, skip_bad, NULL, allocator, median, error);
 }
 
 /* A stream over rows in memory, all of which are one window. */

@@ -1774,8 +1774,7 @@ static void *measure_member(void *argument) {
     m->status = msae_source_statistics(&m->source, m->desc.scaling, 1, c, NULL, s->mean, &s->scale,
                                        &m->error);
     if (m->status == MSAE_OK) {
-        m->status =
-            msae__geometric_median(&m->source, s->mean, s->scale, 1, c, NULL, s->median, &m->error);
+        m->status = test_median(&m->source, s->mean, s->scale, 1, c, NULL, s->median, &m->error);
     }
     leave(m->hall);
     return NULL;

@@ -165,7 +165,9 @@ static void fit_with_auxk(msae_trainer *trainer, const msae_data *data, size_t a
             msae_batch next;
             check(msae_stream_next(&stream, &next, &error), "train", &error);
             if (next.rows == 0) break; /* the end of the epoch */
-            msae__data_gather(next.data, next.index, next.rows, x);
+            for (size_t r = 0; r < next.rows; r++) {
+                msae_data_read(next.data, next.index[r], 1, x + r * next.data->cols);
+            }
             msae_trainer_schedule(trainer, epoch, step, steps);
             check(msae_trainer_forward(trainer, next.data, next.index, next.rows, recon, NULL, NULL,
                                        &error),
