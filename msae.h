@@ -421,14 +421,69 @@ typedef struct msae_model_desc {
     msae_host host;
 } msae_model_desc;
 
+/* The hyper-parameters of training. Fields of msae_train_desc and msae_history, defaults, checks,
+   notes in files ("msae.train_" and the field), what a resumed run has again and the options of
+   `msae train` all come from this table. Columns:
+   field, kind   COUNT; FLOAT; TIMES: up to MSAE_MAX_REVIVALS or MSAE_OFF; CHOICE: enum msae_<field>
+   range         FLOAT: ABOVE_0; OR_OFF, above 0 or MSAE_OFF; FROM_0 and BELOW_1, from 0 on, which
+                 MSAE_OFF says. CHOICE: its kind of enum
+   ours, others  default with msae and msae-width; with other recipes. 0: as the help says
+   before        what a file means that lacks the note; MSAE__NEEDED: it is malformed
+   use           ALL, or who alone may set it: JUMPRELU; PENALTY (and relu); TRAPEZOID
+   option, argument, help   of the tool; "msae" there stands for msae-width too */
+#define MSAE_TRAIN_LIST(X)                                                                        \
+    X(epochs, COUNT, 0, 30, 30, MSAE__NEEDED, ALL, "epochs", "E",                                 \
+      "times through the data (default: 30)")                                                     \
+    X(batch, COUNT, 0, 512, 4096, MSAE__NEEDED, ALL, "batch", "B",                                \
+      "rows of a step (default: msae 512, others 4096)")                                          \
+    X(lr, FLOAT, ABOVE_0, 0, 0, MSAE__NEEDED, ALL, "lr", "LR",                                    \
+      "learning rate (default: msae 2e-3 sqrt(min(batch, 1024) / 256), msae-uw, -rw\n1e-4, "      \
+      "topk, batchtopk 5e-4, relu, jumprelu 5e-5)")                                               \
+    X(beta1, FLOAT, BELOW_1, 0.9f, 0.9f, MSAE__NEEDED, ALL, "beta1", "B",                         \
+      "of AdamW's first moment (default: 0.9)")                                                   \
+    X(beta2, FLOAT, BELOW_1, 0.99f, 0.999f, MSAE__NEEDED, ALL, "beta2", "B",                      \
+      "of its second (default: msae 0.99, others 0.999)")                                         \
+    X(eps, FLOAT, FROM_0, 6.25e-10f, 6.25e-10f, MSAE__NEEDED, ALL, "eps", "E",                    \
+      "added to the root of the second (default: 6.25e-10)")                                      \
+    X(weight_decay, FLOAT, FROM_0, 0, 0, MSAE__NEEDED, ALL, "weight-decay", "W",                  \
+      "of AdamW (default: 0)")                                                                    \
+    X(clip, FLOAT, OR_OFF, 1, 1, MSAE__NEEDED, ALL, "clip", "C",                                  \
+      "norm that all gradients together are clipped to; 0: not at all (default: 1)")              \
+    X(schedule, CHOICE, SCHEDULE, MSAE_SCHEDULE_TRAPEZOID, MSAE_SCHEDULE_PUBLISHED, MSAE__NEEDED, \
+      ALL, "schedule", "capped|linear|cosine|constant|trapezoid|published",                       \
+      "of the learning rate (default: msae trapezoid, others published, which is above 1\n"       \
+      "where epochs are no multiple of five; capped: at most 1.25, linear: at most 1)")           \
+    X(warmup, FLOAT, FROM_0, 0.03f, 0.03f, 0, TRAPEZOID, "warmup", "S",                           \
+      "trapezoid: share of the steps up (default: 0.03)")                                         \
+    X(decay, FLOAT, FROM_0, 0.4f, 0.4f, 0, TRAPEZOID, "decay", "S",                               \
+      ".. and down to 0 at the end (default: 0.4)")                                               \
+    X(start, CHOICE, START, MSAE_START_ROWS, MSAE_START_RANDOM, MSAE_START_RANDOM, ALL, "start",  \
+      "random|rows", "where decoder rows start (default: msae rows of the data, others random)")  \
+    X(revivals, TIMES, 0, 6, MSAE_OFF, 0, ALL, "revivals", "N",                                   \
+      "times that latents which were active in no row since the last time are started\n"          \
+      "anew (default: msae 6, others never)")                                                     \
+    X(loss, CHOICE, LOSS, MSAE_LOSS_NMSE, MSAE_LOSS_NMSE, MSAE__NEEDED, ALL, "loss",              \
+      "nmse|mse|cosine", "default: nmse")                                                         \
+    X(sparse_weight, FLOAT, FROM_0, 0, 0, MSAE__NEEDED, PENALTY, "lambda", "L",                   \
+      "weight of the sparsity term (default: relu 0.003, jumprelu 0.001)")                        \
+    X(bandwidth, FLOAT, ABOVE_0, 0.001f, 0.001f, MSAE__NEEDED, JUMPRELU, "bandwidth", "W",        \
+      "of jumprelu's straight-through gradient (default: 0.001)")                                 \
+    X(scaling, CHOICE, SCALING, MSAE_SCALING_RMS, MSAE_SCALING_RMS, MSAE__NEEDED, ALL, "scale",   \
+      "rms|paper|none", "of the data: to RMS norm sqrt(d), as published, not (default: rms)")
+
+/* A row as a field of msae_train_desc and of msae_history. */
+#define MSAE__DESC(field, kind, ...) MSAE__TYPE_##kind(size_t, msae_##field) field;
+#define MSAE__HISTORY(field, kind, ...) MSAE__TYPE_##kind(uint64_t, int) field;
+#define MSAE__TYPE_COUNT(count, choice) count
+#define MSAE__TYPE_FLOAT(count, choice) float
+#define MSAE__TYPE_TIMES(count, choice) int
+#define MSAE__TYPE_CHOICE(count, choice) choice
+
 /* How a model was trained, for the record: saved with it, no effect on inference. All zero for a
-   model that was not trained here. */
+   model that was not trained here. Enums as int, 255: unknown to this version; revivals 0: none. */
 typedef struct msae_history {
-    uint64_t steps, rows; /* updates made, rows seen */
-    uint64_t seed;
-    uint64_t batch, epochs;
-    float lr, beta1, beta2, eps, weight_decay, clip, sparse_weight, bandwidth, warmup, decay;
-    int loss, schedule, scaling, start, revivals; /* places in their enums; number, 0: none */
+    uint64_t steps, rows, seed; /* updates made, rows seen, as in msae_model_desc */
+    MSAE_TRAIN_LIST(MSAE__HISTORY)
 } msae_history;
 
 typedef struct msae_kernels msae_kernels; /* the table of an instruction path; private */
@@ -801,117 +856,89 @@ typedef enum msae_start {
     MSAE_START_DEFAULT = 0, /* msae, msae-width ROWS, else RANDOM */
     MSAE_START_RANDOM,      /* uniform directions */
     MSAE_START_ROWS,        /* 0.7 of a random row of the data (centred, at unit length) and 0.3 of
-                                a uniform direction; msae_trainer_statistics finds the rows */
+                               a uniform direction; msae_trainer_statistics finds the rows */
     MSAE_START_COUNT
 } msae_start;
 
-/* A training run. 0 means default, MSAE_OFF zero. A field that the recipe or schedule does not use
-   (bandwidth with topk, say) must have its default. Below "msae" stands for the recipes msae and
-   msae-width, whose defaults are measured (bench/README.md); the others have the published ones. */
+/* A training run. 0 means default, MSAE_OFF zero. The defaults of msae and msae-width are measured
+   (bench/README.md), those of the other recipes are the published ones. */
 typedef struct msae_train_desc {
     msae_model_desc model; /* host and seed serve training too */
-    size_t batch;          /* rows of a step, 4096, msae 512; the most that a step may have with
-                              batchtopk and msae-width */
-    size_t epochs;         /* 30 */
-    float lr;              /* msae: 2e-3 * sqrt(min(batch, 1024) / 256); msae-uw and -rw 1e-4, topk
-                              and batchtopk 5e-4, relu and jumprelu 5e-5 */
-    float beta1, beta2;    /* AdamW, 0.9 and 0.999, msae 0.9 and 0.99 (MSAE_OFF: 0) */
-    float eps;             /* 6.25e-10 */
-    float weight_decay;    /* 0 */
-    float clip;            /* largest norm of all gradients together, 1; MSAE_OFF: no limit */
-    msae_schedule schedule;
-    float warmup, decay; /* trapezoid: shares of all steps, 0.03 and 0.4; MSAE_OFF: 0 */
-    msae_start start;
-    /* How often msae_trainer_fit looks for latents that were never active and re-initialises them
-       (msae_trainer_revive), evenly over the first 60 % of the run. 0: msae 6, else never;
-       MSAE_OFF: never. Costs 4 n bytes and, each time, a forward pass over n / 2 rows at most. */
-    int revivals;
-    msae_loss loss;
-    float sparse_weight; /* lambda: relu 0.003, jumprelu 0.001; MSAE_OFF: 0 */
-    float bandwidth;     /* width of jumprelu's straight-through estimator, 0.001 */
-    msae_scaling scaling;
+    /* epochs, batch, lr .. scaling, by MSAE_TRAIN_LIST. With batchtopk and msae-width no step may
+       have more than `batch` rows. Revivals are spread evenly over the first 60 % of the run; they
+       cost 4 n bytes and, each, a forward pass over n / 2 rows at most (msae_trainer_revive). */
+    MSAE_TRAIN_LIST(MSAE__DESC)
     int geometric_median; /* 1: pre_bias starts at the data's geometric median instead of 0 */
-    int skip_bad;         /* 1: rows with NaN or Inf are left out and counted (as if msae_data had
-                             skip_bad), instead of failing */
-    /* Leaves out and counts rows whose norm is more than this times the median norm: a few of them
-       would dominate mean, scale and gradients. 0: off; else at least 1. msae_trainer_statistics
-       then makes one more pass. */
+    /* Rows to leave out and count: with skip_bad 1 those with NaN or Inf, an error otherwise; with
+       max_norm >= 1 (0: off) those of more than max_norm times the median norm, of which a few
+       would dominate mean, scale and gradients. max_norm costs one more pass before training. */
+    int skip_bad;
     float max_norm;
-    /* Processes that train this model together: gradients, losses and counts are summed over them
-       where msae_trainer_gradients ends, so that every process makes the same update. A process's
-       rows of a batch may be none. What fails in one process fails in all, in the others with
-       MSAE_ERROR_STOPPED. A resumed trainer has none: put it into trainer.desc afterwards. */
+    /* Processes that train this model together. Gradients, losses and counts are summed over them
+       at the end of msae_trainer_gradients, so that all make the same update; a process may have no
+       rows of a batch. What fails in one fails in all, in the others with MSAE_ERROR_STOPPED. A
+       resumed trainer has none: put it into trainer.desc. */
     msae_collective collective;
 } msae_train_desc;
 
-/* An array for each parameter, shaped as in msae_model. log_threshold: jumprelu only, else NULL;
-   decoder is the same memory as encoder when tied. */
+/* Arrays shaped as in msae_model. log_threshold: NULL unless jumprelu; decoder: encoder if tied. */
 typedef struct msae_parameters {
     float *encoder, *decoder, *pre_bias, *latent_bias, *log_threshold;
 } msae_parameters;
 
 /* What a step did. Losses are means over the rows of the batch. */
 typedef struct msae_step_stats {
-    double loss;                        /* recon_loss + lambda * sparse_loss */
+    double loss;                        /* recon_loss + sparse_weight * sparse_loss */
     double recon_loss;                  /* weighted mean of level_loss */
-    double sparse_loss;                 /* L1 or L0 term without lambda */
+    double sparse_loss;                 /* L1 or L0 term */
     double level_loss[MSAE_MAX_LEVELS]; /* of each level */
     double l0;                          /* active latents a row, largest level */
-    double grad_norm;                   /* of all gradients after projection, before clipping */
-    double lr;                          /* learning rate used */
-    size_t rows;                        /* rows that entered */
-    size_t rows_skipped;                /* with NaN or Inf (skip_bad), or beyond max_norm */
-    size_t rows_left_out; /* without a loss: equal to the mean (nmse), zero (cosine) */
-    size_t dead_latents;  /* active on fewer than 1 in 316,000 rows over the last 1000 steps; msae:
+    double grad_norm, lr;      /* of all gradients after projection, before clipping; as used */
+    size_t rows, rows_skipped; /* that entered; with NaN or Inf (skip_bad) or beyond max_norm */
+    size_t rows_left_out;      /* without a loss: equal to the mean (nmse), zero (cosine) */
+    size_t dead_latents; /* active on fewer than 1 in 316,000 rows over the last 1000 steps; msae:
                              active means among the top 64 (its largest level up to 64) */
 } msae_step_stats;
+
+/* Means over the rows of the running epoch so far, as in msae_step_stats. */
+typedef struct msae_epoch_stats {
+    double loss, recon_loss, sparse_loss, l0;
+    uint64_t rows;
+} msae_epoch_stats;
 
 /* A place in a run through shuffled data, from which all later batches follow. */
 typedef struct msae_position {
     uint64_t rows, batch;             /* of the data, of a step */
-    uint64_t epoch;                   /* epochs finished */
-    uint64_t row;                     /* rows of this epoch already given out */
+    uint64_t epoch, row;              /* epochs finished; rows of this one already given out */
     uint64_t rng[4];                  /* the generator before this epoch's shuffle */
     uint64_t block_rows, window_rows; /* of a stream in windows; 0: all rows are one window */
 } msae_position;
 
-/* Norms of more than this times the median count as unusual, unless max_norm gives another factor.
-   Ordinary rows stay far below it: at most 1.001 in CLIP, 2.3 in GloVe. In training, 2 % of rows at
-   10 times the median did no harm, 0.5 % at 100 times did. */
+/* Unusual rows, as msae_trainer_statistics found them: with NaN or Inf, or beyond max_norm (if 0,
+   MSAE_RARE_NORM) times the median norm. Ordinary ones stay far below: at most 1.001 in CLIP, 2.3
+   in GloVe. In training, 2 % of rows at 10 times the median did no harm, 0.5 % at 100 times did. */
 #define MSAE_RARE_NORM 50
-
-/* Unusual rows of the data, as msae_trainer_statistics found them. */
 typedef struct msae_rare_rows {
     uint64_t bad, first_bad;       /* number of rows with NaN or Inf, and the first of them */
-    uint64_t beyond, first_beyond; /* number of rows of more than max_norm (or MSAE_RARE_NORM) times
-                                      the median norm, to within 2 %, and the first of them */
+    uint64_t beyond, first_beyond; /* number of rows beyond, to within 2 %, and the first of them */
     float median_norm;             /* of the rows that are not zero, to within 1 %; 0: none */
     float norm_limit;              /* rows of this norm or more are left out; 0: no limit */
 } msae_rare_rows;
-
-/* Means over the rows of the running epoch so far. */
-typedef struct msae_epoch_stats {
-    double loss, recon_loss, sparse_loss, l0; /* as in msae_step_stats */
-    uint64_t rows;
-} msae_epoch_stats;
 
 /* A model in training. Fields may be read; grad may be written between the two halves of a step.
    Not thread-safe: one call at a time for each trainer. */
 typedef struct msae_trainer {
     msae_model model;
-    msae_train_desc desc; /* resolved */
-    msae_parameters grad;
-    msae_parameters moment1, moment2; /* Adam's m and v */
+    msae_train_desc desc;                   /* resolved */
+    msae_parameters grad, moment1, moment2; /* Adam's m and v */
     float *loss_mean;       /* [d]: m of nmse in the model's space; zero, right for centred data */
-    uint64_t step;          /* updates made */
-    uint64_t rows;          /* rows seen */
+    uint64_t step, rows;    /* updates made, rows seen */
+    uint64_t revived;       /* latents, each time they were */
     uint64_t rows_skipped;  /* with NaN or Inf (skip_bad) or beyond max_norm, each time they came */
     msae_rare_rows rare;    /* set with mean and scale */
-    uint64_t revived;       /* latents, each time they were */
     float lr_factor;        /* the schedule's factor on lr; msae_trainer_schedule sets it */
     int has_statistics;     /* 1 once mean and scale were set from data */
-    msae_position position; /* of the run, zero before it. In a loop of your own: stream.at, to be
-                               put here before a checkpoint is saved */
+    msae_position position; /* of the run; a loop of your own puts stream.at here before it saves */
     msae_epoch_stats epoch; /* kept by msae_trainer_fit */
     struct msae_train_workspace *workspace; /* private */
     void *memory;
@@ -919,29 +946,88 @@ typedef struct msae_trainer {
     int owns_memory;
 } msae_trainer;
 
+/* desc with its defaults in place of zeros, to *resolved. MSAE_ERROR_ARGUMENT, naming the field, if
+   one is out of range or of no use to the recipe. Thread-safe. */
+MSAE__TRAIN_API msae_status msae_train_desc_resolve(const msae_train_desc *desc,
+                                                    msae_train_desc *resolved, msae_error *error);
+/* A new trainer with initial weights, in memory from the descriptor's allocator: 4 x parameters and
+   a workspace that does not grow with the batch (but for k * batch latents with batchtopk and
+   msae-width). Steps allocate nothing. trainer->model is a full model, to encode with and save,
+   and lives as long as the trainer; desc need not. On failure the trainer is zeroed. */
+MSAE__TRAIN_API msae_status msae_trainer_init(msae_trainer *trainer, const msae_train_desc *desc,
+                                              msae_error *error);
+/* A new trainer, as by msae_trainer_init, in your memory of *bytes bytes, which must outlive it.
+   memory NULL: *bytes receives what is needed. MSAE_ERROR_MEMORY if *bytes are too few. */
+MSAE__TRAIN_API msae_status msae_trainer_init_in(msae_trainer *trainer, const msae_train_desc *desc,
+                                                 void *memory, size_t *bytes, msae_error *error);
+/* Frees what the trainer owns, its model included, and zeroes it; fine on a zeroed trainer. */
+MSAE__TRAIN_API void msae_trainer_free(msae_trainer *trainer);
+
+/* Puts mean and scale of the source's rows into the model, what is unusual into trainer->rare and,
+   if the descriptor asks for it, the geometric median into pre_bias and, before the first step,
+   rows into decoder and encoder. msae_trainer_fit calls it if need be. One pass over the rows, one
+   more with max_norm, up to 1000 for the median. MSAE_ERROR_NOT_FINITE, with the row, on NaN or Inf
+   without skip_bad and on norms outside of 1e-37 .. 1e37. Allocates 272 d bytes + 260 KB for it. */
+MSAE__TRAIN_API msae_status msae_trainer_statistics(msae_trainer *trainer,
+                                                    const msae_source *source, msae_error *error);
+/* A step: msae_trainer_gradients and msae_trainer_update on raw rows x [rows, d]. If either fails,
+   weights, moments and counters are unchanged, bit for bit. stats may be NULL. */
+MSAE__TRAIN_API msae_status msae_trainer_step(msae_trainer *trainer, const float *x, size_t rows,
+                                              msae_step_stats *stats, msae_error *error);
+/* The first half of a step: loss and gradients of `rows` raw rows (index[0 .. rows - 1] of data, or
+   its first ones if index is NULL) into trainer->grad. *stats (may be NULL) receives losses and
+   counts. Any number of rows; batchtopk and msae-width: at most desc.batch. MSAE_ERROR_NOT_FINITE,
+   with the row, on NaN or Inf (see skip_bad) or if they arise. Weights and moments stay. */
+MSAE__TRAIN_API msae_status msae_trainer_gradients(msae_trainer *trainer, const msae_data *data,
+                                                   const size_t *index, size_t rows,
+                                                   msae_step_stats *stats, msae_error *error);
+/* The second half: decoder rows to unit norm, projection, clipping, AdamW, in the published order.
+   *stats (may be NULL) receives grad_norm, lr, dead_latents. MSAE_ERROR_ARGUMENT without new
+   gradients; MSAE_ERROR_NOT_FINITE, with the trainer unchanged, if one or its square is. */
+MSAE__TRAIN_API msae_status msae_trainer_update(msae_trainer *trainer, msae_step_stats *stats,
+                                                msae_error *error);
+/* The training forward pass alone, for validation and tests, on rows as in msae_trainer_gradients:
+   losses into *stats and, where not NULL, reconstructions recon [L, rows, d] (in the model's space)
+   and latents [L, rows, n] at each level. The gradients are lost, nothing else changes. */
+MSAE__TRAIN_API msae_status msae_trainer_forward(msae_trainer *trainer, const msae_data *data,
+                                                 const size_t *index, size_t rows, float *recon,
+                                                 float *latents, msae_step_stats *stats,
+                                                 msae_error *error);
+/* Re-initialises up to n / 32 latents that were never active (as for msae_step_stats.dead_latents)
+   since the last call: decoder row = residual of one of the worst-reconstructed of the given rows
+   (as in msae_trainer_gradients, some 16 a latent; those not finite are left out), encoder row =
+   that at half the mean length, bias and moments 0, jumprelu's threshold the mean of the others.
+   *revived (may be NULL) receives their number, 0 if nothing was trained since the last call.
+   msae_trainer_fit does this; a loop of your own calls it a few times in the first half of the run.
+   MSAE_ERROR_ARGUMENT without revivals. Allocates 256 (L + 1) d + n d / 8 bytes temporarily. */
+MSAE__TRAIN_API msae_status msae_trainer_revive(msae_trainer *trainer, const msae_data *data,
+                                                const size_t *index, size_t rows, size_t *revived,
+                                                msae_error *error);
+/* Sets trainer->lr_factor for step `step` of the `steps` in epoch `epoch` (both from 0). */
+MSAE__TRAIN_API void msae_trainer_schedule(msae_trainer *trainer, size_t epoch, size_t step,
+                                           size_t steps);
+
 /* Shuffled batches of a source's rows: every epoch brings all rows once, in a new order. Rows in
-   memory, or in a source that fits into one window, are shuffled at once, others in two levels. The
-   blocks of `block_rows` consecutive rows are put into a random order and read until
-   `window_rows` rows are in memory, and the rows of this window are shuffled. The difference:
-   - a row is equally likely anywhere in an epoch (but for a shorter last block), and rows of
-     different blocks come in either order; two rows of one block are always in one window;
-   - a batch of B rows is drawn from w = window_rows / block_rows random blocks. The mean of a
-     quantity over it has a variance of at most s2 (1 / B + 1 / w), where s2 is the quantity's
-     variance over the source; shuffled at once it would be s2 / B. The second term is reached where
-     all rows of a block are alike (sorted data) and vanishes in shuffled files. */
+   memory, or in a source that fits into one window, are shuffled at once; otherwise blocks of
+   `block_rows` consecutive rows are read in random order until `window_rows` rows are in memory,
+   and these are shuffled. A row is then still equally likely anywhere in an epoch (but for a
+   shorter last block), but a batch of B rows is drawn from w = window_rows / block_rows random
+   blocks: the mean of a quantity over it has a variance of at most s2 (1 / B + 1 / w), with s2 its
+   variance over the source, where shuffling at once has s2 / B. The second term is reached if all
+   rows of a block are alike (sorted data), and vanishes in shuffled files. */
 typedef struct msae_stream_desc {
-    size_t batch;       /* rows of a step, required (msae_trainer_fit takes the trainer's) */
-    uint64_t seed;      /* (msae_trainer_fit takes one from the trainer's) */
-    size_t block_rows;  /* 0: 256 KiB of float32, or a 256th of the rows where that is less */
-    size_t window_rows; /* 0: all rows if they are in memory, else 64 MiB of float32; at least batch
-                           + block_rows. Allocates two windows of float32 (one if it holds all rows,
-                           none if they are in memory), and a size_t for each row of a window, each
-                           row of a batch and each block of the source */
-    /* Several processes: batches are those of a single process, but of each window only the blocks
-       part, part + parts, .. are read and given out. 0 counts as 1 part. */
+    size_t batch;      /* rows of a step, required; msae_trainer_fit takes the trainer's .. */
+    uint64_t seed;     /* .. and a seed made from the trainer's */
+    size_t block_rows; /* 0: 256 KiB of float32, or a 256th of the rows where that is less */
+    /* At least batch + block_rows; 0: all rows if they are in memory, else 64 MiB of float32. A
+       stream allocates two windows (one if it holds all rows, none if they are in memory), and a
+       size_t for each row of a window and of a batch and for each block of the source. */
+    size_t window_rows;
+    /* Several processes: the batches of a single one, but of each window only the blocks part, part
+       + parts, .. are read and given out. 0 counts as 1 part. */
     size_t part, parts;
-    /* Reproducible sums: split each batch into this many fixed parts, summed in double, so that
-       1 .. shares processes give the same bits. Costs 16 n d bytes and twice the traffic. 0: off;
+    /* Reproducible sums: split each batch into this many fixed parts, summed in double, so that 1
+       .. shares processes give the same bits. Costs 16 n d bytes and twice the traffic. 0: off;
        sums then differ in the last bits, which TopK and Adam may amplify. */
     size_t shares;
     msae_background background; /* reads the next window while this one is used */
@@ -952,11 +1038,11 @@ typedef struct msae_stream_desc {
 typedef struct msae_batch {
     const msae_data *data;
     const size_t *index;
-    size_t rows;              /* of this part */
-    size_t all_rows;          /* of the whole batch; 0 at the end of an epoch */
+    size_t rows, all_rows;    /* of this part, of the whole batch; 0 at the end of an epoch */
     const size_t *share_ends; /* [shares] where in index each share ends; NULL without shares */
 } msae_batch;
 
+/* A stream. Not thread-safe. */
 typedef struct msae_stream {
     msae_position at;                /* behind the batch that was given out last */
     struct msae_stream_state *state; /* private */
@@ -965,106 +1051,6 @@ typedef struct msae_stream {
     size_t memory_bytes;
 } msae_stream;
 
-/* Progress of msae_trainer_fit, after every step. The callback returns 0 to go on, anything else to
-   stop. It may save the trainer's model or a checkpoint. */
-typedef struct msae_progress {
-    size_t epoch, epochs; /* from 0 */
-    size_t step, steps;   /* in this epoch, from 0 */
-    uint64_t rows;        /* seen so far */
-    const msae_step_stats *stats;
-    const msae_epoch_stats *epoch_stats;
-} msae_progress;
-typedef int (*msae_progress_fn)(const msae_progress *progress, void *user);
-
-/* Replaces every zero of `desc` that means a default and writes the result to *resolved.
-   MSAE_ERROR_ARGUMENT, with a text that names the field, where one is out of range or of no use to
-   the recipe. Thread-safe. */
-MSAE__TRAIN_API msae_status msae_train_desc_resolve(const msae_train_desc *desc,
-                                                    msae_train_desc *resolved, msae_error *error);
-
-/* A new trainer with initial weights, in memory from the descriptor's allocator: 4 x parameters and
-   a workspace that does not grow with the batch (but for k * batch latents with batchtopk and
-   msae-width). Steps allocate nothing. trainer->model is a full model, to encode with and to save,
-   and lives as long as the trainer. The descriptor and its lists need not outlive the call. On
-   failure nothing is held and the trainer is zeroed. */
-MSAE__TRAIN_API msae_status msae_trainer_init(msae_trainer *trainer, const msae_train_desc *desc,
-                                              msae_error *error);
-
-/* A new trainer, as by msae_trainer_init, in your memory of *bytes bytes (of any alignment), which
-   must outlive it. memory NULL: *bytes receives what is needed, and the trainer is zeroed.
-   MSAE_ERROR_MEMORY if *bytes are too few. */
-MSAE__TRAIN_API msae_status msae_trainer_init_in(msae_trainer *trainer, const msae_train_desc *desc,
-                                                 void *memory, size_t *bytes, msae_error *error);
-
-/* Frees what the trainer owns, its model included, and zeroes it; fine on a zeroed trainer. */
-MSAE__TRAIN_API void msae_trainer_free(msae_trainer *trainer);
-
-/* Puts mean and scale of the source's rows into the model, unusual rows into trainer->rare and, if
-   the descriptor asks for it, the geometric median into pre_bias and, before the first step, rows
-   into decoder and encoder. msae_trainer_fit calls this if it was not done. One pass over the rows,
-   one more with max_norm, up to 1000 for the median. MSAE_ERROR_NOT_FINITE, with the row, on NaN or
-   Inf unless the descriptor or the data has skip_bad, and on norms outside of some 1e-37 .. 1e37.
-   Allocates 272 d bytes and some 260 KB temporarily. */
-MSAE__TRAIN_API msae_status msae_trainer_statistics(msae_trainer *trainer,
-                                                    const msae_source *source, msae_error *error);
-
-/* The first half of a step: loss and gradients of `rows` raw rows (index[0 .. rows - 1] of data, or
-   its first ones if index is NULL) into trainer->grad. *stats (may be NULL) receives losses and
-   counts. Any number of rows; batchtopk and msae-width: at most desc.batch. MSAE_ERROR_NOT_FINITE,
-   with the row, on NaN or Inf (see skip_bad) or if they arise. Weights and moments stay. */
-MSAE__TRAIN_API msae_status msae_trainer_gradients(msae_trainer *trainer, const msae_data *data,
-                                                   const size_t *index, size_t rows,
-                                                   msae_step_stats *stats, msae_error *error);
-
-/* The second half: decoder rows to unit norm, projection, clipping, AdamW, in the order of the
-   published code. *stats (may be NULL) receives grad_norm, lr and dead_latents. Without gradients
-   since the last update MSAE_ERROR_ARGUMENT; if a gradient or its square is NaN or Inf
-   MSAE_ERROR_NOT_FINITE, with the trainer unchanged. */
-MSAE__TRAIN_API msae_status msae_trainer_update(msae_trainer *trainer, msae_step_stats *stats,
-                                                msae_error *error);
-
-/* A whole step, both halves, on raw rows x [rows, d]. Fails as these do; a step that failed leaves
-   weights, moments and counters unchanged, bit for bit. stats may be NULL. */
-MSAE__TRAIN_API msae_status msae_trainer_step(msae_trainer *trainer, const float *x, size_t rows,
-                                              msae_step_stats *stats, msae_error *error);
-
-/* The training forward pass alone, for validation and tests, on rows as in msae_trainer_gradients:
-   losses into *stats and, where not NULL, reconstructions recon [L, rows, d] (in the model's space)
-   and latents [L, rows, n] at each level. The gradients are lost, nothing else changes. */
-MSAE__TRAIN_API msae_status msae_trainer_forward(msae_trainer *trainer, const msae_data *data,
-                                                 const size_t *index, size_t rows, float *recon,
-                                                 float *latents, msae_step_stats *stats,
-                                                 msae_error *error);
-
-/* Re-initialises up to n / 32 latents that were never active (as for msae_step_stats.dead_latents)
-   since the last call: decoder row = residual of one of the worst-reconstructed of the given rows
-   (as in msae_trainer_gradients; give some 16 for each latent), encoder row = the same at half the
-   mean length, bias and moments 0, jumprelu's threshold the mean of the others. *revived (may be
-   NULL) receives their number, 0 if nothing was trained since the last call. msae_trainer_fit does
-   this; a loop of your own calls it a few times in the first half of the run. Rows that are not
-   finite are left out. MSAE_ERROR_ARGUMENT if the descriptor has no revivals. Allocates
-   256 (L + 1) d + n d / 8 bytes temporarily. */
-MSAE__TRAIN_API msae_status msae_trainer_revive(msae_trainer *trainer, const msae_data *data,
-                                                const size_t *index, size_t rows, size_t *revived,
-                                                msae_error *error);
-
-/* Sets trainer->lr_factor for step `step` of the `steps` in epoch `epoch` (both from 0). */
-MSAE__TRAIN_API void msae_trainer_schedule(msae_trainer *trainer, size_t epoch, size_t step,
-                                           size_t steps);
-
-/* The whole run, or the rest of it: statistics unless they are set, then every epoch from
-   trainer->position on, with schedule and revivals. `desc` (NULL: default) says how rows that are
-   not in memory are read; its batch and seed are the trainer's, its part and parts those of the
-   collective (without one, parts must be 0 or 1). A run that was stopped or resumed goes on to the
-   same bits as if it had never stopped, in the order and windows it began with; one that has ended
-   does nothing (raise trainer->desc.epochs to train on, zero trainer->position to start anew).
-   MSAE_ERROR_STOPPED if `progress` (NULL: none), which receives `user`, ended it. Errors name rows
-   by their number in the source. Allocates what a stream does. */
-MSAE__TRAIN_API msae_status msae_trainer_fit(msae_trainer *trainer, const msae_source *source,
-                                             const msae_stream_desc *desc,
-                                             msae_progress_fn progress, void *user,
-                                             msae_error *error);
-
 /* A stream over a source, which must outlive it, for a loop of your own. `at` (NULL: the start) is
    the position of another stream over the same rows, whose batch, block_rows and window_rows then
    apply. MSAE_ERROR_SHAPE if the source has another number of rows, MSAE_ERROR_ARGUMENT for an
@@ -1072,32 +1058,46 @@ MSAE__TRAIN_API msae_status msae_trainer_fit(msae_trainer *trainer, const msae_s
 MSAE__TRAIN_API msae_status msae_stream_init(msae_stream *stream, const msae_source *source,
                                              const msae_stream_desc *desc, const msae_position *at,
                                              msae_error *error);
-
 /* The next batch into *batch. The last one of an epoch may be smaller; a batch with all_rows 0 ends
    each epoch. Fails if the source fails, and may then be called again for the same batch.
    stream->at is the position after the batch: keep it to go on from there. */
 MSAE__TRAIN_API msae_status msae_stream_next(msae_stream *stream, msae_batch *batch,
                                              msae_error *error);
-
 /* The row of the source that an index of the last batch stands for. */
 MSAE__TRAIN_API uint64_t msae_stream_row(const msae_stream *stream, size_t index);
-
-/* Waits for the background thread, frees the stream's memory and zeroes the stream; fine on a
-   zeroed one. */
+/* Waits for the background thread, frees the stream's memory, zeroes it; fine on a zeroed one. */
 MSAE__TRAIN_API void msae_stream_free(msae_stream *stream);
 
-/* Checkpoints: the model's file with all that training needs to go on from here to the same bits:
-   the moments moment1.* and moment2.* (shaped as their parameters), steps, position, counters. Any
-   reader of models takes one as the model it holds.
-   MSAE_ERROR_ARGUMENT, before anything is written, for a model.k that the model cannot have. */
+/* Progress of msae_trainer_fit, after every step. The callback returns 0 to go on, anything else to
+   stop. It may save the trainer's model or a checkpoint. */
+typedef struct msae_progress {
+    size_t epoch, epochs, step, steps; /* epoch of the run, step of the epoch, both from 0 */
+    uint64_t rows;                     /* seen so far */
+    const msae_step_stats *stats;
+    const msae_epoch_stats *epoch_stats;
+} msae_progress;
+typedef int (*msae_progress_fn)(const msae_progress *progress, void *user);
+
+/* The whole run, or the rest of it: statistics unless they are set, then every epoch from
+   trainer->position on, with schedule and revivals. `desc` (NULL: default) says how rows that are
+   not in memory are read; batch and seed are the trainer's, part and parts the collective's
+   (without one, parts must be 0 or 1). A stopped or resumed run goes on to the bits of one that
+   never stopped, in the order and windows it began with; one that has ended does nothing (raise
+   trainer->desc.epochs to train on, zero trainer->position to start anew). MSAE_ERROR_STOPPED if
+   progress(.., user) (NULL: none) ended it. Errors name the source's row. Allocates a stream. */
+MSAE__TRAIN_API msae_status msae_trainer_fit(msae_trainer *trainer, const msae_source *source,
+                                             const msae_stream_desc *desc,
+                                             msae_progress_fn progress, void *user,
+                                             msae_error *error);
+/* Saves a checkpoint: the model's file, which any reader of models takes, and in it what training
+   needs to go on to the same bits: moments (moment1.*, moment2.*, shaped as their parameters),
+   steps, position, counters. MSAE_ERROR_ARGUMENT, with nothing written, for an invalid model.k. */
 MSAE__TRAIN_API msae_status msae_trainer_save(const msae_trainer *trainer, msae_writer *writer,
                                               msae_error *error);
-
 /* A trainer as it was when the checkpoint was saved; msae_trainer_fit on the same data goes on from
-   there. `desc` (NULL: default) gives allocator and threads, and the instruction path: AUTO takes
-   the one the run had where this machine has it, without which the bits differ from there on. What
-   a trainer needs is allocated only once the file was found to hold tensors of that size. On
-   failure nothing is held and the trainer is zeroed. */
+   there. `desc` (NULL: default) gives allocator, threads and instruction path: AUTO takes that of
+   the run where this machine has it; on another one the bits differ from there on. Allocates only
+   once all tensors were found with their sizes. On failure nothing is held, the trainer zeroed. */
 MSAE__TRAIN_API msae_status msae_trainer_load(msae_trainer *trainer, msae_reader reader,
                                               const msae_load_desc *desc, msae_error *error);
 
@@ -6991,35 +6991,11 @@ MSAE__SHARED void msae__add_tensor(msae__file *file, const char *name, msae_dtyp
     tensor->bytes = rows * (rank == 2 ? cols : 1) * msae_dtype_bytes(dtype);
 }
 
-/* The hyper-parameters of training: what the history says, files hold (as msae.train_ and the
-   field), the descriptor has by default and may have, and a resumed run has again. For each, in
-   columns: the field of msae_train_desc and msae_history; COUNT, FLOAT, TIMES (a number up to
-   MSAE_MAX_REVIVALS or MSAE_OFF) or CHOICE (an enum with the field's name); the range of a FLOAT
-   (OR_OFF: above 0 or MSAE_OFF) and the kind of an enum; the default with msae and msae-width, and
-   with other recipes (0: msae_train_desc_resolve has it); what a file means that lacks it. */
-#define MSAE__TRAIN_LIST(X)                                                                       \
-    X(batch, COUNT, 0, 512, 4096, MSAE__NEEDED)                                                   \
-    X(epochs, COUNT, 0, 30, 30, MSAE__NEEDED)                                                     \
-    X(lr, FLOAT, ABOVE_0, 0, 0, MSAE__NEEDED)                                                     \
-    X(beta1, FLOAT, FROM_0, 0.9f, 0.9f, MSAE__NEEDED)                                             \
-    X(beta2, FLOAT, FROM_0, 0.99f, 0.999f, MSAE__NEEDED)                                          \
-    X(eps, FLOAT, FROM_0, 6.25e-10f, 6.25e-10f, MSAE__NEEDED)                                     \
-    X(weight_decay, FLOAT, FROM_0, 0, 0, MSAE__NEEDED)                                            \
-    X(clip, FLOAT, OR_OFF, 1, 1, MSAE__NEEDED)                                                    \
-    X(schedule, CHOICE, SCHEDULE, MSAE_SCHEDULE_TRAPEZOID, MSAE_SCHEDULE_PUBLISHED, MSAE__NEEDED) \
-    X(warmup, FLOAT, FROM_0, 0.03f, 0.03f, 0)                                                     \
-    X(decay, FLOAT, FROM_0, 0.4f, 0.4f, 0)                                                        \
-    X(start, CHOICE, START, MSAE_START_ROWS, MSAE_START_RANDOM, MSAE_START_RANDOM)                \
-    X(revivals, TIMES, 0, 6, MSAE_OFF, 0)                                                         \
-    X(loss, CHOICE, LOSS, MSAE_LOSS_NMSE, MSAE_LOSS_NMSE, MSAE__NEEDED)                           \
-    X(sparse_weight, FLOAT, FROM_0, 0, 0, MSAE__NEEDED)                                           \
-    X(bandwidth, FLOAT, ABOVE_0, 0.001f, 0.001f, MSAE__NEEDED)                                    \
-    X(scaling, CHOICE, SCALING, MSAE_SCALING_RMS, MSAE_SCALING_RMS, MSAE__NEEDED)
-
+/* Writing and reading of MSAE_TRAIN_LIST. */
 #define MSAE__NEEDED 254         /* no field means this by default */
 #define MSAE__UNKNOWN_CHOICE 255 /* by a name that this version does not know */
 
-#define MSAE__WRITE(field, kind, range, ours, others, before) \
+#define MSAE__WRITE(field, kind, range, ours, others, before, ...) \
     MSAE__WRITE_##kind("msae.train_" #field, h->field, range)
 #define MSAE__WRITE_COUNT(key, value, range) msae__note_number(notes, key, value);
 #define MSAE__WRITE_FLOAT(key, value, range) msae__note_float(notes, key, value);
@@ -7027,7 +7003,7 @@ MSAE__SHARED void msae__add_tensor(msae__file *file, const char *name, msae_dtyp
 #define MSAE__WRITE_CHOICE(key, value, range) \
     msae__note(notes, key, msae_enum_name(MSAE_ENUM_##range, value));
 
-#define MSAE__READ(field, kind, range, ours, others, before)                     \
+#define MSAE__READ(field, kind, range, ours, others, before, ...)                \
     if (before != MSAE__NEEDED && !msae__find_key(file, "msae.train_" #field)) { \
         h->field = before;                                                       \
     } else {                                                                     \
@@ -7072,7 +7048,7 @@ static void msae__describe_model(const msae_model *model, msae__file *file) {
     msae__note_number(notes, "msae.train_rows", h->rows);
     msae__note_number(notes, "msae.train_seed", h->seed);
     msae__note_number(notes, "msae.train_steps", h->steps);
-    MSAE__TRAIN_LIST(MSAE__WRITE)
+    MSAE_TRAIN_LIST(MSAE__WRITE)
     if (model->by_rows)
         msae__note(notes, "msae.weights", msae_enum_name(MSAE_ENUM_DTYPE, (int)model->weights));
     msae__list_tensors(model, &file->list);
@@ -7162,7 +7138,7 @@ static void msae__read_history(const msae_safetensors *file, msae_history *h, in
     h->rows = msae__read_number(file, "msae.train_rows", ok);
     h->seed = msae__read_number(file, "msae.train_seed", ok);
     h->steps = msae__read_number(file, "msae.train_steps", ok);
-    MSAE__TRAIN_LIST(MSAE__READ)
+    MSAE_TRAIN_LIST(MSAE__READ)
     if (!(h->warmup >= 0) || !(h->decay >= 0)) *ok = 0;
 }
 
@@ -7351,19 +7327,46 @@ static int msae__has_penalty(msae_recipe recipe) {
     return recipe == MSAE_RECIPE_RELU || recipe == MSAE_RECIPE_JUMPRELU;
 }
 
+/* The recipes whose defaults are measured. */
+static int msae__is_ours(msae_recipe recipe) {
+    return recipe == MSAE_RECIPE_MSAE || recipe == MSAE_RECIPE_MSAE_WIDTH;
+}
+
 /* Zero, "off" and the default say nothing, so that a resolved descriptor can be used again. */
-static int msae__says(float given, float usual) {
+static int msae__says(double given, double usual) {
     return given != 0 && given != MSAE_OFF && given != usual;
 }
+
+/* Whether `recipe` and `schedule` use a field of MSAE_TRAIN_LIST, and which of them decides. */
+#define MSAE__USED_ALL 1
+#define MSAE__USED_PENALTY msae__has_penalty(recipe)
+#define MSAE__USED_JUMPRELU (recipe == MSAE_RECIPE_JUMPRELU)
+#define MSAE__USED_TRAPEZOID (schedule == MSAE_SCHEDULE_TRAPEZOID)
+#define MSAE__DECIDES_ALL MSAE_ENUM_RECIPE
+#define MSAE__DECIDES_PENALTY MSAE_ENUM_RECIPE
+#define MSAE__DECIDES_JUMPRELU MSAE_ENUM_RECIPE
+#define MSAE__DECIDES_TRAPEZOID MSAE_ENUM_SCHEDULE
+
+#define MSAE__IDLE(field, kind, range, nested, others, before, use, ...)                \
+    if (!MSAE__USED_##use && msae__says((double)desc->field, ours ? nested : others)) { \
+        idle = " has no " #field;                                                       \
+        decides = MSAE__DECIDES_##use;                                                  \
+    }
 
 /* Fields that would have no effect on the recipe are mistakes. `levels` are the resolved ones. */
 static msae_status msae__check_fields(const msae_train_desc *desc, msae_recipe recipe,
                                       msae_schedule schedule, const size_t *levels,
                                       msae_error *error) {
     const msae_model_desc *m = &desc->model;
-    const int has_levels = msae__has_levels(recipe), has_penalty = msae__has_penalty(recipe);
+    const int has_levels = msae__has_levels(recipe), ours = msae__is_ours(recipe);
     const int has_list = m->nesting && m->n_levels > 0;
+    msae_enum decides = MSAE_ENUM_RECIPE;
     const char *idle = NULL;
+    MSAE_TRAIN_LIST(MSAE__IDLE)
+    if (idle && decides == MSAE_ENUM_SCHEDULE) {
+        return msae__fail_text(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "schedule ",
+                               msae_enum_name(MSAE_ENUM_SCHEDULE, (int)schedule), idle);
+    }
     if (!has_levels && m->nesting_start != 0) idle = " has no model.nesting_start";
     if (!has_levels && has_list && (m->n_levels != 1 || m->nesting[0] != levels[0])) {
         idle = " has no model.nesting";
@@ -7374,10 +7377,6 @@ static msae_status msae__check_fields(const msae_train_desc *desc, msae_recipe r
     if (recipe != MSAE_RECIPE_JUMPRELU && msae__says(m->threshold, 0.001f)) {
         idle = " has no model.threshold";
     }
-    if (recipe != MSAE_RECIPE_JUMPRELU && msae__says(desc->bandwidth, 0.001f)) {
-        idle = " has no bandwidth";
-    }
-    if (!has_penalty && msae__says(desc->sparse_weight, 0)) idle = " has no sparse_weight";
     if (idle) {
         return msae__fail_text(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "recipe ",
                                msae_enum_name(MSAE_ENUM_RECIPE, (int)recipe), idle);
@@ -7386,17 +7385,11 @@ static msae_status msae__check_fields(const msae_train_desc *desc, msae_recipe r
         return msae__fail(error, MSAE_ERROR_ARGUMENT,
                           "model.nesting_start and model.nesting disagree");
     }
-    if (schedule != MSAE_SCHEDULE_TRAPEZOID &&
-        (msae__says(desc->warmup, 0.03f) || msae__says(desc->decay, 0.4f))) {
-        return msae__fail_text(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "schedule ",
-                               msae_enum_name(MSAE_ENUM_SCHEDULE, (int)schedule),
-                               " has no warmup and decay");
-    }
     return MSAE_OK;
 }
 
-/* What msae_train_desc_resolve makes of MSAE__TRAIN_LIST: defaults, then checks. */
-#define MSAE__DEFAULT(field, kind, range, nested, others, before) \
+/* What msae_train_desc_resolve makes of MSAE_TRAIN_LIST: defaults, then checks. */
+#define MSAE__DEFAULT(field, kind, range, nested, others, ...) \
     MSAE__DEFAULT_##kind(r.field, ours ? nested : others)
 #define MSAE__DEFAULT_COUNT(value, usual) value = value != 0 ? value : (usual);
 #define MSAE__DEFAULT_TIMES(value, usual) value = value != 0 ? value : (usual);
@@ -7404,21 +7397,22 @@ static msae_status msae__check_fields(const msae_train_desc *desc, msae_recipe r
 #define MSAE__DEFAULT_FLOAT(value, usual) \
     finite &= msae__is_finite(value);     \
     value = msae__default_float(value, usual);
-#define MSAE__CHECK(field, kind, range, ours, others, before)                            \
-    if (!(MSAE__CHECK_##kind(r.field, range))) {                                         \
-        return msae__fail_text(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "", #field, \
-                               " is out of range");                                      \
+#define MSAE__CHECK(field, kind, range, ...)                                                    \
+    if (!(MSAE__CHECK_##kind(r.field, range))) {                                                \
+        return msae__fail_text(error, wrong, MSAE_NO_POSITION, "", #field, " is out of range"); \
     }
-#define MSAE__CHECK_COUNT(value, range) value > 0
+#define MSAE__CHECK_COUNT(value, range) value > 0 && value <= SIZE_MAX
 #define MSAE__CHECK_FLOAT(value, range) MSAE__CHECK_##range(value)
 #define MSAE__CHECK_ABOVE_0(value) value > 0
 #define MSAE__CHECK_FROM_0(value) value >= 0
+#define MSAE__CHECK_BELOW_1(value) value >= 0 && value < 1
 #define MSAE__CHECK_OR_OFF(value) value > 0 || value == MSAE_OFF
 #define MSAE__CHECK_TIMES(value, range) (value >= MSAE_OFF) && (value <= MSAE_MAX_REVIVALS)
 #define MSAE__CHECK_CHOICE(value, range) (unsigned)value < MSAE_##range##_COUNT
 
 MSAE_API msae_status msae_train_desc_resolve(const msae_train_desc *desc, msae_train_desc *resolved,
                                              msae_error *error) {
+    const msae_status wrong = MSAE_ERROR_ARGUMENT;
     msae_train_desc r = *desc;
     size_t levels[MSAE_MAX_LEVELS];
     int ours;
@@ -7426,20 +7420,17 @@ MSAE_API msae_status msae_train_desc_resolve(const msae_train_desc *desc, msae_t
     size_t entries;
     msae_status status = msae__resolve_model(&desc->model, &r.model, levels, NULL, error);
     if (status != MSAE_OK) return status;
-    ours = r.model.recipe == MSAE_RECIPE_MSAE || r.model.recipe == MSAE_RECIPE_MSAE_WIDTH;
-    MSAE__TRAIN_LIST(MSAE__DEFAULT)
+    ours = msae__is_ours(r.model.recipe);
+    MSAE_TRAIN_LIST(MSAE__DEFAULT)
     if (!finite) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "a number to train with is NaN or Inf");
     }
     if (desc->lr == 0) r.lr = msae__default_lr(r.model.recipe, r.batch);
     if (desc->clip == MSAE_OFF) r.clip = MSAE_OFF;
     if (desc->sparse_weight == 0) r.sparse_weight = msae__default_sparse_weight(r.model.recipe);
-    MSAE__TRAIN_LIST(MSAE__CHECK)
+    MSAE_TRAIN_LIST(MSAE__CHECK)
     if (!(r.warmup + r.decay <= 1)) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "warmup and decay are not shares of one run");
-    }
-    if (!(r.beta1 < 1) || !(r.beta2 < 1)) {
-        return msae__fail(error, MSAE_ERROR_ARGUMENT, "beta1 or beta2 is not below 1");
     }
     if (r.max_norm != 0 && !(r.max_norm >= 1)) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "max_norm is below 1, the median norm");
@@ -7786,8 +7777,7 @@ static void msae__keep_lists(msae_trainer *trainer) {
     trainer->desc.model.n_level_weights = model->n_levels;
 }
 
-#define MSAE__RECORD(field, kind, range, ours, others, before) \
-    history->field = MSAE__RECORD_##kind(trainer->desc.field);
+#define MSAE__RECORD(field, kind, ...) history->field = MSAE__RECORD_##kind(trainer->desc.field);
 #define MSAE__RECORD_COUNT(value) value
 #define MSAE__RECORD_FLOAT(value) value
 #define MSAE__RECORD_TIMES(value) value > 0 ? value : 0
@@ -7821,7 +7811,7 @@ MSAE_API msae_status msae_trainer_init_in(msae_trainer *trainer, const msae_trai
     trainer->memory = memory;
     trainer->memory_bytes = *bytes;
     history->seed = trainer->desc.model.seed;
-    MSAE__TRAIN_LIST(MSAE__RECORD)
+    MSAE_TRAIN_LIST(MSAE__RECORD)
     return MSAE_OK;
 }
 
@@ -10869,8 +10859,8 @@ static float msae__off_if_zero(float value) {
     return value == 0 ? MSAE_OFF : value;
 }
 
-#define MSAE__RESUME(field, kind, range, ours, others, before) \
-    desc.field = MSAE__RESUME_##kind(field, h->field);
+#define MSAE__RESUME(field, kind, range, ours, others, before, use, ...) \
+    if (MSAE__USED_##use) desc.field = MSAE__RESUME_##kind(field, h->field);
 #define MSAE__RESUME_COUNT(field, value) (size_t)(value)
 #define MSAE__RESUME_FLOAT(field, value) msae__off_if_zero(value)
 #define MSAE__RESUME_TIMES(field, value) ((value) > 0 ? (value) : MSAE_OFF)
@@ -10879,14 +10869,14 @@ static float msae__off_if_zero(float value) {
 /* The descriptor that makes such a trainer again. */
 static msae_train_desc msae__run_desc(const msae_model_desc *model, const msae_history *h,
                                       const msae__run_notes *run) {
+    const msae_recipe recipe = model->recipe;
+    const int schedule = h->schedule;
     msae_train_desc desc;
     memset(&desc, 0, sizeof desc);
     desc.model = *model;
     if (!msae__has_levels(model->recipe)) desc.model.level_weights = NULL;
     desc.model.seed = h->seed;
-    MSAE__TRAIN_LIST(MSAE__RESUME)
-    if (desc.schedule != MSAE_SCHEDULE_TRAPEZOID) desc.warmup = desc.decay = 0;
-    if (model->recipe != MSAE_RECIPE_JUMPRELU) desc.bandwidth = 0;
+    MSAE_TRAIN_LIST(MSAE__RESUME)
     desc.geometric_median = (int)run->geometric_median;
     desc.skip_bad = (int)run->skip_bad;
     desc.max_norm = run->max_norm;
@@ -10937,6 +10927,13 @@ static msae_status msae__check_kept(const msae_trainer *trainer, uint64_t file_b
                       "the batch needs far more memory than the file");
 }
 
+static msae_status msae__check_history(const msae_history *history, msae_error *error) {
+    const msae_status wrong = MSAE_ERROR_FORMAT;
+    const msae_history r = *history;
+    MSAE_TRAIN_LIST(MSAE__CHECK)
+    return MSAE_OK;
+}
+
 /* From a file to a trainer: shape and notes, the descriptor that made it, then the tensors. */
 static msae_status msae__resume(msae_trainer *trainer, msae_safetensors *file,
                                 const msae_reader *reader, const msae_load_desc *load,
@@ -10956,10 +10953,11 @@ static msae_status msae__resume(msae_trainer *trainer, msae_safetensors *file,
         return msae__fail(error, MSAE_ERROR_FORMAT, "is a model without the state of its training");
     }
     msae__read_run(file, &run, &ok);
-    if (!ok || history.batch == 0 || history.batch > SIZE_MAX || history.epochs == 0 ||
-        history.epochs > SIZE_MAX || history.clip == 0 || history.bandwidth == 0) {
+    if (!ok) {
         return msae__fail(error, MSAE_ERROR_FORMAT, "the state of the training is malformed");
     }
+    status = msae__check_history(&history, error);
+    if (status != MSAE_OK) return status;
     desc = msae__run_desc(&model_desc, &history, &run);
     if (load) desc.model.host = load->host;
     if (desc.model.host.simd == MSAE_SIMD_AUTO && msae__simd_available(run.simd)) {

@@ -62,29 +62,22 @@ static int describe_data(const char *path, int as_json) {
 
 /* The notes of our files hold numbers with all digits of a float32, and those of version 0.5.0 places
    in enums: here they are said in the fewest digits that mean the same, and by name. */
-enum { NOTE_ROOM = 2048, NUMBERS = -1 };
+enum { NOTE_ROOM = 2048, NUMBERS = -1, AS_IS = -2 };
+
+#define NOTE(field, kind, range, ...) {"train_" #field, NOTE_##kind(range)},
+#define NOTE_COUNT(range) AS_IS
+#define NOTE_FLOAT(range) NUMBERS
+#define NOTE_TIMES(range) AS_IS
+#define NOTE_CHOICE(range) MSAE_ENUM_##range
 
 static const struct {
     const char *key;
-    int kind; /* msae_enum, or NUMBERS: a number, or a list of them */
+    int kind; /* msae_enum; NUMBERS: a number, or a list of them; AS_IS */
 } notes[] = {
+    MSAE_TRAIN_LIST(NOTE) /* train_epochs .. train_scaling */
     {"level_weights", NUMBERS},
     {"run_lr_factor", NUMBERS},
     {"soft_cap", NUMBERS},
-    {"train_bandwidth", NUMBERS},
-    {"train_beta1", NUMBERS},
-    {"train_beta2", NUMBERS},
-    {"train_clip", NUMBERS},
-    {"train_decay", NUMBERS},
-    {"train_eps", NUMBERS},
-    {"train_loss", MSAE_ENUM_LOSS},
-    {"train_lr", NUMBERS},
-    {"train_scaling", MSAE_ENUM_SCALING},
-    {"train_schedule", MSAE_ENUM_SCHEDULE},
-    {"train_sparse_weight", NUMBERS},
-    {"train_start", MSAE_ENUM_START},
-    {"train_warmup", NUMBERS},
-    {"train_weight_decay", NUMBERS},
 };
 
 /* Puts the shortest text that reads as this float32 at the end of the line. */
@@ -130,7 +123,9 @@ static const char *note_value(const msae_safetensors *file, const msae_metadata 
            (strlen(notes[i].key) != length || memcmp(notes[i].key, key, length) != 0)) {
         i++;
     }
-    if (i == TOOL_COUNT_OF(notes) || *bytes >= sizeof value) return entry->value;
+    if (i == TOOL_COUNT_OF(notes) || notes[i].kind == AS_IS || *bytes >= sizeof value) {
+        return entry->value;
+    }
     memcpy(value, entry->value, *bytes);
     value[*bytes] = '\0';
     if (notes[i].kind != NUMBERS) {

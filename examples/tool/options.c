@@ -18,11 +18,25 @@ static int read_count(const char *text, size_t length, size_t *value) {
     return 1;
 }
 
+static int read_times(const char *text, size_t length, int *value) {
+    size_t count;
+    if (!read_count(text, length, &count) || count > MSAE_MAX_REVIVALS) return 0;
+    *value = (int)count;
+    return 1;
+}
+
 static int read_real(const char *text, size_t length, float *value) {
     double number;
     if (text[0] == '-' || !tool_read_real(text, length, &number)) return 0;
     *value = (float)number;
     return isfinite(*value);
+}
+
+/* A number as the library's descriptors have it, where 0 means default. */
+static int read_setting(const char *text, size_t length, float *value) {
+    if (!read_real(text, length, value)) return 0;
+    if (*value == 0) *value = MSAE_OFF;
+    return 1;
 }
 
 static int read_choice(const char *words, const char *text, int *value) {
@@ -88,6 +102,13 @@ static int is_text(tool_kind kind) {
     return kind == TOOL_TEXT || kind == TOOL_FILES || kind >= TOOL_WRITES_MODEL;
 }
 
+static int takes_value(tool_kind kind) {
+    return kind != TOOL_FLAG && kind != TOOL_NEVER;
+}
+
+#define WORD_OF(number) #number
+#define TEXT_OF(number) WORD_OF(number)
+
 /* Reads the value of an option into its target; NULL when it was fine, otherwise what would have
    been. */
 static const char *read_value(const tool_option *option, const char *text, void *target) {
@@ -95,6 +116,9 @@ static const char *read_value(const tool_option *option, const char *text, void 
     switch (option->kind) {
     case TOOL_FLAG:
         *(int *)target = 1;
+        return NULL;
+    case TOOL_NEVER:
+        *(int *)target = MSAE_OFF;
         return NULL;
     case TOOL_CHOICE:
         return read_choice(option->argument, text, target) ? NULL : option->argument;
@@ -115,6 +139,12 @@ static const char *read_value(const tool_option *option, const char *text, void 
     case TOOL_POSITIVE:
         return read_real(text, length, target) && *(float *)target > 0 ? NULL
                                                                        : "a number above zero";
+    case TOOL_SETTING:
+        return read_setting(text, length, target) ? NULL : "a number of zero or above";
+    case TOOL_TIMES:
+        return read_times(text, length, target)
+                   ? NULL
+                   : "a whole number from 1 to " TEXT_OF(MSAE_MAX_REVIVALS);
     case TOOL_COUNTS:
         return read_list(text, target, NULL) ? NULL
                                              : "a list of at most 64 whole numbers above zero";
@@ -277,7 +307,7 @@ static int read_option(command_line *line, int argc, char **argv, int *used) {
     if (option == NULL) {
         return tool_fail(argv[0], "unknown option (see msae %s --help)", command);
     }
-    if (option->kind == TOOL_FLAG) {
+    if (!takes_value(option->kind)) {
         if (value != NULL) return tool_usage(command, "%s takes no value", option->name);
         value = "";
     } else if (value == NULL) {

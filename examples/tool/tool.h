@@ -177,6 +177,9 @@ typedef enum tool_kind {
     TOOL_NUMBER,   /* uint64_t, below TOOL_NO_NUMBER */
     TOOL_REAL,     /* float, zero or above */
     TOOL_POSITIVE, /* float, above zero */
+    TOOL_SETTING,  /* float, above zero, or zero: MSAE_OFF */
+    TOOL_TIMES,    /* int, above zero, at most MSAE_MAX_REVIVALS */
+    TOOL_NEVER,    /* int, set to MSAE_OFF; takes no value */
     TOOL_COUNTS,   /* tool_counts */
     TOOL_KS,       /* tool_ks */
     TOOL_REALS,    /* tool_reals */

@@ -9,21 +9,28 @@
 
 enum { DEFAULT_EXPANSION = 8 };
 
-/* What the options leave in place means "not given"; a given zero is told from it this way. */
-#define NOT_GIVEN (-2.0f)
+/* What is given of the hyper-parameters: 0 means not given, MSAE_OFF a given zero. */
+#define GIVEN(field, kind, ...) GIVEN_##kind field;
+#define GIVEN_COUNT size_t
+#define GIVEN_FLOAT float
+#define GIVEN_TIMES int
+#define GIVEN_CHOICE int /* place in its enum */
+typedef struct train_given {
+    MSAE_TRAIN_LIST(GIVEN)
+} train_given;
 
 typedef struct train_options {
     tool_common common;
     const char *data, *output, *validation, *checkpoint, *resume;
-    tool_rest more;                                         /* files of the data */
-    int recipe, activation, schedule, start, loss, scaling; /* places in their enums */
-    int tied, normalize, geometric_median, in_memory;
-    int no_shares, no_revivals;
-    size_t latents, k, epochs, batch, revivals, every, window, shares;
+    tool_rest more; /* files of the data */
+    train_given given;
+    int recipe, activation; /* places in their enums */
+    int tied, normalize, geometric_median, in_memory, no_shares;
+    size_t latents, k, every, window, shares;
     tool_counts nesting;
     tool_reals weights;
-    float expansion, lr, beta1, beta2, warmup, decay;
-    float soft_cap, sparse_weight, bandwidth, weight_decay, clip, max_norm;
+    float expansion, max_norm;
+    float soft_cap; /* as given.* */
     uint64_t seed;
 } train_options;
 
@@ -313,12 +320,7 @@ static int on_progress(const msae_progress *progress, void *user) {
    Before and after
    ------------------------------------------------------------------------------------------ */
 
-/* In the library's descriptors a zero means default and MSAE_OFF means zero. */
-static float or_off(float given) {
-    if (given <= NOT_GIVEN) return 0;
-    return given > 0 ? given : MSAE_OFF;
-}
-
+/* What is meant by a given number, or one of a resolved descriptor. */
 static float or_zero(float given) {
     return given > 0 ? given : 0;
 }
@@ -336,10 +338,11 @@ static int expanded(const train_options *options, size_t n_inputs, size_t *n_lat
     return TOOL_OK;
 }
 
-/* As the descriptor has it: 0 for the recipe's own number. */
-static int revivals(const train_options *options) {
-    return options->no_revivals ? MSAE_OFF : (int)options->revivals; /* at most a thousand */
-}
+#define TAKE(field, kind, ...) desc->field = TAKE_##kind(field) o->given.field;
+#define TAKE_COUNT(field)
+#define TAKE_FLOAT(field)
+#define TAKE_TIMES(field)
+#define TAKE_CHOICE(field) (msae_##field)
 
 static int describe(train_job *job, msae_train_desc *desc) {
     const train_options *o = &job->options;
@@ -369,22 +372,7 @@ static int describe(train_job *job, msae_train_desc *desc) {
     desc->model.soft_cap = or_zero(o->soft_cap);
     desc->model.seed = o->seed != TOOL_NO_NUMBER ? o->seed : 0;
     desc->model.host = tool_host(&o->common, job->pool);
-    desc->batch = o->batch;
-    desc->epochs = o->epochs;
-    desc->lr = o->lr;
-    desc->beta1 = or_off(o->beta1);
-    desc->beta2 = or_off(o->beta2);
-    desc->weight_decay = or_zero(o->weight_decay);
-    desc->clip = or_off(o->clip);
-    desc->schedule = (msae_schedule)o->schedule;
-    desc->warmup = or_off(o->warmup);
-    desc->decay = or_off(o->decay);
-    desc->start = (msae_start)o->start;
-    desc->revivals = revivals(o);
-    desc->loss = (msae_loss)o->loss;
-    desc->sparse_weight = or_off(o->sparse_weight);
-    desc->bandwidth = o->bandwidth;
-    desc->scaling = (msae_scaling)o->scaling;
+    MSAE_TRAIN_LIST(TAKE)
     desc->geometric_median = o->geometric_median;
     desc->skip_bad = o->common.skip_bad;
     desc->max_norm = o->max_norm;
@@ -547,32 +535,37 @@ static int place_data(train_job *job) {
     return TOOL_OK;
 }
 
+/* By the use of a hyper-parameter: whether it is used, and the enum that decides. */
+#define IDLE(field, kind, range, ours, others, before, use, option, ...) \
+    {"--" option, o->given.field != 0, USE_##use},
+#define USE_ALL 1, MSAE_ENUM_RECIPE
+#define USE_PENALTY has_penalty, MSAE_ENUM_RECIPE
+#define USE_JUMPRELU recipe == MSAE_RECIPE_JUMPRELU, MSAE_ENUM_RECIPE
+#define USE_TRAPEZOID schedule == MSAE_SCHEDULE_TRAPEZOID, MSAE_ENUM_SCHEDULE
+
 /* Options that would have no effect on the recipe or the schedule. */
 static int check_use(const train_options *o, msae_recipe recipe, msae_schedule schedule) {
     const int has_levels = tool_is_nested(recipe) || recipe == MSAE_RECIPE_MSAE_WIDTH;
     const int has_penalty = recipe == MSAE_RECIPE_RELU || recipe == MSAE_RECIPE_JUMPRELU;
     const int has_activation = tool_is_nested(recipe) || recipe == MSAE_RECIPE_TOPK;
-    const int is_trapezoid = schedule == MSAE_SCHEDULE_TRAPEZOID;
     const struct {
         const char *name;
-        int is_idle;
+        int is_given, is_used;
+        msae_enum decides;
     } options[] = {
-        {"--nesting", !has_levels && o->nesting.count > 0},
-        {"--weights", !has_levels && o->weights.count > 0},
-        {"--k", has_penalty && o->k > 0},
-        {"--activation", !has_activation && o->activation > MSAE_ACTIVATION_RELU},
-        {"--lambda", !has_penalty && o->sparse_weight > NOT_GIVEN},
-        {"--bandwidth", recipe != MSAE_RECIPE_JUMPRELU && o->bandwidth > 0},
+        {"--nesting", o->nesting.count > 0, has_levels, MSAE_ENUM_RECIPE},
+        {"--weights", o->weights.count > 0, has_levels, MSAE_ENUM_RECIPE},
+        {"--k", o->k > 0, !has_penalty, MSAE_ENUM_RECIPE},
+        {"--activation", o->activation > MSAE_ACTIVATION_RELU, has_activation, MSAE_ENUM_RECIPE},
+        MSAE_TRAIN_LIST(IDLE) /* --epochs .. --scale */
     };
     for (size_t i = 0; i < TOOL_COUNT_OF(options); i++) {
-        if (!options[i].is_idle) continue;
-        return tool_usage("train", "%s does not apply to recipe %s", options[i].name,
-                          msae_enum_name(MSAE_ENUM_RECIPE, (int)recipe));
-    }
-    if (!is_trapezoid && (o->warmup > NOT_GIVEN || o->decay > NOT_GIVEN)) {
-        return tool_usage("train", "%s does not apply to schedule %s",
-                          o->warmup > NOT_GIVEN ? "--warmup" : "--decay",
-                          msae_enum_name(MSAE_ENUM_SCHEDULE, (int)schedule));
+        const int by_schedule = options[i].decides == MSAE_ENUM_SCHEDULE;
+        if (!options[i].is_given || options[i].is_used) continue;
+        return tool_usage(
+            "train", "%s does not apply to %s %s", options[i].name,
+            by_schedule ? "schedule" : "recipe",
+            msae_enum_name(options[i].decides, by_schedule ? (int)schedule : (int)recipe));
     }
     return TOOL_OK;
 }
@@ -640,13 +633,19 @@ static int same_reals(const tool_reals *given, const float *values, size_t count
     return same;
 }
 
+#define DIFFERS(field, kind, range, ours, others, before, use, option, ...) \
+    {"--" option, o->given.field != 0 && DIFFERS_##kind(o->given.field, desc->field)},
+#define DIFFERS_COUNT(given, own) given != own
+#define DIFFERS_FLOAT(given, own) or_zero(given) != or_zero(own)
+#define DIFFERS_TIMES(given, own) given != own
+#define DIFFERS_CHOICE(given, own) given != (int)own
+
 /* Options that are given beside --resume must be what the run was begun with, so that the command
    that began it can simply be repeated; only the number of epochs may change. */
 static int check_agreement(const train_job *job) {
     const train_options *o = &job->options;
     const msae_train_desc *desc = &job->trainer.desc;
     const msae_model *model = &job->trainer.model;
-    const float lambda = o->sparse_weight, clip = or_off(o->clip);
     const int nested = tool_is_nested(model->recipe) || model->recipe == MSAE_RECIPE_MSAE_WIDTH;
     size_t latents = 0;
     if (o->expansion > 0 && expanded(o, model->n_inputs, &latents) != TOOL_OK) return TOOL_FAILED;
@@ -665,23 +664,9 @@ static int check_agreement(const train_job *job) {
         {"--activation", o->activation != 0 && o->activation != (int)model->activation},
         {"--tied", o->tied && !model->tied},
         {"--normalize", o->normalize && !model->normalize},
-        {"--softcap", o->soft_cap > NOT_GIVEN && o->soft_cap != model->soft_cap},
-        {"--batch", o->batch != 0 && o->batch != desc->batch},
-        {"--lr", o->lr > 0 && o->lr != desc->lr},
-        {"--beta1", o->beta1 > NOT_GIVEN && o->beta1 != desc->beta1},
-        {"--beta2", o->beta2 > NOT_GIVEN && o->beta2 != desc->beta2},
-        {"--schedule", o->schedule != 0 && o->schedule != (int)desc->schedule},
-        {"--warmup", o->warmup > NOT_GIVEN && o->warmup != desc->warmup},
-        {"--decay", o->decay > NOT_GIVEN && o->decay != desc->decay},
-        {"--start", o->start != 0 && o->start != (int)desc->start},
-        {"--revivals", revivals(o) != 0 && revivals(o) != desc->revivals},
-        {"--loss", o->loss != 0 && o->loss != (int)desc->loss},
-        {"--lambda", lambda > NOT_GIVEN && lambda != desc->sparse_weight},
-        {"--bandwidth", o->bandwidth > 0 && o->bandwidth != desc->bandwidth},
-        {"--scale", o->scaling != 0 && o->scaling != (int)desc->scaling},
+        {"--softcap", o->soft_cap != 0 && or_zero(o->soft_cap) != model->soft_cap},
+        MSAE_TRAIN_LIST(DIFFERS) /* --epochs .. --scale */
         {"--geometric-median", o->geometric_median && !desc->geometric_median},
-        {"--weight-decay", o->weight_decay > NOT_GIVEN && o->weight_decay != desc->weight_decay},
-        {"--clip", clip != 0 && clip != desc->clip},
         {"--seed", o->seed != TOOL_NO_NUMBER && o->seed != desc->model.seed},
         {"--skip-bad", o->common.skip_bad && !desc->skip_bad},
         {"--max-norm", o->max_norm > 0 && o->max_norm != desc->max_norm},
@@ -712,11 +697,11 @@ static int resume(train_job *job) {
                          (unsigned long long)job->source.rows, tool_plural(job->source.rows),
                          o->resume, (unsigned long long)trainer->position.rows);
     }
-    if (o->epochs != 0 && o->epochs < trainer->desc.epochs) {
+    if (o->given.epochs != 0 && o->given.epochs < trainer->desc.epochs) {
         return tool_fail("--epochs", "the run in %s has %zu, which may only be raised", o->resume,
                          trainer->desc.epochs);
     }
-    if (o->epochs != 0) trainer->desc.epochs = o->epochs;
+    if (o->given.epochs != 0) trainer->desc.epochs = o->given.epochs;
     job->rows_before = trainer->rows;
     job->steps_before = job->kept_step = trainer->step;
     if (job->team != NULL) trainer->desc.collective = job->team->collective;
@@ -930,9 +915,6 @@ static int run(void *context) {
         return tool_usage("train",
                           "--no-shares is of msae-mpi; one process has shares only with --shares");
     }
-    if (o->revivals > MSAE_MAX_REVIVALS) {
-        return tool_usage("train", "--revivals is at most %d", MSAE_MAX_REVIVALS);
-    }
     const int status = agree(job, prepare(job));
     return status == TOOL_OK ? train(job) : status;
 }
@@ -947,17 +929,33 @@ static void close_job(void *context) {
     msae_pool_free(job->pool);
 }
 
-static const train_job defaults = {.options = {.clip = NOT_GIVEN,
-                                               .sparse_weight = NOT_GIVEN,
-                                               .soft_cap = NOT_GIVEN,
-                                               .weight_decay = NOT_GIVEN,
-                                               .beta1 = NOT_GIVEN,
-                                               .beta2 = NOT_GIVEN,
-                                               .warmup = NOT_GIVEN,
-                                               .decay = NOT_GIVEN,
-                                               .seed = TOOL_NO_NUMBER}};
+static const train_job defaults = {.options = {.seed = TOOL_NO_NUMBER}};
 
 #define AT(member) offsetof(train_job, member)
+
+/* The options of a hyper-parameter. */
+#define OPTION(field, kind, range, ours, others, before, use, option, argument, help) \
+    OPTION_##kind(field, OPTION_##range, option, argument, help)
+#define OPTION_COUNT(field, type, option, argument, help) \
+    {"--" option, argument, TOOL_COUNT, AT(options.given.field), help},
+#define OPTION_FLOAT(field, type, option, argument, help) \
+    {"--" option, argument, type, AT(options.given.field), help},
+#define OPTION_TIMES(field, type, option, argument, help)               \
+    {"--" option, argument, TOOL_TIMES, AT(options.given.field), help}, \
+        {"--no-" option, NULL, TOOL_NEVER, AT(options.given.field), "never"},
+#define OPTION_CHOICE(field, type, option, argument, help) \
+    {"--" option, argument, TOOL_CHOICE, AT(options.given.field), help},
+#define OPTION_ABOVE_0 TOOL_POSITIVE
+#define OPTION_FROM_0 TOOL_SETTING
+#define OPTION_BELOW_1 TOOL_SETTING
+#define OPTION_OR_OFF TOOL_SETTING
+
+/* What they exclude. */
+#define RULE(field, kind, range, ours, others, before, use, option, ...) RULE_##kind(option)
+#define RULE_COUNT(option)
+#define RULE_FLOAT(option)
+#define RULE_TIMES(option) {"--" option, TOOL_EXCLUDES, "--no-" option},
+#define RULE_CHOICE(option)
 
 static const tool_option options[] = {
     {"DATA", NULL, TOOL_OPERAND, AT(options.data), ""},
@@ -980,40 +978,10 @@ static const tool_option options[] = {
     {"--tied", NULL, TOOL_FLAG, AT(options.tied), "one matrix serves as encoder and decoder"},
     {"--normalize", NULL, TOOL_FLAG, AT(options.normalize),
      "each row enters with mean 0 and deviation 1"},
-    {"--softcap", "C", TOOL_REAL, AT(options.soft_cap), "latents pass through C tanh(v / C)"},
-    {"--epochs", "E", TOOL_COUNT, AT(options.epochs), "times through the data (default: 30)"},
-    {"--batch", "B", TOOL_COUNT, AT(options.batch),
-     "rows of a step (default: msae 512, others 4096)"},
-    {"--lr", "LR", TOOL_POSITIVE, AT(options.lr),
-     "learning rate (default: msae 2e-3 at 256 rows, msae-uw, -rw 1e-4, see msae.h)"},
-    {"--beta1", "B", TOOL_REAL, AT(options.beta1), "of AdamW's first moment (default: 0.9)"},
-    {"--beta2", "B", TOOL_REAL, AT(options.beta2),
-     "of its second (default: msae 0.99, others 0.999)"},
-    {"--schedule", "capped|linear|cosine|constant|trapezoid|published", TOOL_CHOICE,
-     AT(options.schedule),
-     "of the learning rate (default: msae trapezoid, others published, which is above 1 "
-     "where epochs are no multiple of five; capped: at most 1.25, linear: at most 1)"},
-    {"--warmup", "S", TOOL_REAL, AT(options.warmup),
-     "trapezoid: share of the steps up (default: 0.03)"},
-    {"--decay", "S", TOOL_REAL, AT(options.decay), ".. and down to 0 at the end (default: 0.4)"},
-    {"--start", "random|rows", TOOL_CHOICE, AT(options.start),
-     "where decoder rows start (default: msae at rows of the data, others random)"},
-    {"--revivals", "N", TOOL_COUNT, AT(options.revivals),
-     "times that latents which were active in no row since the last time are started\n"
-     "anew (default: msae 6, others never)"},
-    {"--no-revivals", NULL, TOOL_FLAG, AT(options.no_revivals), "never"},
-    {"--loss", "nmse|mse|cosine", TOOL_CHOICE, AT(options.loss), "default: nmse"},
-    {"--lambda", "L", TOOL_REAL, AT(options.sparse_weight),
-     "weight of the sparsity term (default: relu 0.003, jumprelu 0.001)"},
-    {"--bandwidth", "W", TOOL_POSITIVE, AT(options.bandwidth),
-     "of jumprelu's straight-through gradient (default: 0.001)"},
-    {"--scale", "rms|paper|none", TOOL_CHOICE, AT(options.scaling),
-     "of the data: to RMS norm sqrt(d), as published, not (default: rms)"},
+    {"--softcap", "C", TOOL_SETTING, AT(options.soft_cap), "latents pass through C tanh(v / C)"},
+    MSAE_TRAIN_LIST(OPTION) /* --epochs .. --scale */
     {"--geometric-median", NULL, TOOL_FLAG, AT(options.geometric_median),
      "start the bias at the data's geometric median"},
-    {"--weight-decay", "W", TOOL_REAL, AT(options.weight_decay), "of AdamW (default: 0)"},
-    {"--clip", "C", TOOL_REAL, AT(options.clip),
-     "norm that gradients are clipped to; 0: not at all (default: 1)"},
     {"--seed", "S", TOOL_NUMBER, AT(options.seed), "of weights and shuffling (default: 0)"},
     {"--skip-bad", NULL, TOOL_FLAG, AT(options.common.skip_bad),
      "leave out rows with NaN or Inf instead of failing"},
@@ -1046,7 +1014,7 @@ static const tool_option options[] = {
 static const tool_rule rules[] = {
     {NULL, TOOL_REQUIRED, "-o"},
     {"--latents", TOOL_EXCLUDES, "--expansion"},
-    {"--revivals", TOOL_EXCLUDES, "--no-revivals"},
+    MSAE_TRAIN_LIST(RULE) /* --revivals and --no-revivals */
     {"--shares", TOOL_EXCLUDES, "--no-shares"},
     {"--every", TOOL_NEEDS, "--checkpoint|--resume"},
     {"--tensor", TOOL_READS, "DATA|--val"},
