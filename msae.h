@@ -1721,9 +1721,7 @@ typedef struct msae__text {
 } msae__text;
 
 static msae__text msae__text_in(char *buffer, size_t bytes) {
-    msae__text text;
-    text.at = buffer;
-    text.end = buffer + bytes - 1;
+    const msae__text text = {buffer, buffer + bytes - 1};
     *buffer = 0;
     return text;
 }
@@ -1831,12 +1829,9 @@ static void *msae__take(msae__arena *arena, size_t count, size_t element_bytes) 
 #define MSAE__TAKE(arena, type, count) ((type *)msae__take(arena, count, sizeof(type)))
 
 static msae__arena msae__arena_over(void *memory) {
-    msae__arena arena;
-    uintptr_t address = (uintptr_t)memory;
-    arena.base = (unsigned char *)memory;
-    if (memory) arena.base += (MSAE__ALIGN - address % MSAE__ALIGN) % MSAE__ALIGN;
-    arena.used = 0;
-    arena.ok = 1;
+    msae__arena arena = {(unsigned char *)memory, 0, 1};
+    const size_t past = (uintptr_t)memory % MSAE__ALIGN;
+    if (memory) arena.base += (MSAE__ALIGN - past) % MSAE__ALIGN;
     return arena;
 }
 
@@ -2288,7 +2283,6 @@ typedef struct msae__cut {
 
 /* The rank-th largest (from 1) of many keys, byte by byte from the top; keys are overwritten. */
 static msae__cut msae__cut_many(int32_t *keys, size_t count, size_t rank) {
-    msae__cut cut;
     for (int shift = 24; shift >= 0; shift -= 8) {
         uint32_t histogram[256] = {0}, byte = 255;
         size_t kept = 0;
@@ -2303,9 +2297,7 @@ static msae__cut msae__cut_many(int32_t *keys, size_t count, size_t rank) {
         }
         count = kept;
     }
-    cut.key = keys[0];
-    cut.ties = rank;
-    cut.partial = rank < count;
+    const msae__cut cut = {keys[0], rank, rank < count};
     return cut;
 }
 
@@ -2702,6 +2694,7 @@ typedef struct msae__tile {
     size_t ranking_stride;     /* bytes from one worker's arrays to the next's */
 } msae__tile;
 
+/* The arrays of a tile of so many rows and, once for each worker, what it ranks a row in. */
 static void msae__tile_layout(msae__tile *tile, const msae_model *model, size_t rows,
                               msae__arena *arena) {
     const size_t n = model->n_latents, workers = msae__workers(&model->parallel);
@@ -2807,6 +2800,8 @@ static msae__tile msae__slice_tile(const msae_slices *slices) {
     return tile;
 }
 
+/* A row in slices: centred once, then some pre-activations a call, then ranked. Between the calls
+   all lies in the workspace, whose layout is the same each time. */
 MSAE_API void msae_encode_begin(msae_slices *slices, const msae_model *model, void *workspace,
                                 const float *x) {
     msae__tile tile;
@@ -2824,6 +2819,7 @@ MSAE_API void msae_encode_begin(msae_slices *slices, const msae_model *model, vo
     }
 }
 
+/* Up to a multiple of four latents, which a kernel reads side by side. */
 MSAE_API size_t msae_encode_some(msae_slices *slices, size_t latents) {
     const size_t n = slices->model->n_latents;
     const msae__tile tile = msae__slice_tile(slices);
@@ -2865,6 +2861,8 @@ static int msae__encode_one(const msae_model *model, void *workspace, const floa
     return msae__tile_encode(tile, 1);
 }
 
+/* z = softcap(act(TopK((xin - pre_bias) encoder^T + latent_bias))), with xin = (x - mean) scale,
+   less its own mean and by its own deviation where the model normalizes. */
 MSAE_API msae_status msae_encode(const msae_model *model, void *workspace, const float *x,
                                  size_t room, msae_code *codes, size_t *count) {
     msae__tile tile;
@@ -2883,6 +2881,8 @@ static float msae__above_level(const msae_model *model, const float *pre, size_t
     return value;
 }
 
+/* One pass takes those above the threshold in the latents' order; only where these have no room are
+   they ranked. */
 MSAE_API msae_status msae_encode_level(const msae_model *model, void *workspace, const float *x,
                                        size_t level, size_t room, msae_code *codes, size_t *count) {
     const size_t n = model->n_latents;
@@ -2987,10 +2987,10 @@ static msae_status msae__encode_all(const msae_model *model, void *workspace, co
     return MSAE_OK;
 }
 
+/* A row's codes to its place among the caller's, `room` apart. */
 static void msae__sink_codes(const msae__encode_job *job, size_t row, size_t tile_row,
                              const msae_code *codes, size_t count, size_t worker) {
-    (void)tile_row;
-    (void)worker;
+    (void)tile_row, (void)worker;
     if (count > 0) memcpy(job->codes + row * job->room, codes, count * sizeof *codes);
     job->counts[row] = count;
 }
@@ -3008,11 +3008,11 @@ MSAE_API msae_status msae_encode_rows(const msae_model *model, void *workspace, 
     return msae__encode_all(model, workspace, x, rows, &job, error);
 }
 
+/* A row of n numbers that are zero but for its codes. */
 static void msae__sink_dense(const msae__encode_job *job, size_t row, size_t tile_row,
                              const msae_code *codes, size_t count, size_t worker) {
     float *z = job->dense + row * job->model->n_latents;
-    (void)tile_row;
-    (void)worker;
+    (void)tile_row, (void)worker;
     memset(z, 0, job->model->n_latents * sizeof *z);
     for (size_t e = 0; e < count; e++) z[codes[e].latent] = codes[e].value;
 }
@@ -3096,6 +3096,8 @@ static double msae__sum_squares(const float *x, size_t d) {
     return sum;
 }
 
+/* Of the codes by descending value those above the threshold, and of these as many as it takes
+   until |x - decoded|^2 / |x|^2 is no more than the target, x in the model's space. */
 MSAE_API msae_status msae_encode_until(const msae_model *model, void *workspace, const float *x,
                                        const msae_until *until, size_t room, msae_code *codes,
                                        size_t *count, double *missed) {
@@ -3134,6 +3136,7 @@ MSAE_API msae_status msae_encode_until(const msae_model *model, void *workspace,
     return MSAE_OK;
 }
 
+/* The sum of decoder rows grows from one k to the next: all together cost what the largest does. */
 static void msae__sink_forward(const msae__encode_job *job, size_t row, size_t tile_row,
                                const msae_code *codes, size_t count, size_t worker) {
     const msae_model *model = job->model;
@@ -3296,12 +3299,7 @@ typedef struct msae__parser {
 } msae__parser;
 
 static msae__parser msae__parser_over(const void *bytes, size_t size, msae_error *error) {
-    msae__parser p;
-    p.bytes = (const unsigned char *)bytes;
-    p.at = 0;
-    p.end = size;
-    p.status = MSAE_OK;
-    p.error = error;
+    const msae__parser p = {(const unsigned char *)bytes, 0, size, MSAE_OK, error};
     return p;
 }
 
@@ -3481,6 +3479,7 @@ static int msae__parse_metadata(msae__parser *p, msae_safetensors *file) {
     return msae__parse_expect(p, '}', "__metadata__ does not end");
 }
 
+/* "F32" and the other names of msae_dtype. */
 static int msae__parse_dtype(msae__parser *p, msae_dtype *dtype) {
     const char *name;
     size_t length, start = p->at;
@@ -3492,6 +3491,7 @@ static int msae__parse_dtype(msae__parser *p, msae_dtype *dtype) {
     return 1;
 }
 
+/* [2,3]: MSAE_MAX_RANK extents at most, each of which fits a size_t; [] is a single value. */
 static int msae__parse_shape(msae__parser *p, msae_tensor *tensor) {
     tensor->rank = 0;
     if (!msae__parse_expect(p, '[', "a tensor's shape is not a list")) return 0;
@@ -3603,6 +3603,7 @@ static int msae__compare_text(const char *a, size_t a_bytes, const char *b, size
     return (a_bytes > b_bytes) - (a_bytes < b_bytes);
 }
 
+/* Tensors by their names, tensors by their places, notes by their keys. */
 static int msae__compare_names(const void *a, const void *b) {
     const msae_tensor *x = (const msae_tensor *)a, *y = (const msae_tensor *)b;
     return msae__compare_text(x->name, x->name_bytes, y->name, y->name_bytes);
@@ -3683,7 +3684,8 @@ static int msae__check_header(msae__parser *p, msae_safetensors *file, uint64_t 
     return next == size || msae__parse_fail_at(p, next, "something follows the tensors");
 }
 
-/* The length of the header after the first 8 bytes, of a file of `size` bytes. */
+/* A safetensors file is the length of its header (8 bytes, little-endian), the header, which is at
+   most 100 MB of JSON, and the tensors' bytes. Here: that length, of a file of `size` bytes. */
 static int msae__header_length(msae__parser *p, uint64_t size) {
     uint64_t length;
     if (size == 0) return msae__parse_fail(p, "the file is empty");
@@ -4199,6 +4201,8 @@ static msae_status msae__open_model(msae_model *model, msae_safetensors *file,
     return msae__check_tensors(file, wanted, error);
 }
 
+/* Tensors are used where they lie, so that they must be by rows, little-endian and floats aligned;
+   what the struct itself holds is copied. */
 static msae_status msae__map_model(msae_model *model, msae_safetensors *file,
                                    const msae_load_desc *load, msae_error *error) {
     const msae__part *part;
@@ -4246,6 +4250,7 @@ MSAE_API msae_status msae_map(msae_model *model, const void *bytes, size_t size,
     return status;
 }
 
+/* Shape, memory, values, then floats by columns where these are wished for. */
 static msae_status msae__load_model(msae_model *model, msae_safetensors *file,
                                     const msae_reader *reader, const msae_load_desc *load,
                                     msae_error *error) {
@@ -5619,12 +5624,8 @@ static msae_status msae__read_data(void *user, uint64_t first, size_t rows, floa
 }
 
 MSAE_API msae_source msae_source_data(const msae_data *data) {
-    msae_source source;
-    source.rows = data->rows;
-    source.cols = data->cols;
-    source.read = msae__read_data;
-    source.user = (void *)(uintptr_t)data; /* only read */
-    source.data = data;
+    void *user = (void *)(uintptr_t)data; /* only read */
+    const msae_source source = {data->rows, data->cols, msae__read_data, user, data};
     return source;
 }
 
@@ -6565,10 +6566,7 @@ MSAE_API msae_status msae_files_open(msae_files *files, const char *const *paths
    ------------------------------------------------------------------------------------------ */
 
 MSAE_API msae_writer msae_to_memory(void *buffer, size_t room) {
-    msae_writer writer;
-    memset(&writer, 0, sizeof writer);
-    writer.buffer = buffer;
-    writer.room = room;
+    const msae_writer writer = {NULL, NULL, NULL, buffer, room, 0};
     return writer;
 }
 
