@@ -869,10 +869,9 @@ typedef struct msae_train_desc {
        cost 4 n bytes and, each, a forward pass over n / 2 rows at most (msae_trainer_revive). */
     MSAE_TRAIN_LIST(MSAE__DESC)
     int geometric_median; /* 1: pre_bias starts at the data's geometric median instead of 0 */
-    /* Rows to leave out and count: with skip_bad 1 those with NaN or Inf, an error otherwise; with
-       max_norm >= 1 (0: off) those of more than max_norm times the median norm, of which a few
-       would dominate mean, scale and gradients. max_norm costs one more pass before training. */
-    int skip_bad;
+    int skip_bad;         /* 1: rows with NaN or Inf are left out and counted, no error */
+    /* >= 1: rows of more than max_norm times the median norm, of which a few would dominate mean,
+       scale and gradients, are left out and counted; costs one more pass over the data. 0: off. */
     float max_norm;
     /* Processes that train this model together. Gradients, losses and counts are summed over them
        at the end of msae_trainer_gradients, so that all make the same update; a process may have no
@@ -893,7 +892,8 @@ typedef struct msae_step_stats {
     double sparse_loss;                 /* L1 or L0 term */
     double level_loss[MSAE_MAX_LEVELS]; /* of each level */
     double l0;                          /* active latents a row, largest level */
-    double grad_norm, lr;      /* of all gradients after projection, before clipping; as used */
+    double grad_norm;                   /* of all gradients after projection, before clipping */
+    double lr;                          /* learning rate used */
     size_t rows, rows_skipped; /* that entered; with NaN or Inf (skip_bad) or beyond max_norm */
     size_t rows_left_out;      /* without a loss: equal to the mean (nmse), zero (cosine) */
     size_t dead_latents; /* active on fewer than 1 in 316,000 rows over the last 1000 steps; msae:
@@ -931,9 +931,8 @@ typedef struct msae_trainer {
     msae_model model;
     msae_train_desc desc;                   /* resolved */
     msae_parameters grad, moment1, moment2; /* Adam's m and v */
-    float *loss_mean;       /* [d]: m of nmse in the model's space; zero, right for centred data */
-    uint64_t step, rows;    /* updates made, rows seen */
-    uint64_t revived;       /* latents, each time they were */
+    float *loss_mean; /* [d]: m of nmse in the model's space; zero, right for centred data */
+    uint64_t step, rows, revived; /* updates made, rows seen, latents re-initialised */
     uint64_t rows_skipped;  /* with NaN or Inf (skip_bad) or beyond max_norm, each time they came */
     msae_rare_rows rare;    /* set with mean and scale */
     float lr_factor;        /* the schedule's factor on lr; msae_trainer_schedule sets it */
@@ -946,8 +945,8 @@ typedef struct msae_trainer {
     int owns_memory;
 } msae_trainer;
 
-/* desc with its defaults in place of zeros, to *resolved. MSAE_ERROR_ARGUMENT, naming the field, if
-   one is out of range or of no use to the recipe. Thread-safe. */
+/* Writes desc to *resolved, with defaults for zeros. MSAE_ERROR_ARGUMENT, naming the field, if one
+   is out of range or of no use to the recipe. Thread-safe. */
 MSAE__TRAIN_API msae_status msae_train_desc_resolve(const msae_train_desc *desc,
                                                     msae_train_desc *resolved, msae_error *error);
 /* A new trainer with initial weights, in memory from the descriptor's allocator: 4 x parameters and
@@ -956,8 +955,8 @@ MSAE__TRAIN_API msae_status msae_train_desc_resolve(const msae_train_desc *desc,
    and lives as long as the trainer; desc need not. On failure the trainer is zeroed. */
 MSAE__TRAIN_API msae_status msae_trainer_init(msae_trainer *trainer, const msae_train_desc *desc,
                                               msae_error *error);
-/* A new trainer, as by msae_trainer_init, in your memory of *bytes bytes, which must outlive it.
-   memory NULL: *bytes receives what is needed. MSAE_ERROR_MEMORY if *bytes are too few. */
+/* A new trainer, as by msae_trainer_init, in your memory of *bytes bytes, which must outlive it; if
+   too few MSAE_ERROR_MEMORY. memory NULL: *bytes receives what is needed, the trainer is zeroed. */
 MSAE__TRAIN_API msae_status msae_trainer_init_in(msae_trainer *trainer, const msae_train_desc *desc,
                                                  void *memory, size_t *bytes, msae_error *error);
 /* Frees what the trainer owns, its model included, and zeroes it; fine on a zeroed trainer. */
@@ -974,16 +973,16 @@ MSAE__TRAIN_API msae_status msae_trainer_statistics(msae_trainer *trainer,
    weights, moments and counters are unchanged, bit for bit. stats may be NULL. */
 MSAE__TRAIN_API msae_status msae_trainer_step(msae_trainer *trainer, const float *x, size_t rows,
                                               msae_step_stats *stats, msae_error *error);
-/* The first half of a step: loss and gradients of `rows` raw rows (index[0 .. rows - 1] of data, or
-   its first ones if index is NULL) into trainer->grad. *stats (may be NULL) receives losses and
-   counts. Any number of rows; batchtopk and msae-width: at most desc.batch. MSAE_ERROR_NOT_FINITE,
-   with the row, on NaN or Inf (see skip_bad) or if they arise. Weights and moments stay. */
+/* The first half of a step: gradients of the loss on raw rows index[0 .. rows - 1] of data (index
+   NULL: its first ones) into trainer->grad, losses and counts into *stats (may be NULL). batchtopk
+   and msae-width: at most desc.batch rows. MSAE_ERROR_NOT_FINITE, with the row, on NaN or Inf (see
+   skip_bad), also if they arise. Weights and moments stay. */
 MSAE__TRAIN_API msae_status msae_trainer_gradients(msae_trainer *trainer, const msae_data *data,
                                                    const size_t *index, size_t rows,
                                                    msae_step_stats *stats, msae_error *error);
 /* The second half: decoder rows to unit norm, projection, clipping, AdamW, in the published order.
    *stats (may be NULL) receives grad_norm, lr, dead_latents. MSAE_ERROR_ARGUMENT without new
-   gradients; MSAE_ERROR_NOT_FINITE, with the trainer unchanged, if one or its square is. */
+   gradients; MSAE_ERROR_NOT_FINITE, the trainer unchanged, if one or its square is NaN or Inf. */
 MSAE__TRAIN_API msae_status msae_trainer_update(msae_trainer *trainer, msae_step_stats *stats,
                                                 msae_error *error);
 /* The training forward pass alone, for validation and tests, on rows as in msae_trainer_gradients:
@@ -1016,18 +1015,18 @@ MSAE__TRAIN_API void msae_trainer_schedule(msae_trainer *trainer, size_t epoch, 
    variance over the source, where shuffling at once has s2 / B. The second term is reached if all
    rows of a block are alike (sorted data), and vanishes in shuffled files. */
 typedef struct msae_stream_desc {
-    size_t batch;      /* rows of a step, required; msae_trainer_fit takes the trainer's .. */
-    uint64_t seed;     /* .. and a seed made from the trainer's */
+    size_t batch;      /* rows of a step, required (msae_trainer_fit takes the trainer's) */
+    uint64_t seed;     /* of the order (msae_trainer_fit takes one from the trainer's) */
     size_t block_rows; /* 0: 256 KiB of float32, or a 256th of the rows where that is less */
     /* At least batch + block_rows; 0: all rows if they are in memory, else 64 MiB of float32. A
        stream allocates two windows (one if it holds all rows, none if they are in memory), and a
        size_t for each row of a window and of a batch and for each block of the source. */
     size_t window_rows;
-    /* Several processes: the batches of a single one, but of each window only the blocks part, part
-       + parts, .. are read and given out. 0 counts as 1 part. */
+    /* Several processes: batches are those of a single process, but of each window only the blocks
+       part, part + parts, .. are read and given out. 0 counts as 1 part. */
     size_t part, parts;
-    /* Reproducible sums: split each batch into this many fixed parts, summed in double, so that 1
-       .. shares processes give the same bits. Costs 16 n d bytes and twice the traffic. 0: off;
+    /* Reproducible sums: split each batch into this many fixed parts, summed in double, so that
+       1 .. shares processes give the same bits. Costs 16 n d bytes and twice the traffic. 0: off;
        sums then differ in the last bits, which TopK and Adam may amplify. */
     size_t shares;
     msae_background background; /* reads the next window while this one is used */
@@ -1042,8 +1041,7 @@ typedef struct msae_batch {
     const size_t *share_ends; /* [shares] where in index each share ends; NULL without shares */
 } msae_batch;
 
-/* A stream. Not thread-safe. */
-typedef struct msae_stream {
+typedef struct msae_stream {         /* one call at a time for each */
     msae_position at;                /* behind the batch that was given out last */
     struct msae_stream_state *state; /* private */
     msae_allocator allocator;
@@ -14680,9 +14678,10 @@ static const msae__batch_kernels msae__vnni_kernels = {
        0.6.0  one API: encoding returns a status and takes the room for codes; msae_trainer_*, one
               function each for data and source; msae_reader and msae_writer for all that is loaded
               and saved; msae_host for path, memory and threads in all descriptors. MSAE_RUN_ONLY
-              is what MSAE_NO_TRAIN and MSAE_NO_ANALYSIS were together;
-              skip_bad, max_norm, model.k, msae_model_checksum; audits (probes, attributes,
-              alignment) are beside the tool; keys msae.* in files (those of 0.5.0 are read)
+              is what MSAE_NO_TRAIN and MSAE_NO_ANALYSIS were together; hyper-parameters
+              in one table (MSAE_TRAIN_LIST); skip_bad, max_norm, model.k, msae_model_checksum;
+              audits (probes, attributes, alignment) are beside the tool; keys msae.* in files (those
+              of 0.5.0 are read)
        0.5.0  recipe msae, now the default, and msae-width; trapezoid schedule, starts from rows,
               revival of dead latents
        0.4.0  sources, sets of files, streams in windows; training in several processes

@@ -613,8 +613,8 @@ long="--latents 64 --nesting 4 --epochs 200 --batch 8 --threads 2 --lr 0.001"
 for differs in '--recipe topk' '--latents 31' '--expansion 2' '--nesting 5' '--nesting 4,8' \
     '--weights 1,2,3,4' '--weights 1' '--activation abs' --tied --normalize \
     '--softcap 1' '--batch 17' '--lr 0.1' '--schedule linear' '--loss mse' '--lambda 1' \
-    '--bandwidth 1' '--beta1 0.8' '--beta2 0.98' '--warmup 0.1' '--warmup 0' '--decay 0.1' \
-    '--start random' '--revivals 7' '--scale none' --geometric-median \
+    '--bandwidth 1' '--beta1 0.8' '--beta2 0.98' '--eps 0' '--warmup 0.1' '--warmup 0' \
+    '--decay 0.1' '--start random' '--revivals 7' '--scale none' --geometric-median \
     '--weight-decay 1' '--clip 0' '--seed 1' '--k 5' --skip-bad; do
     # shellcheck disable=SC2086
     refuse 1 "^msae: ${differs%% *}: the run in .* has another value" \
@@ -624,7 +624,7 @@ refuse 1 "^msae: --revivals: the run in .* has another value" \
     train "$data" -o "$out/m" --resume "$checkpoint" --no-revivals
 accept train "$data" -o "$folder/m" --resume "$checkpoint" --recipe msae --latents 32 \
     --nesting 4,8,16,32 --weights 2.25,1.75,1,3 --k 32 --activation relu --batch 16 --lr 0.0005 \
-    --beta1 0.9 --beta2 0.99 --schedule trapezoid --warmup 0.03 --decay 0.4 --start rows \
+    --beta1 0.9 --beta2 0.99 --eps 6.25e-10 --schedule trapezoid --warmup 0.03 --decay 0.4 --start rows \
     --revivals 6 --loss nmse --clip 1 --scale rms --seed 0
 accept train "$data" -o "$folder/m" --resume "$checkpoint" --expansion 4
 # Options of the run with other values than the recipe's, zeros and none too.
@@ -685,6 +685,9 @@ refuse 1 'warmup and decay' train "$data" -o "$out/m" --latents 32 --warmup 0.7
 refuse 1 'warmup' train "$data" -o "$out/m" --latents 32 --warmup nan
 refuse 1 'start' train "$data" -o "$out/m" --latents 32 --start nowhere
 refuse 1 'revivals' train "$data" -o "$out/m" --latents 32 --revivals -1
+refuse 1 'revivals: .1001. is not a whole number from 1 to 1000' \
+    train "$data" -o "$out/m" --latents 32 --revivals 1001
+refuse 2 'no-revivals takes no value' train "$data" -o "$out/m" --latents 32 --no-revivals=1
 refuse 1 'the last width' train "$data" -o "$out/m" --latents 32 --recipe msae-width --nesting 4,8
 refuse 1 '^msae: --epochs: the run in .* has 2, which may only be raised' \
     train "$data" -o "$out/m" --resume "$checkpoint" --epochs 1
