@@ -14680,8 +14680,8 @@ static const msae__batch_kernels msae__vnni_kernels = {
               and saved; msae_host for path, memory and threads in all descriptors. MSAE_RUN_ONLY
               is what MSAE_NO_TRAIN and MSAE_NO_ANALYSIS were together; hyper-parameters
               in one table (MSAE_TRAIN_LIST); skip_bad, max_norm, model.k, msae_model_checksum;
-              audits (probes, attributes, alignment) are beside the tool; keys msae.* in files (those
-              of 0.5.0 are read)
+              audits (probes, attributes, alignment) are beside the tool; keys msae.* in files
+              (those of 0.5.0 are read)
        0.5.0  recipe msae, now the default, and msae-width; trapezoid schedule, starts from rows,
               revival of dead latents
        0.4.0  sources, sets of files, streams in windows; training in several processes
