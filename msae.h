@@ -7620,13 +7620,10 @@ static void msae__arrays_of(const msae_model *model, const msae_parameters *p,
 static msae__array msae__array_block(const msae_model *model, const msae__array *array,
                                      size_t block) {
     const size_t first = block * MSAE__LATENT_BLOCK, n = model->n_latents;
+    const size_t latents = first < n ? msae__min(MSAE__LATENT_BLOCK, n - first) : 0;
     msae__array part = *array;
-    if (array->width == 0) {
-        part.count = first < n ? 0 : array->count;
-    } else {
-        part.values += msae__min(first, n) * array->width;
-        part.count = first < n ? msae__min(MSAE__LATENT_BLOCK, n - first) * array->width : 0;
-    }
+    part.values += msae__min(first, n) * array->width;
+    if (array->width > 0 || latents > 0) part.count = latents * array->width;
     return part;
 }
 
@@ -10138,6 +10135,7 @@ static msae_status msae__begin_epoch(struct msae_stream_state *state, uint64_t r
         if (row <= rows) break;
         row -= rows;
     }
+    /* a window's order does not depend on those before it, which need not be opened */
     if (state->n_windows > 1) msae__open_window(state, &state->windows[0], state->number);
     state->offset = (size_t)row;
     state->behind = 1;
@@ -10262,7 +10260,8 @@ static msae_status msae__fill_batch(struct msae_stream_state *state, msae_batch 
     return MSAE_OK;
 }
 
-/* Without another thread: reads as much of the next window as is used up of this one. */
+/* Without another thread: reads as much of the next window as is used up of this one, so that no
+   single batch waits for a whole window. */
 static void msae__keep_pace(struct msae_stream_state *state) {
     msae__window *next = &state->windows[1 - state->current];
     const size_t rows = state->windows[state->current].rows;
@@ -10538,11 +10537,10 @@ static msae_status msae__fit_begin(msae__fitting *fit, const msae_stream_desc *g
 static msae_status msae__fit_step(msae__fitting *fit, msae_error *error) {
     msae_trainer *trainer = fit->trainer;
     const msae_batch *batch = &fit->batch;
-    msae_error own;
     msae_status status;
     trainer->workspace->share_ends = batch->share_ends;
-    status = msae_trainer_gradients(trainer, batch->data, batch->index, batch->rows, &fit->stats,
-                                    error ? error : &own);
+    status =
+        msae_trainer_gradients(trainer, batch->data, batch->index, batch->rows, &fit->stats, error);
     if (status == MSAE_ERROR_NOT_FINITE && error && error->position != MSAE_NO_POSITION) {
         return msae__fail_row(error, msae_stream_row(&fit->stream, (size_t)error->position));
     }
@@ -10956,6 +10954,7 @@ static msae_status msae__resume(msae_trainer *trainer, msae_safetensors *file,
     if (status != MSAE_OK) return status;
     desc = msae__run_desc(&model_desc, &history, &run);
     if (load) desc.model.host = load->host;
+    /* another path would sum in another order: the run's own, where there is one */
     if (desc.model.host.simd == MSAE_SIMD_AUTO && msae__simd_available(run.simd)) {
         desc.model.host.simd = run.simd;
     }
@@ -10964,15 +10963,14 @@ static msae_status msae__resume(msae_trainer *trainer, msae_safetensors *file,
     if (status != MSAE_OK) return status;
     msae__describe_run(trainer, &wanted);
     status = msae__check_tensors(file, &wanted.list, error);
-    if (status == MSAE_OK && msae__is_batch_topk(desc.model.recipe)) {
-        status = msae__check_kept(trainer, reader->size, error);
-    }
+    if (status == MSAE_OK) status = msae__check_kept(trainer, reader->size, error);
     if (status == MSAE_OK) status = msae_trainer_init(trainer, &desc, error);
     if (status == MSAE_OK) {
         msae__describe_run(trainer, &wanted);
         status = msae__read_tensors(reader, file, &wanted.list, &trainer->model.allocator, error);
     }
     if (status == MSAE_OK) status = msae__check_scale(&trainer->model, error);
+    /* (NaN and Inf were refused with the tensors) */
     if (status == MSAE_OK && !msae__moments_are_squares(trainer)) {
         status = msae__fail(error, MSAE_ERROR_FORMAT, "a second moment is negative");
     }
