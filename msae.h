@@ -5012,7 +5012,7 @@ static msae_status msae__plan_product(const msae_product *product, const msae_ho
     return MSAE_OK;
 }
 
-/* The workspace is placed behind what it is counted by, so that both always agree. */
+/* The arena counts the workspace and places it in one go: over NULL only the bytes come out. */
 MSAE__MAKE_API msae_status msae_multiply(const msae_product *product, const msae_host *host,
                                          void *workspace, size_t *bytes, msae_error *error) {
     msae__matmul p;
@@ -8337,7 +8337,7 @@ MSAE_API msae_status msae_trainer_gradients(msae_trainer *trainer, const msae_da
     return status;
 }
 
-/* Lines 1 to 5. The tiles overwrite what the gradients were made of, so these are gone. */
+/* Lines 1 to 5. No update may follow: what was counted beside the gradients is overwritten. */
 MSAE_API msae_status msae_trainer_forward(msae_trainer *trainer, const msae_data *data,
                                           const size_t *index, size_t rows, float *recon,
                                           float *latents, msae_step_stats *stats,
@@ -10054,6 +10054,7 @@ static void msae__open_window(struct msae_stream_state *state, msae__window *win
     window->blocks = window->shorter = msae__window_size(state, number);
     window->rows = 0;
     window->status = MSAE_OK;
+    /* blocks go to the parts in turn; with shares to these, and a share to one part */
     for (size_t b = 0; b < window->blocks; b++) {
         const size_t rows = msae__block_rows(state, window->first + b);
         const size_t share = state->shares > 0 ? b % state->shares : b;
@@ -10063,7 +10064,6 @@ static void msae__open_window(struct msae_stream_state *state, msae__window *win
         window->slots[b] = ours ? slot : MSAE__NOT_OURS;
         if (ours) slot += rows;
     }
-    /* blocks go to the parts in turn, or with shares to a share and that to a part */
     if (state->n_windows == 1) {
         msae__shuffle(window->order, window->rows, state->rng);
     } else { /* a stream of its own, so that a run can go on in the middle of an epoch */
@@ -10325,7 +10325,7 @@ static msae_status msae__stream_shape(struct msae_stream_state *state, msae_posi
     n_blocks = (rows - 1) / block + 1;
     if (window < rows) window = (window - 1) / block + 1; /* in blocks */
     if (window > n_blocks) window = n_blocks;
-    /* of such sizes no stream can have been */
+    /* the position's sizes must be those that come out for them again */
     if (at->window_rows > 0 && (window == n_blocks || window * block != at->window_rows)) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "the position is not one of a stream");
     }

@@ -23,7 +23,7 @@
 # only come nearer to the goal (when it is there, the two are one); what the bad header has.
 limits() {
     cat <<'EOF'
-lines                        <  12800  14725   71
+lines                        <  12800  14723   71
 public_functions             <     85     85    3
 public_lines                 <   1000   1250   15
 manual_lines                 <    180    180    9
