@@ -371,8 +371,7 @@ MSAE_API int msae_enum_value(msae_enum kind, const char *name);
 #define MSAE_MAX_REVIVALS 1000 /* of a run, see msae_train_desc */
 #define MSAE_OFF (-1)          /* for an actual zero in a descriptor, where 0 means "default" */
 
-/* What is trained. A recipe fixes the activation and the defaults of all other settings (nesting,
-   level weights, k, learning rate, schedule ..), which can also be set one by one. */
+/* What is trained: fixes the activation and the defaults of all settings that are 0. */
 typedef enum msae_recipe {
     MSAE_RECIPE_DEFAULT = 0, /* MSAE_RECIPE_MSAE */
     MSAE_RECIPE_MSAE_UW,     /* nested TopK, uniform level weights */
@@ -382,8 +381,7 @@ typedef enum msae_recipe {
     MSAE_RECIPE_RELU,        /* ReLU with an L1 penalty */
     MSAE_RECIPE_JUMPRELU,    /* a learned threshold for each latent, with an L0 penalty */
     MSAE_RECIPE_MSAE,        /* nested TopK from k = 16 on, the best that was measured */
-    MSAE_RECIPE_MSAE_WIDTH,  /* BatchTopK with nested widths: prefixes of the dictionary must
-                                reconstruct too (Bussmann et al. 2025, arXiv 2503.17547) */
+    MSAE_RECIPE_MSAE_WIDTH,  /* BatchTopK, nested widths (Bussmann et al. 2025, arXiv 2503.17547) */
     MSAE_RECIPE_COUNT
 } msae_recipe;
 
@@ -400,15 +398,13 @@ typedef struct msae_model_desc {
     size_t n_latents; /* n, required */
     msae_recipe recipe;
     msae_activation activation; /* msae and topk recipes only */
-    /* The k of each level, msae-width: the number of first latents of each width. Ascending, at
-       most n (msae-width: the last is n); copied. */
-    const size_t *nesting; /* [n_levels] */
+    const size_t *nesting; /* k of each level, ascending, <= n; msae-width: of each, how many first
+                              latents, the last n; copied */
     size_t n_levels;       /* at most MSAE_MAX_LEVELS; 0: start, 2 start, 4 start .. <= n, then n */
     size_t nesting_start;  /* start. 0: 64, msae 16, msae-width n / 32 */
-    /* One for each level, >= 0 and not all zero. NULL: msae 2.25, 1.75, 1 .. 1, 3, msae-rw L .. 1,
-       all others 1. */
-    const float *level_weights;
-    size_t n_level_weights; /* must equal the number of levels */
+    const float *level_weights; /* >= 0, not all zero; copied. NULL: msae 2.25, 1.75, 1 .. 1, 3,
+                                   msae-rw L .. 1, all others 1 */
+    size_t n_level_weights;     /* the number of levels */
     /* See msae_model.k. 0: 64, batchtopk, msae-width 32, at most n. Must be 0 for relu, jumprelu */
     size_t k;
     int tied;           /* 1: decoder = encoder^T, one parameter */
@@ -497,10 +493,10 @@ typedef struct msae_model {
     msae_activation activation;
     size_t n_levels;
     size_t nesting[MSAE_MAX_LEVELS]; /* of each level, ascending: k, msae-width: width */
-    /* How many latents of a row the model keeps where a call is not told otherwise (k = 0). msae,
-       msae-uw, msae-rw: of no effect on training, and may be set at any time to 1 .. n; topk: that
-       of training; batchtopk, msae-width: that of training, which the threshold keeps on average;
-       relu, jumprelu: 0, all that are active. */
+    /* Latents of a row that the model keeps where a call does not say (k = 0). msae, msae-uw,
+       msae-rw: may be set at any time to 1 .. n, without effect on training; topk: that of
+       training, as batchtopk, msae-width, whose threshold keeps it on average; relu, jumprelu: 0,
+       all that are active. */
     size_t k;
     float level_weights[MSAE_MAX_LEVELS]; /* a_i of the loss, as given, not normalised */
     int tied, normalize;
@@ -513,17 +509,14 @@ typedef struct msae_model {
     float threshold;      /* batchtopk, msae-width: active is what is above; -1: untrained */
     float *mean;          /* [d]: the model sees (x - mean) * scale .. */
     float scale;          /* .. and returns r / scale + mean */
-    /* Quantised weights, for inference only: with MSAE_F16, MSAE_BF16 or MSAE_I8 small_encoder and
-       small_decoder [n, d], little-endian, replace encoder and decoder, which are NULL. A row of
-       MSAE_I8 is its integers times its scale. */
+    /* Quantised weights, for inference: with F16, BF16 or I8 small_encoder and small_decoder [n,
+       d], little-endian, replace encoder and decoder, which are NULL. I8 times its row's scale. */
     msae_dtype weights;
     int by_rows; /* 1: files hold the encoder as [n, d] too, as msae_map needs it */
     const void *small_encoder, *small_decoder;
     const float *encoder_scale, *decoder_scale; /* [n] each, MSAE_I8; NULL otherwise */
-    /* For each level the pre-activation above which msae_encode_level takes a latent, as
-       msae_calibrate found it; has_level_thresholds 0: none. */
-    float level_thresholds[MSAE_MAX_LEVELS];
-    int has_level_thresholds;
+    float level_thresholds[MSAE_MAX_LEVELS];    /* of msae_encode_level, found by msae_calibrate */
+    int has_level_thresholds;                   /* 0: none */
     msae_history history;
     msae_simd simd; /* the path in use, never AUTO */
     const msae_kernels *kernels;
@@ -559,10 +552,9 @@ typedef struct msae_load_desc {
 MSAE__MAKE_API msae_status msae_compact(const msae_model *model, msae_dtype weights,
                                         const msae_load_desc *desc, msae_model *compact,
                                         msae_error *error);
-/* A checksum of encoder, decoder, biases, jumprelu's thresholds, mean and scale, the same on every
-   machine. Recipe, k and history do not matter; quantised weights have another one, also once they
-   are widened. Keep it with whatever refers to latents by number (names, an index). Reads all
-   weights: 5 ms for 2^21 of them. Thread-safe. */
+/* A checksum of all weights, biases, jumprelu's thresholds, mean and scale, the same on every
+   machine, to keep with whatever refers to latents by number (names, an index). Quantised weights
+   have another one, also once widened. Takes 5 ms for 2^21 weights. Thread-safe. */
 MSAE__MAKE_API uint64_t msae_model_checksum(const msae_model *model);
 
 /* ---- >>encode Inference: raw embeddings in, raw reconstructions out, no allocation ---------- */
@@ -580,10 +572,9 @@ MSAE_API size_t msae_workspace_bytes(const msae_model *model, size_t rows);
 /* Encodes one row x [d] as the model does by itself: of the latents above zero (jumprelu: above the
    latent's threshold) the model.k strongest (msae, msae-uw, msae-rw, topk), those above the model's
    threshold (batchtopk, msae-width), or all (relu, jumprelu). At most `room` are written to codes
-   [room], strongest first (ties: the lower latent), *count of them. MSAE_ERROR_NOT_FINITE, with
-   *count 0, if the row or the model's result has NaN or Inf. Thread-safe with a workspace for each
-   thread. In calls that take a k, 0 means this; k > 0 keeps the k strongest, whatever the model
-   keeps, and n all of them. */
+   [room], strongest first (ties: the lower latent), *count of them. In calls that take a k, 0 means
+   this; else the k strongest are kept, whatever the model keeps. MSAE_ERROR_NOT_FINITE, with *count
+   0, if the row or the result has NaN or Inf. Thread-safe with a workspace for each thread. */
 MSAE_API msae_status msae_encode(const msae_model *model, void *workspace, const float *x,
                                  size_t room, msae_code *codes, size_t *count);
 
@@ -596,18 +587,16 @@ typedef struct msae_until {
 } msae_until;
 
 /* The active latents of one row x [d], strongest first, until one of `until` is met or `room` codes
-   are written; the k and the threshold used in training do not matter. *count receives their number
-   and, if there is a target, *missed (may be NULL) the share of the row that they miss. A target
-   costs one decoder row for each code. Fails as msae_encode does. Thread-safe with a workspace for
-   each thread. */
+   are written; the k and threshold of training do not matter. *count receives their number and,
+   with a target, *missed (may be NULL) the share of the row that they miss, for a decoder row each.
+   Fails as msae_encode does. Thread-safe with a workspace for each thread. */
 MSAE_API msae_status msae_encode_until(const msae_model *model, void *workspace, const float *x,
                                        const msae_until *until, size_t room, msae_code *codes,
                                        size_t *count, double *missed);
 /* The latents of one row x [d] above the threshold of a nesting level (see msae_calibrate), by
-   latent, into codes [room], *count of them: the level's k on average, more for richer rows. Needs
-   no ranking unless they exceed `room`, when the strongest are kept. Fails as msae_encode does, and
-   with MSAE_ERROR_ARGUMENT without thresholds or such a level. Thread-safe with a workspace for
-   each thread. */
+   latent, into codes [room], *count of them: the level's k on average, more for richer rows. Ranks
+   only if they exceed `room`: the strongest are kept. Fails as msae_encode does; without thresholds
+   or such a level MSAE_ERROR_ARGUMENT. Thread-safe with a workspace for each thread. */
 MSAE_API msae_status msae_encode_level(const msae_model *model, void *workspace, const float *x,
                                        size_t level, size_t room, msae_code *codes, size_t *count);
 
@@ -631,13 +620,20 @@ MSAE_API size_t msae_encode_some(msae_slices *slices, size_t latents);
 MSAE_API msae_status msae_encode_end(msae_slices *slices, size_t room, msae_code *codes,
                                      size_t *count);
 
-/* Encodes x [rows, d] over the model's parallel hook, k latents of a row (0: as msae_encode). Row r
-   has its counts[r] strongest, at most `room`, at codes + r * room. `workspace` has
+/* Where the codes of several rows go: row r has counts[r] at codes + r * room. */
+typedef struct msae_rows {
+    msae_code *codes; /* [rows, room] */
+    size_t *counts;   /* [rows] */
+    size_t room;      /* for each row */
+} msae_rows;
+
+/* Encodes x [rows, d] over the model's parallel hook, k latents of a row (0: as msae_encode), into
+   *out: of each row the strongest, as many as there is room for. `workspace` has
    msae_workspace_bytes(model, rows). MSAE_ERROR_NOT_FINITE, with the row, on NaN or Inf.
    Thread-safe with a workspace for each thread. */
 MSAE_API msae_status msae_encode_rows(const msae_model *model, void *workspace, const float *x,
-                                      size_t rows, size_t k, size_t room, msae_code *codes,
-                                      size_t *counts, msae_error *error);
+                                      size_t rows, size_t k, const msae_rows *out,
+                                      msae_error *error);
 /* Encodes x [rows, d] as msae_encode_rows does, into dense codes z [rows, n]: 0 for no code. */
 MSAE_API msae_status msae_encode_dense(const msae_model *model, void *workspace, const float *x,
                                        size_t rows, size_t k, float *z, msae_error *error);
@@ -657,11 +653,11 @@ MSAE_API msae_status msae_forward(const msae_model *model, void *workspace, cons
 
 /* ---- >>bytes Bytes in and out: a file, memory, or whatever the caller has ------------------- */
 
-/* Where a file's bytes come from: a value that msae_from_file or msae_from_memory makes, or that
-   you fill, zeroed first, with `read`, `user` and `size`: for an archive, a pack file, a database.
-   There is nothing to close: a function that takes a reader opens and closes a file within its
-   call. Nothing is asked for beyond `size`, and a source that lies about its size is an
-   MSAE_ERROR_IO. Reads ascend, but that the first 8 bytes come twice. */
+/* Where a file's bytes come from: made by msae_from_file or msae_from_memory, or filled by you,
+   zeroed first, with `read`, `user` and `size` (an archive, a pack file, a database). Nothing is to
+   be closed: files are opened and closed within the call that takes the reader. Nothing beyond
+   `size` is asked for; one that lies is an MSAE_ERROR_IO. Reads ascend, but for the first 8 bytes,
+   which come twice. */
 typedef struct msae_reader {
     /* Copies `bytes` bytes from byte `offset` on into buffer. 1: all are there; 0: failed. */
     int (*read)(void *user, uint64_t offset, void *buffer, size_t bytes);
@@ -671,10 +667,10 @@ typedef struct msae_reader {
     const void *memory; /* by msae_from_memory, else NULL */
 } msae_reader;
 
-/* Where a file's bytes go: a value that msae_to_file or msae_to_memory makes, or that you fill,
-   zeroed first, with `write` and `user`. Such a writer gets the bytes piece by piece from the first
-   to the last; putting a finished file in the old one's place is your business then. There is
-   nothing to close, and a writer may be used again: each call starts anew. */
+/* Where a file's bytes go: made by msae_to_file or msae_to_memory, or filled by you, zeroed first,
+   with `write`, which gets the bytes piece by piece from first to last, and `user` (and then puts a
+   finished file in the old one's place itself). Nothing is to be closed, and a writer may be used
+   again: each call starts anew. */
 typedef struct msae_writer {
     /* 1: taken; 0: failed, which ends the writing with MSAE_ERROR_IO. */
     int (*write)(void *user, const void *bytes, size_t size);
@@ -721,12 +717,11 @@ typedef struct msae_data {
 /* A view of x [rows, cols], which must outlive it. Thread-safe. */
 MSAE__MAKE_API msae_data msae_data_view(const float *x, size_t rows, size_t cols);
 /* The matrix in a .npy (<f2, <f4, <f8, C order, one or two dimensions), in a safetensors file, or
-   in a file of plain float32 named .._ROWS_COLS.npy, as the published code writes it. `tensor`
-   names a two-dimensional tensor of a safetensors file; NULL takes the only tensor, or the only one
-   that is a matrix of floats with rows and columns (MSAE_ERROR_ARGUMENT where there are several, or
-   the file is a model). Of a reader from memory it is a view, and nothing is copied; of any other
-   the whole file is read into memory of `allocator` (NULL: the default). On failure nothing is held
-   and `data` is zeroed. Thread-safe. */
+   in a file of plain float32 named .._ROWS_COLS.npy, as the published code writes it. `tensor`: the
+   name of a two-dimensional tensor of a safetensors file; NULL: the only tensor, or the only matrix
+   of floats (MSAE_ERROR_ARGUMENT if there are several, or the file is a model). A view if the
+   reader is from memory, else the file is read into memory of `allocator` (NULL: the default). On
+   failure nothing is held and `data` is zeroed. Thread-safe. */
 MSAE__MAKE_API msae_status msae_data_load(msae_data *data, msae_reader reader, const char *tensor,
                                           const msae_allocator *allocator, msae_error *error);
 /* Frees what `data` owns and zeroes it; fine on a view and on a zeroed struct. */
@@ -763,7 +758,7 @@ typedef struct msae_shard {
     msae_dtype dtype;
 } msae_shard;
 
-/* Files as one set of rows, read on demand, one open at a time. Must not be moved. */
+/* Files as one set of rows, read on demand, one open at a time. Must not be moved while open. */
 typedef struct msae_files {
     msae_source source; /* of all rows, in the order of the files */
     msae_shard *shards; /* [n_shards] */
@@ -797,10 +792,10 @@ typedef enum msae_scaling {
     MSAE_SCALING_COUNT
 } msae_scaling;
 
-/* Mean [d] and scale in one pass over the rows, accumulated in double; rows with NaN or Inf are an
-   error, or left out when skip_bad (or that of the data) is 1, and a scale that is no normal
-   float32 is an error. A set without spread has scale 1. With a collective (NULL: none) each
-   process reads a share of the rows. Allocates 272 * d bytes. */
+/* Mean [d] and scale (1 without spread) in one pass over the rows, accumulated in double. Rows with
+   NaN or Inf are an error, or left out when skip_bad (or that of the data) is 1; so is a scale that
+   is no normal float32. With a collective (NULL: none) each process reads a share of the rows.
+   Allocates 272 d bytes temporarily. */
 MSAE__MAKE_API msae_status msae_source_statistics(const msae_source *source, msae_scaling scaling,
                                                   int skip_bad, const msae_collective *collective,
                                                   const msae_allocator *allocator, float *mean,
@@ -817,14 +812,13 @@ typedef struct msae_product {
     size_t a_stride, b_stride, c_stride; /* floats from row to row; 0: depth, depth, cols */
 } msae_product;
 
-/* Multiplies on the instruction path and threads of `host` (NULL: all zero; the allocator is not
-   used), in `workspace` of *bytes bytes and any alignment. workspace NULL: only *bytes is set, to
-   what this product needs, about 4 depth bytes for each row and 128 KB for each worker. C has the
-   same bits for any number of workers; with few rows (below 24 to 112, by path) sums are taken in
-   another order. MSAE_ERROR_SHAPE for a size of 0 or a stride below its row, MSAE_ERROR_UNSUPPORTED
-   for an unavailable path or a size or stride from 2^31 on, MSAE_ERROR_ARGUMENT for too small a
-   workspace, MSAE_ERROR_MEMORY for one beyond the address space. Thread-safe with a workspace for
-   each thread if the hook of `host` is re-entrant, or not set. */
+/* Multiplies on the path and threads of `host` (NULL: all zero), in `workspace` of *bytes bytes, of
+   any alignment. workspace NULL: only sets *bytes to what is needed, about 4 depth bytes a row and
+   128 KB a worker. C has the same bits for any number of workers; with few rows (below 24 to 112,
+   by path) sums are taken in another order. MSAE_ERROR_SHAPE: a size of 0 or a stride below its
+   row; _UNSUPPORTED: an unavailable path, or a size or stride from 2^31 on; _ARGUMENT: too small a
+   workspace; _MEMORY: one beyond the address space. Thread-safe with a workspace for each thread if
+   the hook of `host` is re-entrant, or not set. */
 MSAE__MAKE_API msae_status msae_multiply(const msae_product *product, const msae_host *host,
                                          void *workspace, size_t *bytes, msae_error *error);
 
@@ -1124,11 +1118,10 @@ typedef struct msae_eval_desc {
     float scale;
 } msae_eval_desc;
 
-/* Every metric at every k, on codes of the k largest latents: one result for each k, in order, into
-   results [room]; *count (may be NULL) receives their number. MSAE_ERROR_ARGUMENT, with nothing
-   written, if there are more ks than room (MSAE_MAX_LEVELS suffices if ks is NULL). Fails on rows
-   with NaN or Inf that the data does not leave out, with the row. Allocates temporarily.
-   Thread-safe. */
+/* Every metric at every k, on codes of the k largest latents, in order into results [room], *count
+   (may be NULL) of them. MSAE_ERROR_ARGUMENT, with nothing written, if there are more ks than room
+   (MSAE_MAX_LEVELS suffices if ks is NULL). Fails on rows with NaN or Inf that the data does not
+   leave out, with the row. Allocates temporarily. Thread-safe. */
 MSAE__CONCEPTS_API msae_status msae_evaluate(const msae_model *model, const msae_data *data,
                                              const msae_eval_desc *desc, size_t room,
                                              msae_metrics *results, size_t *count,
@@ -1161,11 +1154,11 @@ typedef struct msae_top_desc {
     size_t k;                /* latents of a row that count as active; 0: as the model encodes */
 } msae_top_desc;
 
-/* The rows of `data` that activate latents most, in one pass. The strongest rows of latent i of the
-   list are at hits + i * top, by descending value (ties: the lower row); counts[i] is the number of
-   rows on which it is active. min(counts[i], top) hits are set, the rest is {0, 0}.
-   MSAE_ERROR_ARGUMENT for an unknown latent; fails on rows with NaN or Inf that the data does not
-   leave out, with the row. Allocates 256 n bytes temporarily. Thread-safe. */
+/* The rows of `data` that activate latents most, in one pass: of latent i of the list at hits + i *
+   top, by descending value (ties: the lower row). counts[i]: the rows on which it is active; hits
+   from there on are {0, 0}. MSAE_ERROR_ARGUMENT for an unknown latent; fails on rows with NaN or
+   Inf that the data does not leave out, with the row. Allocates 256 n bytes temporarily.
+   Thread-safe. */
 MSAE__CONCEPTS_API msae_status msae_top_rows(const msae_model *model, const msae_data *data,
                                              const msae_top_desc *desc, msae_hit *hits,
                                              size_t *counts, msae_error *error);
@@ -1187,11 +1180,10 @@ typedef struct msae_name {
 
 /* How latents are named. Zero means default. */
 typedef struct msae_name_desc {
-    /* Embeddings [rows, d] in which each latent's strongest rows are looked up. The 60 % of those
-       that are nearest to their mean name it: a word's score is its mean cosine with them, weighted
-       by the squares of the latent's values. NULL: the published way, the cosine of the word with
-       the decoder row (paper, section 5.1), which is wrong far more often where, as in CLIP, texts
-       and images lie apart. */
+    /* Embeddings [rows, d] in which each latent's strongest rows are looked up. A word's score is
+       its mean cosine with the 60 % of those nearest to their mean, weighted by the squares of the
+       latent's values. NULL: the published way, the cosine with the decoder row (paper, section
+       5.1), wrong far more often where texts and images lie apart, as in CLIP. */
     const msae_data *data;
     size_t rows; /* strongest rows that are looked at; 0: 20 */
     size_t k;    /* latents of a row that count as active; 0: as the model encodes */
@@ -1212,10 +1204,9 @@ typedef struct msae_name_desc {
 
 /* Names every latent with a word of a vocabulary [words, d], embeddings from the same source as the
    model's data (texts of the same CLIP): names [n], or NULL for desc->words alone. A latent that no
-   row of the data activates, or whose decoder row is zero, has no word and the score 0; a missing
-   runner-up has the score -1. Needs float32 weights. Fails on rows with NaN or Inf that vocabulary
-   or data do not leave out, with the row. Allocates 4 (n + words) d bytes and a little temporarily.
-   Thread-safe. */
+   row of the data activates, or whose decoder row is zero, has no word and score 0; a missing
+   runner-up has score -1. Needs float32 weights. Fails on rows with NaN or Inf that vocabulary or
+   data do not leave out, with the row. Allocates 4 (n + words) d bytes temporarily. Thread-safe. */
 MSAE__CONCEPTS_API msae_status msae_name_latents(const msae_model *model,
                                                  const msae_data *vocabulary,
                                                  const msae_name_desc *desc, msae_name *names,
@@ -1266,9 +1257,9 @@ MSAE__CONCEPTS_API msae_status msae_index_check(const msae_index *index, const m
 /* Bytes of workspace, of any alignment, for queries of up to `top` hits. Thread-safe. */
 MSAE__CONCEPTS_API size_t msae_index_workspace_bytes(const msae_index *index, size_t top);
 /* The `top` rows whose codes have the highest cosine with a query's codes (in any order, each
-   latent once, of any sign), exactly: hits [top] by descending cosine (ties: the lower row),
-   *n_hits of them. Rows that share no latent with the query are no hits. Sums in double; allocates
-   nothing. Thread-safe with a workspace for each thread. */
+   latent once, of any sign), exactly, in double: hits [top] by descending cosine (ties: the lower
+   row), *n_hits of them. Rows that share no latent with the query are no hits. Thread-safe with a
+   workspace for each thread. */
 MSAE__CONCEPTS_API msae_status msae_index_query(const msae_index *index, void *workspace,
                                                 const msae_code *codes, size_t count, size_t top,
                                                 msae_hit *hits, size_t *n_hits, msae_error *error);
@@ -1301,9 +1292,9 @@ typedef struct msae_edit {
 } msae_edit;
 
 /* Applies edits in order to the first *count of codes [*count + n_edits] and updates *count: a
-   latent that becomes 0 is removed, a new one is appended, the others keep their order. Edits with
-   unknown latents or operations, NaN or Inf are refused, with their index, before anything is done;
-   codes that overflow are MSAE_ERROR_NOT_FINITE, and are then edited in part. Thread-safe. */
+   latent that becomes 0 is removed, a new one appended. Edits with unknown latents or operations,
+   NaN or Inf are refused, with their index, before anything is done; codes that overflow are
+   MSAE_ERROR_NOT_FINITE, and are then edited in part. Thread-safe. */
 MSAE__CONCEPTS_API msae_status msae_edit_codes(const msae_model *model, const msae_edit *edits,
                                                size_t n_edits, msae_code *codes, size_t *count,
                                                msae_error *error);
@@ -1345,13 +1336,12 @@ MSAE__CONCEPTS_API msae_status msae_steer(const msae_model *model, const msae_da
    beside the model, and a copy of the header if the reader is not from memory. Thread-safe. */
 MSAE_API msae_status msae_load(msae_model *model, msae_reader reader, const msae_load_desc *desc,
                                msae_error *error);
-/* A model over a file that lies in memory for as long as the model does: mapped, or linked in. Only
-   the header is read: nothing is copied, and how long it takes does not depend on the file's size.
-   `bytes` is aligned to 4 bytes at least, and the file one of by_rows (`msae convert --dtype ..`
-   and msae_compact make them). The memory is never written, and neither may the model's arrays be.
-   The weights are not looked at: a NaN among them makes encoding give no codes and decoding NaN.
-   With desc->check, for files that come from elsewhere, a weight, bias or scale that is NaN or Inf
-   is MSAE_ERROR_NOT_FINITE. On failure the model is zeroed. Thread-safe. */
+/* A model over a file that lies in memory, mapped or linked in, for as long as the model does. Only
+   the header is read: nothing is copied, and the time does not depend on the file's size. `bytes`
+   is aligned to 4 bytes, and the file one of by_rows (`msae convert --dtype ..` and msae_compact
+   make them). The memory is never written, and neither may the model's arrays be. NaN or Inf among
+   the weights makes encoding fail and decoding NaN; desc->check, for files from elsewhere, looks
+   for them first: MSAE_ERROR_NOT_FINITE. On failure the model is zeroed. Thread-safe. */
 MSAE_API msae_status msae_map(msae_model *model, const void *bytes, size_t size,
                               const msae_load_desc *desc, msae_error *error);
 /* The file that a model makes. MSAE_ERROR_ARGUMENT, before anything is written, for a model.k that
@@ -2118,15 +2108,20 @@ static size_t msae__stride(size_t d) {
 /* Rows of A that stay in the first-level cache while tiles of dots read B where it lies. */
 #define MSAE__DOT_ROWS 12
 
-/* c [rows, ldc] = A B^T without packing, for a few rows of A. */
-static void msae__few_rows(const msae_kernels *kernels, float *c, size_t ldc, const float *a,
-                           size_t a_stride, size_t rows, const float *b, size_t b_stride,
-                           size_t cols, size_t depth) {
-    for (size_t first = 0; first < rows; first += MSAE__DOT_ROWS) {
-        const size_t last = msae__min(first + MSAE__DOT_ROWS, rows);
-        for (size_t j = 0; j < cols; j += 4) {
-            kernels->dots(c + first * ldc + j, ldc, a + first * a_stride, a_stride, last - first,
-                          b + j * b_stride, b_stride, msae__min(4, cols - j), depth);
+/* Rows of a matrix where they lie. */
+typedef struct msae__rows_at {
+    const float *at;
+    size_t stride, rows; /* floats from row to row */
+} msae__rows_at;
+
+/* c [a.rows, ldc] = A B^T of depth `depth` without packing, for a few rows of A. */
+static void msae__few_rows(const msae_kernels *kernels, float *c, size_t ldc, msae__rows_at a,
+                           msae__rows_at b, size_t depth) {
+    for (size_t first = 0; first < a.rows; first += MSAE__DOT_ROWS) {
+        const size_t last = msae__min(first + MSAE__DOT_ROWS, a.rows);
+        for (size_t j = 0; j < b.rows; j += 4) {
+            kernels->dots(c + first * ldc + j, ldc, a.at + first * a.stride, a.stride, last - first,
+                          b.at + j * b.stride, b.stride, msae__min(4, b.rows - j), depth);
         }
     }
 }
@@ -2169,8 +2164,9 @@ static void msae__small_block(const msae__small_product *p, size_t first, size_t
     const unsigned char *w = (const unsigned char *)model->small_encoder;
     if (w) w += first * d * msae_dtype_bytes(model->weights);
     if (model->weights == MSAE_F32) {
-        msae__few_rows(model->kernels, c, p->ldc, p->centred, p->stride, p->rows,
-                       model->encoder + first * d, d, count, d);
+        const msae__rows_at a = {p->centred, p->stride, p->rows};
+        const msae__rows_at b = {model->encoder + first * d, d, count};
+        msae__few_rows(kernels, c, p->ldc, a, b, d);
     } else if (model->weights == MSAE_F16) {
         kernels->dots_half(c, p->ldc, p->centred, p->stride, p->rows, w, count, d);
     } else if (model->weights == MSAE_BF16) {
@@ -2994,15 +2990,15 @@ static void msae__sink_codes(const msae__encode_job *job, size_t row, size_t til
 }
 
 MSAE_API msae_status msae_encode_rows(const msae_model *model, void *workspace, const float *x,
-                                      size_t rows, size_t k, size_t room, msae_code *codes,
-                                      size_t *counts, msae_error *error) {
+                                      size_t rows, size_t k, const msae_rows *out,
+                                      msae_error *error) {
     msae__encode_job job;
     memset(&job, 0, sizeof job);
     job.k = k;
-    job.room = room;
+    job.room = out->room;
     job.sink = msae__sink_codes;
-    job.codes = codes;
-    job.counts = counts;
+    job.codes = out->codes;
+    job.counts = out->counts;
     return msae__encode_all(model, workspace, x, rows, &job, error);
 }
 
@@ -3162,15 +3158,13 @@ static msae_status msae__check_ks(const msae_model *model, const size_t *ks, siz
                                  error);
 }
 
-/* msae_forward of rows that an error calls `names` [rows] (NULL: by their place). */
-static msae_status msae__forward_named(const msae_model *model, void *workspace, const float *x,
-                                       const size_t *names, size_t rows, const size_t *ks,
-                                       size_t n_ks, float *recon, msae_error *error) {
+MSAE_API msae_status msae_forward(const msae_model *model, void *workspace, const float *x,
+                                  size_t rows, const size_t *ks, size_t n_ks, float *recon,
+                                  msae_error *error) {
     msae__encode_job job;
     msae_status status = msae__check_ks(model, ks, n_ks, error);
     if (status != MSAE_OK) return status;
     memset(&job, 0, sizeof job);
-    job.names = names;
     job.k = ks[n_ks - 1];
     job.room = SIZE_MAX;
     job.sink = msae__sink_forward;
@@ -3181,16 +3175,10 @@ static msae_status msae__forward_named(const msae_model *model, void *workspace,
     for (size_t i = 0; i < n_ks * rows && status == MSAE_OK; i++) {
         const float *row = recon + i * model->n_inputs;
         if (!msae__row_is_finite(row, model->n_inputs)) {
-            status = msae__fail_overflow(error, msae__row_name(names, i % rows));
+            status = msae__fail_overflow(error, i % rows);
         }
     }
     return status;
-}
-
-MSAE_API msae_status msae_forward(const msae_model *model, void *workspace, const float *x,
-                                  size_t rows, const size_t *ks, size_t n_ks, float *recon,
-                                  msae_error *error) {
-    return msae__forward_named(model, workspace, x, NULL, rows, ks, n_ks, recon, error);
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -4936,8 +4924,8 @@ static void msae__matmul_task(void *context, size_t task, size_t worker) {
     const float *b = p->b + first * p->b_stride;
     float *c = p->c + task * p->c_block;
     if (p->rows < msae__full(p->kernels)->few) {
-        msae__few_rows(p->kernels, c, p->ldc, p->a, p->a_stride, p->rows, b, p->b_stride, count,
-                       p->depth);
+        const msae__rows_at few = {p->a, p->a_stride, p->rows}, block = {b, p->b_stride, count};
+        msae__few_rows(p->kernels, c, p->ldc, few, block, p->depth);
     } else {
 #ifdef MSAE_USE_CBLAS
         (void)worker;

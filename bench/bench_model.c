@@ -30,7 +30,8 @@ static int bench_rows(const msae_model *model, size_t rows, const bench_options 
         floors[at] = rows == 1 ? bench_read_once(&machine, parallel)
                                : 2.0 * (double)(rows * n) * (double)d / (peak * 1e9);
         start = bench_seconds();
-        if (msae_encode_rows(model, workspace, x, rows, K, K, codes, counts, &error) != MSAE_OK) {
+        if (msae_encode_rows(model, workspace, x, rows, K, &(msae_rows){codes, counts, K},
+                             &error) != MSAE_OK) {
             return bench_fail("encode", error.message);
         }
         times[at] = bench_seconds() - start;

@@ -74,9 +74,8 @@ Codes encode(const msae_model &model, const msae_data &data, std::size_t k) {
     std::vector<char> workspace(msae_workspace_bytes(&model, data.rows));
     msae_error error;
     msae_data_read(&data, 0, data.rows, x.data());
-    check(msae_encode_rows(&model, workspace.data(), x.data(), data.rows, k, k, flat.data(),
-                           counts.data(), &error),
-          error);
+    const msae_rows room = {flat.data(), counts.data(), k};
+    check(msae_encode_rows(&model, workspace.data(), x.data(), data.rows, k, &room, &error), error);
     Codes rows;
     for (std::size_t r = 0; r < data.rows; r++) {
         const auto first = flat.begin() + static_cast<std::ptrdiff_t>(r * k);

@@ -150,8 +150,8 @@ static void sweep_as_the_model_encodes(void) {
             msae_code codes[N];
             float moments[2];
             size_t count;
-            CHECK_STATUS(MSAE_OK, msae_encode_rows(&model, workspace, x + r * D, 1, 0, N, codes,
-                                                   &count, NULL));
+            CHECK_STATUS(MSAE_OK, msae_encode_rows(&model, workspace, x + r * D, 1, 0,
+                                                   &(msae_rows){codes, &count, N}, NULL));
             memset(z + r * N, 0, N * sizeof *z);
             for (size_t e = 0; e < count; e++) z[r * N + codes[e].latent] = codes[e].value;
             msae_row_moments(&model, x + r * D, moments);

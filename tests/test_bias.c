@@ -295,8 +295,8 @@ static void effects_against_the_slow_way(void) {
             size_t counts[CASES], active = 0;
             open_effects(&e, recipe, simd);
             void *workspace = test_alloc(msae_workspace_bytes(&e.model, CASES));
-            CHECK_STATUS(MSAE_OK, msae_encode_rows(&e.model, workspace, e.x, CASES, K, K, codes,
-                                                   counts, NULL));
+            CHECK_STATUS(MSAE_OK, msae_encode_rows(&e.model, workspace, e.x, CASES, K,
+                                                   &(msae_rows){codes, counts, K}, NULL));
             free(workspace);
             for (size_t r = 0; r < CASES; r++) active += counts[r];
             CHECK(active > CASES);

@@ -88,8 +88,8 @@ static void call_everything(const msae_model *model, void *workspace, const floa
     msae_encode_begin(&slices, model, workspace, x);
     while (msae_encode_some(&slices, 50) > 0) continue;
     CHECK_STATUS(MSAE_OK, msae_encode_end(&slices, K, out->sliced, &out->slices));
-    CHECK_STATUS(MSAE_OK,
-                 msae_encode_rows(model, workspace, x, ROWS, 0, N, out->rows, out->counts, NULL));
+    CHECK_STATUS(MSAE_OK, msae_encode_rows(model, workspace, x, ROWS, 0,
+                                           &(msae_rows){out->rows, out->counts, N}, NULL));
     CHECK_STATUS(MSAE_OK, msae_encode_dense(model, workspace, x, ROWS, K, out->dense, NULL));
     CHECK_STATUS(MSAE_OK, msae_forward(model, workspace, x, ROWS, ks, ALL_KS, out->recon, NULL));
 }

@@ -180,7 +180,8 @@ static msae_status load_and_encode(void) {
     msae_status status = msae_load_file(&model, model_path, NULL, NULL);
     if (status != MSAE_OK) return status;
     void *workspace = test_alloc(msae_workspace_bytes(&model, ROWS));
-    status = msae_encode_rows(&model, workspace, world.x, ROWS, 3, 3, codes, counts, NULL);
+    status =
+        msae_encode_rows(&model, workspace, world.x, ROWS, 3, &(msae_rows){codes, counts, 3}, NULL);
     free(workspace);
     msae_model_free(&model);
     return status;

@@ -110,8 +110,8 @@ static void check_rows_and_dense(subject *s) {
     float *z = test_floats(ROWS * N);
     for (size_t i = 0; i < COUNT(ks); i++) {
         size_t stride = ks[i] ? ks[i] : N;
-        CHECK_STATUS(MSAE_OK, msae_encode_rows(&s->model, s->workspace, s->x, ROWS, ks[i], stride,
-                                               codes, counts, NULL));
+        CHECK_STATUS(MSAE_OK, msae_encode_rows(&s->model, s->workspace, s->x, ROWS, ks[i],
+                                               &(msae_rows){codes, counts, stride}, NULL));
         CHECK_STATUS(MSAE_OK,
                      msae_encode_dense(&s->model, s->workspace, s->x, ROWS, ks[i], z, NULL));
         for (size_t b = 0; b < ROWS; b++) {
@@ -168,8 +168,9 @@ static void check_room(subject *s) {
         size_t counts[ROWS], count = 1;
         test_fence one = test_fence_open(room * sizeof(msae_code), sizeof(uint32_t));
         test_fence rows = test_fence_open(ROWS * room * sizeof(msae_code), sizeof(uint32_t));
-        CHECK_STATUS(MSAE_OK, msae_encode_rows(&s->model, s->workspace, s->x, ROWS, 0, room,
-                                               (msae_code *)rows.memory, counts, NULL));
+        CHECK_STATUS(MSAE_OK,
+                     msae_encode_rows(&s->model, s->workspace, s->x, ROWS, 0,
+                                      &(msae_rows){(msae_code *)rows.memory, counts, room}, NULL));
         for (size_t b = 0; b < ROWS; b++) {
             const float *x = s->x + b * D;
             const size_t kept = test_encode_own(&s->model, s->workspace, x, all);
@@ -185,8 +186,8 @@ static void check_room(subject *s) {
     size_t counts[ROWS], count = 1;
     CHECK_STATUS(MSAE_OK, msae_encode(&s->model, s->workspace, s->x, 0, NULL, &count));
     CHECK(count == 0);
-    CHECK_STATUS(MSAE_OK,
-                 msae_encode_rows(&s->model, s->workspace, s->x, ROWS, 5, 0, NULL, counts, NULL));
+    CHECK_STATUS(MSAE_OK, msae_encode_rows(&s->model, s->workspace, s->x, ROWS, 5,
+                                           &(msae_rows){NULL, counts, 0}, NULL));
     CHECK(counts[0] == 0 && counts[ROWS - 1] == 0);
 }
 
@@ -271,8 +272,9 @@ static void check_bad_rows(subject *s) {
                      msae_encode_until(&s->model, s->workspace, s->x + row * D, &until, 3, codes,
                                        &count, NULL));
         CHECK(count == 0);
-        CHECK_STATUS(MSAE_ERROR_NOT_FINITE, msae_encode_rows(&s->model, s->workspace, s->x, ROWS, 3,
-                                                             3, codes, counts, &error));
+        CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
+                     msae_encode_rows(&s->model, s->workspace, s->x, ROWS, 3,
+                                      &(msae_rows){codes, counts, 3}, &error));
         CHECK(error.position == row);
         CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
                      msae_encode_dense(&s->model, s->workspace, s->x, ROWS, 3, z, &error));
@@ -396,7 +398,8 @@ static void inference_allocates_nothing(void) {
     void *workspace = test_alloc(msae_workspace_bytes(&model, ROWS));
     CHECK(test_encode_own(&model, workspace, x, codes) > 0);
     msae_decode(&model, codes, 3, NULL, recon);
-    CHECK_STATUS(MSAE_OK, msae_encode_rows(&model, workspace, x, ROWS, N, N, codes, counts, NULL));
+    CHECK_STATUS(MSAE_OK, msae_encode_rows(&model, workspace, x, ROWS, N,
+                                           &(msae_rows){codes, counts, N}, NULL));
     CHECK_STATUS(MSAE_OK, msae_encode_dense(&model, workspace, x, ROWS, N, z, NULL));
     CHECK_STATUS(MSAE_OK, msae_forward(&model, workspace, x, ROWS, ks, 2, recon, NULL));
     CHECK(heap.allocations == before);
@@ -464,8 +467,8 @@ static void workspace_is_as_large_as_it_says(void) {
             for (size_t i = 0; i < COUNT(rows); i++) {
                 test_fence f = test_fence_open(msae_workspace_bytes(&s.model, rows[i]), 1);
                 CHECK(test_encode_own(&s.model, f.memory, s.x, codes) > 0);
-                CHECK_STATUS(MSAE_OK, msae_encode_rows(&s.model, f.memory, s.x, rows[i], 0, N,
-                                                       codes, counts, NULL));
+                CHECK_STATUS(MSAE_OK, msae_encode_rows(&s.model, f.memory, s.x, rows[i], 0,
+                                                       &(msae_rows){codes, counts, N}, NULL));
                 CHECK_STATUS(MSAE_OK,
                              msae_encode_dense(&s.model, f.memory, s.x, rows[i], N, z, NULL));
                 CHECK_STATUS(MSAE_OK,

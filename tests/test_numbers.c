@@ -548,9 +548,9 @@ static void codes_that_overflow(void) {
                 CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
                              msae_encode(&model, workspace, x + BAD_ROW * D, 3, codes, &count));
                 CHECK(count == 0);
-                CHECK_STATUS(
-                    MSAE_ERROR_NOT_FINITE,
-                    msae_encode_rows(&model, workspace, x, MANY_ROWS, 3, 3, codes, counts, &error));
+                CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
+                             msae_encode_rows(&model, workspace, x, MANY_ROWS, 3,
+                                              &(msae_rows){codes, counts, 3}, &error));
                 CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
                              msae_encode_dense(&model, workspace, x, MANY_ROWS, 3, z, &error));
                 CHECK(error.position == BAD_ROW);
@@ -560,8 +560,8 @@ static void codes_that_overflow(void) {
                 CHECK_STATUS(MSAE_ERROR_NOT_FINITE,
                              msae_evaluate(&model, &data, &eval, 1, &metrics, NULL, &error));
                 CHECK(error.position == BAD_ROW && strstr(error.message, "row 66 gives a NaN"));
-                CHECK_STATUS(MSAE_OK, msae_encode_rows(&model, workspace, x, BAD_ROW, 3, 3, codes,
-                                                       counts, NULL));
+                CHECK_STATUS(MSAE_OK, msae_encode_rows(&model, workspace, x, BAD_ROW, 3,
+                                                       &(msae_rows){codes, counts, 3}, NULL));
             }
             /* finite codes of a row whose reconstruction is not */
             if (!recipe->normalize && recipe->soft_cap == 0 && !recipe->tied) {

@@ -38,8 +38,8 @@ static void encode(void) {
 }
 
 static void encode_rows(void) {
-    CHECK_STATUS(MSAE_OK, msae_encode_rows(&world.model, world.workspace, world.x, ROWS, 0, N,
-                                           world.codes, world.counts, NULL));
+    CHECK_STATUS(MSAE_OK, msae_encode_rows(&world.model, world.workspace, world.x, ROWS, 0,
+                                           &(msae_rows){world.codes, world.counts, N}, NULL));
     const size_t ks[] = {1, 8, N};
     CHECK_STATUS(MSAE_OK, msae_forward(&world.model, world.workspace, world.x, ROWS, ks, 3,
                                        world.out, NULL));

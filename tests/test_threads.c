@@ -129,7 +129,8 @@ static void record_inference(tape *t, const msae_model *model, const float *x) {
     msae_code *codes = (msae_code *)test_alloc(ROWS * K * sizeof *codes);
     size_t *counts = (size_t *)test_alloc(ROWS * sizeof *counts);
     float *z = test_floats(ROWS * N), *recon = test_floats(COUNT(ks) * ROWS * D);
-    CHECK_STATUS(MSAE_OK, msae_encode_rows(model, workspace, x, ROWS, K, K, codes, counts, NULL));
+    CHECK_STATUS(MSAE_OK, msae_encode_rows(model, workspace, x, ROWS, K,
+                                           &(msae_rows){codes, counts, K}, NULL));
     record(t, counts, ROWS * sizeof *counts);
     for (size_t b = 0; b < ROWS; b++) record(t, codes + b * K, counts[b] * sizeof *codes);
     CHECK_STATUS(MSAE_OK, msae_encode_dense(model, workspace, x, ROWS, K, z, NULL));

@@ -221,8 +221,8 @@ int main(int argc, char **argv) {
     printf("%zu frames: %.1f us each, %.1f at most\n", frame, all / (double)frame, worst);
 
     /* At a loading screen there is time for all at once, over the jobs; the codes are the same. */
-    if (msae_encode_rows(&model, workspace, x, n_things, 0, KEEP, again, check, &error) !=
-        MSAE_OK) {
+    if (msae_encode_rows(&model, workspace, x, n_things, 0, &(msae_rows){again, check, KEEP},
+                         &error) != MSAE_OK) {
         fprintf(stderr, "engine: %s\n", error.message);
         return 1;
     }

@@ -432,7 +432,7 @@ static msae_status attribute_effects_of_tile(attribute_effects *e, msae_error *e
     const size_t rows = e->tile.rows;
     msae_error found;
     msae_status status = msae_encode_rows(audit->model, e->encoding, e->tile.x, rows, audit->k,
-                                          e->room, e->codes, e->counts, &found);
+                                          &(msae_rows){e->codes, e->counts, e->room}, &found);
     if (status != MSAE_OK) return audit_fail_tile(&e->tile, &found, error);
     for (size_t r = 0; r < rows; r++) {
         const unsigned group = audit->attribute ? audit->attribute[e->tile.row[r]] : 2;

@@ -76,8 +76,9 @@ static int encode_blocks(const msae_model *model, const row_input *input, size_t
         const size_t bad = input->skip_bad ? mark_bad(buffers, block.rows, source->cols) : 0;
         if (bad > 0 && skipped == 0) first_skipped = block.first + first_bad(buffers->bad);
         skipped += bad;
-        if (msae_encode_rows(model, buffers->workspace, buffers->x, block.rows, k, block.stride,
-                             buffers->codes, buffers->counts, &error) != MSAE_OK) {
+        if (msae_encode_rows(model, buffers->workspace, buffers->x, block.rows, k,
+                             &(msae_rows){buffers->codes, buffers->counts, block.stride},
+                             &error) != MSAE_OK) {
             tool_shift_row(&error, block.first);
             return fail_input(input, &error);
         }

@@ -275,9 +275,9 @@ static int read_query(search_job *job, size_t i, const msae_data *data, const ch
     msae_error error;
     q->rows[i] = row;
     msae_data_read(data, row, 1, x);
-    if (msae_encode_rows(&job->query_model, job->workspace, x, 1, job->index.k,
-                         q->room - job->edits.count, q->codes + i * q->room, &q->counts[i],
-                         &error) != MSAE_OK) {
+    const msae_rows room = {q->codes + i * q->room, &q->counts[i], q->room - job->edits.count};
+    if (msae_encode_rows(&job->query_model, job->workspace, x, 1, job->index.k, &room, &error) !=
+        MSAE_OK) {
         return tool_fail(path, "row %zu gives a NaN or Inf in the model", row);
     }
     return TOOL_OK;

@@ -116,8 +116,8 @@ static int show_row(top_job *job) {
         status = tool_fail_memory();
     } else {
         msae_data_read(&job->inputs.data, job->row, 1, x);
-        if (msae_encode_rows(model, workspace, x, 1, job->k, model->n_latents, codes, &active,
-                             &error) != MSAE_OK) {
+        if (msae_encode_rows(model, workspace, x, 1, job->k,
+                             &(msae_rows){codes, &active, model->n_latents}, &error) != MSAE_OK) {
             status = tool_fail_error(job->data_path, &error);
         } else if (active == 0) {
             status =
