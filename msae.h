@@ -1569,7 +1569,6 @@ MSAE__MAKE_API msae_status msae_npy_write(msae_writer *writer, const float *x, s
    is in another's place. */
 #include <stdio.h>
 #if defined(__unix__) || defined(__APPLE__) || defined(__wasi__)
-#define MSAE__HAS_POSIX
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -1584,6 +1583,19 @@ int(fsync)(int);
 #define MSAE__EXCLUSIVE "wbx"
 #define MSAE__FLUSHED(file) (fsync((fileno)(file)) == 0)
 #define MSAE__REPLACED(from, to) (rename(from, to) == 0)
+
+/* After a power cut a new name is only there when its folder was flushed too. Not every file system
+   can do that, and the file is whole either way, so failures are passed over. */
+static inline void msae__flush_folder(char *path) {
+    char *slash = strrchr(path, '/');
+    int folder;
+    if (slash) slash[slash == path] = 0;
+    folder = open(slash ? path : ".", O_RDONLY);
+    if (folder >= 0) {
+        (void)fsync(folder);
+        close(folder);
+    }
+}
 #ifdef __wasi__
 #define MSAE__PROCESS 0 /* there is only this one */
 #else
@@ -1612,6 +1624,7 @@ extern "C"
 #define MSAE__EXCLUSIVE "wb" /* (its older libraries do not know x) */
 #define MSAE__FLUSHED(file) (_commit(_fileno(file)) == 0)
 #define MSAE__REPLACED(from, to) (MoveFileExA(from, to, 1 | 8) != 0) /* written through */
+#define msae__flush_folder(path) (void)(path)
 #define MSAE__PROCESS _getpid()
 #define MSAE__OFFSET __int64
 #define MSAE__SEEK _fseeki64
@@ -1621,6 +1634,7 @@ extern "C"
 #define MSAE__EXCLUSIVE "wbx"
 #define MSAE__FLUSHED(file) 1
 #define MSAE__REPLACED(from, to) (rename(from, to) == 0)
+#define msae__flush_folder(path) (void)(path)
 #define MSAE__PROCESS 0
 #endif
 
@@ -3903,6 +3917,7 @@ static const msae_metadata *msae__find_note(const msae_safetensors *file, const 
     return note;
 }
 
+/* A whole number, with nothing before or after it. */
 static uint64_t msae__read_number(const msae_safetensors *file, const char *key, int *ok) {
     const msae_metadata *note = msae__find_note(file, key, ok);
     msae__parser p;
@@ -3940,6 +3955,7 @@ static size_t msae__read_list(const msae_safetensors *file, const char *key, dou
     return count;
 }
 
+/* A single number, finite as a float. */
 static float msae__read_one_float(const msae_safetensors *file, const char *key, int *ok) {
     double value = 0;
     if (msae__read_list(file, key, &value, 1, ok) != 1) *ok = 0;
@@ -3957,6 +3973,7 @@ static int msae__read_enum(const msae_safetensors *file, const char *key, msae_e
     return 0;
 }
 
+/* 0 or 1. */
 static int msae__read_flag(const msae_safetensors *file, const char *key, int *ok) {
     uint64_t value = msae__read_number(file, key, ok);
     if (value > 1) *ok = 0;
@@ -6692,23 +6709,6 @@ typedef int (*msae__content)(msae_writer *to, const void *user);
 #ifndef MSAE_NO_STDIO
 static int msae__write_stdio(void *user, const void *bytes, size_t size) {
     return fwrite(bytes, 1, size, (FILE *)user) == size;
-}
-
-/* After a power cut a new name is only there when its folder was flushed too. Not every file system
-   can do that, and the file is whole either way, so failures are passed over. */
-static void msae__flush_folder(char *path) {
-#ifdef MSAE__HAS_POSIX
-    char *slash = strrchr(path, '/');
-    int folder;
-    if (slash) slash[slash == path] = 0;
-    folder = open(slash ? path : ".", O_RDONLY);
-    if (folder >= 0) {
-        (void)fsync(folder);
-        close(folder);
-    }
-#else
-    (void)path;
-#endif
 }
 
 /* path.PID.tmp, in memory of its own; NULL when there is none. Other processes have other names. */

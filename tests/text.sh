@@ -27,7 +27,7 @@ lines                        <  12800  14711   71
 public_functions             <     85     85    3
 public_lines                 <   1000   1240   15
 manual_lines                 <    180    180    9
-directives                   <    110    152   10
+directives                   <    110    149   10
 run_only_directives          >      2      2    2
 run_only_directives_at_most  <      6      6    2
 run_only_inside_a_part       <      0      0    1
