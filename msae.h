@@ -1490,13 +1490,16 @@ MSAE__MAKE_API msae_status msae_npy_write(msae_writer *writer, const float *x, s
    >>platform Platform
    ------------------------------------------------------------------------------------------ */
 
-/* SHARED: before functions that not all configurations use. EACH: loops over arrays of vectors are
-   unrolled, so that the vectors are registers. */
+/* SHARED: before functions that not all configurations use. INLINE: those that are as good as an
+   instruction. EACH: loops over arrays of vectors are unrolled, so that the vectors are registers.
+   */
 #ifdef __GNUC__
 #define MSAE__SHARED static __attribute__((unused))
+#define MSAE__INLINE static inline __attribute__((always_inline, unused))
 #define MSAE__EACH(k, n) _Pragma("GCC unroll 16") for (size_t k = 0; k < (n); k++)
 #else
 #define MSAE__SHARED static
+#define MSAE__INLINE static
 #define MSAE__EACH(k, n) for (size_t k = 0; k < (n); k++)
 #endif
 
@@ -1864,6 +1867,20 @@ static void msae__parallel_for(const msae_parallel *parallel, size_t tasks, msae
 /* Latents go in blocks, of which a product's tile of rows stays in the first-level cache. */
 #define MSAE__LATENT_BLOCK 128
 
+/* Rows that stay in the first-level cache while rows of weights are read where they lie. */
+#define MSAE__DOT_ROWS 12
+
+/* c[r][j] = <x_r, w_j>, a product without packing: rows x [rows][x_stride] with rows of weights
+   w [cols], of which each begins w_stride bytes after the one before; c's rows lie ldc apart. */
+typedef struct msae__few {
+    float *c;
+    size_t ldc;
+    const float *x;
+    size_t x_stride, rows;
+    const unsigned char *w;
+    size_t w_stride, cols, depth;
+} msae__few;
+
 /* The kernels of a path. Those that run a model: */
 #define MSAE__RUN_KERNELS(X) \
     X(dot)                   \
@@ -1880,17 +1897,10 @@ struct msae_kernels {
     void (*center)(float *out, const float *x, const float *mean, float scale, size_t n);
     /* y += a x */
     void (*axpy)(float *y, float a, const float *x, size_t n);
-    /* c[i][j] = <a_i, b_j> for rows of a and b that lie their strides apart, i < rows and
-       j < cols <= 4: a product without packing */
-    void (*dots)(float *c, size_t ldc, const float *a, size_t a_stride, size_t rows, const float *b,
-                 size_t b_stride, size_t cols, size_t depth);
-    /* c[r][j] = <x_r, w_j> for rows x [rows][x_stride] and rows of float16 or bfloat16 weights
-       w [cols][depth], which lie one after the other, little-endian and without alignment; c's rows
-       lie ldc apart */
-    void (*dots_half)(float *c, size_t ldc, const float *x, size_t x_stride, size_t rows,
-                      const unsigned char *w, size_t cols, size_t depth);
-    void (*dots_bfloat)(float *c, size_t ldc, const float *x, size_t x_stride, size_t rows,
-                        const unsigned char *w, size_t cols, size_t depth);
+    /* msae__few of floats, or of float16 or bfloat16, little-endian and without alignment */
+    void (*dots)(const msae__few *p);
+    void (*dots_half)(const msae__few *p);
+    void (*dots_bfloat)(const msae__few *p);
     /* y += a w for one row of weights */
     void (*axpy_half)(float *y, float a, const unsigned char *w, size_t n);
     void (*axpy_bfloat)(float *y, float a, const unsigned char *w, size_t n);
@@ -1934,11 +1944,11 @@ static void msae__scalar_axpy(float *y, float a, const float *x, size_t n) {
     for (size_t i = 0; i < n; i++) y[i] += a * x[i];
 }
 
-static void msae__scalar_dots(float *c, size_t ldc, const float *a, size_t a_stride, size_t rows,
-                              const float *b, size_t b_stride, size_t cols, size_t depth) {
-    for (size_t i = 0; i < rows; i++) {
-        for (size_t j = 0; j < cols; j++) {
-            c[i * ldc + j] = msae__scalar_dot(a + i * a_stride, b + j * b_stride, depth);
+static void msae__scalar_dots(const msae__few *p) {
+    for (size_t r = 0; r < p->rows; r++) {
+        for (size_t j = 0; j < p->cols; j++) {
+            const float *w = (const float *)(const void *)(p->w + j * p->w_stride);
+            p->c[r * p->ldc + j] = msae__scalar_dot(p->x + r * p->x_stride, w, p->depth);
         }
     }
 }
@@ -1977,28 +1987,26 @@ static int32_t msae__load_int8(const unsigned char *w) {
     return (int32_t)(*w ^ 0x80u) - 128;
 }
 
-static void msae__scalar_dots_half(float *c, size_t ldc, const float *x, size_t x_stride,
-                                   size_t rows, const unsigned char *w, size_t cols, size_t depth) {
-    for (size_t j = 0; j < cols; j++, w += 2 * depth) {
-        for (size_t r = 0; r < rows; r++) {
+static void msae__scalar_dots_half(const msae__few *p) {
+    for (size_t j = 0; j < p->cols; j++) {
+        const unsigned char *w = p->w + j * p->w_stride;
+        for (size_t r = 0; r < p->rows; r++) {
+            const float *x = p->x + r * p->x_stride;
             float sum = 0;
-            for (size_t i = 0; i < depth; i++)
-                sum += x[r * x_stride + i] * msae__load_half(w + 2 * i);
-            c[r * ldc + j] = sum;
+            for (size_t i = 0; i < p->depth; i++) sum += x[i] * msae__load_half(w + 2 * i);
+            p->c[r * p->ldc + j] = sum;
         }
     }
 }
 
-static void msae__scalar_dots_bfloat(float *c, size_t ldc, const float *x, size_t x_stride,
-                                     size_t rows, const unsigned char *w, size_t cols,
-                                     size_t depth) {
-    for (size_t j = 0; j < cols; j++, w += 2 * depth) {
-        for (size_t r = 0; r < rows; r++) {
+static void msae__scalar_dots_bfloat(const msae__few *p) {
+    for (size_t j = 0; j < p->cols; j++) {
+        const unsigned char *w = p->w + j * p->w_stride;
+        for (size_t r = 0; r < p->rows; r++) {
+            const float *x = p->x + r * p->x_stride;
             float sum = 0;
-            for (size_t i = 0; i < depth; i++) {
-                sum += x[r * x_stride + i] * msae__load_bfloat(w + 2 * i);
-            }
-            c[r * ldc + j] = sum;
+            for (size_t i = 0; i < p->depth; i++) sum += x[i] * msae__load_bfloat(w + 2 * i);
+            p->c[r * p->ldc + j] = sum;
         }
     }
 }
@@ -2119,27 +2127,6 @@ static size_t msae__stride(size_t d) {
     return (msae__ceil_div(d, 16) | 1) * 16;
 }
 
-/* Rows of A that stay in the first-level cache while tiles of dots read B where it lies. */
-#define MSAE__DOT_ROWS 12
-
-/* Rows of a matrix where they lie. */
-typedef struct msae__rows_at {
-    const float *at;
-    size_t stride, rows; /* floats from row to row */
-} msae__rows_at;
-
-/* c [a.rows, ldc] = A B^T of depth `depth` without packing, for a few rows of A. */
-static void msae__few_rows(const msae_kernels *kernels, float *c, size_t ldc, msae__rows_at a,
-                           msae__rows_at b, size_t depth) {
-    for (size_t first = 0; first < a.rows; first += MSAE__DOT_ROWS) {
-        const size_t last = msae__min(first + MSAE__DOT_ROWS, a.rows);
-        for (size_t j = 0; j < b.rows; j += 4) {
-            kernels->dots(c + first * ldc + j, ldc, a.at + first * a.stride, a.stride, last - first,
-                          b.at + j * b.stride, b.stride, msae__min(4, b.rows - j), depth);
-        }
-    }
-}
-
 /* Adds a bias [count] to each row; 0, or NaN when a sum is NaN or Inf. */
 static float msae__add_bias(const msae_kernels *kernels, float *c, size_t ldc, size_t rows,
                             const float *bias, size_t count) {
@@ -2175,16 +2162,18 @@ static void msae__small_block(const msae__small_product *p, size_t first, size_t
     const msae_model *model = p->model;
     const msae_kernels *kernels = model->kernels;
     const size_t d = model->n_inputs;
-    const unsigned char *w = (const unsigned char *)model->small_encoder;
-    if (w) w += first * d * msae_dtype_bytes(model->weights);
+    const size_t w_stride = d * msae_dtype_bytes(model->weights);
+    const unsigned char *encoder =
+        (const unsigned char *)(model->small_encoder ? model->small_encoder
+                                                     : (const void *)model->encoder);
+    const unsigned char *w = encoder + first * w_stride;
+    const msae__few few = {c, p->ldc, p->centred, p->stride, p->rows, w, w_stride, count, d};
     if (model->weights == MSAE_F32) {
-        const msae__rows_at a = {p->centred, p->stride, p->rows};
-        const msae__rows_at b = {model->encoder + first * d, d, count};
-        msae__few_rows(kernels, c, p->ldc, a, b, d);
+        kernels->dots(&few);
     } else if (model->weights == MSAE_F16) {
-        kernels->dots_half(c, p->ldc, p->centred, p->stride, p->rows, w, count, d);
+        kernels->dots_half(&few);
     } else if (model->weights == MSAE_BF16) {
-        kernels->dots_bfloat(c, p->ldc, p->centred, p->stride, p->rows, w, count, d);
+        kernels->dots_bfloat(&few);
     } else {
         for (size_t r = 0; r < p->rows; r++) {
             int32_t sums[MSAE__LATENT_BLOCK];
@@ -4650,6 +4639,15 @@ typedef struct msae__adam {
     X(pack)                    \
     X(gemm) X(gather_axpy) X(place) X(gather_dot_axpy) X(decode) X(reconstruct) X(residuals) X(adam)
 
+/* Rows base + index[e] * stride, e < count, each with its weight. */
+typedef struct msae__gather {
+    const float *base;
+    size_t stride;
+    const uint32_t *index;
+    const float *weight;
+    size_t count;
+} msae__gather;
+
 typedef struct msae__batch_kernels {
     msae_kernels run;
     size_t mr, nr; /* the register tile of gemm: rows of A, rows of B */
@@ -4664,9 +4662,8 @@ typedef struct msae__batch_kernels {
        a [k][mr] and b [k][nr]; adds to c when accumulate is 1 */
     void (*gemm)(const float *a, const float *b, size_t k, float *c, size_t ldc, size_t rows,
                  size_t cols, int accumulate);
-    /* y[0 .. width) += sum_e weight[e] row_e,  row_e = base + index[e] * stride */
-    void (*gather_axpy)(float *y, const float *base, size_t stride, const uint32_t *index,
-                        const float *weight, size_t count, size_t width);
+    /* y[0 .. width) += sum_e weight[e] row_e */
+    void (*gather_axpy)(float *y, const msae__gather *rows, size_t width);
     /* Sorts the latents of a block by the level at which they enter, key >= floors[level] first,
        floors descending; in the order of the latents within a level. Writes for each its key (to
        sorted [LATENT_BLOCK], which may be keys), its place in the block and its level, and where
@@ -4674,8 +4671,8 @@ typedef struct msae__batch_kernels {
     void (*place)(void *sorted, uint8_t *index, uint8_t *level, uint8_t *ends, const void *keys,
                   size_t count, const int32_t *floors, size_t levels);
     /* gather_axpy, and dots[e] += <a, row_e>: one read of each row serves both */
-    void (*gather_dot_axpy)(float *y, float *dots, const float *a, const float *base, size_t stride,
-                            const uint32_t *index, const float *weight, size_t count, size_t width);
+    void (*gather_dot_axpy)(float *y, float *dots, const float *a, const msae__gather *rows,
+                            size_t width);
     /* sums[i][c] += sum_e value[e] decoder[index[e]][c] for the entries e of each level i, which
        lie from ends[i - 1] to ends[i]; sums [levels][MSAE__PANEL], decoder a panel of a block */
     void (*decode)(float *sums, const float *decoder, const uint8_t *index, const float *value,
@@ -4725,20 +4722,25 @@ static void msae__scalar_gemm(const float *a, const float *b, size_t k, float *c
     }
 }
 
-static void msae__scalar_gather_axpy(float *y, const float *base, size_t stride,
-                                     const uint32_t *index, const float *weight, size_t count,
-                                     size_t width) {
-    for (size_t e = 0; e < count; e++) {
-        msae__scalar_axpy(y, weight[e], base + index[e] * stride, width);
+static void msae__scalar_gather_axpy(float *y, const msae__gather *rows, size_t width) {
+    for (size_t e = 0; e < rows->count; e++) {
+        msae__scalar_axpy(y, rows->weight[e], rows->base + rows->index[e] * rows->stride, width);
     }
 }
 
+/* Keys of a block with their places in it and the levels that they were found to enter at. */
+typedef struct msae__found {
+    int32_t key[MSAE__LATENT_BLOCK + 8], place[MSAE__LATENT_BLOCK + 8];
+    int32_t level[MSAE__LATENT_BLOCK + 8];
+    size_t count;
+} msae__found;
+
 /* The last step of all `place` kernels: a counting sort of keys whose levels are known. */
 static void msae__place_found(void *sorted, uint8_t *index, uint8_t *level, uint8_t *ends,
-                              const int32_t *keys, const int32_t *places, const int32_t *found,
-                              size_t count, size_t levels) {
+                              const msae__found *found, size_t levels) {
+    const size_t count = found->count;
     size_t next[MSAE_MAX_LEVELS + 1] = {0}, start = 0;
-    for (size_t e = 0; e < count; e++) next[found[e]]++;
+    for (size_t e = 0; e < count; e++) next[found->level[e]]++;
     for (size_t i = 0; i <= levels; i++) { /* counts to places; those of no level come last */
         const size_t here = next[i];
         next[i] = start;
@@ -4746,33 +4748,33 @@ static void msae__place_found(void *sorted, uint8_t *index, uint8_t *level, uint
         if (i < levels) ends[i] = (uint8_t)start;
     }
     for (size_t e = 0; e < count; e++) {
-        const size_t at = next[found[e]]++;
-        memcpy((unsigned char *)sorted + 4 * at, &keys[e], 4);
-        index[at] = (uint8_t)places[e];
-        level[at] = (uint8_t)found[e];
+        const size_t at = next[found->level[e]]++;
+        memcpy((unsigned char *)sorted + 4 * at, &found->key[e], 4);
+        index[at] = (uint8_t)found->place[e];
+        level[at] = (uint8_t)found->level[e];
     }
 }
 
 static void msae__scalar_place(void *sorted, uint8_t *index, uint8_t *level, uint8_t *ends,
                                const void *keys, size_t count, const int32_t *floors,
                                size_t levels) {
-    int32_t key[MSAE__LATENT_BLOCK], place[MSAE__LATENT_BLOCK], found[MSAE__LATENT_BLOCK];
+    msae__found found;
     for (size_t j = 0; j < count; j++) {
-        key[j] = msae__load_key(keys, j);
-        place[j] = (int32_t)j;
-        found[j] = 0;
-        for (size_t i = 0; i < levels; i++) found[j] += key[j] < floors[i];
+        found.key[j] = msae__load_key(keys, j);
+        found.place[j] = (int32_t)j;
+        found.level[j] = 0;
+        for (size_t i = 0; i < levels; i++) found.level[j] += found.key[j] < floors[i];
     }
-    msae__place_found(sorted, index, level, ends, key, place, found, count, levels);
+    found.count = count;
+    msae__place_found(sorted, index, level, ends, &found, levels);
 }
 
-static void msae__scalar_gather_dot_axpy(float *y, float *dots, const float *a, const float *base,
-                                         size_t stride, const uint32_t *index, const float *weight,
-                                         size_t count, size_t width) {
-    for (size_t e = 0; e < count; e++) {
-        const float *row = base + index[e] * stride;
+static void msae__scalar_gather_dot_axpy(float *y, float *dots, const float *a,
+                                         const msae__gather *rows, size_t width) {
+    for (size_t e = 0; e < rows->count; e++) {
+        const float *row = rows->base + rows->index[e] * rows->stride;
         dots[e] += msae__scalar_dot(a, row, width);
-        msae__scalar_axpy(y, weight[e], row, width);
+        msae__scalar_axpy(y, rows->weight[e], row, width);
     }
 }
 
@@ -4941,8 +4943,10 @@ static void msae__matmul_task(void *context, size_t task, size_t worker) {
     const float *b = p->b + first * p->b_stride;
     float *c = p->c + task * p->c_block;
     if (p->rows < msae__full(p->kernels)->few) {
-        const msae__rows_at few = {p->a, p->a_stride, p->rows}, block = {b, p->b_stride, count};
-        msae__few_rows(p->kernels, c, p->ldc, few, block, p->depth);
+        msae__few few = {c, p->ldc, p->a, p->a_stride, p->rows, NULL, 0, count, p->depth};
+        few.w = (const unsigned char *)(const void *)b;
+        few.w_stride = p->b_stride * sizeof *b;
+        p->kernels->dots(&few);
     } else {
 #ifdef MSAE_USE_CBLAS
         (void)worker;
@@ -5237,6 +5241,7 @@ static int msae__add_gathered(const msae_model *model, const msae_code *codes, s
     enum { CHUNK = 256 };
     uint32_t index[CHUNK];
     float weight[CHUNK];
+    msae__gather rows = {model->decoder, model->n_inputs, index, weight, 0};
     if (model->weights != MSAE_F32) return 0;
     for (size_t first = 0; first < count; first += CHUNK) {
         size_t filled = 0;
@@ -5245,9 +5250,8 @@ static int msae__add_gathered(const msae_model *model, const msae_code *codes, s
             index[filled] = codes[e].latent;
             weight[filled++] = codes[e].value;
         }
-        msae__full(model->kernels)
-            ->gather_axpy(sum, model->decoder, model->n_inputs, index, weight, filled,
-                          model->n_inputs);
+        rows.count = filled;
+        msae__full(model->kernels)->gather_axpy(sum, &rows, model->n_inputs);
     }
     return 1;
 }
@@ -8500,16 +8504,18 @@ typedef struct msae__ties {
 /* What the kernel `place` does, for such a row. */
 static void msae__place_ties(void *sorted, uint8_t *index, uint8_t *level, uint8_t *ends,
                              const void *keys, size_t count, msae__ties *ties) {
-    int32_t key[MSAE__LATENT_BLOCK], place[MSAE__LATENT_BLOCK], found[MSAE__LATENT_BLOCK];
+    msae__found found;
     const size_t levels = ties->levels;
     for (size_t j = 0; j < count; j++) {
-        key[j] = msae__load_key(keys, j);
-        place[j] = (int32_t)j;
-        found[j] =
-            (int32_t)(key[j] > ties->lowest ? msae__level_of(key[j], ties->cuts, levels, ties->seen)
-                                            : levels);
+        found.key[j] = msae__load_key(keys, j);
+        found.place[j] = (int32_t)j;
+        found.level[j] =
+            (int32_t)(found.key[j] > ties->lowest
+                          ? msae__level_of(found.key[j], ties->cuts, levels, ties->seen)
+                          : levels);
     }
-    msae__place_found(sorted, index, level, ends, key, place, found, count, levels);
+    found.count = count;
+    msae__place_found(sorted, index, level, ends, &found, levels);
 }
 
 /* From the sorted keys of a block to the values of the latents. raw: its pre-activations. */
@@ -9046,13 +9052,16 @@ static void msae__gather_gradients(const msae__batch *batch, size_t block,
                 const size_t at = (first + j) * d + p * MSAE__PANEL;
                 const size_t from = g ? lists->ends[g - 1][j] : 0, list = j * lists->room + from;
                 const size_t entries = lists->ends[g][j] - from;
+                msae__gather rows = {levels, MSAE__PANEL, lists->levels + list,
+                                     lists->values + list, entries};
                 if (of_decoder) {
-                    kernels->gather_dot_axpy(
-                        grad->decoder + at, lists->dots + list, model->decoder + at, levels,
-                        MSAE__PANEL, lists->levels + list, lists->values + list, entries, width);
+                    kernels->gather_dot_axpy(grad->decoder + at, lists->dots + list,
+                                             model->decoder + at, &rows, width);
                 } else {
-                    kernels->gather_axpy(grad->encoder + at, inputs, MSAE__PANEL,
-                                         lists->rows + list, lists->dots + list, entries, width);
+                    rows.base = inputs;
+                    rows.index = lists->rows + list;
+                    rows.weight = lists->dots + list;
+                    kernels->gather_axpy(grad->encoder + at, &rows, width);
                 }
             }
         }
@@ -13604,6 +13613,8 @@ static const msae_kernels *msae__kernels_for(msae_simd simd) {
 #define MSAE__MR MSAE__K(mr)
 #define MSAE__SUMS MSAE__K(sums)
 #define MSAE__DOTS MSAE__K(dots_rows)
+#undef MSAE__SINGLE_ROW
+#define MSAE__SINGLE_ROW MSAE__K(dots_row) /* of dots, unless the path has its own */
 
 #ifdef MSAE__HAS_AVX2 /* and of AVX-512 */
 #define MSAE__ZERO MSAE__OP(setzero)()
@@ -13657,37 +13668,38 @@ enum { msae__neon_mr = 8, msae__neon_few = 48 };
 #define msae__neon_load4(p, stride) vld1q_f32(p)
 #define msae__neon_turn4 msae__neon_turn
 
-MSAE__SHARED float32x4_t msae__neon_sum4(float32x4_t a, float32x4_t b, float32x4_t c,
+MSAE__INLINE float32x4_t msae__neon_sum4(float32x4_t a, float32x4_t b, float32x4_t c,
                                          float32x4_t d) {
     return vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d));
 }
 
-static float32x4_t msae__neon_halves(const unsigned char *w) {
+MSAE__INLINE float32x4_t msae__neon_halves(const unsigned char *w) {
     return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(w)));
 }
 
-static float32x4_t msae__neon_bfloats(const unsigned char *w) {
+MSAE__INLINE float32x4_t msae__neon_bfloats(const unsigned char *w) {
     return vreinterpretq_f32_u32(vshll_n_u16(vreinterpret_u16_u8(vld1_u8(w)), 16));
 }
 
-static float32x4_t msae__neon_int8s(const unsigned char *w) {
+MSAE__INLINE float32x4_t msae__neon_int8s(const unsigned char *w) {
     uint32_t four;
     memcpy(&four, w, 4);
     return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vcreate_s8(four)))));
 }
 
-static int32x4_t msae__neon_products(int32x4_t sum, const int16_t *x, const unsigned char *w) {
+MSAE__INLINE int32x4_t msae__neon_products(int32x4_t sum, const int16_t *x,
+                                           const unsigned char *w) {
     const int16x8_t wide = vmovl_s8(vreinterpret_s8_u8(vld1_u8(w))), eight = vld1q_s16(x);
     sum = vmlal_s16(sum, vget_low_s16(wide), vget_low_s16(eight));
     return vmlal_s16(sum, vget_high_s16(wide), vget_high_s16(eight));
 }
 
-MSAE__SHARED unsigned msae__neon_bits(int32x4_t in) {
+MSAE__INLINE unsigned msae__neon_bits(int32x4_t in) {
     const uint32x4_t bit = vcombine_u32(vcreate_u32(0x200000001u), vcreate_u32(0x800000004u));
     return vaddvq_u32(vandq_u32(vreinterpretq_u32_s32(in), bit));
 }
 
-MSAE__SHARED size_t msae__neon_front(int32_t *out, int32x4_t four, unsigned kept) {
+MSAE__INLINE size_t msae__neon_front(int32_t *out, int32x4_t four, unsigned kept) {
     const uint8x16_t bytes = vreinterpretq_u8_s32(four);
     vst1q_s32(out, vreinterpretq_s32_u8(vqtbl1q_u8(bytes, vld1q_u8(msae__front[kept]))));
     return msae__popcount4[kept];
@@ -13722,18 +13734,18 @@ enum { msae__wasm_mr = 4, msae__wasm_few = 24 };
 #define msae__wasm_load4(p, stride) wasm_v128_load(p)
 #define msae__wasm_turn4 msae__wasm_turn
 
-static float msae__wasm_sum(v128_t v) {
+MSAE__INLINE float msae__wasm_sum(v128_t v) {
     const v128_t two = wasm_f32x4_add(v, wasm_i32x4_shuffle(v, v, 2, 3, 0, 1));
     return wasm_f32x4_extract_lane(wasm_f32x4_add(two, wasm_i32x4_shuffle(two, two, 1, 0, 3, 2)),
                                    0);
 }
 
-static int32_t msae__wasm_isum(v128_t v) {
+MSAE__INLINE int32_t msae__wasm_isum(v128_t v) {
     const v128_t two = wasm_i32x4_add(v, wasm_i32x4_shuffle(v, v, 2, 3, 0, 1));
     return wasm_i32x4_extract_lane(two, 0) + wasm_i32x4_extract_lane(two, 1);
 }
 
-MSAE__SHARED v128_t msae__wasm_sum4(v128_t a, v128_t b, v128_t c, v128_t d) {
+MSAE__INLINE v128_t msae__wasm_sum4(v128_t a, v128_t b, v128_t c, v128_t d) {
     const v128_t ab =
         wasm_f32x4_add(wasm_i32x4_shuffle(a, b, 0, 1, 4, 5), wasm_i32x4_shuffle(a, b, 2, 3, 6, 7));
     const v128_t cd =
@@ -13744,7 +13756,7 @@ MSAE__SHARED v128_t msae__wasm_sum4(v128_t a, v128_t b, v128_t c, v128_t d) {
 
 /* Halves' bits, moved to those of a float, are the number times 2^-112, denormal ones too; of Inf
    and NaN the exponent is missing. */
-static v128_t msae__wasm_halves(const unsigned char *w) {
+MSAE__INLINE v128_t msae__wasm_halves(const unsigned char *w) {
     const v128_t moved = wasm_i32x4_shr(wasm_i32x4_shl(wasm_u32x4_load16x4(w), 16), 3);
     const v128_t bits = wasm_v128_and(moved, wasm_i32x4_splat((int32_t)0x8fffffff));
     const v128_t number = wasm_f32x4_mul(bits, wasm_f32x4_splat(5.192296858534828e33f));
@@ -13752,20 +13764,20 @@ static v128_t msae__wasm_halves(const unsigned char *w) {
     return wasm_v128_or(number, wasm_v128_and(special, wasm_i32x4_splat(0x7f800000)));
 }
 
-static v128_t msae__wasm_bfloats(const unsigned char *w) {
+MSAE__INLINE v128_t msae__wasm_bfloats(const unsigned char *w) {
     return wasm_i32x4_shl(wasm_u32x4_load16x4(w), 16);
 }
 
-static v128_t msae__wasm_int8s(const unsigned char *w) {
+MSAE__INLINE v128_t msae__wasm_int8s(const unsigned char *w) {
     const v128_t eight = wasm_i16x8_extend_low_i8x16(wasm_v128_load32_zero(w));
     return wasm_f32x4_convert_i32x4(wasm_i32x4_extend_low_i16x8(eight));
 }
 
-static v128_t msae__wasm_products(v128_t sum, const int16_t *x, const unsigned char *w) {
+MSAE__INLINE v128_t msae__wasm_products(v128_t sum, const int16_t *x, const unsigned char *w) {
     return wasm_i32x4_add(sum, wasm_i32x4_dot_i16x8(wasm_i16x8_load8x8(w), wasm_v128_load(x)));
 }
 
-MSAE__SHARED size_t msae__wasm_front(int32_t *out, v128_t four, unsigned kept) {
+MSAE__INLINE size_t msae__wasm_front(int32_t *out, v128_t four, unsigned kept) {
     wasm_v128_store(out, wasm_i8x16_swizzle(four, wasm_v128_load(msae__front[kept])));
     return msae__popcount4[kept];
 }
@@ -13791,58 +13803,58 @@ enum { msae__avx2_mr = 6, msae__avx2_few = 80 };
 #define msae__avx2_storen(p, v, n) _mm256_maskstore_ps(p, msae__avx2_mask(n), v)
 #define msae__avx2_bits(in) (unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(in))
 
-static MSAE__AVX2 __m256i msae__avx2_mask(size_t count) {
+MSAE__INLINE MSAE__AVX2 __m256i msae__avx2_mask(size_t count) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)msae__min(count, 8)),
                               _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
 
-static MSAE__AVX2 float msae__avx2_sum(__m256 v) {
+MSAE__INLINE MSAE__AVX2 float msae__avx2_sum(__m256 v) {
     __m128 four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
     __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
 
-static MSAE__AVX2 int32_t msae__avx2_isum(__m256i v) {
+MSAE__INLINE MSAE__AVX2 int32_t msae__avx2_isum(__m256i v) {
     __m128i four = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
     __m128i two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
     return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
 }
 
-MSAE__SHARED MSAE__AVX2 __m128 msae__avx2_sum4(__m256 a, __m256 b, __m256 c, __m256 d) {
+MSAE__INLINE MSAE__AVX2 __m128 msae__avx2_sum4(__m256 a, __m256 b, __m256 c, __m256 d) {
     const __m256 all = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
     return _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1));
 }
 
-MSAE__SHARED MSAE__AVX2 void msae__avx2_store4(float *c, __m128 four, size_t count) {
+MSAE__INLINE MSAE__AVX2 void msae__avx2_store4(float *c, __m128 four, size_t count) {
     float out[4];
     _mm_storeu_ps(out, four);
     for (size_t j = 0; j < count && j < 4; j++) c[j] = out[j];
 }
 
-MSAE__SHARED MSAE__AVX2 void msae__avx2_add4(float *c, __m128 four) {
+MSAE__INLINE MSAE__AVX2 void msae__avx2_add4(float *c, __m128 four) {
     _mm_storeu_ps(c, _mm_add_ps(_mm_loadu_ps(c), four));
 }
 
-static MSAE__AVX2 __m256 msae__avx2_halves(const unsigned char *w) {
+MSAE__INLINE MSAE__AVX2 __m256 msae__avx2_halves(const unsigned char *w) {
     return _mm256_cvtph_ps(MSAE__LOAD16(w));
 }
 
-static MSAE__AVX2 __m256 msae__avx2_bfloats(const unsigned char *w) {
+MSAE__INLINE MSAE__AVX2 __m256 msae__avx2_bfloats(const unsigned char *w) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(MSAE__LOAD16(w)), 16));
 }
 
-static MSAE__AVX2 __m256 msae__avx2_int8s(const unsigned char *w) {
+MSAE__INLINE MSAE__AVX2 __m256 msae__avx2_int8s(const unsigned char *w) {
     const __m128i eight = _mm_loadl_epi64((const __m128i *)(const void *)w);
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(eight));
 }
 
-static MSAE__AVX2 __m256i msae__avx2_products(__m256i sum, const int16_t *x,
-                                              const unsigned char *w) {
+MSAE__INLINE MSAE__AVX2 __m256i msae__avx2_products(__m256i sum, const int16_t *x,
+                                                    const unsigned char *w) {
     const __m256i wide = _mm256_cvtepi8_epi16(MSAE__LOAD16(w));
     return _mm256_add_epi32(sum, _mm256_madd_epi16(MSAE__LOAD32(x), wide));
 }
 
-MSAE__SHARED MSAE__AVX2 size_t msae__avx2_front(int32_t *out, __m256i eight, unsigned kept) {
+MSAE__INLINE MSAE__AVX2 size_t msae__avx2_front(int32_t *out, __m256i eight, unsigned kept) {
     const unsigned low = kept & 15, high = kept >> 4;
     int32_t *then = out + msae__popcount4[low];
     const __m128i first =
@@ -13854,12 +13866,12 @@ MSAE__SHARED MSAE__AVX2 size_t msae__avx2_front(int32_t *out, __m256i eight, uns
     return (size_t)msae__popcount4[low] + msae__popcount4[high];
 }
 
-MSAE__SHARED MSAE__AVX2 __m256 msae__avx2_load4(const float *p, size_t stride) {
+MSAE__INLINE MSAE__AVX2 __m256 msae__avx2_load4(const float *p, size_t stride) {
     return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p)),
                                 _mm_loadu_ps(p + 4 * stride), 1);
 }
 
-MSAE__SHARED MSAE__AVX2 void msae__avx2_turn4(float *q, size_t width, const float *p,
+MSAE__INLINE MSAE__AVX2 void msae__avx2_turn4(float *q, size_t width, const float *p,
                                               size_t stride) {
     __m128 r0 = _mm_loadu_ps(p), r1 = _mm_loadu_ps(p + stride);
     __m128 r2 = _mm_loadu_ps(p + 2 * stride), r3 = _mm_loadu_ps(p + 3 * stride);
@@ -13877,6 +13889,7 @@ MSAE__SHARED MSAE__AVX2 void msae__avx2_turn4(float *q, size_t width, const floa
 #undef MSAE__IOP
 #undef MSAE__ABS
 #undef MSAE__FLUSH
+#undef MSAE__SINGLE_ROW
 #define MSAE__SIMD MSAE_SIMD_AVX512
 #define MSAE__TARGET MSAE__AVX512
 #define MSAE__K(name) msae__avx512_##name
@@ -13896,13 +13909,14 @@ enum { msae__avx512_mr = 12, msae__avx512_few = 112 };
 #define msae__avx512_store4 msae__avx2_store4
 #define msae__avx512_add4 msae__avx2_add4
 #define msae__avx512_pack msae__avx2_pack
+#define MSAE__SINGLE_ROW msae__avx512_dots_by_four
 
-static MSAE__AVX512 __mmask16 msae__avx512_mask(size_t count) {
+MSAE__INLINE MSAE__AVX512 __mmask16 msae__avx512_mask(size_t count) {
     const unsigned mask = count >= 16 ? 0xffffu : (1u << count) - 1;
     return (__mmask16)mask;
 }
 
-static MSAE__AVX512 __m128 msae__avx512_sum4(__m512 a, __m512 b, __m512 c, __m512 d) {
+MSAE__INLINE MSAE__AVX512 __m128 msae__avx512_sum4(__m512 a, __m512 b, __m512 c, __m512 d) {
     const __m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
     const __m512 cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
     const __m512 all = _mm512_add_ps(_mm512_shuffle_ps(ab, cd, 0x44), /* a b c d in each lane */
@@ -13914,45 +13928,53 @@ static MSAE__AVX512 __m128 msae__avx512_sum4(__m512 a, __m512 b, __m512 c, __m51
     return _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
 }
 
-static MSAE__AVX512 __m512 msae__avx512_halves(const unsigned char *w) {
+MSAE__INLINE MSAE__AVX512 __m512 msae__avx512_halves(const unsigned char *w) {
     return _mm512_cvtph_ps(MSAE__LOAD32(w));
 }
 
-static MSAE__AVX512 __m512 msae__avx512_bfloats(const unsigned char *w) {
+MSAE__INLINE MSAE__AVX512 __m512 msae__avx512_bfloats(const unsigned char *w) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(MSAE__LOAD32(w)), 16));
 }
 
-static MSAE__AVX512 __m512 msae__avx512_int8s(const unsigned char *w) {
+MSAE__INLINE MSAE__AVX512 __m512 msae__avx512_int8s(const unsigned char *w) {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(MSAE__LOAD16(w)));
 }
 
-static MSAE__AVX512 __m512i msae__avx512_products(__m512i sum, const int16_t *x,
-                                                  const unsigned char *w) {
+MSAE__INLINE MSAE__AVX512 __m512i msae__avx512_products(__m512i sum, const int16_t *x,
+                                                        const unsigned char *w) {
     const __m512i wide = _mm512_cvtepi8_epi16(MSAE__LOAD32(w));
     return _mm512_add_epi32(sum, _mm512_madd_epi16(_mm512_loadu_si512((const void *)x), wide));
 }
 
-/* Four rows of b stream by side by side, each into two sums. */
-static MSAE__AVX512 void msae__avx512_dots_one(float *c, const float *a, const float *const b[4],
-                                               size_t cols, size_t depth) {
-    __m512 sum[4][2];
-    size_t s = 0;
-    MSAE__EACH(j, 4) sum[j][0] = sum[j][1] = _mm512_setzero_ps();
-    for (; s + 32 <= depth; s += 32) {
-        const __m512 p = _mm512_loadu_ps(a + s), q = _mm512_loadu_ps(a + s + 16);
+/* A row of dots: four rows of weights stream by side by side, each into two sums. */
+static MSAE__AVX512 void msae__avx512_dots_by_four(const msae__few *p, size_t r) {
+    const float *a = p->x + r * p->x_stride, *b[4];
+    for (size_t first = 0; first < p->cols; first += 4) {
+        const size_t cols = msae__min(p->cols - first, 4), depth = p->depth;
+        __m512 sum[4][2];
+        size_t s = 0;
         MSAE__EACH(j, 4) {
-            sum[j][0] = _mm512_fmadd_ps(p, _mm512_loadu_ps(b[j] + s), sum[j][0]);
-            sum[j][1] = _mm512_fmadd_ps(q, _mm512_loadu_ps(b[j] + s + 16), sum[j][1]);
+            const unsigned char *w = p->w + (first + (j < cols ? j : 0)) * p->w_stride;
+            b[j] = (const float *)(const void *)w;
+            sum[j][0] = sum[j][1] = _mm512_setzero_ps();
         }
-    }
-    for (; s < depth; s += 16) {
-        const __m512 p = MSAE__LOADN(a + s, depth - s);
-        MSAE__EACH(j, 4) {
-            sum[j][0] = _mm512_fmadd_ps(p, MSAE__LOADN(b[j] + s, depth - s), sum[j][0]);
+        for (; s + 32 <= depth; s += 32) {
+            const __m512 low = _mm512_loadu_ps(a + s), high = _mm512_loadu_ps(a + s + 16);
+            MSAE__EACH(j, 4) {
+                sum[j][0] = _mm512_fmadd_ps(low, _mm512_loadu_ps(b[j] + s), sum[j][0]);
+                sum[j][1] = _mm512_fmadd_ps(high, _mm512_loadu_ps(b[j] + s + 16), sum[j][1]);
+            }
         }
+        for (; s < depth; s += 16) {
+            const __m512 rest = MSAE__LOADN(a + s, depth - s);
+            MSAE__EACH(j, 4) {
+                sum[j][0] = _mm512_fmadd_ps(rest, MSAE__LOADN(b[j] + s, depth - s), sum[j][0]);
+            }
+        }
+        MSAE__EACH(j, 4) sum[j][0] = _mm512_add_ps(sum[j][0], sum[j][1]);
+        msae__avx2_store4(p->c + r * p->ldc + first,
+                          msae__avx512_sum4(sum[0][0], sum[1][0], sum[2][0], sum[3][0]), cols);
     }
-    MSAE__EACH(j, 4) sum[j][0] = _mm512_add_ps(sum[j][0], sum[j][1]);
-    msae__avx2_store4(c, msae__avx512_sum4(sum[0][0], sum[1][0], sum[2][0], sum[3][0]), cols);
 }
 
 static MSAE__AVX512 size_t msae__avx512_between(int32_t *out, const void *keys, size_t n,
@@ -14095,22 +14117,6 @@ MSAE__SHARED void MSAE__K(store_part)(float *p, MSAE__V v, size_t n) {
 }
 #endif
 
-static MSAE__TARGET float MSAE__K(dot)(const float *a, const float *b, size_t n) {
-    MSAE__V s0 = MSAE__ZERO, s1 = s0, s2 = s0, s3 = s0; /* four chains hide the latency of FMA */
-    size_t i = 0;
-    for (; i + 4 * MSAE__W <= n; i += 4 * MSAE__W) {
-        s0 = MSAE__FMA(MSAE__LOAD(a + i), MSAE__LOAD(b + i), s0);
-        s1 = MSAE__FMA(MSAE__LOAD(a + i + MSAE__W), MSAE__LOAD(b + i + MSAE__W), s1);
-        s2 = MSAE__FMA(MSAE__LOAD(a + i + 2 * MSAE__W), MSAE__LOAD(b + i + 2 * MSAE__W), s2);
-        s3 = MSAE__FMA(MSAE__LOAD(a + i + 3 * MSAE__W), MSAE__LOAD(b + i + 3 * MSAE__W), s3);
-    }
-    for (; i + MSAE__W <= n; i += MSAE__W) {
-        s0 = MSAE__FMA(MSAE__LOAD(a + i), MSAE__LOAD(b + i), s0);
-    }
-    if (i < n) s1 = MSAE__FMA(MSAE__LOADN(a + i, n - i), MSAE__LOADN(b + i, n - i), s1);
-    return MSAE__K(sum)(MSAE__ADD(MSAE__ADD(s0, s1), MSAE__ADD(s2, s3)));
-}
-
 static MSAE__TARGET void MSAE__K(center)(float *out, const float *x, const float *mean, float scale,
                                          size_t n) {
     const MSAE__V factor = MSAE__SET1(scale);
@@ -14121,61 +14127,82 @@ static MSAE__TARGET void MSAE__K(center)(float *out, const float *x, const float
     msae__scalar_center(out + i, x + i, mean + i, scale, n - i);
 }
 
-static MSAE__TARGET void MSAE__K(axpy)(float *y, float a, const float *x, size_t n) {
-    const MSAE__V factor = MSAE__SET1(a);
-    size_t i = 0;
-    for (; i + MSAE__W <= n; i += MSAE__W) {
-        MSAE__STORE(y + i, MSAE__FMA(factor, MSAE__LOAD(x + i), MSAE__LOAD(y + i)));
-    }
-    if (i < n) {
-        const MSAE__V rest = MSAE__LOADN(x + i, n - i);
-        MSAE__STOREN(y + i, MSAE__FMA(factor, rest, MSAE__LOADN(y + i, n - i)), n - i);
-    }
-}
-
-/* Weights of BYTES bytes each: LOAD makes a vector of floats of MSAE__W of them, LOAD_ONE a float
-   of one. Of one row four sums are under way over pieces of a column, so that memory is read from
-   front to back, which is what its speed is made of. */
-#define MSAE__DOTS_OF_ONE(name, BYTES, LOAD, LOAD_ONE)                                            \
-    static MSAE__TARGET void MSAE__K(name)(float *c, const float *x, const unsigned char *w,      \
-                                           size_t cols, size_t depth) {                           \
-        for (size_t j = 0; j < cols; j++, w += (BYTES)*depth) {                                   \
-            MSAE__V sum[4];                                                                       \
-            size_t i = 0;                                                                         \
-            MSAE__EACH(q, 4) sum[q] = MSAE__ZERO;                                                 \
-            for (; i + 4 * MSAE__W <= depth; i += 4 * MSAE__W) {                                  \
-                MSAE__EACH(q, 4) {                                                                \
-                    const size_t at = i + q * MSAE__W;                                            \
-                    sum[q] = MSAE__FMA(MSAE__LOAD(x + at), LOAD(w + (BYTES)*at), sum[q]);         \
-                }                                                                                 \
-            }                                                                                     \
-            for (; i + MSAE__W <= depth; i += MSAE__W) {                                          \
-                sum[0] = MSAE__FMA(MSAE__LOAD(x + i), LOAD(w + (BYTES)*i), sum[0]);               \
-            }                                                                                     \
-            c[j] = MSAE__K(sum)(MSAE__ADD(MSAE__ADD(sum[0], sum[1]), MSAE__ADD(sum[2], sum[3]))); \
-            for (; i < depth; i++) c[j] += x[i] * LOAD_ONE(w + (BYTES)*i);                        \
-        }                                                                                         \
+/* The first n of a vector of weights of BYTES bytes, beside zeros. */
+#define MSAE__PART(name, BYTES)                                                                \
+    MSAE__SHARED MSAE__TARGET MSAE__V MSAE__K(name##_part)(const unsigned char *w, size_t n) { \
+        unsigned char part[(BYTES)*MSAE__W] = {0};                                             \
+        memcpy(part, w, (BYTES)*n);                                                            \
+        return MSAE__K(name)(part);                                                            \
     }
 
-MSAE__DOTS_OF_ONE(dots_half_one, 2, MSAE__K(halves), msae__load_half)
-MSAE__DOTS_OF_ONE(dots_bfloat_one, 2, MSAE__K(bfloats), msae__load_bfloat)
-#undef MSAE__DOTS_OF_ONE
-
-/* y += a w likewise. */
-#define MSAE__SMALL_AXPY(name, BYTES, LOAD, LOAD_ONE)                                             \
-    static MSAE__TARGET void MSAE__K(name)(float *y, float a, const unsigned char *w, size_t n) { \
-        const size_t whole = n / MSAE__W * MSAE__W;                                               \
-        const MSAE__V factor = MSAE__SET1(a);                                                     \
-        for (size_t i = 0; i < whole; i += MSAE__W) {                                             \
-            MSAE__STORE(y + i, MSAE__FMA(factor, LOAD(w + (BYTES)*i), MSAE__LOAD(y + i)));        \
-        }                                                                                         \
-        for (size_t i = whole; i < n; i++) y[i] += a * LOAD_ONE(w + (BYTES)*i);                   \
+/* sum a_i b_i over weights b, of which each is STEP of TYPE; LOAD makes a vector of floats of them,
+   ONE a float of one. Four chains hide the latency of FMA. */
+#define MSAE__DOT(name, TYPE, STEP, LOAD, ONE)                                               \
+    static MSAE__TARGET float MSAE__K(name)(const float *a, const TYPE *b, size_t n) {       \
+        MSAE__V sum[4];                                                                      \
+        size_t i = 0;                                                                        \
+        float dot;                                                                           \
+        MSAE__EACH(q, 4) sum[q] = MSAE__ZERO;                                                \
+        for (; i + 4 * MSAE__W <= n; i += 4 * MSAE__W) {                                     \
+            MSAE__EACH(q, 4) {                                                               \
+                const size_t at = i + q * MSAE__W;                                           \
+                sum[q] = MSAE__FMA(MSAE__LOAD(a + at), LOAD(b + (STEP)*at), sum[q]);         \
+            }                                                                                \
+        }                                                                                    \
+        for (; i + MSAE__W <= n; i += MSAE__W) {                                             \
+            sum[0] = MSAE__FMA(MSAE__LOAD(a + i), LOAD(b + (STEP)*i), sum[0]);               \
+        }                                                                                    \
+        if (sizeof(TYPE) == sizeof(float) && i < n) {                                        \
+            const MSAE__V rest = MSAE__LOADN((const float *)(const void *)(b + i), n - i);   \
+            sum[1] = MSAE__FMA(MSAE__LOADN(a + i, n - i), rest, sum[1]);                     \
+            i = n;                                                                           \
+        }                                                                                    \
+        dot = MSAE__K(sum)(MSAE__ADD(MSAE__ADD(sum[0], sum[1]), MSAE__ADD(sum[2], sum[3]))); \
+        for (; i < n; i++) dot += a[i] * (float)ONE(b + (STEP)*i);                           \
+        return dot;                                                                          \
     }
 
-MSAE__SMALL_AXPY(axpy_half, 2, MSAE__K(halves), msae__load_half)
-MSAE__SMALL_AXPY(axpy_bfloat, 2, MSAE__K(bfloats), msae__load_bfloat)
-MSAE__SMALL_AXPY(axpy_int8, 1, MSAE__K(int8s), (float)msae__load_int8)
-#undef MSAE__SMALL_AXPY
+/* y += a x for such weights x */
+#define MSAE__AXPY(name, TYPE, STEP, LOAD, ONE)                                             \
+    static MSAE__TARGET void MSAE__K(name)(float *y, float a, const TYPE *x, size_t n) {    \
+        const MSAE__V factor = MSAE__SET1(a);                                               \
+        size_t i = 0;                                                                       \
+        for (; i + MSAE__W <= n; i += MSAE__W) {                                            \
+            MSAE__STORE(y + i, MSAE__FMA(factor, LOAD(x + (STEP)*i), MSAE__LOAD(y + i)));   \
+        }                                                                                   \
+        if (sizeof(TYPE) == sizeof(float) && i < n) {                                       \
+            const MSAE__V rest = MSAE__LOADN((const float *)(const void *)(x + i), n - i);  \
+            MSAE__STOREN(y + i, MSAE__FMA(factor, rest, MSAE__LOADN(y + i, n - i)), n - i); \
+            return;                                                                         \
+        }                                                                                   \
+        for (; i < n; i++) y[i] += a * (float)ONE(x + (STEP)*i);                            \
+    }
+
+/* Row r of a product: weights one after the other, because memory that is read from front to back
+   is what its speed is made of. */
+#define MSAE__ROW(name, DOT, TYPE)                                               \
+    MSAE__SHARED MSAE__TARGET void MSAE__K(name)(const msae__few *p, size_t r) { \
+        const float *x = p->x + r * p->x_stride;                                 \
+        const unsigned char *w = p->w;                                           \
+        float *c = p->c + r * p->ldc;                                            \
+        const size_t stride = p->w_stride, cols = p->cols, depth = p->depth;     \
+        for (size_t j = 0; j < cols; j++, w += stride) {                         \
+            c[j] = MSAE__K(DOT)(x, (const TYPE *)(const void *)w, depth);        \
+        }                                                                        \
+    }
+
+MSAE__PART(halves, 2)
+MSAE__PART(bfloats, 2)
+MSAE__DOT(dot, float, 1, MSAE__LOAD, *)
+MSAE__DOT(dot_half, unsigned char, 2, MSAE__K(halves), msae__load_half)
+MSAE__DOT(dot_bfloat, unsigned char, 2, MSAE__K(bfloats), msae__load_bfloat)
+MSAE__ROW(dots_row, dot, float)
+MSAE__ROW(dots_half_row, dot_half, unsigned char)
+MSAE__ROW(dots_bfloat_row, dot_bfloat, unsigned char)
+MSAE__AXPY(axpy, float, 1, MSAE__LOAD, *)
+MSAE__AXPY(axpy_half, unsigned char, 2, MSAE__K(halves), msae__load_half)
+MSAE__AXPY(axpy_bfloat, unsigned char, 2, MSAE__K(bfloats), msae__load_bfloat)
+MSAE__AXPY(axpy_int8, unsigned char, 1, MSAE__K(int8s), msae__load_int8)
 
 /* c[j] = <x, w_j>: 2 w products at a time, in two chains. */
 static MSAE__TARGET void MSAE__K(dots_int8)(int32_t *c, const int16_t *x, const unsigned char *w,
@@ -14201,24 +14228,13 @@ static MSAE__TARGET void MSAE__K(dots_int8)(int32_t *c, const int16_t *x, const 
 /* ---------------------------------------------------------------------------------------------
    What a program that only runs models has for batches: one row after the other
    ------------------------------------------------------------------------------------------ */
-static MSAE__TARGET void MSAE__K(dots)(float *c, size_t ldc, const float *a, size_t a_stride,
-                                       size_t rows, const float *b, size_t b_stride, size_t cols,
-                                       size_t depth) {
-    for (size_t i = 0; i < rows; i++, a += a_stride, c += ldc) {
-        for (size_t j = 0; j < cols; j++) c[j] = MSAE__K(dot)(a, b + j * b_stride, depth);
+#define MSAE__ROW_BY_ROW(name)                                          \
+    static void MSAE__K(name)(const msae__few *p) {                     \
+        for (size_t r = 0; r < p->rows; r++) MSAE__K(name##_row)(p, r); \
     }
-}
-
-#define MSAE__ROW_BY_ROW(name)                                                                    \
-    static void MSAE__K(name)(float *c, size_t ldc, const float *x, size_t x_stride, size_t rows, \
-                              const unsigned char *w, size_t cols, size_t depth) {                \
-        for (; rows > 0; rows--, c += ldc, x += x_stride) {                                       \
-            MSAE__K(name##_one)(c, x, w, cols, depth);                                            \
-        }                                                                                         \
-    }
+MSAE__ROW_BY_ROW(dots)
 MSAE__ROW_BY_ROW(dots_half)
 MSAE__ROW_BY_ROW(dots_bfloat)
-#undef MSAE__ROW_BY_ROW
 
 static const msae_kernels MSAE__K(kernels) = {
     MSAE__SIMD, MSAE__RUN_KERNELS(MSAE__ENTRY) msae__scalar_between, NULL};
@@ -14238,11 +14254,6 @@ static void MSAE__K(add4)(float *c, MSAE__V four) {
     MSAE__STORE(c, MSAE__ADD(MSAE__LOAD(c), four));
 }
 #endif
-
-static MSAE__TARGET void MSAE__K(dots_one)(float *c, const float *a, const float *const b[4],
-                                           size_t cols, size_t depth) {
-    for (size_t j = 0; j < cols; j++) c[j] = MSAE__K(dot)(a, b[j], depth);
-}
 
 static MSAE__TARGET size_t MSAE__K(between)(int32_t *out, const void *keys, size_t n, int32_t low,
                                             int32_t high, int32_t *largest) {
@@ -14269,32 +14280,32 @@ static MSAE__TARGET void MSAE__K(place)(void *sorted, uint8_t *index, uint8_t *l
                                         const void *keys, size_t count, const int32_t *floors,
                                         size_t levels) {
     static const int32_t order[8] = {0, 1, 2, 3, 4, 5, 6, 7};
-    int32_t key[MSAE__LATENT_BLOCK + 8], place[MSAE__LATENT_BLOCK + 8];
-    int32_t found[MSAE__LATENT_BLOCK + 8];
     const unsigned char *from = (const unsigned char *)keys;
     const MSAE__I last = MSAE__ISET1(floors[levels - 1]), lanes = MSAE__ILOAD(order);
+    msae__found found;
     size_t kept = 0, j = 0;
     for (; j + MSAE__W <= count; j += MSAE__W) {
         const MSAE__I here = MSAE__ILOAD(from + 4 * j);
         const unsigned in = MSAE__K(bits)(MSAE__GT(last, here)) ^ ((1u << MSAE__W) - 1);
         if (in == 0) continue;
-        MSAE__K(front)(key + kept, here, in);
-        kept += MSAE__K(front)(place + kept, MSAE__IADD(MSAE__ISET1((int)j), lanes), in);
+        MSAE__K(front)(found.key + kept, here, in);
+        kept += MSAE__K(front)(found.place + kept, MSAE__IADD(MSAE__ISET1((int)j), lanes), in);
     }
     for (; j < count; j++) {
-        key[kept] = msae__load_key(keys, j);
-        place[kept] = (int32_t)j;
-        kept += key[kept] >= floors[levels - 1];
+        found.key[kept] = msae__load_key(keys, j);
+        found.place[kept] = (int32_t)j;
+        kept += found.key[kept] >= floors[levels - 1];
     }
     for (j = 0; j < kept; j += MSAE__W) {
-        const MSAE__I here = MSAE__ILOAD(key + j);
+        const MSAE__I here = MSAE__ILOAD(found.key + j);
         MSAE__I missed = MSAE__ISET1(0);
         for (size_t i = 0; i < levels; i++) {
             missed = MSAE__ISUB(missed, MSAE__GT(MSAE__ISET1(floors[i]), here));
         }
-        MSAE__ISTORE(found + j, missed);
+        MSAE__ISTORE(found.level + j, missed);
     }
-    msae__place_found(sorted, index, level, ends, key, place, found, kept, levels);
+    found.count = kept;
+    msae__place_found(sorted, index, level, ends, &found, levels);
 }
 
 /* Four columns of w rows are turned around: out[s][i] = x[i][s]. */
@@ -14334,86 +14345,63 @@ static MSAE__TARGET void MSAE__K(pack)(float *out, size_t width, const float *x,
 }
 #endif
 
-/* A tile of MSAE__DOTS x 4 sums, a vector of each row of a and one of b at a time. Rows that are
-   not there are replaced by the first one, and their dots dropped. */
-static MSAE__TARGET void MSAE__K(dots)(float *c, size_t ldc, const float *a, size_t a_stride,
-                                       size_t rows, const float *b, size_t b_stride, size_t cols,
-                                       size_t depth) {
-    const float *y[4];
-    MSAE__EACH(j, 4) y[j] = b + (j < cols ? j : 0) * b_stride;
-    if (rows == 1) {
-        MSAE__K(dots_one)(c, a, y, cols, depth);
-        return;
-    }
-    for (size_t first = 0; first < rows; first += MSAE__DOTS) {
-        const float *x[MSAE__DOTS];
-        MSAE__V sum[MSAE__DOTS][4];
-        size_t s = 0;
-        MSAE__EACH(i, MSAE__DOTS) {
-            x[i] = a + (first + i < rows ? first + i : first) * a_stride;
-            MSAE__EACH(j, 4) sum[i][j] = MSAE__ZERO;
-        }
-        for (; s + MSAE__W <= depth; s += MSAE__W) {
-            MSAE__V va[MSAE__DOTS];
-            MSAE__EACH(i, MSAE__DOTS) va[i] = MSAE__LOAD(x[i] + s);
-            MSAE__EACH(j, 4) {
-                const MSAE__V vb = MSAE__LOAD(y[j] + s);
-                MSAE__EACH(i, MSAE__DOTS) sum[i][j] = MSAE__FMA(va[i], vb, sum[i][j]);
-            }
-        }
-        if (s < depth) {
-            MSAE__V va[MSAE__DOTS];
-            MSAE__EACH(i, MSAE__DOTS) va[i] = MSAE__LOADN(x[i] + s, depth - s);
-            MSAE__EACH(j, 4) {
-                const MSAE__V vb = MSAE__LOADN(y[j] + s, depth - s);
-                MSAE__EACH(i, MSAE__DOTS) sum[i][j] = MSAE__FMA(va[i], vb, sum[i][j]);
-            }
-        }
-        MSAE__EACH(i, MSAE__DOTS) {
-            if (first + i < rows) {
-                MSAE__K(store4)
-                (c + (first + i) * ldc, MSAE__K(sum4)(sum[i][0], sum[i][1], sum[i][2], sum[i][3]),
-                 cols);
-            }
-        }
-    }
-}
-
-/* Four rows at a time, so that a weight that was loaded serves them all. */
-#define MSAE__DOTS_OF_MANY(name, BYTES, LOAD, LOAD_ONE)                                           \
-    static MSAE__TARGET void MSAE__K(name)(float *c, size_t ldc, const float *x, size_t x_stride, \
-                                           size_t rows, const unsigned char *w, size_t cols,      \
-                                           size_t depth) {                                        \
-        const size_t whole = depth / MSAE__W * MSAE__W;                                           \
-        for (size_t first = 0; first < rows; first += 4) {                                        \
-            const size_t many = msae__min(4, rows - first);                                       \
-            const float *row[4];                                                                  \
-            MSAE__EACH(q, 4) row[q] = x + (first + (q < many ? q : 0)) * x_stride;                \
-            if (many == 1) {                                                                      \
-                MSAE__K(name##_one)(c + first * ldc, row[0], w, cols, depth);                     \
-                continue;                                                                         \
+/* A tile of MSAE__DOTS x 4 sums, a vector of each row of x and one of weights at a time. Rows that
+   are not there are replaced by the first one, and their dots dropped. */
+#define MSAE__TILES(name, ROW, TYPE, STEP, LOAD, LOADN)                                           \
+    static MSAE__TARGET void MSAE__K(name##_tile)(const msae__few *p, size_t from, size_t col) {  \
+        const size_t rows = msae__min(p->rows - from, MSAE__DOT_ROWS), depth = p->depth;          \
+        const size_t cols = msae__min(p->cols - col, 4);                                          \
+        const float *a = p->x + from * p->x_stride;                                               \
+        const TYPE *y[4];                                                                         \
+        float *c = p->c + from * p->ldc + col;                                                    \
+        MSAE__EACH(j, 4) {                                                                        \
+            y[j] = (const TYPE *)(const void *)(p->w + (col + (j < cols ? j : 0)) * p->w_stride); \
+        }                                                                                         \
+        for (size_t first = 0; first < rows; first += MSAE__DOTS) {                               \
+            const float *x[MSAE__DOTS];                                                           \
+            MSAE__V sum[MSAE__DOTS][4], va[MSAE__DOTS];                                           \
+            size_t s = 0;                                                                         \
+            MSAE__EACH(i, MSAE__DOTS) {                                                           \
+                x[i] = a + (first + i < rows ? first + i : first) * p->x_stride;                  \
+                MSAE__EACH(j, 4) sum[i][j] = MSAE__ZERO;                                          \
             }                                                                                     \
-            for (size_t j = 0; j < cols; j++) {                                                   \
-                const unsigned char *weights = w + j * (BYTES)*depth;                             \
-                MSAE__V sum[4];                                                                   \
-                MSAE__EACH(q, 4) sum[q] = MSAE__ZERO;                                             \
-                for (size_t i = 0; i < whole; i += MSAE__W) {                                     \
-                    const MSAE__V v = LOAD(weights + (BYTES)*i);                                  \
-                    MSAE__EACH(q, 4) sum[q] = MSAE__FMA(v, MSAE__LOAD(row[q] + i), sum[q]);       \
+            for (; s + MSAE__W <= depth; s += MSAE__W) {                                          \
+                MSAE__EACH(i, MSAE__DOTS) va[i] = MSAE__LOAD(x[i] + s);                           \
+                MSAE__EACH(j, 4) {                                                                \
+                    const MSAE__V vb = LOAD(y[j] + (STEP)*s);                                     \
+                    MSAE__EACH(i, MSAE__DOTS) sum[i][j] = MSAE__FMA(va[i], vb, sum[i][j]);        \
                 }                                                                                 \
-                MSAE__EACH(q, 4) {                                                                \
-                    float dot = MSAE__K(sum)(sum[q]);                                             \
-                    for (size_t i = whole; i < depth; i++) {                                      \
-                        dot += row[q][i] * LOAD_ONE(weights + (BYTES)*i);                         \
-                    }                                                                             \
-                    if (q < many) c[(first + q) * ldc + j] = dot;                                 \
+            }                                                                                     \
+            if (s < depth) {                                                                      \
+                MSAE__EACH(i, MSAE__DOTS) va[i] = MSAE__LOADN(x[i] + s, depth - s);               \
+                MSAE__EACH(j, 4) {                                                                \
+                    const MSAE__V vb = LOADN(y[j] + (STEP)*s, depth - s);                         \
+                    MSAE__EACH(i, MSAE__DOTS) sum[i][j] = MSAE__FMA(va[i], vb, sum[i][j]);        \
+                }                                                                                 \
+            }                                                                                     \
+            MSAE__EACH(i, MSAE__DOTS) {                                                           \
+                const MSAE__V *of = sum[i];                                                       \
+                if (first + i < rows) {                                                           \
+                    float *to = c + (first + i) * p->ldc;                                         \
+                    MSAE__K(store4)(to, MSAE__K(sum4)(of[0], of[1], of[2], of[3]), cols);         \
                 }                                                                                 \
             }                                                                                     \
         }                                                                                         \
+    }                                                                                             \
+    static void MSAE__K(name)(const msae__few *p) {                                               \
+        for (size_t i = 0; i < p->rows; i += MSAE__DOT_ROWS) {                                    \
+            if (p->rows - i == 1) {                                                               \
+                ROW(p, i);                                                                        \
+                continue;                                                                         \
+            }                                                                                     \
+            for (size_t j = 0; j < p->cols; j += 4) MSAE__K(name##_tile)(p, i, j);                \
+        }                                                                                         \
     }
-MSAE__DOTS_OF_MANY(dots_half, 2, MSAE__K(halves), msae__load_half)
-MSAE__DOTS_OF_MANY(dots_bfloat, 2, MSAE__K(bfloats), msae__load_bfloat)
-#undef MSAE__DOTS_OF_MANY
+MSAE__TILES(dots, MSAE__SINGLE_ROW, float, 1, MSAE__LOAD, MSAE__LOADN)
+MSAE__TILES(dots_half, MSAE__K(dots_half_row), unsigned char, 2, MSAE__K(halves),
+            MSAE__K(halves_part))
+MSAE__TILES(dots_bfloat, MSAE__K(dots_bfloat_row), unsigned char, 2, MSAE__K(bfloats),
+            MSAE__K(bfloats_part))
 
 static MSAE__TARGET void MSAE__K(from_half)(float *out, const unsigned char *half, size_t n) {
     size_t i = 0;
@@ -14452,9 +14440,10 @@ static MSAE__TARGET void MSAE__K(gemm)(const float *a, const float *b, size_t k,
    such pieces. */
 enum { MSAE__K(piece) = MSAE__SUMS * MSAE__W };
 
-static MSAE__TARGET void MSAE__K(gather_axpy)(float *y, const float *base, size_t stride,
-                                              const uint32_t *index, const float *weight,
-                                              size_t count, size_t width) {
+static MSAE__TARGET void MSAE__K(gather_axpy)(float *y, const msae__gather *rows, size_t width) {
+    const uint32_t *index = rows->index;
+    const float *base = rows->base, *weight = rows->weight;
+    const size_t stride = rows->stride, count = rows->count;
     size_t c = 0;
     if (count == 0) return;
     for (; c + MSAE__K(piece) <= width; c += MSAE__K(piece)) {
@@ -14483,9 +14472,10 @@ static MSAE__TARGET void MSAE__K(gather_axpy)(float *y, const float *base, size_
    of a are held, and the dots of four rows are added up together. (Starting the dots by a product,
    not from zero, saves a tenth of the gradients.) */
 static MSAE__TARGET void MSAE__K(gather_dot_axpy)(float *y, float *dots, const float *a,
-                                                  const float *base, size_t stride,
-                                                  const uint32_t *index, const float *weight,
-                                                  size_t count, size_t width) {
+                                                  const msae__gather *rows, size_t width) {
+    const uint32_t *index = rows->index;
+    const float *base = rows->base, *weight = rows->weight;
+    const size_t stride = rows->stride, count = rows->count;
     size_t c = 0;
     if (count == 0) return;
     for (; c + 4 * MSAE__W <= width; c += 4 * MSAE__W) {

@@ -272,7 +272,10 @@ static void check_dots(const msae_kernels *kernels, size_t rows, size_t cols, si
     float *b = test_random_floats(depth + 1, (cols - 1) * b_stride + depth, 1);
     test_fence c = random_output(depth + 2, (rows - 1) * ldc + cols, 3);
     float *before = copy_of(floats_of(&c), (rows - 1) * ldc + cols);
-    kernels->dots(floats_of(&c), ldc, a, a_stride, rows, b, b_stride, cols, depth);
+    msae__few few = {floats_of(&c),        ldc,  a,    a_stride, rows, NULL,
+                     b_stride * sizeof *b, cols, depth};
+    few.w = (const unsigned char *)b;
+    kernels->dots(&few);
     note_path(kernels, rows, cols, depth);
     for (size_t at = 0; at < (rows - 1) * ldc + cols; at++) {
         size_t i = at / ldc, j = at % ldc;
@@ -290,7 +293,7 @@ static void check_dots(const msae_kernels *kernels, size_t rows, size_t cols, si
 static void tiles_of_dots(void) {
     FOR_EACH_PATH(simd) {
         for (size_t rows = 1; rows <= 13; rows++) {
-            for (size_t cols = 1; cols <= 4; cols++) {
+            for (size_t cols = 1; cols <= 9; cols++) {
                 for (size_t depth = 1; depth <= TAIL; depth += rows == 7 ? 1 : 9) {
                     check_dots(msae__kernels_for(simd), rows, cols, depth);
                 }
@@ -442,9 +445,9 @@ static void check_gather(const msae_kernels *kernels, size_t width, size_t count
     float *y_before = copy_of(floats_of(&y), width), *dot_before = copy_of(floats_of(&dot), count);
     uint32_t index[TAIL];
     for (size_t e = 0; e < count; e++) index[e] = (uint32_t)(e * 7 % BASE_ROWS);
-    msae__full(kernels)->gather_axpy(floats_of(&y), base, stride, index, weight, count, width);
-    msae__full(kernels)->gather_dot_axpy(floats_of(&both), floats_of(&dot), a, base, stride, index,
-                                         weight, count, width);
+    const msae__gather rows = {base, stride, index, weight, count};
+    msae__full(kernels)->gather_axpy(floats_of(&y), &rows, width);
+    msae__full(kernels)->gather_dot_axpy(floats_of(&both), floats_of(&dot), a, &rows, width);
     note_path(kernels, width, count, stride);
     for (size_t i = 0; i < width; i++) {
         exact want = {(double)y_before[i], fabs((double)y_before[i])};

@@ -66,10 +66,10 @@ static void check_products(const msae_kernels *small, size_t rows, size_t cols, 
         }
         memset(got, 0, rows * (cols + 2) * sizeof *got);
         memset(want, 0, rows * (cols + 2) * sizeof *want);
-        (bfloat ? small->dots_bfloat : small->dots_half)(got, cols + 2, x, stride, rows, w, cols,
-                                                         depth);
-        (bfloat ? plain->dots_bfloat : plain->dots_half)(want, cols + 2, x, stride, rows, w, cols,
-                                                         depth);
+        msae__few few = {got, cols + 2, x, stride, rows, w, 2 * depth, cols, depth};
+        (bfloat ? small->dots_bfloat : small->dots_half)(&few);
+        few.c = want;
+        (bfloat ? plain->dots_bfloat : plain->dots_half)(&few);
         CHECK(test_error(got, want, rows * (cols + 2)) < 1e-5);
         memcpy(sum, y, depth * sizeof *sum);
         (bfloat ? small->axpy_bfloat : small->axpy_half)(sum, 0.7f, w, depth);

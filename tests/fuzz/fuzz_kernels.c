@@ -125,7 +125,9 @@ static void check_dots(fuzz_input *in) {
     const float *b = floats(in, (cols - 1) * b_stride + depth), *before = floats(in, count);
     FOR_EACH_PATH(simd) {
         float *c = copy_of(before, count);
-        msae__kernels_for(simd)->dots(c, ldc, a, a_stride, rows, b, b_stride, cols, depth);
+        msae__few few = {c, ldc, a, a_stride, rows, NULL, b_stride * sizeof *b, cols, depth};
+        few.w = (const unsigned char *)b;
+        msae__kernels_for(simd)->dots(&few);
         for (size_t at = 0; at < count; at++) {
             const size_t i = at / ldc, j = at % ldc;
             CHECK(j < cols
@@ -182,9 +184,9 @@ static void check_gather(fuzz_input *in) {
         const msae_kernels *kernels = msae__kernels_for(simd);
         float *y = copy_of(y_before, width), *both = copy_of(y_before, width);
         float *dots = copy_of(dots_before, count);
-        msae__full(kernels)->gather_axpy(y, base, stride, index, weight, count, width);
-        msae__full(kernels)->gather_dot_axpy(both, dots, a, base, stride, index, weight, count,
-                                             width);
+        const msae__gather rows = {base, stride, index, weight, count};
+        msae__full(kernels)->gather_axpy(y, &rows, width);
+        msae__full(kernels)->gather_dot_axpy(both, dots, a, &rows, width);
         for (size_t i = 0; i < width; i++) {
             exact want = {(double)y_before[i], fabs((double)y_before[i]), 1};
             for (size_t e = 0; e < count; e++) {
