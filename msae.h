@@ -359,7 +359,6 @@ typedef enum msae_enum {
     MSAE_ENUM_SCALING,    /* "rms", "paper", "none" */
     MSAE_ENUM_COUNT
 } msae_enum;
-
 /* The name of a value; "unknown" for a value or an enum that is not there. Thread-safe. */
 MSAE_API const char *msae_enum_name(msae_enum kind, int value);
 /* The value that has the name; -1 where none has, or the enum is not there. Thread-safe. */
@@ -526,7 +525,6 @@ typedef struct msae_model {
     size_t memory_bytes;
     int owns_memory;
 } msae_model;
-
 /* A new model with initial weights: decoder rows uniform with norm 0.1, encoder its transpose,
    biases 0, mean 0, scale 1. On failure nothing is held and msae_model_free is allowed. */
 MSAE__MAKE_API msae_status msae_model_init(msae_model *model, const msae_model_desc *desc,
@@ -544,7 +542,6 @@ typedef struct msae_load_desc {
     int widen; /* 1: quantised weights become float32, which names need */
     int check; /* 1: msae_map looks at all weights, as msae_load always does */
 } msae_load_desc;
-
 /* A copy of a float32 model for inference with weights MSAE_F32, MSAE_F16, MSAE_BF16, or MSAE_I8
    with a scale for each row (symmetric; the README has what each costs). Its files hold the encoder
    by rows, so that msae_map can use them in place. MSAE_ERROR_NOT_FINITE for a weight beyond the
@@ -564,7 +561,6 @@ typedef struct msae_code {
     uint32_t latent;
     float value;
 } msae_code;
-
 /* Bytes of workspace, of any alignment, for calls on up to `rows` rows. It does not grow beyond 64
    rows: SIZE_MAX is a fine argument. Thread-safe. */
 MSAE_API size_t msae_workspace_bytes(const msae_model *model, size_t rows);
@@ -585,7 +581,6 @@ typedef struct msae_until {
     float target;    /* a reconstruction that misses at most this share of the row: its squared
                         distance from the row over that of the row from the data's mean */
 } msae_until;
-
 /* The active latents of one row x [d], strongest first, until one of `until` is met or `room` codes
    are written; the k and threshold of training do not matter. *count receives their number and,
    with a target, *missed (may be NULL) the share of the row that they miss, for a decoder row each.
@@ -609,7 +604,6 @@ typedef struct msae_slices {
     size_t next; /* latents done so far */
     int failed;  /* 1: NaN or Inf; there will be no codes */
 } msae_slices;
-
 /* Starts the encoding of one row x [d], which is not needed afterwards. */
 MSAE_API void msae_encode_begin(msae_slices *slices, const msae_model *model, void *workspace,
                                 const float *x);
@@ -626,7 +620,6 @@ typedef struct msae_rows {
     size_t *counts;   /* [rows] */
     size_t room;      /* for each row */
 } msae_rows;
-
 /* Encodes x [rows, d] over the model's parallel hook, k latents of a row (0: as msae_encode), into
    *out: of each row the strongest, as many as there is room for. `workspace` has
    msae_workspace_bytes(model, rows). MSAE_ERROR_NOT_FINITE, with the row, on NaN or Inf.
@@ -680,7 +673,6 @@ typedef struct msae_writer {
     size_t room;      /* of the buffer, in bytes */
     size_t bytes;     /* what the last call wrote, or counted */
 } msae_writer;
-
 /* A reader of `size` bytes in memory, which stay the caller's and have to be there for as long as
    what was made of them points into them (msae_safetensors, a view of data). Thread-safe. */
 MSAE_API msae_reader msae_from_memory(const void *bytes, size_t size);
@@ -713,7 +705,6 @@ typedef struct msae_data {
     size_t owned_bytes;
     msae_allocator allocator;
 } msae_data;
-
 /* A view of x [rows, cols], which must outlive it. Thread-safe. */
 MSAE__MAKE_API msae_data msae_data_view(const float *x, size_t rows, size_t cols);
 /* The matrix in a .npy (<f2, <f4, <f8, C order, one or two dimensions), in a safetensors file, or
@@ -745,7 +736,6 @@ typedef struct msae_source {
     void *user;
     const msae_data *data; /* the same rows where they lie in memory, or NULL */
 } msae_source;
-
 /* The rows of a matrix in memory, which must outlive the source. Thread-safe. */
 MSAE__MAKE_API msae_source msae_source_data(const msae_data *data);
 
@@ -768,7 +758,6 @@ typedef struct msae_files {
     msae_allocator allocator;
     size_t memory_bytes;
 } msae_files;
-
 /* Opens files as msae_data_load knows them (`tensor` names the tensor of safetensors files), of any
    length and number and each with a type of its own, but of one width. Some of several may be
    without rows (shape [0, d], or [0] of a .npy), but not all: their shards have rows = 0. Looks at
@@ -791,7 +780,6 @@ typedef enum msae_scaling {
     MSAE_SCALING_NONE,        /* 1 */
     MSAE_SCALING_COUNT
 } msae_scaling;
-
 /* Mean [d] and scale (1 without spread) in one pass over the rows, accumulated in double. Rows with
    NaN or Inf are an error, or left out when skip_bad (or that of the data) is 1; so is a scale that
    is no normal float32. With a collective (NULL: none) each process reads a share of the rows.
@@ -811,7 +799,6 @@ typedef struct msae_product {
     size_t rows, cols, depth;
     size_t a_stride, b_stride, c_stride; /* floats from row to row; 0: depth, depth, cols */
 } msae_product;
-
 /* Multiplies on the path and threads of `host` (NULL: all zero), in `workspace` of *bytes bytes, of
    any alignment. workspace NULL: only sets *bytes to what is needed, about 4 depth bytes a row and
    128 KB a worker. C has the same bits for any number of workers; with few rows (below 24 to 112,
@@ -1117,7 +1104,6 @@ typedef struct msae_eval_desc {
     const float *mean; /* mean [d] and scale of a set of another modality; NULL: the model's */
     float scale;
 } msae_eval_desc;
-
 /* Every metric at every k, on codes of the k largest latents, in order into results [room], *count
    (may be NULL) of them. MSAE_ERROR_ARGUMENT, with nothing written, if there are more ks than room
    (MSAE_MAX_LEVELS suffices if ks is NULL). Fails on rows with NaN or Inf that the data does not
@@ -1153,7 +1139,6 @@ typedef struct msae_top_desc {
     size_t top;              /* rows of each latent, at least 1 */
     size_t k;                /* latents of a row that count as active; 0: as the model encodes */
 } msae_top_desc;
-
 /* The rows of `data` that activate latents most, in one pass: of latent i of the list at hits + i *
    top, by descending value (ties: the lower row). counts[i]: the rows on which it is active; hits
    from there on are {0, 0}. MSAE_ERROR_ARGUMENT for an unknown latent; fails on rows with NaN or
@@ -1201,7 +1186,6 @@ typedef struct msae_name_desc {
     msae_hit *words; /* [n, top]: the best words of each latent, best first, with their scores;
                         `row` is the word, MSAE_NO_WORD after the last */
 } msae_name_desc;
-
 /* Names every latent with a word of a vocabulary [words, d], embeddings from the same source as the
    model's data (texts of the same CLIP): names [n], or NULL for desc->words alone. A latent that no
    row of the data activates, or whose decoder row is zero, has no word and score 0; a missing
@@ -1232,7 +1216,6 @@ typedef struct msae_index {
     void *memory;
     size_t memory_bytes;
 } msae_index;
-
 /* An index over the k strongest latents of each row (0: as the model encodes), of at most 2^32 - 1
    rows; those that the data leaves out have no entries. Uses the model's allocator and threads; the
    model is not needed afterwards. Allocates 8 bytes for each code and 12 for each row, and as much
@@ -1290,7 +1273,6 @@ typedef struct msae_edit {
     msae_operation operation;
     float value, high; /* high: clamp only, value <= high */
 } msae_edit;
-
 /* Applies edits in order to the first *count of codes [*count + n_edits] and updates *count: a
    latent that becomes 0 is removed, a new one appended. Edits with unknown latents or operations,
    NaN or Inf are refused, with their index, before anything is done; codes that overflow are
@@ -1318,7 +1300,6 @@ typedef struct msae_change {
     double before, after; /* its value */
     double change;        /* |after - before| */
 } msae_change;
-
 /* Encodes each row, applies the edits and decodes into out [rows, d], raw. With `normalize` a row
    gets its own mean and deviation again. Rows that the data leaves out are copied, and their
    `steered` is NaN. steered [rows] and changes [n] may be NULL; changes costs two more encodings.
@@ -1388,7 +1369,6 @@ typedef struct msae_safetensors {
     void *header; /* NULL over memory */
     size_t header_bytes;
 } msae_safetensors;
-
 /* Reads and checks a header; keeps strictly to the format (see Files, security, limits in the
    manual). A dtype beyond the list above or an escape in a tensor's name is MSAE_ERROR_FORMAT.
    Tensors are not read: a reader from memory gives each its `data`, and its bytes have to outlive

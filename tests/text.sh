@@ -23,9 +23,9 @@
 # only come nearer to the goal (when it is there, the two are one); what the bad header has.
 limits() {
     cat <<'EOF'
-lines                        <  12800  14701   71
+lines                        <  12800  14681   71
 public_functions             <     85     85    3
-public_lines                 <   1000   1240   15
+public_lines                 <   1000   1220   15
 manual_lines                 <    180    180    9
 directives                   <    110    149   10
 run_only_directives          >      2      2    2
