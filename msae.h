@@ -28,7 +28,7 @@
                   >>top >>names >>search >>edits >>files
        run part   all that MSAE_RUN_ONLY leaves: >>glossary >>platform >>base >>scalar >>processor
                   >>pre_activations >>ranking >>models >>encoding >>reading >>loading >>small
-       general    >>errors >>random >>batch_scalar >>quantise >>product
+       general    >>errors >>random >>heap >>batch_scalar >>quantise >>product
                   >>levels >>defaults >>rows >>npy >>shards >>saving
        training   >>descriptor >>memory >>statistics >>step >>targets >>selection >>loss
                   >>gradients >>update >>batchtopk >>processes >>schedule >>revival >>streams
@@ -4537,13 +4537,19 @@ static msae_status msae__agree_on(const msae_collective *collective, msae_status
 }
 
 /* ---------------------------------------------------------------------------------------------
-   >>random Random numbers: xoshiro256** (Blackman and Vigna), seeded by splitmix64
+   >>random Random numbers: xoshiro256** (Blackman and Vigna 2018), seeded by splitmix64
+
+   Whole numbers alone, so that a seed gives the same sequence on every machine. Its four words of
+   state are stored in checkpoints.
    ------------------------------------------------------------------------------------------ */
 
+/* The bits that leave at the top come in at the bottom. */
 static uint64_t msae__rotl(uint64_t value, int bits) {
     return value << bits | value >> (64 - bits);
 }
 
+/* Splitmix64: four steps from the seed, each well mixed, so that seeds that differ in one bit give
+   states that differ in half of theirs, and none gives the state of zeros, which would stay one. */
 static void msae__seed(uint64_t state[4], uint64_t seed) {
     for (int i = 0; i < 4; i++) {
         uint64_t mixed = seed += 0x9e3779b97f4a7c15u;
@@ -4553,6 +4559,7 @@ static void msae__seed(uint64_t state[4], uint64_t seed) {
     }
 }
 
+/* The next 64 bits, and the state one step on. */
 static uint64_t msae__random(uint64_t state[4]) {
     uint64_t result = msae__rotl(state[1] * 5, 7) * 9, shifted = state[1] << 17;
     state[2] ^= state[0];
@@ -4564,22 +4571,51 @@ static uint64_t msae__random(uint64_t state[4]) {
     return result;
 }
 
-/* Uniform in [-1, 1). */
+/* Uniform in [-1, 1): the upper 24 bits, which a float holds exactly, in steps of 2^-23. */
 static float msae__random_symmetric(uint64_t state[4]) {
     return (float)(msae__random(state) >> 40) * (1.0f / 8388608.0f) - 1.0f;
 }
 
-#ifndef MSAE_NO_TRAIN
-/* Uniform in 0 .. limit - 1, without the bias of a remainder. */
-static uint64_t msae__random_below64(uint64_t state[4], uint64_t limit) {
-    uint64_t reject = (UINT64_MAX - limit + 1) % limit, value;
-    do value = msae__random(state);
-    while (value < reject);
-    return value % limit;
+/* ---------------------------------------------------------------------------------------------
+   >>heap The strongest of many: rows of a latent, words of a name, neighbours, missed rows
+
+   A binary heap, with the weakest of what is kept first: what is at i comes behind what is at
+   2 i + 1 and 2 i + 2. One comparison turns away what is weaker than all of it, log2(top) of them
+   take in what is not.
+   ------------------------------------------------------------------------------------------ */
+
+#if !defined(MSAE_NO_TRAIN) || !defined(MSAE_NO_ANALYSIS)
+/* 1 when a comes before b: the higher value, of equal ones the lower row. */
+static int msae__hit_before(msae_hit a, msae_hit b) {
+    return a.value > b.value || (a.value == b.value && a.row < b.row);
 }
 
-static size_t msae__random_below(uint64_t state[4], size_t limit) {
-    return (size_t)msae__random_below64(state, limit);
+/* Moves the hit at `at` to where it belongs in a heap [count] whose first is the last of all. */
+static void msae__sift_hit(msae_hit *heap, size_t count, size_t at) {
+    const msae_hit hit = heap[at];
+    for (size_t child; (child = 2 * at + 1) < count; at = child) {
+        if (child + 1 < count && msae__hit_before(heap[child], heap[child + 1])) child++;
+        if (msae__hit_before(heap[child], hit)) break;
+        heap[at] = heap[child];
+    }
+    heap[at] = hit;
+}
+
+/* Keeps the `top` first of all hits that are offered in heap [*count], *count <= top; 1 when this
+   one is kept. Only a full heap is in order: until then hits stand as they came. */
+static int msae__offer_hit(msae_hit *heap, size_t *count, size_t top, size_t row, float value) {
+    msae_hit hit;
+    hit.row = row;
+    hit.value = value;
+    if (*count == top) {
+        if (!msae__hit_before(hit, heap[0])) return 0;
+        heap[0] = hit;
+        msae__sift_hit(heap, top, 0);
+        return 1;
+    }
+    heap[(*count)++] = hit;
+    for (size_t at = *count < top ? 0 : top / 2; at-- > 0;) msae__sift_hit(heap, top, at);
+    return 1;
 }
 #endif
 
@@ -4827,7 +4863,9 @@ static const msae__batch_kernels msae__scalar_kernels = {
    >>quantise Quantised weights: float16 and bfloat16 from floats
    ------------------------------------------------------------------------------------------ */
 
-/* The nearest half; of two equally near, the even one. Beyond the range it is Inf. */
+/* The nearest half; of two equally near, the even one. Beyond the range it is Inf. The exponent is
+   rebased from 127 to 15; 13 bits of the fraction go, rounded by adding half of the last place that
+   stays, less one unless that place is odd. A carry runs on into the exponent, as it should. */
 static uint16_t msae__to_half(float value) {
     const uint32_t bits = msae__float_bits(value), sign = bits >> 16 & 0x8000u;
     const uint32_t rest = bits & 0x7fffffffu;
@@ -4842,6 +4880,7 @@ static uint16_t msae__to_half(float value) {
     return (uint16_t)(sign | half >> 13);
 }
 
+/* The nearest bfloat, which is the upper half of a float: rounded in the same way by 16 bits. */
 static uint16_t msae__to_bfloat(float value) {
     const uint32_t bits = msae__float_bits(value);
     return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
@@ -5240,11 +5279,10 @@ static int msae__add_gathered(const msae_model *model, const msae_code *codes, s
    >>defaults Model: defaults, initial weights, checksum
    ------------------------------------------------------------------------------------------ */
 
-/* 16, 32, 64 .. n or whatever the nesting starts with (at most n). */
-static size_t msae__default_levels(const msae_model_desc *desc, size_t *levels) {
-    const size_t n = desc->n_latents;
+/* first, 2 first, 4 first .. below n, then n; first <= n. Returns how many. */
+static size_t msae__default_levels(size_t first, size_t n, size_t *levels) {
     size_t count = 0;
-    levels[count++] = desc->nesting_start;
+    levels[count++] = first;
     while (levels[count - 1] <= n / 2) {
         levels[count] = 2 * levels[count - 1];
         count++;
@@ -5258,7 +5296,8 @@ static msae_status msae__resolve_levels(const msae_model_desc *desc, size_t *lev
                                         msae_error *error) {
     if (msae__is_nested(desc->recipe) || desc->recipe == MSAE_RECIPE_MSAE_WIDTH) {
         const int given = desc->nesting && desc->n_levels > 0;
-        *count = given ? desc->n_levels : msae__default_levels(desc, levels);
+        *count = given ? desc->n_levels
+                       : msae__default_levels(desc->nesting_start, desc->n_latents, levels);
         return given ? msae__check_levels(desc, levels, error) : MSAE_OK;
     }
     *count = 1;
@@ -7812,6 +7851,15 @@ MSAE_API void msae_trainer_free(msae_trainer *trainer) {
    Rows far from the median norm are counted, and left out where a limit is given
    ------------------------------------------------------------------------------------------ */
 
+/* Uniform in 0 .. limit - 1: numbers above the last multiple of the limit are drawn again, for a
+   remainder of them would favour the low ones. */
+static uint64_t msae__random_below(uint64_t state[4], uint64_t limit) {
+    uint64_t reject = (UINT64_MAX - limit + 1) % limit, value;
+    do value = msae__random(state);
+    while (value < reject);
+    return value % limit;
+}
+
 /* sum x_i^2 in double; short pieces in float by the kernel, which is faster, where that neither
    overflows nor vanishes. */
 static double msae__squares(const msae_kernels *kernels, const float *x, size_t n) {
@@ -7842,7 +7890,7 @@ static msae_status msae__start_at_rows(msae_trainer *trainer, const msae_source 
     msae__seed(rng, trainer->desc.model.seed + 0x726f7773u); /* not those of weights and shuffles */
     for (size_t j = 0; j < model->n_latents; j++) {
         float *row = model->decoder + j * d, moments[2];
-        const uint64_t at = msae__random_below64(rng, source->rows);
+        const uint64_t at = msae__random_below(rng, source->rows);
         double length = 0, mixed;
         int is_far;
         msae_status status = msae__read_source(source, at, 1, x, error);
@@ -9715,59 +9763,29 @@ MSAE_API void msae_trainer_schedule(msae_trainer *trainer, size_t epoch, size_t 
 
 #define MSAE__REVIVAL_ROWS 64 /* looked at together */
 
-/* The rows that are reconstructed worst so far, the best of these first: a heap. */
+/* The rows that are reconstructed worst so far. */
 typedef struct msae__misses {
     size_t count, room;
-    double *missed; /* [room] squared error of a row, over its own square */
-    float *left;    /* [room, d] what is missed of it */
-    size_t *slot;   /* [room] in left */
+    msae_hit *worst; /* [room], a heap: a row's squared error over its own square, .. */
+    float *left;     /* [room, d] .. and its place in these, what is missed of the rows */
 } msae__misses;
 
-static void msae__sink_miss(msae__misses *misses, size_t at) {
-    for (;;) {
-        size_t least = at, slot;
-        double missed;
-        for (size_t c = 2 * at + 1; c < 2 * at + 3 && c < misses->count; c++) {
-            if (misses->missed[c] < misses->missed[least]) least = c;
-        }
-        if (least == at) return;
-        missed = misses->missed[at];
-        misses->missed[at] = misses->missed[least];
-        misses->missed[least] = missed;
-        slot = misses->slot[at];
-        misses->slot[at] = misses->slot[least];
-        misses->slot[least] = slot;
-        at = least;
-    }
-}
-
-/* Keeps what is missed of a row, target - recon, if it is among the worst. */
+/* Keeps what is missed of a row, target - recon, if it is among the worst by
+   ||target - recon||^2 / ||target||^2. It takes the place of the row that it turns out. */
 static void msae__add_miss(msae__misses *misses, const float *target, const float *recon,
                            size_t d) {
+    const size_t place = misses->count < misses->room ? misses->count : misses->worst[0].row;
     double left = 0, all = 0;
-    size_t at = 0;
-    float *to;
     for (size_t i = 0; i < d; i++) {
         const double off = (double)target[i] - (double)recon[i];
         left += off * off;
         all += (double)target[i] * (double)target[i];
     }
     if (!(all > 0) || !(left > 0) || !msae__is_finite_double(left / all)) return;
-    if (misses->count < misses->room) {
-        at = misses->count++;
-        misses->slot[at] = at;
-    } else if (left / all <= misses->missed[0]) {
+    if (!msae__offer_hit(misses->worst, &misses->count, misses->room, place, (float)(left / all))) {
         return;
     }
-    misses->missed[at] = left / all;
-    to = misses->left + misses->slot[at] * d;
-    for (size_t i = 0; i < d; i++) to[i] = target[i] - recon[i];
-    if (misses->count < misses->room) return;
-    if (at > 0) { /* it is full: now it has to be a heap */
-        for (size_t i = misses->count / 2; i-- > 0;) msae__sink_miss(misses, i);
-    } else {
-        msae__sink_miss(misses, 0);
-    }
+    for (size_t i = 0; i < d; i++) misses->left[place * d + i] = target[i] - recon[i];
 }
 
 /* Of latents that were active since the last revival, on average. */
@@ -9820,8 +9838,7 @@ static void msae__revival_layout(void *context, msae__arena *arena) {
     revival->x = MSAE__TAKE(arena, float, MSAE__REVIVAL_ROWS *d);
     revival->recon = MSAE__TAKE(arena, float, MSAE__REVIVAL_ROWS * model->n_levels * d);
     revival->misses.left = MSAE__TAKE(arena, float, room *d);
-    revival->misses.missed = MSAE__TAKE(arena, double, room);
-    revival->misses.slot = MSAE__TAKE(arena, size_t, room);
+    revival->misses.worst = MSAE__TAKE(arena, msae_hit, room);
 }
 
 /* Looks for the rows that are missed most, piece by piece. */
@@ -9837,7 +9854,7 @@ static msae_status msae__find_misses(msae_trainer *trainer, const msae__revival_
         msae_data piece;
         for (; next < rows->count && count < together && status == MSAE_OK; next++) {
             float *row = x + count * d;
-            const uint64_t at = rows->rng     ? msae__random_below64(rows->rng, rows->source->rows)
+            const uint64_t at = rows->rng     ? msae__random_below(rows->rng, rows->source->rows)
                                 : rows->index ? rows->index[next]
                                               : next;
             status = msae__read_source(rows->source, at, 1, row, error);
@@ -9890,9 +9907,9 @@ static msae_status msae__revive(msae_trainer *trainer, const msae__revival_rows 
     if (status != MSAE_OK) return status;
     status = msae__find_misses(trainer, rows, &revival, error);
     for (size_t j = 0; status == MSAE_OK && *revived < revival.misses.count; j++) {
-        const size_t slot = revival.misses.slot[*revived];
+        const size_t place = revival.misses.worst[*revived].row;
         if (ws->fired_since[j]) continue;
-        msae__revive_latent(trainer, j, revival.misses.left + slot * model->n_inputs, others);
+        msae__revive_latent(trainer, j, revival.misses.left + place * model->n_inputs, others);
         ++*revived;
     }
     msae__free_memory(&memory, &model->allocator);
@@ -9959,7 +9976,7 @@ MSAE_API msae_status msae_trainer_revive(msae_trainer *trainer, const msae_data 
 static void msae__shuffle(size_t *order, size_t count, uint64_t rng[4]) {
     for (size_t i = 0; i < count; i++) order[i] = i;
     for (size_t i = count; i-- > 1;) {
-        size_t other = msae__random_below(rng, i + 1), item = order[i];
+        size_t other = (size_t)msae__random_below(rng, i + 1), item = order[i];
         order[i] = order[other];
         order[other] = item;
     }
@@ -10974,6 +10991,10 @@ MSAE_API msae_status msae_trainer_load(msae_trainer *trainer, msae_reader reader
 #ifndef MSAE_NO_ANALYSIS
 /* ---------------------------------------------------------------------------------------------
    >>passes Concepts: passes over a set, and products of its rows
+
+   Every question about a set is one pass: tiles of rows are read, encoded on all threads, and what
+   they say is taken in by the calling thread, in the order of the rows. Where threads take in, each
+   has latents or rows of its own. So results have the same bits for any number of threads.
    ------------------------------------------------------------------------------------------ */
 
 /* A matrix [rows][cols] of the arena, whose size is checked. */
@@ -11096,6 +11117,17 @@ static int msae__pass_next(msae__pass *pass, size_t most, msae_status *status, m
     return *status == MSAE_OK;
 }
 
+/* What a heap kept, in order: its last one goes behind all others, again and again. */
+static void msae__sort_hits(msae_hit *heap, size_t count) {
+    for (size_t at = count / 2; at-- > 0;) msae__sift_hit(heap, count, at);
+    for (size_t end = count; end-- > 1;) {
+        const msae_hit last = heap[0];
+        heap[0] = heap[end];
+        heap[end] = last;
+        msae__sift_hit(heap, end, 0);
+    }
+}
+
 /* Rows to unit length; rows of zeros stay. */
 static void msae__normalize_rows(float *x, size_t rows, size_t d) {
     for (size_t r = 0; r < rows; r++) {
@@ -11133,9 +11165,17 @@ static void msae__similarities(msae__matmul *p, const msae_parallel *parallel, c
 }
 
 /* ---------------------------------------------------------------------------------------------
-   >>metrics Metrics (paper, section 4): of each row, summed in double in the rows' order
+   >>metrics Metrics (paper, section 4), of raw rows x and their reconstructions r, in double
+
+   fvu_row  var(x - r) / var(x)                    cs        <x, r> / (||x|| ||r||)
+   nmse     ||x - r||^2 / ||x||^2                  l0        latents of a row that are not 0
+   nmae     sum |x_i - r_i| / sum |x_i|            sparsity  1 - l0 / n
+   fvu_set  sum ||x - r||^2 / sum ||x - mean||^2   ndn       latents that are 0 on all rows
+
+   fvu_set and ndn are of the whole set, the rest are means over its rows with their deviation.
    ------------------------------------------------------------------------------------------ */
 
+/* A quiet NaN by its bits, which no compiler option for fast mathematics takes away. */
 static double msae__nan(void) {
     uint64_t bits = (uint64_t)0x7ff8 << 48;
     double value;
@@ -11162,30 +11202,52 @@ static void msae__tally_add(msae__tally *tally, double value) {
     msae__welford(&tally->mean, &tally->squares, value, (double)++tally->count);
 }
 
-/* Mean and deviation, this over the number of rows (numpy.std). */
+/* The mean, and the deviation sqrt(sum (value - mean)^2 / count): over the number of rows and not
+   one less, as numpy.std has it and as it was published. */
 static void msae__tally_finish(const msae__tally *tally, double *mean, double *deviation) {
     *mean = tally->count ? tally->mean : msae__nan();
     *deviation = tally->count ? sqrt(tally->squares / (double)tally->count) : msae__nan();
 }
 
+/* Two rows side by side: ||x||^2, ||y||^2, <x, y> and ||x - y||^2. */
+typedef struct msae__pair {
+    double xx, yy, xy, off;
+} msae__pair;
+
+/* In one loop, as its four sums do not wait for each other. */
+static msae__pair msae__compare_rows(const float *x, const float *y, size_t d) {
+    msae__pair pair = {0, 0, 0, 0};
+    for (size_t i = 0; i < d; i++) {
+        const double a = x[i], b = y[i];
+        pair.xx += a * a;
+        pair.yy += b * b;
+        pair.xy += a * b;
+        pair.off += (a - b) * (a - b);
+    }
+    return pair;
+}
+
+/* <x, y> / sqrt(||x||^2 ||y||^2): under one root, rows that are equal give 1 to the bit. */
+static double msae__pair_cosine(const msae__pair *pair) {
+    return pair->xx > 0 && pair->yy > 0 ? pair->xy / sqrt(pair->xx * pair->yy) : msae__nan();
+}
+
+/* Metrics whose means and deviations over the rows are taken. */
+enum { MSAE__FVU, MSAE__NMSE, MSAE__NMAE, MSAE__CS, MSAE__L0, MSAE__ROW_METRICS };
+
 /* What one row says at one sparsity; NaN where it says nothing. */
 typedef struct msae__row_metrics {
-    double fvu, nmse, nmae, cs, error;
-    size_t l0;
+    double of[MSAE__ROW_METRICS], error; /* ||x - r||^2 */
 } msae__row_metrics;
 
+/* The metrics of a row. Variances take a second pass, from the mean: the difference of two sums of
+   squares would lose the digits of what is small of them. */
 static msae__row_metrics msae__measure_row(const float *x, const float *r, size_t d, size_t l0) {
+    const msae__pair pair = msae__compare_rows(x, r, d);
     msae__row_metrics m;
-    double xx = 0, rr = 0, xr = 0, absolute_error = 0, absolute = 0;
-    double x_mean = 0, off_mean = 0, x_var = 0, off_var = 0;
-    m.error = 0;
-    m.l0 = l0;
+    double absolute_error = 0, absolute = 0, x_mean = 0, off_mean = 0, x_var = 0, off_var = 0;
     for (size_t i = 0; i < d; i++) {
-        double a = x[i], b = r[i], off = a - b;
-        xx += a * a;
-        rr += b * b;
-        xr += a * b;
-        m.error += off * off;
+        const double a = x[i], off = a - r[i];
         absolute_error += fabs(off);
         absolute += fabs(a);
         x_mean += a;
@@ -11194,46 +11256,46 @@ static msae__row_metrics msae__measure_row(const float *x, const float *r, size_
     x_mean /= (double)d;
     off_mean /= (double)d;
     for (size_t i = 0; i < d; i++) {
-        double a = x[i] - x_mean, off = (double)x[i] - r[i] - off_mean;
+        const double a = x[i] - x_mean, off = (double)x[i] - r[i] - off_mean;
         x_var += a * a;
         off_var += off * off;
     }
-    m.fvu = d > 1 && x_var > 0 ? off_var / x_var : msae__nan();
-    m.nmse = xx > 0 ? m.error / xx : msae__nan();
-    m.nmae = absolute > 0 ? absolute_error / absolute : msae__nan();
-    m.cs = xx > 0 && rr > 0 ? xr / sqrt(xx * rr) : msae__nan();
+    m.of[MSAE__FVU] = d > 1 && x_var > 0 ? off_var / x_var : msae__nan();
+    m.of[MSAE__NMSE] = pair.xx > 0 ? pair.off / pair.xx : msae__nan();
+    m.of[MSAE__NMAE] = absolute > 0 ? absolute_error / absolute : msae__nan();
+    m.of[MSAE__CS] = msae__pair_cosine(&pair);
+    m.of[MSAE__L0] = (double)l0;
+    m.error = pair.off;
     return m;
 }
 
 /* The rows' figures added up, in the order of the rows. */
 typedef struct msae__sweep_line {
-    msae__tally fvu, nmse, nmae, cs, l0;
+    msae__tally of[MSAE__ROW_METRICS];
     double error;
 } msae__sweep_line;
 
 static void msae__sweep_add(msae__sweep_line *line, const msae__row_metrics *m) {
-    msae__tally_add(&line->fvu, m->fvu);
-    msae__tally_add(&line->nmse, m->nmse);
-    msae__tally_add(&line->nmae, m->nmae);
-    msae__tally_add(&line->cs, m->cs);
-    msae__tally_add(&line->l0, (double)m->l0);
+    for (size_t i = 0; i < MSAE__ROW_METRICS; i++) msae__tally_add(&line->of[i], m->of[i]);
     line->error += m->error;
 }
 
+/* A line of results from its sums; `spread` is sum ||x - mean||^2 over the set. */
 static void msae__sweep_finish(const msae__sweep_line *line, size_t n, double spread,
                                msae_metrics *out) {
-    out->rows = line->l0.count;
+    out->rows = line->of[MSAE__L0].count;
     out->fvu_set = spread > 0 ? line->error / spread : msae__nan();
-    msae__tally_finish(&line->fvu, &out->fvu_row, &out->fvu_row_std);
-    msae__tally_finish(&line->nmse, &out->nmse, &out->nmse_std);
-    msae__tally_finish(&line->nmae, &out->nmae, &out->nmae_std);
-    msae__tally_finish(&line->cs, &out->cs, &out->cs_std);
-    msae__tally_finish(&line->l0, &out->l0, &out->l0_std);
+    msae__tally_finish(&line->of[MSAE__FVU], &out->fvu_row, &out->fvu_row_std);
+    msae__tally_finish(&line->of[MSAE__NMSE], &out->nmse, &out->nmse_std);
+    msae__tally_finish(&line->of[MSAE__NMAE], &out->nmae, &out->nmae_std);
+    msae__tally_finish(&line->of[MSAE__CS], &out->cs, &out->cs_std);
+    msae__tally_finish(&line->of[MSAE__L0], &out->l0, &out->l0_std);
     out->sparsity = 1 - out->l0 / (double)n;
     out->cknna = msae__nan();
 }
 
-/* Sum over rows of ||x - mean||^2, with the mean of the rows so far. */
+/* sum ||x - mean||^2 over rows, input by input with the mean of the rows so far, so that no second
+   pass over the set is needed. */
 typedef struct msae__spread {
     double *mean; /* [d] */
     double total;
@@ -11245,8 +11307,12 @@ static void msae__spread_add(msae__spread *spread, const float *x, size_t d) {
     for (size_t i = 0; i < d; i++) msae__welford(&spread->mean[i], &spread->total, x[i], count);
 }
 
-/* CKNNA. The masked matrices have at most ten entries a row, so nothing of size rows x rows is
-   held: each is a list of neighbours with their similarities. */
+/* CKNNA (Huh et al. 2024): whether the neighbours of a row among the codes B are those that it has
+   among the embeddings A. K = A A^T and P = B B^T are similarities, the masks MK and MP keep the
+   ten nearest of each row by K and by P, and
+   cknna = h(MK o MP o K, MK o MP o P) / sqrt(h(MK o K, MK o K) h(MP o P, MP o P)).
+   Masked matrices have ten entries a row, so nothing of size rows x rows is held: each is a list
+   of neighbours with their similarities. */
 #define MSAE__NEIGHBOURS 10
 
 /* Rows of similarities at once: enough for the product to read its other side seldom. */
@@ -11255,9 +11321,8 @@ static void msae__spread_add(msae__spread *spread, const float *x, size_t d) {
 #define MSAE__NEIGHBOUR_COLUMNS 256
 
 typedef struct msae__neighbours {
-    uint32_t *index; /* [rows][10], most similar first; ties: the lower row */
-    float *value;
-    uint8_t *found; /* [rows] */
+    msae_hit *hits; /* [rows][10], most similar first; ties: the lower row */
+    float *least;   /* [rows]: the last one's value, by itself: most offers see nothing else */
 } msae__neighbours;
 
 /* Codes as a list of latents for each row, and for each latent a list of rows. */
@@ -11281,54 +11346,45 @@ typedef struct msae__neighbour_search {
     const msae__sparse_codes *codes;
 } msae__neighbour_search;
 
-static void msae__offer_neighbour(const msae__neighbours *out, size_t row, size_t other,
-                                  float value) {
-    uint32_t *index = out->index + row * MSAE__NEIGHBOURS;
-    float *list = out->value + row * MSAE__NEIGHBOURS;
-    size_t at = out->found[row];
-    if (at < MSAE__NEIGHBOURS) {
-        out->found[row]++;
-    } else if (!(value > list[--at])) {
-        return;
-    }
-    for (; at > 0 && value > list[at - 1]; at--) {
-        list[at] = list[at - 1];
-        index[at] = index[at - 1];
-    }
-    list[at] = value;
-    index[at] = (uint32_t)other;
+/* Takes a row that is nearer than the last of another's ten into that list, which is kept in order:
+   for so few that takes less time than a heap. Rows come in ascending order: one that is as near as
+   the last is behind it. */
+static void msae__take_neighbour(const msae__neighbours *out, size_t row, size_t other,
+                                 float value) {
+    msae_hit *hits = out->hits + row * MSAE__NEIGHBOURS;
+    size_t at = MSAE__NEIGHBOURS - 1;
+    for (; at > 0 && value > hits[at - 1].value; at--) hits[at] = hits[at - 1];
+    hits[at].row = other;
+    hits[at].value = value;
+    out->least[row] = hits[MSAE__NEIGHBOURS - 1].value;
 }
 
 /* A row of the block takes its neighbours among the columns. */
 static void msae__neighbour_row_task(void *context, size_t task, size_t worker) {
     const msae__neighbour_search *search = (const msae__neighbour_search *)context;
-    const size_t row = search->first + task, columns = search->rows - search->first;
+    const size_t first = search->first, columns = search->rows - first;
     const float *similar = search->similarities + task * columns;
-    const float *least = search->out->value + row * MSAE__NEIGHBOURS + MSAE__NEIGHBOURS - 1;
+    const float *least = search->out->least + first;
     (void)worker;
     for (size_t j = 0; j < columns; j++) {
-        if (search->out->found[row] == MSAE__NEIGHBOURS && !(similar[j] > *least)) continue;
-        if (j != task) msae__offer_neighbour(search->out, row, search->first + j, similar[j]);
+        if (!(similar[j] > least[task]) || j == task) continue;
+        msae__take_neighbour(search->out, first + task, first + j, similar[j]);
     }
 }
 
 /* Columns behind the block take theirs among its rows. */
 static void msae__neighbour_column_task(void *context, size_t task, size_t worker) {
     const msae__neighbour_search *search = (const msae__neighbour_search *)context;
-    const size_t columns = search->rows - search->first;
+    const size_t first = search->first, columns = search->rows - first;
     const size_t begin = search->count + task * MSAE__NEIGHBOUR_COLUMNS;
     const size_t end = msae__min(begin + MSAE__NEIGHBOUR_COLUMNS, columns);
-    const msae__neighbours *out = search->out;
+    const float *least = search->out->least + first;
     (void)worker;
     for (size_t i = 0; i < search->count; i++) {
         const float *similar = search->similarities + i * columns;
-        const float *least = out->value + search->first * MSAE__NEIGHBOURS + MSAE__NEIGHBOURS - 1;
         for (size_t j = begin; j < end; j++) {
-            if (out->found[search->first + j] == MSAE__NEIGHBOURS &&
-                !(similar[j] > least[j * MSAE__NEIGHBOURS])) {
-                continue;
-            }
-            msae__offer_neighbour(out, search->first + j, search->first + i, similar[j]);
+            if (!(similar[j] > least[j])) continue;
+            msae__take_neighbour(search->out, first + j, first + i, similar[j]);
         }
     }
 }
@@ -11360,7 +11416,10 @@ static void msae__find_neighbours(const msae_model *model, const float *a, size_
     msae__neighbour_search search;
     p->a_stride = p->b_stride = stride;
     p->depth = d;
-    memset(out->found, 0, rows);
+    for (size_t e = 0; e < rows * MSAE__NEIGHBOURS; e++) { /* behind all that is offered */
+        out->hits[e].row = e / MSAE__NEIGHBOURS;
+        out->hits[e].value = out->least[e / MSAE__NEIGHBOURS] = -HUGE_VALF;
+    }
     search.similarities = p->c;
     search.rows = rows;
     search.out = out;
@@ -11382,52 +11441,32 @@ static void msae__find_neighbours(const msae_model *model, const float *a, size_
     }
 }
 
-/* The place of column j in row i's list, or -1. */
-static int msae__neighbour_place(const uint32_t *index, size_t i, size_t j) {
-    for (int e = 0; e < MSAE__NEIGHBOURS; e++) {
-        if (index[i * MSAE__NEIGHBOURS + (size_t)e] == j) return e;
-    }
-    return -1;
-}
+#define MSAE__NO_ROW SIZE_MAX
 
-/* h(S, T) of spec's cknna for two matrices given as lists over the same index. `row` and `column`
-   [rows] are scratch. */
-static double msae__hsic(const uint32_t *index, const float *s, const float *t, size_t rows,
-                         double *columns, double *sums) {
-    const double m = (double)rows;
-    double trace = 0, sum_s = 0, sum_t = 0, product = 0;
-    memset(columns, 0, rows * sizeof *columns);
-    memset(sums, 0, rows * sizeof *sums);
-    for (size_t i = 0; i < rows; i++) {
-        for (size_t e = i * MSAE__NEIGHBOURS; e < (i + 1) * MSAE__NEIGHBOURS; e++) {
-            const int back = msae__neighbour_place(index, index[e], i);
-            if (back >= 0) trace += (double)s[e] * t[index[e] * MSAE__NEIGHBOURS + (size_t)back];
-            sum_s += s[e];
-            sum_t += t[e];
-            columns[index[e]] += s[e];
-            sums[i] += t[e];
-        }
+/* Where column j of row i is in the lists, or MSAE__NO_ROW. */
+static size_t msae__neighbour_place(const msae__neighbours *lists, size_t i, size_t j) {
+    for (size_t e = i * MSAE__NEIGHBOURS; e < (i + 1) * MSAE__NEIGHBOURS; e++) {
+        if (lists->hits[e].row == j) return e;
     }
-    for (size_t i = 0; i < rows; i++) product += columns[i] * sums[i];
-    return (trace + sum_s * sum_t / ((m - 1) * (m - 2)) - 2 * product / (m - 2)) / (m * (m - 3));
+    return MSAE__NO_ROW;
 }
 
 /* Everything CKNNA of up to `rows` rows needs; `depth` is the wider of the two spaces. */
 typedef struct msae__cknna_memory {
     msae__matmul similarity;
-    msae__neighbours k, p;
-    float *s, *t;
+    msae__neighbours k, p; /* of the embeddings, K = A A^T, and of the codes, P = B B^T */
+    float *s, *t;          /* [rows][10] over the lists of one of them */
     double *columns, *sums;
 } msae__cknna_memory;
 
+/* Lists and scratch of `rows` rows; the products are the large part. */
 static void msae__cknna_layout(const msae_model *model, size_t rows, size_t depth,
                                msae__arena *arena, msae__cknna_memory *memory) {
     msae__neighbours *const lists[] = {&memory->k, &memory->p};
     msae__similarity_layout(model, MSAE__NEIGHBOUR_ROWS, rows, depth, arena, &memory->similarity);
     for (int i = 0; i < 2; i++) {
-        lists[i]->index = MSAE__TAKE_ROWS(arena, uint32_t, rows, MSAE__NEIGHBOURS);
-        lists[i]->value = MSAE__TAKE_ROWS(arena, float, rows, MSAE__NEIGHBOURS);
-        lists[i]->found = MSAE__TAKE(arena, uint8_t, rows);
+        lists[i]->hits = MSAE__TAKE_ROWS(arena, msae_hit, rows, MSAE__NEIGHBOURS);
+        lists[i]->least = MSAE__TAKE(arena, float, rows);
     }
     memory->s = MSAE__TAKE_ROWS(arena, float, rows, MSAE__NEIGHBOURS);
     memory->t = MSAE__TAKE_ROWS(arena, float, rows, MSAE__NEIGHBOURS);
@@ -11435,27 +11474,46 @@ static void msae__cknna_layout(const msae_model *model, size_t rows, size_t dept
     memory->sums = MSAE__TAKE(arena, double, rows);
 }
 
-/* CKNNA of the neighbours in memory->k with those in memory->p. */
+/* h(S, T) of S = MA o MB o A and T = MA o MB o B, with m rows and their diagonals zero:
+   [ sum S o T^T + sum S sum T / ((m - 1) (m - 2)) - 2 sum (S T) / (m - 2) ] / (m (m - 3)).
+   The entries of both stand at those of MA; sum (S T) is that of column sums by row sums. */
+static double msae__hsic(const msae__cknna_memory *memory, const msae__neighbours *a,
+                         const msae__neighbours *b, size_t rows) {
+    const double m = (double)rows;
+    float *s = memory->s, *t = memory->t;
+    double trace = 0, sum_s = 0, sum_t = 0, product = 0;
+    memset(memory->columns, 0, rows * sizeof *memory->columns);
+    memset(memory->sums, 0, rows * sizeof *memory->sums);
+    for (size_t e = 0; e < rows * MSAE__NEIGHBOURS; e++) {
+        const size_t place = msae__neighbour_place(b, e / MSAE__NEIGHBOURS, a->hits[e].row);
+        s[e] = place != MSAE__NO_ROW ? a->hits[e].value : 0;
+        t[e] = place != MSAE__NO_ROW ? b->hits[place].value : 0;
+    }
+    for (size_t e = 0; e < rows * MSAE__NEIGHBOURS; e++) {
+        const size_t row = e / MSAE__NEIGHBOURS, column = a->hits[e].row;
+        const size_t back = msae__neighbour_place(a, column, row);
+        if (back != MSAE__NO_ROW) trace += (double)s[e] * t[back];
+        sum_s += s[e];
+        sum_t += t[e];
+        memory->columns[column] += s[e];
+        memory->sums[row] += t[e];
+    }
+    for (size_t i = 0; i < rows; i++) product += memory->columns[i] * memory->sums[i];
+    return (trace + sum_s * sum_t / ((m - 1) * (m - 2)) - 2 * product / (m - 2)) / (m * (m - 3));
+}
+
+/* h(MK o MP o K, MK o MP o P) / (sqrt(h(MK o K, MK o K) h(MP o P, MP o P)) + 1e-6). */
 static double msae__cknna_value(const msae__cknna_memory *memory, size_t rows) {
     const msae__neighbours *k = &memory->k, *p = &memory->p;
-    double both, own;
-    for (size_t i = 0; i < rows; i++) { /* S = MK o MP o K, T = MK o MP o P, over K's lists */
-        for (size_t e = i * MSAE__NEIGHBOURS; e < (i + 1) * MSAE__NEIGHBOURS; e++) {
-            int place = msae__neighbour_place(p->index, i, k->index[e]);
-            memory->s[e] = place >= 0 ? k->value[e] : 0;
-            memory->t[e] = place >= 0 ? p->value[i * MSAE__NEIGHBOURS + (size_t)place] : 0;
-        }
-    }
-    both = msae__hsic(k->index, memory->s, memory->t, rows, memory->columns, memory->sums);
-    own = msae__hsic(k->index, k->value, k->value, rows, memory->columns, memory->sums) *
-          msae__hsic(p->index, p->value, p->value, rows, memory->columns, memory->sums);
+    const double both = msae__hsic(memory, k, p, rows);
+    const double own = msae__hsic(memory, k, k, rows) * msae__hsic(memory, p, p, rows);
     return own >= 0 ? both / (sqrt(own) + 1e-6) : msae__nan();
 }
 
 #define MSAE__CKNNA_LEAST (MSAE__NEIGHBOURS + 2)
 
-/* Values by the upper bits of their floats, above zero in order: a bin is a 4096th of its value
-   wide. */
+/* Values above zero, counted by the upper bits of their floats, which are in their order: a bin is
+   a 4096th of its value wide, so that thresholds are as exact, whatever the scale. */
 #define MSAE__VALUE_BINS ((size_t)1 << 20)
 #define MSAE__VALUE_SHIFT 11
 
@@ -11482,8 +11540,8 @@ static void msae__count_values(const msae_model *model, const float *pre, size_t
     }
 }
 
-/* Level i gets the value above which k_i of a row's lie on average: down from the last bin until
-   their number is reached, within that bin in proportion. */
+/* Level i gets the value t_i above which k_i of a row's lie on average, #{pre > t_i} = k_i rows:
+   down from the last bin until that number is reached, within its bin in proportion. */
 static void msae__level_thresholds(msae_model *model, const uint64_t *bins, size_t rows) {
     size_t bin = MSAE__VALUE_BINS;
     uint64_t above = 0;
@@ -11511,6 +11569,7 @@ static void msae__calibration_layout(void *context, msae__arena *arena) {
     job->bins = MSAE__TAKE(arena, uint64_t, MSAE__VALUE_BINS);
 }
 
+/* One pass, which ranks nothing: it counts the pre-activations where they lie. */
 MSAE_API msae_status msae_calibrate(msae_model *model, const msae_data *data, msae_error *error) {
     msae__memory memory;
     msae__calibration job;
@@ -11539,8 +11598,10 @@ MSAE_API msae_status msae_calibrate(msae_model *model, const msae_data *data, ms
     return status;
 }
 
-/* Sum of a row's squared products with all others, p->c [n]; `squares` [n] are the rows'. Products
-   that float32 may not hold are made again in double. */
+/* do = sum over i != j of <D_i, D_j>^2 / n^2 of the decoder's rows, with cosines that of
+   <D_i, D_j>^2 / (||D_i||^2 ||D_j||^2). This is a row's share of the sum: products [n] are its with
+   all rows, squares [n] the rows' own. Products that float32 may not hold are made again in
+   double. */
 static double msae__row_overlap(const msae_model *model, const float *products,
                                 const double *squares, size_t row, int cosines) {
     const size_t d = model->n_inputs;
@@ -11564,6 +11625,7 @@ typedef struct msae__overlap {
     double *squares; /* [n] of the rows */
 } msae__overlap;
 
+/* Products of some rows with all, never all with all: n^2 floats may be many. */
 static void msae__overlap_layout(void *context, msae__arena *arena) {
     msae__overlap *job = (msae__overlap *)context;
     const size_t n = job->model->n_latents, d = job->model->n_inputs;
@@ -11571,6 +11633,7 @@ static void msae__overlap_layout(void *context, msae__arena *arena) {
     job->squares = MSAE__TAKE(arena, double, n);
 }
 
+/* Block by block of rows; their shares are added up in order. */
 MSAE_API msae_status msae_decoder_overlap(const msae_model *model, int cosines, double *overlap,
                                           msae_error *error) {
     const size_t n = model->n_latents, d = model->n_inputs;
@@ -11594,17 +11657,6 @@ MSAE_API msae_status msae_decoder_overlap(const msae_model *model, int cosines, 
     *overlap = sum / ((double)n * (double)n);
     msae__free_memory(&memory, &model->allocator);
     return MSAE_OK;
-}
-
-/* 16, 32, 64 .. below n, then n, into ks [MSAE_MAX_LEVELS]; returns their number. */
-static size_t msae__default_ks(size_t n, size_t *ks) {
-    size_t count = 0;
-    for (size_t k = 16; k < n; k *= 2) {
-        ks[count++] = k;
-        if (k > SIZE_MAX / 2) break;
-    }
-    ks[count++] = n;
-    return count;
 }
 
 /* Rows of a set that CKNNA takes at once. */
@@ -11635,8 +11687,6 @@ typedef struct msae__sweep {
     msae__cknna_memory cknna;
 } msae__sweep;
 
-#define MSAE__NO_ROW SIZE_MAX
-
 /* Keeps a row's codes for CKNNA. */
 static void msae__keep_codes(const msae__sparse_codes *keep, size_t row, const msae_code *codes,
                              size_t count) {
@@ -11650,6 +11700,8 @@ static void msae__keep_codes(const msae__sparse_codes *keep, size_t row, const m
     keep->active[row] = (uint32_t)count;
 }
 
+/* A row at every k. Codes come strongest first, so that r_k is a running sum: what is decoded at
+   one k is the start of the next, and all of them cost what the largest does. */
 static void msae__sink_sweep(const msae__encode_job *job, size_t row, size_t tile_row,
                              const msae_code *codes, size_t count, size_t worker) {
     const msae__sweep *sweep = (const msae__sweep *)job->user;
@@ -11675,6 +11727,7 @@ static void msae__sink_sweep(const msae__encode_job *job, size_t row, size_t til
     }
 }
 
+/* What a sweep works in. The batches of CKNNA, where it is asked for, are most of it. */
 static void msae__sweep_layout(void *context, msae__arena *arena) {
     msae__sweep *sweep = (msae__sweep *)context;
     const msae_model *model = sweep->pass.model;
@@ -11702,7 +11755,9 @@ static void msae__sweep_layout(void *context, msae__arena *arena) {
     msae__cknna_layout(model, sweep->batch, msae__max(n, d), arena, &sweep->cknna);
 }
 
-/* Makes each latent's list of rows; 0 when the dense product is cheaper. */
+/* Makes each latent's list of rows by a counting sort; 0 when the dense product is cheaper. By
+   lists P_ij = sum of B_il B_jl over the latents l that rows i and j share, which takes a step for
+   each pair of entries of a list. */
 static int msae__list_rows(msae__sparse_codes *codes, size_t rows) {
     double pairs = 0;
     size_t total = 0, *starts = codes->starts;
@@ -11802,6 +11857,8 @@ static msae_status msae__run_sweep(msae__sweep *sweep, size_t in_batches, msae_e
     }
 }
 
+/* From sums to results. A latent whose best rank over all rows is b is alive at every k > b, so one
+   number a latent says where it is dead. */
 static void msae__sweep_results(const msae__sweep *sweep, size_t batches, msae_metrics *results) {
     const msae_model *model = sweep->pass.model;
     const size_t n = model->n_latents, n_ks = sweep->n_ks;
@@ -11822,6 +11879,7 @@ static void msae__sweep_results(const msae__sweep *sweep, size_t batches, msae_m
     }
 }
 
+/* What may be wrong with the model, the data or the list of k. */
 static msae_status msae__check_sweep(const msae__sweep *sweep, const msae_model *model,
                                      const msae_data *data, size_t room, msae_error *error) {
     msae_status status = msae__check_pass(model, data, 0, error);
@@ -11835,6 +11893,8 @@ static msae_status msae__check_sweep(const msae__sweep *sweep, const msae_model 
                          sweep->n_ks, " lines of results");
 }
 
+/* Checks, memory, the pass, the results. CKNNA is a mean over full batches, so that rows beyond the
+   last one have no part in it. */
 MSAE_API msae_status msae_evaluate(const msae_model *model, const msae_data *data,
                                    const msae_eval_desc *desc, size_t room, msae_metrics *results,
                                    size_t *count, msae_error *error) {
@@ -11843,7 +11903,7 @@ MSAE_API msae_status msae_evaluate(const msae_model *model, const msae_data *dat
     msae_model local = *model; /* shares the arrays; may look at them with another mean */
     msae__sweep sweep;
     msae_status status;
-    size_t default_ks[MSAE_MAX_LEVELS], used, batches;
+    size_t default_ks[MSAE_MAX_LEVELS], n = model->n_latents, used, batches;
     if (count) *count = 0;
     if (!desc) desc = &plain;
     if (desc->mean) {
@@ -11852,7 +11912,7 @@ MSAE_API msae_status msae_evaluate(const msae_model *model, const msae_data *dat
     }
     memset(&sweep, 0, sizeof sweep);
     sweep.ks = desc->ks ? desc->ks : default_ks;
-    sweep.n_ks = desc->ks ? desc->n_ks : msae__default_ks(model->n_latents, default_ks);
+    sweep.n_ks = desc->ks ? desc->n_ks : msae__default_levels(msae__min(16, n), n, default_ks);
     status = msae__check_sweep(&sweep, &local, data, room, error);
     if (status != MSAE_OK) return status;
     msae__pass_begin(&sweep.pass, &local, data, sweep.ks[sweep.n_ks - 1], msae__sink_sweep);
@@ -11872,56 +11932,16 @@ MSAE_API msae_status msae_evaluate(const msae_model *model, const msae_data *dat
 }
 
 /* ---------------------------------------------------------------------------------------------
-   >>strongest Strongest rows: a heap of `top` places whose first is the weakest takes in each row
+   >>strongest Strongest rows: for each latent j the `top` rows r with the highest z_rj
+
+   A tile's codes are dense here, [rows][n], and tasks are blocks of latents, each with a heap: no
+   two tasks write to the same, and every heap is offered the rows in their order.
    ------------------------------------------------------------------------------------------ */
-
-/* 1 when a comes before b: the higher value, of equal ones the lower row. */
-static int msae__hit_before(msae_hit a, msae_hit b) {
-    return a.value > b.value || (a.value == b.value && a.row < b.row);
-}
-
-/* Moves the hit at `at` to where it belongs in a heap [count] whose first is the last of all. */
-static void msae__sift_hit(msae_hit *heap, size_t count, size_t at) {
-    const msae_hit hit = heap[at];
-    for (size_t child; (child = 2 * at + 1) < count; at = child) {
-        if (child + 1 < count && msae__hit_before(heap[child], heap[child + 1])) child++;
-        if (msae__hit_before(heap[child], hit)) break;
-        heap[at] = heap[child];
-    }
-    heap[at] = hit;
-}
-
-/* Keeps the `top` first of all hits that are offered in heap [*count], *count <= top. */
-static void msae__offer_hit(msae_hit *heap, size_t *count, size_t top, size_t row, float value) {
-    msae_hit hit;
-    hit.row = row;
-    hit.value = value;
-    if (*count == top) {
-        if (!msae__hit_before(hit, heap[0])) return;
-        heap[0] = hit;
-        msae__sift_hit(heap, top, 0);
-        return;
-    }
-    heap[(*count)++] = hit;
-    if (*count < top) return;
-    for (size_t at = top / 2; at-- > 0;) msae__sift_hit(heap, top, at);
-}
-
-/* What was kept, in order. */
-static void msae__sort_hits(msae_hit *heap, size_t count) {
-    for (size_t at = count / 2; at-- > 0;) msae__sift_hit(heap, count, at);
-    for (size_t end = count; end-- > 1;) {
-        const msae_hit last = heap[0];
-        heap[0] = heap[end];
-        heap[end] = last;
-        msae__sift_hit(heap, end, 0);
-    }
-}
 
 typedef struct msae__top {
     msae__pass pass;
-    const uint32_t *latents; /* or NULL for all */
-    size_t n_latents, top;
+    const msae_top_desc *desc;
+    size_t n_latents;
     msae_hit *hits;
     size_t *counts;
 } msae__top;
@@ -11929,17 +11949,19 @@ typedef struct msae__top {
 /* A block of the list of latents over all rows of a tile. */
 static void msae__top_task(void *context, size_t task, size_t worker) {
     const msae__top *job = (const msae__top *)context;
+    const uint32_t *latents = job->desc->latents;
+    const size_t top = job->desc->top;
     const size_t begin = task * MSAE__LATENT_BLOCK;
     const size_t end = msae__min(begin + MSAE__LATENT_BLOCK, job->n_latents);
     (void)worker;
     for (size_t r = 0; r < job->pass.rows; r++) {
         const float *z = job->pass.job.dense + r * job->pass.model->n_latents;
         for (size_t i = begin; i < end; i++) {
-            const float value = z[job->latents ? job->latents[i] : i];
+            const float value = z[latents ? latents[i] : i];
             size_t kept;
             if (value == 0) continue;
-            kept = msae__min(job->counts[i]++, job->top);
-            msae__offer_hit(job->hits + i * job->top, &kept, job->top, job->pass.row[r], value);
+            kept = msae__min(job->counts[i]++, top);
+            msae__offer_hit(job->hits + i * top, &kept, top, job->pass.row[r], value);
         }
     }
 }
@@ -11956,19 +11978,15 @@ static msae_status msae__check_top(const msae_model *model, const msae_top_desc 
     if (desc->latents && desc->n_latents == 0) {
         return msae__fail(error, MSAE_ERROR_ARGUMENT, "no latent is asked for");
     }
-    if (!desc->latents && desc->n_latents > model->n_latents) {
-        return msae__fail_at(error, MSAE_ERROR_ARGUMENT, model->n_latents,
-                             "the model has no latent", model->n_latents, "");
-    }
-    for (size_t i = 0; desc->latents && i < desc->n_latents; i++) {
-        if (desc->latents[i] >= model->n_latents) {
-            return msae__fail_at(error, MSAE_ERROR_ARGUMENT, i, "the model has no latent",
-                                 desc->latents[i], "");
-        }
+    for (size_t i = 0; i < desc->n_latents; i++) {
+        const size_t latent = desc->latents ? desc->latents[i] : i;
+        if (latent < model->n_latents) continue;
+        return msae__fail_at(error, MSAE_ERROR_ARGUMENT, i, "the model has no latent", latent, "");
     }
     return MSAE_OK;
 }
 
+/* One pass; heaps are put in order when all rows have been offered. */
 MSAE_API msae_status msae_top_rows(const msae_model *model, const msae_data *data,
                                    const msae_top_desc *desc, msae_hit *hits, size_t *counts,
                                    msae_error *error) {
@@ -11981,9 +11999,8 @@ MSAE_API msae_status msae_top_rows(const msae_model *model, const msae_data *dat
     msae__pass_begin(&job.pass, model, data, desc->k, msae__sink_dense);
     status = msae__take_memory(&memory, &model->allocator, msae__top_layout, &job, error);
     if (status != MSAE_OK) return status;
-    job.latents = desc->latents;
+    job.desc = desc;
     job.n_latents = n_latents;
-    job.top = desc->top;
     job.hits = hits;
     job.counts = counts;
     memset(hits, 0, n_latents * desc->top * sizeof *hits);
@@ -12000,7 +12017,16 @@ MSAE_API msae_status msae_top_rows(const msae_model *model, const msae_data *dat
 }
 
 /* ---------------------------------------------------------------------------------------------
-   >>naming Names (paper, section 5.1, or by the strongest rows)
+   >>naming Names: the word v whose direction is nearest to that of a latent j (paper, section 5.1)
+
+   by the decoder   cos(v - mean of the words, D_j), or as published, with the means on both sides:
+                    cos(v, D_j / scale + mean)
+   by the rows      cos(v - mean of the words, a_j), a_j = sum z_rj^2 u_r over j's strongest rows r,
+                    u_r = (x_r - mean) / ||x_r - mean||
+
+   Ranked is that cosine less `hubs` times the word's own mean cosine with the latents that it is
+   nearest to: some words are near all of them. The score is the cosine, times ||a_j|| / sum z_rj^2
+   by the rows, which is 1 where all of them point the same way.
    ------------------------------------------------------------------------------------------ */
 
 /* Hubs and the rows that are kept are weighed on CLIP: names of three seeds of the default recipe
@@ -12043,6 +12069,7 @@ typedef struct msae__namer {
     msae_name *name; /* .. for names [n] */
 } msae__namer;
 
+/* One block for all that naming works in; the products are a few rows by all words. */
 static void msae__name_layout(void *context, msae__arena *arena) {
     msae__namer *m = (msae__namer *)context;
     const size_t d = m->model->n_inputs, n = m->model->n_latents;
@@ -12065,11 +12092,7 @@ static void msae__name_layout(void *context, msae__arena *arena) {
                             &m->similarity);
 }
 
-static size_t msae__kept_rows(size_t rows) {
-    return msae__ceil_div(rows * MSAE__NAME_KEPT, 10);
-}
-
-/* A row of the data less its mean, of unit length. */
+/* u = (x - mean) / ||x - mean||; half of the difference, which float always holds. */
 static void msae__read_direction(const msae__namer *m, size_t row, float *x) {
     const size_t d = m->model->n_inputs;
     msae_data_read(m->data, row, 1, x);
@@ -12087,6 +12110,7 @@ static double msae__add_direction(const msae__namer *m, const msae_hit *hit, flo
     return weight;
 }
 
+/* ||sum||^2 of a sum in double. */
 static double msae__length_squared(const double *sum, size_t d) {
     double squares = 0;
     for (size_t c = 0; c < d; c++) squares += sum[c] * sum[c];
@@ -12095,11 +12119,12 @@ static double msae__length_squared(const double *sum, size_t d) {
 
 /* The mean direction of a latent's strongest rows, of those that are nearest to the mean of all of
    them: a latent has rows of other things too, and their mean with the rest is near words for
-   neither. The mean's own length is how far the rows agree. */
+   neither. The mean's own length is how far the rows agree. With w_r = z_rj^2, the agreement is the
+   mean cosine of two different rows: (||sum w u||^2 - sum w^2) / ((sum w)^2 - sum w^2). */
 static void msae__rows_direction_task(void *context, size_t latent, size_t worker) {
     const msae__namer *m = (const msae__namer *)context;
     const size_t d = m->model->n_inputs, count = msae__min(m->counts[latent], m->rows);
-    const size_t top = msae__kept_rows(count);
+    const size_t top = msae__ceil_div(count * MSAE__NAME_KEPT, 10);
     const msae_hit *hits = m->top + latent * m->rows;
     msae_hit *kept = m->nearest + worker * msae__max(m->hub_latents, m->rows);
     float *x = m->x + worker * d, *direction = m->direction + latent * d;
@@ -12135,6 +12160,7 @@ static void msae__rows_direction_task(void *context, size_t latent, size_t worke
     }
 }
 
+/* The data's mean, the latents' strongest rows, and what directions these have. */
 static msae_status msae__rows_directions(msae__namer *m, size_t k, msae_error *error) {
     const msae_source source = msae_source_data(m->data);
     msae_top_desc desc;
@@ -12151,6 +12177,7 @@ static msae_status msae__rows_directions(msae__namer *m, size_t k, msae_error *e
     return MSAE_OK;
 }
 
+/* D_j / ||D_j||, or with the means the direction of D_j / scale + mean. A row of zeros has none. */
 static void msae__decoder_directions(msae__namer *m, int keep_means) {
     const msae_model *model = m->model;
     const size_t d = model->n_inputs, n = model->n_latents;
@@ -12160,10 +12187,7 @@ static void msae__decoder_directions(msae__namer *m, int keep_means) {
     }
     msae__normalize_rows(m->direction, n, d);
     for (size_t j = 0; j < n; j++) {
-        m->coherence[j] = 0;
-        for (size_t c = 0; c < d; c++) {
-            if (m->direction[j * d + c] != 0) m->coherence[j] = 1;
-        }
+        m->coherence[j] = msae__sum_squares(m->direction + j * d, d) > 0;
     }
 }
 
@@ -12201,7 +12225,8 @@ static void msae__name_product(msae__namer *m, const float *a, size_t rows, cons
     }
 }
 
-/* How near a word is to the latents that it is nearest to. */
+/* hub = hubs times the mean of the word's highest cosines, over a twentieth of the latents (CSLS;
+   Lample et al. 2018). */
 static void msae__hub_task(void *context, size_t task, size_t worker) {
     const msae__namer *m = (const msae__namer *)context;
     const float *cosine = m->similarity.c + task * m->model->n_latents;
@@ -12216,6 +12241,7 @@ static void msae__hub_task(void *context, size_t task, size_t worker) {
     m->hub[m->first + task] = count ? (float)(m->hubs * sum / (double)count) : 0;
 }
 
+/* Words of one group, or whose cosine is at least m->synonym. */
 static int msae__are_synonyms(const msae__namer *m, size_t a, size_t b) {
     const size_t d = m->model->n_inputs;
     double cosine = 0;
@@ -12258,6 +12284,8 @@ static void msae__best_words(const msae__namer *m, size_t latent, const float *c
     }
 }
 
+/* A latent's best word and the runner-up, which is the next that is no synonym of it: two words for
+   one thing say nothing against each other. */
 static void msae__name_task(void *context, size_t task, size_t worker) {
     const msae__namer *m = (const msae__namer *)context;
     const size_t latent = m->first + task;
@@ -12283,6 +12311,7 @@ static void msae__name_task(void *context, size_t task, size_t worker) {
     if (m->best) msae__best_words(m, latent, cosine);
 }
 
+/* Directions of words and latents, the words' hubs, and then every latent with every word. */
 static msae_status msae__run_names(msae__namer *m, const msae_data *vocabulary, size_t k,
                                    int keep_means, msae_error *error) {
     const size_t n = m->model->n_latents;
@@ -12299,6 +12328,7 @@ static msae_status msae__run_names(msae__namer *m, const msae_data *vocabulary, 
     return MSAE_OK;
 }
 
+/* What may be wrong with the vocabulary, the options or the data. */
 static msae_status msae__check_names(const msae_model *model, const msae_data *vocabulary,
                                      const msae_name_desc *desc, msae_error *error) {
     msae_status status = msae__check_width("vocabulary", vocabulary->cols, model->n_inputs, error);
@@ -12352,6 +12382,10 @@ MSAE_API msae_status msae_name_latents(const msae_model *model, const msae_data 
 
 /* ---------------------------------------------------------------------------------------------
    >>index Search: the cosine of sparse codes through an inverted index, or of the rows themselves
+
+   cos(q, z_r) = sum of q_l z_rl over the query's latents l / (||q|| ||z_r||). Each latent lists the
+   rows on which it is active, ascending: a query reads the lists of its own latents and no others.
+   Sums are taken in the order of the query.
    ------------------------------------------------------------------------------------------ */
 
 /* What indices of before 0.6.0 have of their model, by which they are still known. */
@@ -12396,6 +12430,7 @@ static uint64_t msae__data_fingerprint(const msae_data *data) {
     return hash;
 }
 
+/* By checksums of the model and of the data, which a file has too. */
 MSAE_API msae_status msae_index_check(const msae_index *index, const msae_model *model,
                                       const msae_data *data, msae_error *error) {
     uint64_t checksum;
@@ -12478,6 +12513,7 @@ typedef struct msae__index_builder {
     msae__code_block *first, *last;
 } msae__index_builder;
 
+/* A tile's codes, and how many each row of the data has. */
 static void msae__builder_layout(void *context, msae__arena *arena) {
     msae__index_builder *builder = (msae__index_builder *)context;
     msae__encode_job *job = &builder->pass.job;
@@ -12498,11 +12534,7 @@ static int msae__builder_add(msae__index_builder *builder, const msae_allocator 
             if (!block) return 0;
             block->next = NULL;
             block->used = 0;
-            if (builder->last) {
-                builder->last->next = block;
-            } else {
-                builder->first = block;
-            }
+            *(builder->last ? &builder->last->next : &builder->first) = block;
             builder->last = block;
         }
         block->codes[block->used++] = codes[e];
@@ -12535,6 +12567,7 @@ static void msae__index_fill(msae_index *index, const msae__index_builder *build
     msae__index_norms(index);
 }
 
+/* Passes over the data and collects its codes, row after row. */
 static msae_status msae__index_encode(msae__index_builder *builder, msae_error *error) {
     const msae__pass *pass = &builder->pass;
     msae_status status = MSAE_OK;
@@ -12550,6 +12583,7 @@ static msae_status msae__index_encode(msae__index_builder *builder, msae_error *
     return status;
 }
 
+/* The number of codes is known: takes memory for the index and fills it. */
 static msae_status msae__index_finish(msae_index *index, const msae__index_builder *builder,
                                       msae_error *error) {
     const msae__pass *pass = &builder->pass;
@@ -12568,6 +12602,7 @@ static msae_status msae__index_finish(msae_index *index, const msae__index_build
     return MSAE_OK;
 }
 
+/* Two steps: codes in the order of the rows, then in that of the latents. */
 MSAE_API msae_status msae_index_build(msae_index *index, const msae_model *model,
                                       const msae_data *data, size_t k, msae_error *error) {
     msae__memory memory;
@@ -12612,6 +12647,7 @@ typedef struct msae__query {
     size_t room, *found;
 } msae__query;
 
+/* Blocks of rows each have hits of their own, which are merged in the end. */
 static void msae__query_layout(const msae_index *index, size_t top, msae__arena *arena,
                                msae__query *query) {
     const size_t blocks = msae__ceil_div(index->rows, MSAE__QUERY_ROWS);
@@ -12645,6 +12681,8 @@ static size_t msae__first_entry(const msae_index *index, size_t latent, size_t r
     return low;
 }
 
+/* A block of rows: sums of q_l z_rl in double, then the cosines. Rows that share no latent with the
+   query have the sum 0 and are no hits. */
 static void msae__query_task(void *context, size_t task, size_t worker) {
     const msae__query *query = (const msae__query *)context;
     const msae_index *index = query->index;
@@ -12699,6 +12737,7 @@ static msae_status msae__query_check(msae__query *query, msae_error *error) {
     return MSAE_OK;
 }
 
+/* All blocks, then the best of their best. */
 MSAE_API msae_status msae_index_query(const msae_index *index, void *workspace,
                                       const msae_code *codes, size_t count, size_t top,
                                       msae_hit *hits, size_t *n_hits, msae_error *error) {
@@ -12743,6 +12782,7 @@ typedef struct msae__nearest {
     size_t *counts, top;
 } msae__nearest;
 
+/* Some rows of the data, some queries, and the products of both. */
 static void msae__nearest_layout(void *context, msae__arena *arena) {
     msae__nearest *nearest = (msae__nearest *)context;
     const size_t d = nearest->data->cols;
@@ -12781,6 +12821,7 @@ static void msae__nearest_read_task(void *context, size_t task, size_t worker) {
     }
 }
 
+/* A query takes its hits among the rows that were read. */
 static void msae__nearest_select_task(void *context, size_t task, size_t worker) {
     const msae__nearest *nearest = (const msae__nearest *)context;
     const float *similar = nearest->similarity.c + task * nearest->rows;
@@ -12839,6 +12880,8 @@ static msae_status msae__check_nearest(const msae_data *data, const float *queri
     return MSAE_OK;
 }
 
+/* cos(q, x_r) = <q / ||q||, x_r / ||x_r||> for groups of queries by blocks of rows: a product of
+   matrices, for which the data is read once for each group. */
 MSAE_API msae_status msae_nearest_rows(const msae_model *model, const msae_data *data,
                                        const float *queries, size_t n_queries, size_t top,
                                        msae_hit *hits, size_t *counts, msae_error *error) {
@@ -12872,6 +12915,10 @@ MSAE_API msae_status msae_nearest_rows(const msae_model *model, const msae_data 
 
 /* ---------------------------------------------------------------------------------------------
    >>steering Edits of codes, and steering: decode(edited), or x + decode(edited) - decode(codes)
+
+   The second keeps what the codes miss of a row. What an edit does beside what it was meant to do
+   is seen by encoding twice more: the written row, and the row that there would be without the
+   edits, decode(codes) or x.
    ------------------------------------------------------------------------------------------ */
 
 static msae_status msae__check_edits(const msae_model *model, const msae_edit *edits,
@@ -12898,6 +12945,7 @@ static msae_status msae__check_edits(const msae_model *model, const msae_edit *e
     return MSAE_OK;
 }
 
+/* A latent's value after an edit; 0 for one that is taken out (MSAE_EDIT_ABLATE). */
 static float msae__edited(const msae_edit *edit, float value) {
     switch (edit->operation) {
     case MSAE_EDIT_SET:
@@ -12933,6 +12981,7 @@ static size_t msae__apply_edits(const msae_edit *edits, size_t n_edits, msae_cod
     return count;
 }
 
+/* In the order of the edits, each on what those before it left. */
 MSAE_API msae_status msae_edit_codes(const msae_model *model, const msae_edit *edits,
                                      size_t n_edits, msae_code *codes, size_t *count,
                                      msae_error *error) {
@@ -12948,23 +12997,6 @@ MSAE_API msae_status msae_edit_codes(const msae_model *model, const msae_edit *e
     return MSAE_OK;
 }
 
-/* 1 for rows that are equal, to the bit. */
-static double msae__pair_cosine(const float *a, const float *b, size_t d) {
-    double aa = 0, bb = 0, ab = 0;
-    for (size_t i = 0; i < d; i++) {
-        aa += (double)a[i] * a[i];
-        bb += (double)b[i] * b[i];
-        ab += (double)a[i] * b[i];
-    }
-    return aa > 0 && bb > 0 ? ab / sqrt(aa * bb) : msae__nan();
-}
-
-static double msae__pair_distance(const float *a, const float *b, size_t d) {
-    double squares = 0;
-    for (size_t i = 0; i < d; i++) squares += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
-    return sqrt(squares);
-}
-
 typedef struct msae__steering {
     msae__pass pass;
     const msae_steer_desc *desc;
@@ -12977,6 +13009,7 @@ typedef struct msae__steering {
     msae_change *changes;  /* sums until the end, or NULL */
 } msae__steering;
 
+/* Codes gain at most one for each edit. */
 static void msae__steer_layout(void *context, msae__arena *arena) {
     msae__steering *steering = (msae__steering *)context;
     const msae_model *model = steering->pass.model;
@@ -12992,6 +13025,7 @@ static void msae__steer_layout(void *context, msae__arena *arena) {
     steering->after = MSAE__TAKE_ROWS(arena, float, MSAE__INFERENCE_ROWS, n);
 }
 
+/* A row's codes are decoded, edited and decoded again, with the same moments. */
 static void msae__sink_steer(const msae__encode_job *job, size_t row, size_t tile_row,
                              const msae_code *codes, size_t count, size_t worker) {
     const msae__steering *steering = (const msae__steering *)job->user;
@@ -13010,11 +13044,13 @@ static void msae__sink_steer(const msae__encode_job *job, size_t row, size_t til
         out[i] = desc->keep_rest ? x[i] + (edited[i] - base[i]) : edited[i];
     }
     if (steering->steered) {
+        const msae__pair raw = msae__compare_rows(x, out, d);
+        const msae__pair recon = msae__compare_rows(base, edited, d);
         msae_steered *steered = steering->steered + row;
-        steered->cosine = msae__pair_cosine(x, out, d);
-        steered->distance = msae__pair_distance(x, out, d);
-        steered->recon_cosine = msae__pair_cosine(base, edited, d);
-        steered->recon_distance = msae__pair_distance(base, edited, d);
+        steered->cosine = msae__pair_cosine(&raw);
+        steered->distance = sqrt(raw.off);
+        steered->recon_cosine = msae__pair_cosine(&recon);
+        steered->recon_distance = sqrt(recon.off);
     }
 }
 
@@ -13079,6 +13115,7 @@ static void msae__steer_spread(const msae__steering *steering) {
     }
 }
 
+/* Refuses what is not finite, adds up the changes, and moves rows to their places. */
 static msae_status msae__steer_tile(msae__steering *steering, msae_error *error) {
     const msae__pass *pass = &steering->pass;
     const size_t d = pass->model->n_inputs;
@@ -13097,6 +13134,7 @@ static msae_status msae__steer_tile(msae__steering *steering, msae_error *error)
     return MSAE_OK;
 }
 
+/* One pass; changes are means over the rows that were steered. */
 MSAE_API msae_status msae_steer(const msae_model *model, const msae_data *data,
                                 const msae_steer_desc *desc, float *out, msae_steered *steered,
                                 msae_change *changes, msae_error *error) {
@@ -13309,6 +13347,7 @@ struct msae_pool {
     void *context;
     size_t tasks;
     size_t n_threads;
+    int spins; /* before a thread sleeps */
     int quit;
     char pad0[MSAE__ALIGN]; /* each counter has a cache line for itself */
     size_t generation;
@@ -13320,6 +13359,7 @@ struct msae_pool {
     struct msae__pool_thread threads[1];
 };
 
+/* A thread's part of a loop: as many tasks as it gets. */
 static void msae__pool_work(msae_pool *pool, size_t worker) {
     size_t i;
     while ((i = __atomic_fetch_add(&pool->next, 1, __ATOMIC_RELAXED)) < pool->tasks) {
@@ -13330,7 +13370,7 @@ static void msae__pool_work(msae_pool *pool, size_t worker) {
 /* Waits until *counter differs from (`until_equal` 0) or equals (1) `value`: spins, then sleeps. */
 static void msae__pool_wait(msae_pool *pool, size_t *counter, size_t value, int until_equal,
                             pthread_cond_t *condition) {
-    for (int i = 0; i < MSAE__POOL_SPINS; i++) {
+    for (int i = 0; i < pool->spins; i++) {
         if ((__atomic_load_n(counter, __ATOMIC_ACQUIRE) == value) == until_equal) return;
 #if defined(__x86_64__) || defined(__i386__)
         __builtin_ia32_pause();
@@ -13343,6 +13383,8 @@ static void msae__pool_wait(msae_pool *pool, size_t *counter, size_t value, int 
     pthread_mutex_unlock(&pool->lock);
 }
 
+/* A thread sleeps until there is a loop that it has not seen, takes part and counts itself out; the
+   last one wakes the caller. */
 static void *msae__pool_main(void *argument) {
     struct msae__pool_thread *self = (struct msae__pool_thread *)argument;
     msae_pool *pool = self->pool;
@@ -13360,29 +13402,32 @@ static void *msae__pool_main(void *argument) {
     }
 }
 
-static void msae__pool_publish(msae_pool *pool) {
+/* A loop begins: all threads wake. */
+static void msae__pool_publish(msae_pool *pool, size_t tasks, msae_task task, void *context) {
+    pool->task = task;
+    pool->context = context;
+    pool->tasks = tasks;
+    __atomic_store_n(&pool->next, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&pool->running, pool->n_threads, __ATOMIC_RELAXED);
     pthread_mutex_lock(&pool->lock);
     __atomic_add_fetch(&pool->generation, 1, __ATOMIC_RELEASE);
     pthread_cond_broadcast(&pool->wake);
     pthread_mutex_unlock(&pool->lock);
 }
 
+/* msae_parallel's hook: the caller works too, as the last worker, and returns when all are out. */
 static void msae__pool_for(void *user, size_t tasks, msae_task task, void *context) {
     msae_pool *pool = (msae_pool *)user;
-    pool->task = task;
-    pool->context = context;
-    pool->tasks = tasks;
-    __atomic_store_n(&pool->next, 0, __ATOMIC_RELAXED);
-    __atomic_store_n(&pool->running, pool->n_threads, __ATOMIC_RELAXED);
-    msae__pool_publish(pool);
+    msae__pool_publish(pool, tasks, task, context);
     msae__pool_work(pool, pool->n_threads);
     msae__pool_wait(pool, &pool->running, 0, 1, &pool->done);
 }
 
+/* A loop without tasks lets every thread see that the pool ends. */
 MSAE_API void msae_pool_free(msae_pool *pool) {
     if (!pool) return;
     pool->quit = 1;
-    msae__pool_publish(pool);
+    msae__pool_publish(pool, 0, NULL, NULL);
     for (size_t i = 0; i < pool->n_threads; i++) pthread_join(pool->threads[i].thread, NULL);
     pthread_cond_destroy(&pool->wake);
     pthread_cond_destroy(&pool->done);
@@ -13390,21 +13435,18 @@ MSAE_API void msae_pool_free(msae_pool *pool) {
     MSAE_FREE(pool);
 }
 
-MSAE_API msae_status msae_pool_create(msae_pool **out, size_t workers, msae_error *error) {
-    msae_pool *pool;
+/* A pool of so many threads beside the caller; `spins`: looks at a counter before one sleeps. */
+static msae_status msae__pool_start(msae_pool **out, size_t threads, int spins, msae_error *error) {
+    const size_t bytes = sizeof(msae_pool) + threads * sizeof(struct msae__pool_thread);
+    msae_pool *pool = (msae_pool *)MSAE_MALLOC(bytes);
     *out = NULL;
-    if (workers == 0) {
-        long online = MSAE__ONLINE_CORES;
-        workers = online > 0 ? (size_t)online : 1;
-    }
-    workers = msae__min(workers, MSAE_MAX_WORKERS);
-    pool = (msae_pool *)MSAE_MALLOC(sizeof *pool + workers * sizeof pool->threads[0]);
     if (!pool) return msae__fail_memory(error);
     memset(pool, 0, sizeof *pool);
+    pool->spins = spins;
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->wake, NULL);
     pthread_cond_init(&pool->done, NULL);
-    while (pool->n_threads + 1 < workers) {
+    while (pool->n_threads < threads) {
         struct msae__pool_thread *thread = &pool->threads[pool->n_threads];
         thread->pool = pool;
         thread->worker = pool->n_threads;
@@ -13418,6 +13460,15 @@ MSAE_API msae_status msae_pool_create(msae_pool **out, size_t workers, msae_erro
     return MSAE_OK;
 }
 
+MSAE_API msae_status msae_pool_create(msae_pool **out, size_t workers, msae_error *error) {
+    if (workers == 0) {
+        const long online = MSAE__ONLINE_CORES;
+        workers = online > 0 ? (size_t)online : 1;
+    }
+    workers = msae__min(workers, MSAE_MAX_WORKERS); /* one of them is whoever calls */
+    return msae__pool_start(out, workers - 1, MSAE__POOL_SPINS, error);
+}
+
 MSAE_API msae_parallel msae_pool_parallel(msae_pool *pool) {
     msae_parallel parallel;
     parallel.parallel_for = msae__pool_for;
@@ -13426,86 +13477,34 @@ MSAE_API msae_parallel msae_pool_parallel(msae_pool *pool) {
     return parallel;
 }
 
-typedef struct msae__background_thread {
-    pthread_t thread;
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
-    msae_task task; /* NULL: nothing to do */
-    void *context;
-    int quit;
-} msae__background_thread;
-
-static void *msae__background_main(void *argument) {
-    msae__background_thread *self = (msae__background_thread *)argument;
-    pthread_mutex_lock(&self->lock);
-    for (;;) {
-        msae_task task = self->task;
-        if (task) {
-            pthread_mutex_unlock(&self->lock);
-            task(self->context, 0, 0);
-            pthread_mutex_lock(&self->lock);
-            self->task = NULL;
-            pthread_cond_broadcast(&self->changed);
-        } else if (self->quit) {
-            break;
-        } else {
-            pthread_cond_wait(&self->changed, &self->lock);
-        }
-    }
-    pthread_mutex_unlock(&self->lock);
-    return NULL;
-}
-
+/* The background thread is a pool's only one: a loop of one task, which the caller does not wait
+   for and takes no part in. */
 static int msae__background_start(void *user, msae_task task, void *context) {
-    msae__background_thread *self = (msae__background_thread *)user;
-    pthread_mutex_lock(&self->lock);
-    self->task = task;
-    self->context = context;
-    pthread_cond_broadcast(&self->changed);
-    pthread_mutex_unlock(&self->lock);
+    msae__pool_publish((msae_pool *)user, 1, task, context);
     return 1;
 }
 
+/* Returns at once where nothing was started. */
 static void msae__background_wait(void *user) {
-    msae__background_thread *self = (msae__background_thread *)user;
-    pthread_mutex_lock(&self->lock);
-    while (self->task) pthread_cond_wait(&self->changed, &self->lock);
-    pthread_mutex_unlock(&self->lock);
+    msae_pool *pool = (msae_pool *)user;
+    msae__pool_wait(pool, &pool->running, 0, 1, &pool->done);
 }
 
+/* It does not spin: it waits for files, and what trains has the cores. */
 MSAE_API msae_status msae_background_create(msae_background *background, msae_error *error) {
-    msae__background_thread *self =
-        (msae__background_thread *)MSAE_MALLOC(sizeof(msae__background_thread));
+    msae_pool *pool;
+    const msae_status status = msae__pool_start(&pool, 1, 0, error);
     memset(background, 0, sizeof *background);
-    if (!self) return msae__fail_memory(error);
-    memset(self, 0, sizeof *self);
-    pthread_mutex_init(&self->lock, NULL);
-    pthread_cond_init(&self->changed, NULL);
+    if (status != MSAE_OK) return status;
     background->start = msae__background_start;
     background->wait = msae__background_wait;
-    background->user = self;
-    if (pthread_create(&self->thread, NULL, msae__background_main, self) != 0) {
-        pthread_cond_destroy(&self->changed);
-        pthread_mutex_destroy(&self->lock);
-        MSAE_FREE(self);
-        memset(background, 0, sizeof *background);
-        return msae__fail(error, MSAE_ERROR_MEMORY, "cannot start a thread");
-    }
+    background->user = pool;
     return MSAE_OK;
 }
 
 MSAE_API void msae_background_free(msae_background *background) {
-    msae__background_thread *self = (msae__background_thread *)background->user;
-    if (self) {
-        pthread_mutex_lock(&self->lock);
-        self->quit = 1;
-        pthread_cond_broadcast(&self->changed);
-        pthread_mutex_unlock(&self->lock);
-        pthread_join(self->thread, NULL);
-        pthread_cond_destroy(&self->changed);
-        pthread_mutex_destroy(&self->lock);
-        MSAE_FREE(self);
-    }
+    if (background->user) msae__background_wait(background->user);
+    msae_pool_free((msae_pool *)background->user);
     memset(background, 0, sizeof *background);
 }
 #endif /* MSAE_USE_PTHREADS */

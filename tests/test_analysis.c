@@ -50,7 +50,7 @@ static void sweep_is_its_parts(void) {
             msae_model model;
             msae_metrics results[MSAE_MAX_LEVELS], want;
             msae_eval_desc desc;
-            size_t ks[MSAE_MAX_LEVELS], count = msae__default_ks(N, ks);
+            size_t ks[MSAE_MAX_LEVELS], count = msae__default_levels(msae__min(16, N), N, ks);
             double cknna;
             if (!open_model(&model, recipe, simd, x)) continue;
             memset(&desc, 0, sizeof desc);
@@ -186,7 +186,7 @@ static void sweep_by_default(void) {
     memset(&desc, 0, sizeof desc);
     if (!open_model(&model, &test_recipes[0], MSAE_SIMD_AUTO, x)) return;
     desc.ks = ks;
-    desc.n_ks = msae__default_ks(N, ks);
+    desc.n_ks = msae__default_levels(msae__min(16, N), N, ks);
     CHECK_STATUS(MSAE_OK,
                  msae_evaluate(&model, &data, NULL, COUNT(results), results, &count, NULL));
     CHECK(count == desc.n_ks);
@@ -262,13 +262,15 @@ static void default_list_of_ks(void) {
                  {5, 1, {5}},
                  {1, 1, {1}}};
     for (size_t i = 0; i < COUNT(lists); i++) {
+        const size_t n = lists[i].n;
         size_t ks[MSAE_MAX_LEVELS];
-        test_note("n %zu", lists[i].n);
-        CHECK(msae__default_ks(lists[i].n, ks) == lists[i].count);
+        test_note("n %zu", n);
+        CHECK(msae__default_levels(msae__min(16, n), n, ks) == lists[i].count);
         CHECK(memcmp(ks, lists[i].ks, lists[i].count * sizeof *ks) == 0);
     }
     size_t most[MSAE_MAX_LEVELS];
-    CHECK(msae__default_ks(SIZE_MAX, most) == sizeof(size_t) * 8 - 4 + 1); /* 2^4 .. 2^63, n */
+    /* 2^4 .. 2^63, n */
+    CHECK(msae__default_levels(16, SIZE_MAX, most) == sizeof(size_t) * 8 - 4 + 1);
 }
 
 /* Row r is reconstructed r / 10 too long and has r active latents: means and deviations (over

@@ -299,7 +299,7 @@ static void in_one_window(void) {
             const size_t count = desc.batch < left ? desc.batch : left;
             for (size_t r = 0; at.row == 0 && r < rows; r++) order[r] = r;
             for (size_t r = rows; at.row == 0 && r-- > 1;) {
-                const size_t other = msae__random_below(rng, r + 1);
+                const size_t other = (size_t)msae__random_below(rng, r + 1);
                 const uint64_t row = order[r];
                 order[r] = order[other];
                 order[other] = row;

@@ -52,7 +52,8 @@ typedef struct aligner {
     size_t first, workspace_bytes;
 } aligner;
 
-static void aligner_layout(aligner *m, audit_block *block) {
+static void aligner_layout(void *context, audit_block *block) {
+    aligner *m = (aligner *)context;
     const size_t rows = m->rows, cols = m->cols, d = m->d;
     m->a = AUDIT_PLACE(block, float, audit_times(rows, d));
     m->b = AUDIT_PLACE(block, float, audit_times(cols, d));
@@ -427,21 +428,14 @@ static msae_status aligner_plan(aligner *m, const alignment_sides *sides, msae_e
 msae_status align_rows(const alignment_sides *sides, size_t *columns, float *cosines,
                        alignment_result *result, msae_error *error) {
     const int swapped = sides->rows_a > sides->rows_b;
-    audit_block block = audit_block_over(NULL);
+    audit_memory memory;
     aligner m;
-    const msae_status status = aligner_plan(&m, sides, error);
-    size_t bytes;
-    void *memory;
+    msae_status status = aligner_plan(&m, sides, error);
     if (status != MSAE_OK) return status;
-    aligner_layout(&m, &block);
-    if (!block.ok) return bytes_fail_memory(error);
-    bytes = audit_block_bytes(&block);
-    memory = bytes_take(&m.host->allocator, bytes);
-    if (!memory) return bytes_fail_memory(error);
-    block = audit_block_over(memory);
-    aligner_layout(&m, &block);
+    status = audit_take(&memory, &m.host->allocator, aligner_layout, &m, error);
+    if (status != MSAE_OK) return status;
     aligner_run(&m, swapped ? sides->b : sides->a, swapped ? sides->a : sides->b);
     aligner_sum_up(sides, swapped ? m.row_of : m.col_of, columns, cosines, result);
-    bytes_give(&m.host->allocator, memory, bytes);
+    audit_give(&memory, &m.host->allocator);
     return MSAE_OK;
 }

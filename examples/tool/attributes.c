@@ -4,6 +4,8 @@
 
 #include "audit.h"
 
+#include <stdlib.h>
+
 /* ---------------------------------------------------------------------------------------------
    Statistics
    ------------------------------------------------------------------------------------------ */
@@ -88,8 +90,8 @@ typedef struct attribute_correlating {
     audit_tile tile;
     float *z; /* [AUDIT_ROWS][n], the tile's codes */
     unsigned char *workspace;
-    attribute_sums *sums; /* [n] */
-    uint32_t *heap;       /* [n] */
+    attribute_sums *sums;          /* [n] */
+    attribute_correlation **order; /* [n] */
 } attribute_correlating;
 
 /* A block of latents over the rows of a tile. */
@@ -145,47 +147,38 @@ static attribute_correlation attribute_correlation_of(const attribute_sums *sums
     return c;
 }
 
-/* Moves a latent down a heap of which the top has the largest p. */
-static void attribute_sift_p(uint32_t *heap, size_t count, size_t at,
-                             const attribute_correlation *of) {
-    for (;;) {
-        size_t child = 2 * at + 1;
-        uint32_t swap;
-        if (child >= count) return;
-        if (child + 1 < count && of[heap[child + 1]].log10_p > of[heap[child]].log10_p) child++;
-        if (!(of[heap[child]].log10_p > of[heap[at]].log10_p)) return;
-        swap = heap[at];
-        heap[at] = heap[child];
-        heap[child] = swap;
-        at = child;
-    }
+/* The larger p first. */
+static int attribute_compare_p(const void *left, const void *right) {
+    const double a = (*(attribute_correlation *const *)left)->log10_p;
+    const double b = (*(attribute_correlation *const *)right)->log10_p;
+    return (a < b) - (a > b);
 }
 
-/* q of the latents with a p: from the largest down, the least of p m / rank so far. */
-static void attribute_correct_p(attribute_correlation *results, size_t n, uint32_t *heap) {
+/* q of the latents with a p (Benjamini and Hochberg 1995): from the largest p down, the least of
+   p m / rank so far; m latents have one, and ranks count from the smallest. */
+static void attribute_correct_p(attribute_correlation *results, size_t n,
+                                attribute_correlation **order) {
     size_t count = 0;
     double least = 1;
     for (size_t j = 0; j < n; j++) {
-        if (audit_is_finite(results[j].r)) heap[count++] = (uint32_t)j;
+        if (audit_is_finite(results[j].r)) order[count++] = &results[j];
     }
-    for (size_t at = count / 2; at-- > 0;) attribute_sift_p(heap, count, at, results);
-    for (size_t left = count; left > 0; left--) {
-        attribute_correlation *c = &results[heap[0]];
-        const double q = c->p * (double)count / (double)left;
+    qsort(order, count, sizeof *order, attribute_compare_p);
+    for (size_t i = 0; i < count; i++) {
+        const double q = order[i]->p * (double)count / (double)(count - i);
         if (q < least) least = q;
-        c->q = least;
-        heap[0] = heap[left - 1];
-        attribute_sift_p(heap, left - 1, 0, results);
+        order[i]->q = least;
     }
 }
 
-static void attribute_correlate_layout(attribute_correlating *job, audit_block *block) {
+static void attribute_correlate_layout(void *context, audit_block *block) {
+    attribute_correlating *job = (attribute_correlating *)context;
     const size_t rows = AUDIT_ROWS;
     job->tile.x = AUDIT_PLACE(block, float, audit_times(rows, job->model->n_inputs));
     job->workspace = AUDIT_PLACE(block, unsigned char, msae_workspace_bytes(job->model, rows));
     job->z = AUDIT_PLACE(block, float, audit_times(rows, job->n));
     job->sums = AUDIT_PLACE(block, attribute_sums, job->n);
-    job->heap = AUDIT_PLACE(block, uint32_t, job->n);
+    job->order = AUDIT_PLACE(block, attribute_correlation *, job->n);
 }
 
 static msae_status attribute_correlate_rows(attribute_correlating *job,
@@ -224,11 +217,10 @@ static msae_status attribute_count_groups(const attribute_audit *audit, size_t r
 msae_status attributes_correlate(const attribute_audit *audit, double confidence,
                                  attribute_correlation *results, msae_error *error) {
     const msae_allocator *allocator = &audit->model->allocator;
-    audit_block block = audit_block_over(NULL);
+    audit_memory memory;
     attribute_correlating job;
     msae_status status = audit_check_rows(audit->model, audit->data, audit->k, error);
-    size_t rows[2], bytes;
-    void *memory;
+    size_t rows[2];
     if (status != MSAE_OK) return status;
     if (!(confidence >= 0 && confidence < 1)) {
         return audit_fail_argument(error, "the confidence is not within 0 and 1");
@@ -238,22 +230,17 @@ msae_status attributes_correlate(const attribute_audit *audit, double confidence
     job.model = audit->model;
     job.attribute = audit->attribute;
     job.n = audit->model->n_latents;
-    attribute_correlate_layout(&job, &block);
-    if (!block.ok) return bytes_fail_memory(error);
-    bytes = audit_block_bytes(&block);
-    memory = bytes_take(allocator, bytes);
-    if (!memory) return bytes_fail_memory(error);
-    block = audit_block_over(memory);
-    attribute_correlate_layout(&job, &block);
+    status = audit_take(&memory, allocator, attribute_correlate_layout, &job, error);
+    if (status != MSAE_OK) return status;
     status = attribute_correlate_rows(&job, audit, error);
     if (status == MSAE_OK) {
         const double bound = attribute_normal_bound(confidence > 0 ? confidence : 0.95);
         for (size_t j = 0; j < job.n; j++) {
             results[j] = attribute_correlation_of(&job.sums[j], (uint32_t)j, rows, bound);
         }
-        attribute_correct_p(results, job.n, job.heap);
+        attribute_correct_p(results, job.n, job.order);
     }
-    bytes_give(allocator, memory, bytes);
+    audit_give(&memory, allocator);
     return status;
 }
 
@@ -300,7 +287,8 @@ typedef struct attribute_effects {
     size_t asked;                     /* questions that wait */
 } attribute_effects;
 
-static void attribute_effects_layout(attribute_effects *e, audit_block *block) {
+static void attribute_effects_layout(void *context, audit_block *block) {
+    attribute_effects *e = (attribute_effects *)context;
     const msae_model *model = e->audit->model;
     const linear_probe *probe = e->audit->probe;
     const size_t rows = AUDIT_ROWS, most = ATTRIBUTE_QUESTIONS;
@@ -317,14 +305,6 @@ static void attribute_effects_layout(attribute_effects *e, audit_block *block) {
     e->questions = AUDIT_PLACE(block, attribute_question, most);
     e->x = AUDIT_PLACE(block, float, audit_times(most, d));
     e->p = AUDIT_PLACE(block, float, audit_times(most, classes));
-}
-
-static size_t attribute_argmax(const float *p, size_t classes) {
-    size_t best = 0;
-    for (size_t c = 1; c < classes; c++) {
-        if (p[c] > p[best]) best = c;
-    }
-    return best;
 }
 
 static void attribute_decode_task(void *context, size_t task, size_t worker) {
@@ -373,8 +353,8 @@ static void attribute_add_point(attribute_effects *e, const attribute_question *
 static void attribute_add_ablation(attribute_effects *e, const attribute_question *question,
                                    const float *p) {
     const size_t classes = e->audit->probe->n_classes;
-    const size_t before = attribute_argmax(e->base_p + question->row * classes, classes);
-    const size_t after = attribute_argmax(p, classes);
+    const size_t before = audit_argmax(e->base_p + question->row * classes, classes);
+    const size_t after = audit_argmax(p, classes);
     attribute_ablation *ablation = &e->ablations[question->place];
     ablation->active++;
     if (after == before) return;
@@ -475,25 +455,18 @@ static msae_status attribute_check_effects(const attribute_effects *e, msae_erro
 static msae_status attribute_run_effects(attribute_effects *e, msae_error *error) {
     const attribute_audit *audit = e->audit;
     const msae_allocator *allocator = &audit->model->allocator;
-    audit_block block = audit_block_over(NULL);
+    audit_memory memory;
     msae_status status = attribute_check_effects(e, error);
-    size_t bytes;
-    void *memory;
     if (status != MSAE_OK) return status;
     e->room = audit->k > 0 ? audit->k : audit->model->n_latents;
-    attribute_effects_layout(e, &block);
-    if (!block.ok) return bytes_fail_memory(error);
-    bytes = audit_block_bytes(&block);
-    memory = bytes_take(allocator, bytes);
-    if (!memory) return bytes_fail_memory(error);
-    block = audit_block_over(memory);
-    attribute_effects_layout(e, &block);
+    status = audit_take(&memory, allocator, attribute_effects_layout, e, error);
+    if (status != MSAE_OK) return status;
     memset(e->value_of, 0, audit->model->n_latents * sizeof *e->value_of);
     for (size_t first = 0; first < audit->data->rows && status == MSAE_OK; first += AUDIT_ROWS) {
         status = audit_read(&e->tile, audit->data, first, error);
         if (status == MSAE_OK) status = attribute_effects_of_tile(e, error);
     }
-    bytes_give(allocator, memory, bytes);
+    audit_give(&memory, allocator);
     return status;
 }
 

@@ -60,6 +60,31 @@ static inline size_t audit_block_bytes(const audit_block *block) {
     return block->used + AUDIT_ALIGN;
 }
 
+/* Lays out the arrays of `context`. */
+typedef void (*audit_layout)(void *context, audit_block *block);
+
+typedef struct audit_memory {
+    void *memory;
+    size_t bytes;
+} audit_memory;
+
+/* Counts, takes and lays out. Release with audit_give. */
+static inline msae_status audit_take(audit_memory *taken, const msae_allocator *allocator,
+                                     audit_layout layout, void *context, msae_error *error) {
+    audit_block block = audit_block_over(NULL);
+    layout(context, &block);
+    taken->bytes = audit_block_bytes(&block);
+    taken->memory = block.ok ? bytes_take(allocator, taken->bytes) : NULL;
+    if (!taken->memory) return bytes_fail_memory(error);
+    block = audit_block_over(taken->memory);
+    layout(context, &block);
+    return MSAE_OK;
+}
+
+static inline void audit_give(const audit_memory *taken, const msae_allocator *allocator) {
+    bytes_give(allocator, taken->memory, taken->bytes);
+}
+
 /* ---------------------------------------------------------------------------------------------
    Parallel loops
    ------------------------------------------------------------------------------------------ */
@@ -94,6 +119,15 @@ static inline double audit_nan(void) {
     double value;
     memcpy(&value, &bits, sizeof value);
     return value;
+}
+
+/* The most probable class; ties: the lower. */
+static inline size_t audit_argmax(const float *p, size_t classes) {
+    size_t best = 0;
+    for (size_t c = 1; c < classes; c++) {
+        if (p[c] > p[best]) best = c;
+    }
+    return best;
 }
 
 static inline int audit_row_is_finite(const float *x, size_t d) {

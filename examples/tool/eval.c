@@ -12,10 +12,12 @@ typedef struct eval_job {
     tool_inputs inputs;
     double overlap; /* of the decoder, the same at every k */
     int cosines;    /* .. of rows that are brought to unit length */
+    msae_metrics *results;
 } eval_job;
 
-/* `own`: as the model encodes by itself. */
-static void print_json(const eval_job *job, const msae_metrics *m, int own) {
+static void print_json(const void *context, size_t at, int own) {
+    const eval_job *job = context;
+    const msae_metrics *m = &job->results[at];
     tool_json json = tool_json_line(NULL);
     if (own) {
         tool_json_own(&json, &job->inputs.model);
@@ -59,8 +61,14 @@ static void print_pair(double mean, double deviation, int width, int decimals) {
     }
 }
 
-static void print_row(const char *k, const msae_metrics *m) {
-    printf("%7s", k);
+static void print_row(const void *context, size_t at, int own) {
+    const eval_job *job = context;
+    const msae_metrics *m = &job->results[at];
+    if (own) {
+        printf("%7s", "own");
+    } else {
+        printf("%7zu", m->k);
+    }
     print_pair(m->fvu_row, m->fvu_row_std, 8, 5);
     print_cell(m->fvu_set, 8, 5);
     print_pair(m->nmse, m->nmse_std, 8, 5);
@@ -72,23 +80,14 @@ static void print_row(const char *k, const msae_metrics *m) {
     printf(" %7zu\n", m->ndn);
 }
 
-static void print_table(const eval_job *job, const msae_metrics *results) {
-    const tool_ks *ks = &job->ks;
-    char text[TOOL_K_TEXT];
+static void print_table(const eval_job *job) {
+    const size_t rows = job->results[0].rows;
     printf("%7s %8s%9s %8s %8s%9s %8s%9s %8s%9s %8s %8s%9s %8s %7s\n", "k", "fvu_row", "",
            "fvu_set", "nmse", "", "nmae", "", "cs", "", "sparsity", "l0", "", "cknna", "dead");
-    for (size_t i = 0; i < ks->count; i++) {
-        if (i == ks->own_at && ks->own_unlisted) continue;
-        snprintf(text, sizeof text, "%zu", results[i].k);
-        print_row(text, &results[i]);
-    }
-    if (ks->own) {
-        print_row("own", &results[ks->own_at]);
-        printf("own: as the model encodes by itself, %s\n",
-               tool_k_text(&job->inputs.model, 0, text));
-    }
-    printf("%zu row%s, mean \302\261 standard deviation over them; decoder overlap (do): ",
-           results[0].rows, tool_plural(results[0].rows));
+    tool_print_ks(&job->ks, print_row, job);
+    tool_print_own(&job->ks, &job->inputs.model);
+    printf("%zu row%s, mean \302\261 standard deviation over them; decoder overlap (do): ", rows,
+           tool_plural(rows));
     if (isfinite(job->overlap)) {
         printf("%.6g\n", job->overlap);
     } else {
@@ -96,44 +95,30 @@ static void print_table(const eval_job *job, const msae_metrics *results) {
     }
 }
 
-/* Measures at job->ks. */
-static int measure(const eval_job *job, msae_metrics *results) {
-    static const size_t as_it_encodes = 0;
-    const tool_ks *ks = &job->ks;
-    msae_error error;
+static msae_status measure(void *context, const size_t *ks, size_t count, size_t at,
+                           msae_error *error) {
+    const eval_job *job = context;
     msae_eval_desc desc = {0};
-    msae_status status = MSAE_OK;
     desc.cknna = !job->no_cknna;
-    desc.ks = ks->values;
-    desc.n_ks = ks->count;
-    if (ks->count > 0) {
-        status = msae_evaluate(&job->inputs.model, &job->inputs.data, &desc, ks->count, results,
-                               NULL, &error);
-    }
-    if (status == MSAE_OK && ks->own && ks->own_at == ks->count) {
-        desc.ks = &as_it_encodes;
-        desc.n_ks = 1;
-        status = msae_evaluate(&job->inputs.model, &job->inputs.data, &desc, 1,
-                               &results[ks->own_at], NULL, &error);
-    }
-    return status == MSAE_OK ? TOOL_OK : tool_fail_error(job->data_path, &error);
+    desc.ks = ks;
+    desc.n_ks = count;
+    return msae_evaluate(&job->inputs.model, &job->inputs.data, &desc, count, job->results + at,
+                         NULL, error);
 }
 
-static int evaluate(const eval_job *job) {
-    const tool_ks *ks = &job->ks;
-    msae_metrics *results = tool_alloc(ks->count + 1, sizeof *results);
-    if (results == NULL) return tool_fail_memory();
-    int status = measure(job, results);
-    if (status == TOOL_OK && job->common.json) {
-        for (size_t i = 0; i < ks->count; i++) {
-            if (i != ks->own_at || !ks->own_unlisted) print_json(job, &results[i], 0);
-        }
-        if (ks->own) print_json(job, &results[ks->own_at], 1);
-    } else if (status == TOOL_OK) {
-        print_table(job, results);
+static int evaluate(eval_job *job) {
+    msae_error error;
+    job->results = tool_alloc(job->ks.count + 1, sizeof *job->results);
+    if (job->results == NULL) return tool_fail_memory();
+    if (tool_measure_ks(&job->ks, measure, job, &error) != MSAE_OK) {
+        return tool_fail_error(job->data_path, &error);
     }
-    free(results);
-    return status;
+    if (job->common.json) {
+        tool_print_ks(&job->ks, print_json, job);
+    } else {
+        print_table(job);
+    }
+    return TOOL_OK;
 }
 
 static int run(void *context) {
@@ -154,6 +139,7 @@ static int run(void *context) {
 
 static void close_job(void *context) {
     eval_job *job = context;
+    free(job->results);
     tool_close_inputs(&job->inputs);
 }
 

@@ -204,6 +204,28 @@ int tool_settle_ks(const msae_model *model, const char *model_path, tool_ks *ks)
     return TOOL_OK;
 }
 
+msae_status tool_measure_ks(const tool_ks *ks, tool_ks_measure measure, void *context,
+                            msae_error *error) {
+    static const size_t as_it_encodes = 0;
+    msae_status status = MSAE_OK;
+    if (ks->count > 0) status = measure(context, ks->values, ks->count, 0, error);
+    if (status != MSAE_OK || !ks->own || ks->own_at != ks->count) return status;
+    return measure(context, &as_it_encodes, 1, ks->own_at, error);
+}
+
+void tool_print_ks(const tool_ks *ks, tool_ks_print print, const void *context) {
+    for (size_t i = 0; i < ks->count; i++) {
+        if (i != ks->own_at || !ks->own_unlisted) print(context, i, 0);
+    }
+    if (ks->own) print(context, ks->own_at, 1);
+}
+
+void tool_print_own(const tool_ks *ks, const msae_model *model) {
+    char text[TOOL_K_TEXT];
+    if (!ks->own) return;
+    printf("own: as the model encodes by itself, %s\n", tool_k_text(model, 0, text));
+}
+
 const char *tool_k_text(const msae_model *model, size_t k, char text[TOOL_K_TEXT]) {
     switch (rule_of(model, &k)) {
     case BY_K:

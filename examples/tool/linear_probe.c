@@ -92,7 +92,8 @@ static msae_status logistic_workspace(logistic_fit *f, msae_error *error) {
     return MSAE_OK;
 }
 
-static void logistic_layout(logistic_fit *f, audit_block *block) {
+static void logistic_layout(void *context, audit_block *block) {
+    logistic_fit *f = (logistic_fit *)context;
     const size_t d = f->d, classes = f->classes, parameters = f->parameters;
     const size_t blocks = (f->rows - 1) / LOGISTIC_ROWS + 1;
     const size_t pairs = audit_times(LOGISTIC_PAIRS, parameters);
@@ -135,6 +136,16 @@ static msae_status logistic_mean(logistic_fit *f, const msae_data *data, const u
     return MSAE_OK;
 }
 
+/* ||x - center||^2 (NULL: zeros). */
+static double logistic_squares(const float *x, const float *center, size_t d) {
+    double squares = 0;
+    for (size_t i = 0; i < d; i++) {
+        const double value = (double)x[i] - (center ? center[i] : 0);
+        squares += value * value;
+    }
+    return squares;
+}
+
 /* The labelled rows less `center` (NULL: zeros), of unit length, less their mean. */
 static msae_status logistic_rows(logistic_fit *f, const msae_data *data, const uint32_t *labels,
                                  const float *center, msae_error *error) {
@@ -143,14 +154,11 @@ static msae_status logistic_rows(logistic_fit *f, const msae_data *data, const u
     memset(f->mean, 0, d * sizeof *f->mean);
     for (size_t r = 0; r < data->rows; r++) {
         float *x = f->x + row * d;
-        double squares = 0;
+        double squares;
         if (!logistic_counts(data, labels, r)) continue;
         msae_data_read(data, r, 1, x);
         if (!audit_row_is_finite(x, d)) return audit_fail_row(data, r, error);
-        for (size_t i = 0; i < d; i++) {
-            const double value = (double)x[i] - (center ? center[i] : 0);
-            squares += value * value;
-        }
+        squares = logistic_squares(x, center, d);
         if (!(squares > 0) && !center) {
             return bytes_fail(error, MSAE_ERROR_ARGUMENT, r, "row %zu has no length", r);
         }
@@ -372,30 +380,28 @@ static void logistic_run(logistic_fit *f, double tolerance, size_t max_iteration
    From rows and labels to a probe
    ------------------------------------------------------------------------------------------ */
 
-static void logistic_probe_layout(linear_probe *probe, int has_mean, audit_block *block) {
+static void logistic_probe_layout(void *context, audit_block *block) {
+    linear_probe *probe = (linear_probe *)context;
     probe->weights = AUDIT_PLACE(block, float, audit_times(probe->n_classes, probe->n_inputs));
     probe->bias = AUDIT_PLACE(block, float, probe->n_classes);
-    probe->mean = has_mean ? AUDIT_PLACE(block, float, probe->n_inputs) : NULL;
+    probe->mean = AUDIT_PLACE(block, float, probe->n_inputs);
 }
 
 static msae_status logistic_probe_init(linear_probe *probe, size_t d, size_t classes,
                                        const linear_probe_desc *desc, msae_error *error) {
-    const int has_mean = desc->input != LINEAR_PROBE_INPUT_RAW;
-    audit_block block = audit_block_over(NULL);
+    audit_memory memory;
+    msae_status status;
     if (classes > SIZE_MAX / sizeof(double) / LOGISTIC_PAIRS / (d + 1)) {
         return bytes_fail_memory(error);
     }
     probe->n_inputs = d;
     probe->n_classes = classes;
     probe->host = desc->host;
-    logistic_probe_layout(probe, has_mean, &block);
-    if (!block.ok) return bytes_fail_memory(error);
-    probe->memory_bytes = audit_block_bytes(&block);
-    probe->memory = bytes_take(&desc->host.allocator, probe->memory_bytes);
-    if (!probe->memory) return bytes_fail_memory(error);
-    block = audit_block_over(probe->memory);
-    logistic_probe_layout(probe, has_mean, &block);
-    return MSAE_OK;
+    status = audit_take(&memory, &desc->host.allocator, logistic_probe_layout, probe, error);
+    probe->memory = memory.memory;
+    probe->memory_bytes = memory.bytes;
+    if (desc->input == LINEAR_PROBE_INPUT_RAW) probe->mean = NULL;
+    return status;
 }
 
 /* Fits to the rows, and moves what was found to rows that keep their mean. */
@@ -423,10 +429,8 @@ static msae_status logistic_fit_probe(linear_probe *probe, const msae_data *data
                                       const uint32_t *labels, size_t rows,
                                       const linear_probe_desc *desc, msae_error *error) {
     logistic_fit f;
-    audit_block block = audit_block_over(NULL);
+    audit_memory memory;
     msae_status status;
-    size_t bytes;
-    void *memory;
     memset(&f, 0, sizeof f);
     f.host = probe->host;
     f.d = probe->n_inputs;
@@ -436,15 +440,10 @@ static msae_status logistic_fit_probe(linear_probe *probe, const msae_data *data
     f.l2 = desc->l2 == MSAE_OFF ? 0 : (double)(desc->l2 > 0 ? desc->l2 : LOGISTIC_L2);
     status = logistic_workspace(&f, error);
     if (status != MSAE_OK) return status;
-    logistic_layout(&f, &block);
-    if (!block.ok) return bytes_fail_memory(error);
-    bytes = audit_block_bytes(&block);
-    memory = bytes_take(&f.host.allocator, bytes);
-    if (!memory) return bytes_fail_memory(error);
-    block = audit_block_over(memory);
-    logistic_layout(&f, &block);
+    status = audit_take(&memory, &f.host.allocator, logistic_layout, &f, error);
+    if (status != MSAE_OK) return status;
     status = logistic_solve(&f, probe, data, labels, desc, error);
-    bytes_give(&f.host.allocator, memory, bytes);
+    audit_give(&memory, &f.host.allocator);
     return status;
 }
 
@@ -530,14 +529,10 @@ static void logistic_unit_task(void *context, size_t task, size_t worker) {
     const logistic_answer *answer = (const logistic_answer *)context;
     const size_t d = answer->probe->n_inputs;
     const float *x = answer->x + task * d, *mean = answer->probe->mean;
+    const double squares = logistic_squares(x, mean, d);
+    const double inverse = squares > 0 ? 1 / sqrt(squares) : 0;
     float *unit = answer->unit + task * d;
-    double squares = 0, inverse;
     (void)worker;
-    for (size_t i = 0; i < d; i++) {
-        const double value = (double)x[i] - (mean ? mean[i] : 0);
-        squares += value * value;
-    }
-    inverse = squares > 0 ? 1 / sqrt(squares) : 0;
     for (size_t i = 0; i < d; i++) {
         const double value = (double)x[i] - (mean ? mean[i] : 0);
         unit[i] = (float)(value * inverse);
@@ -585,28 +580,21 @@ msae_status linear_probe_predict(const linear_probe *probe, void *workspace, con
    Scores
    ------------------------------------------------------------------------------------------ */
 
-/* The most probable class; ties: the lower. */
-static size_t logistic_argmax(const float *p, size_t classes) {
-    size_t best = 0;
-    for (size_t c = 1; c < classes; c++) {
-        if (p[c] > p[best]) best = c;
-    }
-    return best;
-}
-
 static double logistic_log(float p) {
     return log(p > 1e-38f ? (double)p : 1e-38);
 }
 
 /* What scoring works in. */
 typedef struct logistic_scoring {
+    const linear_probe *probe;
     float *x, *p;   /* [LOGISTIC_TILE][d], [LOGISTIC_TILE][classes] */
     size_t *counts; /* [3][classes]: right, answered, labelled */
     unsigned char *workspace;
 } logistic_scoring;
 
-static void logistic_scoring_layout(const linear_probe *probe, audit_block *block,
-                                    logistic_scoring *scoring) {
+static void logistic_scoring_layout(void *context, audit_block *block) {
+    logistic_scoring *scoring = (logistic_scoring *)context;
+    const linear_probe *probe = scoring->probe;
     const size_t rows = LOGISTIC_TILE;
     scoring->x = AUDIT_PLACE(block, float, audit_times(rows, probe->n_inputs));
     scoring->p = AUDIT_PLACE(block, float, audit_times(rows, probe->n_classes));
@@ -616,10 +604,10 @@ static void logistic_scoring_layout(const linear_probe *probe, audit_block *bloc
 }
 
 /* Adds the labelled ones among rows first .. first + rows - 1. */
-static msae_status logistic_score_rows(const linear_probe *probe, const msae_data *data,
+static msae_status logistic_score_rows(const logistic_scoring *scoring, const msae_data *data,
                                        const uint32_t *labels, size_t first,
-                                       const logistic_scoring *scoring, linear_probe_score *score,
-                                       msae_error *error) {
+                                       linear_probe_score *score, msae_error *error) {
+    const linear_probe *probe = scoring->probe;
     const size_t classes = probe->n_classes, d = probe->n_inputs;
     const size_t rows = audit_min(LOGISTIC_TILE, data->rows - first);
     size_t *right = scoring->counts, *answered = right + classes, *labelled = answered + classes;
@@ -636,7 +624,7 @@ static msae_status logistic_score_rows(const linear_probe *probe, const msae_dat
         const float *p = scoring->p + r * classes;
         size_t answer;
         if (!logistic_counts(data, labels, first + r)) continue;
-        answer = logistic_argmax(p, classes);
+        answer = audit_argmax(p, classes);
         right[label] += answer == label;
         answered[answer]++;
         labelled[label]++;
@@ -645,8 +633,8 @@ static msae_status logistic_score_rows(const linear_probe *probe, const msae_dat
     return status;
 }
 
-static void logistic_sum_up(const logistic_scoring *scoring, size_t classes,
-                            linear_probe_score *score) {
+static void logistic_sum_up(const logistic_scoring *scoring, linear_probe_score *score) {
+    const size_t classes = scoring->probe->n_classes;
     const size_t *right = scoring->counts, *answered = right + classes;
     const size_t *labelled = answered + classes;
     size_t occurring = 0, hits = 0;
@@ -664,29 +652,23 @@ static void logistic_sum_up(const logistic_scoring *scoring, size_t classes,
 msae_status linear_probe_measure(const linear_probe *probe, const msae_data *data,
                                  const uint32_t *labels, linear_probe_score *score,
                                  msae_error *error) {
-    audit_block block = audit_block_over(NULL);
+    audit_memory memory;
     logistic_scoring scoring;
     msae_status status;
-    size_t bytes;
-    void *memory;
     memset(score, 0, sizeof *score);
     status = audit_check_width("probe", probe->n_inputs, data, error);
     if (status != MSAE_OK) return status;
     status = logistic_count_rows(data, labels, probe->n_classes, &score->rows, error);
     if (status != MSAE_OK) return status;
-    logistic_scoring_layout(probe, &block, &scoring);
-    if (!block.ok) return bytes_fail_memory(error);
-    bytes = audit_block_bytes(&block);
-    memory = bytes_take(&probe->host.allocator, bytes);
-    if (!memory) return bytes_fail_memory(error);
-    block = audit_block_over(memory);
-    logistic_scoring_layout(probe, &block, &scoring);
+    scoring.probe = probe;
+    status = audit_take(&memory, &probe->host.allocator, logistic_scoring_layout, &scoring, error);
+    if (status != MSAE_OK) return status;
     memset(scoring.counts, 0, 3 * probe->n_classes * sizeof *scoring.counts);
     for (size_t first = 0; first < data->rows && status == MSAE_OK; first += LOGISTIC_TILE) {
-        status = logistic_score_rows(probe, data, labels, first, &scoring, score, error);
+        status = logistic_score_rows(&scoring, data, labels, first, score, error);
     }
-    if (status == MSAE_OK) logistic_sum_up(&scoring, probe->n_classes, score);
-    bytes_give(&probe->host.allocator, memory, bytes);
+    if (status == MSAE_OK) logistic_sum_up(&scoring, score);
+    audit_give(&memory, &probe->host.allocator);
     return status;
 }
 
@@ -720,7 +702,8 @@ typedef struct logistic_comparison {
     logistic_tally *tallies;          /* [n_ks] */
 } logistic_comparison;
 
-static void logistic_comparison_layout(logistic_comparison *c, audit_block *block) {
+static void logistic_comparison_layout(void *context, audit_block *block) {
+    logistic_comparison *c = (logistic_comparison *)context;
     const size_t rows = AUDIT_ROWS, row = c->model->n_inputs;
     c->encoding = AUDIT_PLACE(block, unsigned char, msae_workspace_bytes(c->model, rows));
     c->asking = AUDIT_PLACE(block, unsigned char, linear_probe_workspace_bytes(c->probe, rows));
@@ -752,7 +735,7 @@ static msae_status logistic_compare_tile(logistic_comparison *c, msae_error *err
         for (size_t r = 0; r < rows && status == MSAE_OK; r++) {
             const float *p = c->p + r * classes, *q = c->q + r * classes;
             logistic_tally_add(&c->tallies[i], logistic_divergence(p, q, classes));
-            c->tallies[i].equal += logistic_argmax(p, classes) == logistic_argmax(q, classes);
+            c->tallies[i].equal += audit_argmax(p, classes) == audit_argmax(q, classes);
         }
     }
     return status;
@@ -782,11 +765,9 @@ static msae_status logistic_compare_rows(logistic_comparison *c, const msae_data
 msae_status linear_probe_compare(const linear_probe *probe, const msae_model *model,
                                  const msae_data *data, const size_t *ks, size_t n_ks,
                                  linear_probe_agreement *results, msae_error *error) {
-    audit_block block = audit_block_over(NULL);
+    audit_memory memory;
     logistic_comparison comparison;
     msae_status status = audit_check_rows(model, data, 0, error);
-    size_t bytes;
-    void *memory;
     if (status != MSAE_OK) return status;
     status = audit_check_width("probe", probe->n_inputs, data, error);
     if (status != MSAE_OK) return status;
@@ -794,14 +775,9 @@ msae_status linear_probe_compare(const linear_probe *probe, const msae_model *mo
     comparison.model = model;
     comparison.ks = ks;
     comparison.n_ks = n_ks;
-    logistic_comparison_layout(&comparison, &block);
-    if (!block.ok) return bytes_fail_memory(error);
-    bytes = audit_block_bytes(&block);
-    memory = bytes_take(&model->allocator, bytes);
-    if (!memory) return bytes_fail_memory(error);
-    block = audit_block_over(memory);
-    logistic_comparison_layout(&comparison, &block);
+    status = audit_take(&memory, &model->allocator, logistic_comparison_layout, &comparison, error);
+    if (status != MSAE_OK) return status;
     status = logistic_compare_rows(&comparison, data, results, error);
-    bytes_give(&model->allocator, memory, bytes);
+    audit_give(&memory, &model->allocator);
     return status;
 }

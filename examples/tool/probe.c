@@ -20,6 +20,7 @@ typedef struct probe_job {
     uint32_t *train_of, *test_of; /* classes of either set's rows, LINEAR_PROBE_NO_CLASS */
     size_t left_out;              /* rows of classes that are too small */
     linear_probe probe;
+    linear_probe_agreement *results; /* at job->ks, with a model */
 } probe_job;
 
 /* The rows that the probe is tested on. */
@@ -162,8 +163,9 @@ static void print_scores(const probe_job *job, const linear_probe_score *train,
            test->macro_f1, test->log_loss);
 }
 
-/* `own`: as the model encodes by itself. */
-static void print_agreement_at(const probe_job *job, const linear_probe_agreement *a, int own) {
+static void print_agreement_at(const void *context, size_t at, int own) {
+    const probe_job *job = context;
+    const linear_probe_agreement *a = &job->results[at];
     if (job->common.json) {
         tool_json json = tool_json_line("agreement");
         if (own) {
@@ -185,23 +187,14 @@ static void print_agreement_at(const probe_job *job, const linear_probe_agreemen
     printf("  %10.5f  %10.5f  %9.2f%%\n", a->kl, a->kl_std, 100 * a->agreement);
 }
 
-static void print_agreement(const probe_job *job, const linear_probe_agreement *results) {
-    const tool_ks *ks = &job->ks;
-    char text[TOOL_K_TEXT];
+static void print_agreement(const probe_job *job) {
     if (!job->common.json) {
         printf("\nwhat the probe makes of the reconstructions of the test rows by %s\n",
                job->model_path);
         printf("%7s  %10s  %10s  %s\n", "k", "KL (nats)", "deviation", "same class");
     }
-    for (size_t i = 0; i < ks->count; i++) {
-        if (i != ks->own_at || !ks->own_unlisted) print_agreement_at(job, &results[i], 0);
-    }
-    if (!ks->own) return;
-    print_agreement_at(job, &results[ks->own_at], 1);
-    if (!job->common.json) {
-        printf("own: as the model encodes by itself, %s\n",
-               tool_k_text(&job->inputs.model, 0, text));
-    }
+    tool_print_ks(&job->ks, print_agreement_at, job);
+    if (!job->common.json) tool_print_own(&job->ks, &job->inputs.model);
 }
 
 /* The rows of the test that have a class: their numbers and values. */
@@ -222,26 +215,31 @@ static int gather_test(const probe_job *job, size_t **numbers, size_t *count, fl
     return TOOL_OK;
 }
 
-static int compare(const probe_job *job, linear_probe_agreement *results) {
-    static const size_t as_it_encodes = 0;
-    const tool_ks *ks = &job->ks;
+/* The test's rows that have a class, and where their answers go. */
+typedef struct comparison {
+    const probe_job *job;
+    msae_data rows;
+} comparison;
+
+static msae_status compare_at(void *context, const size_t *ks, size_t count, size_t at,
+                              msae_error *error) {
+    const comparison *c = context;
+    return linear_probe_compare(&c->job->probe, &c->job->inputs.model, &c->rows, ks, count,
+                                c->job->results + at, error);
+}
+
+static int compare(probe_job *job) {
     const char *path = job->test_path != NULL ? job->test_path : job->data_path;
+    comparison rows = {.job = job};
     msae_error error;
     size_t *numbers, count;
     float *values;
     int status = gather_test(job, &numbers, &count, &values);
+    job->results = tool_alloc(job->ks.count + 1, sizeof *job->results);
+    if (job->results == NULL) status = tool_fail_memory();
     if (status == TOOL_OK) {
-        const msae_data rows = msae_data_view(values, count, tested(job)->cols);
-        msae_status compared = MSAE_OK;
-        if (ks->count > 0) {
-            compared = linear_probe_compare(&job->probe, &job->inputs.model, &rows, ks->values,
-                                            ks->count, results, &error);
-        }
-        if (compared == MSAE_OK && ks->own && ks->own_at == ks->count) {
-            compared = linear_probe_compare(&job->probe, &job->inputs.model, &rows, &as_it_encodes,
-                                            1, &results[ks->own_at], &error);
-        }
-        if (compared != MSAE_OK) {
+        rows.rows = msae_data_view(values, count, tested(job)->cols);
+        if (tool_measure_ks(&job->ks, compare_at, &rows, &error) != MSAE_OK) {
             status = error.code == MSAE_ERROR_NOT_FINITE && error.position < count
                          ? tool_fail(path, "row %zu gives a NaN or Inf in the model",
                                      numbers[error.position])
@@ -308,21 +306,18 @@ static int run(void *context) {
     if (linear_probe_measure(&job->probe, tested(job), job->test_of, &test, &error) != MSAE_OK) {
         return tool_fail_error(job->test_path != NULL ? job->test_path : job->data_path, &error);
     }
-    linear_probe_agreement *results = NULL;
-    if (job->model_path != NULL) {
-        results = tool_alloc(job->ks.count + 1, sizeof *results);
-        status = results != NULL ? compare(job, results) : tool_fail_memory();
-    }
-    if (status == TOOL_OK) print_scores(job, &train, &test, seconds);
-    if (status == TOOL_OK && results != NULL) print_agreement(job, results);
-    free(results);
-    return status;
+    if (job->model_path != NULL) status = compare(job);
+    if (status != TOOL_OK) return status;
+    print_scores(job, &train, &test, seconds);
+    if (job->results != NULL) print_agreement(job);
+    return TOOL_OK;
 }
 
 static void close_job(void *context) {
     probe_job *job = context;
     free(job->train_of);
     free(job->test_of);
+    free(job->results);
     tool_free_labels(&job->labels);
     tool_free_labels(&job->test_labels);
     linear_probe_free(&job->probe);

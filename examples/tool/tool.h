@@ -518,6 +518,17 @@ size_t tool_default_ks(size_t n, size_t *ks);
    becomes the default one. Where `own` is a k, that stands among the values, so that nothing is
    measured twice; a threshold takes a pass of its own, with the single k 0. */
 int tool_settle_ks(const msae_model *model, const char *model_path, tool_ks *ks);
+/* Measures at the settled ks: `measure` gets a list of them, and at which of the results theirs
+   begin. A threshold of the model's own takes a second call, with the single k 0. */
+typedef msae_status (*tool_ks_measure)(void *context, const size_t *ks, size_t count, size_t at,
+                                       msae_error *error);
+msae_status tool_measure_ks(const tool_ks *ks, tool_ks_measure measure, void *context,
+                            msae_error *error);
+/* Prints the results that were asked for, `own` last: as the model encodes by itself. */
+typedef void (*tool_ks_print)(const void *context, size_t at, int own);
+void tool_print_ks(const tool_ks *ks, tool_ks_print print, const void *context);
+/* Below a table: what its line "own" stands for, where it has one. */
+void tool_print_own(const tool_ks *ks, const msae_model *model);
 /* What a row keeps under a k that is settled: "k 64", "k 32 on average, by the threshold" or "all
    active latents". */
 #define TOOL_K_TEXT 64
