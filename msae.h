@@ -4922,32 +4922,39 @@ typedef struct msae__matmul {
 } msae__matmul;
 
 #ifndef MSAE_USE_CBLAS
+/* c [rows, width] += A B^T from depth k0 to k1, A and `width` rows of B packed: MC rows of C, which
+   stay in the cache until they are summed up; panels of depth KC; tiles of mr rows, which the
+   kernel holds in registers. */
+static void msae__product_columns(const msae__matmul *p, const float *panels, size_t k0, size_t k1,
+                                  float *c, size_t width) {
+    const msae__batch_kernels *kernels = msae__full(p->kernels);
+    const size_t mr = kernels->mr, rows = p->rows, padded = msae__round_up(rows, mr);
+    for (size_t first = 0; first < rows; first += MSAE__MC) {
+        const size_t last = msae__min(first + MSAE__MC, rows);
+        for (size_t s = k0; s < k1; s += MSAE__KC) {
+            const size_t depth = msae__min(MSAE__KC, p->depth - s);
+            for (size_t i = first; i < last; i += mr) {
+                const float *tile = p->packed + padded * s + i * depth;
+                kernels->gemm(tile, panels + (s - k0) * kernels->nr, depth, c + i * p->ldc, p->ldc,
+                              msae__min(mr, last - i), width, s > 0);
+            }
+        }
+    }
+}
+
 /* c [rows, ldc] = A B^T for packed A and `cols` rows of B from b on. From the outside in: a depth
-   of KC_PANELS panels; nr columns, whose rows of B are packed once for all of A; MC rows of C,
-   which stay in the cache until they are summed up; panels of depth KC; tiles of mr rows, which the
-   kernel holds in registers. Each element is summed in the same order whatever rows and cols
-   are. */
+   of KC_PANELS panels; nr columns, whose rows of B are packed once for all of A. Each element is
+   summed in the same order whatever rows and cols are. */
 static void msae__product(const msae__matmul *p, const float *b, size_t cols, float *c,
                           float *panels) {
     const msae__batch_kernels *kernels = msae__full(p->kernels);
-    const size_t mr = kernels->mr, nr = kernels->nr, rows = p->rows, k = p->depth, ldc = p->ldc;
-    const size_t padded = msae__round_up(rows, mr), most = MSAE__KC * MSAE__KC_PANELS;
-    for (size_t k0 = 0; k0 < k; k0 += most) {
-        const size_t k1 = msae__min(k0 + most, k);
+    const size_t nr = kernels->nr, most = MSAE__KC * MSAE__KC_PANELS;
+    for (size_t k0 = 0; k0 < p->depth; k0 += most) {
+        const size_t k1 = msae__min(k0 + most, p->depth);
         for (size_t j = 0; j < cols; j += nr) {
             const size_t width = msae__min(nr, cols - j);
             kernels->pack(panels, nr, b + j * p->b_stride + k0, p->b_stride, width, k1 - k0);
-            for (size_t first = 0; first < rows; first += MSAE__MC) {
-                const size_t last = msae__min(first + MSAE__MC, rows);
-                for (size_t s = k0; s < k1; s += MSAE__KC) {
-                    const size_t depth = msae__min(MSAE__KC, k - s);
-                    for (size_t i = first; i < last; i += mr) {
-                        kernels->gemm(p->packed + padded * s + i * depth, panels + (s - k0) * nr,
-                                      depth, c + i * ldc + j, ldc, msae__min(mr, last - i), width,
-                                      s > 0);
-                    }
-                }
-            }
+            msae__product_columns(p, panels, k0, k1, c + j, width);
         }
     }
 }
