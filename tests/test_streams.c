@@ -2246,7 +2246,7 @@ static void many_files_and_large_ones(void) {
     enum { MANY = 1200 };
     static const char *names[MANY];
     static char paths[MANY][256];
-    float x[2] = {1, 2}, out[2 * 2 * MANY];
+    float out[2 * 2 * MANY];
     msae_files files;
     msae_error error;
     for (size_t i = 0; i < MANY; i++) {
