@@ -48,8 +48,8 @@ static void check_cuts(const msae_kernels *kernels, const entry *sorted, size_t 
                        const int32_t *keys, const size_t *ks, size_t levels, int32_t lowest) {
     int32_t *scratch = (int32_t *)fuzz_take(msae__cut_room(active) * sizeof *scratch);
     msae__cut cuts[MSAE_MAX_LEVELS];
-    const int32_t largest = active ? sorted[0].key : lowest;
-    msae__cuts(kernels, keys, active, largest, lowest, ks, levels, cuts, scratch);
+    const msae__key_list list = {keys, active, active ? sorted[0].key : lowest, lowest};
+    msae__cuts(kernels, &list, ks, levels, cuts, scratch);
     for (size_t i = 0; i < levels; i++) {
         if (ks[i] < active) {
             const int32_t key = sorted[ks[i] - 1].key;
