@@ -14540,7 +14540,7 @@ static MSAE__TARGET void MSAE__K(reconstruct)(float *levels, size_t count, const
                                               float *errors) {
     enum { HALF = MSAE__SUMS / 2 };
     const MSAE__V scale = MSAE__SET1(deviation), shift = MSAE__SET1(mean);
-    for (size_t c = 0; c < MSAE__PANEL; c += HALF * MSAE__W) {
+    for (size_t c = 0; c < MSAE__PANEL; c += HALF * (size_t)MSAE__W) {
         MSAE__V sum[HALF];
         MSAE__EACH(k, HALF) sum[k] = MSAE__LOAD(start + c + k * MSAE__W);
         for (size_t i = 0; i < count; i++) {
@@ -14562,7 +14562,7 @@ static MSAE__TARGET void MSAE__K(reconstruct)(float *levels, size_t count, const
 static MSAE__TARGET void MSAE__K(residuals)(float *levels, size_t count, const float *target,
                                             const float *factors) {
     enum { HALF = MSAE__SUMS / 2 };
-    for (size_t c = 0; c < MSAE__PANEL; c += HALF * MSAE__W) {
+    for (size_t c = 0; c < MSAE__PANEL; c += HALF * (size_t)MSAE__W) {
         MSAE__V sum[HALF];
         MSAE__EACH(k, HALF) sum[k] = MSAE__ZERO;
         for (size_t i = count; i-- > 0;) {

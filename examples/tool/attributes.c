@@ -410,9 +410,10 @@ static msae_status attribute_question_row(attribute_effects *e, size_t row, msae
 static msae_status attribute_effects_of_tile(attribute_effects *e, msae_error *error) {
     const attribute_audit *audit = e->audit;
     const size_t rows = e->tile.rows;
+    const msae_rows codes_of = {e->codes, e->counts, e->room};
     msae_error found;
-    msae_status status = msae_encode_rows(audit->model, e->encoding, e->tile.x, rows, audit->k,
-                                          &(msae_rows){e->codes, e->counts, e->room}, &found);
+    msae_status status =
+        msae_encode_rows(audit->model, e->encoding, e->tile.x, rows, audit->k, &codes_of, &found);
     if (status != MSAE_OK) return audit_fail_tile(&e->tile, &found, error);
     for (size_t r = 0; r < rows; r++) {
         const unsigned group = audit->attribute ? audit->attribute[e->tile.row[r]] : 2;
