@@ -12920,6 +12920,147 @@ MSAE_API msae_status msae_nearest_rows(const msae_model *model, const msae_data 
     return status;
 }
 
+static void msae__add_index_tensors(msae__file *file, const msae_index *index) {
+    msae__add_tensor(file, "starts", MSAE_U64, index->starts, 1, index->n_latents + 1, 0);
+    msae__add_tensor(file, "rows", MSAE_U32, index->entry_row, 1, index->entries, 0);
+    msae__add_tensor(file, "values", MSAE_F32, index->entry_value, 1, index->entries, 0);
+    msae__add_tensor(file, "counts", MSAE_U32, index->counts, 1, index->rows, 0);
+}
+
+static void msae__describe_index(const msae_index *index, msae__file *file) {
+    msae__notes *notes = &file->notes;
+    memset(file, 0, sizeof *file);
+    notes->at = msae__text_in(notes->text, sizeof notes->text);
+    msae__note_number(notes, "msae.data", index->data);
+    msae__note(notes, "msae.format", "msae-index");
+    msae__note_number(notes, "msae.k", index->k);
+    msae__note_number(notes, "msae.model", index->model);
+    msae__note(notes, "msae.version", MSAE_VERSION);
+    msae__add_index_tensors(file, index);
+    msae__finish_description(file);
+}
+
+MSAE_API msae_status msae_index_save(const msae_index *index, msae_writer *writer,
+                                     msae_error *error) {
+    msae__file file;
+    msae__describe_index(index, &file);
+    return msae__write_all(msae__write_content, &file, writer, error);
+}
+
+/* The length of a list, or 0 with an error in *status. */
+static size_t msae__index_extent(const msae_safetensors *file, const char *name,
+                                 msae_status *status, msae_error *error) {
+    const msae_tensor *tensor = msae_safetensors_find(file, name);
+    if (tensor && tensor->rank == 1) return tensor->shape[0];
+    *status = msae__fail_text(error, MSAE_ERROR_FORMAT, tensor ? tensor->offset : MSAE_NO_POSITION,
+                              "tensor ", name, tensor ? " is not a list" : " is missing");
+    return 0;
+}
+
+/* What the header says; the sizes are those of tensors that are really there. */
+static msae_status msae__index_header(msae_index *index, msae_safetensors *file,
+                                      msae_error *error) {
+    msae_status status = msae__check_kind(file, "msae-index", "is not an index of msae.h", error);
+    msae__file wanted;
+    size_t starts;
+    int ok = 1;
+    if (status != MSAE_OK) return status;
+    index->k = msae__read_size(file, "msae.k", &ok);
+    index->model = msae__read_number(file, "msae.model", &ok);
+    index->data = msae__read_number(file, "msae.data", &ok);
+    if (!ok) {
+        return msae__fail(error, MSAE_ERROR_FORMAT,
+                          "a number in __metadata__ is missing or malformed");
+    }
+    starts = msae__index_extent(file, "starts", &status, error);
+    if (status == MSAE_OK) index->entries = msae__index_extent(file, "rows", &status, error);
+    if (status == MSAE_OK) index->rows = msae__index_extent(file, "counts", &status, error);
+    if (status != MSAE_OK) return status;
+    if (starts < 2 || starts - 1 >= UINT32_MAX || index->rows == 0 || index->rows >= UINT32_MAX) {
+        return msae__fail(error, MSAE_ERROR_FORMAT,
+                          "the number of latents or rows is out of range");
+    }
+    index->n_latents = starts - 1;
+    if (index->k > index->n_latents) {
+        return msae__fail(error, MSAE_ERROR_FORMAT, "k is more than the number of latents");
+    }
+    memset(&wanted, 0, sizeof wanted);
+    msae__add_index_tensors(&wanted, index);
+    return msae__check_tensors(file, &wanted.list, error);
+}
+
+/* Whether what was read is an index: `left` [rows] starts as the rows' counts and must come out 0.
+   Uses index->norms for that, which are not there yet. */
+static msae_status msae__index_verify(const msae_index *index, uint32_t *left, msae_error *error) {
+    if (index->starts[0] != 0) {
+        return msae__fail(error, MSAE_ERROR_FORMAT, "the lists do not start at 0");
+    }
+    for (size_t j = 0; j < index->n_latents; j++) {
+        if (index->starts[j + 1] < index->starts[j] || index->starts[j + 1] > index->entries) {
+            return msae__fail_at(error, MSAE_ERROR_FORMAT, MSAE_NO_POSITION, "the list of latent",
+                                 j, " ends before it starts or behind all entries");
+        }
+        for (size_t e = (size_t)index->starts[j]; e < index->starts[j + 1]; e++) {
+            const uint32_t row = index->entry_row[e];
+            if (row >= index->rows || (e > index->starts[j] && row <= index->entry_row[e - 1])) {
+                return msae__fail_at(error, MSAE_ERROR_FORMAT, MSAE_NO_POSITION,
+                                     "the rows of latent", j, " do not ascend within the index");
+            }
+            if (index->entry_value[e] == 0) {
+                return msae__fail_at(error, MSAE_ERROR_FORMAT, MSAE_NO_POSITION, "latent", j,
+                                     " has an entry of 0");
+            }
+            left[row]--;
+        }
+    }
+    if (index->starts[index->n_latents] != index->entries) {
+        return msae__fail(error, MSAE_ERROR_FORMAT, "the lists do not end with the entries");
+    }
+    for (size_t r = 0; r < index->rows; r++) {
+        if (left[r] != 0) {
+            return msae__fail_at(error, MSAE_ERROR_FORMAT, r, "row", r,
+                                 " has another number of entries than its count says");
+        }
+    }
+    return MSAE_OK;
+}
+
+static msae_status msae__load_index(msae_index *index, msae_safetensors *file,
+                                    const msae_reader *reader, msae_error *error) {
+    msae__file wanted;
+    msae_status status = msae__index_header(index, file, error);
+    if (status == MSAE_OK) status = msae__index_place(index, error);
+    if (status != MSAE_OK) return status;
+    memset(&wanted, 0, sizeof wanted);
+    msae__add_index_tensors(&wanted, index);
+    status = msae__read_tensors(reader, file, &wanted.list, &index->allocator, error);
+    if (status == MSAE_OK) {
+        uint32_t *left = (uint32_t *)(void *)index->norms;
+        memcpy(left, index->counts, index->rows * sizeof *left);
+        status = msae__index_verify(index, left, error);
+    }
+    if (status == MSAE_OK) msae__index_norms(index);
+    return status;
+}
+
+MSAE_API msae_status msae_index_load(msae_index *index, msae_reader reader,
+                                     const msae_load_desc *desc, msae_error *error) {
+    msae_safetensors file;
+    msae_status status;
+    memset(index, 0, sizeof *index);
+    status = msae__begin_reading(&reader, &file, desc ? &desc->host.allocator : NULL, error);
+    if (status != MSAE_OK) return status;
+    if (desc) {
+        index->allocator = desc->host.allocator;
+        index->parallel = desc->host.parallel;
+    }
+    status = msae__load_index(index, &file, &reader, error);
+    msae_safetensors_close(&file);
+    msae__close_reader(&reader);
+    if (status != MSAE_OK) msae_index_free(index);
+    return status;
+}
+
 /* ---------------------------------------------------------------------------------------------
    >>steering Edits of codes, and steering: decode(edited), or x + decode(edited) - decode(codes)
 
@@ -13173,147 +13314,6 @@ MSAE_API msae_status msae_steer(const msae_model *model, const msae_data *data,
         changes[j].change /= (double)rows;
     }
     msae__free_memory(&memory, &model->allocator);
-    return status;
-}
-
-static void msae__add_index_tensors(msae__file *file, const msae_index *index) {
-    msae__add_tensor(file, "starts", MSAE_U64, index->starts, 1, index->n_latents + 1, 0);
-    msae__add_tensor(file, "rows", MSAE_U32, index->entry_row, 1, index->entries, 0);
-    msae__add_tensor(file, "values", MSAE_F32, index->entry_value, 1, index->entries, 0);
-    msae__add_tensor(file, "counts", MSAE_U32, index->counts, 1, index->rows, 0);
-}
-
-static void msae__describe_index(const msae_index *index, msae__file *file) {
-    msae__notes *notes = &file->notes;
-    memset(file, 0, sizeof *file);
-    notes->at = msae__text_in(notes->text, sizeof notes->text);
-    msae__note_number(notes, "msae.data", index->data);
-    msae__note(notes, "msae.format", "msae-index");
-    msae__note_number(notes, "msae.k", index->k);
-    msae__note_number(notes, "msae.model", index->model);
-    msae__note(notes, "msae.version", MSAE_VERSION);
-    msae__add_index_tensors(file, index);
-    msae__finish_description(file);
-}
-
-MSAE_API msae_status msae_index_save(const msae_index *index, msae_writer *writer,
-                                     msae_error *error) {
-    msae__file file;
-    msae__describe_index(index, &file);
-    return msae__write_all(msae__write_content, &file, writer, error);
-}
-
-/* The length of a list, or 0 with an error in *status. */
-static size_t msae__index_extent(const msae_safetensors *file, const char *name,
-                                 msae_status *status, msae_error *error) {
-    const msae_tensor *tensor = msae_safetensors_find(file, name);
-    if (tensor && tensor->rank == 1) return tensor->shape[0];
-    *status = msae__fail_text(error, MSAE_ERROR_FORMAT, tensor ? tensor->offset : MSAE_NO_POSITION,
-                              "tensor ", name, tensor ? " is not a list" : " is missing");
-    return 0;
-}
-
-/* What the header says; the sizes are those of tensors that are really there. */
-static msae_status msae__index_header(msae_index *index, msae_safetensors *file,
-                                      msae_error *error) {
-    msae_status status = msae__check_kind(file, "msae-index", "is not an index of msae.h", error);
-    msae__file wanted;
-    size_t starts;
-    int ok = 1;
-    if (status != MSAE_OK) return status;
-    index->k = msae__read_size(file, "msae.k", &ok);
-    index->model = msae__read_number(file, "msae.model", &ok);
-    index->data = msae__read_number(file, "msae.data", &ok);
-    if (!ok) {
-        return msae__fail(error, MSAE_ERROR_FORMAT,
-                          "a number in __metadata__ is missing or malformed");
-    }
-    starts = msae__index_extent(file, "starts", &status, error);
-    if (status == MSAE_OK) index->entries = msae__index_extent(file, "rows", &status, error);
-    if (status == MSAE_OK) index->rows = msae__index_extent(file, "counts", &status, error);
-    if (status != MSAE_OK) return status;
-    if (starts < 2 || starts - 1 >= UINT32_MAX || index->rows == 0 || index->rows >= UINT32_MAX) {
-        return msae__fail(error, MSAE_ERROR_FORMAT,
-                          "the number of latents or rows is out of range");
-    }
-    index->n_latents = starts - 1;
-    if (index->k > index->n_latents) {
-        return msae__fail(error, MSAE_ERROR_FORMAT, "k is more than the number of latents");
-    }
-    memset(&wanted, 0, sizeof wanted);
-    msae__add_index_tensors(&wanted, index);
-    return msae__check_tensors(file, &wanted.list, error);
-}
-
-/* Whether what was read is an index: `left` [rows] starts as the rows' counts and must come out 0.
-   Uses index->norms for that, which are not there yet. */
-static msae_status msae__index_verify(const msae_index *index, uint32_t *left, msae_error *error) {
-    if (index->starts[0] != 0) {
-        return msae__fail(error, MSAE_ERROR_FORMAT, "the lists do not start at 0");
-    }
-    for (size_t j = 0; j < index->n_latents; j++) {
-        if (index->starts[j + 1] < index->starts[j] || index->starts[j + 1] > index->entries) {
-            return msae__fail_at(error, MSAE_ERROR_FORMAT, MSAE_NO_POSITION, "the list of latent",
-                                 j, " ends before it starts or behind all entries");
-        }
-        for (size_t e = (size_t)index->starts[j]; e < index->starts[j + 1]; e++) {
-            const uint32_t row = index->entry_row[e];
-            if (row >= index->rows || (e > index->starts[j] && row <= index->entry_row[e - 1])) {
-                return msae__fail_at(error, MSAE_ERROR_FORMAT, MSAE_NO_POSITION,
-                                     "the rows of latent", j, " do not ascend within the index");
-            }
-            if (index->entry_value[e] == 0) {
-                return msae__fail_at(error, MSAE_ERROR_FORMAT, MSAE_NO_POSITION, "latent", j,
-                                     " has an entry of 0");
-            }
-            left[row]--;
-        }
-    }
-    if (index->starts[index->n_latents] != index->entries) {
-        return msae__fail(error, MSAE_ERROR_FORMAT, "the lists do not end with the entries");
-    }
-    for (size_t r = 0; r < index->rows; r++) {
-        if (left[r] != 0) {
-            return msae__fail_at(error, MSAE_ERROR_FORMAT, r, "row", r,
-                                 " has another number of entries than its count says");
-        }
-    }
-    return MSAE_OK;
-}
-
-static msae_status msae__load_index(msae_index *index, msae_safetensors *file,
-                                    const msae_reader *reader, msae_error *error) {
-    msae__file wanted;
-    msae_status status = msae__index_header(index, file, error);
-    if (status == MSAE_OK) status = msae__index_place(index, error);
-    if (status != MSAE_OK) return status;
-    memset(&wanted, 0, sizeof wanted);
-    msae__add_index_tensors(&wanted, index);
-    status = msae__read_tensors(reader, file, &wanted.list, &index->allocator, error);
-    if (status == MSAE_OK) {
-        uint32_t *left = (uint32_t *)(void *)index->norms;
-        memcpy(left, index->counts, index->rows * sizeof *left);
-        status = msae__index_verify(index, left, error);
-    }
-    if (status == MSAE_OK) msae__index_norms(index);
-    return status;
-}
-
-MSAE_API msae_status msae_index_load(msae_index *index, msae_reader reader,
-                                     const msae_load_desc *desc, msae_error *error) {
-    msae_safetensors file;
-    msae_status status;
-    memset(index, 0, sizeof *index);
-    status = msae__begin_reading(&reader, &file, desc ? &desc->host.allocator : NULL, error);
-    if (status != MSAE_OK) return status;
-    if (desc) {
-        index->allocator = desc->host.allocator;
-        index->parallel = desc->host.parallel;
-    }
-    status = msae__load_index(index, &file, &reader, error);
-    msae_safetensors_close(&file);
-    msae__close_reader(&reader);
-    if (status != MSAE_OK) msae_index_free(index);
     return status;
 }
 #endif /* MSAE_NO_ANALYSIS */
