@@ -94,7 +94,8 @@ static int init(run *r, msae_recipe recipe, const bench_options *options, const 
     desc.model.host.simd = options->simd;
     desc.model.host.parallel.parallel_for = timed_for;
     desc.model.host.parallel.user = &r->timer;
-    desc.model.host.parallel.workers = parallel.workers;
+    /* a single worker is not handed to the hook: two of them, one after the other, are timed */
+    desc.model.host.parallel.workers = parallel.workers > 1 ? parallel.workers : 2;
     desc.batch = options->batch;
     r->timer.inner = parallel;
     if (msae_trainer_init(&r->trainer, &desc, &error) != MSAE_OK ||
