@@ -1472,16 +1472,21 @@ MSAE__MAKE_API msae_status msae_npy_write(msae_writer *writer, const float *x, s
 
 /* SHARED: before functions that not all configurations use. INLINE: those that are as good as an
    instruction. EACH: loops over arrays of vectors are unrolled, so that the vectors are registers.
-   */
+   FETCH: what will be read soon comes into the cache meanwhile. PAUSE: while a thread spins.
+   LARGE_PAGES: asks for large pages. */
 #ifdef __GNUC__
 #define MSAE__SHARED static __attribute__((unused))
 #define MSAE__INLINE static inline __attribute__((always_inline, unused))
 #define MSAE__EACH(k, n) _Pragma("GCC unroll 16") for (size_t k = 0; k < (n); k++)
+#define MSAE__FETCH(at) __builtin_prefetch(at)
 #else
 #define MSAE__SHARED static
 #define MSAE__INLINE static
 #define MSAE__EACH(k, n) for (size_t k = 0; k < (n); k++)
+#define MSAE__FETCH(at) (void)(at)
 #endif
+#define MSAE__PAUSE() (void)0
+#define MSAE__LARGE_PAGES(memory, bytes) (void)(memory), (void)(bytes)
 
 /* The instruction paths that the compiler can make. GCC for Windows aligns the stack to 16 bytes
    only, which breaks spilled 32-byte vectors. */
@@ -1496,6 +1501,8 @@ MSAE__MAKE_API msae_status msae_npy_write(msae_writer *writer, const float *x, s
 #define MSAE__AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx2,fma,f16c,popcnt")))
 #define MSAE__AVX512_VNNI \
     __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c,popcnt")))
+#undef MSAE__PAUSE
+#define MSAE__PAUSE() __builtin_ia32_pause()
 #define MSAE__CPUID(leaf, r) (void)__get_cpuid_count(leaf, 0, &(r)[0], &(r)[1], &(r)[2], &(r)[3])
 #define MSAE__XCR0(low) __asm__ volatile("xgetbv" : "=a"(low) : "c"(0) : "edx")
 #define MSAE__ONCE int
@@ -1508,6 +1515,8 @@ MSAE__MAKE_API msae_status msae_npy_write(msae_writer *writer, const float *x, s
 #define MSAE__AVX2
 #define MSAE__AVX512
 #define MSAE__AVX512_VNNI
+#undef MSAE__FETCH
+#define MSAE__FETCH(at) _mm_prefetch((const char *)(at), _MM_HINT_T0)
 #define MSAE__CPUID(leaf, r) __cpuidex((int *)(r), leaf, 0)
 #define MSAE__XCR0(low) ((low) = (unsigned)_xgetbv(0))
 #define MSAE__ONCE volatile long
@@ -1555,10 +1564,16 @@ MSAE__MAKE_API msae_status msae_npy_write(msae_writer *writer, const float *x, s
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#ifdef __linux__
+#include <sys/mman.h>
+#undef MSAE__LARGE_PAGES
+#define MSAE__LARGE_PAGES(memory, bytes) (void)madvise(memory, bytes, 14 /* MADV_HUGEPAGE */)
+#endif
 #ifndef __cplusplus
-/* Strict C99 hides these two (C++ on these systems does not). */
+/* Strict C99 hides these three (C++ on these systems does not). */
 int(fileno)(FILE *);
 int(fsync)(int);
+int(madvise)(void *, size_t, int);
 #endif
 #define MSAE__STAT stat
 #define MSAE__IS_FILE(mode) S_ISREG(mode)
@@ -1778,9 +1793,20 @@ MSAE_API const char *msae_status_text(msae_status status) {
     return (unsigned)status < MSAE_STATUS_COUNT ? texts[status] : "unknown status";
 }
 
+/* Where the system has pages of 2 MB, blocks that are larger ask for them: rows that lie far apart
+   are found faster. Only whole pages within the block, so that it takes no more memory. */
+#define MSAE__LARGE_PAGE ((size_t)1 << 21)
+
 static void *msae__alloc(const msae_allocator *allocator, size_t bytes) {
+    void *memory;
     if (allocator && allocator->alloc) return allocator->alloc(bytes, allocator->user);
-    return MSAE_MALLOC(bytes);
+    memory = MSAE_MALLOC(bytes);
+    if (memory && bytes >= 2 * MSAE__LARGE_PAGE) {
+        const size_t before = (0 - (uintptr_t)memory) % MSAE__LARGE_PAGE;
+        MSAE__LARGE_PAGES((unsigned char *)memory + before,
+                          (bytes - before) / MSAE__LARGE_PAGE * MSAE__LARGE_PAGE);
+    }
+    return memory;
 }
 
 static void msae__free(const msae_allocator *allocator, void *memory, size_t bytes) {
@@ -2125,9 +2151,9 @@ static float msae__add_bias(const msae_kernels *kernels, float *c, size_t ldc, s
 typedef struct msae__small_product {
     const msae_model *model;
     const float *centred;
-    size_t stride, rows;
-    const float *factors;     /* [rows], int8 */
-    const int16_t *quantized; /* [rows][q_stride], int8 */
+    size_t stride, rows, of_rows; /* of_rows: of the batch that these are of */
+    const float *factors;         /* [rows], int8 */
+    const int16_t *quantized;     /* [rows][q_stride], int8 */
     size_t q_stride;
     float *c, *probe;
     size_t ldc, c_block;
@@ -2198,7 +2224,7 @@ static msae__small_product msae__small_over(const msae_model *model, const float
     p.model = model;
     p.centred = centred;
     p.stride = stride;
-    p.rows = rows;
+    p.rows = p.of_rows = rows;
     p.ldc = model->n_latents;
     p.c_block = MSAE__LATENT_BLOCK;
     p.factors = packed;
@@ -4584,7 +4610,6 @@ static float msae__random_symmetric(uint64_t state[4]) {
    take in what is not.
    ------------------------------------------------------------------------------------------ */
 
-#if !defined(MSAE_NO_TRAIN) || !defined(MSAE_NO_ANALYSIS)
 /* 1 when a comes before b: the higher value, of equal ones the lower row. */
 static int msae__hit_before(msae_hit a, msae_hit b) {
     return a.value > b.value || (a.value == b.value && a.row < b.row);
@@ -4603,7 +4628,8 @@ static void msae__sift_hit(msae_hit *heap, size_t count, size_t at) {
 
 /* Keeps the `top` first of all hits that are offered in heap [*count], *count <= top; 1 when this
    one is kept. Only a full heap is in order: until then hits stand as they came. */
-static int msae__offer_hit(msae_hit *heap, size_t *count, size_t top, size_t row, float value) {
+MSAE__SHARED int msae__offer_hit(msae_hit *heap, size_t *count, size_t top, size_t row,
+                                 float value) {
     msae_hit hit;
     hit.row = row;
     hit.value = value;
@@ -4617,7 +4643,6 @@ static int msae__offer_hit(msae_hit *heap, size_t *count, size_t top, size_t row
     for (size_t at = *count < top ? 0 : top / 2; at-- > 0;) msae__sift_hit(heap, top, at);
     return 1;
 }
-#endif
 
 /* ---------------------------------------------------------------------------------------------
    >>batch_scalar Kernels of batches and of training: the scalar reference
@@ -4914,6 +4939,7 @@ typedef struct msae__matmul {
     const float *a, *b, *bias; /* bias [cols] or NULL */
     size_t a_stride, b_stride;
     size_t rows, cols, depth;
+    size_t of_rows; /* in a batch of so many: how they are multiplied depends on it alone */
     float *c;
     size_t ldc, c_block;
     float *packed; /* msae__packed_floats */
@@ -4968,7 +4994,7 @@ static void msae__matmul_task(void *context, size_t task, size_t worker) {
     const size_t count = msae__min(MSAE__LATENT_BLOCK, p->cols - first);
     const float *b = p->b + first * p->b_stride;
     float *c = p->c + task * p->c_block;
-    if (p->rows < msae__full(p->kernels)->few) {
+    if (p->of_rows < msae__full(p->kernels)->few) {
         msae__few few = {c, p->ldc, p->a, p->a_stride, p->rows, NULL, 0, count, p->depth};
         few.w = (const unsigned char *)(const void *)b;
         few.w_stride = p->b_stride * sizeof *b;
@@ -5007,7 +5033,7 @@ static void msae__pack_task(void *context, size_t task, size_t worker) {
 /* A is packed once, before all tasks read it. */
 static void msae__run_matmul(const msae__matmul *p, const msae_parallel *parallel) {
     void *context = (void *)(uintptr_t)p;
-    if (!MSAE__USES_CBLAS && p->rows >= msae__full(p->kernels)->few) {
+    if (!MSAE__USES_CBLAS && p->of_rows >= msae__full(p->kernels)->few) {
         const size_t panels = msae__ceil_div(p->rows, msae__full(p->kernels)->mr);
         msae__parallel_for(parallel, panels, msae__pack_task, context);
     }
@@ -5024,7 +5050,7 @@ static msae_status msae__plan_product(const msae_product *product, const msae_ho
     p->a = product->a;
     p->b = product->b;
     p->c = product->c;
-    p->rows = product->rows;
+    p->rows = p->of_rows = product->rows;
     p->cols = product->cols;
     p->depth = product->depth;
     p->a_stride = product->a_stride ? product->a_stride : p->depth;
@@ -5093,6 +5119,7 @@ static int msae__encode_packed(const msae__small_product *p, float *packed, floa
     m.a = p->centred;
     m.a_stride = p->stride;
     m.rows = p->rows;
+    m.of_rows = p->of_rows;
     m.b = model->encoder;
     m.b_stride = m.depth = model->n_inputs;
     m.cols = model->n_latents;
@@ -7489,15 +7516,23 @@ typedef struct msae__kept {
     float value;
 } msae__kept;
 
-/* Floats of a tile's pre-activations: they stay in the cache between the phases, while the
-   gradients, which every tile reads and writes, are passed over as seldom as possible. */
-#define MSAE__TILE_FLOATS ((size_t)1 << 20)
-#define MSAE__TILE_ROWS 512 /* at most; half of them but for topk */
+/* A tile is one or more chunks of rows, whose pre-activations are so many floats: they stay in the
+   cache between the phases, while the gradients, which every chunk reads and writes, are passed
+   over as seldom as possible. */
+#define MSAE__CHUNK_FLOATS ((size_t)1 << 20)
+#define MSAE__CHUNK_ROWS 512 /* at most; half of them but for topk */
+/* A chunk more for so many workers, up to so many chunks: what every worker fetches of the decoder
+   and of the encoder for a tile serves more rows then, and there are tasks enough for all. Sums do
+   not depend on it: they go from chunk to chunk. */
+#define MSAE__CHUNK_WORKERS 4
+#define MSAE__TILE_CHUNKS 4
 /* Rows that a gradient gathers from before it goes on to the next latent: their panel of inputs
-   stays in the first-level cache. Latents with fewer entries than this among them take all rows of
-   the tile at once: the call would cost more than the cache saves. */
-#define MSAE__GATHER_ROWS 128
+   stays in the first-level cache, that of G in the second. Latents with fewer entries than this
+   among them take all rows of the chunk at once: the call would cost more than the cache saves. */
+#define MSAE__GATHER_ROWS 64
 #define MSAE__GATHER_ENTRIES 16
+/* The gradients of the latent that is so many behind are fetched meanwhile. */
+#define MSAE__GATHER_AHEAD 2
 
 /* With recipe msae, a latent counts as active at the largest level up to this. */
 #define MSAE__STRONGEST 64
@@ -7511,7 +7546,7 @@ struct msae_train_workspace {
     size_t nesting[MSAE_MAX_LEVELS];
     float level_weights[MSAE_MAX_LEVELS];
 
-    size_t tile_rows, stride;
+    size_t tile_rows, chunk_rows, stride;
 
     msae__row *rows; /* [tile_rows] */
     float *target;   /* x in the model's space [panels][tile_rows][PANEL] */
@@ -7655,17 +7690,26 @@ static void msae__zero_block(const msae_model *model, const msae_parameters *p, 
     }
 }
 
-/* Rows of a tile. Where few latents are kept, passing over the gradients is what costs. */
-static size_t msae__tile_rows(const msae_trainer *trainer) {
+/* Rows of a chunk. Where few latents are kept, passing over the gradients is what costs. */
+static size_t msae__chunk_rows(const msae_trainer *trainer) {
     const msae_model *model = &trainer->model;
     const int few = model->recipe == MSAE_RECIPE_TOPK;
-    const size_t floats = few                                  ? 2 * MSAE__TILE_FLOATS
-                          : msae__is_batch_topk(model->recipe) ? MSAE__TILE_FLOATS / 2
-                                                               : MSAE__TILE_FLOATS;
+    const size_t floats = few                                  ? 2 * MSAE__CHUNK_FLOATS
+                          : msae__is_batch_topk(model->recipe) ? MSAE__CHUNK_FLOATS / 2
+                                                               : MSAE__CHUNK_FLOATS;
     const size_t rows = msae__min(floats / model->n_latents,
                                   2 * floats / (model->n_levels * msae__stride(model->n_inputs)));
-    const size_t most = few ? MSAE__TILE_ROWS : MSAE__TILE_ROWS / 2;
+    const size_t most = few ? MSAE__CHUNK_ROWS : MSAE__CHUNK_ROWS / 2;
     return msae__min(msae__min(msae__max(rows, 16), most), trainer->desc.batch);
+}
+
+/* Rows of a tile. With batchtopk one chunk: candidates of a whole tile are kept. */
+static size_t msae__tile_rows(const msae_trainer *trainer, size_t chunk_rows) {
+    const size_t workers = msae__workers(&trainer->model.parallel);
+    const size_t chunks = msae__is_batch_topk(trainer->model.recipe)
+                              ? 1
+                              : msae__max(workers / MSAE__CHUNK_WORKERS, 1);
+    return msae__min(chunk_rows * msae__min(chunks, MSAE__TILE_CHUNKS), trainer->desc.batch);
 }
 
 /* The level at which a latent counts as active. */
@@ -7734,7 +7778,7 @@ static void msae__workers_layout(struct msae_train_workspace *ws, const msae_mod
     ws->row = MSAE__TAKE(arena, float, workers * ws->stride);
     ws->keys = MSAE__TAKE(arena, int32_t, workers * n);
     ws->scratch = MSAE__TAKE(arena, int32_t, workers * 2 * msae__cut_room(n));
-    ws->list_room = msae__stride(ws->tile_rows);
+    ws->list_room = msae__stride(ws->chunk_rows);
     list = workers * MSAE__LATENT_BLOCK * ws->list_room;
     ws->list_rows = MSAE__TAKE(arena, uint32_t, list);
     ws->list_levels = MSAE__TAKE(arena, uint32_t, list);
@@ -7754,7 +7798,8 @@ static void msae__train_layout(msae_trainer *trainer, msae__arena *arena) {
     trainer->moment1 = msae__parameters_layout(model, arena);
     trainer->moment2 = msae__parameters_layout(model, arena);
     trainer->loss_mean = MSAE__TAKE(arena, float, model->n_inputs);
-    ws->tile_rows = msae__tile_rows(trainer);
+    ws->chunk_rows = msae__chunk_rows(trainer);
+    ws->tile_rows = msae__tile_rows(trainer, ws->chunk_rows);
     ws->stride = msae__stride(model->n_inputs);
     ws->fired_level = msae__fired_level(model);
     msae__rows_layout(ws, model, arena);
@@ -8487,6 +8532,7 @@ static msae_status msae__encode_tile(msae__batch *batch, msae_error *error) {
     const struct msae_train_workspace *ws = batch->ws;
     msae__small_product p =
         msae__small_over(batch->model, ws->centred, ws->stride, batch->rows, ws->packed);
+    p.of_rows = batch->total;
     p.probe = ws->probe;
     p.c = ws->latents;
     p.ldc = MSAE__LATENT_BLOCK;
@@ -8939,48 +8985,50 @@ static void msae__lose_tile(msae__batch *batch) {
        dlog_threshold_j -= theta/w rect((v - theta)/w) dz_j + lambda/(B w) rect((z - theta)/w)
    ------------------------------------------------------------------------------------------ */
 
-/* The tile's entries of a block of latents, listed latent by latent, rows ascending. */
+/* A chunk's entries of a block of latents, listed latent by latent, rows ascending. */
 typedef struct msae__latent_lists {
-    size_t room;
+    size_t block, first, count; /* the block, and which rows of the tile */
+    size_t room, entries;
     uint32_t *rows, *levels; /* row of the tile; row of a panel of ws->levels */
     float *values, *dots;    /* latent (weight of the decoder gradient), dz */
     /* ends[g][j]: where the rows of group g of MSAE__GATHER_ROWS end in latent j's list */
-    uint32_t ends[MSAE__TILE_ROWS / MSAE__GATHER_ROWS][MSAE__LATENT_BLOCK];
-    size_t groups;
+    uint32_t ends[MSAE__CHUNK_ROWS / MSAE__GATHER_ROWS][MSAE__LATENT_BLOCK];
+    size_t groups, group_rows;
 } msae__latent_lists;
 
 /* Turns a block's entries, which stand row by row, into lists of each latent: gradients are sums
    over the rows of one latent. Rows ascend in a list, so that sums have one order. */
-static void msae__list_latents(const msae__batch *batch, size_t block, size_t worker,
-                               msae__latent_lists *lists) {
+static void msae__list_latents(const msae__batch *batch, msae__latent_lists *lists, size_t worker) {
     const struct msae_train_workspace *ws = batch->ws;
     const size_t levels = batch->model->n_levels, room = ws->list_room;
-    const size_t offset = worker * MSAE__LATENT_BLOCK * room;
+    const size_t offset = worker * MSAE__LATENT_BLOCK * room, last = lists->first + lists->count;
     uint32_t counts[MSAE__LATENT_BLOCK] = {0};
-    size_t entries = 0;
     lists->room = room;
     lists->rows = ws->list_rows + offset;
     lists->levels = ws->list_levels + offset;
     lists->values = ws->list_values + offset;
     lists->dots = ws->list_dots + offset;
-    lists->groups = 0;
-    for (size_t r = 0; r < batch->rows; r++) {
-        const size_t slot = msae__slot(ws, block, r), count = msae__ends(batch, block, r)[levels];
+    lists->entries = lists->groups = 0;
+    lists->group_rows = MSAE__GATHER_ROWS;
+    for (size_t r = lists->first; r < last; r++) {
+        const size_t slot = msae__slot(ws, lists->block, r);
+        const size_t count = msae__ends(batch, lists->block, r)[levels];
         for (size_t e = slot; e < slot + count; e++) {
             const size_t j = ws->index[e] & MSAE__LATENT, at = j * room + counts[j]++;
             lists->rows[at] = (uint32_t)r;
             lists->levels[at] = (uint32_t)(r * levels + ws->level[e]);
             lists->values[at] = ws->latents[e];
         }
-        if ((r + 1) % MSAE__GATHER_ROWS == 0 || r + 1 == batch->rows) {
+        if ((r + 1 - lists->first) % MSAE__GATHER_ROWS == 0 || r + 1 == last) {
             memcpy(lists->ends[lists->groups++], counts, sizeof counts);
         }
-        entries += count;
+        lists->entries += count;
     }
     /* few entries: all rows as one group */
-    if (entries < MSAE__GATHER_ENTRIES * MSAE__LATENT_BLOCK * lists->groups) {
+    if (lists->entries < MSAE__GATHER_ENTRIES * MSAE__LATENT_BLOCK * lists->groups) {
         memcpy(lists->ends[0], counts, sizeof counts);
         lists->groups = 1;
+        lists->group_rows = lists->count;
     }
 }
 
@@ -9015,12 +9063,12 @@ static int msae__has_activation_gradient(const msae__batch *batch) {
 
 /* From dz to the gradient of the pre-activations where that is not the same, row by row because
    only the arrays by block know relu(pre) and turned signs. */
-static void msae__through_activation(const msae__batch *batch, size_t block, double *thresholds,
-                                     const msae__latent_lists *lists) {
+static void msae__through_activation(const msae__batch *batch, const msae__latent_lists *lists,
+                                     double *thresholds) {
     const struct msae_train_workspace *ws = batch->ws;
-    const size_t levels = batch->model->n_levels;
+    const size_t levels = batch->model->n_levels, block = lists->block;
     uint32_t counts[MSAE__LATENT_BLOCK] = {0};
-    for (size_t r = 0; r < batch->rows; r++) {
+    for (size_t r = lists->first; r < lists->first + lists->count; r++) {
         const size_t slot = msae__slot(ws, block, r), count = msae__ends(batch, block, r)[levels];
         for (size_t e = slot; e < slot + count; e++) {
             const size_t j = ws->index[e] & MSAE__LATENT, at = j * lists->room + counts[j]++;
@@ -9066,71 +9114,108 @@ static void msae__count_strongest(const msae__batch *batch, size_t block) {
     }
 }
 
-/* Gathers the gradients of a block of latents from the listed rows, a call to the kernels for each
-   latent and group of rows, panel by panel of columns. Of the decoder: ddecoder_j += z_j G_l, and
-   <decoder_j, G_l> to the dots, as both read the same rows of G. Of the encoder, once the dots have
-   become dpre_j: dencoder_j += (x - pre_bias) dpre_j. */
-static void msae__gather_gradients(const msae__batch *batch, size_t block,
-                                   const msae__latent_lists *lists, int of_decoder) {
+/* Asks for one of so many parts of some floats that will be read soon. */
+static void msae__fetch(const float *floats, size_t count, size_t part, size_t parts) {
+    const size_t line = MSAE__ALIGN / sizeof *floats, lines = count / line;
+    const size_t last = (part + 1) * lines / parts;
+    for (size_t i = part * lines / parts; i < last; i++) MSAE__FETCH(floats + i * line);
+}
+
+/* Gathers a panel of gradients from a group of listed rows, a call to the kernels for each latent.
+   Of the decoder: ddecoder_j += z_j G_l, and <decoder_j, G_l> to the dots, as both read the same
+   rows of G. Of the encoder, once the dots have become dpre_j: dencoder_j += (x - pre_bias) dpre_j.
+   Where most rows are listed more than once, the next group's come into the cache meanwhile. */
+static void msae__gather_group(const msae__batch *batch, const msae__latent_lists *lists,
+                               size_t panel, size_t group, int of_decoder) {
     const struct msae_train_workspace *ws = batch->ws;
-    const msae_parameters *grad = &batch->trainer->grad;
     const msae_model *model = batch->model;
     const msae__batch_kernels *kernels = msae__full(model->kernels);
-    const size_t d = model->n_inputs, first = block * MSAE__LATENT_BLOCK;
-    const size_t count = msae__block_size(model, block);
-    for (size_t p = 0; p < msae__column_panels(model); p++) {
-        const size_t width = msae__panel_width(model, p);
-        const float *inputs = ws->inputs + p * ws->tile_rows * MSAE__PANEL;
-        const float *levels = msae__level_panel(batch, p, 0);
-        for (size_t g = 0; g < lists->groups; g++) {
-            for (size_t j = 0; j < count; j++) {
-                const size_t at = (first + j) * d + p * MSAE__PANEL;
-                const size_t from = g ? lists->ends[g - 1][j] : 0, list = j * lists->room + from;
-                const size_t entries = lists->ends[g][j] - from;
-                msae__gather rows = {levels, MSAE__PANEL, lists->levels + list,
-                                     lists->values + list, entries};
-                if (of_decoder) {
-                    kernels->gather_dot_axpy(grad->decoder + at, lists->dots + list,
-                                             model->decoder + at, &rows, width);
-                } else {
-                    rows.base = inputs;
-                    rows.index = lists->rows + list;
-                    rows.weight = lists->dots + list;
-                    kernels->gather_axpy(grad->encoder + at, &rows, width);
-                }
-            }
+    const size_t d = model->n_inputs, width = msae__panel_width(model, panel);
+    const size_t count = msae__block_size(model, lists->block), ahead = MSAE__GATHER_AHEAD * d;
+    const size_t vectors = of_decoder ? model->n_levels : 1; /* of each row */
+    const size_t row_floats = vectors * MSAE__PANEL;
+    const float *from = of_decoder ? ws->levels : ws->inputs;
+    const float *base = from + panel * ws->tile_rows * row_floats;
+    const size_t next = (group + 1) % lists->groups, next_panel = panel + (next == 0);
+    const size_t next_row = lists->first + next * lists->group_rows;
+    const float *soon = from + (next_panel * ws->tile_rows + next_row) * row_floats;
+    size_t soon_rows = msae__min(lists->group_rows, lists->first + lists->count - next_row);
+    const msae_parameters *grad = &batch->trainer->grad;
+    const size_t at = lists->block * MSAE__LATENT_BLOCK * d + panel * MSAE__PANEL;
+    float *sums = (of_decoder ? grad->decoder : grad->encoder) + at;
+    const float *decoder = model->decoder + at;
+    if (next_panel == msae__column_panels(model) || lists->entries < lists->count * vectors) {
+        soon_rows = 0;
+    }
+    for (size_t j = 0; j < count; j++, sums += d, decoder += d) {
+        const size_t begin = group ? lists->ends[group - 1][j] : 0;
+        const size_t list = j * lists->room + begin;
+        msae__gather rows = {base, MSAE__PANEL, lists->levels + list, lists->values + list,
+                             lists->ends[group][j] - begin};
+        msae__fetch(soon, soon_rows * row_floats, j, count);
+        if (group == 0 && j + MSAE__GATHER_AHEAD < count) {
+            msae__fetch(sums + ahead, width, 0, 1);
+            if (of_decoder) msae__fetch(decoder + ahead, width, 0, 1);
+        }
+        if (of_decoder) {
+            kernels->gather_dot_axpy(sums, lists->dots + list, decoder, &rows, width);
+        } else {
+            rows.index = lists->rows + list;
+            rows.weight = lists->dots + list;
+            kernels->gather_axpy(sums, &rows, width);
         }
     }
 }
 
-/* Gradients of a block of latents, over all rows of the tile. dz and the decoder's gradient read
-   the same rows of G, once; then the encoder's gradient gathers rows of the input. */
+static void msae__gather_gradients(const msae__batch *batch, const msae__latent_lists *lists,
+                                   int of_decoder) {
+    for (size_t p = 0; p < msae__column_panels(batch->model); p++) {
+        for (size_t g = 0; g < lists->groups; g++) {
+            msae__gather_group(batch, lists, p, g, of_decoder);
+        }
+    }
+}
+
+/* Gradients of a block of latents, over a chunk of rows. dz and the decoder's gradient read the
+   same rows of G, once; then the encoder's gradient gathers rows of the input. */
+static void msae__chunk_gradients(const msae__batch *batch, msae__latent_lists *lists,
+                                  size_t worker) {
+    msae_parameters *grad = &batch->trainer->grad;
+    const size_t first = lists->block * MSAE__LATENT_BLOCK;
+    const size_t count = msae__block_size(batch->model, lists->block);
+    double thresholds[MSAE__LATENT_BLOCK] = {0};
+    msae__list_latents(batch, lists, worker);
+    for (size_t j = 0; j < count; j++) {
+        memset(lists->dots + j * lists->room, 0, lists->ends[lists->groups - 1][j] * sizeof(float));
+    }
+    msae__gather_gradients(batch, lists, 1);
+    if (msae__has_activation_gradient(batch)) msae__through_activation(batch, lists, thresholds);
+    for (size_t j = 0; j < count; j++) {
+        msae__bias_gradient(batch, first + j, lists->dots + j * lists->room,
+                            lists->values + j * lists->room, lists->ends[lists->groups - 1][j]);
+        if (batch->ws->relu) grad->log_threshold[first + j] += (float)thresholds[j];
+    }
+    msae__gather_gradients(batch, lists, 0);
+}
+
+/* .. and over all rows of the tile, chunk by chunk, so that lists have the same ends whatever the
+   tile is. */
 static void msae__latent_gradients(const msae__batch *batch, size_t block, size_t worker) {
     const struct msae_train_workspace *ws = batch->ws;
-    msae_trainer *trainer = batch->trainer;
-    const msae_model *model = &trainer->model;
-    const size_t first = block * MSAE__LATENT_BLOCK, count = msae__block_size(model, block);
-    double thresholds[MSAE__LATENT_BLOCK] = {0};
+    const msae_model *model = batch->model;
     msae__latent_lists lists;
     if (batch->first_tile) {
-        msae__zero_block(model, &trainer->grad, block);
-        memset(ws->fired_now + first, 0, count * sizeof *ws->fired_now);
+        msae__zero_block(model, &batch->trainer->grad, block);
+        memset(ws->fired_now + block * MSAE__LATENT_BLOCK, 0,
+               msae__block_size(model, block) * sizeof *ws->fired_now);
     }
-    msae__list_latents(batch, block, worker, &lists);
-    for (size_t j = 0; j < count; j++) {
-        memset(lists.dots + j * lists.room, 0, lists.ends[lists.groups - 1][j] * sizeof(float));
-    }
-    msae__gather_gradients(batch, block, &lists, 1);
-    if (msae__has_activation_gradient(batch)) {
-        msae__through_activation(batch, block, thresholds, &lists);
-    }
-    for (size_t j = 0; j < count; j++) {
-        msae__bias_gradient(batch, first + j, lists.dots + j * lists.room,
-                            lists.values + j * lists.room, lists.ends[lists.groups - 1][j]);
-        if (ws->relu) trainer->grad.log_threshold[first + j] += (float)thresholds[j];
+    for (size_t r = 0; r < batch->rows; r += ws->chunk_rows) {
+        lists.block = block;
+        lists.first = r;
+        lists.count = msae__min(ws->chunk_rows, batch->rows - r);
+        msae__chunk_gradients(batch, &lists, worker);
     }
     if (ws->fired_level + 1 < model->n_levels) msae__count_strongest(batch, block);
-    msae__gather_gradients(batch, block, &lists, 0);
 }
 
 /* Blocks of latents first, then panels of the pre_bias gradient: the sum of G_1 over the rows. */
@@ -13379,9 +13464,7 @@ static void msae__pool_wait(msae_pool *pool, size_t *counter, size_t value, int 
                             pthread_cond_t *condition) {
     for (int i = 0; i < pool->spins; i++) {
         if ((__atomic_load_n(counter, __ATOMIC_ACQUIRE) == value) == until_equal) return;
-#if defined(__x86_64__) || defined(__i386__)
-        __builtin_ia32_pause();
-#endif
+        MSAE__PAUSE();
     }
     pthread_mutex_lock(&pool->lock);
     while ((__atomic_load_n(counter, __ATOMIC_ACQUIRE) == value) != until_equal) {
