@@ -7516,16 +7516,20 @@ typedef struct msae__kept {
     float value;
 } msae__kept;
 
-/* A tile is one or more chunks of rows, whose pre-activations are so many floats: they stay in the
-   cache between the phases, while the gradients, which every chunk reads and writes, are passed
-   over as seldom as possible. */
-#define MSAE__CHUNK_FLOATS ((size_t)1 << 20)
-#define MSAE__CHUNK_ROWS 512 /* at most; half of them but for topk */
-/* A chunk more for so many workers, up to so many chunks: what every worker fetches of the decoder
-   and of the encoder for a tile serves more rows then, and there are tasks enough for all. Sums do
-   not depend on it: they go from chunk to chunk. */
-#define MSAE__CHUNK_WORKERS 4
-#define MSAE__TILE_CHUNKS 4
+/* Floats of a tile's pre-activations: they stay in the cache between the phases, while the
+   gradients, which every chunk of it reads and writes, are passed over as seldom as possible. */
+#define MSAE__TILE_FLOATS ((size_t)1 << 20)
+#define MSAE__TILE_ROWS 512 /* at most; half of them but for topk */
+/* The same once more for so many workers, up to so many times: what every worker fetches of the
+   decoder and of the encoder for a tile serves more rows then, and there are tasks for all. */
+#define MSAE__TILE_WORKERS 4
+#define MSAE__TILE_TIMES 4
+/* Rows of a tile that are listed by latents at a time, at most: the lists stay in the second-level
+   cache beside G. With topk, whose lists are short, all that TILE_ROWS allows. Sums go from chunk
+   to chunk, so that they do not depend on the tile. */
+#define MSAE__CHUNK_ROWS 128
+/* Blocks of latents that share what a worker fetches of G, at most. */
+#define MSAE__GRADIENT_BLOCKS 2
 /* Rows that a gradient gathers from before it goes on to the next latent: their panel of inputs
    stays in the first-level cache, that of G in the second. Latents with fewer entries than this
    among them take all rows of the chunk at once: the call would cost more than the cache saves. */
@@ -7592,9 +7596,9 @@ struct msae_train_workspace {
     float *decoder_panel;              /* of a block [LATENT_BLOCK][PANEL] */
     float *row;                        /* [d] */
     int32_t *keys, *scratch;           /* [n], [2 cut_room(n)] */
-    uint32_t *list_rows, *list_levels; /* [LATENT_BLOCK][list_room] */
+    uint32_t *list_rows, *list_levels; /* [list_blocks][LATENT_BLOCK][list_room] */
     float *list_values, *list_dots;
-    size_t list_room;
+    size_t list_blocks, list_room;
 
     int has_gradients; /* msae_trainer_gradients succeeded since the last update */
     size_t gradient_rows, gradient_skipped;
@@ -7690,26 +7694,25 @@ static void msae__zero_block(const msae_model *model, const msae_parameters *p, 
     }
 }
 
-/* Rows of a chunk. Where few latents are kept, passing over the gradients is what costs. */
-static size_t msae__chunk_rows(const msae_trainer *trainer) {
+/* Rows of a tile and of its chunks. Where few latents are kept, passing over the gradients is what
+   costs. With batchtopk tiles do not grow: candidates of a whole tile are kept. */
+static void msae__set_rows(const msae_trainer *trainer, struct msae_train_workspace *ws) {
     const msae_model *model = &trainer->model;
     const int few = model->recipe == MSAE_RECIPE_TOPK;
-    const size_t floats = few                                  ? 2 * MSAE__CHUNK_FLOATS
-                          : msae__is_batch_topk(model->recipe) ? MSAE__CHUNK_FLOATS / 2
-                                                               : MSAE__CHUNK_FLOATS;
-    const size_t rows = msae__min(floats / model->n_latents,
-                                  2 * floats / (model->n_levels * msae__stride(model->n_inputs)));
-    const size_t most = few ? MSAE__CHUNK_ROWS : MSAE__CHUNK_ROWS / 2;
-    return msae__min(msae__min(msae__max(rows, 16), most), trainer->desc.batch);
-}
-
-/* Rows of a tile. With batchtopk one chunk: candidates of a whole tile are kept. */
-static size_t msae__tile_rows(const msae_trainer *trainer, size_t chunk_rows) {
-    const size_t workers = msae__workers(&trainer->model.parallel);
-    const size_t chunks = msae__is_batch_topk(trainer->model.recipe)
-                              ? 1
-                              : msae__max(workers / MSAE__CHUNK_WORKERS, 1);
-    return msae__min(chunk_rows * msae__min(chunks, MSAE__TILE_CHUNKS), trainer->desc.batch);
+    const int whole_batch = msae__is_batch_topk(model->recipe);
+    const size_t floats = few           ? 2 * MSAE__TILE_FLOATS
+                          : whole_batch ? MSAE__TILE_FLOATS / 2
+                                        : MSAE__TILE_FLOATS;
+    const size_t most = few ? MSAE__TILE_ROWS : MSAE__TILE_ROWS / 2;
+    const size_t fit = msae__min(floats / model->n_latents,
+                                 2 * floats / (model->n_levels * msae__stride(model->n_inputs)));
+    const size_t rows = msae__min(msae__max(fit, 16), most);
+    const size_t chunks = few ? 1 : msae__ceil_div(rows, MSAE__CHUNK_ROWS);
+    const size_t workers = whole_batch ? 1 : msae__workers(&model->parallel);
+    const size_t times = msae__min(msae__max(workers / MSAE__TILE_WORKERS, 1), MSAE__TILE_TIMES);
+    const size_t chunk_rows = msae__ceil_div(rows, chunks);
+    ws->chunk_rows = msae__min(chunk_rows, trainer->desc.batch);
+    ws->tile_rows = msae__min(chunk_rows * chunks * times, trainer->desc.batch);
 }
 
 /* The level at which a latent counts as active. */
@@ -7779,7 +7782,9 @@ static void msae__workers_layout(struct msae_train_workspace *ws, const msae_mod
     ws->keys = MSAE__TAKE(arena, int32_t, workers * n);
     ws->scratch = MSAE__TAKE(arena, int32_t, workers * 2 * msae__cut_room(n));
     ws->list_room = msae__stride(ws->chunk_rows);
-    list = workers * MSAE__LATENT_BLOCK * ws->list_room;
+    /* several blocks at a time, unless there are workers for all of them */
+    ws->list_blocks = msae__min(msae__max(msae__blocks(model) / workers, 1), MSAE__GRADIENT_BLOCKS);
+    list = workers * ws->list_blocks * MSAE__LATENT_BLOCK * ws->list_room;
     ws->list_rows = MSAE__TAKE(arena, uint32_t, list);
     ws->list_levels = MSAE__TAKE(arena, uint32_t, list);
     ws->list_values = MSAE__TAKE(arena, float, list);
@@ -7798,8 +7803,7 @@ static void msae__train_layout(msae_trainer *trainer, msae__arena *arena) {
     trainer->moment1 = msae__parameters_layout(model, arena);
     trainer->moment2 = msae__parameters_layout(model, arena);
     trainer->loss_mean = MSAE__TAKE(arena, float, model->n_inputs);
-    ws->chunk_rows = msae__chunk_rows(trainer);
-    ws->tile_rows = msae__tile_rows(trainer, ws->chunk_rows);
+    msae__set_rows(trainer, ws);
     ws->stride = msae__stride(model->n_inputs);
     ws->fired_level = msae__fired_level(model);
     msae__rows_layout(ws, model, arena);
@@ -8992,16 +8996,16 @@ typedef struct msae__latent_lists {
     uint32_t *rows, *levels; /* row of the tile; row of a panel of ws->levels */
     float *values, *dots;    /* latent (weight of the decoder gradient), dz */
     /* ends[g][j]: where the rows of group g of MSAE__GATHER_ROWS end in latent j's list */
-    uint32_t ends[MSAE__CHUNK_ROWS / MSAE__GATHER_ROWS][MSAE__LATENT_BLOCK];
+    uint32_t ends[MSAE__TILE_ROWS / MSAE__GATHER_ROWS][MSAE__LATENT_BLOCK];
     size_t groups, group_rows;
 } msae__latent_lists;
 
 /* Turns a block's entries, which stand row by row, into lists of each latent: gradients are sums
    over the rows of one latent. Rows ascend in a list, so that sums have one order. */
-static void msae__list_latents(const msae__batch *batch, msae__latent_lists *lists, size_t worker) {
+static void msae__list_latents(const msae__batch *batch, msae__latent_lists *lists, size_t place) {
     const struct msae_train_workspace *ws = batch->ws;
     const size_t levels = batch->model->n_levels, room = ws->list_room;
-    const size_t offset = worker * MSAE__LATENT_BLOCK * room, last = lists->first + lists->count;
+    const size_t offset = place * MSAE__LATENT_BLOCK * room, last = lists->first + lists->count;
     uint32_t counts[MSAE__LATENT_BLOCK] = {0};
     lists->room = room;
     lists->rows = ws->list_rows + offset;
@@ -9018,6 +9022,7 @@ static void msae__list_latents(const msae__batch *batch, msae__latent_lists *lis
             lists->rows[at] = (uint32_t)r;
             lists->levels[at] = (uint32_t)(r * levels + ws->level[e]);
             lists->values[at] = ws->latents[e];
+            lists->dots[at] = 0;
         }
         if ((r + 1 - lists->first) % MSAE__GATHER_ROWS == 0 || r + 1 == last) {
             memcpy(lists->ends[lists->groups++], counts, sizeof counts);
@@ -9167,65 +9172,81 @@ static void msae__gather_group(const msae__batch *batch, const msae__latent_list
     }
 }
 
+/* .. for some blocks of latents, one after the other while the rows are in the cache. */
 static void msae__gather_gradients(const msae__batch *batch, const msae__latent_lists *lists,
-                                   int of_decoder) {
+                                   size_t blocks, int of_decoder) {
     for (size_t p = 0; p < msae__column_panels(batch->model); p++) {
-        for (size_t g = 0; g < lists->groups; g++) {
-            msae__gather_group(batch, lists, p, g, of_decoder);
+        for (size_t g = 0; g < MSAE__TILE_ROWS / MSAE__GATHER_ROWS; g++) {
+            for (size_t b = 0; b < blocks; b++) {
+                if (g < lists[b].groups) msae__gather_group(batch, &lists[b], p, g, of_decoder);
+            }
         }
     }
 }
 
-/* Gradients of a block of latents, over a chunk of rows. dz and the decoder's gradient read the
-   same rows of G, once; then the encoder's gradient gathers rows of the input. */
-static void msae__chunk_gradients(const msae__batch *batch, msae__latent_lists *lists,
-                                  size_t worker) {
+/* What the dots of a block's latents make known: the gradients of their biases and thresholds. */
+static void msae__dots_gradients(const msae__batch *batch, const msae__latent_lists *lists) {
     msae_parameters *grad = &batch->trainer->grad;
     const size_t first = lists->block * MSAE__LATENT_BLOCK;
-    const size_t count = msae__block_size(batch->model, lists->block);
     double thresholds[MSAE__LATENT_BLOCK] = {0};
-    msae__list_latents(batch, lists, worker);
-    for (size_t j = 0; j < count; j++) {
-        memset(lists->dots + j * lists->room, 0, lists->ends[lists->groups - 1][j] * sizeof(float));
-    }
-    msae__gather_gradients(batch, lists, 1);
     if (msae__has_activation_gradient(batch)) msae__through_activation(batch, lists, thresholds);
-    for (size_t j = 0; j < count; j++) {
+    for (size_t j = 0; j < msae__block_size(batch->model, lists->block); j++) {
         msae__bias_gradient(batch, first + j, lists->dots + j * lists->room,
                             lists->values + j * lists->room, lists->ends[lists->groups - 1][j]);
         if (batch->ws->relu) grad->log_threshold[first + j] += (float)thresholds[j];
     }
-    msae__gather_gradients(batch, lists, 0);
 }
 
-/* .. and over all rows of the tile, chunk by chunk, so that lists have the same ends whatever the
-   tile is. */
-static void msae__latent_gradients(const msae__batch *batch, size_t block, size_t worker) {
+/* Gradients of some blocks of latents, over all rows of the tile, chunk by chunk: lists have the
+   same ends whatever the tile is. dz and the decoder's gradient read the same rows of G, once; then
+   the encoder's gradient gathers rows of the input. */
+static void msae__latent_gradients(const msae__batch *batch, size_t first, size_t blocks,
+                                   size_t worker) {
+    const struct msae_train_workspace *ws = batch->ws;
+    msae__latent_lists lists[MSAE__GRADIENT_BLOCKS];
+    for (size_t r = 0; r < batch->rows; r += ws->chunk_rows) {
+        for (size_t b = 0; b < blocks; b++) {
+            lists[b].block = first + b;
+            lists[b].first = r;
+            lists[b].count = msae__min(ws->chunk_rows, batch->rows - r);
+            msae__list_latents(batch, &lists[b], worker * ws->list_blocks + b);
+        }
+        msae__gather_gradients(batch, lists, blocks, 1);
+        for (size_t b = 0; b < blocks; b++) msae__dots_gradients(batch, &lists[b]);
+        msae__gather_gradients(batch, lists, blocks, 0);
+    }
+}
+
+/* Blocks of latents, whose gradients begin at zero with the batch. */
+static void msae__block_gradients(const msae__batch *batch, size_t task, size_t worker) {
     const struct msae_train_workspace *ws = batch->ws;
     const msae_model *model = batch->model;
-    msae__latent_lists lists;
-    if (batch->first_tile) {
-        msae__zero_block(model, &batch->trainer->grad, block);
-        memset(ws->fired_now + block * MSAE__LATENT_BLOCK, 0,
-               msae__block_size(model, block) * sizeof *ws->fired_now);
+    const size_t first = task * ws->list_blocks;
+    const size_t last = msae__min(first + ws->list_blocks, msae__blocks(model));
+    for (size_t b = first; b < last && batch->first_tile; b++) {
+        msae__zero_block(model, &batch->trainer->grad, b);
+        memset(ws->fired_now + b * MSAE__LATENT_BLOCK, 0,
+               msae__block_size(model, b) * sizeof *ws->fired_now);
     }
-    for (size_t r = 0; r < batch->rows; r += ws->chunk_rows) {
-        lists.block = block;
-        lists.first = r;
-        lists.count = msae__min(ws->chunk_rows, batch->rows - r);
-        msae__chunk_gradients(batch, &lists, worker);
+    msae__latent_gradients(batch, first, last - first, worker);
+    for (size_t b = first; b < last && ws->fired_level + 1 < model->n_levels; b++) {
+        msae__count_strongest(batch, b);
     }
-    if (ws->fired_level + 1 < model->n_levels) msae__count_strongest(batch, block);
+}
+
+/* Tasks of the gradient that are blocks of latents. */
+static size_t msae__gradient_tasks(const msae__batch *batch) {
+    return msae__ceil_div(msae__blocks(batch->model), batch->ws->list_blocks);
 }
 
 /* Blocks of latents first, then panels of the pre_bias gradient: the sum of G_1 over the rows. */
 static void msae__gradient_task(void *context, size_t task, size_t worker) {
     const msae__batch *batch = (const msae__batch *)context;
-    const size_t blocks = msae__blocks(batch->model);
-    if (task < blocks) {
-        msae__latent_gradients(batch, task, worker);
+    const size_t tasks = msae__gradient_tasks(batch);
+    if (task < tasks) {
+        msae__block_gradients(batch, task, worker);
     } else {
-        const size_t panel = task - blocks, width = msae__panel_width(batch->model, panel);
+        const size_t panel = task - tasks, width = msae__panel_width(batch->model, panel);
         float *bias = batch->trainer->grad.pre_bias + panel * MSAE__PANEL;
         if (batch->first_tile) memset(bias, 0, width * sizeof *bias);
         for (size_t r = 0; r < batch->rows; r++) {
@@ -9252,7 +9273,7 @@ static void msae__encoder_bias_task(void *context, size_t task, size_t worker) {
 /* Line 6 but for what is linear in the whole batch's gradients (msae__finish_pre_bias). */
 static void msae__differentiate_tile(msae__batch *batch) {
     msae__parallel_for(&batch->model->parallel,
-                       msae__blocks(batch->model) + msae__column_panels(batch->model),
+                       msae__gradient_tasks(batch) + msae__column_panels(batch->model),
                        msae__gradient_task, batch);
 }
 
