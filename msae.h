@@ -102,7 +102,7 @@
        loading from a file     64 n                                               temporarily
        workspace of one row    32 n + 92 d                                        by you
        workspace of rows       284 n + 584 d, per further worker 28 n + 64 d      by you
-       trainer                 4 models, 5 to 25 MB (batchtopk 33), < 1 MB per    init
+       trainer                 4 models, 5 to 25 MB (batchtopk 33), 1 to 4 MB per init
                                further worker, batchtopk 20 k per row of a batch
        run over the data       two windows of 64 MB; in memory 8 for each row     fit, stream
        revival                 n d / 8 + 256 (L + 1) d                            temporarily
