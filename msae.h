@@ -8163,6 +8163,7 @@ typedef struct msae__batch {
     float *recon, *latents; /* where msae_trainer_forward wants these, or NULL */
 
     size_t first, rows;     /* of the tile, in the batch */
+    size_t of_rows;         /* rows of the batch, or of the share, that the tile is of */
     int first_tile;         /* of the batch, or of its share: gradients start at zero */
     int last_tile;          /* likewise */
     float lowest_key_value; /* batchtopk: candidates must exceed it */
@@ -8468,6 +8469,7 @@ static int msae__next_tile(msae__batch *batch) {
     }
     batch->first = first;
     batch->rows = msae__min(ws->tile_rows, end - first);
+    batch->of_rows = end - start;
     batch->first_tile = first == start;
     batch->last_tile = first + batch->rows == end;
     return 1;
@@ -8536,7 +8538,7 @@ static msae_status msae__encode_tile(msae__batch *batch, msae_error *error) {
     const struct msae_train_workspace *ws = batch->ws;
     msae__small_product p =
         msae__small_over(batch->model, ws->centred, ws->stride, batch->rows, ws->packed);
-    p.of_rows = batch->total;
+    p.of_rows = batch->of_rows;
     p.probe = ws->probe;
     p.c = ws->latents;
     p.ldc = MSAE__LATENT_BLOCK;
