@@ -102,8 +102,8 @@
        loading from a file     64 n                                               temporarily
        workspace of one row    32 n + 92 d                                        by you
        workspace of rows       284 n + 584 d, per further worker 28 n + 64 d      by you
-       trainer                 4 models, 5 to 25 MB (batchtopk 33), 1 to 4 MB per init
-                               further worker, batchtopk 20 k per row of a batch
+       trainer                 4 models, 5 to 25 MB (batchtopk 33), up to 5 MB    init
+                               per further worker, batchtopk 20 k per batch row
        run over the data       two windows of 64 MB; in memory 8 for each row     fit, stream
        revival                 n d / 8 + 256 (L + 1) d                            temporarily
        evaluation with CKNNA   10 n for each of up to 10,000 rows                 temporarily
@@ -1793,7 +1793,7 @@ MSAE_API const char *msae_status_text(msae_status status) {
     return (unsigned)status < MSAE_STATUS_COUNT ? texts[status] : "unknown status";
 }
 
-/* Where the system has pages of 2 MB, blocks that are larger ask for them: rows that lie far apart
+/* Where the system has pages of 2 MB, a block of two or more asks for them: rows that lie far apart
    are found faster. Only whole pages within the block, so that it takes no more memory. */
 #define MSAE__LARGE_PAGE ((size_t)1 << 21)
 
@@ -9145,7 +9145,7 @@ static void msae__gather_group(const msae__batch *batch, const msae__latent_list
     const float *base = from + panel * ws->tile_rows * row_floats;
     const size_t next = (group + 1) % lists->groups, next_panel = panel + (next == 0);
     const size_t next_row = lists->first + next * lists->group_rows;
-    const float *soon = from + (next_panel * ws->tile_rows + next_row) * row_floats;
+    const float *soon = from;
     size_t soon_rows = msae__min(lists->group_rows, lists->first + lists->count - next_row);
     const msae_parameters *grad = &batch->trainer->grad;
     const size_t at = lists->block * MSAE__LATENT_BLOCK * d + panel * MSAE__PANEL;
@@ -9153,6 +9153,8 @@ static void msae__gather_group(const msae__batch *batch, const msae__latent_list
     const float *decoder = model->decoder + at;
     if (next_panel == msae__column_panels(model) || lists->entries < lists->count * vectors) {
         soon_rows = 0;
+    } else {
+        soon += (next_panel * ws->tile_rows + next_row) * row_floats;
     }
     for (size_t j = 0; j < count; j++, sums += d, decoder += d) {
         const size_t begin = group ? lists->ends[group - 1][j] : 0;
