@@ -664,6 +664,16 @@ warns() {
     expect "$from $*: in JSON" \
         lines 1 "\"event\":\"done\",.*\"warnings\":\[\"$warned[^\"]*\"\]\}"
 }
+for own in '' '--epochs 3' '--lr 0.01 --no-revivals'; do
+    as="--epochs 1 --batch 128 --lr 0.003 --revivals 12"
+    test "$own" = '--epochs 3' && as="--epochs 3 --batch 128 --lr 0.003 --revivals 12"
+    test "$own" = '--lr 0.01 --no-revivals' && as="--epochs 1 --batch 128 $own"
+    accept train "$data" -o "$folder/fast" --latents 32 --fast $own
+    accept train "$data" -o "$folder/spelt" --latents 32 $as
+    expect "--fast $own is $as" cmp -s "$folder/fast" "$folder/spelt"
+done
+refuse 2 '--fast does not apply to recipe topk' \
+    train "$data" -o "$out/m" --latents 32 --fast --recipe topk
 { header '<f2' False '(1, 8)' && halves 8 1; } >"$folder/one.npy"
 { header '<f2' False '(70, 8)' && for _ in $(seq 70); do halves 8 1; done; } >"$folder/same.npy"
 { header '<f2' False '(70, 8)' && head -c 1120 /dev/zero; } >"$folder/zeros.npy"
