@@ -25,7 +25,7 @@
    Contents: search for a tag
    --------------------------
        API        >>status >>hooks >>model >>encode >>bytes >>data >>multiply >>train >>evaluate
-                  >>top >>names >>search >>edits >>files
+                  >>top >>names >>search >>tree >>edits >>files
        run part   all that MSAE_RUN_ONLY leaves: >>glossary >>platform >>base >>scalar >>processor
                   >>pre_activations >>ranking >>models >>encoding >>reading >>loading >>small
        general    >>errors >>random >>heap >>batch_scalar >>quantise >>product
@@ -33,7 +33,7 @@
        training   >>descriptor >>memory >>statistics >>step >>targets >>selection >>loss
                   >>gradients >>update >>batchtopk >>processes >>schedule >>revival >>streams
                   >>run >>checkpoints
-       concepts   >>passes >>metrics >>strongest >>naming >>index >>steering
+       concepts   >>passes >>metrics >>strongest >>naming >>index >>parents >>steering
        others     >>threads, a pool; the kernels of all instruction sets: >>paths, and a new one
                   starts at >>vectors
 
@@ -1254,6 +1254,36 @@ MSAE__CONCEPTS_API msae_status msae_index_query(const msae_index *index, void *w
 MSAE__CONCEPTS_API msae_status msae_nearest_rows(const msae_model *model, const msae_data *data,
                                                  const float *queries, size_t n_queries, size_t top,
                                                  msae_hit *hits, size_t *counts, msae_error *error);
+
+/* ---- >>tree Interpretation: the concept tree ------------------------------------------------ */
+
+/* A latent and one of its parents: a latent that means something more general. */
+typedef struct msae_edge {
+    uint32_t latent, parent;
+    uint32_t rows_latent, rows_parent; /* on which each is active */
+    float p;    /* share of the latent's strong rows on which the parent is active */
+    float lift; /* p over the share of all rows on which the parent is active */
+} msae_edge;
+
+/* Which latents are parents. Zero means default; the defaults are measured, see bench/README.md.
+   A latent's strong rows are the half of its rows on which its value is highest. */
+typedef struct msae_tree_desc {
+    size_t parents;     /* of a latent, at most; 0: 3 */
+    size_t strong_rows; /* a latent with fewer strong rows has no parent; 0: 5 */
+    float p, lift;      /* of an edge, at least; 0: 0.4 and 3; MSAE_OFF: any */
+    float ratio;        /* rows_parent is at least ratio * rows_latent, ratio > 1; 0: 1.5 */
+} msae_tree_desc;
+/* The concept tree of an index: for each latent the latents that are active on most of its strong
+   rows, and on more rows than itself. Into edges [n_latents * parents], *count of them, by
+   ascending latent, then the highest p first (ties: the parent on fewer rows, then the lower
+   number). A latent without an edge is a root, which one that is active on no row is too. There
+   are no cycles, as every parent is active on more rows. Rows without codes do not count.
+   MSAE_ERROR_ARGUMENT for a p above 1, a negative number or a ratio of 1 or less. desc may be NULL.
+   Allocates 8 (rows + n) + 4 entries bytes temporarily and for each worker 8 n and at most 8 for
+   each row. Thread-safe, if the index's parallel hook is re-entrant, or not set. */
+MSAE__CONCEPTS_API msae_status msae_concept_tree(const msae_index *index,
+                                                 const msae_tree_desc *desc, msae_edge *edges,
+                                                 size_t *count, msae_error *error);
 
 /* ---- >>edits Interpretation: edits and steering --------------------------------------------- */
 
@@ -13172,6 +13202,190 @@ MSAE_API msae_status msae_index_load(msae_index *index, msae_reader reader,
 }
 
 /* ---------------------------------------------------------------------------------------------
+   >>parents The concept tree: p of latents j and i is the share of j's strong rows on which i is
+   active, lift p over the share of all rows
+
+   The index lists the rows of each latent; here each row's latents are listed too. The latents of
+   all strong rows of a latent are then counted, in whole numbers, and only those that were counted
+   are looked at. Tasks are blocks of latents, each with edges of its own.
+   ------------------------------------------------------------------------------------------ */
+
+typedef struct msae__tree {
+    const msae_index *index;
+    msae_tree_desc desc;   /* with its defaults */
+    size_t rows;           /* with codes */
+    size_t most_strong;    /* rows of any latent */
+    size_t *row_starts;    /* [index->rows + 1]: row r has the latents row_starts[r] .. */
+    uint32_t *row_latents; /* [entries] */
+    size_t *found;         /* [n]: edges of each latent, of which latent j has .. */
+    msae_edge *edges;      /* [n][parents] .. these */
+    uint32_t *together;    /* for each worker [n]: strong rows on which each latent is active .. */
+    uint32_t *counted;     /* for each worker [n]: .. the latents where that is not 0 */
+    msae_hit *strong;      /* for each worker [most_strong] */
+} msae__tree;
+
+static uint32_t msae__index_support(const msae_index *index, size_t latent) {
+    return (uint32_t)(index->starts[latent + 1] - index->starts[latent]);
+}
+
+static size_t msae__strong_rows(const msae_index *index, size_t latent) {
+    return ((size_t)msae__index_support(index, latent) + 1) / 2;
+}
+
+static void msae__tree_layout(void *context, msae__arena *arena) {
+    msae__tree *tree = (msae__tree *)context;
+    const msae_index *index = tree->index;
+    const size_t workers = msae__workers(&index->parallel);
+    tree->row_starts = MSAE__TAKE(arena, size_t, index->rows + 1);
+    tree->row_latents = MSAE__TAKE(arena, uint32_t, index->entries);
+    tree->found = MSAE__TAKE(arena, size_t, index->n_latents);
+    tree->together = MSAE__TAKE_ROWS(arena, uint32_t, workers, index->n_latents);
+    tree->counted = MSAE__TAKE_ROWS(arena, uint32_t, workers, index->n_latents);
+    tree->strong = MSAE__TAKE_ROWS(arena, msae_hit, workers, tree->most_strong);
+}
+
+/* Latent after latent to row after row: a counting sort. */
+static void msae__list_row_latents(const msae__tree *tree) {
+    const msae_index *index = tree->index;
+    size_t *starts = tree->row_starts;
+    starts[0] = 0;
+    for (size_t r = 0; r < index->rows; r++) starts[r + 1] = starts[r] + index->counts[r];
+    for (size_t j = 0; j < index->n_latents; j++) {
+        for (size_t e = (size_t)index->starts[j]; e < index->starts[j + 1]; e++) {
+            tree->row_latents[starts[index->entry_row[e]]++] = (uint32_t)j;
+        }
+    }
+    for (size_t r = index->rows; r > 0; r--) starts[r] = starts[r - 1];
+    starts[0] = 0;
+}
+
+/* 1 when a is a better parent than b. */
+static int msae__edge_before(const msae_edge *a, const msae_edge *b) {
+    if (a->p != b->p) return a->p > b->p;
+    if (a->rows_parent != b->rows_parent) return a->rows_parent < b->rows_parent;
+    return a->parent < b->parent;
+}
+
+/* Keeps the best of a latent's edges, in order. */
+static void msae__offer_edge(const msae__tree *tree, const msae_edge *edge) {
+    const size_t room = tree->desc.parents;
+    msae_edge *edges = tree->edges + edge->latent * room;
+    size_t *found = &tree->found[edge->latent], at = *found;
+    if (at < room) {
+        ++*found;
+    } else if (!msae__edge_before(edge, &edges[--at])) {
+        return;
+    }
+    for (; at > 0 && msae__edge_before(edge, &edges[at - 1]); at--) edges[at] = edges[at - 1];
+    edges[at] = *edge;
+}
+
+/* Offers latent j every latent that is active on its strong rows, of which there are `strong`. */
+static void msae__offer_edges(const msae__tree *tree, size_t j, size_t strong,
+                              const uint32_t *together, const uint32_t *counted, size_t count) {
+    const msae_tree_desc *desc = &tree->desc;
+    const double rows_needed = (double)desc->ratio * msae__index_support(tree->index, j);
+    for (size_t i = 0; i < count; i++) {
+        const double p = (double)together[counted[i]] / (double)strong;
+        msae_edge edge;
+        edge.latent = (uint32_t)j;
+        edge.parent = counted[i];
+        edge.rows_latent = msae__index_support(tree->index, j);
+        edge.rows_parent = msae__index_support(tree->index, edge.parent);
+        edge.p = (float)p;
+        edge.lift = (float)(p * (double)tree->rows / edge.rows_parent);
+        if (edge.rows_parent >= rows_needed && edge.p >= desc->p && edge.lift >= desc->lift) {
+            msae__offer_edge(tree, &edge);
+        }
+    }
+}
+
+static void msae__find_edges(const msae__tree *tree, size_t j, size_t worker) {
+    const msae_index *index = tree->index;
+    const size_t strong = msae__strong_rows(index, j);
+    msae_hit *hits = tree->strong + worker * tree->most_strong;
+    uint32_t *together = tree->together + worker * index->n_latents;
+    uint32_t *counted = tree->counted + worker * index->n_latents;
+    size_t kept = 0, count = 0;
+    if (strong < tree->desc.strong_rows) return;
+    for (size_t e = (size_t)index->starts[j]; e < index->starts[j + 1]; e++) {
+        msae__offer_hit(hits, &kept, strong, index->entry_row[e], index->entry_value[e]);
+    }
+    for (size_t i = 0; i < kept; i++) {
+        const size_t row = hits[i].row;
+        for (size_t e = tree->row_starts[row]; e < tree->row_starts[row + 1]; e++) {
+            const uint32_t latent = tree->row_latents[e];
+            if (together[latent]++ == 0) counted[count++] = latent;
+        }
+    }
+    msae__offer_edges(tree, j, strong, together, counted, count);
+    for (size_t i = 0; i < count; i++) together[counted[i]] = 0;
+}
+
+static void msae__tree_task(void *context, size_t task, size_t worker) {
+    const msae__tree *tree = (const msae__tree *)context;
+    const size_t begin = task * MSAE__LATENT_BLOCK;
+    const size_t end = msae__min(begin + MSAE__LATENT_BLOCK, tree->index->n_latents);
+    for (size_t j = begin; j < end; j++) msae__find_edges(tree, j, worker);
+}
+
+/* The defaults, and what is wrong with the rest. */
+static msae_status msae__resolve_tree(const msae_tree_desc *desc, msae_tree_desc *resolved,
+                                      msae_error *error) {
+    memset(resolved, 0, sizeof *resolved);
+    if (desc) *resolved = *desc;
+    if (resolved->parents == 0) resolved->parents = 3;
+    if (resolved->strong_rows == 0) resolved->strong_rows = 5;
+    if (resolved->p == 0) resolved->p = 0.4f;
+    if (resolved->lift == 0) resolved->lift = 3;
+    if (resolved->ratio == 0) resolved->ratio = 1.5f;
+    if (resolved->p == MSAE_OFF) resolved->p = 0;
+    if (resolved->lift == MSAE_OFF) resolved->lift = 0;
+    if (!msae__is_finite(resolved->p) || resolved->p < 0 || resolved->p > 1) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "p of an edge is not within 0 .. 1");
+    }
+    if (!msae__is_finite(resolved->lift) || resolved->lift < 0) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "lift of an edge is not 0 or more");
+    }
+    if (!msae__is_finite(resolved->ratio) || resolved->ratio <= 1) {
+        return msae__fail(error, MSAE_ERROR_ARGUMENT, "the ratio of rows is not above 1");
+    }
+    return MSAE_OK;
+}
+
+MSAE_API msae_status msae_concept_tree(const msae_index *index, const msae_tree_desc *desc,
+                                       msae_edge *edges, size_t *count, msae_error *error) {
+    msae__memory memory;
+    msae__tree tree;
+    const size_t n = index->n_latents;
+    size_t packed = 0;
+    msae_status status;
+    memset(&tree, 0, sizeof tree);
+    tree.index = index;
+    tree.edges = edges;
+    status = msae__resolve_tree(desc, &tree.desc, error);
+    if (status != MSAE_OK) return status;
+    for (size_t r = 0; r < index->rows; r++) tree.rows += index->counts[r] > 0;
+    for (size_t j = 0; j < n; j++) {
+        tree.most_strong = msae__max(tree.most_strong, msae__strong_rows(index, j));
+    }
+    status = msae__take_memory(&memory, &index->allocator, msae__tree_layout, &tree, error);
+    if (status != MSAE_OK) return status;
+    msae__list_row_latents(&tree);
+    memset(tree.found, 0, n * sizeof *tree.found);
+    memset(tree.together, 0, msae__workers(&index->parallel) * n * sizeof *tree.together);
+    msae__parallel_for(&index->parallel, msae__ceil_div(n, MSAE__LATENT_BLOCK), msae__tree_task,
+                       &tree);
+    for (size_t j = 0; j < n; j++) {
+        memmove(edges + packed, edges + j * tree.desc.parents, tree.found[j] * sizeof *edges);
+        packed += tree.found[j];
+    }
+    *count = packed;
+    msae__free_memory(&memory, &index->allocator);
+    return MSAE_OK;
+}
+
+/* ---------------------------------------------------------------------------------------------
    >>steering Edits of codes, and steering: decode(edited), or x + decode(edited) - decode(codes)
 
    The second keeps what the codes miss of a row. What an edit does beside what it was meant to do
@@ -14751,7 +14965,7 @@ static const msae__batch_kernels msae__vnni_kernels = {
               is what MSAE_NO_TRAIN and MSAE_NO_ANALYSIS were together; hyper-parameters
               in one table (MSAE_TRAIN_LIST); skip_bad, max_norm, model.k, msae_model_checksum;
               audits (probes, attributes, alignment) are beside the tool; keys msae.* in files
-              (those of 0.5.0 are read)
+              (those of 0.5.0 are read); msae_concept_tree
        0.5.0  recipe msae, now the default, and msae-width; trapezoid schedule, starts from rows,
               revival of dead latents
        0.4.0  sources, sets of files, streams in windows; training in several processes

@@ -237,6 +237,17 @@ static msae_status index_model(msae_model *model) {
     return status;
 }
 
+static msae_status find_tree(msae_model *model) {
+    const msae_tree_desc desc = {2, 1, 0.1f, 1, 1.1f};
+    msae_edge edges[N * 2];
+    msae_index index;
+    size_t count;
+    msae_status status = msae_index_build(&index, model, &world.data, 3, NULL);
+    if (status == MSAE_OK) status = msae_concept_tree(&index, &desc, edges, &count, NULL);
+    msae_index_free(&index);
+    return status;
+}
+
 static msae_status top(test_heap *heap) {
     return with_model(heap, find_top_rows);
 }
@@ -251,6 +262,10 @@ static msae_status steer(test_heap *heap) {
 
 static msae_status index_rows(test_heap *heap) {
     return with_model(heap, index_model);
+}
+
+static msae_status tree(test_heap *heap) {
+    return with_model(heap, find_tree);
 }
 
 static msae_status save(test_heap *heap) {
@@ -340,6 +355,7 @@ int main(void) {
     SWEEP(nearest, 1);
     SWEEP(steer, 1);
     SWEEP(index_rows, 5);
+    SWEEP(tree, 4);
     remove(world.model_path);
     remove(world.data_path);
     TEST_RMDIR(folder);

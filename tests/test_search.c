@@ -1,4 +1,5 @@
-/* Strongest rows, sparse indices, nearest rows, edits and steering against plain computations. */
+/* Strongest rows, sparse indices, nearest rows, concept trees, edits and steering against plain
+   computations. */
 #include "test.h"
 
 /* More rows than two tiles have; where there is a bad one, it is in the last. */
@@ -1070,6 +1071,211 @@ static void steering_without_edits_changes_nothing(void) {
     free(again);
 }
 
+/* ---------------------------------------------------------------------------------------------
+   The concept tree
+   ------------------------------------------------------------------------------------------ */
+
+/* Whether each latent of dense codes [ROWS, N] is active, on how many rows, on how many rows any of
+   them is, and the strong rows of latent j: the first (support + 1) / 2 of strong[j]. */
+typedef struct active_rows {
+    const float *z;
+    size_t support[N], rows, strong[N][ROWS];
+} active_rows;
+
+static void find_active(active_rows *active, const float *z) {
+    float column[ROWS];
+    memset(active, 0, sizeof *active);
+    active->z = z;
+    for (size_t r = 0; r < ROWS; r++) {
+        size_t codes = 0;
+        for (size_t j = 0; j < N; j++) codes += z[r * N + j] != 0;
+        active->rows += codes > 0;
+    }
+    for (size_t j = 0; j < N; j++) {
+        for (size_t r = 0; r < ROWS; r++) {
+            column[r] = z[r * N + j];
+            if (column[r] != 0) active->strong[j][active->support[j]++] = r;
+        }
+        sort_rows(active->strong[j], active->support[j], column);
+    }
+}
+
+/* The edge from latent j to a parent, by its definition; 0 when it is none. */
+static int find_edge(const active_rows *active, const msae_tree_desc *desc, size_t j, size_t parent,
+                     msae_edge *edge) {
+    const size_t strong = (active->support[j] + 1) / 2;
+    size_t together = 0;
+    if (strong < desc->strong_rows || active->support[parent] == 0) return 0;
+    for (size_t i = 0; i < strong; i++) {
+        together += active->z[active->strong[j][i] * N + parent] != 0;
+    }
+    const double p = (double)together / (double)strong;
+    edge->latent = (uint32_t)j;
+    edge->parent = (uint32_t)parent;
+    edge->rows_latent = (uint32_t)active->support[j];
+    edge->rows_parent = (uint32_t)active->support[parent];
+    edge->p = (float)p;
+    edge->lift = (float)(p * (double)active->rows / (double)active->support[parent]);
+    return together > 0 && (double)edge->rows_parent >= (double)desc->ratio * edge->rows_latent &&
+           edge->p >= (desc->p == MSAE_OFF ? 0 : desc->p) &&
+           edge->lift >= (desc->lift == MSAE_OFF ? 0 : desc->lift);
+}
+
+static int is_better(const msae_edge *a, const msae_edge *b) {
+    if (a->p != b->p) return a->p > b->p;
+    return a->rows_parent != b->rows_parent ? a->rows_parent < b->rows_parent
+                                            : a->parent < b->parent;
+}
+
+/* The best edges of latent j, all others tried: each is the best of those behind the last one. */
+static size_t plain_parents(const active_rows *active, const msae_tree_desc *desc, size_t j,
+                            msae_edge *edges) {
+    size_t count = 0;
+    while (count < desc->parents) {
+        msae_edge best, edge;
+        int is_there = 0;
+        for (size_t parent = 0; parent < N; parent++) {
+            if (!find_edge(active, desc, j, parent, &edge)) continue;
+            if (count > 0 && !is_better(&edges[count - 1], &edge)) continue;
+            if (!is_there || is_better(&edge, &best)) best = edge;
+            is_there = 1;
+        }
+        if (!is_there) break;
+        edges[count++] = best;
+    }
+    return count;
+}
+
+static int same_edge(const msae_edge *a, const msae_edge *b) {
+    return a->latent == b->latent && a->parent == b->parent && a->rows_latent == b->rows_latent &&
+           a->rows_parent == b->rows_parent && test_same(&a->p, &b->p, 1) &&
+           test_same(&a->lift, &b->lift, 1);
+}
+
+/* All edges of one rule against the definition; returns how many there are. */
+static size_t check_tree(const msae_model *model, const float *x, size_t k,
+                         const msae_tree_desc *desc, const msae_tree_desc *given) {
+    const msae_data data = msae_data_view(x, ROWS, D);
+    float *z = dense_codes(model, x, k);
+    msae_edge *edges = (msae_edge *)test_alloc(N * desc->parents * sizeof *edges);
+    msae_edge wanted[N];
+    size_t count = 0, at = 0;
+    active_rows active;
+    msae_index index;
+    find_active(&active, z);
+    CHECK_STATUS(MSAE_OK, msae_index_build(&index, model, &data, k, NULL));
+    CHECK_STATUS(MSAE_OK, msae_concept_tree(&index, given, edges, &count, NULL));
+    for (size_t j = 0; j < N; j++) {
+        const size_t found = plain_parents(&active, desc, j, wanted);
+        for (size_t e = 0; e < found; e++, at++) {
+            CHECK(at < count && same_edge(&edges[at], &wanted[e]));
+        }
+    }
+    CHECK(at == count);
+    msae_index_free(&index);
+    free(edges);
+    free(z);
+    return count;
+}
+
+/* All rules, one worker and several. */
+static void trees_are_their_definition(void) {
+    static const size_t ks[] = {0, 1, 7};
+    static const msae_tree_desc descs[] = {
+        {3, 5, 0.4f, 3, 1.5f}, /* the defaults */
+        {2, 2, 0.2f, MSAE_OFF, 1.1f},
+        {N, 1, MSAE_OFF, MSAE_OFF, 1.0001f},
+        {1, 1, 1, 1.5f, 2},
+    };
+    float *x = raw_rows();
+    size_t all = 0, workers = 0;
+    FOR_EACH_RECIPE(recipe) {
+        msae_model model;
+        if (!open_model(&model, recipe, x)) continue;
+        for (size_t i = 0; i < COUNT(ks) * COUNT(descs); i++) {
+            const size_t k = ks[i % COUNT(ks)], rule = i / COUNT(ks);
+            test_note("%s, k %zu, rule %zu", recipe->name, k, rule);
+            workers = 1 + i % 4;
+            model.parallel = backwards_with(&workers);
+            all += check_tree(&model, x, k, &descs[rule], &descs[rule]);
+            if (rule == 0) all += check_tree(&model, x, k, &descs[0], NULL);
+        }
+        msae_model_free(&model);
+    }
+    CHECK(all > 1000);
+    free(x);
+}
+
+/* An index by hand: animal on rows 0 .. 19, dog on 0 .. 9, puppy on 4 .. 9 with rows 6 .. 8 strong,
+   thing on all 40 rows, a latent on no row. */
+static void a_tree_by_hand(void) {
+    enum { LATENTS = 5, HAND_ROWS = 40, ENTRIES = 20 + 10 + 6 + 40 };
+    static const uint32_t spans[LATENTS][2] = {{0, 20}, {0, 10}, {4, 10}, {0, 40}, {0, 0}};
+    msae_tree_desc desc = {2, 3, 0, 2, 0};
+    uint64_t starts[LATENTS + 1] = {0};
+    uint32_t rows[ENTRIES], counts[HAND_ROWS] = {0};
+    float values[ENTRIES];
+    msae_edge edges[LATENTS * 3];
+    size_t count = 99, at = 0;
+    msae_index index;
+    msae_error error;
+    memset(&index, 0, sizeof index);
+    for (size_t j = 0; j < LATENTS; j++) {
+        for (uint32_t r = spans[j][0]; r < spans[j][1]; r++, at++) {
+            rows[at] = r;
+            values[at] = j == 2 && r >= 6 && r < 9 ? 2.0f : 1.0f;
+            counts[r]++;
+        }
+        starts[j + 1] = at;
+    }
+    index.rows = HAND_ROWS;
+    index.n_latents = LATENTS;
+    index.entries = at;
+    index.starts = starts;
+    index.entry_row = rows;
+    index.entry_value = values;
+    index.counts = counts;
+    CHECK_STATUS(MSAE_OK, msae_concept_tree(&index, &desc, edges, &count, NULL));
+    /* puppy: dog before animal, as both are on all of its strong rows; thing is on all rows. */
+    CHECK(count == 3);
+    CHECK(edges[0].latent == 1 && edges[0].parent == 0 && edges[0].p == 1 && edges[0].lift == 2);
+    CHECK(edges[0].rows_latent == 10 && edges[0].rows_parent == 20);
+    CHECK(edges[1].latent == 2 && edges[1].parent == 1 && edges[1].lift == 4);
+    CHECK(edges[2].latent == 2 && edges[2].parent == 0 && edges[2].rows_latent == 6);
+    desc.strong_rows = 4; /* puppy has 3 */
+    CHECK_STATUS(MSAE_OK, msae_concept_tree(&index, &desc, edges, &count, NULL));
+    CHECK(count == 1 && edges[0].latent == 1);
+    desc.ratio = 2.1f; /* animal is on twice dog's rows, and thing has no lift */
+    CHECK_STATUS(MSAE_OK, msae_concept_tree(&index, &desc, edges, &count, NULL));
+    CHECK(count == 0);
+    desc.lift = MSAE_OFF;
+    CHECK_STATUS(MSAE_OK, msae_concept_tree(&index, &desc, edges, &count, NULL));
+    CHECK(count == 1 && edges[0].latent == 1 && edges[0].parent == 3 && edges[0].lift == 1);
+
+#define REFUSED(member, value, text)                                                      \
+    do {                                                                                  \
+        memset(&desc, 0, sizeof desc);                                                    \
+        desc.member = value;                                                              \
+        CHECK_STATUS(MSAE_ERROR_ARGUMENT,                                                 \
+                     msae_concept_tree(&index, &desc, edges, &count, &error));            \
+        CHECK(strstr(error.message, text) != NULL && error.position == MSAE_NO_POSITION); \
+    } while (0)
+    REFUSED(p, 1.01f, "p of an edge");
+    REFUSED(p, -0.5f, "p of an edge");
+    REFUSED(p, NAN, "p of an edge");
+    REFUSED(lift, -2, "lift");
+    REFUSED(lift, INFINITY, "lift");
+    REFUSED(ratio, 1, "ratio");
+    REFUSED(ratio, NAN, "ratio");
+#undef REFUSED
+    memset(&desc, 0, sizeof desc);
+    desc.parents = SIZE_MAX / 16; /* (for the latents that have room for none) */
+    index.entries = index.n_latents = 0;
+    memset(counts, 0, sizeof counts);
+    CHECK_STATUS(MSAE_OK, msae_concept_tree(&index, &desc, edges, &count, NULL));
+    CHECK(count == 0);
+}
+
 int main(void) {
     RUN(strongest_rows_are_those_of_dense_codes);
     RUN(strongest_rows_of_chosen_latents_and_any_workers);
@@ -1085,6 +1291,8 @@ int main(void) {
     RUN(cut_and_changed_indices);
     RUN(nearest_rows_are_those_of_plain_cosines);
     RUN(nearest_rows_of_halves);
+    RUN(trees_are_their_definition);
+    RUN(a_tree_by_hand);
     RUN(edits_by_hand);
     RUN(steering_is_its_parts);
     RUN(steering_without_edits_changes_nothing);

@@ -1,6 +1,6 @@
 /* Indices from files. Input that starts with an 'I' makes a small index, saves it and changes bytes
    of what was saved, so that some of them load; '{' spells a file out; the rest are raw bytes. What
-   loads must answer queries within its rows, and stay the same when it is saved.
+   loads must answer queries within its rows, stay the same when it is saved, and have a tree.
    Options: -max_len=768
    Dictionaries: safetensors index */
 #include "fuzz.h"
@@ -72,6 +72,21 @@ static void query(const msae_index *index, fuzz_input *in) {
     }
 }
 
+/* Its concept tree: parents that are on more rows, no more of them than asked for. */
+static void find_tree(const msae_index *index, fuzz_input *in) {
+    const size_t parents = 1 + fuzz_below(in, 3);
+    const msae_tree_desc desc = {parents, 1, MSAE_OFF, MSAE_OFF, 1.01f};
+    msae_edge *edges = (msae_edge *)fuzz_take(index->n_latents * parents * sizeof *edges);
+    size_t count;
+    CHECK(msae_concept_tree(index, &desc, edges, &count, NULL) == MSAE_OK);
+    CHECK(count <= index->n_latents * parents);
+    for (size_t i = 0; i < count; i++) {
+        CHECK(edges[i].rows_parent > edges[i].rows_latent && edges[i].p > 0 && edges[i].p <= 1);
+        CHECK(i == 0 || edges[i].latent > edges[i - 1].latent ||
+              (edges[i].latent == edges[i - 1].latent && edges[i].p <= edges[i - 1].p));
+    }
+}
+
 /* Saved and loaded again, it is saved to the same bytes. */
 static void check_saved(const msae_index *index, const fuzz_file *file) {
     fuzz_file saved, again;
@@ -116,6 +131,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size) {
         CHECK(!is_whole && error.message[0] && index.memory == NULL);
     }
     CHECK(heap.most <= 8 * file.size + 4096);
+    if (index.memory) find_tree(&index, &in);
     msae_index_free(&index);
     CHECK(heap.held == 0);
     fuzz_release();
