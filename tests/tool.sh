@@ -176,7 +176,7 @@ lines() {
 # What it does
 # ------------------------------------------------------------------------------------------------
 
-for command in '' train eval encode decode info name top search steer probe bias convert; do
+for command in '' train eval encode decode info name top tree search steer probe bias convert; do
     # shellcheck disable=SC2086
     accept $command --help
     expect "help of '$command' has no text" test -s "$folder/stdout"
@@ -184,7 +184,7 @@ done
 accept --version
 
 # One word for one thing.
-for command in train eval probe encode decode info name top search steer bias convert report \
+for command in train eval probe encode decode info name top tree search steer bias convert report \
     align; do
     accept $command --help
     expect "help of $command: other words for active and dead" lines 0 \
@@ -1216,6 +1216,100 @@ refuse 2 'one of --latent and --row' top "$model" "$data"
 refuse 2 '--row and --latent exclude each other' top "$model" "$data" --row 3 --latent 4
 refuse 2 'column needs' top "$model" "$data" --row 3 --column class
 
+# The concept tree: its table, and who shows it.
+tree=$folder/tree.tsv
+accept tree "$model" "$data" --min-p 0.2 --min-lift 0 --parents 2 --names "$names" -o "$tree" --threads 3
+expect "tree: a line for people" lines 1 '^.*tree.tsv: 32 latents, [0-9]+ with a parent, [0-9]+ roots .*; all active'
+cp "$tree" "$folder/threads"
+accept tree "$model" "$data" --min-p 0.2 --min-lift 0 --parents 2 --names "$names" --threads 1 --k all
+expect "tree: the same for any threads, k and place" cmp -s "$folder/stdout" "$folder/threads"
+accept tree "$model" "$data" --min-p 0.2 --min-lift 0 --parents 2 --names "$names" --k 8 -o "$tree"
+expect "tree: its columns" grep -q \
+    "^latent	parent	p	lift	rows_latent	rows_parent	name_latent	name_parent	model\$" "$tree"
+expect "tree: every latent, in order" test "$(sed 1d "$tree" | cut -f 1 | uniq | tr '\n' ' ')" = \
+    "$(seq -s ' ' 0 31) "
+# Parents are on more rows, at most two for each latent; a root has nothing but its rows.
+expect "tree: its lines" awk -F '\t' -v sum="$sum" '
+    NR == 1 { next }
+    $2 == -1 { bad += $3 $4 $6 $8 != "" || lines[$1]++ > 0; roots++ }
+    $2 >= 0 { bad += $6 < 1.5 * $5 || $3 < 0.2 || $3 > 1 || $4 <= 0 || lines[$1]++ > 1; edges++ }
+    { bad += $9 != sum || $5 > 40 }
+    END { exit !(NR > 32 && !bad && roots > 0 && edges > 0) }' "$tree"
+expect "tree: both names" awk -F '\t' -v dog="$dog" -v cat="$cat" '
+    NR > 1 { bad += $7 != ($1 == dog ? "dog" : $1 == cat ? "cat" : "") }
+    NR > 1 { bad += $8 != ($2 == dog ? "dog" : $2 == cat ? "cat" : "") }
+    END { exit bad > 0 }' "$tree"
+accept tree "$model" "$data" --min-p 0.2 --min-lift 0 --parents 2 --names "$names" --k 8 --json
+expect "tree: JSON" is_json
+expect "tree: JSON of a latent" lines 1 "^\\{\"latent\":$dog,\"name\":\"dog\",\"rows\":[0-9]+,\"parents\":\\["
+expect "tree: as many edges" test "$(grep -o '"p":' "$folder/stdout" | wc -l)" -eq \
+    "$(awk -F '\t' 'NR > 1 && $2 >= 0' "$tree" | wc -l)"
+expect "tree: JSON of all" lines 1 \
+    "^\\{\"event\":\"done\",\"latents\":32,.*\"rows\":40,\"k\":8,\"kept_by\":\"k\",\"model\":\"$sum\""
+accept tree "$model" "$data" --min-p 1 --min-lift 1000
+expect "tree: nothing but roots" lines 32 '^[0-9]+	-1	'
+child=$(awk -F '\t' 'NR > 1 && $2 >= 0 { print $1; exit }' "$tree")
+parent=$(awk -F '\t' 'NR > 1 && $2 >= 0 { print $2; exit }' "$tree")
+root=$(awk -F '\t' 'NR > 1 && $2 < 0 && $5 > 0 { print $1; exit }' "$tree")
+accept top "$model" "$data" --latent "$child" --tree "$tree"
+expect "top of a latent: its parents" lines 1 "^parents: $parent \\(p [01]\.[0-9]{2}, lift [0-9.]+\\)"
+accept top "$model" "$data" --latent "$child" --tree "$tree" --names "$names" --json
+expect "top of a latent: its parents, JSON" is_json
+expect "top of a latent: its parents, in JSON" lines 1 "\"parents\":\\[\\{\"latent\":$parent,\"name\":.*\"lift\":"
+row=$(sed 's/.*"top":.{"row":\([0-9]*\).*/\1/' "$folder/stdout")
+accept top "$model" "$data" --row "$row" --top 32 --tree "$tree"
+expect "top of a row: parents" lines 1 "^ +$child .* < $parent\$"
+accept top "$model" "$data" --row 3 --tree "$tree" --names "$names" --json
+expect "top of a row: parents, JSON" is_json
+expect "top of a row: parents, in JSON" lines 1 '"value":[0-9.]+,"parents":\['
+accept top "$model" "$data" --latent "$root" --tree "$tree"
+expect "top of a latent: a root" lines 1 '^parents: none, a root$'
+accept name "$model" --vocab "$other" --words "$words" --data "$data" --tree "$tree" --top 1 -o "$folder/under.tsv"
+expect "name: the parent of each latent" awk -F '\t' '
+    NR == FNR { if (FNR > 1 && !($1 in best)) best[$1] = $2; next }
+    FNR == 1 { bad += $13 != "parent" || $14 != "name_parent" || $15 != "top"; next }
+    { name[$1] = $2; of[$1] = $13; called[$1] = $14; bad += $13 != best[$1] }
+    END {
+        for (j in of) bad += called[j] != (of[j] < 0 ? "" : name[of[j]])
+        exit bad > 0
+    }' "$tree" "$folder/under.tsv"
+accept top "$model" "$data" --latent 3 --names "$folder/under.tsv"
+accept name "$model" --vocab "$other" --words "$words" --data "$data" --tree "$tree" --json
+expect "name: parents, JSON" is_json
+expect "name: parents, in JSON" lines 1 "^\\{\"latent\":$child,.*\"parents\":\\[\\{\"latent\":$parent,\"name\":\"word[0-9]+\",\"p\":"
+accept name "$model" --vocab "$other" --words "$words" --data "$data" --tree "$tree" --list 5 --min-score 0
+expect "name: parents, for people" lines 1 '^latent  name < parent '
+refuse 1 'k: 33 is more than the 32 latents' tree "$model" "$data" --k 33 -o "$out/t"
+refuse 1 'parents: 33 is more than the 32 latents' tree "$model" "$data" --parents 33 -o "$out/t"
+refuse 1 'min-p: 1.5 is more than 1' tree "$model" "$data" --min-p 1.5 -o "$out/t"
+refuse 1 "min-lift: '-1' is not a number of zero" tree "$model" "$data" --min-lift -1 -o "$out/t"
+refuse 1 'narrow.npy: has 7 columns' tree "$model" "$narrow" -o "$out/t"
+refuse 1 'stranger is [0-9a-f]{16}: name it again' tree "$folder/stranger" "$data" --names "$names" -o "$out/t"
+refuse 2 'is missing' tree "$model"
+# spoilt REGEX AWK: the tree with the change is refused by the line of error.
+spoilt() {
+    awk -F '\t' -v OFS='\t' -v child="$child" "$2" "$tree" >"$folder/spoilt.tsv"
+    refuse 1 "spoilt.tsv: $1" top "$model" "$data" --row 3 --tree "$folder/spoilt.tsv"
+}
+refuse 1 'tree.tsv: is of the model [0-9a-f]{16}, .*/stranger is [0-9a-f]{16}: make the tree again' \
+    top "$folder/stranger" "$data" --row 3 --tree "$tree"
+spoilt "has no column 'lift'" 'NR == 1 { $4 = "rise" } { print }'
+spoilt "line 9: 'x' is not a model's checksum" 'NR == 9 { $9 = "x" } { print }'
+spoilt "line 4: '32' is not one of the model's 32 latents" 'NR == 4 { $1 = 32 } { print }'
+spoilt "line [0-9]+: '-2' is not one of the model's 32" '$1 == child { $2 = -2 } { print }'
+spoilt "line [0-9]+: '1.5' is not a share" '$1 == child { $3 = 1.5 } { print }'
+spoilt "line [0-9]+: '0' is not a lift" '$1 == child { $4 = 0 } { print }'
+spoilt "line [0-9]+: 'few' is not a number of rows" '$1 == child { $5 = "few" } { print }'
+spoilt "line [0-9]+: the parent is on 0 rows, no more than" '$1 == child { $6 = 0 } { print }'
+spoilt "latent [0-9]+ is on 4000 rows as the parent of $child, on [0-9]+ by itself" \
+    '$1 == child { $6 = 4000 } { print }'
+spoilt "line [0-9]+: a root has no p" 'NR > 1 && $2 == -1 { $3 = 1 } { print }'
+spoilt "line [0-9]+: latent $child has the parent" '{ print } $1 == child { print }'
+spoilt "line [0-9]+: latent [0-9]+ is there already" '{ print } NR > 1 && $2 == -1 { print }'
+spoilt "line [0-9]+: latent $child is on 0 rows here" '{ print } $1 == child { $5 = 0; $2 = 9999 % 31; print }'
+spoilt "line 2: latent 0 is missing" '$1 != "0" { print }'
+spoilt 'latent 31 is missing: the file was cut off' '$1 != "31" { print }'
+
 index=$folder/index.safetensors
 accept search "$model" "$data" --row 3 --labels "$labels" --column class --k 5 --save-index "$index"
 cp "$folder/stdout" "$folder/built"
@@ -1394,7 +1488,7 @@ done
 tool encode "$folder/own_k" "$data" -o "$folder/c"
 tool encode "$folder/own_k" "$data" -o "$folder/d" --k 6
 expect "encode: the model's k is no other" cmp -s "$folder/c" "$folder/d"
-for command in encode top search steer bias name report; do
+for command in encode top tree search steer bias name report; do
     refuse 1 "k: 'most' is not a whole number above zero, or all" $command "$model" --k most
     refuse 1 "k: '0' is not a whole number above zero, or all" $command "$model" --k 0
 done
@@ -2134,6 +2228,7 @@ guard --save-index "m x.npy v.npy w.txt n.tsv l.tsv" search "$guarded/m" "$guard
     --names "$guarded/n.tsv" --labels "$guarded/l.tsv" --column kind --row 1
 guard -o "m x.npy l.tsv n.tsv" bias "$guarded/m" "$guarded/x.npy" --labels "$guarded/l.tsv" --column kind \
     --names "$guarded/n.tsv"
+guard -o "m x.npy n.tsv" tree "$guarded/m" "$guarded/x.npy" --names "$guarded/n.tsv"
 guard -o "m log.model" align "$guarded/m" "$guarded/log.model"
 guard -o "m log.model x.npy v.npy w.txt l.tsv log" report "$guarded/m" "$guarded/x.npy" "$guarded/log.model" \
     --vocab "$guarded/v.npy" --words "$guarded/w.txt" --labels "$guarded/l.tsv" --column kind --log "$guarded/log"
@@ -2174,6 +2269,7 @@ misnamed codes ".npy .npz .csv .html" encode "$model" "$data" -o
 misnamed embeddings ".safetensors .tsv .txt .npz" decode "$model" "$codes" -o
 misnamed embeddings ".safetensors" steer "$model" "$data" --set 1=3 -o
 misnamed "a table" ".csv .npy .html" name "$model" --vocab "$other" --words "$words" -o
+misnamed "a table" ".csv .npy" tree "$model" "$data" -o
 misnamed "a table" ".csv" align "$model" "$model" -o
 misnamed "a table" ".json" bias "$model" "$data" --labels "$guarded/l.tsv" --column kind -o
 misnamed "a page" ".txt .json" report "$model" "$data" -o
@@ -2226,6 +2322,7 @@ refuse 1 'data.npy: is data, not codes' decode "$model" "$data" -o "$out/y.npy"
 
 # Every kind of file in the place of every other.
 printf 'latent\tname\n0\tdog\n' >"$strange/names"
+printf 'latent\tparent\n0\t-1\n' >"$strange/tree"
 printf 'one\ntwo\n' >"$strange/text"
 printf '{"a": [1, 2]}' >"$strange/json"
 head -c 100 /dev/zero | tr '\0' '\1' >"$strange/bytes"
@@ -2243,6 +2340,7 @@ in_place() {
     shift 2
     for case in "model|is a model, $not" "checkpoint|is a checkpoint, $not" "codes|holds codes, $not" \
         "index|is an index of msae search, $not" "data|is data, $not" "names|holds names of latents, not" \
+        "tree|holds a concept tree, not" \
         "text|is text, not" "json|is JSON, not" "bytes|neither a .npy nor a safetensors file" \
         "torch|is of torch.save" "tensors|is a safetensors file of other tensors \\(x, y\\), $not" \
         "missing|cannot be opened: there is no such file" \
@@ -2258,7 +2356,8 @@ in_place codes 'not codes: msae encode makes them' decode "$model" -o "$out/y.np
 in_place index 'not an index: msae search --save-index makes one' search "$model" "$data" --row 1 --index
 in_place checkpoint 'not a checkpoint: msae train --checkpoint makes one' \
     train "$data" -o "$out/m" --epochs 3 --resume
-in_place "names|text|json|bytes|torch" 'not text' top "$model" "$data" --row 1 --names
+in_place "names|tree|text|json|bytes|torch" 'not text' top "$model" "$data" --row 1 --names
+in_place "names|tree|text|json|bytes|torch" 'not text' top "$model" "$data" --row 1 --tree
 
 # A blank last line is no row, and commas do not separate columns.
 awk 'BEGIN { for (i = 0; i < 40; i++) print i }' >"$folder/numbers.txt"

@@ -28,17 +28,22 @@ static const char *cell_of(const tool_table *table, size_t row, size_t column) {
     return column < table->columns ? table->cells[row * table->columns + column] : "";
 }
 
+int tool_check_checksum(const char *path, size_t line, const char *text, uint64_t model,
+                        const char *model_path, const char *advice) {
+    uint64_t checksum;
+    if (!read_checksum(text, &checksum)) {
+        return tool_fail(path, "line %zu: '%s' is not a model's checksum", line, text);
+    }
+    if (checksum == model) return TOOL_OK;
+    return tool_fail(path, "is of the model %s, %s is %016llx: %s", text, model_path,
+                     (unsigned long long)model, advice);
+}
+
 /* Names are only of the model that they were made for. */
 static int check_model(const tool_names *names, size_t row, const char *text) {
-    uint64_t model;
     if (*text == '\0') return TOOL_OK;
-    if (!read_checksum(text, &model)) {
-        return tool_fail(names->table.path, "line %zu: '%s' is not a model's checksum", row + 2,
-                         text);
-    }
-    if (model == names->model) return TOOL_OK;
-    return tool_fail(names->table.path, "is of the model %s, %s is %016llx: name it again", text,
-                     names->model_path, (unsigned long long)names->model);
+    return tool_check_checksum(names->table.path, row + 2, text, names->model, names->model_path,
+                               "name it again");
 }
 
 static int read_support(const tool_names *names, size_t row, const char *text, const char *rows,

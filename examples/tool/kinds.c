@@ -88,9 +88,10 @@ static const char *foreign_kind(const unsigned char *bytes, size_t size, tool_co
 /* Text that is no index of others' files. */
 static int fail_text(const char *path, const unsigned char *bytes, size_t size,
                      tool_content wanted) {
-    const char *is = bytes[0] == '{'                           ? "is JSON"
-                     : begins(bytes, size, "latent\tname", 11) ? "holds names of latents"
-                                                               : "is text";
+    const char *is = bytes[0] == '{'                             ? "is JSON"
+                     : begins(bytes, size, "latent\tname", 11)   ? "holds names of latents"
+                     : begins(bytes, size, "latent\tparent", 13) ? "holds a concept tree"
+                                                                 : "is text";
     if (wanted != TOOL_DATA) return fail_other(path, wanted, is, 0);
     return tool_fail(path, "%s, not a .npy or a safetensors%s", is,
                      strcmp(is, "is text") == 0 ? ": numpy.save of its numbers makes a .npy" : "");

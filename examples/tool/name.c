@@ -25,7 +25,7 @@ typedef struct name_options {
     const char *model_path, *vocabulary_path, *words_path, *output;
     const char *data_path, *labels_path; /* rows and what to call them */
     const char *test_path, *test_labels_path;
-    const char *column;
+    const char *column, *tree_path;
     int by, keep_means;
     float min_score, min_ratio; /* a name is valid from here on */
     float hubs;
@@ -44,11 +44,12 @@ typedef struct name_job {
     tool_labels labels; /* of --labels, if given */
     msae_data test;     /* the data of --test, if given, and its labels */
     tool_labels test_labels;
-    uint32_t *groups; /* [words]: of those that share a synonym */
-    msae_name *names; /* [n] */
-    msae_hit *best;   /* [n, RANKED] */
-    size_t *apart;    /* [n]: a second word, or MSAE_NO_WORD */
-    msae_hit *top;    /* [n, n_top], by options.top and for purity */
+    tool_parents tree; /* of --tree, if given */
+    uint32_t *groups;  /* [words]: of those that share a synonym */
+    msae_name *names;  /* [n] */
+    msae_hit *best;    /* [n, RANKED] */
+    size_t *apart;     /* [n]: a second word, or MSAE_NO_WORD */
+    msae_hit *top;     /* [n, n_top], by options.top and for purity */
     size_t n_top;
     size_t used;         /* rows of rows_of that are not left out */
     size_t *active_rows; /* [n]: rows on which the latent is active */
@@ -381,6 +382,18 @@ static int check_all(const name_job *job) {
    Output
    ------------------------------------------------------------------------------------------ */
 
+/* The best parent, -1 for a root, and its name. */
+static void put_parent(const name_job *job, size_t latent, FILE *file) {
+    size_t count;
+    const msae_edge *parents = tool_parents_of(&job->tree, latent, &count);
+    if (count == 0) {
+        fputs("\t-1\t", file);
+        return;
+    }
+    fprintf(file, "\t%lu\t%s", (unsigned long)parents->parent,
+            word_of(job, job->names[parents->parent].word));
+}
+
 /* support, rows, agreement, purity: empty where there is nothing to count. */
 static void put_evidence(const name_job *job, size_t latent, FILE *file) {
     const double purity = job->options.labels_path != NULL ? purity_of(job, latent) : -1;
@@ -400,6 +413,7 @@ static void print_tsv(const name_job *job, FILE *file) {
     fputs("latent\tname\tscore\trunner_up\trunner_up_score\tvalid\tsupport\trows\tagreement\t"
           "purity\tapart\tmodel",
           file);
+    if (job->options.tree_path != NULL) fputs("\tparent\tname_parent", file);
     fputs(job->options.top > 0 ? "\ttop\n" : "\n", file);
     for (size_t j = 0; j < job->inputs.model.n_latents; j++) {
         const msae_name *name = &job->names[j];
@@ -410,6 +424,7 @@ static void print_tsv(const name_job *job, FILE *file) {
         put_evidence(job, j, file);
         fprintf(file, "\t%.*s\t%016llx", (int)tool_first_synonym(apart), apart,
                 (unsigned long long)model);
+        if (job->options.tree_path != NULL) put_parent(job, j, file);
         if (job->options.top > 0) fputc('\t', file);
         for (size_t i = 0; i < top_count(job, j); i++) {
             fprintf(file, "%s%s", i == 0 ? "" : "; ", top_label(job, j, i, room));
@@ -442,6 +457,21 @@ static void json_evidence(const name_job *job, tool_json *json, size_t latent) {
     json_word(job, json, "apart", job->apart[latent]);
 }
 
+static void json_parents(const name_job *job, tool_json *json, size_t latent) {
+    size_t count;
+    const msae_edge *parents = tool_parents_of(&job->tree, latent, &count);
+    tool_json_begin(json, "parents", '[');
+    for (size_t i = 0; i < count; i++) {
+        tool_json_begin(json, NULL, '{');
+        tool_json_count(json, "latent", parents[i].parent);
+        json_word(job, json, "name", job->names[parents[i].parent].word);
+        tool_json_real(json, "p", (double)parents[i].p);
+        tool_json_real(json, "lift", (double)parents[i].lift);
+        tool_json_end(json, '}');
+    }
+    tool_json_end(json, ']');
+}
+
 static void print_json(const name_job *job) {
     char room[24];
     for (size_t j = 0; j < job->inputs.model.n_latents; j++) {
@@ -455,6 +485,7 @@ static void print_json(const name_job *job) {
         tool_json_real(&json, "runner_up_score", (double)name->runner_up_score);
         tool_json_bool(&json, "valid", is_valid(job, j));
         json_evidence(job, &json, j);
+        if (job->options.tree_path != NULL) json_parents(job, &json, j);
         tool_json_begin(&json, "words", '[');
         for (size_t i = 0; i < CANDIDATES && best[i].row != MSAE_NO_WORD; i++) {
             tool_json_text(&json, NULL, job->words.words[best[i].row]);
@@ -542,6 +573,16 @@ static int is_worth_showing(const name_job *job, size_t latent) {
 
 enum { LONGEST_LABEL = 64, SHOWN_NAME = 26 };
 
+/* " < animal", if there is such a name; returns how many characters that are. */
+static size_t print_parent(const name_job *job, size_t latent) {
+    size_t count;
+    const msae_edge *parents = tool_parents_of(&job->tree, latent, &count);
+    const char *word = count > 0 ? word_of(job, job->names[parents->parent].word) : "";
+    if (*word == '\0') return 0;
+    fputs(" < ", stdout);
+    return 3 + tool_print_label(word, tool_first_synonym(word), LONGEST_LABEL);
+}
+
 static void print_latent(const name_job *job, size_t latent) {
     const msae_name *name = &job->names[latent];
     const char *word = job->words.words[name->word], *apart = word_of(job, job->apart[latent]);
@@ -553,6 +594,7 @@ static void print_latent(const name_job *job, size_t latent) {
         width += 3 + tool_print_label(apart, tool_first_synonym(apart), LONGEST_LABEL);
         putchar(')');
     }
+    width += print_parent(job, latent);
     printf("%*s %.2f %8.2f%% ", width < SHOWN_NAME ? SHOWN_NAME - (int)width : 0, "",
            (double)name->score, 100 * (double)job->active_rows[latent] / (double)job->used);
     for (size_t i = 0; i < top_count(job, latent); i++) {
@@ -578,7 +620,8 @@ static int print_list(const name_job *job) {
     }
     qsort(candidates, count, sizeof *candidates, by_active_rows);
     if (shown > count) shown = count;
-    printf("%6s  %-26s %-4s %9s  %s\n", "latent", "name", "cos", "frequency", "strongest rows");
+    printf("%6s  %-26s %-4s %9s  %s\n", "latent",
+           job->options.tree_path != NULL ? "name < parent" : "name", "cos", "frequency", "strongest rows");
     for (size_t i = 0; i < shown; i++) {
         print_latent(job, candidates[(2 * i + 1) * count / (2 * shown)].latent);
     }
@@ -598,6 +641,8 @@ static int load_named(name_job *job) {
     int status = tool_open_inputs(&job->inputs, &o->common, o->model_path, o->vocabulary_path);
     if (status != TOOL_OK) return status;
     status = tool_settle_k(&job->inputs.model, o->model_path, &o->k);
+    if (status != TOOL_OK) return status;
+    status = tool_load_parents(&job->tree, o->tree_path, &job->inputs.stored, o->model_path);
     if (status != TOOL_OK) return status;
     status = tool_load_words(&job->words, o->words_path, NULL, job->inputs.data.rows,
                              o->vocabulary_path);
@@ -710,6 +755,7 @@ static void close_job(void *context) {
     free(job->top);
     free(job->active_rows);
     tool_free_words(&job->words);
+    tool_free_parents(&job->tree);
     tool_free_labels(&job->test_labels);
     msae_data_free(&job->test);
     tool_free_labels(&job->labels);
@@ -756,6 +802,7 @@ static const tool_option options[] = {
     {"--test", "Y.npy", TOOL_TEXT, AT(options.test_path),
      "counts that on the strongest rows of other data too"},
     {"--test-labels", "FILE", TOOL_TEXT, AT(options.test_labels_path), "their labels"},
+    TOOL_OPTION_TREE(name_job, options.tree_path),
     TOOL_OPTION_K(name_job, options.k),
     {"--list", "N", TOOL_COUNT, AT(options.list), "show N latents to people instead of the table"},
     TOOL_OPTION_SKIP_BAD,
@@ -788,8 +835,9 @@ const tool_command tool_name = {
         "(of how many), agreement (the mean cosine between its strongest rows) and, with "
         "--labels,\n"
         "purity (the share of these that are of one class); apart (what tells it from others of\n"
-        "that name); model (the checksum of its weights); with --top also top, the strongest rows\n"
-        "(of --data, or else of the vocabulary).",
+        "that name); model (the checksum of its weights); with --tree parent (-1 for a root) and\n"
+        "name_parent; with --top also top, the strongest rows (of --data, or else of the\n"
+        "vocabulary).",
     .options = options,
     .n_options = TOOL_COUNT_OF(options),
     .rules = rules,

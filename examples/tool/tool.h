@@ -12,6 +12,7 @@
        how training came out               outcome.c
        text tables                         table.c
        concepts, edits and rows by name    concepts.c, edits.c
+       the concept tree                    parents.c
        sparse codes                        encode.c, decode.c
        an attribute of rows                bias.c
        models in other layouts             layouts.c, export.c
@@ -305,6 +306,11 @@ typedef struct tool_common {
     {                                                              \
         "--names", "NAMES.tsv", TOOL_TEXT, offsetof(job, names),   \
             "the latents' names, as msae name writes them"         \
+    }
+#define TOOL_OPTION_TREE(job, tree)                                \
+    {                                                              \
+        "--tree", "TREE.tsv", TOOL_TEXT, offsetof(job, tree),      \
+            "also show parents: the concept tree, as msae tree writes it" \
     }
 #define TOOL_OPTION_TENSOR                                                 \
     {                                                                      \
@@ -707,6 +713,10 @@ typedef struct tool_names {
    its names is read with a warning. path NULL: no names. */
 int tool_load_names(tool_names *names, const char *path, const msae_model *model,
                     const char *model_path);
+/* Fails when the text, in that line of a file, is not the checksum of the model; of another one the
+   error ends with the advice. */
+int tool_check_checksum(const char *path, size_t line, const char *text, uint64_t model,
+                        const char *model_path, const char *advice);
 /* Releases names, also those that are zeros. */
 void tool_free_names(tool_names *names);
 /* The name of a latent, or "" where there is none. */
@@ -734,6 +744,36 @@ void tool_print_change(const tool_names *names, size_t latent, double before, do
 /* The field "choices": each name so far that several latents have, the one that was taken for it,
    and the others, best first. Nothing when there were none. */
 void tool_json_choices(tool_json *json, const tool_names *names);
+
+/* What `msae tree` wrote: the parents of each latent. */
+typedef struct tool_parents {
+    tool_table table;
+    size_t n_latents;
+    const char *model_path;
+    uint64_t model;   /* checksum of the model that the tree is to be of */
+    msae_edge *edges; /* [count], by latent, the best parent first .. */
+    size_t count;
+    size_t *starts; /* [n_latents + 1]: .. where those of each begin; NULL when there is no file */
+    uint32_t *rows; /* [n_latents] on which each is active */
+} tool_parents;
+
+/* Loads a concept tree, all of whose columns must be there but the names'. Refuses one of another
+   model, or that is none: each latent once or with several parents, by ascending number, every
+   parent on more rows. path NULL: no tree. */
+int tool_load_parents(tool_parents *tree, const char *path, const msae_model *model,
+                   const char *model_path);
+/* Releases a tree, also one that is zeros. */
+void tool_free_parents(tool_parents *tree);
+/* The edges from a latent to its parents, the best first, *count of them; NULL where there are
+   none. */
+const msae_edge *tool_parents_of(const tool_parents *tree, size_t latent, size_t *count);
+/* A list's object for a parent: the fields of tool_json_concept, "p", "lift" and "rows". */
+void tool_json_edge(tool_json *json, const tool_names *names, const msae_edge *edge);
+/* The field "parents": a list with a tool_json_edge for each. Nothing when there is no file. */
+void tool_json_parents(tool_json *json, const tool_parents *tree, const tool_names *names,
+                       size_t latent);
+/* Prints "12 dog", or "12" for a latent without a name. */
+void tool_print_latent(const tool_names *names, size_t latent);
 
 /* 1 when text says `name`: both are alike, or a synonym of the one ("lynx, catamount") is the other
    or a synonym of it. The case of ASCII letters, '_', '-' and ' ' make no difference. */
@@ -960,7 +1000,8 @@ int tool_export_model(const msae_model *model, const char *path, const tool_targ
    ------------------------------------------------------------------------------------------ */
 
 extern const tool_command tool_train, tool_eval, tool_encode, tool_decode, tool_info, tool_name,
-    tool_top, tool_search, tool_steer, tool_align, tool_probe, tool_bias, tool_report, tool_convert;
+    tool_top, tool_search, tool_steer, tool_align, tool_probe, tool_bias, tool_report, tool_convert,
+    tool_tree;
 
 /* Processes that train one model together, each with the same arguments (examples/mpi/). Rank 0 is
    the one that writes files and tells of progress. */

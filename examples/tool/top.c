@@ -6,11 +6,13 @@
 
 typedef struct top_job {
     tool_common common;
-    const char *model_path, *data_path, *labels_path, *column, *names_path, *latent, *row_text;
+    const char *model_path, *data_path, *labels_path, *column, *names_path, *tree_path;
+    const char *latent, *row_text;
     size_t row, top, k;
     tool_inputs inputs;
     tool_labels labels;
     tool_names names;
+    tool_parents tree;
 } top_job;
 
 /* The label, or NULL where there are none. */
@@ -21,6 +23,19 @@ static const char *label_of(const top_job *job, size_t row) {
 /* ---------------------------------------------------------------------------------------------
    A latent's rows
    ------------------------------------------------------------------------------------------ */
+
+/* "parents: 463 animal (p 0.57, lift 7.9), ..", or that there are none. */
+static void print_parents(const top_job *job, uint32_t latent) {
+    size_t count;
+    const msae_edge *parents = tool_parents_of(&job->tree, latent, &count);
+    printf("parents: %s", count == 0 ? "none, a root" : "");
+    for (size_t i = 0; i < count; i++) {
+        if (i > 0) fputs(", ", stdout);
+        tool_print_latent(&job->names, parents[i].parent);
+        printf(" (p %.2f, lift %.1f)", (double)parents[i].p, (double)parents[i].lift);
+    }
+    putchar('\n');
+}
 
 static void print_rows(const top_job *job, uint32_t latent, const msae_hit *hits, size_t active) {
     const size_t rows = tool_used_rows(&job->inputs.data);
@@ -33,6 +48,7 @@ static void print_rows(const top_job *job, uint32_t latent, const msae_hit *hits
         tool_json_k(&json, &job->inputs.model, job->k);
         tool_json_count(&json, "active", active);
         tool_json_choices(&json, &job->names);
+        tool_json_parents(&json, &job->tree, &job->names, latent);
         tool_json_hits(&json, "top", "value", hits, listed, job->labels.label);
         tool_json_done(&json);
         return;
@@ -42,6 +58,7 @@ static void print_rows(const top_job *job, uint32_t latent, const msae_hit *hits
     printf("latent %lu%s%s: active on %zu of %zu row%s (%.2f%%; %s)\n", (unsigned long)latent,
            *name ? " " : "", name, active, rows, tool_plural(rows),
            100 * (double)active / (double)rows, tool_k_text(&job->inputs.model, job->k, text));
+    if (job->tree_path != NULL) print_parents(job, latent);
     printf("%8s %9s  %s\n", "row", "value", job->labels_path != NULL ? "label" : "");
     for (size_t i = 0; i < listed; i++) {
         const char *label = label_of(job, hits[i].row);
@@ -77,6 +94,33 @@ static int show_latent(top_job *job) {
    A row's concepts
    ------------------------------------------------------------------------------------------ */
 
+static void json_concepts(const top_job *job, tool_json *json, const msae_code *codes,
+                          size_t count) {
+    tool_json_begin(json, "concepts", '[');
+    for (size_t i = 0; i < count; i++) {
+        tool_json_begin(json, NULL, '{');
+        tool_json_concept(json, &job->names, codes[i].latent);
+        tool_json_real(json, "value", (double)codes[i].value);
+        tool_json_parents(json, &job->tree, &job->names, codes[i].latent);
+        tool_json_end(json, '}');
+    }
+    tool_json_end(json, ']');
+}
+
+/* "12 beagle < 463 dog": of several parents the best. */
+static void print_concept(const top_job *job, const msae_code *code) {
+    tool_short_name room;
+    size_t count;
+    const msae_edge *parents = tool_parents_of(&job->tree, code->latent, &count);
+    const char *name = tool_short_name_of(&job->names, code->latent, &room);
+    printf("%8lu %9.4f  %s", (unsigned long)code->latent, (double)code->value, name);
+    if (count > 0) {
+        printf("%s< ", *name != '\0' ? " " : "");
+        tool_print_latent(&job->names, parents->parent);
+    }
+    putchar('\n');
+}
+
 static void print_concepts(const top_job *job, const msae_code *codes, size_t active) {
     const size_t listed = active < job->top ? active : job->top;
     const char *label = label_of(job, job->row);
@@ -87,18 +131,17 @@ static void print_concepts(const top_job *job, const msae_code *codes, size_t ac
         if (label) tool_json_text(&json, "label", label);
         tool_json_k(&json, &job->inputs.model, job->k);
         tool_json_count(&json, "active", active);
-        tool_json_codes(&json, "concepts", &job->names, codes, listed);
+        json_concepts(job, &json, codes, listed);
         tool_json_done(&json);
         return;
     }
     printf("row %zu%s%s: %zu active latents (%s)\n", job->row, label && *label ? " " : "",
            label ? label : "", active, tool_k_text(&job->inputs.model, job->k, text));
-    printf("%8s %9s  %s\n", "latent", "value", job->names_path != NULL ? "name" : "");
-    for (size_t i = 0; i < listed; i++) {
-        tool_short_name room;
-        printf("%8lu %9.4f  %s\n", (unsigned long)codes[i].latent, (double)codes[i].value,
-               tool_short_name_of(&job->names, codes[i].latent, &room));
-    }
+    printf("%8s %9s  %s\n", "latent", "value",
+           job->names_path != NULL  ? job->tree_path != NULL ? "name < parent" : "name"
+           : job->tree_path != NULL ? "< parent"
+                                    : "");
+    for (size_t i = 0; i < listed; i++) print_concept(job, &codes[i]);
 }
 
 static int show_row(top_job *job) {
@@ -140,6 +183,10 @@ static int run(void *context) {
     if (status != TOOL_OK) return status;
     status = tool_load_names(&job->names, job->names_path, &job->inputs.stored, job->model_path);
     if (status == TOOL_OK) {
+        status =
+            tool_load_parents(&job->tree, job->tree_path, &job->inputs.stored, job->model_path);
+    }
+    if (status == TOOL_OK) {
         status = tool_load_labels(&job->labels, job->labels_path, job->column, &job->inputs.data,
                                   job->data_path);
     }
@@ -151,6 +198,7 @@ static void close_job(void *context) {
     top_job *job = context;
     tool_free_labels(&job->labels);
     tool_free_names(&job->names);
+    tool_free_parents(&job->tree);
     tool_close_inputs(&job->inputs);
 }
 
@@ -169,6 +217,7 @@ static const tool_option options[] = {
     TOOL_OPTION_LABELS(top_job, labels_path),
     TOOL_OPTION_COLUMN(top_job, column),
     TOOL_OPTION_NAMES(top_job, names_path),
+    TOOL_OPTION_TREE(top_job, tree_path),
     TOOL_OPTION_K(top_job, k),
     TOOL_OPTION_OWN_STATISTICS,
     TOOL_OPTION_SKIP_BAD,
