@@ -25,7 +25,7 @@
    Contents: search for a tag
    --------------------------
        API        >>status >>hooks >>model >>encode >>bytes >>data >>multiply >>train >>evaluate
-                  >>top >>names >>search >>tree >>edits >>files
+                  >>top >>names >>scores >>search >>tree >>edits >>files
        run part   all that MSAE_RUN_ONLY leaves: >>glossary >>platform >>base >>scalar >>processor
                   >>pre_activations >>ranking >>models >>encoding >>reading >>loading >>small
        general    >>errors >>random >>heap >>batch_scalar >>quantise >>product
@@ -33,7 +33,7 @@
        training   >>descriptor >>memory >>statistics >>step >>targets >>selection >>loss
                   >>gradients >>update >>batchtopk >>processes >>schedule >>revival >>streams
                   >>run >>checkpoints
-       concepts   >>passes >>metrics >>strongest >>naming >>index >>parents >>steering
+       concepts   >>passes >>metrics >>strongest >>naming >>scoring >>index >>parents >>steering
        others     >>threads, a pool; the kernels of all instruction sets: >>paths, and a new one
                   starts at >>vectors
 
@@ -1195,6 +1195,46 @@ MSAE__CONCEPTS_API msae_status msae_name_latents(const msae_model *model,
                                                  const msae_data *vocabulary,
                                                  const msae_name_desc *desc, msae_name *names,
                                                  msae_error *error);
+
+/* ---- >>scores Interpretation: how good a latent is ------------------------------------------ */
+
+/* A latent as the rows of a set show it. One that is active on none has zeros, NaN and
+   MSAE_NO_LATENT. */
+typedef struct msae_score {
+    uint64_t rows;           /* on which it is active */
+    double frequency;        /* their share of all rows */
+    double typical, largest; /* mean and largest value there, without its sign */
+    /* Whether its rows are of one kind: the mean cosine of two of them, weighted by its values,
+       less that of two rows of the set (Pach et al. 2025). 0: they are as unlike as any two rows;
+       NaN: no two of them have a direction. */
+    double monosemanticity;
+    uint32_t nearest;   /* of the others that are active, the one with the nearest decoder row .. */
+    uint32_t companion; /* .. and the one with which it shares most rows; MSAE_NO_LATENT: none */
+    double cosine;      /* of its decoder row and that of `nearest` */
+    double overlap;     /* of the rows where it or `companion` is active, those where both are */
+} msae_score;
+#define MSAE_NO_LATENT UINT32_MAX
+
+/* How latents are scored. Zero means default. */
+typedef struct msae_score_desc {
+    size_t k; /* latents of a row that count as active; 0: as the model encodes */
+    /* Rows that tell what is alike, of the same things as the data and as many, of any width: those
+       of another encoder are independent of what the model was trained on. NULL: the data's own. */
+    const msae_source *by;
+    int skip_bad;      /* 1: rows with NaN or Inf on either side are left out instead of failing */
+    int no_companions; /* 1: `companion` is not looked for, which takes most of the memory */
+} msae_score_desc;
+/* Scores every latent in one pass over a source of at most 2^32 - 2 rows: scores [n] and, unless it
+   is NULL, *set_cosine, the mean cosine of two rows of the set (NaN: no two have a direction).
+   Needs float32 weights. MSAE_ERROR_SHAPE: widths or numbers of rows do not fit. Fails on rows with
+   NaN or Inf, with the row, unless skip_bad (or that of the data behind a source) is 1. Allocates
+   8 n w + 4 n d + 2 n^2 bytes, w being the width of `by`, temporarily (2 n^2 less without
+   companions), and for each of up to 1024 rows 4 (d + w) bytes and its codes, in all up to 6 MB or
+   1.5 KB n. Runs on the model's threads: the same bits for any number of them. Thread-safe. */
+MSAE__CONCEPTS_API msae_status msae_score_latents(const msae_model *model,
+                                                  const msae_source *source,
+                                                  const msae_score_desc *desc, msae_score *scores,
+                                                  double *set_cosine, msae_error *error);
 
 /* ---- >>search Interpretation: search, by concepts and by embeddings ------------------------- */
 
@@ -12528,6 +12568,395 @@ MSAE_API msae_status msae_name_latents(const msae_model *model, const msae_data 
 }
 
 /* ---------------------------------------------------------------------------------------------
+   >>scoring Scores: whether a latent's rows are of one kind, and which others do the same work
+
+   monosemanticity  mean cosine of two of the rows r on which the latent is active, weighted by its
+                    values w_r = |z_rj|, less that of two rows of the set. Pach et al. 2025, "Sparse
+                    Autoencoders Learn Monosemantic Features in Vision-Language Models", arXiv
+                    2504.02821. With unit rows u_r, sums over pairs r != s are those of single rows:
+                    sum w_r w_s <u_r, u_s> / sum w_r w_s
+                    = (||sum w u||^2 - sum w^2) / ((sum w)^2 - sum w^2)
+   cosine           <D_j, D_p> / (||D_j|| ||D_p||) of decoder rows, highest over the others p
+   overlap          |R_j and R_p| / |R_j or R_p| of the sets of rows on which they are active
+
+   So the work is rows * k * d, as each row is added to the sums of its active latents alone. Sums
+   are in double, each in the order of the rows, whose products are exact there: neither how rows
+   fall into blocks nor how latents fall into tasks shows in the bits.
+   ------------------------------------------------------------------------------------------ */
+
+#define MSAE__SCORE_ROWS 1024               /* rows of a block .. */
+#define MSAE__SCORE_CODES ((size_t)1 << 18) /* .. and their codes, at most, or those of 64 rows */
+#define MSAE__SCORE_LATENTS 16              /* latents of a task */
+
+/* What is summed over a latent's rows. */
+typedef struct msae__score_sums {
+    uint64_t rows, directed; /* rows where it is active; those of them that have a direction */
+    double values, largest;  /* sum and largest w, over the first .. */
+    double weights, squares; /* .. and the sums of w and w^2 over the second .. */
+    double own;              /* .. with w^2 ||u||^2, where ||u|| is 1 but for its rounding */
+} msae__score_sums;
+
+typedef struct msae__scorer {
+    const msae_model *model;
+    const msae_source *source, *by; /* by: NULL without */
+    msae_score *scores;
+    int skip_bad, with_pairs;
+    size_t width, most;   /* of the rows that tell what is alike; rows of a block, at most */
+    msae__encode_job job; /* has a block's codes [most][room], and how many of a row are active */
+    void *workspace;
+
+    /* of a block */
+    size_t rows;
+    size_t *name;        /* [most]: their numbers in the source */
+    float *x, *u;        /* [most][d] raw, [most][width] unit rows or zeros */
+    double *own;         /* [most]: ||u||^2 */
+    size_t *starts;      /* [n + 1]: latent j has the entries starts[j] .. starts[j + 1] - 1 of: */
+    uint32_t *entry_row; /* [most * room], ascending .. */
+    uint32_t *entry_place; /* .. where in `active` it stands in that row .. */
+    float *entry_value;    /* .. and its value */
+    uint32_t *active;      /* [most][room]: latents of each row, ascending */
+
+    /* of all rows */
+    msae__score_sums *sums, all; /* [n]; all: of the set, with weights 1 */
+    double *sum;                 /* [n + 1][width]: sum w u; the last is the set's */
+    uint32_t *pairs;             /* [n (n - 1) / 2]: rows that latents j < p share: msae__pair_of */
+
+    msae__matmul similarity;
+    float *direction; /* [n][d]: unit decoder rows */
+    size_t first;     /* latent of the block of similarities */
+} msae__scorer;
+
+/* Counts of latent j with j + 1, j + 2 .. n - 1 follow each other. */
+static size_t msae__pair_of(size_t n, size_t j, size_t p) {
+    return j * (2 * n - j - 1) / 2 + (p - j - 1);
+}
+
+/* n (n - 1) / 2, the even one halved first; SIZE_MAX where that does not fit. */
+static size_t msae__n_pairs(size_t n) {
+    size_t count = 0;
+    return msae__mul(n % 2 ? n : n / 2, n % 2 ? n / 2 : n - 1, &count) ? count : SIZE_MAX;
+}
+
+static void msae__score_layout(void *context, msae__arena *arena) {
+    msae__scorer *s = (msae__scorer *)context;
+    const size_t n = s->model->n_latents, d = s->model->n_inputs, room = s->job.room;
+    s->name = MSAE__TAKE(arena, size_t, s->most);
+    s->x = MSAE__TAKE_ROWS(arena, float, s->most, d);
+    s->u = MSAE__TAKE_ROWS(arena, float, s->most, s->width);
+    s->own = MSAE__TAKE(arena, double, s->most);
+    s->job.codes = MSAE__TAKE_ROWS(arena, msae_code, s->most, room);
+    s->job.counts = MSAE__TAKE(arena, size_t, s->most);
+    s->workspace = msae__take(arena, msae_workspace_bytes(s->model, s->most), 1);
+    s->starts = MSAE__TAKE(arena, size_t, n + 1);
+    s->entry_row = MSAE__TAKE_ROWS(arena, uint32_t, s->most, room);
+    s->entry_place = MSAE__TAKE_ROWS(arena, uint32_t, s->most, room);
+    s->entry_value = MSAE__TAKE_ROWS(arena, float, s->most, room);
+    s->active = MSAE__TAKE_ROWS(arena, uint32_t, s->most, room);
+    s->sums = MSAE__TAKE(arena, msae__score_sums, n);
+    s->sum = MSAE__TAKE_ROWS(arena, double, n + 1, s->width);
+    s->pairs = s->with_pairs ? MSAE__TAKE(arena, uint32_t, msae__n_pairs(n)) : NULL;
+    s->direction = MSAE__TAKE_ROWS(arena, float, n, d);
+    msae__similarity_layout(s->model, MSAE__SIMILARITY_ROWS, n, d, arena, &s->similarity);
+}
+
+/* A row that is not to be left out has NaN or Inf, in the data or beside it. */
+static msae_status msae__fail_scored_row(const msae__scorer *s, size_t row, int beside,
+                                         msae_error *error) {
+    if (beside) {
+        return msae__fail_at(error, MSAE_ERROR_NOT_FINITE, row, "row", row,
+                             " of the other embeddings has a NaN or Inf");
+    }
+    if (s->source->data) return msae__fail_data_row(error, s->source->data, row);
+    return msae__fail_row(error, row);
+}
+
+/* Reads a block, without rows that are left out, and makes unit rows of what tells likeness. */
+static msae_status msae__score_read(msae__scorer *s, uint64_t first, size_t rows,
+                                    msae_error *error) {
+    const size_t d = s->source->cols, w = s->width;
+    msae_status status = msae__read_source(s->source, first, rows, s->x, error);
+    if (status == MSAE_OK && s->by) status = msae__read_source(s->by, first, rows, s->u, error);
+    if (status != MSAE_OK) return status;
+    s->rows = 0;
+    for (size_t r = 0; r < rows; r++) {
+        const float *x = s->x + r * d, *u = s->by ? s->u + r * w : x;
+        const int is_bad = !msae__row_is_finite(x, d);
+        if (is_bad || !msae__row_is_finite(u, w)) {
+            if (s->skip_bad) continue;
+            return msae__fail_scored_row(s, (size_t)first + r, !is_bad, error);
+        }
+        memmove(s->u + s->rows * w, u, w * sizeof *u);
+        memmove(s->x + s->rows * d, x, d * sizeof *x);
+        s->name[s->rows++] = (size_t)first + r;
+    }
+    msae__normalize_rows(s->u, s->rows, w);
+    for (size_t r = 0; r < s->rows; r++) s->own[r] = msae__sum_squares(s->u + r * w, w);
+    return MSAE_OK;
+}
+
+/* Codes of row after row to latent after latent, by a counting sort, and from there to each row's
+   latents in their order. */
+static void msae__score_lists(msae__scorer *s) {
+    const size_t n = s->model->n_latents, room = s->job.room;
+    memset(s->starts, 0, (n + 1) * sizeof *s->starts);
+    for (size_t r = 0; r < s->rows; r++) {
+        const msae_code *codes = s->job.codes + r * room;
+        for (size_t e = 0; e < s->job.counts[r]; e++) {
+            s->starts[codes[e].latent] += codes[e].value != 0;
+        }
+    }
+    /* Each latent's end, from which it is filled towards its start. */
+    for (size_t j = 1; j <= n; j++) s->starts[j] += s->starts[j - 1];
+    for (size_t r = s->rows; r-- > 0;) {
+        const msae_code *codes = s->job.codes + r * room;
+        for (size_t e = 0; e < s->job.counts[r]; e++) {
+            size_t at;
+            if (codes[e].value == 0) continue;
+            at = --s->starts[codes[e].latent];
+            s->entry_row[at] = (uint32_t)r;
+            s->entry_value[at] = codes[e].value;
+        }
+        s->job.counts[r] = 0;
+    }
+    for (size_t j = 0; j < n; j++) {
+        for (size_t e = s->starts[j]; e < s->starts[j + 1]; e++) {
+            const size_t r = s->entry_row[e];
+            s->active[r * room + s->job.counts[r]] = (uint32_t)j;
+            s->entry_place[e] = (uint32_t)s->job.counts[r]++;
+        }
+    }
+}
+
+/* sum += w_i u_i, one after the other, with the sum read and written once for four rows. */
+static void msae__add_weighted(double *sum, const double w[4], const float *const u[4], size_t d) {
+    const float *a = u[0], *b = u[1], *c = u[2], *e = u[3];
+    const double wa = w[0], wb = w[1], wc = w[2], we = w[3];
+    for (size_t i = 0; i < d; i++) {
+        sum[i] = (((sum[i] + wa * (double)a[i]) + wb * (double)b[i]) + wc * (double)c[i]) +
+                 we * (double)e[i];
+    }
+}
+
+/* Takes in a latent's rows of a block. */
+static void msae__score_add(const msae__scorer *s, size_t latent) {
+    const size_t end = s->starts[latent + 1], width = s->width;
+    msae__score_sums *sums = &s->sums[latent];
+    for (size_t e = s->starts[latent]; e < end; e += 4) {
+        double w[4] = {0, 0, 0, 0};
+        const float *u[4] = {s->u, s->u, s->u, s->u}; /* of weight 0 behind the last */
+        for (size_t i = 0; i < msae__min(4, end - e); i++) {
+            const size_t r = s->entry_row[e + i];
+            w[i] = fabs((double)s->entry_value[e + i]);
+            u[i] = s->u + r * width;
+            sums->rows++;
+            sums->values += w[i];
+            if (w[i] > sums->largest) sums->largest = w[i];
+            if (s->own[r] == 0) continue;
+            sums->directed++;
+            sums->weights += w[i];
+            sums->squares += w[i] * w[i];
+            sums->own += w[i] * w[i] * s->own[r];
+        }
+        msae__add_weighted(s->sum + latent * width, w, u, width);
+    }
+}
+
+/* Counts the rows of a block that a latent shares with those behind it. */
+static void msae__score_pairs(const msae__scorer *s, size_t latent) {
+    const size_t n = s->model->n_latents, room = s->job.room;
+    uint32_t *pairs = s->pairs + msae__pair_of(n, latent, latent + 1);
+    for (size_t e = s->starts[latent]; e < s->starts[latent + 1]; e++) {
+        const size_t r = s->entry_row[e];
+        const uint32_t *active = s->active + r * room;
+        for (size_t i = s->entry_place[e] + 1; i < s->job.counts[r]; i++) {
+            pairs[active[i] - latent - 1]++;
+        }
+    }
+}
+
+/* A task has latents of its own, to whose sums no other adds. */
+static void msae__score_task(void *context, size_t task, size_t worker) {
+    const msae__scorer *s = (const msae__scorer *)context;
+    const size_t begin = task * MSAE__SCORE_LATENTS;
+    const size_t end = msae__min(begin + MSAE__SCORE_LATENTS, s->model->n_latents);
+    (void)worker;
+    for (size_t j = begin; j < end; j++) {
+        msae__score_add(s, j);
+        if (s->pairs) msae__score_pairs(s, j);
+    }
+}
+
+/* The set as a latent that is active on all rows with the value 1. */
+static void msae__score_set(msae__scorer *s) {
+    double *sum = s->sum + s->model->n_latents * s->width;
+    for (size_t r = 0; r < s->rows; r++) {
+        const float *u = s->u + r * s->width;
+        s->all.rows++;
+        if (s->own[r] == 0) continue;
+        s->all.directed++;
+        s->all.weights++;
+        s->all.squares++;
+        s->all.own += s->own[r];
+        for (size_t i = 0; i < s->width; i++) sum[i] += (double)u[i];
+    }
+}
+
+/* The weighted mean cosine of two different rows, from sums over rows. */
+static double msae__mean_cosine(const msae__score_sums *sums, const double *sum, size_t width) {
+    const double pairs = sums->weights * sums->weights - sums->squares;
+    if (sums->directed < 2 || !(pairs > 0)) return msae__nan();
+    return (msae__length_squared(sum, width) - sums->own) / pairs;
+}
+
+/* The other latent with which one shares most of the rows of both; ties: the lower one. */
+static void msae__find_companion(const msae__scorer *s, size_t latent, msae_score *score) {
+    const size_t n = s->model->n_latents;
+    score->companion = MSAE_NO_LATENT;
+    score->overlap = msae__nan();
+    for (size_t p = 0; p < n && s->pairs; p++) {
+        double both, overlap;
+        if (p == latent) continue;
+        both = s->pairs[p < latent ? msae__pair_of(n, p, latent) : msae__pair_of(n, latent, p)];
+        if (both == 0) continue;
+        overlap = both / ((double)score->rows + (double)s->sums[p].rows - both);
+        if (score->companion != MSAE_NO_LATENT && !(overlap > score->overlap)) continue;
+        score->companion = (uint32_t)p;
+        score->overlap = overlap;
+    }
+}
+
+/* The nearest decoder row, from a row of similarities; ties: the lower one. */
+static void msae__nearest_task(void *context, size_t task, size_t worker) {
+    const msae__scorer *s = (const msae__scorer *)context;
+    const size_t n = s->model->n_latents, latent = s->first + task;
+    const float *cosine = s->similarity.c + task * n;
+    msae_score *score = &s->scores[latent];
+    (void)worker;
+    for (size_t p = 0; p < n && score->rows > 0; p++) {
+        if (p == latent || s->sums[p].rows == 0) continue;
+        if (score->nearest != MSAE_NO_LATENT && !((double)cosine[p] > score->cosine)) continue;
+        score->nearest = (uint32_t)p;
+        score->cosine = (double)cosine[p];
+    }
+}
+
+/* From sums to a latent's score, but for the decoder's part. */
+static void msae__finish_task(void *context, size_t latent, size_t worker) {
+    const msae__scorer *s = (const msae__scorer *)context;
+    const msae__score_sums *sums = &s->sums[latent];
+    msae_score *score = &s->scores[latent];
+    const double *sum = s->sum + latent * s->width, *set = s->sum + s->model->n_latents * s->width;
+    (void)worker;
+    score->rows = sums->rows;
+    score->frequency = (double)sums->rows / (double)s->all.rows;
+    score->typical = sums->rows ? sums->values / (double)sums->rows : msae__nan();
+    score->largest = sums->rows ? sums->largest : msae__nan();
+    score->monosemanticity =
+        msae__mean_cosine(sums, sum, s->width) - msae__mean_cosine(&s->all, set, s->width);
+    score->nearest = MSAE_NO_LATENT;
+    score->cosine = msae__nan();
+    msae__find_companion(s, latent, score);
+}
+
+static void msae__finish_scores(msae__scorer *s) {
+    const msae_model *model = s->model;
+    const size_t n = model->n_latents, d = model->n_inputs;
+    msae__parallel_for(&model->parallel, n, msae__finish_task, s);
+    memcpy(s->direction, model->decoder, n * d * sizeof *s->direction);
+    msae__normalize_rows(s->direction, n, d);
+    for (s->first = 0; s->first < n; s->first += MSAE__SIMILARITY_ROWS) {
+        const size_t count = msae__min(MSAE__SIMILARITY_ROWS, n - s->first);
+        msae__similarities(&s->similarity, &model->parallel, s->direction + s->first * d, count,
+                           s->direction, n);
+        msae__parallel_for(&model->parallel, count, msae__nearest_task, s);
+    }
+}
+
+/* The pass, block by block. */
+static msae_status msae__run_scores(msae__scorer *s, msae_error *error) {
+    const msae_model *model = s->model;
+    const size_t n = model->n_latents, all = (size_t)s->source->rows;
+    memset(s->sums, 0, n * sizeof *s->sums);
+    memset(&s->all, 0, sizeof s->all);
+    memset(s->sum, 0, (n + 1) * s->width * sizeof *s->sum);
+    if (s->pairs) memset(s->pairs, 0, msae__n_pairs(n) * sizeof *s->pairs);
+    for (size_t first = 0; first < all; first += s->most) {
+        msae_status status = msae__score_read(s, first, msae__min(s->most, all - first), error);
+        if (status != MSAE_OK) return status;
+        status = msae__encode_all(model, s->workspace, s->x, s->rows, &s->job, error);
+        if (status != MSAE_OK) return status;
+        msae__score_lists(s);
+        msae__parallel_for(&model->parallel, msae__ceil_div(n, MSAE__SCORE_LATENTS),
+                           msae__score_task, s);
+        msae__score_set(s);
+    }
+    if (s->all.rows > 0) return MSAE_OK;
+    return msae__fail(error, MSAE_ERROR_SHAPE, "the data has no usable row");
+}
+
+static msae_status msae__check_scores(const msae__scorer *s, size_t k, msae_error *error) {
+    const uint64_t rows = s->source->rows;
+    msae_status status = msae__check_width("data", s->source->cols, s->model->n_inputs, error);
+    if (status == MSAE_OK) status = msae__check_floats(s->model, error);
+    if (status != MSAE_OK) return status;
+    if (rows == 0) return msae__fail(error, MSAE_ERROR_SHAPE, "the data has no rows");
+    if (rows >= UINT32_MAX) {
+        return msae__fail(error, MSAE_ERROR_SHAPE, "the data has more rows than can be counted");
+    }
+    if (s->by && (s->by->rows != rows || s->by->cols == 0)) {
+        return msae__fail_at(error, MSAE_ERROR_SHAPE, MSAE_NO_POSITION, "the other embeddings have",
+                             s->by->rows, " rows, not as many as the data");
+    }
+    if (k > s->model->n_latents) {
+        return msae__fail_at(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "k =", k,
+                             " is more than the number of latents");
+    }
+    return MSAE_OK;
+}
+
+static int msae__skips_bad(const msae_source *source) {
+    return source && source->data && source->data->skip_bad;
+}
+
+MSAE_API msae_status msae_score_latents(const msae_model *model, const msae_source *source,
+                                        const msae_score_desc *desc, msae_score *scores,
+                                        double *set_cosine, msae_error *error) {
+    msae_score_desc plain;
+    msae__memory memory;
+    msae__scorer s;
+    msae_status status;
+    memset(&plain, 0, sizeof plain);
+    memset(&s, 0, sizeof s);
+    if (!desc) desc = &plain;
+    s.model = model;
+    s.source = source;
+    s.by = desc->by;
+    status = msae__check_scores(&s, desc->k, error);
+    if (status != MSAE_OK) return status;
+    s.scores = scores;
+    s.skip_bad = desc->skip_bad || msae__skips_bad(source) || msae__skips_bad(desc->by);
+    s.with_pairs = !desc->no_companions;
+    s.width = s.by ? s.by->cols : source->cols;
+    s.job.k = desc->k;
+    s.job.room = desc->k;
+    if (s.job.room == 0 && !msae__is_batch_topk(model->recipe)) s.job.room = model->k;
+    if (s.job.room == 0) s.job.room = model->n_latents;
+    s.job.sink = msae__sink_codes;
+    s.most = msae__min(MSAE__SCORE_ROWS, MSAE__SCORE_CODES / s.job.room);
+    s.most = msae__min(msae__max(s.most, MSAE__INFERENCE_ROWS), (size_t)source->rows);
+    status = msae__take_memory(&memory, &model->allocator, msae__score_layout, &s, error);
+    if (status != MSAE_OK) return status;
+    s.job.names = s.name;
+    status = msae__run_scores(&s, error);
+    if (status == MSAE_OK) msae__finish_scores(&s);
+    if (status == MSAE_OK && set_cosine) {
+        *set_cosine = msae__mean_cosine(&s.all, s.sum + model->n_latents * s.width, s.width);
+    }
+    msae__free_memory(&memory, &model->allocator);
+    return status;
+}
+
+/* ---------------------------------------------------------------------------------------------
    >>index Search: the cosine of sparse codes through an inverted index, or of the rows themselves
 
    cos(q, z_r) = sum of q_l z_rl over the query's latents l / (||q|| ||z_r||). Each latent lists the
@@ -14965,7 +15394,7 @@ static const msae__batch_kernels msae__vnni_kernels = {
               is what MSAE_NO_TRAIN and MSAE_NO_ANALYSIS were together; hyper-parameters
               in one table (MSAE_TRAIN_LIST); skip_bad, max_norm, model.k, msae_model_checksum;
               audits (probes, attributes, alignment) are beside the tool; keys msae.* in files
-              (those of 0.5.0 are read); msae_concept_tree
+              (those of 0.5.0 are read); msae_concept_tree, msae_score_latents
        0.5.0  recipe msae, now the default, and msae-width; trapezoid schedule, starts from rows,
               revival of dead latents
        0.4.0  sources, sets of files, streams in windows; training in several processes

@@ -7,9 +7,9 @@
 #include <string.h>
 
 static const tool_command *const commands[] = {
-    &tool_train, &tool_eval,  &tool_encode, &tool_decode, &tool_info,
-    &tool_name,  &tool_top,   &tool_tree,   &tool_search, &tool_steer,
-    &tool_align, &tool_probe, &tool_bias,   &tool_report, &tool_convert,
+    &tool_train, &tool_eval, &tool_encode, &tool_decode,  &tool_info,  &tool_name,
+    &tool_top,   &tool_tree, &tool_search, &tool_steer,   &tool_align, &tool_score,
+    &tool_probe, &tool_bias, &tool_report, &tool_convert,
 };
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
 

@@ -73,6 +73,12 @@ static msae_status name_by_rows_of(const msae_data *data, msae_error *error) {
     return msae_name_latents(world.model, &world.words, &desc, names, error);
 }
 
+static msae_status score_by_rows_of(const msae_data *data, msae_error *error) {
+    static msae_score scores[N];
+    const msae_source source = msae_source_data(data);
+    return msae_score_latents(world.model, &source, NULL, scores, NULL, error);
+}
+
 static msae_status build_index(const msae_data *data, msae_error *error) {
     msae_index index;
     const msae_status status = msae_index_build(&index, world.model, data, 3, error);
@@ -163,6 +169,7 @@ static const struct call {
     {"top_rows", top_rows, 1},
     {"name_latents", name_words_of, 0},
     {"name_latents by rows", name_by_rows_of, 1},
+    {"score_latents", score_by_rows_of, 1},
     {"index_build", build_index, 1},
     {"steer", steer, 1},
     {"correlate", correlate, 1},

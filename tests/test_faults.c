@@ -198,6 +198,12 @@ static msae_status measure_overlap(msae_model *model) {
     return msae_decoder_overlap(model, 0, &overlap, NULL);
 }
 
+static msae_status score_model(msae_model *model) {
+    const msae_source source = msae_source_data(&world.data);
+    msae_score scores[N];
+    return msae_score_latents(model, &source, NULL, scores, NULL, NULL);
+}
+
 static msae_status find_top_rows(msae_model *model) {
     msae_hit hits[N * 2];
     size_t counts[N];
@@ -280,6 +286,10 @@ static msae_status name(test_heap *heap) {
     return with_model(heap, name_model);
 }
 
+static msae_status score(test_heap *heap) {
+    return with_model(heap, score_model);
+}
+
 static msae_status measure(test_heap *heap) {
     return with_model(heap, measure_overlap);
 }
@@ -350,6 +360,7 @@ int main(void) {
     SWEEP(save, 0);
     SWEEP(evaluate, 1);
     SWEEP(name, 1);
+    SWEEP(score, 1);
     SWEEP(measure, 1);
     SWEEP(top, 1);
     SWEEP(nearest, 1);

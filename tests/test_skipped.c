@@ -357,6 +357,12 @@ static msae_status top_rows_of(msae_model *model, const msae_data *data, msae_er
     return test_top_rows(model, data, K, NULL, N, 1, hits, counts, error);
 }
 
+static msae_status score_rows_of(msae_model *model, const msae_data *data, msae_error *error) {
+    const msae_source source = msae_source_data(data);
+    msae_score scores[N];
+    return msae_score_latents(model, &source, NULL, scores, NULL, error);
+}
+
 static msae_status steer_on(msae_model *model, const msae_data *data, msae_error *error) {
     static float out[ROWS * D];
     const msae_edit edit = {3, MSAE_EDIT_SET, 2, 0};
@@ -369,7 +375,7 @@ static void the_row_that_overflows(void) {
     enum { BIG = 140 };
     static fixture f;
     static msae_status (*const calls[])(msae_model *, const msae_data *, msae_error *) = {
-        msae_calibrate, evaluate_on, index_of, top_rows_of, steer_on, name_rows_of};
+        msae_calibrate, evaluate_on, index_of, top_rows_of, steer_on, name_rows_of, score_rows_of};
     open_fixture(&f, &test_recipes[0], 0);
     for (size_t i = 0; i < D; i++) f.x[BIG * D + i] = 3e38f;
     for (size_t i = 0; i < COUNT(calls); i++) {

@@ -160,6 +160,12 @@ static void record_analysis(tape *t, const msae_model *model, const float *x) {
     record(t, results, count * sizeof *results);
     CHECK_STATUS(MSAE_OK, msae_name_latents(model, &data, NULL, names, NULL));
     record(t, names, N * sizeof *names);
+    const msae_source source = msae_source_data(&data);
+    msae_score *scores = (msae_score *)test_alloc(N * sizeof *scores);
+    CHECK_STATUS(MSAE_OK, msae_score_latents(model, &source, NULL, scores, &overlap, NULL));
+    record(t, scores, N * sizeof *scores);
+    record(t, &overlap, sizeof overlap);
+    free(scores);
     CHECK_STATUS(MSAE_OK, msae_decoder_overlap(model, 0, &overlap, NULL));
     record(t, &overlap, sizeof overlap);
     msae_host host;

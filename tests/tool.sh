@@ -176,7 +176,7 @@ lines() {
 # What it does
 # ------------------------------------------------------------------------------------------------
 
-for command in '' train eval encode decode info name top tree search steer probe bias convert; do
+for command in '' train eval encode decode info name top tree search steer probe bias convert score; do
     # shellcheck disable=SC2086
     accept $command --help
     expect "help of '$command' has no text" test -s "$folder/stdout"
@@ -185,7 +185,7 @@ accept --version
 
 # One word for one thing.
 for command in train eval probe encode decode info name top tree search steer bias convert report \
-    align; do
+    align score; do
     accept $command --help
     expect "help of $command: other words for active and dead" lines 0 \
         '(^|[ ("])(fires?|firing|alive|idle|never (on|used)|takes? part|are (on|off))([ ,.;:)]|$)'
@@ -500,6 +500,59 @@ accept align "$model" "$model" "$model" --encoder
 expect "align: all pairs and their mean" lines 1 '^3 models, 3 pairs: mean cosine 1.0000'
 refuse 2 'B is missing' align "$model"
 refuse 2 'pairs of two models' align "$model" "$model" "$model" -o "$out/pairs.tsv"
+
+# How good latents are: the table has a line for each, and no NaN.
+scores=$folder/scores.tsv
+awk 'BEGIN { for (i = 0; i < 40; i++) print (i % 3 ? "even" : "odd") }' >"$folder/sides.txt"
+accept name "$model" --vocab "$other" --words "$words" --data "$data" --k 16 -o "$folder/scored.tsv"
+accept score "$model" "$data" --k 16 --json -o "$scores" --by "$narrow" --labels "$folder/sides.txt" \
+    --names "$folder/scored.tsv" --other "$model" "$model"
+expect "score: JSON" is_json
+for key in latents rows active common cosine_above_90 overlap_above_50 others set_cosine \
+    monosemanticity purity agreement named_rows stability seconds model rows_skipped; do
+    expect "score: no $key" lines 1 "^\{\"event\":\"done\",.*\"$key\":"
+done
+expect "score: a model is like itself" awk -F'\t' 'NR > 1 && $16 < 0.9999 { exit 1 }' "$scores"
+# fields WANTED FILE: the number of fields in every line.
+fields() {
+    awk -F'\t' -v wanted="$1" 'NF != wanted { exit 1 } END { exit NR != 33 }' "$2"
+}
+expect "score: a line for each latent" fields 17 "$scores"
+expect "score: agreement is the names' score" awk -F'\t' 'NR == FNR { score[$1] = $3; next }
+    FNR > 1 && $2 > 0 && $14 != score[$1] { exit 1 }' "$folder/scored.tsv" "$scores"
+expect "score: classes and their share" awk -F'\t' 'NR > 1 && $2 > 0 &&
+    ($11 !~ /^(even|odd)$/ || $12 < 0.5 || $12 > 1) { exit 1 }' "$scores"
+cp "$scores" "$folder/one.tsv"
+accept score "$model" "$data" --k 16 -o "$scores" --by "$narrow" --labels "$folder/sides.txt" \
+    --names "$folder/scored.tsv" --other "$model" "$model" --threads 3
+expect "score: the same for any threads" cmp -s "$scores" "$folder/one.tsv"
+expect "score: a table for people" lines 1 '^monosemanticity  .*[0-9] +-?0\.[0-9]+'
+accept score "$model" "$data" --k 16 -o "$scores" --names "$folder/scored.tsv" --vocab "$other" --words "$words"
+expect "score: agreement measured anew" awk -F'\t' 'NR == FNR { score[$1] = $3; next }
+    FNR > 1 && $2 > 0 && $14 != score[$1] { exit 1 }' "$folder/scored.tsv" "$scores"
+accept score "$model" "$data" --k 1 -o "$scores"
+expect "score: latents without rows have empty fields" awk -F'\t' '$2 == "0" { count++
+    for (i = 4; i <= 16; i++) if ($i != "") exit 1 } END { exit count == 0 }' "$scores"
+expect "score: what was not asked for is empty" awk -F'\t' 'NR > 1 {
+    for (i = 11; i <= 16; i++) if ($i != "") exit 1 }' "$scores"
+expect "score: no NaN" test "$(grep -ci 'nan\|inf' "$scores")" -eq 0
+with_value 7 '\000\176' >"$folder/gap.npy"
+refuse 1 'gap.npy: row 7 has a NaN' score "$model" "$folder/gap.npy" -o "$out/s"
+refuse 1 'gap.npy: row 7 has a NaN' score "$model" "$data" --by "$folder/gap.npy" -o "$out/s"
+accept score "$model" "$data" --by "$folder/gap.npy" -o "$scores" --skip-bad --json
+expect "score: a row that the other side leaves out" lines 1 '"rows":39,.*"rows_skipped":1,'
+refuse 1 'other.npy: has 25 rows, and .*data.npy has 40' score "$model" "$data" --by "$other" -o "$out/s"
+refuse 1 'words.txt: .*25.*40' score "$model" "$data" --labels "$words" -o "$out/s"
+accept train "$data" -o "$folder/second" --seed 7 --recipe topk --k 4 --latents 16 --epochs 1 --batch 16
+refuse 1 'scored.tsv: ' score "$folder/second" "$data" --names "$folder/scored.tsv" -o "$out/s"
+accept score "$model" "$data" --other "$folder/second" -o "$scores" --json
+expect "score: half have no match" lines 1 '"p5":0,"p25":0,'
+accept train "$narrow" -o "$folder/slim" --latents 16 --epochs 1 --batch 16
+refuse 1 'slim: has 7 inputs' score "$model" "$data" --other "$folder/slim" -o "$out/s"
+refuse 1 'k.*33.*32' score "$model" "$data" --k 33 -o "$out/s"
+refuse 2 'behind --other' score "$model" "$data" "$model" -o "$out/s"
+refuse 2 'o SCORES.tsv is missing|-o' score "$model" "$data"
+refuse 2 'vocab .*names' score "$model" "$data" --vocab "$other" --words "$words" -o "$out/s"
 refuse 1 'o: .*to_model is read too' align "$model" "$model" -o "$folder/to_model"
 
 # An evaluation set with its own mean and scale.
@@ -2232,6 +2285,9 @@ guard -o "m x.npy n.tsv" tree "$guarded/m" "$guarded/x.npy" --names "$guarded/n.
 guard -o "m log.model" align "$guarded/m" "$guarded/log.model"
 guard -o "m log.model x.npy v.npy w.txt l.tsv log" report "$guarded/m" "$guarded/x.npy" "$guarded/log.model" \
     --vocab "$guarded/v.npy" --words "$guarded/w.txt" --labels "$guarded/l.tsv" --column kind --log "$guarded/log"
+guard -o "m log.model x.npy l.tsv" score "$guarded/m" "$guarded/x.npy" --by "$guarded/x.npy" \
+    --labels "$guarded/l.tsv" --column kind --other "$guarded/log.model"
+guard -o "n.tsv" score "$guarded/m" "$guarded/x.npy" --names "$guarded/n.tsv"
 guard -o "n.tsv" report "$guarded/m" "$guarded/x.npy" --names "$guarded/n.tsv"
 guard -o "m x.npy" convert "$guarded/m" --calibrate "$guarded/x.npy"
 guard -o "theirs/cfg.json theirs/sae_weights.safetensors" convert "$guarded/theirs"
@@ -2271,6 +2327,7 @@ misnamed embeddings ".safetensors" steer "$model" "$data" --set 1=3 -o
 misnamed "a table" ".csv .npy .html" name "$model" --vocab "$other" --words "$words" -o
 misnamed "a table" ".csv .npy" tree "$model" "$data" -o
 misnamed "a table" ".csv" align "$model" "$model" -o
+misnamed "a table" ".npy .json" score "$model" "$data" -o
 misnamed "a table" ".json" bias "$model" "$data" --labels "$guarded/l.tsv" --column kind -o
 misnamed "a page" ".txt .json" report "$model" "$data" -o
 misnamed "an index" ".npy .json" search "$model" "$data" --row 3 --save-index

@@ -134,16 +134,7 @@ static double purity_of(const name_job *job, size_t latent) {
     const msae_hit *hits = job->top + latent * job->n_top;
     const size_t rows =
         job->active_rows[latent] < CHECKED_ROWS ? job->active_rows[latent] : CHECKED_ROWS;
-    size_t most = 0;
-    for (size_t i = 0; i < rows; i++) {
-        const uint32_t class_of = job->labels.of_row[hits[i].row];
-        size_t count = 0;
-        for (size_t j = 0; j < rows && class_of != TOOL_NO_LABEL; j++) {
-            count += job->labels.of_row[hits[j].row] == class_of;
-        }
-        if (count > most) most = count;
-    }
-    return rows > 0 ? (double)most / (double)rows : -1;
+    return rows > 0 ? tool_purity(&job->labels, hits, rows, NULL) : -1;
 }
 
 /* ---------------------------------------------------------------------------------------------

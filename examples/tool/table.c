@@ -275,3 +275,20 @@ void tool_free_labels(tool_labels *labels) {
     free(labels->first);
     tool_free_table(&labels->table);
 }
+
+double tool_purity(const tool_labels *labels, const msae_hit *hits, size_t rows,
+                   uint32_t *class_of) {
+    size_t most = 0;
+    if (class_of != NULL) *class_of = TOOL_NO_LABEL;
+    for (size_t i = 0; i < rows; i++) {
+        const uint32_t label = labels->of_row[hits[i].row];
+        size_t count = 0;
+        for (size_t j = 0; j < rows && label != TOOL_NO_LABEL; j++) {
+            count += labels->of_row[hits[j].row] == label;
+        }
+        if (count <= most) continue;
+        most = count;
+        if (class_of != NULL) *class_of = label;
+    }
+    return (double)most / (double)rows;
+}

@@ -666,6 +666,10 @@ int tool_load_labels(tool_labels *labels, const char *path, const char *column,
                      const msae_data *data, const char *data_path);
 /* Releases labels, also those that are zeros. */
 void tool_free_labels(tool_labels *labels);
+/* The share of some rows, at least one, that are of the class most of them are of, and which that
+   is (NULL: not asked for); rows without a label are of none: 0 and TOOL_NO_LABEL where all are. */
+double tool_purity(const tool_labels *labels, const msae_hit *hits, size_t rows,
+                   uint32_t *class_of);
 
 /* ---------------------------------------------------------------------------------------------
    Concepts, edits and rows by number or by name (concepts.c, edits.c)
@@ -1001,7 +1005,7 @@ int tool_export_model(const msae_model *model, const char *path, const tool_targ
 
 extern const tool_command tool_train, tool_eval, tool_encode, tool_decode, tool_info, tool_name,
     tool_top, tool_search, tool_steer, tool_align, tool_probe, tool_bias, tool_report, tool_convert,
-    tool_tree;
+    tool_tree, tool_score;
 
 /* Processes that train one model together, each with the same arguments (examples/mpi/). Rank 0 is
    the one that writes files and tells of progress. */
