@@ -434,13 +434,18 @@ accept report "$model" "$other" "$folder/logged" --labels "$folder/hostile.tsv" 
     -o "$folder/page.html" --k 8 --json
 expect "report: JSON" is_json
 page=$folder/page.html
-for section in sweep training frequency concepts bias; do
+for section in sweep training frequency scores concepts bias; do
     expect "report: section $section" grep -q "<section id=\"$section\">" "$page"
 done
+for chart in Density Monosemanticity Stability 'Nearest decoder row' 'Rows in common'; do
+    expect "report: chart $chart, a line a model" test "$(sed -n "/<svg[^>]*aria-label=\"$chart\"/,/<\/svg>/p" \
+        "$page" | grep -c '<path class="line s[01]"')" -eq 2
+done
+expect "report: the density's axis is logarithmic" grep -q '>frequency (log axis)<' "$page"
 expect "report: nothing of a file is markup" test "$(grep -c '<script>' "$page")" -eq 1
 expect "report: no image" test "$(grep -c '<img' "$page")" -eq 0
 expect "report: nothing is loaded" test "$(grep -ciE 'https?:|<[a-z]+ [^>]*src=|url\(|@import|<link' "$page")" -eq 0
-expect "report: a column of words has its head over them" test "$(grep -c '<th[^>]* class="text"' "$page")" -eq 2
+expect "report: a column of words has its head over them" test "$(grep -c '<th[^>]* class="text"' "$page")" -eq 3
 expect "report: logarithmic axes say so" grep -q '>k, latents kept a row (log axis)<' "$page"
 expect "report: labels are there" grep -q '&#60;script&#62;alert(1)&#60;/script&#62;&#38;&#34;' "$page"
 balanced() {
@@ -476,6 +481,8 @@ for start in '"recipe":"relu"|recipe is relu' '"n_inputs":9|n_inputs is 9, the m
         report "$model" "$other" --log "$folder/of_other.jsonl" -o "$out/page.html"
 done
 accept report "$model" "$other" -o "$folder/plain.html" --no-cknna
+expect "report: no purity without labels, no stability of one model" test "$(grep -c \
+    -e 'aria-label="Purity"' -e 'aria-label="Stability"' "$folder/plain.html")" -eq 0
 expect "report: says what brings the rest" test "$(grep -c -e '--log LOG' -e '--attribute COLUMN' \
     -e '--vocab V.npy' -e '--labels L.tsv --column' "$folder/plain.html")" -eq 4
 printf '{"event":"epoch","epoch":1,"loss":0.5}\nnonsense\n' >"$folder/bad.jsonl"
@@ -536,6 +543,8 @@ expect "score: latents without rows have empty fields" awk -F'\t' '$2 == "0" { c
 expect "score: what was not asked for is empty" awk -F'\t' 'NR > 1 {
     for (i = 11; i <= 16; i++) if ($i != "") exit 1 }' "$scores"
 expect "score: no NaN" test "$(grep -ci 'nan\|inf' "$scores")" -eq 0
+accept report "$model" "$data" --k all --labels "$folder/sides.txt" --no-cknna -o "$folder/page.html"
+expect "report: purity with labels" grep -q '<svg[^>]*aria-label="Purity"' "$folder/page.html"
 with_value 7 '\000\176' >"$folder/gap.npy"
 refuse 1 'gap.npy: row 7 has a NaN' score "$model" "$folder/gap.npy" -o "$out/s"
 refuse 1 'gap.npy: row 7 has a NaN' score "$model" "$data" --by "$folder/gap.npy" -o "$out/s"

@@ -26,6 +26,21 @@ static const float *rows_of(const align_job *job, const msae_model *model) {
     return job->encoder ? model->encoder : model->decoder;
 }
 
+int tool_align_decoders(const msae_model *a, const msae_model *b, const msae_host *host,
+                        const char *path, size_t *columns, float *cosines) {
+    alignment_sides sides = {0};
+    alignment_result result;
+    msae_error error;
+    sides.a = a->decoder;
+    sides.rows_a = a->n_latents;
+    sides.b = b->decoder;
+    sides.rows_b = b->n_latents;
+    sides.d = a->n_inputs;
+    sides.host = *host;
+    if (align_rows(&sides, columns, cosines, &result, &error) == MSAE_OK) return TOOL_OK;
+    return tool_fail_error(path, &error);
+}
+
 static int load(align_job *job) {
     int status = tool_start_threads(&job->common, &job->pool);
     if (status != TOOL_OK) return status;

@@ -137,8 +137,10 @@ static void put_number(FILE *page, const chart_axis *axis, double value, int dig
 
 static void put_tick(FILE *page, const ruler *x, double value) {
     fprintf(page, "<path class=\"grid\" d=\"M%.1f %.1fV%.1f\"/>", place(x, value), TOP, BOTTOM);
-    fprintf(page, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">", place(x, value),
-            BOTTOM + 16);
+    /* (100% in the middle of the last tick would be cut off) */
+    const int is_last = x->axis->percent && place(x, value) > RIGHT - 4;
+    fprintf(page, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\">",
+            is_last ? WIDTH - 1 : place(x, value), BOTTOM + 16, is_last ? "end" : "middle");
     put_number(page, x->axis, value, 4);
     fputs("</text>\n", page);
 }

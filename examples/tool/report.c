@@ -32,6 +32,7 @@ typedef struct report_job {
     msae_metrics *sweeps[MAX_MODELS];
     tool_counts ks[MAX_MODELS];
     double overlap;
+    latent_scores scores[MAX_MODELS];
 
     tool_labels labels;
     tool_names names;
@@ -171,6 +172,16 @@ static int evaluate(report_job *job) {
         return tool_fail_error(job->model_path, &error);
     }
     return TOOL_OK;
+}
+
+static int score_latents(report_job *job) {
+    const msae_host host = tool_host(&job->common, job->inputs.pool);
+    for (size_t m = 0; m < job->count; m++) {
+        job->scores[m].model = model_of(job, m);
+        job->scores[m].path = job->paths[m];
+    }
+    return measure_latents(job->scores, job->count, &job->inputs.data, job->data_path, job->k,
+                           job->labels_path != NULL ? &job->labels : NULL, &host);
 }
 
 static int name_latents(report_job *job) {
@@ -432,11 +443,29 @@ static void put_frequencies(FILE *page, const report_job *job) {
     begin_section(page, "frequency", "How often latents are active");
     fprintf(page,
             "<p>A latent's frequency is the share of rows in which it is active (%s); %zu of "
-            "%zu latents are dead: active in no row.</p>\n"
-            "<div class=\"charts\">\n",
+            "%zu latents are dead: active in no row.</p>\n",
             tool_k_text(&job->inputs.model, job->k, text), dead, n);
+    if (job->count > 1) put_legend(page, job);
+    fputs("<div class=\"charts\">\n", page);
     chart_frequencies(page, "Latents by frequency", counts, FREQUENCY_BINS, low, dead);
+    put_density(page, job->scores, job->count);
     fputs("</div>\n", page);
+    end_section(page);
+}
+
+static void put_scores(FILE *page, const report_job *job) {
+    begin_section(page, "scores", "How good its latents are");
+    fputs("<p>The values of the active latents in descending order. Monosemanticity is the mean "
+          "cosine of two of the rows on which a latent is active, weighted by its values, less "
+          "that of any two rows (Pach et al. 2025). A latent whose decoder row has another near "
+          "it, or that shares most of its rows with another, says little of its own. Common are "
+          "latents on 0.1 % of the rows and more.",
+          page);
+    if (job->labels_path != NULL) fputs(" Purity is of latents active on 20 rows and more.", page);
+    fputs(" <code>msae score</code> has each latent's.</p>\n", page);
+    put_legend(page, job);
+    put_score_charts(page, job->scores, job->count);
+    put_score_table(page, job->scores, job->count);
     end_section(page);
 }
 
@@ -622,6 +651,7 @@ static void put_page(FILE *page, const report_job *job) {
     put_sweep(page, job);
     put_training(page, job);
     put_frequencies(page, job);
+    put_scores(page, job);
     put_cards(page, job);
     put_bias(page, job);
     fputs("</main>\n<footer>Made by msae " MSAE_VERSION
@@ -696,6 +726,7 @@ static int run(void *context) {
     const double evaluated = tool_seconds();
     if (status == TOOL_OK && job->vocabulary_path != NULL) status = name_latents(job);
     if (status == TOOL_OK) status = find_rows(job);
+    if (status == TOOL_OK) status = score_latents(job);
     if (status == TOOL_OK && job->attribute != NULL) status = study_attribute(job);
     if (status == TOOL_OK) status = tool_output_open(&output, job->output);
     if (status != TOOL_OK) return status;
@@ -726,6 +757,7 @@ static void close_job(void *context) {
     for (size_t m = 0; m < job->count; m++) {
         free(job->sweeps[m]);
         free(job->means[m]);
+        free_latent_scores(&job->scores[m]);
         if (m > 0) msae_model_free(&job->models[m]);
     }
     tool_study_close(&job->study);
@@ -785,8 +817,8 @@ const tool_command tool_report = {
     .summary =
         "Writes one page, to be opened in a browser, with what can be seen of a model: how well\n"
         "it rebuilds DATA at every sparsity (with further models on the same plots), how it was\n"
-        "trained, how often latents are active, its strongest concepts, and what goes with an\n"
-        "attribute. The page needs nothing but itself.",
+        "trained, how often latents are active and how good they are, its strongest concepts,\n"
+        "and what goes with an attribute. The page needs nothing but itself.",
     .options = options,
     .n_options = TOOL_COUNT_OF(options),
     .rules = rules,

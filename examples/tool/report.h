@@ -1,4 +1,5 @@
-/* What the parts of msae report share: the page, its charts, training logs. */
+/* What the parts of msae report share: the page, its charts, training logs, scores of
+   latents. */
 #ifndef MSAE_REPORT_H
 #define MSAE_REPORT_H
 
@@ -98,5 +99,29 @@ typedef struct train_log {
    whether this fails or not. */
 int load_train_log(train_log *log, const msae_model *model, const char *path);
 void free_train_log(train_log *log);
+
+/* ---------------------------------------------------------------------------------------------
+   How good latents are, model beside model (report_scores.c)
+   ------------------------------------------------------------------------------------------ */
+
+/* Zero-initialise, then set model and path. */
+typedef struct latent_scores {
+    const msae_model *model;
+    const char *path;
+    msae_score *scores;         /* [n] */
+    double *purity, *stability; /* [n], or NULL: without labels; without another model */
+} latent_scores;
+
+/* Scores the latents of all models on the rows of data, that of `path`; k beyond a model's latents
+   is all of them. labels NULL: no purity. Release each with free_latent_scores, also after a
+   failure. */
+int measure_latents(latent_scores *models, size_t count, const msae_data *data, const char *path,
+                    size_t k, const tool_labels *labels, const msae_host *host);
+void free_latent_scores(latent_scores *scores);
+/* A chart of frequencies in descending order, with a line for each model, at most CHART_COLORS. */
+void put_density(FILE *page, const latent_scores *models, size_t count);
+/* Charts of all other scores so, and a table of them. */
+void put_score_charts(FILE *page, const latent_scores *models, size_t count);
+void put_score_table(FILE *page, const latent_scores *models, size_t count);
 
 #endif /* MSAE_REPORT_H */

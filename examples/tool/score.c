@@ -1,8 +1,6 @@
 /* msae score: how good each latent is. */
 #include "tool.h"
 
-#include "alignment.h"
-
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -140,22 +138,11 @@ static int match(score_job *job, const char *path) {
     size_t *columns = tool_alloc(model->n_latents, sizeof *columns);
     float *cosines = tool_alloc(model->n_latents, sizeof *cosines);
     msae_model other = {0};
-    alignment_result result;
-    msae_error error;
     int status = columns != NULL && cosines != NULL
                      ? tool_load_more(&other, path, &load_desc, model, job->model_path)
                      : tool_fail_memory();
     if (status == TOOL_OK) {
-        alignment_sides sides = {0};
-        sides.a = model->decoder;
-        sides.rows_a = model->n_latents;
-        sides.b = other.decoder;
-        sides.rows_b = other.n_latents;
-        sides.d = model->n_inputs;
-        sides.host = tool_host(&job->common, job->inputs.pool);
-        if (align_rows(&sides, columns, cosines, &result, &error) != MSAE_OK) {
-            status = tool_fail_error(path, &error);
-        }
+        status = tool_align_decoders(model, &other, &load_desc.host, path, columns, cosines);
     }
     for (size_t j = 0; j < model->n_latents && status == TOOL_OK; j++) {
         job->stability[j] += (double)cosines[j] / (double)job->n_others;

@@ -16,6 +16,7 @@
        sparse codes                        encode.c, decode.c
        an attribute of rows                bias.c
        models in other layouts             layouts.c, export.c
+       two models' latents one to one      align.c
        the commands                        one file each
 
    A function that returns int returns an exit status where nothing else is said: TOOL_OK, or
@@ -998,6 +999,15 @@ int tool_check_export(const char *option, const char *path, tool_layout layout);
    there. Each file is written under a temporary name first, the configuration last. Mean and scale
    are folded into the biases, in double: latents and thresholds come out divided by the scale. */
 int tool_export_model(const msae_model *model, const char *path, const tool_target *target);
+
+/* ---------------------------------------------------------------------------------------------
+   Two models' latents one to one (align.c)
+   ------------------------------------------------------------------------------------------ */
+
+/* The matching of decoder rows as align_rows has it: columns [n of a], and each pair's cosine, 0
+   for a latent without a match; `path` is that of b. */
+int tool_align_decoders(const msae_model *a, const msae_model *b, const msae_host *host,
+                        const char *path, size_t *columns, float *cosines);
 
 /* ---------------------------------------------------------------------------------------------
    The commands
