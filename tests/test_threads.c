@@ -144,6 +144,21 @@ static void record_inference(tape *t, const msae_model *model, const float *x) {
     free(recon);
 }
 
+/* An index and its concept tree, more edges than by default. */
+static void record_tree(tape *t, const msae_model *model, const msae_data *data) {
+    const msae_tree_desc desc = {2, 1, 0.1f, 1, 1.1f};
+    msae_edge *edges = (msae_edge *)test_alloc(N * 2 * sizeof *edges);
+    msae_index index;
+    size_t count = 0;
+    CHECK_STATUS(MSAE_OK, msae_index_build(&index, model, data, K, NULL));
+    CHECK_STATUS(MSAE_OK, msae_concept_tree(&index, &desc, edges, &count, NULL));
+    CHECK(count > 0);
+    record(t, index.entry_value, index.entries * sizeof *index.entry_value);
+    record(t, edges, count * sizeof *edges);
+    msae_index_free(&index);
+    free(edges);
+}
+
 static void record_analysis(tape *t, const msae_model *model, const float *x) {
     msae_metrics results[MSAE_MAX_LEVELS];
     msae_eval_desc desc;
@@ -166,6 +181,7 @@ static void record_analysis(tape *t, const msae_model *model, const float *x) {
     record(t, scores, N * sizeof *scores);
     record(t, &overlap, sizeof overlap);
     free(scores);
+    record_tree(t, model, &data);
     CHECK_STATUS(MSAE_OK, msae_decoder_overlap(model, 0, &overlap, NULL));
     record(t, &overlap, sizeof overlap);
     msae_host host;

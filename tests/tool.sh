@@ -942,6 +942,9 @@ tail -c +$((1024 + 39 * 8 + 1)) "$folder/good.codes" >"$folder/good.entries"
 expect "encode: the codes of the others" cmp -s "$folder/holes.entries" "$folder/good.entries"
 accept decode "$model" "$folder/holes.codes" -o "$folder/holes.decoded"
 
+accept tree "$model" "$holes" --min-lift 0 -o "$folder/holes.tree" --skip-bad
+accept tree "$model" "$good" --min-lift 0 -o "$folder/good.tree"
+expect "tree: without the bad rows" cmp -s "$folder/holes.tree" "$folder/good.tree"
 accept steer "$model" "$holes" --set 2=1 -o "$folder/holes.steered" --skip-bad
 accept steer "$model" "$good" --set 2=1 -o "$folder/good.steered"
 tail -c +129 "$folder/holes.steered" >"$folder/holes.rows"
@@ -1559,6 +1562,7 @@ done
 warned='^msae: warning: .*far.npy: the mean of the rows lies far from .*: --own-statistics '
 for command in "eval $model $far --k 4 --no-cknna" "encode $model $far -o $folder/far.codes" \
     "top $model $far --row 3" "steer $model $far --set 1=3 -o $folder/far.steered" \
+    "tree $model $far" \
     "probe $far --model $model --labels $attribute --k 4" "bias $model $far --labels $attribute" \
     "name $model --vocab $other --words $words --data $far" \
     "report $model $far -o $folder/far.html --no-cknna"; do
@@ -1828,6 +1832,7 @@ fi
 
 until_it_fits steer "$model" "$data" --set 1=3 -o "$out/file"
 until_it_fits search "$model" "$data" --row 3 --save-index "$out/file"
+until_it_fits tree "$model" "$data" -o "$out/file"
 
 # ------------------------------------------------------------------------------------------------
 # Attributes: probe, bias
