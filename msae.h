@@ -24,10 +24,10 @@
 
    Contents: search for a tag
    --------------------------
-       API        >>status >>hooks >>model >>encode >>bytes >>data >>multiply >>train >>evaluate
-                  >>top >>names >>scores >>search >>tree >>edits >>files
-       run part   all that MSAE_RUN_ONLY leaves: >>glossary >>platform >>base >>scalar >>processor
-                  >>pre_activations >>ranking >>models >>encoding >>reading >>loading >>small
+       API        >>status >>hooks >>model >>encode >>refine >>bytes >>data >>multiply >>train
+                  >>evaluate >>top >>names >>scores >>search >>tree >>edits >>files
+       run part   MSAE_RUN_ONLY: >>glossary >>platform >>base >>scalar >>processor >>pre_activations
+                  >>ranking >>models >>encoding >>refining >>reading >>loading >>small
        general    >>errors >>random >>heap >>batch_scalar >>quantise >>product
                   >>levels >>defaults >>rows >>npy >>shards >>saving
        training   >>descriptor >>memory >>statistics >>step >>targets >>selection >>loss
@@ -76,7 +76,7 @@
        MSAE_IMPLEMENTATION      in exactly one file: compiles the code
        MSAE_STATIC              all functions are static: a private copy for this file
        MSAE_RUN_ONLY            load and run models, nothing else
-       MSAE_NO_TRAIN            no training
+       MSAE_NO_TRAIN            no training; MSAE_NO_REFINE: no refined codes
        MSAE_NO_ANALYSIS         no evaluation, names, search and edits
        MSAE_NO_STDIO            nothing that takes a path; memory and callbacks remain
        MSAE_NO_SIMD             scalar kernels only, several times slower
@@ -86,11 +86,12 @@
        MSAE_HEADER              the name of this file, if you rename it: it includes itself
        MSAE_ASSERT              instead of assert, which guards against misuse by the program
        MSAE_MALLOC, MSAE_FREE   instead of malloc and free: define both or none
-   With MSAE_NO_STDIO MSAE_RUN_ONLY is 24 KB (x86-64, gcc -Os) without libm: msae_load_*, msae_map,
-   encoding and decoding, msae_forward, the hooks and safetensors headers. `make pocket` writes it
-   as a header of its own. Calls that a switch leaves out are compile errors that name it (gcc,
-   clang). It does not widen quantised weights, history and level_weights are zero, errors have a
-   status's text, AVX2 is the fastest path on x86, and batches encode at 0.6 to 0.9 of the speed.
+   With MSAE_NO_STDIO and MSAE_NO_REFINE MSAE_RUN_ONLY is 24 KB (x86-64, gcc -Os) without libm,
+   and refined codes are 3 more: loading, msae_map, encoding and decoding, msae_forward, the
+   hooks. `make pocket` writes it as a header of its own. Calls that a switch leaves out are
+   compile errors that name it (gcc, clang). It does not widen quantised weights, history and
+   level_weights are zero, errors have a status's text, AVX2 is the fastest path on x86, batches
+   encode at 0.6 to 0.9 of the speed.
 
    Memory and cost
    ---------------
@@ -210,6 +211,11 @@
 #define MSAE__MAKE_API MSAE__LEFT_OUT("MSAE_RUN_ONLY")
 #else
 #define MSAE__MAKE_API MSAE_API
+#endif
+#ifdef MSAE_NO_REFINE
+#define MSAE__REFINE_API MSAE__LEFT_OUT("MSAE_NO_REFINE")
+#else
+#define MSAE__REFINE_API MSAE_API
 #endif
 #ifdef MSAE_NO_TRAIN
 #define MSAE__TRAIN_API MSAE__LEFT_OUT("MSAE_NO_TRAIN")
@@ -643,6 +649,26 @@ MSAE_API void msae_decode(const msae_model *model, const msae_code *codes, size_
 MSAE_API msae_status msae_forward(const msae_model *model, void *workspace, const float *x,
                                   size_t rows, const size_t *ks, size_t n_ks, float *recon,
                                   msae_error *error);
+
+/* ---- >>refine Refined codes: the dictionary's best, where an encoder guesses ---------------- */
+
+#define MSAE_MAX_EXCHANGES 100
+/* Bytes of workspace, of any alignment, for msae_refine_rows on up to `rows` rows: that of
+   msae_workspace_bytes, 4 n more and 8 d for each worker. Thread-safe. */
+MSAE__REFINE_API size_t msae_refine_bytes(const msae_model *model, size_t rows);
+/* Refines the codes of x [rows, d], as msae_encode_rows gives them, over the model's parallel hook.
+   First the values: those that reconstruct the row best with the same latents (least squares, to
+   within 1e-3 of the least error; from 0 on, with the identity activation of any sign, within the
+   soft cap). Then `exchanges` times (0: values alone) better latents: a quarter of the row's number
+   enters, those that what is missed asks for most, all values are fitted, and those that add least
+   drop out. A row whose error a step does not lower keeps its codes. No row has more codes than
+   before, and values of 0 are left out; strongest first. One exchange gains most of what there is.
+   MSAE_ERROR_ARGUMENT for more than MSAE_MAX_EXCHANGES or a latent that the model has not,
+   MSAE_ERROR_NOT_FINITE for NaN or Inf in a row or its codes, with the row; then nothing has
+   changed. Thread-safe with a workspace for each thread. */
+MSAE__REFINE_API msae_status msae_refine_rows(const msae_model *model, void *workspace,
+                                              const float *x, size_t rows, size_t exchanges,
+                                              const msae_rows *codes, msae_error *error);
 
 /* ---- >>bytes Bytes in and out: a file, memory, or whatever the caller has ------------------- */
 
@@ -2227,6 +2253,7 @@ typedef struct msae__small_product {
     size_t q_stride;
     float *c, *probe;
     size_t ldc, c_block;
+    int of_decoder; /* 1: with decoder rows, and without a bias */
 } msae__small_product;
 
 /* Rows of integers in floats' places, and as many floats to begin with. */
@@ -2239,10 +2266,10 @@ static void msae__small_block(const msae__small_product *p, size_t first, size_t
     const msae_kernels *kernels = model->kernels;
     const size_t d = model->n_inputs;
     const size_t w_stride = d * msae_dtype_bytes(model->weights);
-    const unsigned char *encoder =
-        (const unsigned char *)(model->small_encoder ? model->small_encoder
-                                                     : (const void *)model->encoder);
-    const unsigned char *w = encoder + first * w_stride;
+    const void *small = p->of_decoder ? model->small_decoder : model->small_encoder;
+    const float *scale = p->of_decoder ? model->decoder_scale : model->encoder_scale;
+    const void *weights = p->of_decoder ? model->decoder : model->encoder;
+    const unsigned char *w = (const unsigned char *)(small ? small : weights) + first * w_stride;
     const msae__few few = {c, p->ldc, p->centred, p->stride, p->rows, w, w_stride, count, d};
     if (model->weights == MSAE_F32) {
         kernels->dots(&few);
@@ -2255,8 +2282,7 @@ static void msae__small_block(const msae__small_product *p, size_t first, size_t
             int32_t sums[MSAE__LATENT_BLOCK];
             kernels->dots_int8(sums, p->quantized + r * p->q_stride, w, count, d);
             for (size_t j = 0; j < count; j++) {
-                c[r * p->ldc + j] =
-                    (float)sums[j] * (p->factors[r] * model->encoder_scale[first + j]);
+                c[r * p->ldc + j] = (float)sums[j] * (p->factors[r] * scale[first + j]);
             }
         }
     }
@@ -2270,6 +2296,7 @@ static void msae__small_task(void *context, size_t task, size_t worker) {
     float *c = p->c + task * p->c_block;
     (void)worker;
     msae__small_block(p, first, count, c);
+    if (p->of_decoder) return;
     p->probe[task] =
         msae__add_bias(model->kernels, c, p->ldc, p->rows, model->latent_bias + first, count);
 }
@@ -2306,19 +2333,24 @@ static msae__small_product msae__small_over(const msae_model *model, const float
 /* 1: done as a product of packed rows, where that pays. */
 static int msae__encode_packed(const msae__small_product *p, float *packed, float *panels);
 
+/* Products of rows with all rows of the encoder, or of the decoder. */
+static void msae__multiply_rows(const msae__small_product *p, float *packed, float *panels) {
+    const msae_model *model = p->model;
+    if (msae__encode_packed(p, packed, panels)) return;
+    if (model->weights == MSAE_I8) {
+        msae__quantize_rows(model, p->centred, p->stride, p->rows, packed);
+    }
+    msae__parallel_for(&model->parallel, msae__ceil_div(model->n_latents, MSAE__LATENT_BLOCK),
+                       msae__small_task, (void *)(uintptr_t)p);
+}
+
 /* Pre-activations pre = (xin - pre_bias) encoder^T + latent_bias of centred rows; 0 when one is NaN
    or Inf. The sign of such a NaN says nothing, so that ReLU must not be asked about it. p->probe: a
    float for each block of latents. */
 static int msae__encode_rows_to(const msae__small_product *p, float *packed, float *panels) {
-    const msae_model *model = p->model;
-    const size_t blocks = msae__ceil_div(model->n_latents, MSAE__LATENT_BLOCK);
+    const size_t blocks = msae__ceil_div(p->model->n_latents, MSAE__LATENT_BLOCK);
     int finite = 1;
-    if (!msae__encode_packed(p, packed, panels)) {
-        if (model->weights == MSAE_I8) {
-            msae__quantize_rows(model, p->centred, p->stride, p->rows, packed);
-        }
-        msae__parallel_for(&model->parallel, blocks, msae__small_task, (void *)(uintptr_t)p);
-    }
+    msae__multiply_rows(p, packed, panels);
     for (size_t b = 0; b < blocks; b++) finite &= msae__is_finite(p->probe[b]);
     return finite;
 }
@@ -3259,6 +3291,292 @@ MSAE_API msae_status msae_forward(const msae_model *model, void *workspace, cons
     }
     return status;
 }
+
+#ifndef MSAE_NO_REFINE
+/* ---------------------------------------------------------------------------------------------
+   >>refining Refined codes: the values that miss least of a row, then better latents
+   ------------------------------------------------------------------------------------------ */
+
+/* min |x - pre_bias - sum_j z_j d_j|^2 by coordinate descent: each z_j in turn takes its best value
+   while the others stay, z_j += <left, d_j> / |d_j|^2, and what is left of the row goes along. A
+   pass over k latents takes 4 k d operations. The Gram matrix of their decoder rows would make
+   passes of 2 k^2, but takes k^2 d itself: more than the few passes that there are, as decoder rows
+   of a row's latents are far from parallel. */
+typedef struct msae__refinement {
+    const msae_model *model;
+    msae__tile tile; /* centred: what is left of each row; pre: its products with the decoder */
+    float *squares;  /* [n]: |d_j|^2 */
+    float *spare;    /* [workers][2][stride] */
+    size_t first;    /* row of the tile's first */
+    int adds;        /* 1: latents enter and drop out */
+    size_t passes;   /* of the values that stay */
+    const msae_rows *rows;
+    size_t k[MSAE__INFERENCE_ROWS]; /* codes that each row came with */
+} msae__refinement;
+
+enum {
+    MSAE__MAX_PASSES = 200,
+    MSAE__FEW_PASSES = 4, /* enough to see what is missed, and which latents add least */
+    MSAE__ENTERING = 4    /* of k latents one in so many, at least one */
+};
+
+/* Decoder row j as floats, where it lies or in `room`. */
+static const float *msae__decoder_row(const msae_model *model, size_t j, float *room) {
+    const msae_code one = {(uint32_t)j, 1};
+    if (model->weights == MSAE_F32) return model->decoder + j * model->n_inputs;
+    memset(room, 0, model->n_inputs * sizeof *room);
+    msae__add_small(model, &one, room);
+    return room;
+}
+
+static float *msae__refine_spare(const msae__refinement *refinement, size_t worker) {
+    return refinement->spare + worker * 2 * refinement->tile.stride;
+}
+
+/* Takes what codes add off what is left of a row. */
+static void msae__take_off(const msae_model *model, const msae_code *codes, size_t count,
+                           float *left) {
+    for (size_t e = 0; e < count; e++) {
+        const msae_code code = {codes[e].latent, -codes[e].value};
+        msae__add_small(model, &code, left);
+    }
+}
+
+static void msae__squares_task(void *context, size_t task, size_t worker) {
+    const msae__refinement *refinement = (const msae__refinement *)context;
+    const msae_model *model = refinement->model;
+    const size_t first = task * MSAE__LATENT_BLOCK;
+    const size_t end = msae__min(first + MSAE__LATENT_BLOCK, model->n_latents);
+    for (size_t j = first; j < end; j++) {
+        const float *row = msae__decoder_row(model, j, msae__refine_spare(refinement, worker));
+        refinement->squares[j] = model->kernels->dot(row, row, model->n_inputs);
+    }
+}
+
+/* One value to its best; returns by how much the squared error falls. */
+static float msae__descend_one(const msae__refinement *refinement, msae_code *code, float *left,
+                               float *room) {
+    const msae_model *model = refinement->model;
+    const float square = refinement->squares[code->latent];
+    const float most = model->soft_cap > 0 ? model->soft_cap : 3.4e38f;
+    const float least = model->activation == MSAE_ACTIVATION_IDENTITY ? -most : 0;
+    const float *row = msae__decoder_row(model, code->latent, room);
+    float slope, value, change;
+    if (!(square > 0)) return 0;
+    slope = model->kernels->dot(left, row, model->n_inputs);
+    value = code->value + slope / square;
+    value = value < least ? least : value > most ? most : value;
+    change = value - code->value;
+    if (change == 0) return 0;
+    model->kernels->axpy(left, -change, row, model->n_inputs);
+    code->value = value;
+    return change * (2 * slope - change * square);
+}
+
+/* Passes until what they would still gain is a small share of the error, by how fast the gain of a
+   pass falls, or of the row. */
+static void msae__descend(const msae__refinement *refinement, size_t passes, msae_code *codes,
+                          size_t count, float *left, float *room) {
+    const msae_kernels *kernels = refinement->model->kernels;
+    const size_t d = refinement->model->n_inputs;
+    const float start = kernels->dot(left, left, d);
+    float before = 0;
+    for (size_t pass = 0; pass < passes; pass++) {
+        float gain = 0, error, rate;
+        for (size_t e = 0; e < count; e++) {
+            gain += msae__descend_one(refinement, codes + e, left, room);
+        }
+        error = kernels->dot(left, left, d);
+        rate = pass == 0 || gain > before ? 0.99f : gain < 0.5f * before ? 0.5f : gain / before;
+        if (gain * rate <= (1 - rate) * (1e-4f * error + 1e-8f * start)) return;
+        before = gain;
+    }
+}
+
+/* To the codes those of other latents that lower the error most, by what is left of the row and its
+   products with the decoder. Returns the number of codes with them. */
+static size_t msae__enter(const msae__refinement *refinement, float *products, size_t k,
+                          msae_code *codes, size_t count, const msae__ranking *ranking) {
+    const msae_model *model = refinement->model;
+    const size_t n = model->n_latents, wanted = msae__max(k / MSAE__ENTERING, 1);
+    const msae_activation of =
+        model->activation == MSAE_ACTIVATION_IDENTITY ? MSAE_ACTIVATION_ABS : MSAE_ACTIVATION_RELU;
+    size_t found;
+    for (size_t j = 0; j < n; j++) {
+        const float square = refinement->squares[j], product = products[j];
+        products[j] = square > 0 ? product * (product < 0 ? -product : product) / square : 0;
+    }
+    for (size_t e = 0; e < count; e++) products[codes[e].latent] = 0;
+    if (count == n) return count;
+    found = msae__top_codes(model->kernels, products, n, msae__min(wanted, n - count), of,
+                            codes + count, ranking->keys, ranking->scratch);
+    for (size_t e = 0; e < found; e++) codes[count + e].value = 0;
+    return count + found;
+}
+
+/* Keeps the k codes that add most; what the others added comes back to what is left. */
+static size_t msae__drop(const msae__refinement *refinement, float *weights, size_t k,
+                         msae_code *codes, size_t count, float *left,
+                         const msae__ranking *ranking) {
+    const msae_model *model = refinement->model;
+    size_t kept, next = 0;
+    for (size_t e = 0; e < count; e++) {
+        const float value = codes[e].value;
+        weights[e] = value * value * refinement->squares[codes[e].latent];
+    }
+    kept = msae__top_codes(model->kernels, weights, count, k, MSAE_ACTIVATION_RELU, ranking->spare,
+                           ranking->keys, ranking->scratch);
+    for (size_t e = 0; e < count; e++) {
+        if (next < kept && ranking->spare[next].latent == e) {
+            codes[next++] = codes[e];
+        } else {
+            msae__add_small(model, codes + e, left);
+        }
+    }
+    return kept;
+}
+
+/* A row's codes to where they came from, but for values of 0, strongest first. */
+static void msae__store_refined(const msae__refinement *refinement, size_t row, msae_code *codes,
+                                size_t count, msae_code *spare) {
+    size_t kept = 0;
+    for (size_t e = 0; e < count; e++) {
+        codes[kept] = codes[e];
+        kept += codes[e].value != 0;
+    }
+    msae__sort_codes(codes, kept, spare);
+    memcpy(refinement->rows->codes + row * refinement->rows->room, codes, kept * sizeof *codes);
+    refinement->rows->counts[row] = kept;
+}
+
+/* A row's codes are fitted, or exchanged and fitted, and stored if that lowers the error: 1. */
+static int msae__refine_row(const msae__refinement *refinement, size_t task, int adds,
+                            const msae__ranking *ranking, float *room) {
+    const msae_model *model = refinement->model;
+    const size_t d = model->n_inputs, row = refinement->first + task, k = refinement->k[task];
+    float *left = refinement->tile.centred + task * refinement->tile.stride;
+    float *products = refinement->tile.pre + task * model->n_latents;
+    float *saved = room + refinement->tile.stride;
+    const float before = model->kernels->dot(left, left, d);
+    msae_code *codes = ranking->codes;
+    size_t count = refinement->rows->counts[row];
+    memcpy(codes, refinement->rows->codes + row * refinement->rows->room, count * sizeof *codes);
+    memcpy(saved, left, d * sizeof *saved);
+    if (adds) {
+        count = msae__enter(refinement, products, k, codes, count, ranking);
+        msae__descend(refinement, MSAE__FEW_PASSES, codes, count, left, room);
+        count = msae__drop(refinement, products, k, codes, count, left, ranking);
+    }
+    msae__descend(refinement, refinement->passes, codes, count, left, room);
+    if (model->kernels->dot(left, left, d) < before) {
+        msae__store_refined(refinement, row, codes, count, ranking->spare);
+        return 1;
+    }
+    memcpy(left, saved, d * sizeof *saved);
+    return 0;
+}
+
+static void msae__refine_task(void *context, size_t task, size_t worker) {
+    const msae__refinement *refinement = (const msae__refinement *)context;
+    const msae__ranking ranking = msae__worker_ranking(&refinement->tile, worker);
+    const msae_rows *rows = refinement->rows;
+    const size_t row = refinement->first + task;
+    float *room = msae__refine_spare(refinement, worker);
+    if (refinement->k[task] == 0) return;
+    if (!refinement->adds) {
+        msae__take_off(refinement->model, rows->codes + row * rows->room, rows->counts[row],
+                       refinement->tile.centred + task * refinement->tile.stride);
+    }
+    if (!msae__refine_row(refinement, task, refinement->adds, &ranking, room) && refinement->adds) {
+        msae__refine_row(refinement, task, 0, &ranking, room);
+    }
+}
+
+/* What a call is given, looked at before anything is changed. */
+static msae_status msae__check_refine(const msae_model *model, const float *x, size_t rows,
+                                      size_t exchanges, const msae_rows *of, msae_error *error) {
+    if (exchanges > MSAE_MAX_EXCHANGES) {
+        return msae__fail_at(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "more than",
+                             MSAE_MAX_EXCHANGES, " exchanges");
+    }
+    for (size_t r = 0; r < rows; r++) {
+        if (!msae__row_is_finite(x + r * model->n_inputs, model->n_inputs)) {
+            return msae__fail_row(error, r);
+        }
+        for (size_t e = 0; e < of->counts[r]; e++) {
+            const msae_code *code = of->codes + r * of->room + e;
+            if (code->latent >= model->n_latents || of->counts[r] > model->n_latents) {
+                return msae__fail_at(error, MSAE_ERROR_ARGUMENT, r, "the codes of row", r,
+                                     " are not of this model");
+            }
+            if (!msae__is_finite(code->value)) return msae__fail_row(error, r);
+        }
+    }
+    return MSAE_OK;
+}
+
+static void msae__refine_layout(msae__refinement *refinement, const msae_model *model, size_t rows,
+                                msae__arena *arena) {
+    msae__tile_layout(&refinement->tile, model, rows, arena);
+    refinement->model = model;
+    refinement->squares = MSAE__TAKE(arena, float, model->n_latents);
+    refinement->spare =
+        MSAE__TAKE(arena, float, msae__workers(&model->parallel) * 2 * refinement->tile.stride);
+}
+
+MSAE__REFINE_API size_t msae_refine_bytes(const msae_model *model, size_t rows) {
+    msae__refinement refinement;
+    msae__arena arena = msae__arena_over(NULL);
+    size_t bytes;
+    msae__refine_layout(&refinement, model, rows, &arena);
+    return msae__arena_bytes(&arena, &bytes) ? bytes : SIZE_MAX;
+}
+
+/* Rows first .. of x, `count` of them: values, then as many exchanges. */
+static void msae__refine_tile(msae__refinement *refinement, const float *x, size_t count,
+                              size_t exchanges) {
+    const msae_model *model = refinement->model;
+    const msae__tile *tile = &refinement->tile;
+    msae__small_product p =
+        msae__small_over(model, tile->centred, tile->stride, count, tile->packed);
+    p.of_decoder = 1;
+    p.c = tile->pre;
+    for (size_t r = 0; r < count; r++) {
+        float *left = tile->centred + r * tile->stride;
+        msae__to_model_space(model, x + r * model->n_inputs, left);
+        msae__to_encoder_input(model, left, tile->moments + 2 * r);
+        refinement->k[r] = refinement->rows->counts[refinement->first + r];
+    }
+    refinement->adds = 0;
+    refinement->passes = exchanges > 0 ? MSAE__FEW_PASSES : MSAE__MAX_PASSES;
+    msae__parallel_for(&model->parallel, count, msae__refine_task, refinement);
+    for (refinement->adds = 1; exchanges > 0; exchanges--) {
+        if (exchanges == 1) refinement->passes = MSAE__MAX_PASSES;
+        msae__multiply_rows(&p, tile->packed, tile->panels);
+        msae__parallel_for(&model->parallel, count, msae__refine_task, refinement);
+    }
+}
+
+MSAE__REFINE_API msae_status msae_refine_rows(const msae_model *model, void *workspace,
+                                              const float *x, size_t rows, size_t exchanges,
+                                              const msae_rows *codes, msae_error *error) {
+    msae__refinement refinement;
+    msae__arena arena = msae__arena_over(workspace);
+    const msae_status status = msae__check_refine(model, x, rows, exchanges, codes, error);
+    if (status != MSAE_OK) return status;
+    msae__assert_call(model, workspace, rows > 0 ? (const void *)x : workspace);
+    msae__refine_layout(&refinement, model, rows, &arena);
+    refinement.rows = codes;
+    msae__parallel_for(&model->parallel, msae__ceil_div(model->n_latents, MSAE__LATENT_BLOCK),
+                       msae__squares_task, &refinement);
+    for (size_t first = 0; first < rows; first += MSAE__INFERENCE_ROWS) {
+        refinement.first = first;
+        msae__refine_tile(&refinement, x + first * model->n_inputs,
+                          msae__min(MSAE__INFERENCE_ROWS, rows - first), exchanges);
+    }
+    return MSAE_OK;
+}
+#endif
 
 /* ---------------------------------------------------------------------------------------------
    >>reading Reading: where bytes come from, a strict little parser, safetensors
@@ -5179,7 +5497,7 @@ static size_t msae__encode_room(const msae_model *model, size_t rows, size_t *pa
     return msae__packed_floats(model->kernels, rows, model->n_inputs);
 }
 
-/* pre = centred encoder^T + latent_bias of a tile of rows as one product; 0 where the weights are
+/* Such products of a tile of rows as one product of matrices; 0 where the weights are
    quantised, which have kernels of their own that read them as they are. */
 static int msae__encode_packed(const msae__small_product *p, float *packed, float *panels) {
     const msae_model *model = p->model;
@@ -5190,10 +5508,10 @@ static int msae__encode_packed(const msae__small_product *p, float *packed, floa
     m.a_stride = p->stride;
     m.rows = p->rows;
     m.of_rows = p->of_rows;
-    m.b = model->encoder;
+    m.b = p->of_decoder ? model->decoder : model->encoder;
     m.b_stride = m.depth = model->n_inputs;
     m.cols = model->n_latents;
-    m.bias = model->latent_bias;
+    m.bias = p->of_decoder ? NULL : model->latent_bias;
     m.c = p->c;
     m.ldc = p->ldc;
     m.c_block = p->c_block;
@@ -15394,7 +15712,7 @@ static const msae__batch_kernels msae__vnni_kernels = {
               is what MSAE_NO_TRAIN and MSAE_NO_ANALYSIS were together; hyper-parameters
               in one table (MSAE_TRAIN_LIST); skip_bad, max_norm, model.k, msae_model_checksum;
               audits (probes, attributes, alignment) are beside the tool; keys msae.* in files
-              (those of 0.5.0 are read); msae_concept_tree, msae_score_latents
+              (those of 0.5.0 are read); msae_refine_rows, msae_concept_tree, msae_score_latents
        0.5.0  recipe msae, now the default, and msae-width; trapezoid schedule, starts from rows,
               revival of dead latents
        0.4.0  sources, sets of files, streams in windows; training in several processes

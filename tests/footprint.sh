@@ -8,7 +8,7 @@ set -uo pipefail
 build=${1:?usage: tests/footprint.sh BUILD_DIR}
 out=$build/footprint
 mkdir -p "$out"
-alone="-DMSAE_NO_STDIO -I$build" # with msae_run.h, the header that make pocket makes
+alone="-DMSAE_NO_STDIO -DMSAE_NO_REFINE -I$build" # with msae_run.h, the header that make pocket makes
 no_tables="-fno-asynchronous-unwind-tables -fno-unwind-tables"
 most=24576 most_aarch64=26624 # bytes of code and data, gcc -Os
 failed=0

@@ -34,6 +34,7 @@ check -DMSAE_RUN_ONLY MSAE_RUN_ONLY 'msae_model m; msae_model_desc d = {0}; msae
 check -DMSAE_RUN_ONLY MSAE_RUN_ONLY 'msae_model m = {0}; msae_save_file(&m, "m", 0);'
 check -DMSAE_RUN_ONLY MSAE_RUN_ONLY 'msae_trainer_free(0);'
 check -DMSAE_RUN_ONLY MSAE_RUN_ONLY 'msae_index_free(0);'
+check -DMSAE_NO_REFINE MSAE_NO_REFINE 'msae_model m = {0}; msae_refine_bytes(&m, 1);'
 check -DMSAE_RUN_ONLY '' 'msae_model m; msae_load_file(&m, "m", 0, 0); msae_model_free(&m);'
 check -DMSAE_NO_TRAIN MSAE_NO_TRAIN 'msae_trainer_free(0);'
 check -DMSAE_NO_TRAIN '' 'msae_index_free(0);'

@@ -30,6 +30,7 @@ cat <<'END'
        MSAE_STATIC             functions are private to the file
        MSAE_NO_STDIO           no function opens a file: msae_map, or load from memory
        MSAE_NO_SIMD            the scalar kernels only
+       MSAE_NO_REFINE          no refined codes, which are 3 KB
        MSAE_ASSERT(condition)  assert, unless it is defined
        MSAE_MALLOC, MSAE_FREE  malloc and free, unless both are defined
 
@@ -43,8 +44,8 @@ awk '
 # Reads a group of the public part up to the next heading, and prints it unless it only makes.
 function end_group(   runs, makes, i) {
     for (i = 1; i <= n; i++) {
-        if (group[i] ~ /^MSAE_API /) runs = 1
-        if (group[i] ~ /^MSAE__[A-Z]+_API /) makes = 1
+        if (group[i] ~ /^(MSAE_API|MSAE__REFINE_API) /) runs = 1
+        else if (group[i] ~ /^MSAE__[A-Z]+_API /) makes = 1
     }
     if (runs || !makes) print_group()
     n = 0
@@ -58,7 +59,7 @@ function print_group(   i, text, line) {
             while (line !~ /\*\/ *$/ && i < n) { line = group[++i]; text = text line "\n" }
             continue
         }
-        if (line ~ /^MSAE__[A-Z]+_API /) {
+        if (line ~ /^MSAE__[A-Z]+_API / && line !~ /^MSAE__REFINE_API /) {
             while (line !~ /;( *\/\*.*)?$/ && i < n) line = group[++i]
             while (line ~ /\/\*/ && line !~ /\*\//) line = group[++i]
             text = ""
@@ -91,10 +92,7 @@ skip { next }
 public >= 3 { print }
 ' msae.h | sed 's/"msae\.h"/"msae_run.h"/; /^#define MSAE_HEADER/s/name of this file, if it is another/name of this file/' |
     awk '
-# The public part knows no other mode, and nothing of what is left out.
-/^\/\* Functions that a switch leaves out/ { quiet = 1 }
-/^#ifdef MSAE_RUN_ONLY/ { quiet = 0 }
-quiet { next }
+# The public part knows no other mode.
 /^#ifdef MSAE_RUN_ONLY/ { print "#define MSAE_RUN_ONLY"; skip = 1 }
 skip && /^#if/ { depth++ }
 skip { if (/^#endif/ && --depth == 0) skip = 0; next }

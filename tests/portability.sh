@@ -185,7 +185,7 @@ check_configuration() {
 # Every set of the macros (quick: each alone, and all) in one language.
 check_configurations() {
     local macros=(MSAE_RUN_ONLY MSAE_NO_STDIO MSAE_NO_TRAIN MSAE_NO_ANALYSIS MSAE_NO_SIMD
-        MSAE_USE_PTHREADS MSAE_STATIC)
+        MSAE_NO_REFINE MSAE_USE_PTHREADS MSAE_STATIC)
     local set i all=$(((1 << ${#macros[@]}) - 1)) options
     for ((set = 0; set <= all; set++)); do
         options=()

@@ -138,6 +138,12 @@ static void record_inference(tape *t, const msae_model *model, const float *x) {
     CHECK_STATUS(MSAE_OK, msae_forward(model, workspace, x, ROWS, ks, COUNT(ks), recon, NULL));
     record(t, recon, COUNT(ks) * ROWS * D * sizeof *recon);
     free(workspace);
+    workspace = test_alloc(msae_refine_bytes(model, ROWS));
+    CHECK_STATUS(MSAE_OK, msae_refine_rows(model, workspace, x, ROWS, 2,
+                                           &(msae_rows){codes, counts, K}, NULL));
+    record(t, counts, ROWS * sizeof *counts);
+    for (size_t b = 0; b < ROWS; b++) record(t, codes + b * K, counts[b] * sizeof *codes);
+    free(workspace);
     free(codes);
     free(counts);
     free(z);
