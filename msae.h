@@ -1230,8 +1230,8 @@ typedef struct msae_score {
     uint64_t rows;           /* on which it is active */
     double frequency;        /* their share of all rows */
     double typical, largest; /* mean and largest value there, without its sign */
-    /* Whether its rows are of one kind: the mean cosine of two of them, weighted by its values,
-       less that of two rows of the set (Pach et al. 2025). 0: they are as unlike as any two rows;
+    /* Whether its rows are of one kind: the mean cosine of two of them, weighted by its values
+       (Pach et al. 2025), less that of two rows of the set. 0: they are as unlike as any two rows;
        NaN: no two of them have a direction. */
     double monosemanticity;
     uint32_t nearest;   /* of the others that are active, the one with the nearest decoder row .. */
@@ -1255,8 +1255,8 @@ typedef struct msae_score_desc {
    Needs float32 weights. MSAE_ERROR_SHAPE: widths or numbers of rows do not fit. Fails on rows with
    NaN or Inf, with the row, unless skip_bad (or that of the data behind a source) is 1. Allocates
    8 n w + 4 n d + 2 n^2 bytes, w being the width of `by`, temporarily (2 n^2 less without
-   companions), and for each of up to 1024 rows 4 (d + w) bytes and its codes, in all up to 6 MB or
-   1.5 KB n. Runs on the model's threads: the same bits for any number of them. Thread-safe. */
+   companions), 1 KB for each latent, for each of up to 1024 rows 4 (d + w) bytes, and up to 6 MB or
+   1.5 KB n for codes. Runs on the model's threads: the same bits for any number. Thread-safe. */
 MSAE__CONCEPTS_API msae_status msae_score_latents(const msae_model *model,
                                                   const msae_source *source,
                                                   const msae_score_desc *desc, msae_score *scores,
@@ -12889,9 +12889,10 @@ MSAE_API msae_status msae_name_latents(const msae_model *model, const msae_data 
    >>scoring Scores: whether a latent's rows are of one kind, and which others do the same work
 
    monosemanticity  mean cosine of two of the rows r on which the latent is active, weighted by its
-                    values w_r = |z_rj|, less that of two rows of the set. Pach et al. 2025, "Sparse
-                    Autoencoders Learn Monosemantic Features in Vision-Language Models", arXiv
-                    2504.02821. With unit rows u_r, sums over pairs r != s are those of single rows:
+                    values w_r = |z_rj| (Pach et al. 2025, "Sparse Autoencoders Learn Monosemantic
+                    Features in Vision-Language Models", arXiv 2504.02821, whose division by the
+                    largest value cancels), less that of two rows of the set, which they leave on.
+                    With unit rows u_r, sums over pairs r != s are those of single rows:
                     sum w_r w_s <u_r, u_s> / sum w_r w_s
                     = (||sum w u||^2 - sum w^2) / ((sum w)^2 - sum w^2)
    cosine           <D_j, D_p> / (||D_j|| ||D_p||) of decoder rows, highest over the others p

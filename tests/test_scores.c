@@ -321,6 +321,31 @@ static void little_to_say(void) {
     close_fixture(&f);
 }
 
+/* No more memory than the comment of the function says, and none that stays. */
+static void memory_as_stated(void) {
+    for (int companions = 0; companions < 2; companions++) {
+        fixture f;
+        test_heap heap;
+        msae_score scores[N];
+        msae_score_desc desc;
+        const size_t stated = 8 * N * WIDE + 4 * N * D + (companions ? 2 * N * N : 0) + 1024 * N +
+                              ROWS * 4 * (D + WIDE);
+        memset(&desc, 0, sizeof desc);
+        memset(&heap, 0, sizeof heap);
+        open_fixture(&f, MSAE_SIMD_SCALAR, MSAE_ACTIVATION_RELU);
+        desc.by = &f.by_source;
+        desc.k = N; /* 24 bytes a code: below 6 MB */
+        desc.no_companions = !companions;
+        const msae_allocator own = f.model.allocator;
+        f.model.allocator = test_heap_allocator(&heap);
+        CHECK_STATUS(MSAE_OK, msae_score_latents(&f.model, &f.source, &desc, scores, NULL, NULL));
+        f.model.allocator = own;
+        test_note("%zu bytes of %zu", heap.most, stated + 1024 * 24 * N);
+        CHECK(heap.bytes == 0 && heap.most <= stated + 1024 * 24 * N + ((size_t)200 << 10));
+        close_fixture(&f);
+    }
+}
+
 static void what_cannot_be_scored(void) {
     fixture f;
     msae_score scores[N];
@@ -371,6 +396,7 @@ int main(void) {
     RUN(rows_that_are_left_out);
     RUN(any_source);
     RUN(little_to_say);
+    RUN(memory_as_stated);
     RUN(what_cannot_be_scored);
     return test_finish();
 }

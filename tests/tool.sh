@@ -537,7 +537,7 @@ expect "score: a table for people" lines 1 '^monosemanticity  .*[0-9] +-?0\.[0-9
 accept score "$model" "$data" --k 16 -o "$scores" --names "$folder/scored.tsv" --vocab "$other" --words "$words"
 expect "score: agreement measured anew" awk -F'\t' 'NR == FNR { score[$1] = $3; next }
     FNR > 1 && $2 > 0 && $14 != score[$1] { exit 1 }' "$folder/scored.tsv" "$scores"
-accept score "$model" "$data" --k 1 -o "$scores"
+accept score "$model" "$data" --k 1 -o "$scores" --companions
 expect "score: latents without rows have empty fields" awk -F'\t' '$2 == "0" { count++
     for (i = 4; i <= 16; i++) if ($i != "") exit 1 } END { exit count == 0 }' "$scores"
 expect "score: what was not asked for is empty" awk -F'\t' 'NR > 1 {
@@ -558,6 +558,12 @@ accept score "$model" "$data" --other "$folder/second" -o "$scores" --json
 expect "score: half have no match" lines 1 '"p5":0,"p25":0,'
 accept train "$narrow" -o "$folder/slim" --latents 16 --epochs 1 --batch 16
 refuse 1 'slim: has 7 inputs' score "$model" "$data" --other "$folder/slim" -o "$out/s"
+# Of many latents companions, whose memory is their square, are for who asks.
+accept train "$data" -o "$folder/many" --latents 16400 --recipe topk --k 4 --epochs 1 --batch 40
+accept score "$folder/many" "$data" -o "$scores"
+expect "score: a note that companions are left out" grep -q 'note: .*many: the companions of 16400 latents' "$folder/stderr"
+expect "score: no companions, but nearest" awk -F'\t' 'NR > 1 && $2 > 0 && $7 != "" { near++ }
+    NR > 1 && $9 != "" { exit 1 } END { exit near == 0 }' "$scores"
 refuse 1 'k.*33.*32' score "$model" "$data" --k 33 -o "$out/s"
 refuse 2 'behind --other' score "$model" "$data" "$model" -o "$out/s"
 refuse 2 'o SCORES.tsv is missing|-o' score "$model" "$data"
@@ -945,6 +951,9 @@ accept decode "$model" "$folder/holes.codes" -o "$folder/holes.decoded"
 accept tree "$model" "$holes" --min-lift 0 -o "$folder/holes.tree" --skip-bad
 accept tree "$model" "$good" --min-lift 0 -o "$folder/good.tree"
 expect "tree: without the bad rows" cmp -s "$folder/holes.tree" "$folder/good.tree"
+accept score "$model" "$holes" --k 8 -o "$folder/holes.scores" --skip-bad
+accept score "$model" "$good" --k 8 -o "$folder/good.scores"
+expect "score: without the bad rows" cmp -s "$folder/holes.scores" "$folder/good.scores"
 accept steer "$model" "$holes" --set 2=1 -o "$folder/holes.steered" --skip-bad
 accept steer "$model" "$good" --set 2=1 -o "$folder/good.steered"
 tail -c +129 "$folder/holes.steered" >"$folder/holes.rows"
@@ -1562,7 +1571,7 @@ done
 warned='^msae: warning: .*far.npy: the mean of the rows lies far from .*: --own-statistics '
 for command in "eval $model $far --k 4 --no-cknna" "encode $model $far -o $folder/far.codes" \
     "top $model $far --row 3" "steer $model $far --set 1=3 -o $folder/far.steered" \
-    "tree $model $far" \
+    "tree $model $far" "score $model $far -o $folder/far.scores" \
     "probe $far --model $model --labels $attribute --k 4" "bias $model $far --labels $attribute" \
     "name $model --vocab $other --words $words --data $far" \
     "report $model $far -o $folder/far.html --no-cknna"; do
@@ -1833,6 +1842,7 @@ fi
 until_it_fits steer "$model" "$data" --set 1=3 -o "$out/file"
 until_it_fits search "$model" "$data" --row 3 --save-index "$out/file"
 until_it_fits tree "$model" "$data" -o "$out/file"
+until_it_fits score "$model" "$data" -o "$out/file"
 
 # ------------------------------------------------------------------------------------------------
 # Attributes: probe, bias

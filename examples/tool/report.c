@@ -456,9 +456,9 @@ static void put_frequencies(FILE *page, const report_job *job) {
 static void put_scores(FILE *page, const report_job *job) {
     begin_section(page, "scores", "How good its latents are");
     fputs("<p>The values of the active latents in descending order. Monosemanticity is the mean "
-          "cosine of two of the rows on which a latent is active, weighted by its values, less "
-          "that of any two rows (Pach et al. 2025). A latent whose decoder row has another near "
-          "it, or that shares most of its rows with another, says little of its own. Common are "
+          "cosine of two of the rows on which a latent is active, weighted by its values (Pach et "
+          "al. 2025), less that of any two rows. A latent whose decoder row has another near it, "
+          "or that shares most of its rows with another, says little of its own. Common are "
           "latents on 0.1 % of the rows and more.",
           page);
     if (job->labels_path != NULL) fputs(" Purity is of latents active on 20 rows and more.", page);

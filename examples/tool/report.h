@@ -109,7 +109,8 @@ typedef struct latent_scores {
     const msae_model *model;
     const char *path;
     msae_score *scores;         /* [n] */
-    double *purity, *stability; /* [n], or NULL: without labels; without another model */
+    double *purity, *stability; /* [n], or NULL: without labels; without another model, and
+                                   where one has more latents than TOOL_MAX_PAIRED */
 } latent_scores;
 
 /* Scores the latents of all models on the rows of data, that of `path`; k beyond a model's latents

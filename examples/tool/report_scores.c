@@ -21,6 +21,7 @@ static int score_model(latent_scores *s, const msae_data *data, const char *path
     msae_score_desc desc = {0};
     msae_error error;
     desc.k = k < n ? k : n;
+    desc.no_companions = n > TOOL_MAX_PAIRED;
     s->scores = tool_alloc(n, sizeof *s->scores);
     if (s->scores == NULL) return tool_fail_memory();
     if (msae_score_latents(s->model, &source, &desc, s->scores, NULL, &error) != MSAE_OK) {
@@ -75,6 +76,9 @@ static int match_pair(latent_scores *a, latent_scores *b, const msae_host *host,
 
 static int find_stability(latent_scores *models, size_t count, const msae_host *host) {
     int status = TOOL_OK;
+    for (size_t m = 0; m < count; m++) {
+        if (models[m].model->n_latents > TOOL_MAX_PAIRED) return TOOL_OK;
+    }
     for (size_t m = 0; m < count && count > 1; m++) {
         models[m].stability = tool_alloc(models[m].model->n_latents, sizeof(double));
         if (models[m].stability == NULL) return tool_fail_memory();

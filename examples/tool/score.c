@@ -18,6 +18,7 @@ typedef struct score_job {
     const char *vocabulary_path, *words_path, *other_path, *output;
     tool_rest more; /* further models behind --other */
     size_t k;
+    int companions; /* asked for, however many latents there are */
 
     tool_inputs inputs;
     msae_data by, vocabulary;
@@ -49,6 +50,11 @@ static int score_latents(score_job *job) {
     desc.k = job->k;
     desc.skip_bad = job->common.skip_bad;
     if (job->by_path != NULL) desc.by = &by;
+    desc.no_companions = n > TOOL_MAX_PAIRED && !job->companions;
+    if (desc.no_companions) {
+        tool_note(job->model_path, "the companions of %zu latents are left out (see --companions)",
+                  n);
+    }
     if (msae_score_latents(&job->inputs.model, &source, &desc, job->scores, &job->set_cosine,
                            &error) != MSAE_OK) {
         return tool_fail_error(job->data_path, &error);
@@ -518,6 +524,8 @@ static const tool_option options[] = {
     {"--other", "MODEL", TOOL_TEXT, AT(other_path),
      "another model, of another seed say, to find the latents in; more may follow"},
     TOOL_OPTION_K(score_job, k),
+    {"--companions", NULL, TOOL_FLAG, AT(companions),
+     "look for the companions of more than 16,384 latents too, in memory of 2 n^2 bytes"},
     TOOL_OPTION_OWN_STATISTICS,
     TOOL_OPTION_SKIP_BAD,
     TOOL_OPTION_TENSOR,
@@ -538,8 +546,8 @@ const tool_command tool_score = {
     .summary =
         "Scores every latent on the rows of DATA. Writes a table: latent; rows (on which it is\n"
         "active), frequency, typical and largest (its values there); monosemanticity (the mean\n"
-        "cosine of two of these rows, weighted by its values, less that of any two rows: Pach et\n"
-        "al. 2025); nearest and cosine (the latent with the nearest decoder row); companion and\n"
+        "cosine of two of these rows, weighted by its values, Pach et al. 2025, less that of any\n"
+        "two rows); nearest and cosine (the latent with the nearest decoder row); companion and\n"
         "overlap (the latent that shares most rows with it, and how many of those of both); with\n"
         "--labels class and purity (of its 20 strongest rows, those of the commonest class); with\n"
         "--names name and agreement (the cosine of its strongest rows with it), and with both\n"

@@ -1008,6 +1008,9 @@ int tool_export_model(const msae_model *model, const char *path, const tool_targ
    for a latent without a match; `path` is that of b. */
 int tool_align_decoders(const msae_model *a, const msae_model *b, const msae_host *host,
                         const char *path, size_t *columns, float *cosines);
+/* More latents than these are not compared in pairs, in memory of n^2 bytes and more, unless that
+   is asked for. */
+#define TOOL_MAX_PAIRED ((size_t)16384)
 
 /* ---------------------------------------------------------------------------------------------
    The commands
