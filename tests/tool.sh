@@ -535,6 +535,9 @@ accept score "$model" "$data" --k 16 -o "$scores" --by "$narrow" --labels "$fold
 expect "score: the same for any threads" cmp -s "$scores" "$folder/one.tsv"
 expect "score: a table for people" lines 1 '^monosemanticity  .*[0-9] +-?0\.[0-9]+'
 accept score "$model" "$data" --k 16 -o "$scores" --names "$folder/scored.tsv" --vocab "$other" --words "$words"
+cut -f 1,2,12 "$folder/scored.tsv" >"$folder/bare.tsv"
+accept score "$model" "$data" --k 16 -o "$folder/one.tsv" --names "$folder/bare.tsv"
+expect "score: no agreement that nobody measured" awk -F'\t' 'NR > 1 && $14 != "" { exit 1 }' "$folder/one.tsv"
 expect "score: agreement measured anew" awk -F'\t' 'NR == FNR { score[$1] = $3; next }
     FNR > 1 && $2 > 0 && $14 != score[$1] { exit 1 }' "$folder/scored.tsv" "$scores"
 accept score "$model" "$data" --k 1 -o "$scores" --companions

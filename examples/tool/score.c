@@ -115,9 +115,12 @@ static int find_agreement(score_job *job) {
     if (job->names_path == NULL) return TOOL_OK;
     job->agreement = tool_alloc(n, sizeof *job->agreement);
     if (job->agreement == NULL) return tool_fail_memory();
+    const tool_table *table = &job->names.table;
+    const int has_scores =
+        job->vocabulary_path == NULL && tool_find_column(table, "score") < table->columns;
     for (size_t j = 0; j < n; j++) {
-        const int has_score = job->vocabulary_path == NULL && tool_name_of(&job->names, j)[0];
-        job->agreement[j] = has_score ? job->names.claims[j].score : (double)NAN;
+        const int is_named = tool_name_of(&job->names, j)[0] != '\0';
+        job->agreement[j] = has_scores && is_named ? job->names.claims[j].score : (double)NAN;
     }
     if (job->vocabulary_path == NULL) return TOOL_OK;
     desc.data = &job->inputs.data;
