@@ -27,7 +27,7 @@
        API        >>status >>hooks >>model >>encode >>refine >>bytes >>data >>multiply >>train
                   >>evaluate >>top >>names >>scores >>search >>tree >>edits >>files
        run part   MSAE_RUN_ONLY: >>glossary >>platform >>base >>scalar >>processor >>pre_activations
-                  >>ranking >>models >>encoding >>refining >>reading >>loading >>small
+                  >>ranking >>models >>encoding >>refining >>many_rows >>reading >>loading >>small
        general    >>errors >>random >>heap >>batch_scalar >>quantise >>product
                   >>levels >>defaults >>rows >>npy >>shards >>saving
        training   >>descriptor >>memory >>statistics >>step >>targets >>selection >>loss
@@ -489,9 +489,9 @@ typedef struct msae_history {
 
 typedef struct msae_kernels msae_kernels; /* the table of an instruction path; private */
 
-/* A model. All fields may be read; the arrays and k may be written between calls, the rest only by
-   the functions below. Functions on a const model may run at the same time, each with its own
-   workspace, if the model's parallel hook is re-entrant, or not set. */
+/* A model. All fields may be read; the arrays, k and refine may be written between calls, the rest
+   only by the functions below. Functions on a const model may run at the same time, each with its
+   own workspace, if the model's parallel hook is re-entrant, or not set. */
 typedef struct msae_model {
     size_t n_inputs, n_latents; /* d, n */
     msae_recipe recipe;
@@ -503,6 +503,10 @@ typedef struct msae_model {
        training, as batchtopk, msae-width, whose threshold keeps it on average; relu, jumprelu: 0,
        all that are active. */
     size_t k;
+    /* 1 + exchanges: what encodes rows, and all that works with codes, refines them (see >>refine),
+       but for msae_encode, _until, _level and slices; 0: not. May be set before the bytes of a
+       workspace are asked for, which it raises to 800 n + 600 d; not kept in files. */
+    int refine;
     float level_weights[MSAE_MAX_LEVELS]; /* a_i of the loss, as given, not normalised */
     int tied, normalize;
     float soft_cap;
@@ -656,7 +660,8 @@ MSAE_API msae_status msae_forward(const msae_model *model, void *workspace, cons
 /* Bytes of workspace, of any alignment, for msae_refine_rows on up to `rows` rows: that of
    msae_workspace_bytes, 4 n more and 8 d for each worker. Thread-safe. */
 MSAE__REFINE_API size_t msae_refine_bytes(const msae_model *model, size_t rows);
-/* Refines the codes of x [rows, d], as msae_encode_rows gives them, over the model's parallel hook.
+/* Refines the codes of x [rows, d], as msae_encode_rows gives them, over the model's parallel hook;
+   model.refine has every call do so.
    First the values: those that reconstruct the row best with the same latents (least squares, to
    within 1e-3 of the least error; from 0 on, with the identity activation of any sign, within the
    soft cap). Then `exchanges` times (0: values alone) better latents: a quarter of the row's number
@@ -1270,6 +1275,7 @@ MSAE__CONCEPTS_API msae_status msae_score_latents(const msae_model *model,
 typedef struct msae_index {
     size_t rows, n_latents;
     size_t k;             /* of a row, see msae_index_build; 0: as the model encodes */
+    size_t refine;        /* msae_model.refine when it was built */
     uint64_t model, data; /* checksums of what it was made from, see msae_index_check */
     size_t entries;
     uint64_t *starts;    /* [n_latents + 1]: latent j has entries starts[j] .. starts[j + 1] - 1 */
@@ -1282,7 +1288,8 @@ typedef struct msae_index {
     void *memory;
     size_t memory_bytes;
 } msae_index;
-/* An index over the k strongest latents of each row (0: as the model encodes), of at most 2^32 - 1
+/* An index over the k strongest latents of each row (0: as the model encodes), refined as the model
+   says, of at most 2^32 - 1
    rows; those that the data leaves out have no entries. Uses the model's allocator and threads; the
    model is not needed afterwards. Allocates 8 bytes for each code and 12 for each row, and as much
    again temporarily. On failure the index is zeroed. */
@@ -2834,14 +2841,6 @@ static msae__ranking msae__worker_ranking(const msae__tile *tile, size_t worker)
     return ranking;
 }
 
-MSAE_API size_t msae_workspace_bytes(const msae_model *model, size_t rows) {
-    msae__tile tile;
-    msae__arena arena = msae__arena_over(NULL);
-    size_t bytes;
-    msae__tile_layout(&tile, model, rows, &arena);
-    return msae__arena_bytes(&arena, &bytes) ? bytes : SIZE_MAX;
-}
-
 /* Rows that are already in tile->centred, in the model's space, to pre-activations; 0 when one of
    those is NaN or Inf. */
 static int msae__tile_encode(const msae__tile *tile, size_t rows) {
@@ -3020,119 +3019,6 @@ MSAE_API msae_status msae_encode_level(const msae_model *model, void *workspace,
     return MSAE_OK;
 }
 
-/* What becomes of the codes of each row of a set that is encoded tile by tile. */
-typedef struct msae__encode_job msae__encode_job;
-typedef void (*msae__row_sink)(const msae__encode_job *job, size_t row, size_t tile_row,
-                               const msae_code *codes, size_t count, size_t worker);
-
-struct msae__encode_job {
-    const msae_model *model;
-    const msae__tile *tile;
-    size_t first, k;
-    size_t room;         /* codes of a row, at most */
-    const size_t *names; /* what an error calls the rows of x; NULL: by their place */
-    msae__row_sink sink;
-    /* for the sinks of the public functions */
-    msae_code *codes;
-    size_t *counts;
-    float *dense;
-    const size_t *ks;
-    size_t n_ks, rows;
-    void *user;
-};
-
-static void msae__encode_task(void *context, size_t task, size_t worker) {
-    const msae__encode_job *job = (const msae__encode_job *)context;
-    msae__ranking ranking = msae__worker_ranking(job->tile, worker);
-    size_t count = msae__rank_row(job->model, job->tile->pre + task * job->model->n_latents, job->k,
-                                  job->room, &ranking);
-    job->sink(job, job->first + task, task, ranking.codes, count, worker);
-}
-
-static size_t msae__row_name(const size_t *names, size_t row) {
-    return names ? names[row] : row;
-}
-
-/* Of the tile's rows the first with a pre-activation that is NaN or Inf; there is one. */
-static size_t msae__first_overflow(const msae__tile *tile) {
-    const size_t n = tile->model->n_latents;
-    size_t r = 0;
-    while (msae__row_is_finite(tile->pre + r * n, n)) r++;
-    return r;
-}
-
-/* Encodes x [rows, d] and hands each row's codes to job->sink, over the workers. */
-static msae_status msae__encode_all(const msae_model *model, void *workspace, const float *x,
-                                    size_t rows, msae__encode_job *job, msae_error *error) {
-    const size_t d = model->n_inputs;
-    msae__tile tile;
-    msae__arena arena = msae__arena_over(workspace);
-    msae__assert_call(model, workspace, rows > 0 ? (const void *)x : workspace);
-    msae__tile_layout(&tile, model, rows, &arena);
-    job->model = model;
-    job->tile = &tile;
-    job->rows = rows;
-    for (size_t r = 0; r < rows; r++) {
-        if (!msae__row_is_finite(x + r * d, d)) {
-            return msae__fail_row(error, msae__row_name(job->names, r));
-        }
-    }
-    for (size_t first = 0; first < rows; first += MSAE__INFERENCE_ROWS) {
-        size_t count = msae__min(MSAE__INFERENCE_ROWS, rows - first);
-        for (size_t r = 0; r < count; r++) {
-            msae__to_model_space(model, x + (first + r) * d, tile.centred + r * tile.stride);
-        }
-        if (!msae__tile_encode(&tile, count)) {
-            return msae__fail_overflow(
-                error, msae__row_name(job->names, first + msae__first_overflow(&tile)));
-        }
-        job->first = first;
-        msae__parallel_for(&model->parallel, count, msae__encode_task, job);
-    }
-    return MSAE_OK;
-}
-
-/* A row's codes to its place among the caller's, `room` apart. */
-static void msae__sink_codes(const msae__encode_job *job, size_t row, size_t tile_row,
-                             const msae_code *codes, size_t count, size_t worker) {
-    (void)tile_row, (void)worker;
-    if (count > 0) memcpy(job->codes + row * job->room, codes, count * sizeof *codes);
-    job->counts[row] = count;
-}
-
-MSAE_API msae_status msae_encode_rows(const msae_model *model, void *workspace, const float *x,
-                                      size_t rows, size_t k, const msae_rows *out,
-                                      msae_error *error) {
-    msae__encode_job job;
-    memset(&job, 0, sizeof job);
-    job.k = k;
-    job.room = out->room;
-    job.sink = msae__sink_codes;
-    job.codes = out->codes;
-    job.counts = out->counts;
-    return msae__encode_all(model, workspace, x, rows, &job, error);
-}
-
-/* A row of n numbers that are zero but for its codes. */
-static void msae__sink_dense(const msae__encode_job *job, size_t row, size_t tile_row,
-                             const msae_code *codes, size_t count, size_t worker) {
-    float *z = job->dense + row * job->model->n_latents;
-    (void)tile_row, (void)worker;
-    memset(z, 0, job->model->n_latents * sizeof *z);
-    for (size_t e = 0; e < count; e++) z[codes[e].latent] = codes[e].value;
-}
-
-MSAE_API msae_status msae_encode_dense(const msae_model *model, void *workspace, const float *x,
-                                       size_t rows, size_t k, float *z, msae_error *error) {
-    msae__encode_job job;
-    memset(&job, 0, sizeof job);
-    job.k = k;
-    job.room = SIZE_MAX;
-    job.sink = msae__sink_dense;
-    job.dense = z;
-    return msae__encode_all(model, workspace, x, rows, &job, error);
-}
-
 /* sum [d] += the decoder rows of `codes`, weighted. */
 static void msae__add_small(const msae_model *model, const msae_code *code, float *sum) {
     const msae_kernels *kernels = model->kernels;
@@ -3241,62 +3127,16 @@ MSAE_API msae_status msae_encode_until(const msae_model *model, void *workspace,
     return MSAE_OK;
 }
 
-/* The sum of decoder rows grows from one k to the next: all together cost what the largest does. */
-static void msae__sink_forward(const msae__encode_job *job, size_t row, size_t tile_row,
-                               const msae_code *codes, size_t count, size_t worker) {
-    const msae_model *model = job->model;
-    const size_t d = model->n_inputs;
-    /* the row's place in the tile is free once its pre-activations are there */
-    float *sum = job->tile->centred + tile_row * job->tile->stride;
-    size_t done = 0;
-    (void)worker;
-    memset(sum, 0, d * sizeof *sum);
-    for (size_t i = 0; i < job->n_ks; i++) {
-        size_t until = msae__min(job->ks[i], count);
-        msae__add_codes(model, codes + done, until - done, sum);
-        done = until;
-        msae__to_raw(model, sum, job->tile->moments + 2 * tile_row,
-                     job->dense + (i * job->rows + row) * d);
-    }
-}
-
-/* ks ascending and within 1 .. n, or the single 0: as the model encodes. */
-static msae_status msae__check_ks(const msae_model *model, const size_t *ks, size_t n_ks,
-                                  msae_error *error) {
-    if (n_ks == 0) return msae__fail(error, MSAE_ERROR_ARGUMENT, "no k is given");
-    if (n_ks == 1 && ks[0] == 0) return MSAE_OK;
-    return msae__check_ascending(ks, n_ks, model->n_latents, "k =", "the list of k does not ascend",
-                                 error);
-}
-
-MSAE_API msae_status msae_forward(const msae_model *model, void *workspace, const float *x,
-                                  size_t rows, const size_t *ks, size_t n_ks, float *recon,
-                                  msae_error *error) {
-    msae__encode_job job;
-    msae_status status = msae__check_ks(model, ks, n_ks, error);
-    if (status != MSAE_OK) return status;
-    memset(&job, 0, sizeof job);
-    job.k = ks[n_ks - 1];
-    job.room = SIZE_MAX;
-    job.sink = msae__sink_forward;
-    job.dense = recon;
-    job.ks = job.k > 0 ? ks : &model->n_latents; /* all that the model keeps */
-    job.n_ks = n_ks;
-    status = msae__encode_all(model, workspace, x, rows, &job, error);
-    for (size_t i = 0; i < n_ks * rows && status == MSAE_OK; i++) {
-        const float *row = recon + i * model->n_inputs;
-        if (!msae__row_is_finite(row, model->n_inputs)) {
-            status = msae__fail_overflow(error, i % rows);
-        }
-    }
-    return status;
-}
-
-#ifndef MSAE_NO_REFINE
 /* ---------------------------------------------------------------------------------------------
    >>refining Refined codes: the values that miss least of a row, then better latents
    ------------------------------------------------------------------------------------------ */
 
+static msae_status msae__fail_exchanges(msae_error *error) {
+    return msae__fail_at(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "more than",
+                         MSAE_MAX_EXCHANGES, " exchanges");
+}
+
+#ifndef MSAE_NO_REFINE
 /* min |x - pre_bias - sum_j z_j d_j|^2 by coordinate descent: each z_j in turn takes its best value
    while the others stay, z_j += <left, d_j> / |d_j|^2, and what is left of the row goes along. A
    pass over k latents takes 4 k d operations. The Gram matrix of their decoder rows would make
@@ -3311,6 +3151,7 @@ typedef struct msae__refinement {
     int adds;        /* 1: latents enter and drop out */
     size_t passes;   /* of the values that stay */
     const msae_rows *rows;
+    msae_rows own;                  /* of a tile, for codes that are refined as they are made */
     size_t k[MSAE__INFERENCE_ROWS]; /* codes that each row came with */
 } msae__refinement;
 
@@ -3496,8 +3337,7 @@ static void msae__refine_task(void *context, size_t task, size_t worker) {
 static msae_status msae__check_refine(const msae_model *model, const float *x, size_t rows,
                                       size_t exchanges, const msae_rows *of, msae_error *error) {
     if (exchanges > MSAE_MAX_EXCHANGES) {
-        return msae__fail_at(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "more than",
-                             MSAE_MAX_EXCHANGES, " exchanges");
+        return msae__fail_exchanges(error);
     }
     for (size_t r = 0; r < rows; r++) {
         if (!msae__row_is_finite(x + r * model->n_inputs, model->n_inputs)) {
@@ -3515,26 +3355,45 @@ static msae_status msae__check_refine(const msae_model *model, const float *x, s
     return MSAE_OK;
 }
 
+static void msae__refine_arrays(msae__refinement *refinement, msae__arena *arena) {
+    const size_t workers = msae__workers(&refinement->model->parallel);
+    refinement->squares = MSAE__TAKE(arena, float, refinement->model->n_latents);
+    refinement->spare = MSAE__TAKE(arena, float, workers * 2 * refinement->tile.stride);
+}
+
+/* What encodes many rows works in, and with `refines` what refines a tile's codes on their way. */
 static void msae__refine_layout(msae__refinement *refinement, const msae_model *model, size_t rows,
-                                msae__arena *arena) {
+                                int refines, msae__arena *arena) {
+    const size_t n = model->n_latents, held = msae__max(1, msae__min(rows, MSAE__INFERENCE_ROWS));
     msae__tile_layout(&refinement->tile, model, rows, arena);
     refinement->model = model;
-    refinement->squares = MSAE__TAKE(arena, float, model->n_latents);
-    refinement->spare =
-        MSAE__TAKE(arena, float, msae__workers(&model->parallel) * 2 * refinement->tile.stride);
+    refinement->rows = &refinement->own;
+    refinement->first = 0;
+    if (!refines) return;
+    msae__refine_arrays(refinement, arena);
+    refinement->own.room = n;
+    refinement->own.codes = MSAE__TAKE(arena, msae_code, held * n);
+    refinement->own.counts = MSAE__TAKE(arena, size_t, held);
 }
 
 MSAE__REFINE_API size_t msae_refine_bytes(const msae_model *model, size_t rows) {
     msae__refinement refinement;
     msae__arena arena = msae__arena_over(NULL);
     size_t bytes;
-    msae__refine_layout(&refinement, model, rows, &arena);
+    msae__refine_layout(&refinement, model, rows, 0, &arena);
+    msae__refine_arrays(&refinement, &arena);
     return msae__arena_bytes(&arena, &bytes) ? bytes : SIZE_MAX;
 }
 
-/* Rows first .. of x, `count` of them: values, then as many exchanges. */
-static void msae__refine_tile(msae__refinement *refinement, const float *x, size_t count,
-                              size_t exchanges) {
+/* What serves all tiles. */
+static void msae__refine_begin(msae__refinement *refinement) {
+    const msae_model *model = refinement->model;
+    msae__parallel_for(&model->parallel, msae__ceil_div(model->n_latents, MSAE__LATENT_BLOCK),
+                       msae__squares_task, refinement);
+}
+
+/* The `count` rows in the tile, as the encoder sees them: values, then as many exchanges. */
+static void msae__refine_tile(msae__refinement *refinement, size_t count, size_t exchanges) {
     const msae_model *model = refinement->model;
     const msae__tile *tile = &refinement->tile;
     msae__small_product p =
@@ -3542,9 +3401,6 @@ static void msae__refine_tile(msae__refinement *refinement, const float *x, size
     p.of_decoder = 1;
     p.c = tile->pre;
     for (size_t r = 0; r < count; r++) {
-        float *left = tile->centred + r * tile->stride;
-        msae__to_model_space(model, x + r * model->n_inputs, left);
-        msae__to_encoder_input(model, left, tile->moments + 2 * r);
         refinement->k[r] = refinement->rows->counts[refinement->first + r];
     }
     refinement->adds = 0;
@@ -3565,18 +3421,245 @@ MSAE__REFINE_API msae_status msae_refine_rows(const msae_model *model, void *wor
     const msae_status status = msae__check_refine(model, x, rows, exchanges, codes, error);
     if (status != MSAE_OK) return status;
     msae__assert_call(model, workspace, rows > 0 ? (const void *)x : workspace);
-    msae__refine_layout(&refinement, model, rows, &arena);
+    msae__refine_layout(&refinement, model, rows, 0, &arena);
+    msae__refine_arrays(&refinement, &arena);
     refinement.rows = codes;
-    msae__parallel_for(&model->parallel, msae__ceil_div(model->n_latents, MSAE__LATENT_BLOCK),
-                       msae__squares_task, &refinement);
+    msae__refine_begin(&refinement);
     for (size_t first = 0; first < rows; first += MSAE__INFERENCE_ROWS) {
+        const size_t count = msae__min(MSAE__INFERENCE_ROWS, rows - first);
+        for (size_t r = 0; r < count; r++) {
+            float *row = refinement.tile.centred + r * refinement.tile.stride;
+            msae__to_model_space(model, x + (first + r) * model->n_inputs, row);
+            msae__to_encoder_input(model, row, refinement.tile.moments + 2 * r);
+        }
         refinement.first = first;
-        msae__refine_tile(&refinement, x + first * model->n_inputs,
-                          msae__min(MSAE__INFERENCE_ROWS, rows - first), exchanges);
+        msae__refine_tile(&refinement, count, exchanges);
     }
     return MSAE_OK;
 }
+#else /* MSAE_NO_REFINE: codes stay as they are made */
+typedef struct msae__refinement {
+    msae__tile tile;
+    const msae_rows *rows;
+} msae__refinement;
+
+static void msae__refine_layout(msae__refinement *refinement, const msae_model *model, size_t rows,
+                                int refines, msae__arena *arena) {
+    (void)refines;
+    refinement->rows = NULL;
+    msae__tile_layout(&refinement->tile, model, rows, arena);
+}
+
+static void msae__refine_begin(msae__refinement *refinement) {
+    (void)refinement;
+}
+
+static void msae__refine_tile(msae__refinement *refinement, size_t count, size_t exchanges) {
+    (void)refinement, (void)count, (void)exchanges;
+}
 #endif
+
+/* ---------------------------------------------------------------------------------------------
+   >>many_rows Inference on many rows: tile by tile, over the workers
+   ------------------------------------------------------------------------------------------ */
+
+MSAE_API size_t msae_workspace_bytes(const msae_model *model, size_t rows) {
+    msae__refinement refinement;
+    msae__arena arena = msae__arena_over(NULL);
+    size_t bytes;
+    msae__refine_layout(&refinement, model, rows, model->refine > 0, &arena);
+    return msae__arena_bytes(&arena, &bytes) ? bytes : SIZE_MAX;
+}
+
+/* What becomes of the codes of each row of a set that is encoded tile by tile. */
+typedef struct msae__encode_job msae__encode_job;
+typedef void (*msae__row_sink)(const msae__encode_job *job, size_t row, size_t tile_row,
+                               const msae_code *codes, size_t count, size_t worker);
+
+struct msae__encode_job {
+    const msae_model *model;
+    const msae__tile *tile;
+    const msae_rows *refined; /* a tile's codes on their way; NULL: as encoded */
+    size_t first, k;
+    size_t room;         /* codes of a row, at most */
+    const size_t *names; /* what an error calls the rows of x; NULL: by their place */
+    msae__row_sink sink;
+    /* for the sinks of the public functions */
+    msae_code *codes;
+    size_t *counts;
+    float *dense;
+    const size_t *ks;
+    size_t n_ks, rows;
+    void *user;
+};
+
+static void msae__encode_task(void *context, size_t task, size_t worker) {
+    const msae__encode_job *job = (const msae__encode_job *)context;
+    const msae_rows *refined = job->refined;
+    msae__ranking ranking = msae__worker_ranking(job->tile, worker);
+    size_t count = msae__rank_row(job->model, job->tile->pre + task * job->model->n_latents, job->k,
+                                  job->room, &ranking);
+    if (refined) {
+        memcpy(refined->codes + task * refined->room, ranking.codes, count * sizeof(msae_code));
+        refined->counts[task] = count;
+    } else {
+        job->sink(job, job->first + task, task, ranking.codes, count, worker);
+    }
+}
+
+static void msae__refined_task(void *context, size_t task, size_t worker) {
+    const msae__encode_job *job = (const msae__encode_job *)context;
+    const msae_rows *refined = job->refined;
+    job->sink(job, job->first + task, task, refined->codes + task * refined->room,
+              refined->counts[task], worker);
+}
+
+static size_t msae__row_name(const size_t *names, size_t row) {
+    return names ? names[row] : row;
+}
+
+/* Of the tile's rows the first with a pre-activation that is NaN or Inf; there is one. */
+static size_t msae__first_overflow(const msae__tile *tile) {
+    const size_t n = tile->model->n_latents;
+    size_t r = 0;
+    while (msae__row_is_finite(tile->pre + r * n, n)) r++;
+    return r;
+}
+
+/* Encodes x [rows, d] and hands each row's codes to job->sink, over the workers. */
+static msae_status msae__encode_all(const msae_model *model, void *workspace, const float *x,
+                                    size_t rows, msae__encode_job *job, msae_error *error) {
+    const size_t d = model->n_inputs;
+    msae__refinement refinement;
+    const msae__tile *tile = &refinement.tile;
+    msae__arena arena = msae__arena_over(workspace);
+    msae__assert_call(model, workspace, rows > 0 ? (const void *)x : workspace);
+    if (model->refine > MSAE_MAX_EXCHANGES + 1) return msae__fail_exchanges(error);
+    msae__refine_layout(&refinement, model, rows, model->refine > 0, &arena);
+    job->model = model;
+    job->tile = tile;
+    job->rows = rows;
+    job->refined = model->refine > 0 && job->room > 0 ? refinement.rows : NULL;
+    for (size_t r = 0; r < rows; r++) {
+        if (!msae__row_is_finite(x + r * d, d)) {
+            return msae__fail_row(error, msae__row_name(job->names, r));
+        }
+    }
+    if (job->refined) msae__refine_begin(&refinement);
+    for (size_t first = 0; first < rows; first += MSAE__INFERENCE_ROWS) {
+        size_t count = msae__min(MSAE__INFERENCE_ROWS, rows - first);
+        for (size_t r = 0; r < count; r++) {
+            msae__to_model_space(model, x + (first + r) * d, tile->centred + r * tile->stride);
+        }
+        if (!msae__tile_encode(tile, count)) {
+            return msae__fail_overflow(
+                error, msae__row_name(job->names, first + msae__first_overflow(tile)));
+        }
+        job->first = first;
+        msae__parallel_for(&model->parallel, count, msae__encode_task, job);
+        if (!job->refined) continue;
+        msae__refine_tile(&refinement, count, (size_t)model->refine - 1);
+        msae__parallel_for(&model->parallel, count, msae__refined_task, job);
+    }
+    return MSAE_OK;
+}
+
+/* A row's codes to its place among the caller's, `room` apart. */
+static void msae__sink_codes(const msae__encode_job *job, size_t row, size_t tile_row,
+                             const msae_code *codes, size_t count, size_t worker) {
+    (void)tile_row, (void)worker;
+    if (count > 0) memcpy(job->codes + row * job->room, codes, count * sizeof *codes);
+    job->counts[row] = count;
+}
+
+MSAE_API msae_status msae_encode_rows(const msae_model *model, void *workspace, const float *x,
+                                      size_t rows, size_t k, const msae_rows *out,
+                                      msae_error *error) {
+    msae__encode_job job;
+    memset(&job, 0, sizeof job);
+    job.k = k;
+    job.room = out->room;
+    job.sink = msae__sink_codes;
+    job.codes = out->codes;
+    job.counts = out->counts;
+    return msae__encode_all(model, workspace, x, rows, &job, error);
+}
+
+/* A row of n numbers that are zero but for its codes. */
+static void msae__sink_dense(const msae__encode_job *job, size_t row, size_t tile_row,
+                             const msae_code *codes, size_t count, size_t worker) {
+    float *z = job->dense + row * job->model->n_latents;
+    (void)tile_row, (void)worker;
+    memset(z, 0, job->model->n_latents * sizeof *z);
+    for (size_t e = 0; e < count; e++) z[codes[e].latent] = codes[e].value;
+}
+
+MSAE_API msae_status msae_encode_dense(const msae_model *model, void *workspace, const float *x,
+                                       size_t rows, size_t k, float *z, msae_error *error) {
+    msae__encode_job job;
+    memset(&job, 0, sizeof job);
+    job.k = k;
+    job.room = SIZE_MAX;
+    job.sink = msae__sink_dense;
+    job.dense = z;
+    return msae__encode_all(model, workspace, x, rows, &job, error);
+}
+
+/* The sum of decoder rows grows from one k to the next: all together cost what the largest does. */
+static void msae__sink_forward(const msae__encode_job *job, size_t row, size_t tile_row,
+                               const msae_code *codes, size_t count, size_t worker) {
+    const msae_model *model = job->model;
+    const size_t d = model->n_inputs;
+    /* the row's place in the tile is free once its pre-activations are there */
+    float *sum = job->tile->centred + tile_row * job->tile->stride;
+    size_t done = 0;
+    (void)worker;
+    memset(sum, 0, d * sizeof *sum);
+    for (size_t i = 0; i < job->n_ks; i++) {
+        size_t until = msae__min(job->ks[i], count);
+        msae__add_codes(model, codes + done, until - done, sum);
+        done = until;
+        msae__to_raw(model, sum, job->tile->moments + 2 * tile_row,
+                     job->dense + (i * job->rows + row) * d);
+    }
+}
+
+/* ks ascending and within 1 .. n, or the single 0: as the model encodes. */
+static msae_status msae__check_ks(const msae_model *model, const size_t *ks, size_t n_ks,
+                                  msae_error *error) {
+    if (n_ks == 0) return msae__fail(error, MSAE_ERROR_ARGUMENT, "no k is given");
+    if (n_ks == 1 && ks[0] == 0) return MSAE_OK;
+    return msae__check_ascending(ks, n_ks, model->n_latents, "k =", "the list of k does not ascend",
+                                 error);
+}
+
+MSAE_API msae_status msae_forward(const msae_model *model, void *workspace, const float *x,
+                                  size_t rows, const size_t *ks, size_t n_ks, float *recon,
+                                  msae_error *error) {
+    msae__encode_job job;
+    msae_status status = msae__check_ks(model, ks, n_ks, error);
+    for (size_t i = 0; model->refine > 0 && n_ks > 1 && status == MSAE_OK; i++) {
+        if (i == n_ks) return MSAE_OK; /* what is refined is so for each k alone */
+        status = msae_forward(model, workspace, x, rows, ks + i, 1,
+                              recon + i * rows * model->n_inputs, error);
+    }
+    if (status != MSAE_OK) return status;
+    memset(&job, 0, sizeof job);
+    job.k = ks[n_ks - 1];
+    job.room = SIZE_MAX;
+    job.sink = msae__sink_forward;
+    job.dense = recon;
+    job.ks = job.k > 0 ? ks : &model->n_latents; /* all that the model keeps */
+    job.n_ks = n_ks;
+    status = msae__encode_all(model, workspace, x, rows, &job, error);
+    for (size_t i = 0; i < n_ks * rows && status == MSAE_OK; i++) {
+        const float *row = recon + i * model->n_inputs;
+        if (!msae__row_is_finite(row, model->n_inputs)) {
+            status = msae__fail_overflow(error, i % rows);
+        }
+    }
+    return status;
+}
 
 /* ---------------------------------------------------------------------------------------------
    >>reading Reading: where bytes come from, a strict little parser, safetensors
@@ -12398,6 +12481,21 @@ static msae_status msae__check_sweep(const msae__sweep *sweep, const msae_model 
                          sweep->n_ks, " lines of results");
 }
 
+/* Refined codes of one k do not begin with those of a smaller one: a pass for each k. */
+static msae_status msae__evaluate_each(const msae_model *model, const msae_data *data,
+                                       const msae_eval_desc *desc, const msae__sweep *sweep,
+                                       msae_metrics *results, size_t *count, msae_error *error) {
+    msae_status status = MSAE_OK;
+    for (size_t i = 0; i < sweep->n_ks && status == MSAE_OK; i++) {
+        msae_eval_desc of_one = *desc;
+        of_one.ks = &sweep->ks[i];
+        of_one.n_ks = 1;
+        status = msae_evaluate(model, data, &of_one, 1, &results[i], NULL, error);
+    }
+    if (count && status == MSAE_OK) *count = sweep->n_ks;
+    return status;
+}
+
 /* Checks, memory, the pass, the results. CKNNA is a mean over full batches, so that rows beyond the
    last one have no part in it. */
 MSAE_API msae_status msae_evaluate(const msae_model *model, const msae_data *data,
@@ -12419,6 +12517,9 @@ MSAE_API msae_status msae_evaluate(const msae_model *model, const msae_data *dat
     sweep.ks = desc->ks ? desc->ks : default_ks;
     sweep.n_ks = desc->ks ? desc->n_ks : msae__default_levels(msae__min(16, n), n, default_ks);
     status = msae__check_sweep(&sweep, &local, data, room, error);
+    if (status == MSAE_OK && sweep.n_ks > 1 && model->refine > 0) {
+        return msae__evaluate_each(model, data, desc, &sweep, results, count, error);
+    }
     if (status != MSAE_OK) return status;
     msae__pass_begin(&sweep.pass, &local, data, sweep.ks[sweep.n_ks - 1], msae__sink_sweep);
     sweep.pass.job.ks = sweep.ks[0] > 0 ? sweep.ks : &model->n_latents; /* all that it keeps */
@@ -13486,6 +13587,7 @@ static msae_status msae__index_finish(msae_index *index, const msae__index_build
     index->rows = pass->data->rows;
     index->n_latents = pass->model->n_latents;
     index->k = pass->job.k;
+    index->refine = pass->job.refined ? (size_t)pass->model->refine : 0;
     index->entries = builder->entries;
     index->allocator = pass->model->allocator;
     index->parallel = pass->model->parallel;
@@ -13823,6 +13925,7 @@ static void msae__describe_index(const msae_index *index, msae__file *file) {
     msae__note(notes, "msae.format", "msae-index");
     msae__note_number(notes, "msae.k", index->k);
     msae__note_number(notes, "msae.model", index->model);
+    if (index->refine > 0) msae__note_number(notes, "msae.refine", index->refine);
     msae__note(notes, "msae.version", MSAE_VERSION);
     msae__add_index_tensors(file, index);
     msae__finish_description(file);
@@ -13856,6 +13959,10 @@ static msae_status msae__index_header(msae_index *index, msae_safetensors *file,
     index->k = msae__read_size(file, "msae.k", &ok);
     index->model = msae__read_number(file, "msae.model", &ok);
     index->data = msae__read_number(file, "msae.data", &ok);
+    if (msae__find_key(file, "msae.refine")) {
+        index->refine = msae__read_size(file, "msae.refine", &ok);
+        ok &= index->refine >= 1 && index->refine <= MSAE_MAX_EXCHANGES + 1;
+    }
     if (!ok) {
         return msae__fail(error, MSAE_ERROR_FORMAT,
                           "a number in __metadata__ is missing or malformed");

@@ -270,6 +270,84 @@ static void workspace_is_kept(void) {
     }
 }
 
+/* With model.refine all that encodes rows gives what msae_refine_rows does. */
+static void a_model_refines_by_itself(void) {
+    const size_t ks[3] = {3, K, N};
+    FOR_EACH_RECIPE(recipe) {
+        msae_metrics encoded[3], refined[3];
+        msae_eval_desc desc;
+        msae_code *want = (msae_code *)test_alloc(ROWS * N * sizeof *want);
+        float *recon = test_floats(3 * ROWS * D), *z = test_floats(ROWS * N), row[D];
+        size_t counts[ROWS], count = 0;
+        refining r;
+        if (!begin(&r, recipe, MSAE_F32, MSAE_SIMD_AUTO)) return;
+        const msae_data data = msae_data_view(r.x, ROWS, D);
+        encode(&r, K);
+        CHECK_STATUS(MSAE_OK, refine(&r, 1, NULL));
+        memcpy(want, r.codes, ROWS * N * sizeof *want);
+        memcpy(counts, r.counts, sizeof counts);
+        memset(&desc, 0, sizeof desc);
+        desc.ks = ks;
+        desc.n_ks = 3;
+        CHECK_STATUS(MSAE_OK, msae_evaluate(&r.model, &data, &desc, 3, encoded, NULL, NULL));
+        r.model.refine = 2;
+        free(r.workspace);
+        r.bytes = msae_workspace_bytes(&r.model, ROWS);
+        test_fence fence = test_fence_open(r.bytes, 12);
+        r.workspace = fence.memory;
+        memset(r.codes, 0, ROWS * N * sizeof *r.codes);
+        encode(&r, K);
+        CHECK_STATUS(MSAE_OK, msae_encode_dense(&r.model, r.workspace, r.x, ROWS, K, z, NULL));
+        CHECK_STATUS(MSAE_OK, msae_forward(&r.model, r.workspace, r.x, ROWS, ks, 3, recon, NULL));
+        for (size_t b = 0; b < ROWS; b++) {
+            float moments[2];
+            test_note("%s, row %zu", recipe->name, b);
+            CHECK(r.counts[b] == counts[b]);
+            CHECK(memcmp(r.codes + b * N, want + b * N, counts[b] * sizeof *want) == 0);
+            msae_row_moments(&r.model, r.x + b * D, moments);
+            msae_decode(&r.model, want + b * N, counts[b], moments, row);
+            CHECK(test_error(row, recon + (ROWS + b) * D, D) < 1e-5);
+            for (size_t e = 0; e < counts[b]; e++) {
+                CHECK(z[b * N + want[b * N + e].latent] == want[b * N + e].value);
+            }
+        }
+        CHECK_STATUS(MSAE_OK, msae_evaluate(&r.model, &data, &desc, 3, refined, &count, NULL));
+        CHECK(count == 3);
+        for (size_t i = 0; i < 3; i++) CHECK(refined[i].fvu_set <= encoded[i].fvu_set);
+        r.model.refine = MSAE_MAX_EXCHANGES + 2;
+        CHECK_STATUS(MSAE_ERROR_ARGUMENT,
+                     msae_encode_dense(&r.model, r.workspace, r.x, 1, K, z, NULL));
+        test_fence_close(&fence);
+        r.workspace = NULL;
+        free(want);
+        free(recon);
+        free(z);
+        end(&r);
+    }
+}
+
+/* An index says how its rows were refined, also as a file. */
+static void an_index_says_how_it_was_refined(void) {
+    refining r;
+    if (!begin(&r, &test_recipes[0], MSAE_F32, MSAE_SIMD_AUTO)) return;
+    for (int of = 0; of <= 2; of += 2) {
+        static unsigned char bytes[1 << 17];
+        const msae_data data = msae_data_view(r.x, ROWS, D);
+        msae_index index, loaded;
+        msae_writer writer = msae_to_memory(bytes, sizeof bytes);
+        r.model.refine = of;
+        CHECK_STATUS(MSAE_OK, msae_index_build(&index, &r.model, &data, K, NULL));
+        CHECK(index.refine == (size_t)of);
+        CHECK_STATUS(MSAE_OK, msae_index_save(&index, &writer, NULL));
+        CHECK_STATUS(MSAE_OK,
+                     msae_index_load(&loaded, msae_from_memory(bytes, writer.bytes), NULL, NULL));
+        CHECK(loaded.refine == (size_t)of && loaded.entries == index.entries);
+        msae_index_free(&index);
+        msae_index_free(&loaded);
+    }
+    end(&r);
+}
+
 /* A latent whose decoder row is zero, one that occurs twice, and a row without codes. */
 static void odd_codes_do_no_harm(void) {
     refining r;
@@ -325,6 +403,8 @@ int main(void) {
     RUN(better_latents_miss_less);
     RUN(sums_of_decoder_rows_are_found);
     RUN(workspace_is_kept);
+    RUN(a_model_refines_by_itself);
+    RUN(an_index_says_how_it_was_refined);
     RUN(odd_codes_do_no_harm);
     RUN(wrong_input_is_refused);
     return test_finish();
