@@ -3156,7 +3156,7 @@ typedef struct msae__refinement {
 } msae__refinement;
 
 enum {
-    MSAE__MAX_PASSES = 200,
+    MSAE__MAX_PASSES = 100,
     MSAE__FEW_PASSES = 4, /* enough to see what is missed, and which latents add least */
     MSAE__ENTERING = 4    /* of k latents one in so many, at least one */
 };
@@ -3229,7 +3229,7 @@ static void msae__descend(const msae__refinement *refinement, size_t passes, msa
         }
         error = kernels->dot(left, left, d);
         rate = pass == 0 || gain > before ? 0.99f : gain < 0.5f * before ? 0.5f : gain / before;
-        if (gain * rate <= (1 - rate) * (1e-4f * error + 1e-8f * start)) return;
+        if (gain * rate <= (1 - rate) * (1e-4f * error + 1e-5f * start)) return;
         before = gain;
     }
 }

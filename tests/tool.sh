@@ -224,6 +224,33 @@ for key in fvu_row fvu_set cs sparsity l0 nmse nmae cknna ndn; do
 done
 accept eval "$model" "$other" --json --k 1,5,32
 expect "eval: chosen k" lines 3 '^\{"k":(1|5|32),'
+accept eval "$model" "$other" --json --k 1,5,own --refine 1
+expect "eval --refine: JSON" is_json
+expect "eval --refine: as encoded and refined" lines 3 '"refine":1,'
+expect "eval --refine: each misses less" awk -F'"fvu_set":' '
+    { split($2, value, ",") }
+    /"refine"/ && value[1] > before + 0 { worse = 1 }
+    { before = value[1] }
+    END { exit worse || NR != 6 }' "$folder/stdout"
+accept eval "$model" "$other" --refine 0
+expect "eval --refine: a line each in the table" lines 4 '^refined'
+expect "eval --refine: what that means" lines 1 '^refined: values fitted, 0 exchanges$'
+refuse 1 "^msae: --refine: '101' is not a whole number from 0 to 100$" \
+    eval "$model" "$other" --refine 101
+refuse 1 "^msae: --refine: '-1' is not a whole number from 0 to 100$" eval "$model" "$other" --refine -1
+accept encode "$model" "$data" -o "$folder/refined" --k 5 --refine 1
+expect "encode --refine: the file says so" grep -aq '"refine":"1"' "$folder/refined"
+accept decode "$model" "$folder/refined" -o "$folder/refined.npy"
+for command in steer report top name tree score probe search; do
+    accept $command --help
+    expect "$command has no --refine" lines 1 '^ *--refine R '
+done
+accept search "$model" "$data" --row 3 --refine 2 --save-index "$folder/refined.index"
+mv "$folder/stdout" "$folder/first"
+accept search "$model" "$data" --row 3 --index "$folder/refined.index"
+expect "search --index: refined as the index is" cmp -s "$folder/stdout" "$folder/first"
+refuse 1 '^msae: --refine: .*refined.index was made with --refine 2$' \
+    search "$model" "$data" --row 3 --index "$folder/refined.index" --refine 1
 accept eval "$model" "$other"
 expect "eval: the row of the model as it encodes" lines 1 '^ *own '
 expect "eval: .. and what that means" lines 1 '^own: as the model encodes by itself, all active'

@@ -39,9 +39,9 @@ function rowFile(row) {
     return path;
 }
 
-function toolCodes(row, k) {
+function toolCodes(row, k, options = []) {
     const path = join(work, 'codes.safetensors');
-    run('encode', model, rowFile(row), '-o', path, '--k', String(k));
+    run('encode', model, rowFile(row), '-o', path, '--k', String(k), ...options);
     const file = readFileSync(path), length = Number(file.readBigUInt64LE(0));
     const header = JSON.parse(file.toString('utf8', 8, 8 + length));
     const at = (name) => 8 + length + header[name].data_offsets[0];
@@ -284,6 +284,21 @@ async function useWord(build) {
     const lower = (await shown()).k;
     check(lower < k, 'the slider moves by key');
     await compare(`${build}, slider by key`, row, lower, []);
+
+    const asEncoded = await shown();
+    await click('#refine');
+    const refined = await shown();
+    check(refined.lost < 0.98 * asEncoded.lost && refined.bars.length <= asEncoded.bars.length,
+        `${build}: refined codes lose less with no more concepts`);
+    const ours = toolCodes(row, lower, ['--refine', '1']);
+    const theirs = await evaluate(
+        `import('./page.js').then(({ engine }) => engine.encode(${lower}))`);
+    // (the last digits decide when to stop, and which of two latents that are as good enters)
+    const same = theirs.filter(({ latent, value }) => ours.some((code) =>
+        code.latent === latent && Math.abs(code.value - value) < 0.02 * Math.abs(value) + 0.02));
+    check(same.length >= 0.9 * ours.length, `${build}: as the tool refines`);
+    await click('#refine');
+    await compare(`${build}, not refined again`, row, lower, []);
 
     const before = await shown(), { latent } = before.bars[1];
     const bar = `#bars li[data-latent="${latent}"] .bar`;

@@ -268,23 +268,27 @@ static int write_header(const encode_job *job) {
     const unsigned long long starts_end = 8 * (rows + 1);
     const unsigned long long moments_end = starts_end + (model->normalize ? 8 * rows : 0);
     const char *own = job->common.own_statistics ? ",\"" TOOL_CODES_OWN "\":\"1\"" : "";
+    char refined[48] = "";
     char header[HEADER_BYTES + 1], moments[128] = "";
     if (model->normalize) {
         snprintf(moments, sizeof moments,
                  "\"moments\":{\"dtype\":\"F32\",\"shape\":[%llu,2],\"data_offsets\":[%llu,%llu]},",
                  rows, starts_end, moments_end);
     }
-    const int length =
-        snprintf(header + 8, HEADER_BYTES - 8,
-                 "{\"__metadata__\":{\"" TOOL_CODES_INPUTS "\":\"%zu\",\"" TOOL_CODES_LATENTS
-                 "\":\"%zu\",\"" TOOL_CODES_K "\":\"%zu\",\"" TOOL_CODES_MODEL "\":\"%016llx\"%s},"
-                 "\"indptr\":{\"dtype\":\"I64\",\"shape\":[%llu],\"data_offsets\":[0,%llu]},%s"
-                 "\"indices\":{\"dtype\":\"I32\",\"shape\":[%llu],\"data_offsets\":[%llu,%llu]},"
-                 "\"values\":{\"dtype\":\"F32\",\"shape\":[%llu],\"data_offsets\":[%llu,%llu]}}",
-                 model->n_inputs, model->n_latents, job->k > 0 ? job->k : model->k,
-                 (unsigned long long)msae_model_checksum(&job->inputs.stored), own, rows + 1,
-                 starts_end, moments, entries, moments_end, moments_end + 4 * entries, entries,
-                 moments_end + 4 * entries, moments_end + 8 * entries);
+    if (model->refine > 0) {
+        snprintf(refined, sizeof refined, ",\"" TOOL_CODES_REFINE "\":\"%d\"", model->refine - 1);
+    }
+    const int length = snprintf(
+        header + 8, HEADER_BYTES - 8,
+        "{\"__metadata__\":{\"" TOOL_CODES_INPUTS "\":\"%zu\",\"" TOOL_CODES_LATENTS
+        "\":\"%zu\",\"" TOOL_CODES_K "\":\"%zu\",\"" TOOL_CODES_MODEL "\":\"%016llx\"%s%s},"
+        "\"indptr\":{\"dtype\":\"I64\",\"shape\":[%llu],\"data_offsets\":[0,%llu]},%s"
+        "\"indices\":{\"dtype\":\"I32\",\"shape\":[%llu],\"data_offsets\":[%llu,%llu]},"
+        "\"values\":{\"dtype\":\"F32\",\"shape\":[%llu],\"data_offsets\":[%llu,%llu]}}",
+        model->n_inputs, model->n_latents, job->k > 0 ? job->k : model->k,
+        (unsigned long long)msae_model_checksum(&job->inputs.stored), own, refined, rows + 1,
+        starts_end, moments, entries, moments_end, moments_end + 4 * entries, entries,
+        moments_end + 4 * entries, moments_end + 8 * entries);
     memset(header + 8 + length, ' ', (size_t)(HEADER_BYTES - 8 - length));
     bytes_put((unsigned char *)header, 8, HEADER_BYTES - 8);
     return put_at(job, 0, header, HEADER_BYTES);
@@ -386,6 +390,7 @@ static const tool_option options[] = {
     {"DATA", NULL, TOOL_REST, AT(more), ""},
     {"-o", "CODES", TOOL_WRITES_CODES, AT(output), "file to write, a safetensors (required)"},
     TOOL_OPTION_K(encode_job, k),
+    TOOL_OPTION_REFINE,
     TOOL_OPTION_OWN_STATISTICS,
     TOOL_OPTION_SKIP_BAD,
     TOOL_OPTION_TENSOR,

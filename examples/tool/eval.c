@@ -10,20 +10,24 @@ typedef struct eval_job {
     tool_ks ks;
     int no_cknna;
     tool_inputs inputs;
-    double overlap; /* of the decoder, the same at every k */
-    int cosines;    /* .. of rows that are brought to unit length */
-    msae_metrics *results;
+    double overlap;        /* of the decoder, the same at every k */
+    int cosines;           /* .. of rows that are brought to unit length */
+    msae_metrics *results; /* as encoded; with --refine behind them those of refined codes */
 } eval_job;
 
-static void print_json(const void *context, size_t at, int own) {
-    const eval_job *job = context;
-    const msae_metrics *m = &job->results[at];
+/* The results of refined codes; NULL without --refine. */
+static const msae_metrics *refined_of(const eval_job *job, size_t at) {
+    return job->common.refine > 0 ? &job->results[job->ks.count + 1 + at] : NULL;
+}
+
+static void print_json_line(const eval_job *job, const msae_metrics *m, int own, int is_refined) {
     tool_json json = tool_json_line(NULL);
     if (own) {
         tool_json_own(&json, &job->inputs.model);
     } else {
         tool_json_count(&json, "k", m->k);
     }
+    if (is_refined) tool_json_count(&json, "refine", (uint64_t)job->common.refine - 1);
     tool_json_count(&json, "rows", m->rows);
     tool_json_real(&json, "fvu_row", m->fvu_row);
     tool_json_real(&json, "fvu_row_std", m->fvu_row_std);
@@ -41,6 +45,12 @@ static void print_json(const void *context, size_t at, int own) {
     tool_json_count(&json, "ndn", m->ndn);
     tool_json_real(&json, "do", job->overlap);
     tool_json_done(&json);
+}
+
+static void print_json(const void *context, size_t at, int own) {
+    const eval_job *job = context;
+    print_json_line(job, &job->results[at], own, 0);
+    if (refined_of(job, at) != NULL) print_json_line(job, refined_of(job, at), own, 1);
 }
 
 static void print_cell(double value, int width, int decimals) {
@@ -61,14 +71,7 @@ static void print_pair(double mean, double deviation, int width, int decimals) {
     }
 }
 
-static void print_row(const void *context, size_t at, int own) {
-    const eval_job *job = context;
-    const msae_metrics *m = &job->results[at];
-    if (own) {
-        printf("%7s", "own");
-    } else {
-        printf("%7zu", m->k);
-    }
+static void print_cells(const msae_metrics *m) {
     print_pair(m->fvu_row, m->fvu_row_std, 8, 5);
     print_cell(m->fvu_set, 8, 5);
     print_pair(m->nmse, m->nmse_std, 8, 5);
@@ -80,12 +83,30 @@ static void print_row(const void *context, size_t at, int own) {
     printf(" %7zu\n", m->ndn);
 }
 
+static void print_row(const void *context, size_t at, int own) {
+    const eval_job *job = context;
+    if (own) {
+        printf("%7s", "own");
+    } else {
+        printf("%7zu", job->results[at].k);
+    }
+    print_cells(&job->results[at]);
+    if (refined_of(job, at) != NULL) {
+        printf("%7s", "refined");
+        print_cells(refined_of(job, at));
+    }
+}
+
 static void print_table(const eval_job *job) {
     const size_t rows = job->results[0].rows;
     printf("%7s %8s%9s %8s %8s%9s %8s%9s %8s%9s %8s %8s%9s %8s %7s\n", "k", "fvu_row", "",
            "fvu_set", "nmse", "", "nmae", "", "cs", "", "sparsity", "l0", "", "cknna", "dead");
     tool_print_ks(&job->ks, print_row, job);
     tool_print_own(&job->ks, &job->inputs.model);
+    if (job->common.refine > 0) {
+        printf("refined: values fitted, %d exchange%s\n", job->common.refine - 1,
+               tool_plural((uint64_t)job->common.refine - 1));
+    }
     printf("%zu row%s, mean \302\261 standard deviation over them; decoder overlap (do): ", rows,
            tool_plural(rows));
     if (isfinite(job->overlap)) {
@@ -98,17 +119,22 @@ static void print_table(const eval_job *job) {
 static msae_status measure(void *context, const size_t *ks, size_t count, size_t at,
                            msae_error *error) {
     const eval_job *job = context;
+    msae_model model = job->inputs.model; /* shares the arrays */
     msae_eval_desc desc = {0};
+    msae_status status;
     desc.cknna = !job->no_cknna;
     desc.ks = ks;
     desc.n_ks = count;
-    return msae_evaluate(&job->inputs.model, &job->inputs.data, &desc, count, job->results + at,
-                         NULL, error);
+    status = msae_evaluate(&model, &job->inputs.data, &desc, count, job->results + at, NULL, error);
+    if (status != MSAE_OK || job->common.refine == 0) return status;
+    model.refine = job->common.refine;
+    return msae_evaluate(&model, &job->inputs.data, &desc, count,
+                         job->results + job->ks.count + 1 + at, NULL, error);
 }
 
 static int evaluate(eval_job *job) {
     msae_error error;
-    job->results = tool_alloc(job->ks.count + 1, sizeof *job->results);
+    job->results = tool_alloc(2 * (job->ks.count + 1), sizeof *job->results);
     if (job->results == NULL) return tool_fail_memory();
     if (tool_measure_ks(&job->ks, measure, job, &error) != MSAE_OK) {
         return tool_fail_error(job->data_path, &error);
@@ -127,6 +153,7 @@ static int run(void *context) {
     job->inputs.as_stored = 1;
     int status = tool_open_inputs(&job->inputs, &job->common, job->model_path, job->data_path);
     if (status != TOOL_OK) return status;
+    job->inputs.model.refine = 0; /* both kinds of codes are measured, one after the other */
     status = tool_settle_ks(&job->inputs.model, job->model_path, &job->ks);
     if (status != TOOL_OK) return status;
     job->overlap = NAN; /* of small weights it is not computed */
@@ -149,6 +176,7 @@ static const tool_option options[] = {
     {"MODEL", NULL, TOOL_OPERAND, AT(model_path), ""},
     {"DATA", NULL, TOOL_OPERAND, AT(data_path), ""},
     {"--k", TOOL_KS_ARGUMENT, TOOL_KS, AT(ks), TOOL_KS_HELP},
+    TOOL_OPTION_REFINE,
     TOOL_OPTION_OWN_STATISTICS,
     {"--no-cknna", NULL, TOOL_FLAG, AT(no_cknna), "leave out cknna, the slowest metric"},
     {"--do-cosines", NULL, TOOL_FLAG, AT(cosines),

@@ -2,6 +2,7 @@
 #include "tool.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 int tool_start_threads(const tool_common *common, msae_pool **pool) {
     msae_error error;
@@ -113,6 +114,7 @@ int tool_open_inputs(tool_inputs *inputs, const tool_common *common, const char 
         msae_load_desc desc = tool_load_desc(common, inputs->pool);
         desc.widen = !inputs->as_stored;
         status = tool_load_model(&inputs->model, model_path, &desc);
+        inputs->model.refine = common->refine;
         inputs->stored = inputs->model;
     }
     if (status != TOOL_OK || data_path == NULL) return status;
@@ -238,6 +240,11 @@ const char *tool_k_text(const msae_model *model, size_t k, char text[TOOL_K_TEXT
         snprintf(text, TOOL_K_TEXT, "all active latents");
         break;
     }
+    if (model->refine > 0) {
+        const size_t length = strlen(text);
+        snprintf(text + length, TOOL_K_TEXT - length, ", refined, %d exchange%s", model->refine - 1,
+                 tool_plural((uint64_t)model->refine - 1));
+    }
     return text;
 }
 
@@ -247,6 +254,7 @@ void tool_json_k(tool_json *json, const msae_model *model, size_t k) {
     const kept_by rule = rule_of(model, &k);
     tool_json_count(json, "k", rule == ALL_ACTIVE ? model->n_latents : k);
     tool_json_text(json, "kept_by", rule_names[rule]);
+    if (model->refine > 0) tool_json_count(json, "refine", (uint64_t)model->refine - 1);
 }
 
 void tool_json_own(tool_json *json, const msae_model *model) {

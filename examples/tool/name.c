@@ -795,6 +795,7 @@ static const tool_option options[] = {
     {"--test-labels", "FILE", TOOL_TEXT, AT(options.test_labels_path), "their labels"},
     TOOL_OPTION_TREE(name_job, options.tree_path),
     TOOL_OPTION_K(name_job, options.k),
+    TOOL_OPTION_REFINE,
     {"--list", "N", TOOL_COUNT, AT(options.list), "show N latents to people instead of the table"},
     TOOL_OPTION_SKIP_BAD,
     TOOL_OPTION_TENSOR,

@@ -25,6 +25,14 @@ static int read_times(const char *text, size_t length, int *value) {
     return 1;
 }
 
+static int read_refine(const char *text, size_t length, int *value) {
+    size_t count = 0;
+    const int is_zero = length == 1 && text[0] == '0';
+    if (!is_zero && (!read_count(text, length, &count) || count > MSAE_MAX_EXCHANGES)) return 0;
+    *value = (int)count + 1;
+    return 1;
+}
+
 static int read_real(const char *text, size_t length, float *value) {
     double number;
     if (text[0] == '-' || !tool_read_real(text, length, &number)) return 0;
@@ -145,6 +153,10 @@ static const char *read_value(const tool_option *option, const char *text, void 
         return read_times(text, length, target)
                    ? NULL
                    : "a whole number from 1 to " TEXT_OF(MSAE_MAX_REVIVALS);
+    case TOOL_REFINE:
+        return read_refine(text, length, target)
+                   ? NULL
+                   : "a whole number from 0 to " TEXT_OF(MSAE_MAX_EXCHANGES);
     case TOOL_COUNTS:
         return read_list(text, target, NULL) ? NULL
                                              : "a list of at most 64 whole numbers above zero";

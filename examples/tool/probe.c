@@ -353,6 +353,7 @@ static const tool_option options[] = {
      "modality (text for images)"},
     TOOL_OPTION_SKIP_BAD,
     TOOL_OPTION_TENSOR,
+    TOOL_OPTION_REFINE,
     TOOL_OPTION_THREADS,
     TOOL_OPTION_SIMD,
     TOOL_OPTION_JSON,

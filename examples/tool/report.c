@@ -792,6 +792,7 @@ static const tool_option options[] = {
      "its value to set against the rest (default: the second of two)"},
     {"--log", "LOG", TOOL_TEXT, AT(log_path), "what msae train --json printed"},
     TOOL_OPTION_K(report_job, k),
+    TOOL_OPTION_REFINE,
     {"--no-cknna", NULL, TOOL_FLAG, AT(no_cknna), "leave out cknna, the slowest metric"},
     TOOL_OPTION_OWN_STATISTICS,
     TOOL_OPTION_SKIP_BAD,

@@ -527,6 +527,7 @@ static const tool_option options[] = {
     {"--other", "MODEL", TOOL_TEXT, AT(other_path),
      "another model, of another seed say, to find the latents in; more may follow"},
     TOOL_OPTION_K(score_job, k),
+    TOOL_OPTION_REFINE,
     {"--companions", NULL, TOOL_FLAG, AT(companions),
      "look for the companions of more than 16,384 latents too, in memory of 2 n^2 bytes"},
     TOOL_OPTION_OWN_STATISTICS,

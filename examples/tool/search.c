@@ -116,6 +116,12 @@ static int load_index(search_job *job) {
         return tool_fail("--k", "%s was made with %s", o->index_path,
                          tool_k_text(&job->inputs.model, job->index.k, text));
     }
+    if (o->common.refine > 0 && (size_t)o->common.refine != job->index.refine) {
+        return job->index.refine > 0 ? tool_fail("--refine", "%s was made with --refine %zu",
+                                                 o->index_path, job->index.refine - 1)
+                                     : tool_fail("--refine", "%s was made without", o->index_path);
+    }
+    job->inputs.model.refine = job->query_model.refine = (int)job->index.refine;
     return TOOL_OK;
 }
 
@@ -1010,6 +1016,7 @@ static const tool_option options[] = {
      "with --edit: compare embeddings with the query's own plus what the edits change"},
     {"--top", "N", TOOL_COUNT, AT(options.top), "rows to list (default: 10)"},
     TOOL_OPTION_K(search_job, options.k),
+    TOOL_OPTION_REFINE,
     TOOL_OPTION_LABELS(search_job, options.labels_path),
     TOOL_OPTION_COLUMN(search_job, options.column),
     TOOL_OPTION_NAMES(search_job, options.names_path),

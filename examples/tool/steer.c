@@ -362,6 +362,7 @@ static const tool_option options[] = {
     {"--keep-rest", NULL, TOOL_FLAG, AT(keep_rest),
      "keep what the codes miss of a row: add to it only what the edits change"},
     TOOL_OPTION_K(steer_job, k),
+    TOOL_OPTION_REFINE,
     {"--top", "N", TOOL_COUNT, AT(top), "other latents to list, most changed (default: 10)"},
     TOOL_OPTION_OWN_STATISTICS,
     TOOL_OPTION_SKIP_BAD,

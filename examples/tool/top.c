@@ -219,6 +219,7 @@ static const tool_option options[] = {
     TOOL_OPTION_NAMES(top_job, names_path),
     TOOL_OPTION_TREE(top_job, tree_path),
     TOOL_OPTION_K(top_job, k),
+    TOOL_OPTION_REFINE,
     TOOL_OPTION_OWN_STATISTICS,
     TOOL_OPTION_SKIP_BAD,
     TOOL_OPTION_TENSOR,

@@ -91,6 +91,11 @@ class Engine {
         this.c.web_take(word);
     }
 
+    // Refined codes from now on, or as they are encoded: one exchange is most of the gain.
+    refine(on) {
+        this.c.web_refine(on ? 1 : 0, 1);
+    }
+
     // The word's k strongest concepts, [{ latent, value }].
     encode(k) {
         return this.pairs(this.c.web_codes(), this.c.web_encode(k), 'latent', 'value');

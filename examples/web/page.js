@@ -224,6 +224,11 @@ function start() {
         chosen.k = ks[$('k').value];
         schedule('k');
     });
+    $('refine').checked = false; // browsers keep it over a reload
+    $('refine').addEventListener('change', () => {
+        engine.refine($('refine').checked);
+        schedule('k');
+    });
     combobox($('word'), $('word-list'), {
         find: findWords,
         take: takeWord,
