@@ -7,7 +7,7 @@
    are divided by the level's loss), random (1: k of each step at random within an octave), exact
    (1: decoder rows to exactly unit norm after each step), ema (decay of an average of the weights),
    auxk (dead latents that reconstruct the residual).
-   For the outputs: seeds, plot (1: a line; 2: a point, at the line's k), align (1: seeds against
+   For the outputs: refine (1: refined codes are measured too), seeds, plot (1: a line; 2: a point, at the line's k), align (1: seeds against
    each other). */
 
 #define NOT_SET (-1.0)

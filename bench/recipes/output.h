@@ -9,6 +9,9 @@ static void write_result(FILE *file, const grid_line *line, size_t seed, const r
             r->dead, r->revived, r->smallest, r->seconds, r->n_ks);
     for (size_t i = 0; i < r->n_ks; i++) {
         fprintf(file, "\t%zu\t%.6f\t%.6f\t%.6f", r->ks[i], r->fvu[i], r->cosine[i], r->other[i]);
+        for (size_t f = 0; f < REFINEMENTS; f++) {
+            fprintf(file, "\t%.6f\t%.6f", r->refined[i][f], r->other_refined[i][f]);
+        }
     }
     fputc('\n', file);
     fflush(file);
@@ -40,6 +43,10 @@ static void read_results(job *j, const char *path) {
             r.fvu[i] = strtod(at, &at);
             r.cosine[i] = strtod(at, &at);
             r.other[i] = strtod(at, &at);
+            for (size_t f = 0; f < REFINEMENTS; f++) {
+                r.refined[i][f] = strtod(at, &at);
+                r.other_refined[i][f] = strtod(at, &at);
+            }
         }
         r.is_there = r.n_ks > 0 && r.n_ks <= MAX_KS && *at == '\n'; /* not cut within a line */
         for (size_t i = 0; i < j->n_lines && r.is_there; i++) {
@@ -58,6 +65,7 @@ static void read_results(job *j, const char *path) {
 typedef struct summary {
     size_t n_ks, ks[MAX_KS];
     double fvu[MAX_KS], spread[MAX_KS], cosine[MAX_KS], other[MAX_KS];
+    double refined[MAX_KS][REFINEMENTS], other_refined[MAX_KS][REFINEMENTS];
     double dead, dead_most, smallest, seconds;
 } summary;
 
@@ -78,6 +86,10 @@ static summary summarize(const job *j, size_t line) {
             s.fvu[i] += share * r->fvu[i];
             s.cosine[i] += share * r->cosine[i];
             s.other[i] += share * r->other[i];
+            for (size_t f = 0; f < REFINEMENTS; f++) {
+                s.refined[i][f] += share * r->refined[i][f];
+                s.other_refined[i][f] += share * r->other_refined[i][f];
+            }
         }
     }
     for (size_t i = 0; i < s.n_ks; i++) { /* largest distance from the mean */
@@ -163,6 +175,24 @@ static void write_heads(FILE *file, const summary *s, int other) {
     fputc('\n', file);
 }
 
+/* The share of the encoded error that refined codes leave, of the lines that have them. */
+static void write_refined(const job *j, FILE *file, int other) {
+    for (size_t i = 0; i < j->n_lines; i++) {
+        const summary s = summarize(j, i);
+        if (key_number(&j->lines[i], "refine", 0) == 0) continue;
+        for (size_t f = 0; f < REFINEMENTS; f++) {
+            fprintf(file, "- %s, exchanges %zu:", j->lines[i].name, refinements[f]);
+            for (size_t k = 0; k < s.n_ks && s.ks[k] <= MOST_REFINED; k++) {
+                const double encoded = other ? s.other[k] : s.fvu[k];
+                const double refined = other ? s.other_refined[k][f] : s.refined[k][f];
+                fprintf(file, " k %zu %.4f (%.3f)", s.ks[k], refined, refined / encoded);
+            }
+            fputc('\n', file);
+        }
+    }
+    fputc('\n', file);
+}
+
 static void write_table(const job *j, FILE *file) {
     for (int other = 0; other <= (j->other.rows > 0); other++) {
         fprintf(file, "%s\n\n",
@@ -177,6 +207,7 @@ static void write_table(const job *j, FILE *file) {
             write_row(file, j, i, &s, other);
         }
         fputc('\n', file);
+        write_refined(j, file, other);
     }
     fputs("Largest distance of a seed from the mean, over all k:", file);
     for (size_t i = 0; i < j->n_lines; i++) {

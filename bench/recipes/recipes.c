@@ -17,6 +17,10 @@
 #include <math.h>
 
 enum { MAX_LINES = 200, MAX_SEEDS = 16, MAX_KS = 16, LINE_BYTES = 512 };
+enum { REFINEMENTS = 3, MOST_REFINED = 256 }; /* the largest k at which codes are refined too */
+
+/* What stands for refined codes in results: values alone, one exchange, three. */
+static const size_t refinements[REFINEMENTS] = {0, 1, 3};
 
 typedef struct grid_line {
     char name[64], options[LINE_BYTES];
@@ -28,6 +32,8 @@ typedef struct result {
     int is_there;
     size_t n_ks, ks[MAX_KS];
     double fvu[MAX_KS], cosine[MAX_KS], other[MAX_KS]; /* other: fvu of the set left out */
+    double refined[MAX_KS][REFINEMENTS];               /* fvu of refined codes; 0: not measured */
+    double other_refined[MAX_KS][REFINEMENTS];
     double dead;     /* share of latents that are dead over DATA at k = 64 */
     double revived;  /* latents */
     double smallest; /* k with cosine 0.99 and fvu below 0.1; 0: none */
@@ -150,7 +156,24 @@ static double smallest_k(const msae_model *model, const msae_data *held) {
     return 0;
 }
 
-static void measure(const job *j, const msae_model *model, result *r) {
+/* fvu of refined codes at each k that is not too large for them. */
+static void measure_refined(const msae_model *model, const msae_data *data, const result *r,
+                            double out[MAX_KS][REFINEMENTS]) {
+    msae_model refining = *model; /* shares the arrays */
+    for (size_t i = 0; i < r->n_ks && r->ks[i] <= MOST_REFINED; i++) {
+        for (size_t f = 0; f < REFINEMENTS; f++) {
+            msae_metrics metrics;
+            msae_eval_desc desc = {0};
+            desc.ks = &r->ks[i];
+            desc.n_ks = 1;
+            refining.refine = 1 + (int)refinements[f];
+            evaluate(&refining, data, &desc, 1, &metrics);
+            out[i][f] = metrics.fvu_row;
+        }
+    }
+}
+
+static void measure(const job *j, const grid_line *line, const msae_model *model, result *r) {
     const size_t n = model->n_latents, at_64 = n < 64 ? n : 64;
     msae_metrics metrics[MSAE_MAX_LEVELS];
     msae_eval_desc desc = {0};
@@ -171,6 +194,10 @@ static void measure(const job *j, const msae_model *model, result *r) {
     if (j->other.rows > 0) {
         evaluate(model, &j->other, &desc, sizeof metrics / sizeof *metrics, metrics);
         for (size_t i = 0; i < r->n_ks; i++) r->other[i] = metrics[i].fvu_row;
+    }
+    if (key_number(line, "refine", 0) > 0) {
+        measure_refined(model, &j->held, r, r->refined);
+        if (j->other.rows > 0) measure_refined(model, &j->other, r, r->other_refined);
     }
     desc.ks = &at_64;
     desc.n_ks = 1;
@@ -209,7 +236,7 @@ static void run_one(job *j, size_t line_index, size_t seed) {
     train_with(&trainer, &j->train, &l);
     r->seconds = bench_seconds() - r->seconds;
     r->revived = (double)trainer.revived;
-    measure(j, &trainer.model, r);
+    measure(j, line, &trainer.model, r);
     model_path(j, line, seed, path, sizeof path);
     check(msae_save_file(&trainer.model, path, &error), path, &error);
     msae_trainer_free(&trainer);

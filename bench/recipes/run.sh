@@ -25,7 +25,7 @@ run() {
 for name in "$@"; do
     echo "== $name"
     case $name in
-    claims | rates | sizes) run "$name" "$CLIP" "$name" --train 40000 ;;
+    claims | rates | sizes | refined) run "$name" "$CLIP" "$name" --train 40000 ;;
     levers) run levers "$CLIP" levers --train 40000 --epochs 6 ;;
     stability) run stability "$CLIP" stability --train 40000 ;;
     glove) run glove examples/data/glove_f16.npy glove --train 16000 --shuffle ;;
