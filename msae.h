@@ -503,9 +503,9 @@ typedef struct msae_model {
        training, as batchtopk, msae-width, whose threshold keeps it on average; relu, jumprelu: 0,
        all that are active. */
     size_t k;
-    /* 1 + exchanges: what encodes rows, and all that works with codes, refines them (see >>refine),
-       but for msae_encode, _until, _level and slices; 0: not. May be set before the bytes of a
-       workspace are asked for, which it raises to 800 n + 600 d; not kept in files. */
+    /* 1 + exchanges: msae_encode_rows, _dense, msae_forward and all of the analysis refine codes
+       (see >>refine); 0: they do not. May be set before the bytes of a workspace are asked for,
+       which it raises to 800 n + 600 d; not kept in files. */
     int refine;
     float level_weights[MSAE_MAX_LEVELS]; /* a_i of the loss, as given, not normalised */
     int tied, normalize;
@@ -648,8 +648,8 @@ MSAE_API void msae_row_moments(const msae_model *model, const float *x, float mo
 MSAE_API void msae_decode(const msae_model *model, const msae_code *codes, size_t count,
                           const float *moments, float *out);
 /* Reconstructions recon [n_ks, rows, d] of x [rows, d] with ks [n_ks] latents of a row (ascending,
-   each 1 .. n, or a single 0: as msae_encode), at the cost of the largest k. Workspace, failures
-   and threads as for msae_encode_rows. */
+   each 1 .. n, or a single 0: as msae_encode), at the cost of the largest k (with model.refine each
+   k is encoded by itself). Workspace, failures and threads as for msae_encode_rows. */
 MSAE_API msae_status msae_forward(const msae_model *model, void *workspace, const float *x,
                                   size_t rows, const size_t *ks, size_t n_ks, float *recon,
                                   msae_error *error);
@@ -658,19 +658,21 @@ MSAE_API msae_status msae_forward(const msae_model *model, void *workspace, cons
 
 #define MSAE_MAX_EXCHANGES 100
 /* Bytes of workspace, of any alignment, for msae_refine_rows on up to `rows` rows: that of
-   msae_workspace_bytes, 4 n more and 8 d for each worker. Thread-safe. */
+   msae_workspace_bytes without model.refine, 4 n more and 8 d for each worker. Thread-safe. */
 MSAE__REFINE_API size_t msae_refine_bytes(const msae_model *model, size_t rows);
-/* Refines the codes of x [rows, d], as msae_encode_rows gives them, over the model's parallel hook;
-   model.refine has every call do so.
-   First the values: those that reconstruct the row best with the same latents (least squares, to
-   within 1e-3 of the least error; from 0 on, with the identity activation of any sign, within the
-   soft cap). Then `exchanges` times (0: values alone) better latents: a quarter of the row's number
-   enters, those that what is missed asks for most, all values are fitted, and those that add least
-   drop out. A row whose error a step does not lower keeps its codes. No row has more codes than
-   before, and values of 0 are left out; strongest first. One exchange gains most of what there is.
-   MSAE_ERROR_ARGUMENT for more than MSAE_MAX_EXCHANGES or a latent that the model has not,
-   MSAE_ERROR_NOT_FINITE for NaN or Inf in a row or its codes, with the row; then nothing has
-   changed. Thread-safe with a workspace for each thread. */
+/* Refines the codes of x [rows, d], as msae_encode_rows or msae_encode gives them, over the
+   model's parallel hook (one row: rows 1, { codes, &count, room }); with model.refine rows are
+   encoded so from the start. First the values: those that reconstruct the row best with the same
+   latents, from 0 on (identity: of any sign), within the soft cap. Up to k = d / 2 the squared
+   error is within 1e-3 of the least; beyond, 100 passes are made at most. Then `exchanges` times
+   (0: values alone) better latents: a quarter of the row's number enters, those that what is
+   missed asks for most, all values are fitted, and those that add least drop out. A row whose
+   error a step does not lower keeps its codes. No row has more codes than before, and values of 0
+   are left out; strongest first. One exchange gains most of what there is. Rows whose squared norm
+   is beyond float32 keep theirs too. MSAE_ERROR_ARGUMENT for more than MSAE_MAX_EXCHANGES, more
+   codes than room or a latent that the model has not, MSAE_ERROR_NOT_FINITE for NaN or Inf in a
+   row or its codes, with the row; then nothing has changed. Thread-safe with a workspace for each
+   thread. */
 MSAE__REFINE_API msae_status msae_refine_rows(const msae_model *model, void *workspace,
                                               const float *x, size_t rows, size_t exchanges,
                                               const msae_rows *codes, msae_error *error);
@@ -1138,7 +1140,8 @@ typedef struct msae_eval_desc {
 /* Every metric at every k, on codes of the k largest latents, in order into results [room], *count
    (may be NULL) of them. MSAE_ERROR_ARGUMENT, with nothing written, if there are more ks than room
    (MSAE_MAX_LEVELS suffices if ks is NULL). Fails on rows with NaN or Inf that the data does not
-   leave out, with the row. Allocates temporarily. Thread-safe. */
+   leave out, with the row. With model.refine a pass for each k. Allocates temporarily.
+   Thread-safe. */
 MSAE__CONCEPTS_API msae_status msae_evaluate(const msae_model *model, const msae_data *data,
                                              const msae_eval_desc *desc, size_t room,
                                              msae_metrics *results, size_t *count,
@@ -1173,7 +1176,8 @@ typedef struct msae_top_desc {
 /* The rows of `data` that activate latents most, in one pass: of latent i of the list at hits + i *
    top, by descending value (ties: the lower row). counts[i]: the rows on which it is active; hits
    from there on are {0, 0}. MSAE_ERROR_ARGUMENT for an unknown latent; fails on rows with NaN or
-   Inf that the data does not leave out, with the row. Allocates 256 n bytes temporarily.
+   Inf that the data does not leave out, with the row. Allocates 256 n bytes temporarily, with
+   model.refine 800 n.
    Thread-safe. */
 MSAE__CONCEPTS_API msae_status msae_top_rows(const msae_model *model, const msae_data *data,
                                              const msae_top_desc *desc, msae_hit *hits,
@@ -1288,11 +1292,11 @@ typedef struct msae_index {
     void *memory;
     size_t memory_bytes;
 } msae_index;
-/* An index over the k strongest latents of each row (0: as the model encodes), refined as the model
-   says, of at most 2^32 - 1
-   rows; those that the data leaves out have no entries. Uses the model's allocator and threads; the
-   model is not needed afterwards. Allocates 8 bytes for each code and 12 for each row, and as much
-   again temporarily. On failure the index is zeroed. */
+/* An index over the k strongest latents of each row (0: as the model encodes), of at most 2^32 - 1
+   rows; those that the data leaves out have no entries. Codes are refined as model.refine says, and
+   those of queries should be too. Uses the model's allocator and threads; the model is not needed
+   afterwards. Allocates 8 bytes for each code and 12 for each row, and as much again temporarily.
+   On failure the index is zeroed. */
 MSAE__CONCEPTS_API msae_status msae_index_build(msae_index *index, const msae_model *model,
                                                 const msae_data *data, size_t k, msae_error *error);
 /* An index as a safetensors file: starts [n + 1], rows and values [entries], counts [rows], and the
@@ -1346,14 +1350,14 @@ typedef struct msae_tree_desc {
     float p, lift;      /* of an edge, at least; 0: 0.4 and 3; MSAE_OFF: any */
     float ratio;        /* rows_parent is at least ratio * rows_latent, ratio > 1; 0: 1.5 */
 } msae_tree_desc;
-/* The concept tree of an index: for each latent the latents that are active on most of its strong
-   rows, and on more rows than itself. Into edges [n_latents * parents], *count of them, by
-   ascending latent, then the highest p first (ties: the parent on fewer rows, then the lower
-   number). A latent without an edge is a root, which one that is active on no row is too. There
-   are no cycles, as every parent is active on more rows. Rows without codes do not count.
-   MSAE_ERROR_ARGUMENT for a p above 1, a negative number or a ratio of 1 or less. desc may be NULL.
-   Allocates 8 (rows + n) + 4 entries bytes temporarily and for each worker 8 n and at most 8 for
-   each row. Thread-safe, if the index's parallel hook is re-entrant, or not set. */
+/* The concept tree of an index: for each latent the latents that are active on a good part of its
+   strong rows (p), and on more rows than itself. Into edges [n_latents * parents], *count of
+   them, by ascending latent, then the highest p first (ties: the parent on fewer rows, then the
+   lower number). A latent without an edge is a root, which one that is active on no row is too.
+   There are no cycles, as every parent is active on more rows. Rows without codes do not count.
+   MSAE_ERROR_ARGUMENT for a p above 1, a negative number or a ratio of 1 or less. desc may be
+   NULL. Allocates 8 (rows + n) + 4 entries bytes temporarily and for each worker 8 n and at most
+   8 for each row. Thread-safe, if the index's parallel hook is re-entrant, or not set. */
 MSAE__CONCEPTS_API msae_status msae_concept_tree(const msae_index *index,
                                                  const msae_tree_desc *desc, msae_edge *edges,
                                                  size_t *count, msae_error *error);
@@ -3131,17 +3135,13 @@ MSAE_API msae_status msae_encode_until(const msae_model *model, void *workspace,
    >>refining Refined codes: the values that miss least of a row, then better latents
    ------------------------------------------------------------------------------------------ */
 
-static msae_status msae__fail_exchanges(msae_error *error) {
-    return msae__fail_at(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "more than",
-                         MSAE_MAX_EXCHANGES, " exchanges");
-}
-
 #ifndef MSAE_NO_REFINE
 /* min |x - pre_bias - sum_j z_j d_j|^2 by coordinate descent: each z_j in turn takes its best value
    while the others stay, z_j += <left, d_j> / |d_j|^2, and what is left of the row goes along. A
    pass over k latents takes 4 k d operations. The Gram matrix of their decoder rows would make
-   passes of 2 k^2, but takes k^2 d itself: more than the few passes that there are, as decoder rows
-   of a row's latents are far from parallel. */
+   passes of 2 k^2, but takes k^2 d itself, as much as k / 4 passes: more than are made up to k =
+   d / 2, where decoder rows of a row's latents are far from parallel. Beyond, convergence is slow
+   and the error next to nothing. */
 typedef struct msae__refinement {
     const msae_model *model;
     msae__tile tile; /* centred: what is left of each row; pre: its products with the decoder */
@@ -3333,19 +3333,25 @@ static void msae__refine_task(void *context, size_t task, size_t worker) {
     }
 }
 
+static msae_status msae__check_exchanges(size_t exchanges, msae_error *error) {
+    if (exchanges <= MSAE_MAX_EXCHANGES) return MSAE_OK;
+    return msae__fail_at(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "more than",
+                         MSAE_MAX_EXCHANGES, " exchanges");
+}
+
 /* What a call is given, looked at before anything is changed. */
 static msae_status msae__check_refine(const msae_model *model, const float *x, size_t rows,
                                       size_t exchanges, const msae_rows *of, msae_error *error) {
-    if (exchanges > MSAE_MAX_EXCHANGES) {
-        return msae__fail_exchanges(error);
-    }
+    const msae_status status = msae__check_exchanges(exchanges, error);
+    if (status != MSAE_OK) return status;
     for (size_t r = 0; r < rows; r++) {
         if (!msae__row_is_finite(x + r * model->n_inputs, model->n_inputs)) {
             return msae__fail_row(error, r);
         }
         for (size_t e = 0; e < of->counts[r]; e++) {
             const msae_code *code = of->codes + r * of->room + e;
-            if (code->latent >= model->n_latents || of->counts[r] > model->n_latents) {
+            if (code->latent >= model->n_latents || of->counts[r] > model->n_latents ||
+                of->counts[r] > of->room) {
                 return msae__fail_at(error, MSAE_ERROR_ARGUMENT, r, "the codes of row", r,
                                      " are not of this model");
             }
@@ -3437,7 +3443,7 @@ MSAE__REFINE_API msae_status msae_refine_rows(const msae_model *model, void *wor
     }
     return MSAE_OK;
 }
-#else /* MSAE_NO_REFINE: codes stay as they are made */
+#else /* MSAE_NO_REFINE: who asks for them is told */
 typedef struct msae__refinement {
     msae__tile tile;
     const msae_rows *rows;
@@ -3448,6 +3454,11 @@ static void msae__refine_layout(msae__refinement *refinement, const msae_model *
     (void)refines;
     refinement->rows = NULL;
     msae__tile_layout(&refinement->tile, model, rows, arena);
+}
+
+static msae_status msae__check_exchanges(size_t exchanges, msae_error *error) {
+    (void)exchanges;
+    return msae__fail(error, MSAE_ERROR_UNSUPPORTED, "MSAE_NO_REFINE leaves out refined codes");
 }
 
 static void msae__refine_begin(msae__refinement *refinement) {
@@ -3534,7 +3545,10 @@ static msae_status msae__encode_all(const msae_model *model, void *workspace, co
     const msae__tile *tile = &refinement.tile;
     msae__arena arena = msae__arena_over(workspace);
     msae__assert_call(model, workspace, rows > 0 ? (const void *)x : workspace);
-    if (model->refine > MSAE_MAX_EXCHANGES + 1) return msae__fail_exchanges(error);
+    if (model->refine > 0) {
+        const msae_status status = msae__check_exchanges((size_t)model->refine - 1, error);
+        if (status != MSAE_OK) return status;
+    }
     msae__refine_layout(&refinement, model, rows, model->refine > 0, &arena);
     job->model = model;
     job->tile = tile;

@@ -392,6 +392,10 @@ static void wrong_input_is_refused(void) {
     r.codes[65 * N] = before[65 * N];
     r.counts[64] = N + 1;
     CHECK_STATUS(MSAE_ERROR_ARGUMENT, refine(&r, 1, &error));
+    r.counts[64] = K;
+    const msae_rows narrow = {r.codes, r.counts, K - 1};
+    CHECK_STATUS(MSAE_ERROR_ARGUMENT,
+                 msae_refine_rows(&r.model, r.workspace, r.x, 1, 1, &narrow, &error));
     CHECK(memcmp(before, r.codes, sizeof before) == 0);
     end(&r);
 }

@@ -237,6 +237,8 @@ expect "eval --refine: a line each in the table" lines 4 '^refined'
 expect "eval --refine: what that means" lines 1 '^refined: values fitted, 0 exchanges$'
 refuse 1 "^msae: --refine: '101' is not a whole number from 0 to 100$" \
     eval "$model" "$other" --refine 101
+accept eval "$model" "$other" --refine 00 --no-cknna
+refuse 2 'refine.*--data' name "$model" --vocab "$other" --words "$words" -o "$out/n" --refine 1
 refuse 1 "^msae: --refine: '-1' is not a whole number from 0 to 100$" eval "$model" "$other" --refine -1
 accept encode "$model" "$data" -o "$folder/refined" --k 5 --refine 1
 expect "encode --refine: the file says so" grep -aq '"refine":"1"' "$folder/refined"

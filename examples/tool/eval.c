@@ -153,8 +153,8 @@ static int run(void *context) {
     job->inputs.as_stored = 1;
     int status = tool_open_inputs(&job->inputs, &job->common, job->model_path, job->data_path);
     if (status != TOOL_OK) return status;
-    job->inputs.model.refine = 0; /* both kinds of codes are measured, one after the other */
     status = tool_settle_ks(&job->inputs.model, job->model_path, &job->ks);
+    job->inputs.model.refine = 0; /* both kinds of codes are measured, one after the other */
     if (status != TOOL_OK) return status;
     job->overlap = NAN; /* of small weights it is not computed */
     if (job->inputs.model.weights == MSAE_F32 &&
@@ -202,7 +202,9 @@ const tool_command tool_eval = {
         "both; l0, the number of active latents a row; sparsity, the share that is not active;\n"
         "cknna, how far the codes keep the embeddings' neighbours; dead, the number of dead\n"
         "latents (in JSON ndn, its published name). And of the model alone: do, how far the\n"
-        "latents' directions overlap.",
+        "latents' directions overlap. With --refine each line is followed by one of refined "
+        "codes;\n"
+        "without --k the sweep then ends at half of the inputs.",
     .options = options,
     .n_options = TOOL_COUNT_OF(options),
     .rules = rules,

@@ -168,6 +168,10 @@ int tool_settle_ks(const msae_model *model, const char *model_path, tool_ks *ks)
     size_t count = 0, place = 0, own = 0;
     if (ks->count == 0 && !ks->own) {
         ks->count = tool_default_ks(n, ks->values);
+        while (model->refine > 0 && ks->count > 1 &&
+               ks->values[ks->count - 1] > TOOL_REFINED_K(model)) {
+            ks->count--;
+        }
         ks->own = 1;
     }
     for (size_t i = 0; i < ks->count; i++) {

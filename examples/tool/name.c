@@ -612,7 +612,8 @@ static int print_list(const name_job *job) {
     qsort(candidates, count, sizeof *candidates, by_active_rows);
     if (shown > count) shown = count;
     printf("%6s  %-26s %-4s %9s  %s\n", "latent",
-           job->options.tree_path != NULL ? "name < parent" : "name", "cos", "frequency", "strongest rows");
+           job->options.tree_path != NULL ? "name < parent" : "name", "cos", "frequency",
+           "strongest rows");
     for (size_t i = 0; i < shown; i++) {
         print_latent(job, candidates[(2 * i + 1) * count / (2 * shown)].latent);
     }
@@ -805,15 +806,11 @@ static const tool_option options[] = {
 };
 
 static const tool_rule rules[] = {
-    {NULL, TOOL_REQUIRED, "--vocab"},
-    {NULL, TOOL_REQUIRED, "--words"},
-    {"--test", TOOL_TOGETHER, "--test-labels"},
-    {"--min-support", TOOL_NEEDS, "--data"},
-    {"--labels", TOOL_NEEDS, "--data"},
-    {"--own-statistics", TOOL_NEEDS, "--data"},
-    {"--column", TOOL_NEEDS, "--labels|--test-labels"},
-    {"--list", TOOL_EXCLUDES, "--json"},
-    {"--tensor", TOOL_READS, "--vocab|--data|--test"},
+    {NULL, TOOL_REQUIRED, "--vocab"},           {NULL, TOOL_REQUIRED, "--words"},
+    {"--test", TOOL_TOGETHER, "--test-labels"}, {"--min-support", TOOL_NEEDS, "--data"},
+    {"--labels", TOOL_NEEDS, "--data"},         {"--own-statistics", TOOL_NEEDS, "--data"},
+    {"--refine", TOOL_NEEDS, "--data|--test"},  {"--column", TOOL_NEEDS, "--labels|--test-labels"},
+    {"--list", TOOL_EXCLUDES, "--json"},        {"--tensor", TOOL_READS, "--vocab|--data|--test"},
 };
 
 const tool_command tool_name = {

@@ -27,7 +27,7 @@ static int read_times(const char *text, size_t length, int *value) {
 
 static int read_refine(const char *text, size_t length, int *value) {
     size_t count = 0;
-    const int is_zero = length == 1 && text[0] == '0';
+    const int is_zero = length > 0 && strspn(text, "0") == length;
     if (!is_zero && (!read_count(text, length, &count) || count > MSAE_MAX_EXCHANGES)) return 0;
     *value = (int)count + 1;
     return 1;

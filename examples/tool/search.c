@@ -117,9 +117,10 @@ static int load_index(search_job *job) {
                          tool_k_text(&job->inputs.model, job->index.k, text));
     }
     if (o->common.refine > 0 && (size_t)o->common.refine != job->index.refine) {
-        return job->index.refine > 0 ? tool_fail("--refine", "%s was made with --refine %zu",
-                                                 o->index_path, job->index.refine - 1)
-                                     : tool_fail("--refine", "%s was made without", o->index_path);
+        return job->index.refine > 0
+                   ? tool_fail("--refine", "%s was made with --refine %zu", o->index_path,
+                               job->index.refine - 1)
+                   : tool_fail("--refine", "%s was made without --refine", o->index_path);
     }
     job->inputs.model.refine = job->query_model.refine = (int)job->index.refine;
     return TOOL_OK;

@@ -318,9 +318,12 @@ typedef struct tool_common {
 #define TOOL_OPTION_REFINE                                                                     \
     {                                                                                          \
         "--refine", "R", TOOL_REFINE, offsetof(tool_common, refine),                           \
-            "refined codes: the values that rebuild a row best and, R times, better latents\n" \
-            "for a quarter of them (0: values alone; most gain is in 1)"                       \
+            "refine codes: fit the values by least squares, then R times (0 to 100) replace\n" \
+            "up to a quarter of the latents by better ones (1 brings most of the gain)"        \
     }
+/* The largest k of a default sweep with refined codes: beyond half of the inputs they take long, and
+   miss next to nothing. */
+#define TOOL_REFINED_K(model) ((model)->n_inputs > 64 ? (model)->n_inputs / 2 : 32)
 #define TOOL_OPTION_TENSOR                                                 \
     {                                                                      \
         "--tensor", "NAME", TOOL_TEXT, offsetof(tool_common, tensor),      \

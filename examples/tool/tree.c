@@ -224,7 +224,8 @@ const tool_command tool_tree = {
     .brief = "finds the latents that mean something more general than others",
     .summary =
         "Finds each latent's parents: latents that are active on at least 1.5 times as many rows\n"
-        "and on most of its strong rows, the half on which its value is highest. Writes a table\n"
+        "and on 40 % or more of its strong rows, the half on which its value is highest. Writes a "
+        "table\n"
         "with a line for each latent and parent, the best parent first: latent, parent (-1 for a\n"
         "root, a latent without), p (the share of its strong rows on which the parent is active),\n"
         "lift (p over the parent's frequency), rows_latent and rows_parent (on which each is\n"

@@ -20,8 +20,6 @@ static struct {
     msae_data words;
     msae_error error;
     void *workspace;
-    size_t exchanges; /* of refined codes */
-    int refines;
     msae_code *codes; /* of the word, with the edits; room for all latents and MOST_EDITS */
     size_t count;
     float *x, *rebuilt, *curve; /* the word, what its codes decode to, and that for each of ks */
@@ -59,7 +57,9 @@ static msae_status open_all(const void *model, size_t model_bytes, const void *w
         strcpy(web.error.message, "the words' vectors and the model differ in length");
         return MSAE_ERROR_SHAPE;
     }
-    web.workspace = malloc(msae_refine_bytes(&web.model, 1)); /* encoding takes less */
+    web.model.refine = 1;
+    web.workspace = malloc(msae_workspace_bytes(&web.model, 1)); /* the most that a call takes */
+    web.model.refine = 0;
     web.codes = (msae_code *)malloc((n + MOST_EDITS) * sizeof *web.codes);
     web.x = (float *)malloc((2 + MOST_KS) * d * sizeof *web.x);
     if (!web.workspace || !web.codes || !web.x) {
@@ -105,17 +105,17 @@ void WEB(web_take)(size_t word) {
 
 /* Whether codes are refined from now on, with so many exchanges. */
 void WEB(web_refine)(int refines, size_t exchanges) {
-    web.refines = refines;
-    web.exchanges = exchanges;
+    web.model.refine = refines ? 1 + (int)exchanges : 0;
 }
 
 /* The word's k strongest latents, or as many refined ones; how many there are. */
 size_t WEB(web_encode)(size_t k) {
     const msae_until all = {0, 0, 0};
     msae_encode_until(&web.model, web.workspace, web.x, &all, k, web.codes, &web.count, NULL);
-    if (web.refines) {
+    if (web.model.refine > 0) {
         const msae_rows row = {web.codes, &web.count, k};
-        msae_refine_rows(&web.model, web.workspace, web.x, 1, web.exchanges, &row, &web.error);
+        msae_refine_rows(&web.model, web.workspace, web.x, 1, (size_t)web.model.refine - 1, &row,
+                         &web.error);
     }
     return web.count;
 }

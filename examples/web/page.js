@@ -227,7 +227,7 @@ function start() {
     $('refine').checked = false; // browsers keep it over a reload
     $('refine').addEventListener('change', () => {
         engine.refine($('refine').checked);
-        schedule('k');
+        schedule('word'); // the curve is that of refined codes too
     });
     combobox($('word'), $('word-list'), {
         find: findWords,
