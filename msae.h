@@ -2277,10 +2277,11 @@ static void msae__small_block(const msae__small_product *p, size_t first, size_t
     const msae_kernels *kernels = model->kernels;
     const size_t d = model->n_inputs;
     const size_t w_stride = d * msae_dtype_bytes(model->weights);
-    const void *small = p->of_decoder ? model->small_decoder : model->small_encoder;
+    const void *quantised = p->of_decoder ? model->small_decoder : model->small_encoder;
     const float *scale = p->of_decoder ? model->decoder_scale : model->encoder_scale;
     const void *weights = p->of_decoder ? model->decoder : model->encoder;
-    const unsigned char *w = (const unsigned char *)(small ? small : weights) + first * w_stride;
+    const unsigned char *w =
+        (const unsigned char *)(quantised ? quantised : weights) + first * w_stride;
     const msae__few few = {c, p->ldc, p->centred, p->stride, p->rows, w, w_stride, count, d};
     if (model->weights == MSAE_F32) {
         kernels->dots(&few);
