@@ -663,16 +663,16 @@ MSAE__REFINE_API size_t msae_refine_bytes(const msae_model *model, size_t rows);
 /* Refines the codes of x [rows, d], as msae_encode_rows or msae_encode gives them, over the
    model's parallel hook (one row: rows 1, { codes, &count, room }); with model.refine rows are
    encoded so from the start. First the values: those that reconstruct the row best with the same
-   latents, from 0 on (identity: of any sign), within the soft cap. Up to k = d / 2 the squared
-   error is within 1e-3 of the least; beyond, 100 passes are made at most. Then `exchanges` times
-   (0: values alone) better latents: a quarter of the row's number enters, those that what is
-   missed asks for most, all values are fitted, and those that add least drop out. A row whose
-   error a step does not lower keeps its codes. No row has more codes than before, and values of 0
-   are left out; strongest first. One exchange gains most of what there is. Rows whose squared norm
-   is beyond float32 keep theirs too. MSAE_ERROR_ARGUMENT for more than MSAE_MAX_EXCHANGES, more
-   codes than room or a latent that the model has not, MSAE_ERROR_NOT_FINITE for NaN or Inf in a
-   row or its codes, with the row; then nothing has changed. Thread-safe with a workspace for each
-   thread. */
+   latents, from 0 on (identity: of any sign), within the soft cap. Measured on codes as encoded,
+   up to k = d / 2, the squared error is within 1e-3 of the least; at most 100 passes are made,
+   which beyond may not reach that. Then `exchanges` times (0: values alone) better latents: a
+   quarter of the row's number enters, those that what is missed asks for most, all values are
+   fitted, and those that add least drop out. A row whose error a step does not lower keeps its
+   codes. No row has more codes than before, and values of 0 are left out; strongest first. One
+   exchange gains most of what there is. Rows whose squared norm is beyond float32 keep theirs too.
+   MSAE_ERROR_ARGUMENT for more than MSAE_MAX_EXCHANGES, more codes than room or a latent that the
+   model has not, MSAE_ERROR_NOT_FINITE for NaN or Inf in a row or its codes, with the row; then
+   nothing has changed. Thread-safe with a workspace for each thread. */
 MSAE__REFINE_API msae_status msae_refine_rows(const msae_model *model, void *workspace,
                                               const float *x, size_t rows, size_t exchanges,
                                               const msae_rows *codes, msae_error *error);
@@ -3653,10 +3653,12 @@ MSAE_API msae_status msae_forward(const msae_model *model, void *workspace, cons
                                   msae_error *error) {
     msae__encode_job job;
     msae_status status = msae__check_ks(model, ks, n_ks, error);
-    for (size_t i = 0; model->refine > 0 && n_ks > 1 && status == MSAE_OK; i++) {
-        if (i == n_ks) return MSAE_OK; /* what is refined is so for each k alone */
-        status = msae_forward(model, workspace, x, rows, ks + i, 1,
-                              recon + i * rows * model->n_inputs, error);
+    if (status == MSAE_OK && model->refine > 0 && n_ks > 1) { /* each k is refined by itself */
+        for (size_t i = 0; i < n_ks && status == MSAE_OK; i++) {
+            status = msae_forward(model, workspace, x, rows, ks + i, 1,
+                                  recon + i * rows * model->n_inputs, error);
+        }
+        return status;
     }
     if (status != MSAE_OK) return status;
     memset(&job, 0, sizeof job);
