@@ -204,9 +204,19 @@ AUDITED := probe bias analysis golden skipped arguments threads
 $(AUDITED:%=$(BUILD)/tests/test_%): $(wildcard $(AUDITS:%=examples/tool/%.[ch]))
 $(BUILD)/tests/test_torch $(BUILD)/tests/test_layouts: $(wildcard examples/tool/*)
 $(BUILD)/tests/test_by_hand: examples/by_hand.c
+# These look at no internals: one copy of the library serves all of them.
+LINKED := bias by_hand checkpoints faults gradients locale naming probe refine scores topk torch
+LINKED := $(LINKED:%=$(BUILD)/tests/test_%)
+$(LINKED): $(BUILD)/tests/linked.o
+$(LINKED): C99 += -DTEST_LINKED
+
+$(BUILD)/tests/linked.o: tests/linked.c tests/inside.h msae.h
+	@mkdir -p $(@D)
+	$(C99) -c -o $@ $<
+
 $(BUILD)/tests/%: tests/%.c $(wildcard tests/*.h) msae.h
 	@mkdir -p $(@D)
-	$(C99) -Itests -o $@ $(filter tests/%.c,$^) $(LDFLAGS) $(LIBS)
+	$(C99) -Itests -o $@ $(filter tests/%.c %.o,$^) $(LDFLAGS) $(LIBS)
 
 # Each fuzz target is built twice: with a fuzzer, and with a main that replays its seeds. Those of
 # the tool take in the tool's sources.

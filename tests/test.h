@@ -1,13 +1,17 @@
 /* What the tests share: cases made of checks, the paths of this machine, random numbers, a heap
    that counts and fails on request, and a table of recipes. Every test includes this file first,
-   and with it the library's own copy, internals included. */
+   and with it the library's own copy, internals included. One that looks at none may be built with
+   TEST_LINKED and linked with linked.c, a copy that all of them share: compiling is most of the
+   tests' time. */
 #ifndef TEST_H
 #define TEST_H
 
 #define _POSIX_C_SOURCE 200809L
 
+#ifndef TEST_LINKED
 #define MSAE_IMPLEMENTATION
 #define MSAE_STATIC
+#endif
 #ifndef TEST_NO_THREADS /* for systems without; only test_threads needs them */
 #define MSAE_USE_PTHREADS
 #endif
@@ -28,6 +32,15 @@
 #include <unistd.h>
 #define TEST_MKDIR(path) mkdir(path, 0700)
 #define TEST_RMDIR(path) rmdir(path)
+#endif
+
+#ifdef TEST_LINKED
+msae_simd test_next_path(msae_simd simd);
+msae_status test_median(const msae_source *source, const float *mean, float scale, int skip_bad,
+                        const msae_collective *collective, const msae_allocator *allocator,
+                        float *median, msae_error *error);
+#else
+#include "inside.h"
 #endif
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -99,14 +112,6 @@ static inline int test_finish(void) {
 /* ---------------------------------------------------------------------------------------------
    Paths, numbers, memory
    ------------------------------------------------------------------------------------------ */
-
-/* The next path after `simd` that this machine can run. */
-static inline msae_simd test_next_path(msae_simd simd) {
-    do {
-        simd = (msae_simd)(simd + 1);
-    } while (simd < MSAE_SIMD_COUNT && !msae__simd_available(simd));
-    return simd;
-}
 
 #define FOR_EACH_PATH(simd)                                                       \
     for (msae_simd simd = test_next_path(MSAE_SIMD_AUTO); simd < MSAE_SIMD_COUNT; \
@@ -411,19 +416,6 @@ static inline msae_status test_data_statistics(const msae_data *data, msae_scali
                                                float *mean, float *scale, msae_error *error) {
     const msae_source source = msae_source_data(data);
     return msae_source_statistics(&source, scaling, skip_bad, NULL, allocator, mean, scale, error);
-}
-
-/* The geometric median [d] of the rows of a source. */
-static inline msae_status test_median(const msae_source *source, const float *mean, float scale,
-                                      int skip_bad, const msae_collective *collective,
-                                      const msae_allocator *allocator, float *median,
-                                      msae_error *error) {
-    msae__source_pass pass;
-    memset(&pass, 0, sizeof pass);
-    pass.source = source;
-    pass.collective = collective;
-    pass.skip_bad = skip_bad || (source->data && source->data->skip_bad);
-    return msae__pass_median(&pass, mean, scale, allocator, median, error);
 }
 
 static inline msae_status test_geometric_median(const msae_data *data, const float *mean,
