@@ -339,7 +339,7 @@ accept name "$model" --vocab "$other" --words "$words" -o "$folder/names.tsv"
 expect "name: a table" test "$(wc -l <"$folder/names.tsv")" -eq 33
 expect "name: its header" test "$(head -n 1 "$folder/names.tsv")" = \
     "$(printf 'latent\tname\tscore\trunner_up\trunner_up_score\tvalid\tsupport\trows\t%s' \
-        "$(printf 'agreement\tpurity\tapart\tmodel')")"
+        "$(printf 'agreement\tpurity\tapart\tmodel\tcodes')")"
 
 # Names by the strongest rows, and how often they are right.
 words_of_other=$(wc -l <"$words" | tr -d ' ')
@@ -553,7 +553,7 @@ expect "score: a model is like itself" awk -F'\t' 'NR > 1 && $16 < 0.9999 { exit
 fields() {
     awk -F'\t' -v wanted="$1" 'NF != wanted { exit 1 } END { exit NR != 33 }' "$2"
 }
-expect "score: a line for each latent" fields 17 "$scores"
+expect "score: a line for each latent" fields 18 "$scores"
 expect "score: agreement is the names' score" awk -F'\t' 'NR == FNR { score[$1] = $3; next }
     FNR > 1 && $2 > 0 && $14 != score[$1] { exit 1 }' "$folder/scored.tsv" "$scores"
 expect "score: classes and their share" awk -F'\t' 'NR > 1 && $2 > 0 &&
@@ -1331,7 +1331,7 @@ accept tree "$model" "$data" --min-p 0.2 --min-lift 0 --parents 2 --names "$name
 expect "tree: the same for any threads, k and place" cmp -s "$folder/stdout" "$folder/threads"
 accept tree "$model" "$data" --min-p 0.2 --min-lift 0 --parents 2 --names "$names" --k 8 -o "$tree"
 expect "tree: its columns" grep -q \
-    "^latent	parent	p	lift	rows_latent	rows_parent	name_latent	name_parent	model\$" "$tree"
+    "^latent	parent	p	lift	rows_latent	rows_parent	name_latent	name_parent	model	codes\$" "$tree"
 expect "tree: every latent, in order" test "$(sed 1d "$tree" | cut -f 1 | uniq | tr '\n' ' ')" = \
     "$(seq -s ' ' 0 31) "
 # Parents are on more rows, at most two for each latent; a root has nothing but its rows.
@@ -1373,8 +1373,8 @@ expect "top of a latent: a root" lines 1 '^parents: none, a root$'
 accept name "$model" --vocab "$other" --words "$words" --data "$data" --tree "$tree" --top 1 -o "$folder/under.tsv"
 expect "name: the parent of each latent" awk -F '\t' '
     NR == FNR { if (FNR > 1 && !($1 in best)) best[$1] = $2; next }
-    FNR == 1 { bad += $13 != "parent" || $14 != "name_parent" || $15 != "top"; next }
-    { name[$1] = $2; of[$1] = $13; called[$1] = $14; bad += $13 != best[$1] }
+    FNR == 1 { bad += $14 != "parent" || $15 != "name_parent" || $16 != "top"; next }
+    { name[$1] = $2; of[$1] = $14; called[$1] = $15; bad += $14 != best[$1] }
     END {
         for (j in of) bad += called[j] != (of[j] < 0 ? "" : name[of[j]])
         exit bad > 0

@@ -400,9 +400,12 @@ static void put_evidence(const name_job *job, size_t latent, FILE *file) {
 
 static void print_tsv(const name_job *job, FILE *file) {
     const uint64_t model = msae_model_checksum(&job->inputs.stored);
-    char room[24];
+    char room[24], codes[TOOL_K_TEXT] = "";
+    if (job->options.data_path != NULL) {
+        tool_k_text(&job->inputs.model, job->options.k, codes);
+    }
     fputs("latent\tname\tscore\trunner_up\trunner_up_score\tvalid\tsupport\trows\tagreement\t"
-          "purity\tapart\tmodel",
+          "purity\tapart\tmodel\tcodes",
           file);
     if (job->options.tree_path != NULL) fputs("\tparent\tname_parent", file);
     fputs(job->options.top > 0 ? "\ttop\n" : "\n", file);
@@ -413,8 +416,8 @@ static void print_tsv(const name_job *job, FILE *file) {
                 (double)name->score, word_of(job, name->runner_up), (double)name->runner_up_score,
                 is_valid(job, j));
         put_evidence(job, j, file);
-        fprintf(file, "\t%.*s\t%016llx", (int)tool_first_synonym(apart), apart,
-                (unsigned long long)model);
+        fprintf(file, "\t%.*s\t%016llx\t%s", (int)tool_first_synonym(apart), apart,
+                (unsigned long long)model, codes);
         if (job->options.tree_path != NULL) put_parent(job, j, file);
         if (job->options.top > 0) fputc('\t', file);
         for (size_t i = 0; i < top_count(job, j); i++) {
@@ -824,9 +827,10 @@ const tool_command tool_name = {
         "(of how many), agreement (the mean cosine between its strongest rows) and, with "
         "--labels,\n"
         "purity (the share of these that are of one class); apart (what tells it from others of\n"
-        "that name); model (the checksum of its weights); with --tree parent (-1 for a root) and\n"
-        "name_parent; with --top also top, the strongest rows (of --data, or else of the\n"
-        "vocabulary).",
+        "that name); model (the checksum of its weights); of --data codes (k and refinement); "
+        "with\n"
+        "--tree parent (-1 for a root) and name_parent; with --top also top, the strongest rows\n"
+        "(of --data, or else of the vocabulary).",
     .options = options,
     .n_options = TOOL_COUNT_OF(options),
     .rules = rules,

@@ -285,12 +285,14 @@ static void put_latent(FILE *file, uint32_t latent) {
 
 static int write_scores(const score_job *job) {
     const uint64_t model = msae_model_checksum(&job->inputs.stored);
+    char codes[TOOL_K_TEXT];
     tool_output output;
     int status = tool_output_open(&output, job->output);
     if (status != TOOL_OK) return status;
     FILE *file = output.file;
+    tool_k_text(&job->inputs.model, job->k, codes);
     fputs("latent\trows\tfrequency\ttypical\tlargest\tmonosemanticity\tnearest\tcosine\tcompanion\t"
-          "overlap\tclass\tpurity\tname\tagreement\tnamed_rows\tstability\tmodel\n",
+          "overlap\tclass\tpurity\tname\tagreement\tnamed_rows\tstability\tmodel\tcodes\n",
           file);
     for (size_t j = 0; j < job->inputs.model.n_latents; j++) {
         const msae_score *score = &job->scores[j];
@@ -310,7 +312,7 @@ static int write_scores(const score_job *job) {
         put_number(file, "%.4f", agreement_of(job, j));
         put_number(file, "%.2f", named_rows(job, j));
         put_number(file, "%.4f", job->stability != NULL ? job->stability[j] : (double)NAN);
-        fprintf(file, "\t%016llx\n", (unsigned long long)model);
+        fprintf(file, "\t%016llx\t%s\n", (unsigned long long)model, codes);
     }
     return tool_output_close(&output);
 }
@@ -557,7 +559,7 @@ const tool_command tool_score = {
         "--names name and agreement (the cosine of its strongest rows with it), and with both\n"
         "named_rows (of the 20 those whose label is the name); with --other stability (the mean\n"
         "cosine with its match in each other model, see msae align); model (the checksum of its\n"
-        "weights). Prints how these are distributed.",
+        "weights) and codes (k and refinement). Prints how these are distributed.",
     .options = options,
     .n_options = TOOL_COUNT_OF(options),
     .rules = rules,

@@ -16,7 +16,8 @@ typedef struct tree_job {
     msae_index index;
     msae_edge *edges; /* [count], by latent, the best parent first */
     size_t count;
-    uint64_t model; /* checksum, as names have it */
+    uint64_t model;          /* checksum, as names have it */
+    char codes[TOOL_K_TEXT]; /* k and refinement */
 } tree_job;
 
 static size_t rows_of(const tree_job *job, size_t latent) {
@@ -33,7 +34,7 @@ static size_t end_of(const tree_job *job, size_t latent, size_t first) {
    Output
    ------------------------------------------------------------------------------------------ */
 
-/* The last cells of a line: both names, where there is a file of them, and the model. */
+/* The last cells of a line: both names, where there is a file of them, the model, its codes. */
 static void put_names(const tree_job *job, FILE *file, size_t latent, const msae_edge *edge) {
     tool_short_name room;
     if (job->names_path != NULL) {
@@ -41,11 +42,11 @@ static void put_names(const tree_job *job, FILE *file, size_t latent, const msae
         fprintf(file, "\t%s",
                 edge != NULL ? tool_short_name_of(&job->names, edge->parent, &room) : "");
     }
-    fprintf(file, "\t%016llx\n", (unsigned long long)job->model);
+    fprintf(file, "\t%016llx\t%s\n", (unsigned long long)job->model, job->codes);
 }
 
 static void put_table(const tree_job *job, FILE *file) {
-    fprintf(file, "latent\tparent\tp\tlift\trows_latent\trows_parent%s\tmodel\n",
+    fprintf(file, "latent\tparent\tp\tlift\trows_latent\trows_parent%s\tmodel\tcodes\n",
             job->names_path != NULL ? "\tname_latent\tname_parent" : "");
     for (size_t j = 0, at = 0; j < job->index.n_latents; j++) {
         const size_t end = end_of(job, j, at);
@@ -162,6 +163,7 @@ static int find_tree(tree_job *job) {
         return tool_fail_error(job->data_path, &error);
     }
     job->model = msae_model_checksum(&job->inputs.stored);
+    tool_k_text(&job->inputs.model, job->k, job->codes);
     job->edges = tool_alloc(job->index.n_latents, job->parents * sizeof *job->edges);
     if (job->edges == NULL) return tool_fail_memory();
     if (msae_concept_tree(&job->index, &desc, job->edges, &job->count, &error) != MSAE_OK) {
@@ -229,8 +231,9 @@ const tool_command tool_tree = {
         "with a line for each latent and parent, the best parent first: latent, parent (-1 for a\n"
         "root, a latent without), p (the share of its strong rows on which the parent is active),\n"
         "lift (p over the parent's frequency), rows_latent and rows_parent (on which each is\n"
-        "active), with --names name_latent and name_parent, and model (the checksum of its\n"
-        "weights). There are no cycles. A latent on fewer than 9 rows has no parent. `top` and\n"
+        "active), with --names name_latent and name_parent, model (the checksum of its weights)\n"
+        "and codes (k and refinement). There are no cycles. A latent on fewer than 9 rows has no "
+        "parent. `top` and\n"
         "`name` show parents with --tree.",
     .options = options,
     .n_options = TOOL_COUNT_OF(options),
