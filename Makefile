@@ -205,7 +205,7 @@ $(AUDITED:%=$(BUILD)/tests/test_%): $(wildcard $(AUDITS:%=examples/tool/%.[ch]))
 $(BUILD)/tests/test_torch $(BUILD)/tests/test_layouts: $(wildcard examples/tool/*)
 $(BUILD)/tests/test_by_hand: examples/by_hand.c
 # These look at no internals: one copy of the library serves all of them.
-LINKED := bias by_hand checkpoints faults gradients locale naming probe refine scores topk torch
+LINKED := bias by_hand checkpoints faults gradients locale matrices naming probe refine scores topk torch
 LINKED := $(LINKED:%=$(BUILD)/tests/test_%)
 $(LINKED): $(BUILD)/tests/linked.o
 $(LINKED): C99 += -DTEST_LINKED

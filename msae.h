@@ -153,11 +153,11 @@
    hyper-parameters as strings msae.* in __metadata__, with a checksum of the header. Other keys are
    ignored, and dropped by a save. A checkpoint adds moment1.*, moment2.* and run.*, and is three
    times as long: a run resumed from it ends with the same bytes as one that was not cut, on the
-   same instruction path. Data: .npy (<f2, <f4, <f8, C order), a tensor of a safetensors file, or
-   plain float32 named .._ROWS_COLS.npy. All are little-endian on every machine.
+   same instruction path. Data: .npy (f2, f4, f8, i1, bfloat16 as V2, of any order), a tensor of a
+   safetensors file, or plain float32 named .._ROWS_COLS.npy. All that is written is little-endian.
    Promised, for any bytes in a file, in memory or behind a reader:
    - Nothing outside of them is read, nor believed before it is checked: header length within the
-     file and 100 MB, JSON of the one shape the format allows, UTF-8, unique names (as spelled),
+     file and 100 MB, JSON of the one shape the format allows, UTF-8, unique names,
      known dtypes, sizes that match the shapes, no overlap, hole or trailing bytes. Each rule has a
      message.
    - Memory is at most 8 times the file, whatever sizes it claims. Resuming allocates a trainer only
@@ -346,11 +346,14 @@ typedef enum msae_dtype {
     MSAE_F32 = 0, MSAE_F16, MSAE_BF16, MSAE_F64,
     MSAE_I8, MSAE_I16, MSAE_I32, MSAE_I64,
     MSAE_U8, MSAE_U16, MSAE_U32, MSAE_U64, MSAE_BOOL,
+    MSAE_F8_E5M2, MSAE_F8_E4M3, MSAE_F8_E8M0, MSAE_F8_E5M2FNUZ, MSAE_F8_E4M3FNUZ, MSAE_C64,
+    MSAE_F6_E2M3, MSAE_F6_E3M2, MSAE_F4,
     MSAE_DTYPE_COUNT
 } msae_dtype;
 /* clang-format on */
 
-/* Bytes of one element; 0 for no type. Thread-safe. */
+/* Bytes of one element; 0 for no type, and for F6 and F4, of which several share a byte.
+   Thread-safe. */
 MSAE_API size_t msae_dtype_bytes(msae_dtype dtype);
 
 /* Enums whose values have names, in files, options and messages; 0 is "default" or as said. */
@@ -728,7 +731,7 @@ MSAE__MAKE_API msae_writer msae_to_file(const char *path);
    thread-safe. */
 typedef struct msae_data {
     size_t rows, cols;
-    msae_dtype dtype; /* F32, F16, BF16 or F64 */
+    msae_dtype dtype; /* F32, F16, BF16, F64 or I8 */
     const void *values;
     int native; /* 1: floats in this machine's byte order, as from msae_data_view */
     /* 1 (set by you): calls leave out rows with NaN or Inf as float32 instead of failing, and fail
@@ -740,12 +743,14 @@ typedef struct msae_data {
 } msae_data;
 /* A view of x [rows, cols], which must outlive it. Thread-safe. */
 MSAE__MAKE_API msae_data msae_data_view(const float *x, size_t rows, size_t cols);
-/* The matrix in a .npy (<f2, <f4, <f8, C order, one or two dimensions), in a safetensors file, or
-   in a file of plain float32 named .._ROWS_COLS.npy, as the published code writes it. `tensor`: the
-   name of a two-dimensional tensor of a safetensors file; NULL: the only tensor, or the only matrix
-   of floats (MSAE_ERROR_ARGUMENT if there are several, or the file is a model). A view if the
-   reader is from memory, else the file is read into memory of `allocator` (NULL: the default). On
-   failure nothing is held and `data` is zeroed. Thread-safe. */
+/* The matrix in a .npy, in a safetensors file, or in a file of plain float32 named
+   .._ROWS_COLS.npy, as the published code writes it. A .npy has f2, f4 or f8 of any byte order, i1
+   (the numbers as they stand) or V2 (bfloat16), in C or Fortran order, with the shape [rows, cols],
+   [cols], [rows, 1, cols] or [1, rows, cols]. `tensor`: the name of a tensor of a safetensors file,
+   [rows, cols] or [rows, 1, cols] of F32, F16, BF16 or F64; NULL: the only tensor, or the only such
+   matrix (MSAE_ERROR_ARGUMENT if there are several, or the file is a model). A view if the reader
+   is from memory and the values are little-endian in C order, else they are read into memory of
+   `allocator` (NULL: the default). On failure nothing is held and `data` is zeroed. Thread-safe. */
 MSAE__MAKE_API msae_status msae_data_load(msae_data *data, msae_reader reader, const char *tensor,
                                           const msae_allocator *allocator, msae_error *error);
 /* Frees what `data` owns and zeroes it; fine on a view and on a zeroed struct. */
@@ -779,6 +784,7 @@ typedef struct msae_shard {
     uint64_t first_row, rows;
     uint64_t offset, bytes; /* where its values begin, and the length of the file */
     msae_dtype dtype;
+    int is_swapped, is_by_columns; /* 1: big-endian; in Fortran order */
 } msae_shard;
 
 /* Files as one set of rows, read on demand, one open at a time. Must not be moved while open. */
@@ -799,6 +805,20 @@ typedef struct msae_files {
 MSAE__MAKE_API msae_status msae_files_open(msae_files *files, const char *const *paths,
                                            size_t n_paths, const char *tensor,
                                            const msae_allocator *allocator, msae_error *error);
+/* How files are opened that hold their matrix in a way of their own: an archive's member, a format
+   that is converted. `open` gives for a path what msae_data_load can read, as often as it is asked:
+   again whenever another file was read in between; on failure it fills *error, which is never NULL.
+   `close`, which may be NULL, is called once for each reader that was opened, before the next. */
+typedef struct msae_opener {
+    msae_status (*open)(void *user, const char *path, msae_reader *reader, msae_error *error);
+    void (*close)(void *user, msae_reader *reader);
+    void *user;
+} msae_opener;
+/* msae_files_open by an opener, which is copied; NULL: files as they are. */
+MSAE__MAKE_API msae_status msae_files_open_by(msae_files *files, const char *const *paths,
+                                              size_t n_paths, const char *tensor,
+                                              const msae_opener *opener,
+                                              const msae_allocator *allocator, msae_error *error);
 /* Closes and frees what the set holds and zeroes it; fine on a zeroed struct. */
 MSAE__MAKE_API void msae_files_close(msae_files *files);
 /* The file that holds a row of the set; NULL for a row beyond it. Thread-safe. */
@@ -1449,7 +1469,7 @@ MSAE__MAKE_API msae_status msae_save_file(const msae_model *model, const char *p
 
 /* One tensor of a safetensors file. */
 typedef struct msae_tensor {
-    const char *name; /* not terminated when read from a file: name_bytes long */
+    const char *name; /* read from a file: not terminated, name_bytes long, escapes not decoded */
     size_t name_bytes;
     msae_dtype dtype;
     size_t rank, shape[MSAE_MAX_RANK];
@@ -1477,7 +1497,7 @@ typedef struct msae_safetensors {
     size_t header_bytes;
 } msae_safetensors;
 /* Reads and checks a header; keeps strictly to the format (see Files, security, limits in the
-   manual). A dtype beyond the list above or an escape in a tensor's name is MSAE_ERROR_FORMAT.
+   manual). A dtype beyond the list above is MSAE_ERROR_FORMAT.
    Tensors are not read: a reader from memory gives each its `data`, and its bytes have to outlive
    `file`; with any other they lie at [tensor.offset, tensor.offset + tensor.bytes) of the file.
    `allocator` NULL: the default. On failure nothing is held and `file` is zeroed. Thread-safe. */
@@ -1485,7 +1505,8 @@ MSAE_API msae_status msae_safetensors_open(msae_safetensors *file, msae_reader r
                                            const msae_allocator *allocator, msae_error *error);
 /* Frees what `file` holds and zeroes it; fine on a zeroed struct. */
 MSAE_API void msae_safetensors_close(msae_safetensors *file);
-/* The tensor of that name, or NULL; it lives as long as `file`. Thread-safe. */
+/* The tensor of that name (UTF-8 without escapes), or NULL; it lives as long as `file`.
+   Thread-safe. */
 MSAE_API const msae_tensor *msae_safetensors_find(const msae_safetensors *file, const char *name);
 /* The metadata of that key, or NULL; it lives as long as `file`. Thread-safe. */
 MSAE_API const msae_metadata *msae_safetensors_metadata(const msae_safetensors *file,
@@ -2564,7 +2585,8 @@ static msae_status msae__check_values(const msae_model_desc *desc, msae_error *e
     return msae__fail(error, MSAE_ERROR_UNSUPPORTED, "this instruction path is not available here");
 }
 
-static const unsigned char msae__dtype_sizes[] = {4, 2, 2, 8, 1, 2, 4, 8, 1, 2, 4, 8, 1};
+static const unsigned char msae__dtype_bits[] = {32, 16, 16, 64, 8, 16, 32, 64, 8, 16, 32,
+                                                 64, 8,  8,  8,  8, 8,  8,  64, 6, 6,  4};
 
 /* What a model consists of, in the order of its memory: the name in files, the field, the shape in
    files, and what a model must be to have it. Memory, files, mapping and checks use this list. */
@@ -2609,7 +2631,7 @@ static const msae__part msae__parts[] = {
 #undef MSAE__PART
 
 MSAE_API size_t msae_dtype_bytes(msae_dtype dtype) {
-    return (unsigned)dtype < MSAE_DTYPE_COUNT ? msae__dtype_sizes[dtype] : 0;
+    return (unsigned)dtype < MSAE_DTYPE_COUNT ? msae__dtype_bits[dtype] / 8 : 0;
 }
 
 /* The next part that a model has, as a tensor without data; NULL after the last. *at is 0 first. */
@@ -3847,8 +3869,8 @@ static int msae__parse_number(msae__parser *p, uint64_t *number) {
     return 1;
 }
 
-/* The length of the UTF-8 sequence at bytes, 0 when it is none. */
-static size_t msae__utf8_length(const unsigned char *bytes, size_t left) {
+/* The length of the UTF-8 sequence at bytes, and the character; 0 when it is none. */
+static size_t msae__utf8(const unsigned char *bytes, size_t left, uint32_t *character) {
     static const uint32_t least[5] = {0, 0, 0x80, 0x800, 0x10000};
     size_t length = bytes[0] < 0x80             ? 1
                     : (bytes[0] & 0xe0) == 0xc0 ? 2
@@ -3857,6 +3879,7 @@ static size_t msae__utf8_length(const unsigned char *bytes, size_t left) {
                                                 : 0;
     uint32_t point;
     if (length == 0 || length > left) return 0;
+    *character = bytes[0];
     if (length == 1) return 1;
     point = bytes[0] & (0x7fu >> length);
     for (size_t i = 1; i < length; i++) {
@@ -3864,37 +3887,57 @@ static size_t msae__utf8_length(const unsigned char *bytes, size_t left) {
         point = point << 6 | (bytes[i] & 0x3fu);
     }
     if (point < least[length] || point > 0x10ffff || (point >= 0xd800 && point < 0xe000)) return 0;
+    *character = point;
     return length;
 }
 
-/* The length of the escape at p: a backslash and one of "\\/bfnrt, or u and four hexadecimal
-   digits; 0 when it is none. */
-static size_t msae__escape_length(const msae__parser *p) {
-    const unsigned char *at = p->bytes + p->at;
-    const size_t left = p->end - p->at;
-    if (at[1] != 'u') return at[1] && strchr("\"\\/bfnrt", at[1]) ? 2 : 0;
+/* The number in an escape of four hexadecimal digits; above 0xffff when it is none. */
+static uint32_t msae__hexadecimal(const unsigned char *at, size_t left) {
+    uint32_t number = 0;
+    if (left < 6 || at[0] != '\\' || at[1] != 'u') return UINT32_MAX;
     for (size_t i = 2; i < 6; i++) {
-        if (i >= left || !at[i] || !strchr("0123456789abcdefABCDEF", at[i])) return 0;
+        const uint32_t digit = at[i] - (uint32_t)'0', letter = (at[i] | 32u) - (uint32_t)'a';
+        if (digit > 9 && letter > 5) return UINT32_MAX;
+        number = number << 4 | (digit > 9 ? letter + 10 : digit);
     }
-    return 6;
+    return number;
 }
 
-/* A JSON string, or the failure `missing`; the bytes between the quotes, escapes as they stand
-   where they are allowed. */
-static int msae__parse_string(msae__parser *p, const char *missing, int escapes, const char **text,
+/* The length of the escape at `at`, and the character: a backslash and one of "\\/bfnrt, or u and
+   four hexadecimal digits, or two of these, a surrogate pair; 0 when it is none. */
+static size_t msae__escape(const unsigned char *at, size_t left, uint32_t *character) {
+    static const char letters[] = "\"\\/bfnrt", meant[] = "\"\\/\b\f\n\r\t";
+    const char *letter = left > 1 && at[1] ? strchr(letters, at[1]) : NULL;
+    uint32_t second;
+    if (letter) {
+        *character = (unsigned char)meant[letter - letters];
+        return 2;
+    }
+    *character = msae__hexadecimal(at, left);
+    if (*character > 0xffff) return 0;
+    if (*character < 0xd800 || *character >= 0xe000) return 6;
+    second = *character < 0xdc00 ? msae__hexadecimal(at + 6, left - 6) : 0;
+    if (second < 0xdc00 || second >= 0xe000) return 0;
+    *character = 0x10000 + ((*character - 0xd800) << 10) + (second - 0xdc00);
+    return 12;
+}
+
+/* A JSON string, or the failure `missing`; the bytes between the quotes, escapes as they
+   stand. */
+static int msae__parse_string(msae__parser *p, const char *missing, const char **text,
                               size_t *length) {
     size_t start;
     if (!msae__parse_expect(p, '"', missing)) return 0;
     start = p->at;
     while (p->at < p->end && p->bytes[p->at] != '"') {
         const unsigned char c = p->bytes[p->at];
-        size_t step = msae__utf8_length(p->bytes + p->at, p->end - p->at);
+        uint32_t character;
+        size_t step = msae__utf8(p->bytes + p->at, p->end - p->at, &character);
         if (step == 0) return msae__parse_fail(p, "a string is not UTF-8");
         if (c < 0x20) return msae__parse_fail(p, "a string has a control character");
         if (c == '\\') {
-            if (!escapes) return msae__parse_fail(p, "a name has an escape");
             if (p->at + 1 >= p->end) break;
-            step = msae__escape_length(p);
+            step = msae__escape(p->bytes + p->at, p->end - p->at, &character);
             if (step == 0) return msae__parse_fail(p, "a string has a bad escape");
         }
         p->at += step;
@@ -3908,12 +3951,42 @@ static int msae__equals(const char *text, size_t length, const char *word) {
     return strlen(word) == length && memcmp(text, word, length) == 0;
 }
 
+/* The first character of a text, of which `escapes` says whether a backslash begins one, and its
+   length: a text that is no UTF-8 goes byte by byte. */
+static size_t msae__character(const char *text, size_t bytes, int escapes, uint32_t *character) {
+    const unsigned char *at = (const unsigned char *)text;
+    size_t step = escapes && *at == '\\' ? msae__escape(at, bytes, character)
+                                         : msae__utf8(at, bytes, character);
+    if (step > 0) return step;
+    *character = UINT32_MAX - *at;
+    return 1;
+}
+
+/* Order of a parsed string and another one, or a text without escapes, by their characters. */
+static int msae__compare_strings(const char *a, size_t a_bytes, const char *b, size_t b_bytes,
+                                 int b_escapes) {
+    while (a_bytes > 0 && b_bytes > 0) {
+        uint32_t one, other;
+        const size_t a_step = msae__character(a, a_bytes, 1, &one);
+        const size_t b_step = msae__character(b, b_bytes, b_escapes, &other);
+        if (one != other) return one < other ? -1 : 1;
+        a += a_step, a_bytes -= a_step;
+        b += b_step, b_bytes -= b_step;
+    }
+    return (a_bytes > 0) - (b_bytes > 0);
+}
+
+static int msae__is_name(const char *text, size_t length, const char *name) {
+    return msae__compare_strings(text, length, name, strlen(name), 0) == 0;
+}
+
 /* The names of each enum's values from 0 on. Every name ends with a zero byte, and a list with an
    empty name: that takes less room than a pointer for each. */
 static const char *const msae__enum_names[MSAE_ENUM_COUNT] = {
     "default\0msae-uw\0msae-rw\0topk\0batchtopk\0relu\0jumprelu\0msae\0msae-width\0",
     "default\0relu\0identity\0abs\0",
-    "F32\0F16\0BF16\0F64\0I8\0I16\0I32\0I64\0U8\0U16\0U32\0U64\0BOOL\0",
+    ("F32\0F16\0BF16\0F64\0I8\0I16\0I32\0I64\0U8\0U16\0U32\0U64\0BOOL\0"
+     "F8_E5M2\0F8_E4M3\0F8_E8M0\0F8_E5M2FNUZ\0F8_E4M3FNUZ\0C64\0F6_E2M3\0F6_E3M2\0F4\0"),
     "auto\0scalar\0avx2\0avx512\0neon\0simd128\0",
     "default\0nmse\0mse\0cosine\0",
     "default\0capped\0linear\0cosine\0constant\0trapezoid\0published\0",
@@ -3943,16 +4016,20 @@ MSAE_API int msae_enum_value(msae_enum kind, const char *name) {
 
 #define MSAE__MAX_HEADER 100000000u /* the limit of safetensors, held to for .npy too */
 
-/* {"key":"value",..}, which may be empty, but there once. */
+/* {"key":"value",..}, which may be empty, but there once; or null. */
 static int msae__parse_metadata(msae__parser *p, msae_safetensors *file) {
+    msae__parse_space(p);
+    if (p->end - p->at >= 4 && memcmp(p->bytes + p->at, "null", 4) == 0) {
+        p->at += 4;
+        return 1;
+    }
     if (!msae__parse_expect(p, '{', "__metadata__ is not an object")) return 0;
     if (msae__parse_accept(p, '}')) return 1;
     do {
         msae_metadata m;
-        if (!msae__parse_string(p, "a key of __metadata__ is not a string", 1, &m.key,
-                                &m.key_bytes) ||
+        if (!msae__parse_string(p, "a key of __metadata__ is not a string", &m.key, &m.key_bytes) ||
             !msae__parse_expect(p, ':', "a colon is missing in __metadata__") ||
-            !msae__parse_string(p, "a value of __metadata__ is not a string", 1, &m.value,
+            !msae__parse_string(p, "a value of __metadata__ is not a string", &m.value,
                                 &m.value_bytes)) {
             return 0;
         }
@@ -3967,7 +4044,7 @@ static int msae__parse_dtype(msae__parser *p, msae_dtype *dtype) {
     const char *name;
     size_t length, start = p->at;
     int value;
-    if (!msae__parse_string(p, "a tensor's dtype is not a string", 0, &name, &length)) return 0;
+    if (!msae__parse_string(p, "a tensor's dtype is not a string", &name, &length)) return 0;
     value = msae__enum_value(MSAE_ENUM_DTYPE, name, length);
     if (value < 0) return msae__parse_fail_at(p, start, "a tensor's dtype is unknown");
     *dtype = (msae_dtype)value;
@@ -3994,17 +4071,30 @@ static int msae__parse_shape(msae__parser *p, msae_tensor *tensor) {
     return msae__parse_expect(p, ']', "a tensor's shape does not end");
 }
 
+/* What a tensor's shape takes; *bytes fits no file if it ends within a byte. 0: it is too large. */
+static int msae__shape_bytes(const msae_tensor *tensor, uint64_t *bytes) {
+    uint64_t bits = msae__dtype_bits[tensor->dtype];
+    for (size_t i = 0; i < tensor->rank; i++) {
+        const uint64_t extent = tensor->shape[i];
+        if (extent != 0 && bits > UINT64_MAX / extent) return 0;
+        bits *= extent;
+    }
+    *bytes = bits % 8 == 0 ? bits / 8 : UINT64_MAX;
+    return 1;
+}
+
 /* {"dtype":..,"shape":..,"data_offsets":[begin,end]}, in any order, and nothing else. */
 static int msae__parse_tensor(msae__parser *p, uint64_t data_bytes, msae_tensor *tensor) {
     unsigned seen = 0;
     uint64_t begin = 0, end = 0;
-    size_t bytes, start = p->at;
+    uint64_t bytes;
+    size_t start = p->at;
     if (!msae__parse_expect(p, '{', "a tensor is not an object")) return 0;
     do {
         const char *key;
         size_t length;
         unsigned bit;
-        if (!msae__parse_string(p, "a key of a tensor is not a string", 0, &key, &length)) return 0;
+        if (!msae__parse_string(p, "a key of a tensor is not a string", &key, &length)) return 0;
         if (!msae__parse_expect(p, ':', "a colon is missing in a tensor")) return 0;
         if (msae__equals(key, length, "dtype")) {
             bit = 1;
@@ -4033,38 +4123,34 @@ static int msae__parse_tensor(msae__parser *p, uint64_t data_bytes, msae_tensor 
     if (!(seen & 4)) return msae__parse_fail_at(p, start, "a tensor lacks its data_offsets");
     if (begin > end) return msae__parse_fail_at(p, start, "a tensor ends before it begins");
     if (end > data_bytes) return msae__parse_fail_at(p, start, "a tensor lies outside the file");
-    bytes = msae_dtype_bytes(tensor->dtype);
-    for (size_t i = 0; i < tensor->rank; i++) {
-        if (!msae__mul(bytes, tensor->shape[i], &bytes)) {
-            return msae__parse_fail_at(p, start, "a tensor is too large");
-        }
+    if (!msae__shape_bytes(tensor, &bytes)) {
+        return msae__parse_fail_at(p, start, "a tensor is too large");
     }
-    if (bytes != end - begin) {
+    if (bytes != end - begin || bytes > SIZE_MAX) {
         return msae__parse_fail_at(p, start, "a tensor's shape does not match its bytes");
     }
-    tensor->bytes = bytes;
+    tensor->bytes = (size_t)bytes;
     tensor->offset = p->end + begin;
     return 1;
 }
 
-/* {"name":tensor,..}, one of them "__metadata__" if there is any, and spaces to the end. Run twice:
+/* {"name":tensor,..}, one of them "__metadata__" if there is any, and blanks to the end. Run twice:
    to count and check, with lists that are NULL, then to fill these. */
 static int msae__parse_header(msae__parser *p, uint64_t data_bytes, msae_safetensors *file) {
     int has_metadata = 0;
     file->n_tensors = file->n_metadata = 0;
     if (p->at == p->end) return msae__parse_fail(p, "the header is empty");
-    if (p->bytes[p->at] != '{') return msae__parse_fail(p, "the header does not start with {");
-    p->at++;
+    if (!msae__parse_expect(p, '{', "the header does not start with {")) return 0;
     if (!msae__parse_accept(p, '}')) {
         do {
             msae_tensor tensor;
             memset(&tensor, 0, sizeof tensor);
-            if (!msae__parse_string(p, "a tensor's name is not a string", 0, &tensor.name,
+            if (!msae__parse_string(p, "a tensor's name is not a string", &tensor.name,
                                     &tensor.name_bytes) ||
                 !msae__parse_expect(p, ':', "a colon is missing in the header")) {
                 return 0;
             }
-            if (msae__equals(tensor.name, tensor.name_bytes, "__metadata__")) {
+            if (msae__is_name(tensor.name, tensor.name_bytes, "__metadata__")) {
                 if (has_metadata++) return msae__parse_fail(p, "__metadata__ is there twice");
                 if (!msae__parse_metadata(p, file)) return 0;
             } else {
@@ -4075,21 +4161,14 @@ static int msae__parse_header(msae__parser *p, uint64_t data_bytes, msae_safeten
         } while (msae__parse_accept(p, ','));
         if (!msae__parse_expect(p, '}', "the header does not end")) return 0;
     }
-    while (p->at < p->end && p->bytes[p->at] == ' ') p->at++;
-    return p->at == p->end || msae__parse_fail(p, "the header is padded with no space");
-}
-
-/* Order of two byte strings. */
-static int msae__compare_text(const char *a, size_t a_bytes, const char *b, size_t b_bytes) {
-    int order = memcmp(a, b, msae__min(a_bytes, b_bytes));
-    if (order != 0) return order;
-    return (a_bytes > b_bytes) - (a_bytes < b_bytes);
+    msae__parse_space(p);
+    return p->at == p->end || msae__parse_fail(p, "something follows the header's object");
 }
 
 /* Tensors by their names, tensors by their places, notes by their keys. */
 static int msae__compare_names(const void *a, const void *b) {
     const msae_tensor *x = (const msae_tensor *)a, *y = (const msae_tensor *)b;
-    return msae__compare_text(x->name, x->name_bytes, y->name, y->name_bytes);
+    return msae__compare_strings(x->name, x->name_bytes, y->name, y->name_bytes, 1);
 }
 
 static int msae__compare_offsets(const void *a, const void *b) {
@@ -4100,7 +4179,7 @@ static int msae__compare_offsets(const void *a, const void *b) {
 
 static int msae__compare_keys(const void *a, const void *b) {
     const msae_metadata *x = (const msae_metadata *)a, *y = (const msae_metadata *)b;
-    return msae__compare_text(x->key, x->key_bytes, y->key, y->key_bytes);
+    return msae__compare_strings(x->key, x->key_bytes, y->key, y->key_bytes, 1);
 }
 
 static void msae__swap_bytes(unsigned char *a, unsigned char *b, size_t size) {
@@ -4254,7 +4333,7 @@ MSAE_API void msae_safetensors_close(msae_safetensors *file) {
 MSAE_API const msae_tensor *msae_safetensors_find(const msae_safetensors *file, const char *name) {
     for (size_t i = 0; i < file->n_tensors; i++) {
         const msae_tensor *tensor = &file->tensors[i];
-        if (msae__equals(tensor->name, tensor->name_bytes, name)) return tensor;
+        if (msae__is_name(tensor->name, tensor->name_bytes, name)) return tensor;
     }
     return NULL;
 }
@@ -4263,7 +4342,7 @@ MSAE_API const msae_metadata *msae_safetensors_metadata(const msae_safetensors *
                                                         const char *key) {
     for (size_t i = 0; i < file->n_metadata; i++) {
         const msae_metadata *m = &file->metadata[i];
-        if (msae__equals(m->key, m->key_bytes, key)) return m;
+        if (msae__is_name(m->key, m->key_bytes, key)) return m;
     }
     return NULL;
 }
@@ -6054,6 +6133,9 @@ static void msae__convert(msae_dtype dtype, const unsigned char *bytes, size_t c
     case MSAE_BF16:
         for (size_t i = 0; i < count; i++) out[i] = msae__load_bfloat(bytes + 2 * i);
         break;
+    case MSAE_I8:
+        for (size_t i = 0; i < count; i++) out[i] = (float)(signed char)bytes[i];
+        break;
     default: /* F64; beyond the range of float this gives Inf, which the checks then find */
         for (size_t i = 0; i < count; i++) {
             uint64_t bits = msae__load_le(bytes + 8 * i, 8);
@@ -6571,60 +6653,120 @@ static int msae__npy_string(msae__parser *p, const char **text, size_t *length) 
     return 1;
 }
 
-/* '<f4', '<f2' or '<f8'; of what is refused, records and big-endian values are named. */
-static int msae__npy_descr(msae__parser *p, msae_dtype *dtype) {
+/* Where a matrix lies in a file, whose values need not have been read. One without rows, where that
+   is allowed, may be without columns too: numpy.array([]). */
+typedef struct msae__matrix {
+    uint64_t rows, offset;
+    size_t cols;
+    msae_dtype dtype;
+    int is_swapped;    /* big-endian */
+    int is_by_columns; /* one column after the other: Fortran order */
+} msae__matrix;
+
+/* Types of .npy that can be read, without the byte order that stands first. */
+static const struct msae__npy_type {
+    char code[3], orders[4]; /* the byte orders that it may have */
+    unsigned char dtype;
+} msae__npy_types[] = {
+    {"f4", "<>", MSAE_F32}, {"f2", "<>", MSAE_F16},  {"f8", "<>", MSAE_F64},
+    {"i1", "|<>", MSAE_I8}, {"V2", "<|", MSAE_BF16}, /* as ml_dtypes saves bfloat16 */
+};
+
+/* What is said of those that cannot, by the letter and digit after the byte order. */
+static const char *msae__npy_refusal(const char *type, size_t length) {
+    switch (length > 1 ? type[1] : ' ') {
+    case 'O':
+        return "the values are Python objects, expected floats";
+    case 'c':
+        return "the values are complex numbers, expected floats";
+    case 'b':
+        return "the values are booleans, expected floats";
+    case 'u':
+        if (length == 3 && type[2] == '1') {
+            return "the values are uint8 and may be packed or scaled, expected floats";
+        } /* fall through */
+    case 'i':
+        return "the values are whole numbers, expected floats";
+    case 'U':
+    case 'S':
+        return "the values are text, expected floats";
+    case 'V':
+        return "the values are records, expected floats";
+    case 'f':
+        return "the values are floats of more than 64 bits";
+    default:
+        return "the values are of an unknown type, expected floats";
+    }
+}
+
+/* '<f4' and the like. */
+static int msae__npy_descr(msae__parser *p, msae__matrix *matrix) {
     const char *text;
     size_t length, start;
     msae__parse_space(p);
     start = p->at;
     if (p->at < p->end && p->bytes[p->at] == '[') {
-        return msae__parse_fail(p, "the values are records, expected <f2, <f4 or <f8");
+        return msae__parse_fail(p, "the values are records, expected floats");
     }
     if (!msae__npy_string(p, &text, &length)) return 0;
-    if (msae__equals(text, length, "<f4"))
-        *dtype = MSAE_F32;
-    else if (msae__equals(text, length, "<f2"))
-        *dtype = MSAE_F16;
-    else if (msae__equals(text, length, "<f8"))
-        *dtype = MSAE_F64;
-    else if (length > 0 && text[0] == '>') {
-        return msae__parse_fail_at(p, start, "the values are big-endian, expected <f2, <f4 or <f8");
-    } else {
-        return msae__parse_fail_at(p, start, "the values are not <f2, <f4 or <f8");
+    for (size_t i = 0; i < sizeof msae__npy_types / sizeof *msae__npy_types && length == 3; i++) {
+        const struct msae__npy_type *type = &msae__npy_types[i];
+        if (memcmp(text + 1, type->code, 2) != 0 || !text[0] || !strchr(type->orders, text[0])) {
+            continue;
+        }
+        matrix->dtype = (msae_dtype)type->dtype;
+        matrix->is_swapped = text[0] == '>' && type->dtype != MSAE_I8;
+        return 1;
     }
-    return 1;
+    return msae__parse_fail_at(p, start, msae__npy_refusal(text, length));
 }
 
-/* (rows, cols) or, as Python writes a tuple of one, (cols,). A matrix without columns is refused,
-   and one without rows where it may not be empty. */
-static int msae__npy_shape(msae__parser *p, int may_be_empty, uint64_t shape[2], size_t *rank) {
-    size_t start;
+/* (rows, cols) or, as Python writes a tuple of one, (cols,), which is a single row or, of none,
+   nothing. Of three extents one of the first two is 1, and left out. A matrix without columns is
+   refused, and one without rows where it may not be empty. */
+static int msae__npy_shape(msae__parser *p, int may_be_empty, uint64_t shape[2]) {
+    uint64_t extents[3] = {1, 1, 1};
+    size_t start, rank = 0;
     int comma = 0;
     msae__parse_space(p);
     start = p->at;
-    *rank = 0;
     if (!msae__parse_expect(p, '(', "the shape is missing")) return 0;
     while (!msae__parse_accept(p, ')')) {
-        if (*rank == 2) return msae__parse_fail(p, "the array has more than two dimensions");
-        if (!msae__parse_number(p, &shape[(*rank)++])) return 0;
+        if (rank == 3) return msae__parse_fail(p, "the array has more than two dimensions");
+        if (!msae__parse_number(p, &extents[rank++])) return 0;
         comma = msae__parse_accept(p, ',');
         if (!comma) {
             if (!msae__parse_expect(p, ')', "the shape does not end")) return 0;
             break;
         }
     }
-    if (*rank == 0) return msae__parse_fail_at(p, start, "the array has no dimensions");
-    if (*rank == 1 && !comma) return msae__parse_fail_at(p, start, "the shape is not a tuple");
-    if ((shape[0] == 0 && !may_be_empty) || (*rank == 2 && shape[1] == 0)) {
+    if (rank == 3 && extents[1] == 1) {
+        extents[1] = extents[2];
+        rank = 2;
+    } else if (rank == 3 && extents[0] == 1) {
+        extents[0] = extents[1];
+        extents[1] = extents[2];
+        rank = 2;
+    }
+    if (rank == 3) return msae__parse_fail(p, "the array has more than two dimensions");
+    if (rank == 0) return msae__parse_fail_at(p, start, "the array has no dimensions");
+    if (rank == 1 && !comma) return msae__parse_fail_at(p, start, "the shape is not a tuple");
+    if (rank == 1) { /* a single row, or nothing */
+        extents[1] = extents[0];
+        extents[0] = extents[1] > 0;
+    }
+    if ((extents[0] == 0 && !may_be_empty) || (extents[1] == 0 && (rank == 2 || !may_be_empty))) {
         return msae__parse_fail_at(p, start, "the array has no rows or no columns");
     }
+    shape[0] = extents[0];
+    shape[1] = extents[1];
     return 1;
 }
 
 /* The dictionary { 'descr': .., 'fortran_order': .., 'shape': .. }: these three keys once each, in
    any order, and no other. */
-static int msae__npy_dictionary(msae__parser *p, int may_be_empty, msae_dtype *dtype,
-                                uint64_t shape[2], size_t *rank) {
+static int msae__npy_dictionary(msae__parser *p, int may_be_empty, msae__matrix *matrix,
+                                uint64_t shape[2]) {
     unsigned seen = 0;
     if (!msae__parse_expect(p, '{', "the header is not a dictionary")) return 0;
     while (!msae__parse_accept(p, '}')) {
@@ -6635,18 +6777,16 @@ static int msae__npy_dictionary(msae__parser *p, int may_be_empty, msae_dtype *d
         if (!msae__parse_expect(p, ':', "a colon is missing in the header")) return 0;
         if (msae__equals(key, length, "descr")) {
             bit = 1;
-            if (!msae__npy_descr(p, dtype)) return 0;
+            if (!msae__npy_descr(p, matrix)) return 0;
         } else if (msae__equals(key, length, "fortran_order")) {
             bit = 2;
-            if (msae__npy_word(p, "True")) {
-                return msae__parse_fail(p, "the array is in Fortran order, expected C order");
-            }
-            if (!msae__npy_word(p, "False")) {
+            matrix->is_by_columns = msae__npy_word(p, "True");
+            if (!matrix->is_by_columns && !msae__npy_word(p, "False")) {
                 return msae__parse_fail(p, "fortran_order is neither True nor False");
             }
         } else if (msae__equals(key, length, "shape")) {
             bit = 4;
-            if (!msae__npy_shape(p, may_be_empty, shape, rank)) return 0;
+            if (!msae__npy_shape(p, may_be_empty, shape)) return 0;
         } else {
             return msae__parse_fail_at(p, start, "the header has an unknown key");
         }
@@ -6665,14 +6805,6 @@ static int msae__npy_dictionary(msae__parser *p, int may_be_empty, msae_dtype *d
 static int msae__is_npy(const unsigned char *bytes, size_t size) {
     return size >= 6 && memcmp(bytes, "\x93NUMPY", 6) == 0;
 }
-
-/* Where a matrix lies in a file, whose values need not have been read. One without rows, where that
-   is allowed, may be without columns too: numpy.array([]). */
-typedef struct msae__matrix {
-    uint64_t rows, offset;
-    size_t cols;
-    msae_dtype dtype;
-} msae__matrix;
 
 /* a * b; 0 when the product does not fit. */
 static int msae__mul64(uint64_t a, uint64_t b, uint64_t *out) {
@@ -6700,7 +6832,7 @@ static int msae__npy_header(msae__parser *p, uint64_t size, int may_be_empty,
     const unsigned char *bytes = p->bytes;
     const size_t length_bytes = size > 6 && bytes[6] == 1 ? 2 : 4;
     uint64_t shape[2] = {1, 1}, values, needed;
-    size_t rank = 0, start;
+    size_t start;
     p->at = 6;
     if (size < 10 || (bytes[6] >= 2 && size < 12)) {
         return msae__parse_fail(p, "the .npy header's length is cut off");
@@ -6716,15 +6848,11 @@ static int msae__npy_header(msae__parser *p, uint64_t size, int may_be_empty,
         return msae__parse_fail_at(p, 8, "the .npy header is longer than 100 MB");
     }
     p->end = start;
-    if (!msae__npy_dictionary(p, may_be_empty, &matrix->dtype, shape, &rank)) return 0;
+    if (!msae__npy_dictionary(p, may_be_empty, matrix, shape)) return 0;
     msae__parse_space(p);
     if (p->at != p->end) return msae__parse_fail(p, "something follows the header's dictionary");
     if (bytes[start - 1] != '\n') {
         return msae__parse_fail_at(p, start - 1, "the header does not end with a newline");
-    }
-    if (rank == 1) { /* a single row, or nothing */
-        shape[1] = shape[0];
-        shape[0] = shape[1] > 0;
     }
     if (shape[1] > SIZE_MAX || !msae__mul64(shape[0], shape[1], &values) ||
         !msae__mul64(values, msae_dtype_bytes(matrix->dtype), &needed)) {
@@ -6746,9 +6874,12 @@ static int msae__is_safetensors(const unsigned char *bytes, uint64_t size) {
     return size > 8 && (bytes[8] == '{' || msae__load_le(bytes, 8) <= size - 8);
 }
 
-/* Whether a tensor is a matrix of floats with rows, or, where it may be empty, with columns. */
+/* Whether a tensor is a matrix of floats with rows, or, where it may be empty, with columns; also
+   one of [rows, 1, cols]. */
 static int msae__is_matrix(const msae_tensor *tensor, int may_be_empty) {
-    return tensor->rank == 2 && msae__dtype_is_float(tensor->dtype) && tensor->shape[1] > 0 &&
+    const size_t rank = tensor->rank;
+    if (rank < 2 || rank > 3 || (rank == 3 && tensor->shape[1] != 1)) return 0;
+    return msae__dtype_is_float(tensor->dtype) && tensor->shape[rank - 1] > 0 &&
            (tensor->shape[0] > 0 || may_be_empty);
 }
 
@@ -6806,12 +6937,17 @@ static msae_status msae__find_matrix(const msae_safetensors *file, const char *t
                                  file->n_tensors, " tensors is a matrix of F32, F16, BF16 or F64");
         }
     }
+    if (!msae__dtype_is_float(found->dtype)) {
+        return msae__fail_text(error, MSAE_ERROR_SHAPE, MSAE_NO_POSITION, "the tensor is ",
+                               msae_enum_name(MSAE_ENUM_DTYPE, (int)found->dtype),
+                               ", not F32, F16, BF16 or F64");
+    }
     if (!msae__is_matrix(found, may_be_empty)) {
         return msae__fail(error, MSAE_ERROR_SHAPE,
-                          "the tensor is not a matrix of F32, F16, BF16 or F64");
+                          "the tensor is not a matrix with rows and columns");
     }
     matrix->rows = found->shape[0];
-    matrix->cols = found->shape[1];
+    matrix->cols = found->shape[found->rank - 1];
     matrix->dtype = found->dtype;
     matrix->offset = found->offset;
     return MSAE_OK;
@@ -6882,6 +7018,7 @@ static msae_status msae__locate_matrix(const msae_reader *reader, const char *te
     const size_t known = reader->size < sizeof start ? (size_t)reader->size : sizeof start;
     msae_safetensors file;
     msae_status status;
+    memset(matrix, 0, sizeof *matrix);
     if (msae__is_headerless(reader, matrix)) return MSAE_OK;
     if (known == 0) return msae__fail(error, MSAE_ERROR_FORMAT, "the file is empty");
     status = msae__read_bytes(reader, 0, start, known, error);
@@ -6900,7 +7037,29 @@ static msae_status msae__locate_matrix(const msae_reader *reader, const char *te
     return status;
 }
 
-/* Memory is looked into where it is; all else is read as a whole and freed with the data. */
+/* The values row after row and little-endian, where they are not: into memory of their own. */
+static void msae__arrange(const msae__matrix *matrix, const unsigned char *values,
+                          unsigned char *out) {
+    const size_t rows = (size_t)matrix->rows, cols = matrix->cols, piece = 64;
+    const size_t width = msae_dtype_bytes(matrix->dtype);
+    const size_t row_step = matrix->is_by_columns ? width : cols * width;
+    const size_t col_step = matrix->is_by_columns ? rows * width : width;
+    for (size_t first = 0; first < rows; first += piece) { /* few cache lines at a time */
+        const size_t last = msae__min(first + piece, rows);
+        for (size_t c = 0; c < cols; c++) {
+            for (size_t r = first; r < last; r++) {
+                const unsigned char *from = values + r * row_step + c * col_step;
+                unsigned char *to = out + (r * cols + c) * width;
+                for (size_t i = 0; i < width; i++) {
+                    to[i] = from[matrix->is_swapped ? width - 1 - i : i];
+                }
+            }
+        }
+    }
+}
+
+/* Memory is looked into where it is, if its values stand as they are used; all else is read as a
+   whole and freed with the data. */
 MSAE_API msae_status msae_data_load(msae_data *data, msae_reader reader, const char *tensor,
                                     const msae_allocator *allocator, msae_error *error) {
     const char *path = reader.path;
@@ -6909,7 +7068,6 @@ MSAE_API msae_status msae_data_load(msae_data *data, msae_reader reader, const c
     msae__matrix matrix;
     msae_status status;
     memset(data, 0, sizeof *data);
-    memset(&matrix, 0, sizeof matrix);
     if (!reader.memory) { /* the whole file comes into memory, where its values stay */
         status = msae__open_reader(&reader, error);
         if (status != MSAE_OK) return status;
@@ -6928,6 +7086,18 @@ MSAE_API msae_status msae_data_load(msae_data *data, msae_reader reader, const c
     data->cols = matrix.cols;
     data->dtype = matrix.dtype;
     data->values = (const unsigned char *)reader.memory + matrix.offset;
+    if (matrix.is_swapped || matrix.is_by_columns) {
+        const size_t bytes = data->rows * data->cols * msae_dtype_bytes(data->dtype);
+        unsigned char *arranged = (unsigned char *)msae__alloc(allocator, bytes);
+        if (arranged) msae__arrange(&matrix, (const unsigned char *)data->values, arranged);
+        msae__free(allocator, owned, owned_bytes);
+        if (!arranged) {
+            memset(data, 0, sizeof *data);
+            return msae__fail_memory(error);
+        }
+        data->values = owned = arranged;
+        owned_bytes = bytes;
+    }
     data->owned = owned;
     data->owned_bytes = owned_bytes;
     if (owned && allocator) data->allocator = *allocator;
@@ -6946,10 +7116,29 @@ MSAE_API msae_status msae_data_load(msae_data *data, msae_reader reader, const c
 #define MSAE__PIECE ((size_t)64 << 10)
 
 struct msae_files_state {
+    msae_opener opener; /* without `open`: files as they are */
     msae_reader reader; /* of one shard */
     size_t open;        /* its number; n_shards: none is open */
     unsigned char piece[MSAE__PIECE];
+    float values[MSAE__PIECE / 8]; /* of a piece, where they go to places apart */
 };
+
+static msae_status msae__open_by(const msae_opener *opener, const char *path, msae_reader *reader,
+                                 msae_error *error) {
+    msae_error unheard;
+    memset(reader, 0, sizeof *reader);
+    /* (in brackets, as open and close may be macros) */
+    if (opener->open) return (opener->open)(opener->user, path, reader, error ? error : &unheard);
+    *reader = msae_from_file(path);
+    return msae__open_reader(reader, error);
+}
+
+static void msae__close_by(const msae_opener *opener, msae_reader *reader) {
+    if (!opener->open)
+        msae__close_reader(reader);
+    else if (opener->close)
+        (opener->close)(opener->user, reader);
+}
 
 /* Has one shard open, and closes the one before it. */
 static msae_status msae__open_shard(msae_files *files, size_t number, msae_error *error) {
@@ -6957,38 +7146,62 @@ static msae_status msae__open_shard(msae_files *files, size_t number, msae_error
     const msae_shard *shard = &files->shards[number];
     msae_status status;
     if (state->open == number) return MSAE_OK;
-    msae__close_reader(&state->reader);
+    if (state->open < files->n_shards) msae__close_by(&state->opener, &state->reader);
     state->open = files->n_shards;
-    state->reader = msae_from_file(shard->path);
-    status = msae__open_reader(&state->reader, error);
+    status = msae__open_by(&state->opener, shard->path, &state->reader, error);
     if (status != MSAE_OK) return status;
     if (state->reader.size != shard->bytes) {
-        msae__close_reader(&state->reader);
+        msae__close_by(&state->opener, &state->reader);
         return msae__fail(error, MSAE_ERROR_IO, "has another length than when it was opened");
     }
     state->open = number;
     return MSAE_OK;
 }
 
-/* Values of one shard, in pieces where they are not what is wanted. */
-static msae_status msae__read_shard(struct msae_files_state *state, const msae_shard *shard,
-                                    uint64_t first, size_t count, float *out, msae_error *error) {
+/* `count` values that lie together, as floats at out, `stride` apart; in pieces where they are not
+   what is wanted. */
+static msae_status msae__read_values(struct msae_files_state *state, const msae_shard *shard,
+                                     uint64_t first, size_t count, size_t stride, float *out,
+                                     msae_error *error) {
     const size_t width = msae_dtype_bytes(shard->dtype);
     uint64_t at = shard->offset + first * width;
-    if (shard->dtype == MSAE_F32 && msae__little_endian()) {
+    if (shard->dtype == MSAE_F32 && msae__little_endian() && !shard->is_swapped && stride == 1) {
         return msae__read_bytes(&state->reader, at, out, count * width, error);
     }
     while (count > 0) {
-        const size_t values = msae__min(count, MSAE__PIECE / width);
+        const size_t values = msae__min(count, MSAE__PIECE / 8);
         msae_status status =
             msae__read_bytes(&state->reader, at, state->piece, values * width, error);
         if (status != MSAE_OK) return status;
-        msae__convert(shard->dtype, state->piece, values, out);
+        for (size_t i = 0; i < values * width && shard->is_swapped; i += width) {
+            for (size_t low = 0; low < width / 2; low++) {
+                const unsigned char kept = state->piece[i + low];
+                state->piece[i + low] = state->piece[i + width - 1 - low];
+                state->piece[i + width - 1 - low] = kept;
+            }
+        }
+        msae__convert(shard->dtype, state->piece, values, stride == 1 ? out : state->values);
+        for (size_t i = 0; i < values && stride > 1; i++) out[i * stride] = state->values[i];
         at += values * width;
-        out += values;
+        out += values * stride;
         count -= values;
     }
     return MSAE_OK;
+}
+
+/* Rows of one shard: its values lie together, or in Fortran order those of each column. */
+static msae_status msae__read_shard(struct msae_files_state *state, const msae_shard *shard,
+                                    uint64_t first, size_t rows, size_t cols, float *out,
+                                    msae_error *error) {
+    msae_status status = MSAE_OK;
+    if (!shard->is_by_columns) {
+        return msae__read_values(state, shard, first * cols, rows * cols, 1, out, error);
+    }
+    for (size_t c = 0; c < cols && status == MSAE_OK; c++) {
+        status =
+            msae__read_values(state, shard, c * shard->rows + first, rows, cols, out + c, error);
+    }
+    return status;
 }
 
 MSAE_API const msae_shard *msae_files_find(const msae_files *files, uint64_t row) {
@@ -7018,7 +7231,7 @@ static msae_status msae__read_files(void *user, uint64_t first, size_t rows, flo
         const size_t number = (size_t)(shard - files->shards);
         msae_status status = msae__open_shard(files, number, error);
         if (status == MSAE_OK) {
-            status = msae__read_shard(files->state, shard, row * cols, count * cols, out, error);
+            status = msae__read_shard(files->state, shard, row, count, cols, out, error);
         }
         if (status != MSAE_OK) {
             files->at_fault = number;
@@ -7032,7 +7245,8 @@ static msae_status msae__read_files(void *user, uint64_t first, size_t rows, flo
 }
 
 MSAE_API void msae_files_close(msae_files *files) {
-    if (files->state) msae__close_reader(&files->state->reader);
+    struct msae_files_state *state = files->state;
+    if (state && state->open < files->n_shards) msae__close_by(&state->opener, &state->reader);
     msae__free(&files->allocator, files->shards, files->memory_bytes);
     memset(files, 0, sizeof *files);
 }
@@ -7040,12 +7254,12 @@ MSAE_API void msae_files_close(msae_files *files) {
 /* The next file of a set: where its matrix lies, and whether it goes with those before it. */
 static msae_status msae__add_shard(msae_files *files, const char *path, const char *tensor,
                                    int may_be_empty, msae_error *error) {
+    const msae_opener *opener = &files->state->opener;
     msae_shard *shard = &files->shards[files->n_shards];
-    msae_reader reader = msae_from_file(path);
+    msae_reader reader;
     msae__matrix matrix;
-    msae_status status = msae__open_reader(&reader, error);
+    msae_status status = msae__open_by(opener, path, &reader, error);
     if (status != MSAE_OK) return status;
-    memset(&matrix, 0, sizeof matrix);
     status = msae__locate_matrix(&reader, tensor, may_be_empty, &files->allocator, &matrix, error);
     if (matrix.cols == 0) matrix.cols = files->source.cols;
     if (status == MSAE_OK && files->source.cols > 0 && matrix.cols != files->source.cols) {
@@ -7062,18 +7276,20 @@ static msae_status msae__add_shard(msae_files *files, const char *path, const ch
         shard->offset = matrix.offset;
         shard->bytes = reader.size;
         shard->dtype = matrix.dtype;
+        shard->is_swapped = matrix.is_swapped;
+        shard->is_by_columns = matrix.is_by_columns && matrix.cols > 1;
         files->source.cols = matrix.cols;
         files->source.rows += matrix.rows;
         files->n_shards++;
     }
-    msae__close_reader(&reader);
+    msae__close_by(opener, &reader);
     return status;
 }
 
-/* One block holds the shards and the state, 64 KB of which are for values that are converted. */
-MSAE_API msae_status msae_files_open(msae_files *files, const char *const *paths, size_t n_paths,
-                                     const char *tensor, const msae_allocator *allocator,
-                                     msae_error *error) {
+/* One block holds the shards and the state, 96 KB of which are for values that are converted. */
+MSAE_API msae_status msae_files_open_by(msae_files *files, const char *const *paths, size_t n_paths,
+                                        const char *tensor, const msae_opener *opener,
+                                        const msae_allocator *allocator, msae_error *error) {
     size_t bytes, shard_bytes;
     msae_status status = MSAE_OK;
     memset(files, 0, sizeof *files);
@@ -7090,6 +7306,7 @@ MSAE_API msae_status msae_files_open(msae_files *files, const char *const *paths
     files->state = (struct msae_files_state *)(void *)((unsigned char *)files->shards +
                                                        msae__round_up(shard_bytes, 16));
     files->state->open = n_paths;
+    if (opener) files->state->opener = *opener;
     files->source.read = msae__read_files;
     files->source.user = files;
     for (size_t i = 0; i < n_paths && status == MSAE_OK; i++) {
@@ -7106,6 +7323,12 @@ MSAE_API msae_status msae_files_open(msae_files *files, const char *const *paths
         files->at_fault = at_fault;
     }
     return status;
+}
+
+MSAE_API msae_status msae_files_open(msae_files *files, const char *const *paths, size_t n_paths,
+                                     const char *tensor, const msae_allocator *allocator,
+                                     msae_error *error) {
+    return msae_files_open_by(files, paths, n_paths, tensor, NULL, allocator, error);
 }
 #endif /* MSAE_NO_STDIO */
 
@@ -7200,7 +7423,8 @@ static int msae__write_header(msae_writer *to, const msae_tensor *tensors, size_
 static int msae__is_plain_text(const char *text, size_t bytes) {
     const unsigned char *at = (const unsigned char *)text;
     while (bytes > 0) {
-        size_t step = msae__utf8_length(at, bytes);
+        uint32_t character;
+        size_t step = msae__utf8(at, bytes, &character);
         if (step == 0 || *at < 0x20 || *at == '"' || *at == '\\') return 0;
         at += step;
         bytes -= step;
@@ -7213,16 +7437,13 @@ static msae_status msae__check_writable(const msae_tensor *tensors, size_t n_ten
                                         const msae_metadata *metadata, size_t n_metadata,
                                         msae_error *error) {
     for (size_t i = 0; i < n_tensors; i++) {
-        size_t bytes = msae_dtype_bytes(tensors[i].dtype);
-        if (bytes == 0 || tensors[i].rank > MSAE_MAX_RANK ||
+        uint64_t bytes;
+        if ((unsigned)tensors[i].dtype >= MSAE_DTYPE_COUNT || tensors[i].rank > MSAE_MAX_RANK ||
             !msae__is_plain_text(tensors[i].name, tensors[i].name_bytes)) {
             return msae__fail_at(error, MSAE_ERROR_ARGUMENT, i, "tensor", i,
                                  " has a bad name, dtype or rank");
         }
-        for (size_t k = 0; k < tensors[i].rank; k++) {
-            if (!msae__mul(bytes, tensors[i].shape[k], &bytes)) bytes = SIZE_MAX;
-        }
-        if (bytes != tensors[i].bytes) {
+        if (!msae__shape_bytes(&tensors[i], &bytes) || bytes != tensors[i].bytes) {
             return msae__fail_at(error, MSAE_ERROR_SHAPE, i, "tensor", i,
                                  "'s shape does not match its bytes");
         }
@@ -15837,7 +16058,8 @@ static const msae__batch_kernels msae__vnni_kernels = {
               is what MSAE_NO_TRAIN and MSAE_NO_ANALYSIS were together; hyper-parameters
               in one table (MSAE_TRAIN_LIST); skip_bad, max_norm, model.k, msae_model_checksum;
               audits (probes, attributes, alignment) are beside the tool; keys msae.* in files
-              (those of 0.5.0 are read); msae_refine_rows, msae_concept_tree, msae_score_latents
+              (those of 0.5.0 are read); msae_refine_rows, msae_concept_tree, msae_score_latents;
+              .npy of either byte and dimension order, bfloat16, int8; msae_files_open_by
        0.5.0  recipe msae, now the default, and msae-width; trapezoid schedule, starts from rows,
               revival of dead latents
        0.4.0  sources, sets of files, streams in windows; training in several processes

@@ -222,14 +222,6 @@ int tool_fail_content(const char *path, tool_content wanted, const msae_error *e
     const int is_npy = begins(start, size, "\x93NUMPY", 6);
     const char *kind = foreign_kind(start, size, wanted);
     if (is_npy && wanted != TOOL_DATA) return fail_other(path, wanted, "is data", 1);
-    if (is_npy && wanted == TOOL_DATA && error->code == MSAE_ERROR_FORMAT) {
-        const char *type = has(start, size, "'|O'") ? "an array of objects, not a matrix of numbers"
-                           : has(start, size, "V2'")   ? "two-byte records, perhaps bfloat16"
-                           : has(start, size, "'|i1'") ? "int8"
-                           : has(start, size, "'|u1'") ? "uint8"
-                                                       : NULL;
-        if (type != NULL) return tool_fail(path, "%s: %s", type, error->message);
-    }
     if (kind != NULL && wanted > TOOL_MODEL && tool_is_torch(start, size)) {
         return fail_other(path, wanted, kind, 0);
     }

@@ -11,8 +11,9 @@ static void check_data(const msae_data *data, const fuzz_file *file) {
     size_t index[3];
     float *out = (float *)fuzz_take(data->rows * data->cols * sizeof *out);
     float *few = (float *)fuzz_take(3 * data->cols * sizeof *few);
-    CHECK(data->rows > 0 && data->cols > 0 && msae__dtype_is_float(data->dtype));
-    CHECK(offset <= file->size && bytes <= file->size - offset);
+    CHECK(data->rows > 0 && data->cols > 0);
+    CHECK(msae__dtype_is_float(data->dtype) || data->dtype == MSAE_I8);
+    CHECK(data->owned != NULL || (offset <= file->size && bytes <= file->size - offset));
     index[0] = data->rows - 1;
     index[1] = 0;
     index[2] = data->rows / 2;
@@ -51,7 +52,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size) {
         /* from its header alone the same is found */
         CHECK(msae__locate_matrix(&reader, *name ? name : NULL, 0, NULL, &matrix, NULL) == MSAE_OK);
         CHECK(matrix.rows == data.rows && matrix.cols == data.cols && matrix.dtype == data.dtype);
-        CHECK(file.bytes + matrix.offset == (const unsigned char *)data.values);
+        CHECK((matrix.is_swapped || matrix.is_by_columns) == (data.owned != NULL));
+        CHECK(data.owned != NULL ||
+              file.bytes + matrix.offset == (const unsigned char *)data.values);
+        msae_data_free(&data);
     } else {
         CHECK(error.message[0] && data.values == NULL);
         CHECK(msae__locate_matrix(&reader, *name ? name : NULL, 0, NULL, &matrix, &located) ==

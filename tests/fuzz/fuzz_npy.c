@@ -23,11 +23,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size) {
             msae_data_load(&data, msae_from_memory(file.bytes, file.size), NULL, NULL, &error);
         if (status == MSAE_OK) {
             const unsigned char *values = (const unsigned char *)data.values;
-            CHECK(data.dtype == MSAE_F32 || data.dtype == MSAE_F16 || data.dtype == MSAE_F64);
-            CHECK(data.rows > 0 && data.cols > 0 && values > file.bytes);
-            CHECK(values + data.rows * data.cols * msae_dtype_bytes(data.dtype) ==
-                  file.bytes + file.size);
+            const size_t bytes = data.rows * data.cols * msae_dtype_bytes(data.dtype);
+            CHECK(data.dtype <= MSAE_F64 || data.dtype == MSAE_I8);
+            CHECK(data.rows > 0 && data.cols > 0);
+            if (data.owned != NULL) { /* big-endian or in Fortran order */
+                CHECK(values == data.owned && bytes == data.owned_bytes && bytes < file.size);
+            } else {
+                CHECK(values > file.bytes && values + bytes == file.bytes + file.size);
+            }
             read_rows(&data);
+            msae_data_free(&data);
         } else {
             CHECK(error.code == status && error.message[0] && error.position <= file.size);
             CHECK(data.values == NULL);

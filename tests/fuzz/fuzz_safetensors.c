@@ -16,26 +16,30 @@ static void check_rules(const msae_safetensors *file, const fuzz_file *bytes) {
     size_t sum = 0;
     for (size_t i = 0; i < file->n_tensors; i++) {
         const msae_tensor *tensor = &file->tensors[i];
-        size_t elements = 1;
+        uint64_t bytes_of_shape;
         CHECK(tensor->data == next && tensor->bytes <= (size_t)(end - next));
         CHECK(tensor->rank <= MSAE_MAX_RANK);
-        for (size_t k = 0; k < tensor->rank; k++) elements *= tensor->shape[k];
-        CHECK(elements * msae_dtype_bytes(tensor->dtype) == tensor->bytes);
+        CHECK(msae__shape_bytes(tensor, &bytes_of_shape) && bytes_of_shape == tensor->bytes);
         CHECK(memchr(tensor->name, 0, tensor->name_bytes) == NULL);
-        CHECK(msae_safetensors_find(file, fuzz_string(tensor->name, tensor->name_bytes)) == tensor);
+        if (!memchr(tensor->name, '\\', tensor->name_bytes)) {
+            CHECK(msae_safetensors_find(file, fuzz_string(tensor->name, tensor->name_bytes)) ==
+                  tensor);
+        }
         next += tensor->bytes;
         sum += tensor->bytes;
     }
     CHECK(next == end && 8 + msae__load_le(bytes->bytes, 8) + sum == bytes->size);
     for (size_t i = 0; i < file->n_metadata; i++) {
         const msae_metadata *entry = &file->metadata[i];
+        if (memchr(entry->key, '\\', entry->key_bytes)) continue;
         CHECK(msae_safetensors_metadata(file, fuzz_string(entry->key, entry->key_bytes)) == entry);
     }
-    /* no name has a control character */
-    CHECK(!msae_safetensors_find(file, "\n") && !msae_safetensors_metadata(file, "\n"));
 }
 
 static int has_escapes(const msae_safetensors *file) {
+    for (size_t i = 0; i < file->n_tensors; i++) {
+        if (memchr(file->tensors[i].name, '\\', file->tensors[i].name_bytes)) return 1;
+    }
     for (size_t i = 0; i < file->n_metadata; i++) {
         const msae_metadata *entry = &file->metadata[i];
         if (memchr(entry->key, '\\', entry->key_bytes)) return 1;
