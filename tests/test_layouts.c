@@ -607,6 +607,7 @@ static void dictionary_variants(void) {
         {"AutoEncoderTopK", {RULE_TOPK, 4, 0, 0, 0, 0}},
         {"BatchTopKSAE", {RULE_ABOVE, 4, (double)0.21f, 0, 0, 0}},
         {"MatryoshkaBatchTopKSAE", {RULE_ABOVE, 4, (double)0.21f, 0, 0, 0}},
+        {"MatroyshkaBatchTopKSAE", {RULE_ABOVE, 4, (double)0.21f, 0, 0, 0}}, /* its older name */
         {"JumpReluAutoEncoder", {RULE_JUMP, 0, 0, 1, 0, 0}},
     };
     float *x = test_random_floats(9, ROWS * D, 1), turned[N * D], decoder[N * D];
@@ -615,7 +616,7 @@ static void dictionary_variants(void) {
         tensors t;
         char text[256];
         const int is_linear = i < 4; /* nn.Linear: the other way round */
-        static const char *const b_dec[] = {"bias",  "decoder.bias", "b_dec",
+        static const char *const b_dec[] = {"bias",  "decoder.bias", "b_dec", "b_dec",
                                             "b_dec", "b_dec",        "b_dec"};
         make_plain(&p, 31 + i);
         transpose(p.encoder, D, N, turned);
@@ -645,6 +646,249 @@ static void dictionary_variants(void) {
         check_same(path_of("model"), x, ROWS, 0, &wanted, 1);
         check_same(path_of("model/ae.pt"), x, ROWS, 0, &wanted, 1);
         remove_folder(path_of("model"));
+        forget(&wanted);
+    }
+    free(x);
+}
+
+/* A checkpoint of a run, whose configuration lies one folder up. */
+static void dictionary_checkpoints(void) {
+    static const char said_up[] = "{\"trainer\":{\"dict_class\":\"AutoEncoderTopK\",\"k\":4,"
+                                  "\"lr_scale\":NaN,\"decay\":-Infinity}}";
+    const variant v = {RULE_TOPK, 4, 0, 0, 0, 0};
+    float *x = test_random_floats(9, ROWS * D, 1), turned[N * D], decoder[N * D];
+    plain p;
+    tensors t;
+    make_plain(&p, 41);
+    transpose(p.encoder, D, N, turned);
+    transpose(p.decoder, N, D, decoder);
+    outcome wanted = compute_plainly(&p, &v, x);
+    t.count = 0;
+    add_floats(&t, "encoder.weight", 2, N, D, turned);
+    add_floats(&t, "decoder.weight", 2, D, N, decoder);
+    add_floats(&t, "encoder.bias", 1, N, 0, p.b_enc);
+    add_floats(&t, "b_dec", 1, D, 0, p.b_dec);
+    mkdir(path_of("run"), 0700);
+    mkdir(path_of("run/checkpoints"), 0700);
+    CHECK(write_torch(path_of("run/checkpoints/ae_100.pt"), &t) == TOOL_OK);
+    write_text(path_of("run/config.json"), said_up, sizeof said_up - 1);
+    check_same(path_of("run/checkpoints/ae_100.pt"), x, ROWS, 0, &wanted, 1);
+    /* beside another folder it means nothing */
+    rename(path_of("run/checkpoints"), path_of("run/others"));
+    msae_model model;
+    CHECK(tool_load_model(&model, path_of("run/others/ae_100.pt"), NULL) == TOOL_FAILED);
+    CHECK(strstr(heard(), "no config.json beside it") != NULL);
+    remove_folder(path_of("run/others"));
+    remove_folder(path_of("run"));
+    free_tensors(&t);
+    forget(&wanted);
+    free(x);
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Folders with a configuration and weights of torch.save, and with a factor
+   ------------------------------------------------------------------------------------------ */
+
+/* model/FILE with SAELens' names, and a threshold where there is one. */
+static void make_folder(const plain *p, const char *file, const char *config_name, const char *cfg,
+                        const float *threshold, const char *threshold_name, int is_one) {
+    tensors t;
+    t.count = 0;
+    mkdir(path_of("model"), 0700);
+    add_floats(&t, "W_enc", 2, D, N, p->encoder);
+    add_floats(&t, "W_dec", 2, N, D, p->decoder);
+    add_floats(&t, "b_dec", 1, D, 0, p->b_dec);
+    add_floats(&t, "b_enc", 1, N, 0, p->b_enc);
+    if (threshold != NULL) add_floats(&t, threshold_name, is_one ? 0 : 1, N, 0, threshold);
+    CHECK(write_torch(path_of(file), &t) == TOOL_OK);
+    free_tensors(&t);
+    write_text(path_of(config_name), cfg, strlen(cfg));
+}
+
+static void folders_of_torch(void) {
+    static const float above = 0.21f;
+    static const struct {
+        const char *file, *config;
+        variant v;
+        const char *threshold;
+        int without_b_enc;
+        tool_layout layout;
+    } cases[] = {
+        {"model/weights.pt",
+         "{\"architecture\":\"standard\",\"activation_fn_str\":\"relu\",\"d_in\":7,"
+         "\"activation_fn_kwargs\":{},\"normalize_activations\":\"layer_norm\"}",
+         {RULE_RELU, 0, 0, 0, 0, 1},
+         NULL,
+         0,
+         TOOL_LAYOUT_PRISMA},
+        {"model/weights.pt",
+         "{\"architecture\":\"standard\",\"activation_fn_str\":\"topk\",\"d_in\":7,"
+         "\"activation_fn_kwargs\":{\"k\":4},\"normalize_activations\":\"none\"}",
+         {RULE_TOPK, 4, 0, 0, 0, 0},
+         NULL,
+         0,
+         TOOL_LAYOUT_PRISMA},
+        {"model/sae.pt",
+         "{\"sae_type\":\"topk\",\"act_size\":7,\"top_k\":4,\"input_unit_norm\":true}",
+         {RULE_TOPK, 4, 0, 0, 0, 1},
+         NULL,
+         1,
+         TOOL_LAYOUT_BATCHTOPK},
+        {"model/sae.pt",
+         "{\"sae_type\":\"global-matryoshka-topk\",\"act_size\":7,\"top_k\":4,"
+         "\"input_unit_norm\":false,\"group_sizes\":\"[9, 9]\",\"min_lr\":NaN}",
+         {RULE_ABOVE, 4, (double)0.21f, 0, 0, 0},
+         "threshold",
+         1,
+         TOOL_LAYOUT_BATCHTOPK},
+        {"model/sae.pt",
+         "{\"sae_type\":\"vanilla\",\"act_size\":7,\"input_unit_norm\":true}",
+         {RULE_RELU, 0, 0, 0, 0, 1},
+         NULL,
+         0,
+         TOOL_LAYOUT_BATCHTOPK},
+        {"model/sae.pt",
+         "{\"sae_type\":\"jumprelu\",\"act_size\":7}",
+         {RULE_JUMP, 0, 0, 1, 0, 0},
+         "jumprelu.log_threshold",
+         0,
+         TOOL_LAYOUT_BATCHTOPK},
+    };
+    float *x = test_random_floats(9, ROWS * D, 1);
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        const int is_one = cases[i].v.rule == RULE_ABOVE;
+        tool_layout layout;
+        msae_model model;
+        float logs[N];
+        plain p, used;
+        make_plain(&p, 61 + i);
+        for (size_t j = 0; j < N; j++) {
+            p.theta[j] = fabsf(p.theta[j]) + 0.01f;
+            logs[j] = logf(p.theta[j]);
+        }
+        used = p;
+        if (cases[i].without_b_enc) memset(used.b_enc, 0, sizeof used.b_enc);
+        outcome wanted = compute_plainly(&used, &cases[i].v, x);
+        test_note("%s", cases[i].config);
+        make_folder(&p, cases[i].file, "model/config.json", cases[i].config,
+                    cases[i].threshold == NULL ? NULL
+                    : is_one                   ? &above
+                                               : logs,
+                    cases[i].threshold, is_one);
+        check_same(path_of("model"), x, ROWS, 0, &wanted, 1);
+        check_same(path_of(cases[i].file), x, ROWS, 0, &wanted, 1);
+        CHECK(tool_import_model(&model, path_of("model"), NULL, NULL, &layout) == TOOL_OK);
+        CHECK(layout == cases[i].layout);
+        msae_model_free(&model);
+        remove_folder(path_of("model"));
+        forget(&wanted);
+    }
+    free(x);
+}
+
+static void folders_of_torch_that_are_refused(void) {
+    static const struct {
+        const char *file, *config, *message;
+    } cases[] = {
+        {"model/weights.pt", "{\"architecture\":\"gated\"}", "the architecture 'gated' is not"},
+        {"model/weights.pt", "{\"architecture\":\"standard\",\"is_transcoder\":true}",
+         "is_transcoder is true"},
+        {"model/weights.pt", "{\"architecture\":\"standard\",\"d_in\":8}", "d_in is 8"},
+        {"model/weights.pt", "{\"architecture\":\"standard\",\"activation_fn_str\":\"tanh-relu\"}",
+         "the activation 'tanh-relu' is not"},
+        {"model/weights.pt",
+         "{\"architecture\":\"standard\",\"normalize_activations\":\"constant_norm_rescale\"}",
+         "it scales each row by its own norm"},
+        {"model/weights.pt",
+         "{\"architecture\":\"standard\",\"activation_fn_str\":\"topk\","
+         "\"activation_fn_kwargs\":{\"k\":19}}",
+         "k is 19, more than the 18 latents"},
+        {"model/sae.pt", "{\"sae_type\":\"gated\",\"act_size\":7}", "the sae_type 'gated' is not"},
+        {"model/sae.pt", "{\"sae_type\":\"topk\",\"act_size\":9}", "act_size is 9"},
+        {"model/sae.pt", "{\"sae_type\":\"topk\",\"act_size\":7}", "k is missing"},
+        {"model/sae.pt", "{\"sae_type\":\"topk\",\"act_size\":7,\"top_k\":NaN}",
+         "top_k is no whole number"},
+        {"model/sae.pt", "{\"sae_type\":\"batchtopk\",\"act_size\":7,\"top_k\":4}",
+         "there is no threshold"},
+        {"model/sae.pt", "{\"sae_type\":\"jumprelu\",\"act_size\":7}",
+         "there is no tensor jumprelu.log_threshold"},
+    };
+    plain p;
+    make_plain(&p, 71);
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        msae_model model;
+        test_note("%s", cases[i].config);
+        make_folder(&p, cases[i].file, "model/config.json", cases[i].config, NULL, NULL, 0);
+        heard();
+        CHECK(tool_load_model(&model, path_of("model"), NULL) == TOOL_FAILED);
+        const char *said = heard();
+        if (!CHECK(strstr(said, cases[i].message) != NULL)) printf("  it said: %s", said);
+        CHECK(strchr(said, '\n') == said + strlen(said) - 1);
+        remove_folder(path_of("model"));
+    }
+}
+
+/* What a layout that scales its inputs by s computes, with a plain model in between. */
+static outcome compute_scaled(const plain *p, const variant *v, const float *x, double s) {
+    float *scaled = test_floats(ROWS * D);
+    for (size_t i = 0; i < ROWS * D; i++) scaled[i] = (float)(s * (double)x[i]);
+    outcome out = compute_plainly(p, v, scaled);
+    for (size_t i = 0; i < ROWS * D; i++) out.r[i] = (float)((double)out.r[i] / s);
+    free(scaled);
+    return out;
+}
+
+static void scaled_inputs(void) {
+    static const char scaler[] = "{\"scaling_factor\": 2.5}";
+    static const char saelens[] =
+        "{\"architecture\":\"topk\"," SIZES
+        "\"k\":4,\"normalize_activations\":\"expected_average_only_in\"," SIX "}";
+    static const char *const llama[2] = {
+        "{\"d_model\":7,\"d_sae\":18,\"jump_relu_threshold\":0.25,\"act_fn\":\"jumprelu\","
+        "\"dataset_average_activation_norm\":{\"in\":5.0,\"out\":5.0}}",
+        "{\"d_model\":7,\"d_sae\":18,\"jump_relu_threshold\":0.25,\"act_fn\":\"jumprelu\","
+        "\"dataset_average_activation_norm\":{\"in\":5.0,\"out\":5.0},"
+        "\"sparsity_include_decoder_norm\":true}"};
+    const variant topk = {RULE_TOPK, 4, 0, 0, 0, 0};
+    float *x = test_random_floats(9, ROWS * D, 1), turned[N * D], decoder[N * D];
+    plain p;
+    msae_model model;
+    make_plain(&p, 81);
+    outcome wanted = compute_scaled(&p, &topk, x, 2.5);
+    write_saelens(&p, saelens, NULL, NULL, 0);
+    CHECK(tool_load_model(&model, path_of("model"), NULL) == TOOL_FAILED);
+    CHECK(strstr(heard(), "by a factor that the folder does not say") != NULL);
+    write_text(path_of("model/activation_scaler.json"), scaler, sizeof scaler - 1);
+    check_same(path_of("model"), x, ROWS, 0, &wanted, 1);
+    check_same(path_of("model/sae_weights.safetensors"), x, ROWS, 0, &wanted, 1);
+    write_text(path_of("model/activation_scaler.json"), "{\"scaling_factor\":-1}", 21);
+    CHECK(tool_load_model(&model, path_of("model"), NULL) == TOOL_FAILED);
+    CHECK(strstr(heard(), "activation_scaler.json: scaling_factor is -1, not positive") != NULL);
+    remove_folder(path_of("model"));
+    forget(&wanted);
+    transpose(p.encoder, D, N, turned);
+    transpose(p.decoder, N, D, decoder);
+    for (size_t j = 0; j < N; j++) p.theta[j] = 0.25f;
+    for (int by_norms = 0; by_norms < 2; by_norms++) {
+        const variant jump = {RULE_JUMP, 0, 0, 1, by_norms, 0};
+        tensors t;
+        wanted = compute_scaled(&p, &jump, x, sqrt((double)D) / 5);
+        t.count = 0;
+        add_floats(&t, "encoder.weight", 2, N, D, turned);
+        add_floats(&t, "encoder.bias", 1, N, 0, p.b_enc);
+        add_floats(&t, "decoder.weight", 2, D, N, decoder);
+        add_floats(&t, "decoder.bias", 1, D, 0, p.b_dec);
+        mkdir(path_of("llama"), 0700);
+        mkdir(path_of("llama/checkpoints"), 0700);
+        write_weights(path_of("llama/checkpoints/final.safetensors"), &t);
+        write_text(path_of("llama/hyperparams.json"), llama[by_norms], strlen(llama[by_norms]));
+        test_note("by norms: %d", by_norms);
+        check_same(path_of("llama"), x, ROWS, 0, &wanted, 1);
+        check_same(path_of("llama/checkpoints/final.safetensors"), x, ROWS, 0, &wanted, 1);
+        remove_folder(path_of("llama/checkpoints"));
+        CHECK(tool_load_model(&model, path_of("llama"), NULL) == TOOL_FAILED);
+        CHECK(strstr(heard(), "but no checkpoints/final.safetensors") != NULL);
+        remove_folder(path_of("llama"));
         forget(&wanted);
     }
     free(x);
@@ -1131,7 +1375,8 @@ static void json_that_is_refused(void) {
     static const char *const cases[][2] = {
         {"", "byte 0: no JSON value"},
         {"nul", "byte 0: no JSON value"},
-        {"NaN", "byte 0: no JSON value"},
+        {"nan", "byte 0: no JSON value"},
+        {"Infinit", "byte 0: no JSON value"},
         {"-", "byte 0: no JSON value"},
         {"01", "byte 1: something behind the value"},
         {"1 2", "byte 2: something behind the value"},
@@ -1211,6 +1456,10 @@ int main(void) {
     RUN(as_topk);
     RUN(saelens_variants);
     RUN(dictionary_variants);
+    RUN(dictionary_checkpoints);
+    RUN(folders_of_torch);
+    RUN(folders_of_torch_that_are_refused);
+    RUN(scaled_inputs);
     RUN(weights_without_a_configuration);
     RUN(another_recipe);
     RUN(models_inside);

@@ -181,10 +181,11 @@ const tool_command tool_convert = {
     .summary =
         "Converts a model. IN is a file of ours, the published MSAE's .pth (hyper-parameters by "
         "its\n"
-        "name), a folder of SAELens (standard, topk, batchtopk, jumprelu), sparsify or\n"
-        "dictionary_learning (or its ae.pt), or OpenAI's autoencoder. All other commands take\n"
-        "these as a MODEL too. Mean and scale of the data are folded into the biases where the\n"
-        "layout has no place for them: its latents are those of the model divided by the scale.",
+        "name), a folder of SAELens (standard, topk, batchtopk, jumprelu), sparsify,\n"
+        "dictionary_learning (or its ae.pt), ViT-Prisma, BatchTopK, matryoshka_sae or Llama\n"
+        "Scope, or OpenAI's autoencoder. All other commands take these as a MODEL too. Mean\n"
+        "and scale of the data are folded into the biases where the layout has no place for\n"
+        "them: its latents are those of the model divided by the scale.",
     .options = options,
     .n_options = TOOL_COUNT_OF(options),
     .rules = rules,

@@ -3,6 +3,7 @@
 
 #include "bytes.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -214,8 +215,13 @@ static int read_word(parser *p, json_value *value) {
         const char *word;
         json_kind kind;
         double number;
-    } words[] = {{"null", JSON_NULL, 0}, {"true", JSON_BOOL, 1}, {"false", JSON_BOOL, 0}};
-    for (size_t i = 0; i < 3; i++) {
+    } words[] = {{"null", JSON_NULL, 0},
+                 {"true", JSON_BOOL, 1},
+                 {"false", JSON_BOOL, 0},
+                 {"NaN", JSON_NUMBER, (double)NAN}, /* as Python writes them */
+                 {"Infinity", JSON_NUMBER, (double)INFINITY},
+                 {"-Infinity", JSON_NUMBER, -(double)INFINITY}};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
         const size_t length = strlen(words[i].word);
         if (p->size - p->at < length || memcmp(p->bytes + p->at, words[i].word, length) != 0) {
             continue;

@@ -20,7 +20,7 @@ struct json_value {
     json_kind kind;
     const char *key;                /* in an object: terminated, escapes undone; else NULL */
     const char *text;               /* JSON_TEXT: likewise */
-    double number;                  /* JSON_NUMBER; JSON_BOOL: 0 or 1 */
+    double number;                  /* JSON_NUMBER, may be NaN or Inf; JSON_BOOL: 0 or 1 */
     const json_value *first, *next; /* first inside a list or object; next in the same one */
 };
 
@@ -34,7 +34,8 @@ typedef struct json_file {
     void *memory;
 } json_file;
 
-/* Parses a whole text: RFC 8259, UTF-8, keys once in each object, no zero characters. Errors say
+/* Parses a whole text: RFC 8259, UTF-8, keys once in each object, no zero characters;
+   and NaN, Infinity and -Infinity, which Python writes. Errors say
    the byte. Takes 64 times the bytes at most. Nothing of `bytes` is needed afterwards. */
 msae_status json_parse(json_file *file, const char *bytes, size_t size, msae_error *error);
 /* Fine on a zeroed struct. */

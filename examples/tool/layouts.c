@@ -14,7 +14,8 @@
 #include <sys/stat.h>
 
 static const char *const layout_names[] = {
-    "", "msae", "saelens", "sparsify", "dictionary-learning", "msae-pth", "openai"};
+    "",         "msae",   "saelens",    "sparsify",  "dictionary-learning",
+    "msae-pth", "openai", "vit-prisma", "batchtopk", "llama-scope"};
 
 const char *tool_layout_name(tool_layout layout) {
     return layout_names[layout];
@@ -305,6 +306,37 @@ static int read_one(const weights *w, const char *name, double *number) {
 }
 
 /* ---------------------------------------------------------------------------------------------
+   Paths
+   ------------------------------------------------------------------------------------------ */
+
+static char *join(const char *folder, size_t folder_bytes, const char *name) {
+    const size_t bytes = folder_bytes + strlen(name) + 2;
+    char *path = malloc(bytes);
+    if (path != NULL) {
+        const int has_slash = folder_bytes == 0 || folder[folder_bytes - 1] == '/';
+        snprintf(path, bytes, "%.*s%s%s", (int)folder_bytes, folder, has_slash ? "" : "/", name);
+    }
+    return path;
+}
+
+static int is_there(const char *path) {
+    struct stat info;
+    return path != NULL && stat(path, &info) == 0 && !S_ISDIR(info.st_mode);
+}
+
+/* path becomes folder/name when there is such a file. */
+static int set_if_there(char **path, const char *folder, size_t folder_bytes, const char *name) {
+    char *candidate = join(folder, folder_bytes, name);
+    if (!is_there(candidate)) {
+        free(candidate);
+        return 0;
+    }
+    free(*path);
+    *path = candidate;
+    return 1;
+}
+
+/* ---------------------------------------------------------------------------------------------
    Configurations
    ------------------------------------------------------------------------------------------ */
 
@@ -347,6 +379,17 @@ static int get_count(const config *c, const json_value *object, const char *key,
         return tool_fail(c->path, "%s is no whole number", key);
     }
     *count = (size_t)value->number;
+    return TOOL_OK;
+}
+
+/* A finite number; TOOL_GO when it is not there. */
+static int get_number(const config *c, const json_value *object, const char *key, double *number) {
+    const json_value *value = get(object, key);
+    if (value == NULL) return TOOL_GO;
+    if (value->kind != JSON_NUMBER || !isfinite(value->number)) {
+        return tool_fail(c->path, "%s is no number", key);
+    }
+    *number = value->number;
     return TOOL_OK;
 }
 
@@ -735,6 +778,25 @@ static int saelens_activation(source *s, const char *architecture) {
     return status;
 }
 
+/* A checkpoint of a run keeps the factor that it scales inputs by in a file of its own, and divides
+   reconstructions by it; finished models have it in their weights. TOOL_GO without such a file. */
+static int saelens_scaler(source *s) {
+    const char *slash = strrchr(s->w.path, '/');
+    const size_t bytes = slash != NULL ? (size_t)(slash - s->w.path) + 1 : 0;
+    config scaler;
+    memset(&scaler, 0, sizeof scaler);
+    if (!set_if_there(&scaler.path, s->w.path, bytes, "activation_scaler.json")) return TOOL_GO;
+    int status = open_config(&scaler);
+    if (status == TOOL_OK) {
+        status = get_number(&scaler, scaler.json.root, "scaling_factor", &s->scale);
+        if (status == TOOL_OK && !((float)s->scale > 0 && isfinite((float)s->scale))) {
+            status = tool_fail(scaler.path, "scaling_factor is %g, not positive", s->scale);
+        }
+    }
+    close_config(&scaler);
+    return status;
+}
+
 static int saelens_normalization(source *s) {
     const json_value *value = get(s->c.json.root, "normalize_activations");
     const char *name;
@@ -749,6 +811,10 @@ static int saelens_normalization(source *s) {
         return TOOL_OK;
     }
     if (strcmp(name, "none") == 0) return TOOL_OK;
+    if (strcmp(name, "expected_average_only_in") == 0) {
+        const int status = saelens_scaler(s);
+        if (status != TOOL_GO) return status;
+    }
     return tool_fail(s->c.path, "normalize_activations '%s' is not supported: %s", name,
                      strcmp(name, "expected_average_only_in") == 0
                          ? "it scales inputs by a factor that the folder does not say"
@@ -880,6 +946,7 @@ static const struct {
     {"AutoEncoderTopK", "TopKTrainer", DICTIONARY_TOPK},
     {"BatchTopKSAE", "BatchTopKTrainer", DICTIONARY_BATCHTOPK},
     {"MatryoshkaBatchTopKSAE", "MatryoshkaBatchTopKTrainer", DICTIONARY_MATRYOSHKA},
+    {"MatroyshkaBatchTopKSAE", "MatroyshkaBatchTopKTrainer", DICTIONARY_MATRYOSHKA}, /* once */
     {"JumpReluAutoEncoder", "JumpReluTrainer", DICTIONARY_JUMPRELU},
 };
 
@@ -1055,6 +1122,157 @@ static int read_dictionary(source *s) {
     if (status == TOOL_OK) status = check_size(&s->c, trainer, "activation_dim", s->d);
     if (status == TOOL_OK) status = check_size(&s->c, trainer, "dict_size", s->n);
     return status;
+}
+
+/* ---------------------------------------------------------------------------------------------
+   ViT-Prisma: SAELens' tensors and keys, the weights of torch.save
+   ------------------------------------------------------------------------------------------ */
+
+static int read_prisma(source *s) {
+    const int status =
+        refuse_flag(&s->c, "is_transcoder", "it predicts other activations than it sees");
+    return status == TOOL_OK ? read_saelens(s) : status;
+}
+
+/* ---------------------------------------------------------------------------------------------
+   BatchTopK and matryoshka_sae (Bussmann)
+   ------------------------------------------------------------------------------------------ */
+
+/* Only two of the five kinds add b_enc, which all files have. */
+static int read_batchtopk(source *s) {
+    static const struct {
+        const char *type;
+        msae_recipe recipe;
+        int has_b_enc;
+    } types[] = {
+        {"vanilla", MSAE_RECIPE_RELU, 1},
+        {"topk", MSAE_RECIPE_TOPK, 0},
+        {"batchtopk", MSAE_RECIPE_BATCHTOPK, 0},
+        {"batch-topk", MSAE_RECIPE_BATCHTOPK, 0},
+        {"global-matryoshka-topk", MSAE_RECIPE_BATCHTOPK, 0},
+        {"jumprelu", MSAE_RECIPE_JUMPRELU, 1},
+    };
+    const json_value *root = s->c.json.root;
+    const char *type;
+    size_t at = 0, k = 0;
+    int status = get_text(&s->c, root, "sae_type", "", &type);
+    while (at < TOOL_COUNT_OF(types) && strcmp(types[at].type, type) != 0) at++;
+    if (status == TOOL_OK && at == TOOL_COUNT_OF(types)) {
+        status = tool_fail(s->c.path,
+                           "the sae_type '%s' is not supported: vanilla, topk, "
+                           "batchtopk, global-matryoshka-topk and jumprelu are",
+                           type);
+    }
+    if (status == TOOL_OK) status = take_matrices(s, "W_enc", 0, "W_dec", 1);
+    if (status == TOOL_OK) status = take_biases(s, "b_dec", "b_enc");
+    if (status == TOOL_OK) status = check_size(&s->c, root, "act_size", s->d);
+    if (status == TOOL_OK) {
+        status = get_flag(&s->c, root, "input_unit_norm", 0, &s->desc.normalize);
+    }
+    if (status == TOOL_OK) status = get_count(&s->c, root, "top_k", &k);
+    if (status != TOOL_OK) return status;
+    if (!types[at].has_b_enc) memset(s->b_enc, 0, s->n * sizeof *s->b_enc);
+    s->desc.recipe = types[at].recipe;
+    if (s->desc.recipe == MSAE_RECIPE_TOPK) return take_k(s, s->c.path, k);
+    if (s->desc.recipe == MSAE_RECIPE_JUMPRELU) {
+        s->is_unshifted = 1;
+        status = read_vector(&s->w, "jumprelu.log_threshold", s->n, &s->theta);
+        for (size_t j = 0; status == TOOL_OK && j < s->n; j++) s->theta[j] = expf(s->theta[j]);
+        return status == TOOL_OK ? check_finite(&s->w, "jumprelu.log_threshold", s->theta, s->n)
+                                 : status;
+    }
+    if (s->desc.recipe != MSAE_RECIPE_BATCHTOPK) return TOOL_OK;
+    if (!has_tensor(&s->w, "threshold")) {
+        if (s->import->recipe != 0) return TOOL_OK;
+        return tool_fail(s->w.path,
+                         "there is no threshold: its latents depend on the other rows of "
+                         "a batch; convert it with --recipe topk --k K");
+    }
+    status = take_batch_threshold(s, "threshold");
+    return status == TOOL_OK ? take_k(s, s->c.path, k > 0 ? k : usual_k(s)) : status;
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Llama Scope (Language-Model-SAEs)
+   ------------------------------------------------------------------------------------------ */
+
+/* Inputs are scaled so that their mean norm is sqrt(d), reconstructions scaled back. */
+static int llama_scale(source *s) {
+    const json_value *root = s->c.json.root;
+    const json_value *norms = get(root, "dataset_average_activation_norm");
+    const char *kind;
+    double in = 0, out = 0;
+    int status = get_text(&s->c, root, "norm_activation", "dataset-wise", &kind);
+    if (status != TOOL_OK) return status;
+    if (strcmp(kind, "inference") == 0 || strcmp(kind, "none") == 0) return TOOL_OK;
+    if (strcmp(kind, "dataset-wise") != 0) {
+        return tool_fail(s->c.path, "norm_activation '%s' is not supported: dataset-wise is", kind);
+    }
+    status = get_number(&s->c, norms, "in", &in);
+    if (status == TOOL_OK) status = get_number(&s->c, norms, "out", &out);
+    if (status == TOOL_FAILED) return status;
+    if (status == TOOL_GO) {
+        return tool_fail(s->c.path, "dataset_average_activation_norm is missing");
+    }
+    if (in != out) {
+        return tool_fail(s->c.path,
+                         "dataset_average_activation_norm is %g in and %g out: it predicts "
+                         "other activations than it sees",
+                         in, out);
+    }
+    s->scale = sqrt((double)s->d) / in;
+    if (!(in > 0) || !isfinite((float)s->scale)) {
+        return tool_fail(s->c.path, "dataset_average_activation_norm is %g, not positive", in);
+    }
+    return TOOL_OK;
+}
+
+static int read_llama_scope(source *s) {
+    const json_value *root = s->c.json.root;
+    const char *activation, *in, *out;
+    double theta = 0;
+    int shifts = 0, by_norms = 0, has_bias = 1;
+    int status = get_text(&s->c, root, "act_fn", "jumprelu", &activation);
+    if (status == TOOL_OK) status = get_text(&s->c, root, "hook_point_in", "", &in);
+    if (status == TOOL_OK) status = get_text(&s->c, root, "hook_point_out", in, &out);
+    if (status == TOOL_OK && strcmp(activation, "jumprelu") != 0) {
+        status = tool_fail(s->c.path, "act_fn '%s' is not supported: jumprelu is", activation);
+    }
+    if (status == TOOL_OK && strcmp(in, out) != 0) {
+        status = tool_fail(s->c.path, "hook_point_out is not hook_point_in: it predicts other "
+                                      "activations than it sees");
+    }
+    if (status == TOOL_OK) {
+        status = refuse_flag(&s->c, "use_glu_encoder", "its gate has no place in a model");
+    }
+    if (status == TOOL_OK) {
+        status = get_flag(&s->c, root, "apply_decoder_bias_to_pre_encoder", 0, &shifts);
+    }
+    if (status == TOOL_OK) {
+        status = get_flag(&s->c, root, "sparsity_include_decoder_norm", 0, &by_norms);
+    }
+    if (status == TOOL_OK) status = get_flag(&s->c, root, "use_decoder_bias", 1, &has_bias);
+    if (status == TOOL_OK) status = get_number(&s->c, root, "jump_relu_threshold", &theta);
+    if (status == TOOL_FAILED) return status;
+    if (status == TOOL_GO) return tool_fail(s->c.path, "jump_relu_threshold is missing");
+    status = take_matrices(s, "encoder.weight", 1, "decoder.weight", 0);
+    if (status == TOOL_OK) status = read_vector(&s->w, "encoder.bias", s->n, &s->b_enc);
+    if (status == TOOL_OK && has_bias) status = read_vector(&s->w, "decoder.bias", s->d, &s->b_dec);
+    if (status == TOOL_OK && !has_bias) {
+        s->b_dec = tool_alloc(s->d, sizeof *s->b_dec);
+        if (s->b_dec == NULL) status = tool_fail_memory();
+    }
+    if (status == TOOL_OK) status = check_size(&s->c, root, "d_model", s->d);
+    if (status == TOOL_OK) status = check_size(&s->c, root, "d_sae", s->n);
+    if (status == TOOL_OK) status = llama_scale(s);
+    if (status != TOOL_OK) return status;
+    s->is_unshifted = !shifts;
+    s->by_norms = by_norms;
+    s->desc.recipe = MSAE_RECIPE_JUMPRELU;
+    s->theta = tool_alloc(s->n, sizeof *s->theta);
+    if (s->theta == NULL) return tool_fail_memory();
+    for (size_t j = 0; j < s->n; j++) s->theta[j] = (float)theta;
+    return TOOL_OK;
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -1318,33 +1536,6 @@ static int read_openai(source *s) {
    What is there
    ------------------------------------------------------------------------------------------ */
 
-static char *join(const char *folder, size_t folder_bytes, const char *name) {
-    const size_t bytes = folder_bytes + strlen(name) + 2;
-    char *path = malloc(bytes);
-    if (path != NULL) {
-        const int has_slash = folder_bytes == 0 || folder[folder_bytes - 1] == '/';
-        snprintf(path, bytes, "%.*s%s%s", (int)folder_bytes, folder, has_slash ? "" : "/", name);
-    }
-    return path;
-}
-
-static int is_there(const char *path) {
-    struct stat info;
-    return path != NULL && stat(path, &info) == 0 && !S_ISDIR(info.st_mode);
-}
-
-/* path becomes folder/name when there is such a file. */
-static int set_if_there(char **path, const char *folder, size_t folder_bytes, const char *name) {
-    char *candidate = join(folder, folder_bytes, name);
-    if (!is_there(candidate)) {
-        free(candidate);
-        return 0;
-    }
-    free(*path);
-    *path = candidate;
-    return 1;
-}
-
 int tool_has_config(const char *path) {
     const char *slash = strrchr(path, '/');
     char *found = NULL;
@@ -1361,10 +1552,18 @@ typedef struct models {
 } models;
 
 static int is_model(const char *folder) {
-    static const char *const names[] = {"sae_weights.safetensors", "sae.safetensors", "ae.pt"};
+    static const char *const names[] = {"sae_weights.safetensors", "sae.safetensors", "ae.pt",
+                                        "hyperparams.json"};
     char *found = NULL;
     for (size_t i = 0; i < TOOL_COUNT_OF(names) && found == NULL; i++) {
         set_if_there(&found, folder, strlen(folder), names[i]);
+    }
+    if (found == NULL && set_if_there(&found, folder, strlen(folder), "config.json")) {
+        free(found); /* beside what else bears such a name */
+        found = NULL;
+        if (!set_if_there(&found, folder, strlen(folder), "weights.pt")) {
+            set_if_there(&found, folder, strlen(folder), "sae.pt");
+        }
     }
     free(found);
     return found != NULL;
@@ -1438,6 +1637,17 @@ static int find_in_folder(source *s, const char *folder) {
         set_if_there(&s->c.path, folder, bytes, "config.json");
         return TOOL_OK;
     }
+    if (set_if_there(&s->c.path, folder, bytes, "hyperparams.json")) {
+        if (set_if_there(&s->w.path, folder, bytes, "checkpoints/final.safetensors")) {
+            return TOOL_OK;
+        }
+        return tool_fail(folder, "has a hyperparams.json, but no checkpoints/final.safetensors");
+    }
+    if (set_if_there(&s->c.path, folder, bytes, "config.json") &&
+        (set_if_there(&s->w.path, folder, bytes, "weights.pt") ||
+         set_if_there(&s->w.path, folder, bytes, "sae.pt"))) {
+        return TOOL_OK;
+    }
     return fail_folder(folder);
 }
 
@@ -1452,12 +1662,26 @@ static int find_files(source *s, const char *path) {
     return TOOL_OK;
 }
 
+/* Whether a file lies in a folder `checkpoints`, or, by a name without one, in the current one. */
+static int in_checkpoints(const char *path) {
+    static const char name[] = "checkpoints/";
+    const char *slash = strrchr(path, '/');
+    const size_t bytes = slash != NULL ? (size_t)(slash - path) + 1 : 0;
+    const char *start = path + bytes - (sizeof name - 1);
+    if (slash == NULL) return 1;
+    return bytes >= sizeof name - 1 && memcmp(start, name, sizeof name - 1) == 0 &&
+           (start == path || start[-1] == '/');
+}
+
 /* The configuration beside a file of weights, unless it is known. */
 static int find_config(source *s, const char *name, int is_needed) {
     const char *slash = strrchr(s->w.path, '/');
     const size_t bytes = slash != NULL ? (size_t)(slash - s->w.path) + 1 : 0;
+    char up[64];
     if (s->c.json.root != NULL) return TOOL_OK;
-    if (s->c.path == NULL && !set_if_there(&s->c.path, s->w.path, bytes, name)) {
+    snprintf(up, sizeof up, "../%s", name); /* checkpoints have a folder of their own */
+    if (s->c.path == NULL && !set_if_there(&s->c.path, s->w.path, bytes, name) &&
+        !(in_checkpoints(s->w.path) && set_if_there(&s->c.path, s->w.path, bytes, up))) {
         return is_needed ? tool_fail(s->w.path,
                                      "there is no %s beside it that says what selects latents: "
                                      "convert it with --recipe",
@@ -1470,6 +1694,10 @@ static int find_config(source *s, const char *name, int is_needed) {
 static tool_layout layout_of(const weights *w) {
     if (!w->is_torch) {
         if (msae_safetensors_find(&w->safetensors, "W_enc") != NULL) return TOOL_LAYOUT_SAELENS;
+        if (msae_safetensors_find(&w->safetensors, "decoder.weight") != NULL &&
+            msae_safetensors_find(&w->safetensors, "encoder.weight") != NULL) {
+            return TOOL_LAYOUT_LLAMA;
+        }
         if (msae_safetensors_find(&w->safetensors, "encoder.weight") != NULL) {
             return TOOL_LAYOUT_SPARSIFY;
         }
@@ -1481,10 +1709,35 @@ static tool_layout layout_of(const weights *w) {
     return TOOL_LAYOUT_DICTIONARY;
 }
 
+/* A torch.save file with SAELens' names says in its configuration whose it is. */
+static int settle_layout(source *s, tool_layout *layout) {
+    if (*layout != TOOL_LAYOUT_DICTIONARY) return TOOL_OK;
+    const int status = find_config(s, "config.json", 0);
+    const json_value *root = s->c.json.root;
+    if (status != TOOL_OK || root == NULL || !has_tensor(&s->w, "W_enc")) return status;
+    if (get(root, "sae_type") != NULL && get(root, "act_size") != NULL) {
+        *layout = TOOL_LAYOUT_BATCHTOPK;
+    } else if (get(root, "trainer") == NULL &&
+               (get(root, "architecture") != NULL || get(root, "activation_fn_str") != NULL)) {
+        *layout = TOOL_LAYOUT_PRISMA;
+    }
+    return TOOL_OK;
+}
+
 static int read_source(source *s, tool_layout layout) {
     const int is_needed = s->import->recipe == 0; /* a configuration */
     int status;
     switch (layout) {
+    case TOOL_LAYOUT_PRISMA:
+        status = read_prisma(s);
+        break;
+    case TOOL_LAYOUT_BATCHTOPK:
+        status = read_batchtopk(s);
+        break;
+    case TOOL_LAYOUT_LLAMA:
+        status = find_config(s, "hyperparams.json", 1);
+        if (status == TOOL_OK) status = read_llama_scope(s);
+        break;
     case TOOL_LAYOUT_SAELENS:
         status = find_config(s, "cfg.json", is_needed);
         if (status == TOOL_OK) status = read_saelens(s);
@@ -1528,7 +1781,8 @@ int tool_import_model(msae_model *model, const char *path, const msae_load_desc 
                 status = tool_fail_content(s.w.path, TOOL_MODEL, &error);
             }
         } else {
-            status = read_source(&s, is);
+            status = settle_layout(&s, &is);
+            if (status == TOOL_OK) status = read_source(&s, is);
             if (status == TOOL_OK) status = make_model(&s, desc, model);
         }
     }

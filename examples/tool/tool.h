@@ -958,10 +958,14 @@ typedef enum tool_layout {
     TOOL_LAYOUT_SPARSIFY,   /* a folder: cfg.json, sae.safetensors */
     TOOL_LAYOUT_DICTIONARY, /* dictionary_learning's folder: ae.pt, config.json */
     TOOL_LAYOUT_PTH,        /* the published MSAE's torch.save, named by its hyper-parameters */
-    TOOL_LAYOUT_OPENAI      /* a torch.save of OpenAI's sparse_autoencoder */
+    TOOL_LAYOUT_OPENAI,     /* a torch.save of OpenAI's sparse_autoencoder */
+    TOOL_LAYOUT_PRISMA,     /* ViT-Prisma's folder: weights.pt, config.json */
+    TOOL_LAYOUT_BATCHTOPK,  /* a folder of BatchTopK or matryoshka_sae: sae.pt, config.json */
+    TOOL_LAYOUT_LLAMA       /* Llama Scope's: hyperparams.json, checkpoints/final.safetensors */
 } tool_layout;
 
-/* "msae", "saelens", "sparsify", "dictionary-learning", "msae-pth", "openai". */
+/* "msae", "saelens", "sparsify", "dictionary-learning", "msae-pth", "openai", "vit-prisma",
+   "batchtopk", "llama-scope". */
 const char *tool_layout_name(tool_layout layout);
 /* 1 for recipes whose levels are nested by k. */
 int tool_is_nested(msae_recipe recipe);
