@@ -202,10 +202,10 @@ $(BUILD)/tests/test_inference: tests/inference_pocket.c
 AUDITS := alignment attributes audit bytes linear_probe
 AUDITED := probe bias analysis golden skipped arguments threads
 $(AUDITED:%=$(BUILD)/tests/test_%): $(wildcard $(AUDITS:%=examples/tool/%.[ch]))
-$(BUILD)/tests/test_torch $(BUILD)/tests/test_layouts: $(wildcard examples/tool/*)
+$(BUILD)/tests/test_torch $(BUILD)/tests/test_zips $(BUILD)/tests/test_layouts: $(wildcard examples/tool/*)
 $(BUILD)/tests/test_by_hand: examples/by_hand.c
 # These look at no internals: one copy of the library serves all of them.
-LINKED := bias by_hand checkpoints faults gradients locale matrices naming probe refine scores topk torch
+LINKED := bias by_hand checkpoints faults gradients locale matrices naming probe refine scores topk torch zips
 LINKED := $(LINKED:%=$(BUILD)/tests/test_%)
 $(LINKED): $(BUILD)/tests/linked.o
 $(LINKED): C99 += -DTEST_LINKED

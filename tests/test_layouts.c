@@ -30,6 +30,8 @@ static FILE *said(void) {
 #include "../examples/tool/outcome.c"
 #include "../examples/tool/statistics.c"
 #include "../examples/tool/torch.c"
+#include "../examples/tool/inflate.c"
+#include "../examples/tool/matrix.c"
 #include "../examples/tool/json.c"
 #include "../examples/tool/layouts.c"
 #include "../examples/tool/export.c"

@@ -74,6 +74,19 @@ uint32_t bytes_of_float(float value) {
     return bits;
 }
 
+uint32_t bytes_crc(const void *bytes, size_t size) {
+    uint32_t table[256], crc = 0xffffffffu;
+    const unsigned char *at = (const unsigned char *)bytes;
+    for (uint32_t i = 0; i < 256; i++) {
+        table[i] = i;
+        for (int bit = 0; bit < 8; bit++) {
+            table[i] = table[i] >> 1 ^ (0xedb88320u & (0u - (table[i] & 1)));
+        }
+    }
+    for (; size > 0; size--, at++) crc = crc >> 8 ^ table[(crc ^ *at) & 255];
+    return ~crc;
+}
+
 size_t bytes_utf8(const unsigned char *text, size_t left) {
     const unsigned first = text[0];
     const size_t length = first < 0x80   ? 1

@@ -39,6 +39,9 @@ void bytes_put(unsigned char *bytes, size_t count, uint64_t value);
 float bytes_float(uint32_t bits);
 uint32_t bytes_of_float(float value);
 
+/* CRC-32 as zip has it. */
+uint32_t bytes_crc(const void *bytes, size_t size);
+
 /* Bytes of the UTF-8 character at text, of which `left` bytes are there (SIZE_MAX: a text that ends
    in a zero); 0 when it is none. */
 size_t bytes_utf8(const unsigned char *text, size_t left);

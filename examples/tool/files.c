@@ -51,7 +51,7 @@ static int load_file(msae_data *data, const tool_rows *rows, const char *tensor,
     const char *path = rows->paths[0];
     msae_error error;
     int status = TOOL_OK;
-    if (msae_data_load(data, msae_from_file(path), tensor, NULL, &error) != MSAE_OK) {
+    if (tool_load_matrix(data, path, tensor, &error) != MSAE_OK) {
         return tool_fail_content(path, TOOL_DATA, &error);
     }
     if (cols != 0 && data->cols != cols) {

@@ -342,7 +342,9 @@ static int run(void *context) {
     char *bytes;
     size_t size;
     if (tool_is_folder(path)) return describe_foreign(path, as_json);
-    if (tool_has_ending(path, ".npy")) return describe_data(path, as_json);
+    if (tool_has_ending(path, ".npy") || tool_has_ending(path, ".npz")) {
+        return describe_data(path, as_json);
+    }
     int status = tool_read_file(path, &bytes, &size);
     if (status != TOOL_OK) return status;
     const int foreign = is_foreign(path, (const unsigned char *)bytes, size);

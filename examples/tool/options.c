@@ -249,8 +249,9 @@ static void print_help(const tool_command *command) {
              "rows of the last 1,000 steps.");
     }
     if (takes_data(command)) {
-        puts("\nData is a .npy or a safetensors, or several as one set: a pattern in quotes\n"
-             "('part-*.npy'; part-2 comes before part-10) or a list (@FILE, one name a line).");
+        puts("\nData is a .npy, an .npz, a safetensors or a file of torch.save, or several as one set:\n"
+             "a pattern in quotes ('part-*.npy'; part-2 comes before part-10) or a list (@FILE, one\n"
+             "name a line).");
     }
 }
 

@@ -159,10 +159,65 @@ static void warn_of_empty(const tool_rows *rows) {
     }
 }
 
+/* Opens a file of a set of which some are zips; the others are read as they are. */
+static msae_status open_rows_file(void *user, const char *path, msae_reader *reader,
+                                  msae_error *error) {
+    tool_rows *rows = (tool_rows *)user;
+    unsigned char start[4] = {0};
+    msae_status status = tool_open_reader(&rows->file, path, error);
+    if (status != MSAE_OK) return status;
+    *reader = rows->file;
+    reader->path = path; /* by which it may be known */
+    if (rows->file.size < sizeof start ||
+        !rows->file.read(rows->file.user, 0, start, sizeof start) ||
+        !matrix_is_zip(start, sizeof start)) {
+        return MSAE_OK;
+    }
+    status = matrix_open(&rows->matrix, &rows->file, rows->tensor, NULL, error);
+    *reader = rows->matrix.reader;
+    if (status != MSAE_OK) tool_close_reader(&rows->file);
+    return status;
+}
+
+static void close_rows_file(void *user, msae_reader *reader) {
+    tool_rows *rows = (tool_rows *)user;
+    matrix_close(&rows->matrix);
+    tool_close_reader(&rows->file);
+    memset(reader, 0, sizeof *reader);
+}
+
+int tool_is_zip(const char *path) {
+    unsigned char start[4];
+    FILE *file = tool_is_folder(path) ? NULL : fopen(path, "rb");
+    if (file == NULL) return 0;
+    const size_t size = fread(start, 1, sizeof start, file);
+    fclose(file);
+    return matrix_is_zip(start, size);
+}
+
+msae_status tool_load_matrix(msae_data *data, const char *path, const char *tensor,
+                             msae_error *error) {
+    tool_rows rows = {0};
+    msae_reader reader;
+    if (!tool_is_zip(path)) return msae_data_load(data, msae_from_file(path), tensor, NULL, error);
+    memset(data, 0, sizeof *data);
+    rows.tensor = tensor;
+    msae_status status = open_rows_file(&rows, path, &reader, error);
+    if (status != MSAE_OK) return status;
+    status = msae_data_load(data, reader, NULL, NULL, error);
+    close_rows_file(&rows, &reader);
+    return status;
+}
+
 int tool_open_rows(tool_rows *rows, const char *tensor, size_t cols) {
+    const msae_opener opener = {open_rows_file, close_rows_file, rows};
+    const char *const *paths = (const char *const *)rows->paths;
     msae_error error;
-    if (msae_files_open(&rows->files, (const char *const *)rows->paths, rows->count, tensor, NULL,
-                        &error) != MSAE_OK) {
+    int any_zip = 0;
+    rows->tensor = tensor;
+    for (size_t i = 0; i < rows->count && !any_zip; i++) any_zip = tool_is_zip(rows->paths[i]);
+    if (msae_files_open_by(&rows->files, paths, rows->count, tensor, any_zip ? &opener : NULL, NULL,
+                           &error) != MSAE_OK) {
         return tool_fail_content(rows->paths[rows->files.at_fault], TOOL_DATA, &error);
     }
     warn_of_empty(rows);

@@ -31,6 +31,7 @@
 
 #include "attributes.h"
 #include "bytes.h"
+#include "matrix.h"
 
 #include <stddef.h>
 #include <stdio.h>
@@ -327,7 +328,7 @@ typedef struct tool_common {
 #define TOOL_OPTION_TENSOR                                                 \
     {                                                                      \
         "--tensor", "NAME", TOOL_TEXT, offsetof(tool_common, tensor),      \
-            "which tensor, when the data file is safetensors with several" \
+            "which tensor or array, when the data file has several" \
     }
 #define TOOL_OPTION_THREADS                                            \
     {                                                                  \
@@ -463,7 +464,16 @@ typedef struct tool_rows {
     tool_pattern *patterns;
     size_t n_patterns;
     msae_files files; /* after opening; its source must not be moved */
+    const char *tensor;
+    msae_reader file;   /* of a set with zips: the one that is open .. */
+    matrix_file matrix; /* .. and what is read of it */
 } tool_rows;
+
+/* msae_data_load from a file that may be an .npz or one of torch.save. */
+msae_status tool_load_matrix(msae_data *data, const char *path, const char *tensor,
+                             msae_error *error);
+/* Whether a file starts as a zip does; 0 for what cannot be read. */
+int tool_is_zip(const char *path);
 
 /* For qsort: names in the order of their bytes, but of the numbers in them by value, so that part-2
    stands before part-10. Names of the same numbers, part-1 and part-01, keep the order of bytes. */

@@ -1,0 +1,490 @@
+/* Matrices in a zip. See matrix.h. */
+#include "matrix.h"
+
+#include "bytes.h"
+#include "inflate.h"
+#include "torch.h"
+
+#include <stdio.h>
+#include <string.h>
+
+int matrix_is_zip(const unsigned char *start, size_t size) {
+    return size >= 4 && memcmp(start, "PK\3\4", 4) == 0;
+}
+
+void matrix_close(matrix_file *m) {
+    bytes_give(&m->allocator, m->memory, m->memory_bytes);
+    memset(m, 0, sizeof *m);
+}
+
+/* ---------------------------------------------------------------------------------------------
+   What is presented
+   ------------------------------------------------------------------------------------------ */
+
+static int zip_read(const msae_reader *file, uint64_t offset, void *room, size_t bytes) {
+    if (offset > file->size || bytes > file->size - offset) return 0;
+    return bytes == 0 || file->read(file->user, offset, room, bytes);
+}
+
+/* The header, and what follows it in memory or in the file. */
+static int matrix_read(void *user, uint64_t offset, void *room, size_t bytes) {
+    const matrix_file *m = (const matrix_file *)user;
+    unsigned char *out = (unsigned char *)room;
+    if (offset < m->header_bytes) {
+        const size_t left = m->header_bytes - (size_t)offset, count = bytes < left ? bytes : left;
+        memcpy(out, m->header + offset, count);
+        out += count;
+        bytes -= count;
+        offset += count;
+    }
+    if (bytes == 0) return 1;
+    offset -= m->header_bytes;
+    if (m->memory == NULL) return zip_read(&m->file, m->at + offset, out, bytes);
+    if (offset > m->memory_bytes || bytes > m->memory_bytes - offset) return 0;
+    memcpy(out, m->memory + offset, bytes);
+    return 1;
+}
+
+static void matrix_present(matrix_file *m, uint64_t bytes) {
+    m->reader.read = matrix_read;
+    m->reader.user = m;
+    m->reader.size = m->header_bytes + bytes;
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Zips
+   ------------------------------------------------------------------------------------------ */
+
+enum {
+    MOST_MEMBERS = 4096,
+    MOST_DIRECTORY = 1 << 20,
+    ENTRY_SIZE = 46,
+    LOCAL_SIZE = 30,
+    END_SIZE = 22,
+    END64_SIZE = 56
+};
+
+/* A member, as the directory at the file's end has it. */
+typedef struct zip_member {
+    const char *name; /* in the directory, not terminated */
+    size_t name_bytes;
+    uint64_t at, packed, bytes; /* of the data; compressed, and not */
+    uint32_t crc;
+    int is_packed;
+} zip_member;
+
+typedef struct zip_archive {
+    const msae_reader *file;
+    const msae_allocator *allocator;
+    unsigned char *directory;
+    size_t directory_bytes;
+    zip_member *members;
+    size_t count, room;
+} zip_archive;
+
+static void zip_close(zip_archive *a) {
+    bytes_give(a->allocator, a->directory, a->directory_bytes);
+    bytes_give(a->allocator, a->members, a->room * sizeof *a->members);
+}
+
+static msae_status zip_fail(msae_error *error, uint64_t at, const char *what) {
+    return bytes_fail(error, MSAE_ERROR_FORMAT, at, "%s (byte %llu)", what, (unsigned long long)at);
+}
+
+/* Where the directory lies, by the record at the end of the file, and by the longer one that files
+   above 4 GB have before it. */
+static msae_status zip_find_directory(const msae_reader *file, uint64_t *at, uint64_t *bytes,
+                                      uint64_t *count, msae_error *error) {
+    unsigned char end[END64_SIZE];
+    const uint64_t size = file->size, back = size < 65535 + END_SIZE ? size : 65535 + END_SIZE;
+    uint64_t found = size;
+    for (uint64_t i = END_SIZE; i <= back; i++) { /* a comment may follow it */
+        if (!zip_read(file, size - i, end, END_SIZE)) break;
+        if (memcmp(end, "PK\5\6", 4) == 0 && bytes_get(end + 20, 2) == i - END_SIZE) {
+            found = size - i;
+            break;
+        }
+    }
+    if (found == size) return zip_fail(error, size, "the zip has no end: is it cut off?");
+    *count = bytes_get(end + 10, 2);
+    *bytes = bytes_get(end + 12, 4);
+    *at = bytes_get(end + 16, 4);
+    if (*count != 0xffff && *bytes != 0xffffffff && *at != 0xffffffff) return MSAE_OK;
+    if (found < 20 || !zip_read(file, found - 20, end, 20) || memcmp(end, "PK\6\7", 4) != 0) {
+        return zip_fail(error, found, "the zip's end has no place for its directory");
+    }
+    found = bytes_get(end + 8, 8);
+    if (!zip_read(file, found, end, END64_SIZE) || memcmp(end, "PK\6\6", 4) != 0) {
+        return zip_fail(error, found, "the zip's directory is not where its end says");
+    }
+    *count = bytes_get(end + 32, 8);
+    *bytes = bytes_get(end + 40, 8);
+    *at = bytes_get(end + 48, 8);
+    return MSAE_OK;
+}
+
+/* Sizes beyond 32 bits, in the entry's extra field 1: those that the entry has no room for. */
+static int zip_long_sizes(const unsigned char *extra, size_t size, uint64_t *bytes,
+                          uint64_t *packed, uint64_t *header) {
+    uint64_t *const wanted[3] = {bytes, packed, header};
+    while (size >= 4) {
+        size_t length = (size_t)bytes_get(extra + 2, 2);
+        const int is_long = bytes_get(extra, 2) == 1;
+        extra += 4;
+        size -= 4;
+        if (length > size) return 0;
+        size -= length;
+        for (size_t i = 0; i < 3 && is_long; i++) {
+            if (*wanted[i] != 0xffffffff) continue;
+            if (length < 8) return 0;
+            *wanted[i] = bytes_get(extra, 8);
+            extra += 8;
+            length -= 8;
+        }
+        extra += length;
+    }
+    return *bytes != 0xffffffff && *packed != 0xffffffff && *header != 0xffffffff;
+}
+
+/* The member of an entry of the directory; its data stand behind a header that repeats the name. */
+static msae_status zip_take_entry(zip_archive *a, const unsigned char *entry, size_t left,
+                                  uint64_t at, size_t *length, msae_error *error) {
+    unsigned char local[LOCAL_SIZE];
+    if (left < ENTRY_SIZE || memcmp(entry, "PK\1\2", 4) != 0) {
+        return zip_fail(error, at, "the zip's directory has no entry here");
+    }
+    const size_t name = (size_t)bytes_get(entry + 28, 2), extra = (size_t)bytes_get(entry + 30, 2);
+    const unsigned flags = (unsigned)bytes_get(entry + 8, 2);
+    const unsigned method = (unsigned)bytes_get(entry + 10, 2);
+    uint64_t packed = bytes_get(entry + 20, 4), bytes = bytes_get(entry + 24, 4);
+    uint64_t header = bytes_get(entry + 42, 4);
+    *length = ENTRY_SIZE + name + extra + (size_t)bytes_get(entry + 32, 2);
+    if (*length > left) return zip_fail(error, at, "the zip's directory is cut off");
+    const int is_long = packed == 0xffffffff || bytes == 0xffffffff || header == 0xffffffff;
+    if (is_long && !zip_long_sizes(entry + ENTRY_SIZE + name, extra, &bytes, &packed, &header)) {
+        return zip_fail(error, at, "a member's size is missing");
+    }
+    if (flags & 1) return zip_fail(error, at, "a member is encrypted");
+    if (method != 0 && method != 8) {
+        return zip_fail(error, at, "a member is neither stored nor deflated");
+    }
+    if (!zip_read(a->file, header, local, LOCAL_SIZE) || memcmp(local, "PK\3\4", 4) != 0) {
+        return zip_fail(error, header, "a member is not where the zip's directory says");
+    }
+    zip_member *m = &a->members[a->count++];
+    m->name = (const char *)entry + ENTRY_SIZE;
+    m->name_bytes = name;
+    m->at = header + LOCAL_SIZE + bytes_get(local + 26, 2) + bytes_get(local + 28, 2);
+    m->packed = packed;
+    m->bytes = bytes;
+    m->crc = (uint32_t)bytes_get(entry + 16, 4);
+    m->is_packed = method == 8;
+    if (m->at > a->file->size || packed > a->file->size - m->at) {
+        return zip_fail(error, header, "a member is longer than the file");
+    }
+    if (!m->is_packed && packed != bytes) {
+        return zip_fail(error, at, "a stored member has two sizes");
+    }
+    if (m->is_packed && bytes / 1040 > packed) { /* a match of 258 takes two bits */
+        return zip_fail(error, at, "a member would be longer than its bytes can say");
+    }
+    return MSAE_OK;
+}
+
+static msae_status zip_open(zip_archive *a, msae_error *error) {
+    uint64_t at = 0, bytes = 0, count = 0;
+    size_t used = 0;
+    msae_status status = zip_find_directory(a->file, &at, &bytes, &count, error);
+    if (status != MSAE_OK) return status;
+    if (count > MOST_MEMBERS || bytes > MOST_DIRECTORY) {
+        return zip_fail(error, at, "the zip has more than 4096 members");
+    }
+    a->directory = (unsigned char *)bytes_take(a->allocator, (size_t)bytes);
+    a->directory_bytes = (size_t)bytes;
+    a->members = (zip_member *)bytes_grow(a->allocator, NULL, &a->room, (size_t)count + 1,
+                                          sizeof(zip_member));
+    if (a->directory == NULL || a->members == NULL) return bytes_fail_memory(error);
+    if (!zip_read(a->file, at, a->directory, (size_t)bytes)) {
+        return zip_fail(error, at, "the zip's directory lies outside the file");
+    }
+    for (uint64_t i = 0; i < count && status == MSAE_OK; i++) {
+        size_t length = 0;
+        status =
+            zip_take_entry(a, a->directory + used, (size_t)bytes - used, at + used, &length, error);
+        used += length;
+    }
+    return status;
+}
+
+static int zip_has_ending(const zip_member *m, const char *ending) {
+    const size_t bytes = strlen(ending);
+    return m->name_bytes >= bytes && memcmp(m->name + m->name_bytes - bytes, ending, bytes) == 0;
+}
+
+/* ---------------------------------------------------------------------------------------------
+   .npz
+   ------------------------------------------------------------------------------------------ */
+
+/* The name of an array: the member's without .npy. */
+static size_t array_name(const zip_member *m) {
+    return zip_has_ending(m, ".npy") ? m->name_bytes - 4 : 0;
+}
+
+static int is_array(const zip_member *m, const char *name) {
+    const size_t bytes = strlen(name);
+    return (m->name_bytes == bytes || array_name(m) == bytes) && memcmp(m->name, name, bytes) == 0;
+}
+
+static msae_status open_member(matrix_file *m, const zip_member *array, msae_error *error) {
+    unsigned char *packed = NULL;
+    msae_status status = MSAE_OK;
+    m->at = array->at;
+    if (array->is_packed) {
+        if (array->bytes > SIZE_MAX || array->packed > SIZE_MAX) return bytes_fail_memory(error);
+        m->memory_bytes = (size_t)array->bytes;
+        m->memory = (unsigned char *)bytes_take(&m->allocator, m->memory_bytes);
+        packed = (unsigned char *)bytes_take(&m->allocator, (size_t)array->packed);
+        if (m->memory == NULL || packed == NULL) {
+            status = bytes_fail_memory(error);
+        } else if (!zip_read(&m->file, array->at, packed, (size_t)array->packed)) {
+            status = bytes_fail(error, MSAE_ERROR_IO, array->at, "could not be read");
+        } else {
+            status =
+                inflate_bytes(packed, (size_t)array->packed, m->memory, m->memory_bytes, error);
+        }
+        bytes_give(&m->allocator, packed, (size_t)array->packed);
+        if (status == MSAE_OK && bytes_crc(m->memory, m->memory_bytes) != array->crc) {
+            status = bytes_fail(error, MSAE_ERROR_FORMAT, array->at,
+                                "the array %.*s does not match its checksum (byte %llu)",
+                                (int)array_name(array), array->name, (unsigned long long)array->at);
+        }
+    }
+    if (status == MSAE_OK) matrix_present(m, array->bytes);
+    return status;
+}
+
+/* Whether an array's header says floats and two dimensions (or three, one of them 1). */
+static int array_is_matrix(matrix_file *m, const zip_member *array) {
+    static const char type[] = "'descr': '", shape[] = "'shape': (";
+    unsigned char start[256];
+    msae_error ignored;
+    int is = 0;
+    if (open_member(m, array, &ignored) == MSAE_OK) {
+        const size_t size = m->reader.size < sizeof start ? (size_t)m->reader.size : sizeof start;
+        const int read = matrix_read(m, 0, start, size);
+        size_t type_at = 0, shape_at = 0, numbers = 0;
+        for (size_t i = 0; read && i + 12 < size; i++) {
+            if (memcmp(start + i, type, sizeof type - 1) == 0) type_at = i + sizeof type;
+            if (memcmp(start + i, shape, sizeof shape - 1) == 0) shape_at = i + sizeof shape - 1;
+        }
+        for (size_t i = shape_at; shape_at > 0 && i < size && start[i] != ')'; i++) {
+            const int is_digit = start[i] >= '0' && start[i] <= '9';
+            numbers += is_digit && (i == shape_at || start[i - 1] < '0' || start[i - 1] > '9');
+        }
+        is = type_at > 0 && type_at < size && (start[type_at] == 'f' || start[type_at] == 'V') &&
+             numbers >= 2;
+    }
+    bytes_give(&m->allocator, m->memory, m->memory_bytes);
+    m->memory = NULL;
+    m->memory_bytes = 0;
+    memset(&m->reader, 0, sizeof m->reader);
+    return is;
+}
+
+/* Adds a name to a list for people: in ASCII, whatever the file has. */
+static void zip_list(char text[160], const char *name, size_t bytes) {
+    size_t used = strlen(text);
+    if (used > 0 && used < 157) used += (size_t)snprintf(text + used, 160 - used, ", ");
+    for (size_t i = 0; i < bytes && used < 159; i++) {
+        text[used++] = name[i] > 32 && name[i] < 127 ? name[i] : '?';
+    }
+    text[used] = '\0';
+}
+
+static int zip_has_array(const zip_archive *a, const char *name) {
+    for (size_t i = 0; i < a->count; i++) {
+        if (is_array(&a->members[i], name)) return 1;
+    }
+    return 0;
+}
+
+static msae_status open_npz(matrix_file *m, const zip_archive *a, const char *name,
+                            msae_error *error) {
+    const zip_member *found = NULL;
+    size_t arrays = 0, matrices = 0;
+    char names[160] = "";
+    if (zip_has_array(a, "indptr") && zip_has_array(a, "indices") && name == NULL) {
+        return bytes_fail(error, MSAE_ERROR_UNSUPPORTED, MSAE_NO_POSITION,
+                          "is a sparse matrix of scipy: numpy.save of its toarray() makes a .npy");
+    }
+    for (size_t i = 0; i < a->count; i++) {
+        const zip_member *array = &a->members[i];
+        if (array_name(array) == 0) continue;
+        arrays++;
+        zip_list(names, array->name, array_name(array));
+        if (name != NULL && is_array(array, name)) found = array;
+    }
+    if (arrays == 0) {
+        return bytes_fail(error, MSAE_ERROR_UNSUPPORTED, MSAE_NO_POSITION,
+                          "is a zip without arrays: neither an .npz nor of torch.save");
+    }
+    if (name != NULL && found == NULL) {
+        return bytes_fail(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION,
+                          "no array has that name (--tensor), but %s", names);
+    }
+    for (size_t i = 0; i < a->count && name == NULL && arrays > 1; i++) {
+        if (array_name(&a->members[i]) == 0 || !array_is_matrix(m, &a->members[i])) continue;
+        found = &a->members[i];
+        matrices++;
+    }
+    for (size_t i = 0; i < a->count && found == NULL && arrays == 1; i++) {
+        if (array_name(&a->members[i]) > 0) found = &a->members[i];
+    }
+    if (found == NULL || matrices > 1) {
+        return bytes_fail(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION,
+                          "holds %lu arrays (%s): name the matrix to read with --tensor",
+                          (unsigned long)arrays, names);
+    }
+    return open_member(m, found, error);
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Tensors of torch.save
+   ------------------------------------------------------------------------------------------ */
+
+static const char *npy_type(msae_dtype dtype) {
+    return dtype == MSAE_F32    ? "<f4"
+           : dtype == MSAE_F16  ? "<f2"
+           : dtype == MSAE_F64  ? "<f8"
+           : dtype == MSAE_BF16 ? "<V2"
+           : dtype == MSAE_I8   ? "|i1"
+                                : NULL;
+}
+
+/* A tensor of floats [rows, cols], [rows, 1, cols] or [1, rows, cols], as two dimensions. */
+static int squeeze(torch_tensor *tensor) {
+    if (tensor->rank == 3 && (tensor->shape[0] == 1 || tensor->shape[1] == 1)) {
+        const size_t gone = tensor->shape[1] == 1 ? 1 : 0;
+        for (size_t k = gone; k < 2; k++) {
+            tensor->shape[k] = tensor->shape[k + 1];
+            tensor->stride[k] = tensor->stride[k + 1];
+        }
+        tensor->rank = 2;
+    }
+    return tensor->rank == 2 && npy_type(tensor->dtype) != NULL;
+}
+
+static msae_status open_tensor(matrix_file *m, torch_tensor tensor, const char *name,
+                               msae_error *error) {
+    if (!squeeze(&tensor) || tensor.elements == 0) {
+        return bytes_fail(error, MSAE_ERROR_SHAPE, MSAE_NO_POSITION,
+                          "the tensor%s%s is not a matrix of floats", name != NULL ? " " : "",
+                          name != NULL ? name : "");
+    }
+    const int is_plain = tensor.stride[1] == 1 && tensor.stride[0] == tensor.shape[1];
+    const char *type = is_plain ? npy_type(tensor.dtype) : "<f4";
+    const uint64_t width = is_plain ? msae_dtype_bytes(tensor.dtype) : 4;
+    memset(m->header, ' ', sizeof m->header);
+    m->header_bytes = sizeof m->header;
+    memcpy(m->header, "\x93NUMPY\1\0", 8);
+    bytes_put(m->header + 8, 2, sizeof m->header - 10);
+    const int length =
+        snprintf((char *)m->header + 10, sizeof m->header - 10,
+                 "{'descr': '%s', 'fortran_order': False, 'shape': (%llu, %llu), }", type,
+                 (unsigned long long)tensor.shape[0], (unsigned long long)tensor.shape[1]);
+    m->header[10 + length] = ' ';
+    m->header[sizeof m->header - 1] = '\n';
+    if (is_plain) {
+        m->at = tensor.at + tensor.offset * width;
+    } else {
+        if (tensor.elements > SIZE_MAX / 4) return bytes_fail_memory(error);
+        m->memory_bytes = 4 * (size_t)tensor.elements;
+        float *values = (float *)bytes_take(&m->allocator, m->memory_bytes);
+        m->memory = (unsigned char *)values;
+        if (values == NULL) return bytes_fail_memory(error);
+        const msae_status status =
+            torch_read(&m->file, &tensor, MSAE_F32, values, &m->allocator, error);
+        if (status != MSAE_OK) return status;
+        for (size_t i = 0; i < tensor.elements; i++) { /* little-endian on every machine */
+            const uint32_t bits = bytes_of_float(values[i]);
+            bytes_put(m->memory + 4 * i, 4, bits);
+        }
+    }
+    matrix_present(m, tensor.elements * width);
+    return MSAE_OK;
+}
+
+typedef struct matrix_choice {
+    const char *name; /* asked for, or NULL */
+    const torch_value *found;
+    size_t matrices;
+    char names[160];
+} matrix_choice;
+
+/* The matrices of a dict, and of the dicts in it. */
+static void matrix_look_into(matrix_choice *c, const torch_value *dict, int depth) {
+    for (size_t i = 0; dict->kind == TORCH_DICT && i < dict->count; i++) {
+        const torch_value *key = dict->as.items[2 * i], *value = dict->as.items[2 * i + 1];
+        if (value->kind == TORCH_DICT && depth > 0) matrix_look_into(c, value, depth - 1);
+        if (key->kind != TORCH_TEXT || value->kind != TORCH_TENSOR) continue;
+        torch_tensor tensor = *value->as.tensor;
+        const int is_named = c->name != NULL && strcmp(key->as.text, c->name) == 0;
+        if (!squeeze(&tensor) && !is_named) continue;
+        zip_list(c->names, key->as.text, key->count);
+        if (c->name != NULL ? !is_named || c->found != NULL : c->matrices++ > 0) continue;
+        c->found = value;
+    }
+}
+
+static msae_status open_saved(matrix_file *m, const char *name, msae_error *error) {
+    torch_file file;
+    matrix_choice c;
+    msae_status status = torch_open(&file, &m->file, 0, &m->allocator, error);
+    if (status != MSAE_OK) return status;
+    memset(&c, 0, sizeof c);
+    c.name = name;
+    if (file.root->kind == TORCH_TENSOR) {
+        status = open_tensor(m, *file.root->as.tensor, NULL, error);
+    } else if (file.root->kind != TORCH_DICT) {
+        status = bytes_fail(error, MSAE_ERROR_UNSUPPORTED, MSAE_NO_POSITION,
+                            "holds neither a tensor nor a dict of tensors: save one of the two");
+    } else {
+        matrix_look_into(&c, file.root, 1);
+        if (name == NULL && c.matrices > 1) {
+            status = bytes_fail(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION,
+                                "holds %lu matrices (%s): name the one to read with --tensor",
+                                (unsigned long)c.matrices, c.names);
+        } else if (c.found == NULL) {
+            status = bytes_fail(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION,
+                                name != NULL ? "no tensor has that name (--tensor)%s%s"
+                                             : "holds a dict without a matrix of floats%s%s",
+                                c.names[0] != '\0' ? ", but " : "", c.names);
+        } else {
+            status = open_tensor(m, *c.found->as.tensor, name, error);
+        }
+    }
+    torch_close(&file);
+    return status;
+}
+
+msae_status matrix_open(matrix_file *m, const msae_reader *file, const char *name,
+                        const msae_allocator *allocator, msae_error *error) {
+    zip_archive a;
+    int is_torch = 0;
+    memset(m, 0, sizeof *m);
+    memset(&a, 0, sizeof a);
+    m->file = *file;
+    if (allocator != NULL) m->allocator = *allocator;
+    a.file = &m->file;
+    a.allocator = &m->allocator;
+    msae_status status = zip_open(&a, error);
+    for (size_t i = 0; status == MSAE_OK && i < a.count; i++) {
+        is_torch |= zip_has_ending(&a.members[i], "data.pkl");
+    }
+    if (status == MSAE_OK) {
+        status = is_torch ? open_saved(m, name, error) : open_npz(m, &a, name, error);
+    }
+    zip_close(&a);
+    if (status != MSAE_OK) matrix_close(m);
+    return status;
+}
