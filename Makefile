@@ -11,7 +11,7 @@ BENCH_DATA ?= $(wildcard ../shared/clip/train_f16.npy)
 BENCH_FLAGS ?=
 # Options of bench/torch_quality.py: --threads, --latents, --batch, --epochs, --tries, --seeds, --json.
 QUALITY_FLAGS ?=
-# What make recipes runs: claims, glove, shift, cost, rates, levers, sizes, stability.
+# What make recipes runs: claims, glove, shift, cost, rates, levers, sizes, stability, revival, again ..
 GRIDS ?= claims glove shift cost
 PYTHON ?= /usr/bin/python3
 # For portability: full or quick (one of each kind).

@@ -6,18 +6,36 @@
    Levers that the library does not have (levers.h): power (weights k^-power), balance (1: weights
    are divided by the level's loss), random (1: k of each step at random within an octave), exact
    (1: decoder rows to exactly unit norm after each step), ema (decay of an average of the weights),
-   auxk (dead latents that reconstruct the residual).
+   auxk (dead latents that reconstruct the residual). Of revival.h: start_near (starts at the mean of
+   so many rows near each other), revive (so many revivals in place of the library's), and how these
+   differ: revive_until, revive_below, revive_most, revive_rows, revive_together, revive_level,
+   revive_missed, revive_whole, revive_random, revive_length (struct revival_keys says what each is).
    For the outputs: refine (1: refined codes are measured too), seeds, plot (1: a line; 2: a point, at the line's k), align (1: seeds against
    each other). */
 
 #define NOT_SET (-1.0)
+
+typedef struct revival_keys {
+    size_t revivals; /* in all; 0: the library's */
+    double until;    /* share of the run after which there are none */
+    double below;    /* dead: active on less than this share of the rows since the last revival */
+    size_t most;     /* at most n / this at a time */
+    size_t rows;     /* looked at for each dead latent */
+    size_t together; /* bad rows whose mean direction a latent gets */
+    size_t level;    /* latents a row at which a latent counts as active; 0: 64, as the library */
+    size_t missed;   /* latents a row whose residual counts; 0: as `level` */
+    int whole;       /* 1: the bad rows themselves, not their residuals */
+    int random;      /* 1: any rows, not those that are reconstructed worst */
+    double length;   /* of encoder rows, over the others' mean */
+} revival_keys;
 
 typedef struct levers {
     size_t nesting[MSAE_MAX_LEVELS];
     float weights[MSAE_MAX_LEVELS];
     double power, ema;
     int balance, random, exact;
-    size_t auxk;
+    size_t auxk, start_near;
+    revival_keys revival;
 } levers;
 
 /* The value of a key as text in `value` [LINE_BYTES]; 0 when the line has no such key. */
@@ -65,6 +83,23 @@ static int key_enum(const grid_line *line, const char *key, msae_enum kind) {
     return found;
 }
 
+static void read_revival_keys(const grid_line *line, revival_keys *keys) {
+    keys->revivals = (size_t)key_number(line, "revive", 0);
+    keys->until = key_number(line, "revive_until", 0.6);
+    keys->below = key_number(line, "revive_below", 0);
+    keys->most = (size_t)key_number(line, "revive_most", 32);
+    keys->rows = (size_t)key_number(line, "revive_rows", 16);
+    keys->together = (size_t)key_number(line, "revive_together", 1);
+    keys->level = (size_t)key_number(line, "revive_level", 0);
+    keys->missed = (size_t)key_number(line, "revive_missed", 0);
+    keys->whole = (int)key_number(line, "revive_whole", 0);
+    keys->random = (int)key_number(line, "revive_random", 0);
+    keys->length = key_number(line, "revive_length", 0.5);
+    if (keys->most == 0 || keys->together == 0 || keys->rows < keys->together) {
+        fail(line->name, "revive_most and revive_together are at least 1, revive_rows as many");
+    }
+}
+
 static void read_keys(const grid_line *line, msae_train_desc *desc, levers *l) {
     double nesting[MSAE_MAX_LEVELS], weights[MSAE_MAX_LEVELS], revivals;
     const size_t n_nesting = key_list(line, "nesting", nesting);
@@ -105,6 +140,9 @@ static void read_keys(const grid_line *line, msae_train_desc *desc, levers *l) {
     l->exact = (int)key_number(line, "exact", 0);
     l->ema = key_number(line, "ema", 0);
     l->auxk = (size_t)key_number(line, "auxk", 0);
+    l->start_near = (size_t)key_number(line, "start_near", 0);
+    read_revival_keys(line, &l->revival);
+    if (l->revival.revivals > 0) desc->revivals = MSAE_OFF;
 }
 
 static void read_grid(job *j) {

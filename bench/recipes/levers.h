@@ -9,6 +9,7 @@ typedef struct lever_state {
     float *average;                 /* of encoder, decoder, latent_bias, pre_bias */
     size_t steps;
     uint64_t rng[4];
+    revival revival;
 } lever_state;
 
 static size_t average_size(const msae_model *model) {
@@ -79,6 +80,7 @@ static int pull_levers(const msae_progress *progress, void *user) {
         const double decay = s->l->ema < early ? s->l->ema : early;
         blend(&s->trainer->model, s->average, s->steps == 1 ? 1 : 1 - decay, 0);
     }
+    revival_step(&s->revival, progress);
     set_levels(s, progress->stats);
     return 0;
 }
@@ -206,9 +208,15 @@ static void train_with(msae_trainer *trainer, const msae_data *data, const lever
         s.average = (float *)calloc(average_size(&trainer->model), sizeof *s.average);
         if (!s.average) fail("memory", "there is not enough");
     }
+    if (l->start_near > 0) {
+        check(msae_trainer_statistics(trainer, &source, &error), "train", &error);
+        start_at_groups(trainer, data, l->start_near);
+    }
+    revival_begin(&s.revival, trainer, data, &l->revival);
     set_levels(&s, NULL);
     check(msae_trainer_fit(trainer, &source, NULL, pull_levers, &s, &error), "train", &error);
     if (s.average) blend(&trainer->model, s.average, 0, 1);
     free(s.average);
+    free(s.revival.active);
     memcpy(trainer->model.nesting, s.nesting, sizeof s.nesting);
 }

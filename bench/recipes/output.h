@@ -13,11 +13,12 @@ static void write_result(FILE *file, const grid_line *line, size_t seed, const r
             fprintf(file, "\t%.6f\t%.6f", r->refined[i][f], r->other_refined[i][f]);
         }
     }
-    fputc('\n', file);
+    fprintf(file, "\t%.0f\t%.6f\n", r->frequent, r->monosemanticity);
     fflush(file);
 }
 
-/* Takes those results whose line is still the same. */
+/* Takes those results whose line is still the same. Lines of before latents were measured end
+   without these two numbers. */
 static void read_results(job *j, const char *path) {
     char text[8192];
     FILE *file = fopen(path, "r");
@@ -48,6 +49,11 @@ static void read_results(job *j, const char *path) {
                 r.other_refined[i][f] = strtod(at, &at);
             }
         }
+        r.frequent = r.monosemanticity = NAN;
+        if (*at == '\t') {
+            r.frequent = strtod(at, &at);
+            r.monosemanticity = strtod(at, &at);
+        }
         r.is_there = r.n_ks > 0 && r.n_ks <= MAX_KS && *at == '\n'; /* not cut within a line */
         for (size_t i = 0; i < j->n_lines && r.is_there; i++) {
             if (strcmp(j->lines[i].name, name) == 0 && strcmp(j->lines[i].options, options) == 0) {
@@ -66,7 +72,7 @@ typedef struct summary {
     size_t n_ks, ks[MAX_KS];
     double fvu[MAX_KS], spread[MAX_KS], cosine[MAX_KS], other[MAX_KS];
     double refined[MAX_KS][REFINEMENTS], other_refined[MAX_KS][REFINEMENTS];
-    double dead, dead_most, smallest, seconds;
+    double dead, dead_most, frequent, monosemanticity, smallest, seconds;
 } summary;
 
 static summary summarize(const job *j, size_t line) {
@@ -80,6 +86,8 @@ static summary summarize(const job *j, size_t line) {
         const result *r = &results[seed];
         s.dead += share * r->dead;
         if (r->dead > s.dead_most) s.dead_most = r->dead;
+        s.frequent += share * r->frequent;
+        s.monosemanticity += share * r->monosemanticity;
         if (r->smallest > s.smallest) s.smallest = r->smallest; /* what every seed holds */
         s.seconds += share * r->seconds;
         for (size_t i = 0; i < s.n_ks; i++) {
@@ -158,6 +166,11 @@ static void write_row(FILE *file, const job *j, size_t line, const summary *s, i
         return;
     }
     fprintf(file, " %.2f (%.2f) | ", 100 * s->dead, 100 * s->dead_most);
+    if (isnan(s->frequent)) { /* results of before that was measured */
+        fputs("- | - | ", file);
+    } else {
+        fprintf(file, "%.0f | %.4f | ", s->frequent, s->monosemanticity);
+    }
     if (s->smallest > 0) {
         fprintf(file, "%.0f |", s->smallest);
     } else {
@@ -169,9 +182,11 @@ static void write_row(FILE *file, const job *j, size_t line, const summary *s, i
 static void write_heads(FILE *file, const summary *s, int other) {
     fputs("| recipe |", file);
     for (size_t i = 0; i < s->n_ks; i++) fprintf(file, " k = %zu |", s->ks[i]);
-    fputs(other ? "\n|---|" : " dead at 64, % (worst seed) | cosine .99 from k | seeds |\n|---|",
+    fputs(other ? "\n|---|"
+                : " dead at 64, % (worst seed) | on .1 % of rows | monosemanticity | "
+                  "cosine .99 from k | seeds |\n|---|",
           file);
-    for (size_t i = 0; i < s->n_ks + (other ? 0 : 3); i++) fputs("---|", file);
+    for (size_t i = 0; i < s->n_ks + (other ? 0 : 5); i++) fputs("---|", file);
     fputc('\n', file);
 }
 

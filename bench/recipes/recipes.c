@@ -17,6 +17,7 @@
 #include <math.h>
 
 enum { MAX_LINES = 200, MAX_SEEDS = 16, MAX_KS = 16, LINE_BYTES = 512 };
+enum { LEAST_ROWS = 20 }; /* of a latent, for its rows to tell whether they are of one kind */
 enum { REFINEMENTS = 3, MOST_REFINED = 256 }; /* the largest k at which codes are refined too */
 
 /* What stands for refined codes in results: values alone, one exchange, three. */
@@ -35,8 +36,10 @@ typedef struct result {
     double refined[MAX_KS][REFINEMENTS];               /* fvu of refined codes; 0: not measured */
     double other_refined[MAX_KS][REFINEMENTS];
     double dead;     /* share of latents that are dead over DATA at k = 64 */
-    double revived;  /* latents */
-    double smallest; /* k with cosine 0.99 and fvu below 0.1; 0: none */
+    double frequent; /* latents that are active on 0.1 % of DATA and more at k = 64; NaN: .. */
+    double monosemanticity; /* .. and the mean of those on 20 rows and more; NaN: not measured */
+    double revived;         /* latents */
+    double smallest;        /* k with cosine 0.99 and fvu below 0.1; 0: none */
     double seconds;
 } result;
 
@@ -62,6 +65,7 @@ static void check(msae_status status, const char *what, const msae_error *error)
 }
 
 #include "keys.h"
+#include "revival.h"
 #include "levers.h"
 #include "output.h"
 
@@ -173,6 +177,30 @@ static void measure_refined(const msae_model *model, const msae_data *data, cons
     }
 }
 
+/* How many latents do their part, and whether each has rows of one kind (msae_score_latents). */
+static void measure_latents(const job *j, const msae_model *model, result *r) {
+    const size_t n = model->n_latents;
+    const msae_source source = msae_source_data(&j->all);
+    msae_score *scores = (msae_score *)bench_alloc(n * sizeof *scores);
+    msae_score_desc desc;
+    msae_error error;
+    double sum = 0;
+    size_t count = 0;
+    memset(&desc, 0, sizeof desc);
+    desc.k = n < 64 ? n : 64;
+    desc.no_companions = 1;
+    check(msae_score_latents(model, &source, &desc, scores, NULL, &error), "score", &error);
+    r->frequent = 0;
+    for (size_t i = 0; i < n; i++) {
+        r->frequent += scores[i].frequency >= 0.001;
+        if (scores[i].rows < LEAST_ROWS || isnan(scores[i].monosemanticity)) continue;
+        sum += scores[i].monosemanticity;
+        count++;
+    }
+    r->monosemanticity = sum / (double)count;
+    free(scores);
+}
+
 static void measure(const job *j, const grid_line *line, const msae_model *model, result *r) {
     const size_t n = model->n_latents, at_64 = n < 64 ? n : 64;
     msae_metrics metrics[MSAE_MAX_LEVELS];
@@ -203,6 +231,7 @@ static void measure(const job *j, const grid_line *line, const msae_model *model
     desc.n_ks = 1;
     evaluate(model, &j->all, &desc, sizeof metrics / sizeof *metrics, metrics);
     r->dead = (double)metrics[0].ndn / (double)n;
+    measure_latents(j, model, r);
     r->smallest = smallest_k(model, &j->held);
 }
 

@@ -25,11 +25,12 @@ run() {
 for name in "$@"; do
     echo "== $name"
     case $name in
-    claims | rates | sizes | refined) run "$name" "$CLIP" "$name" --train 40000 ;;
+    claims | rates | sizes | refined | again) run "$name" "$CLIP" "$name" --train 40000 ;;
     levers) run levers "$CLIP" levers --train 40000 --epochs 6 ;;
+    revival) run revival "$CLIP" revival --train 40000 ;;
     stability) run stability "$CLIP" stability --train 40000 ;;
     glove) run glove examples/data/glove_f16.npy glove --train 16000 --shuffle ;;
-    shift) run shift "$CLIP" shift --groups "$META" --leave-out oxford_pets,dtd,eurosat ;;
+    shift | again-shift) run "$name" "$CLIP" "$name" --groups "$META" --leave-out oxford_pets,dtd,eurosat ;;
     cost) run cost "$CLIP" claims --train 40000 --cost ;;
     *) echo "there is no grid $name" && false ;;
     esac || exit 1
