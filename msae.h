@@ -190,7 +190,7 @@
 #define MSAE_VERSION "0.6.0"
 
 #ifndef MSAE_API
-#if defined(MSAE_STATIC) && defined(__GNUC__)
+#if defined(MSAE_STATIC) && (defined(__GNUC__) || defined(__clang__))
 #define MSAE_API static __attribute__((unused))
 #elif defined(MSAE_STATIC)
 #define MSAE_API static
@@ -716,7 +716,8 @@ MSAE_API msae_reader msae_from_memory(const void *bytes, size_t size);
    written but counted: `bytes` is then the room that a second call needs. Thread-safe. */
 MSAE__MAKE_API msae_writer msae_to_memory(void *buffer, size_t room);
 #ifndef MSAE_NO_STDIO
-/* A reader of the file of that name. The text is not copied. Thread-safe. */
+/* A reader of the file of that name, which on Windows is UTF-8, as all paths are, or else of the
+   system's code page. The text is not copied. Thread-safe. */
 MSAE_API msae_reader msae_from_file(const char *path);
 /* A writer of the file of that name, which is written as path.PID.tmp, flushed to the disk and
    renamed: whatever fails at whatever moment, `path` is the old file or the new one. A device is
@@ -1539,6 +1540,16 @@ MSAE__MAKE_API msae_status msae_npy_write(msae_writer *writer, const float *x, s
 #define MSAE__WITH_AVX512 /* one row is encoded at the speed of the memory, with AVX2 too */
 #endif
 
+/* Microsoft calls _wfopen unsafe, and counts the unused functions of MSAE_STATIC. */
+#ifdef _MSC_VER
+#pragma warning(push)
+#pragma warning(disable : 4505 4996)
+#endif
+#if defined(_MSC_VER) && defined(__clang__)
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Wdeprecated-declarations"
+#endif
+
 #include <math.h>
 #include <string.h>
 
@@ -1602,7 +1613,7 @@ MSAE__MAKE_API msae_status msae_npy_write(msae_writer *writer, const float *x, s
    instruction. EACH: loops over arrays of vectors are unrolled, so that the vectors are registers.
    FETCH: what will be read soon comes into the cache meanwhile. PAUSE: while a thread spins.
    LARGE_PAGES: asks for large pages. */
-#ifdef __GNUC__
+#if defined(__GNUC__) || defined(__clang__)
 #define MSAE__SHARED static __attribute__((unused))
 #define MSAE__INLINE static inline __attribute__((always_inline, unused))
 #define MSAE__EACH(k, n) _Pragma("GCC unroll 16") for (size_t k = 0; k < (n); k++)
@@ -1640,9 +1651,28 @@ MSAE__MAKE_API msae_status msae_npy_write(msae_writer *writer, const float *x, s
 #include <immintrin.h>
 #include <intrin.h>
 #define MSAE__HAS_AVX2
+#ifdef __clang__ /* clang-cl, whose immintrin.h leaves out what the command line does not ask for */
+/* clang-format off: each needs those before it */
+#include <smmintrin.h>
+#include <avxintrin.h>
+#include <avx2intrin.h>
+#include <f16cintrin.h>
+#include <fmaintrin.h>
+#include <avx512fintrin.h>
+#include <avx512vlintrin.h>
+#include <avx512bwintrin.h>
+#include <avx512vlbwintrin.h>
+#include <avx512vnniintrin.h>
+/* clang-format on */
+#define MSAE__AVX2 __attribute__((target("avx2,fma,f16c")))
+#define MSAE__AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx2,fma,f16c,popcnt")))
+#define MSAE__AVX512_VNNI \
+    __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c,popcnt")))
+#else
 #define MSAE__AVX2
 #define MSAE__AVX512
 #define MSAE__AVX512_VNNI
+#endif
 #undef MSAE__FETCH
 #define MSAE__FETCH(at) _mm_prefetch((const char *)(at), _MM_HINT_T0)
 #define MSAE__CPUID(leaf, r) __cpuidex((int *)(r), leaf, 0)
@@ -1703,7 +1733,8 @@ int(fileno)(FILE *);
 int(fsync)(int);
 int(madvise)(void *, size_t, int);
 #endif
-#define MSAE__STAT stat
+#define MSAE__STAT(path, info) stat(path, info)
+#define MSAE__STAT_STRUCT stat
 #define MSAE__IS_FILE(mode) S_ISREG(mode)
 #define MSAE__IS_FOLDER(mode) S_ISDIR(mode)
 #define MSAE__EXCLUSIVE "wbx"
@@ -1740,16 +1771,58 @@ static inline void msae__flush_folder(char *path) {
 #include <process.h>
 #include <sys/stat.h>
 #ifdef __cplusplus
-extern "C"
+extern "C" {
 #endif
-    /* (as windows.h declares it, which is too large a guest for a header) */
-    __declspec(dllimport) int __stdcall MoveFileExA(const char *, const char *, unsigned long);
-#define MSAE__STAT _stat64
+/* (as windows.h declares them, which is too large a guest for a header) */
+__declspec(dllimport) int __stdcall MoveFileExW(const wchar_t *, const wchar_t *, unsigned long);
+__declspec(dllimport) int __stdcall MultiByteToWideChar(unsigned, unsigned long, const char *, int,
+                                                        wchar_t *, int);
+#ifdef __cplusplus
+}
+#endif
+/* Paths are UTF-8, or what is no UTF-8 is of the system's code page. */
+typedef struct msae__wide {
+    wchar_t path[1024];
+} msae__wide;
+
+static const wchar_t *msae__widen_path(const char *path, msae__wide *wide) {
+    const int room = (int)(sizeof wide->path / sizeof *wide->path);
+    if (!MultiByteToWideChar(65001, 8, path, -1, wide->path, room) &&
+        !MultiByteToWideChar(0, 0, path, -1, wide->path, room)) {
+        wide->path[0] = 0; /* too long: there is no such file */
+    }
+    return wide->path;
+}
+
+static inline FILE *msae__open_wide(const char *path, const char *mode) {
+    msae__wide wide, wide_mode;
+    return _wfopen(msae__widen_path(path, &wide), msae__widen_path(mode, &wide_mode));
+}
+
+static inline int msae__stat_wide(const char *path, struct _stat64 *info) {
+    msae__wide wide;
+    return _wstat64(msae__widen_path(path, &wide), info);
+}
+
+static inline int msae__remove_wide(const char *path) {
+    msae__wide wide;
+    return _wremove(msae__widen_path(path, &wide));
+}
+
+/* Written through, in place of what is there. */
+static inline int msae__replace_wide(const char *from, const char *to) {
+    msae__wide wide_from, wide_to;
+    return MoveFileExW(msae__widen_path(from, &wide_from), msae__widen_path(to, &wide_to), 1 | 8);
+}
+#define MSAE__OPEN(path, mode) msae__open_wide(path, mode)
+#define MSAE__REMOVE(path) msae__remove_wide(path)
+#define MSAE__STAT(path, info) msae__stat_wide(path, info)
+#define MSAE__STAT_STRUCT _stat64
 #define MSAE__IS_FILE(mode) (((mode)&_S_IFREG) != 0)
 #define MSAE__IS_FOLDER(mode) (((mode)&_S_IFDIR) != 0)
 #define MSAE__EXCLUSIVE "wb" /* (its older libraries do not know x) */
 #define MSAE__FLUSHED(file) (_commit(_fileno(file)) == 0)
-#define MSAE__REPLACED(from, to) (MoveFileExA(from, to, 1 | 8) != 0) /* written through */
+#define MSAE__REPLACED(from, to) (msae__replace_wide(from, to) != 0)
 #define msae__flush_folder(path) (void)(path)
 #define MSAE__PROCESS _getpid()
 #define MSAE__OFFSET __int64
@@ -1764,6 +1837,10 @@ extern "C"
 #define MSAE__PROCESS 0
 #endif
 
+#ifndef MSAE__OPEN
+#define MSAE__OPEN(path, mode) fopen(path, mode)
+#define MSAE__REMOVE(path) remove(path)
+#endif
 #ifndef MSAE__SEEK
 #define MSAE__OFFSET long
 #define MSAE__SEEK fseek
@@ -3738,7 +3815,7 @@ typedef enum msae__place { MSAE__NOTHING, MSAE__FILE, MSAE__FOLDER, MSAE__DEVICE
 /* What is there; nothing where no such question can be asked. */
 static msae__place msae__place_at(const char *path) {
 #ifdef MSAE__STAT
-    struct MSAE__STAT info;
+    struct MSAE__STAT_STRUCT info;
     if (MSAE__STAT(path, &info) == 0) {
         return MSAE__IS_FILE(info.st_mode)     ? MSAE__FILE
                : MSAE__IS_FOLDER(info.st_mode) ? MSAE__FOLDER
@@ -3766,7 +3843,7 @@ static msae_status msae__open_reader(msae_reader *reader, msae_error *error) {
     if (msae__place_at(reader->path) == MSAE__FOLDER) {
         return msae__fail(error, MSAE_ERROR_IO, "is a directory");
     }
-    file = fopen(reader->path, "rb");
+    file = MSAE__OPEN(reader->path, "rb");
     if (!file) return msae__fail(error, MSAE_ERROR_IO, "cannot be opened");
     if (msae__seek(file, 0, SEEK_END)) size = MSAE__TELL(file);
     if (size < 0) {
@@ -7494,10 +7571,10 @@ static char *msae__temporary_name(const char *path) {
 /* A file that was not there before: neither another program's nor a link is written through. One of
    that name was left by a process of the same number that was killed. */
 static FILE *msae__create_file(const char *path) {
-    FILE *file = fopen(path, MSAE__EXCLUSIVE);
+    FILE *file = MSAE__OPEN(path, MSAE__EXCLUSIVE);
     if (file) return file;
-    if (msae__place_at(path) == MSAE__FOLDER || remove(path) != 0) return NULL;
-    return fopen(path, MSAE__EXCLUSIVE);
+    if (msae__place_at(path) == MSAE__FOLDER || MSAE__REMOVE(path) != 0) return NULL;
+    return MSAE__OPEN(path, MSAE__EXCLUSIVE);
 }
 
 /* Writes a temporary file, flushes it to the disk and renames it: whatever fails at whatever
@@ -7515,7 +7592,7 @@ static msae_status msae__write_file(msae__content content, const void *user, msa
     if (place == MSAE__FOLDER) return msae__fail(error, MSAE_ERROR_IO, "is a directory");
     temporary = msae__temporary_name(path);
     if (!temporary) return msae__fail_memory(error);
-    file = is_device ? fopen(path, "wb") : msae__create_file(temporary);
+    file = is_device ? MSAE__OPEN(path, "wb") : msae__create_file(temporary);
     if (!file) {
         MSAE_FREE(temporary);
         return msae__fail(error, MSAE_ERROR_IO, "cannot be opened for writing");
@@ -7533,7 +7610,7 @@ static msae_status msae__write_file(msae__content content, const void *user, msa
         if (ok) {
             msae__flush_folder(temporary);
         } else {
-            remove(temporary);
+            MSAE__REMOVE(temporary);
         }
     }
     MSAE_FREE(temporary);
@@ -14931,6 +15008,12 @@ MSAE_API void msae_background_free(msae_background *background) {
 }
 #endif /* MSAE_USE_PTHREADS */
 
+#if defined(_MSC_VER) && defined(__clang__)
+#pragma clang diagnostic pop
+#endif
+#ifdef _MSC_VER
+#pragma warning(pop)
+#endif
 #endif /* MSAE_IMPLEMENTED */
 #endif /* MSAE_IMPLEMENTATION */
 
@@ -16059,7 +16142,8 @@ static const msae__batch_kernels msae__vnni_kernels = {
               in one table (MSAE_TRAIN_LIST); skip_bad, max_norm, model.k, msae_model_checksum;
               audits (probes, attributes, alignment) are beside the tool; keys msae.* in files
               (those of 0.5.0 are read); msae_refine_rows, msae_concept_tree, msae_score_latents;
-              .npy of either byte and dimension order, bfloat16, int8; msae_files_open_by
+              .npy of either byte and dimension order, bfloat16, int8; msae_files_open_by;
+              clang-cl, and UTF-8 paths on Windows
        0.5.0  recipe msae, now the default, and msae-width; trapezoid schedule, starts from rows,
               revival of dead latents
        0.4.0  sources, sets of files, streams in windows; training in several processes

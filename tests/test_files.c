@@ -1255,11 +1255,10 @@ static void places_that_cannot_be_read(void) {
     remove(path);
 }
 
-static void npy_to_disk_and_back(void) {
+static void npy_there_and_back(const char *path) {
     float values[15];
     uint64_t seed = 1;
     test_fill(&seed, values, COUNT(values), 3);
-    const char *path = in_folder("x.npy");
     msae_data data;
     msae_writer writer = msae_to_file(path);
     CHECK_STATUS(MSAE_OK, msae_npy_write(&writer, values, 5, 3, NULL));
@@ -1270,7 +1269,13 @@ static void npy_to_disk_and_back(void) {
         CHECK(test_same(got, values, COUNT(values)));
         msae_data_free(&data);
     }
-    remove(path);
+    CHECK(MSAE__REMOVE(path) == 0);
+}
+
+/* (the second name is UTF-8, on Windows too) */
+static void npy_to_disk_and_back(void) {
+    npy_there_and_back(in_folder("x.npy"));
+    npy_there_and_back(in_folder("\xe3\x83\x87\xc3\xa9.npy"));
 }
 
 /* Bare float32 whose shape is in the file's name. */

@@ -153,7 +153,7 @@ typedef struct decode_job {
 
 /* Reads the rows from `first` on that make a block, and checks what only the model can tell: the
    latents' numbers; and that all values are finite. */
-static int read_block(decode_job *job, uint64_t first) {
+static int read_rows_of_codes(decode_job *job, uint64_t first) {
     const tool_codes *codes = &job->codes;
     const uint64_t left = codes->rows - first;
     const char *path = job->codes_path;
@@ -222,8 +222,8 @@ static void decode_row(void *context, size_t r, size_t worker) {
     const uint64_t start = job->starts[r] - job->starts[0];
     (void)worker;
     msae_decode(&job->inputs.model, job->entries + start,
-                     (size_t)(job->starts[r + 1] - job->starts[r]), job->moments + 2 * r,
-                     job->out + r * job->inputs.model.n_inputs);
+                (size_t)(job->starts[r + 1] - job->starts[r]), job->moments + 2 * r,
+                job->out + r * job->inputs.model.n_inputs);
 }
 
 /* The rows of `out` as float32, little-endian on every machine. */
@@ -260,7 +260,7 @@ static int decode_rows(decode_job *job) {
     if (job->moments == NULL || job->out == NULL) return tool_fail_memory();
     int status = write_header(job);
     for (uint64_t first = 0; first < job->codes.rows && status == TOOL_OK; first += job->rows) {
-        status = read_block(job, first);
+        status = read_rows_of_codes(job, first);
         if (status == TOOL_OK) status = check_block(job);
         if (status != TOOL_OK) return status;
         parallel.parallel_for(parallel.user, job->rows, decode_row, job);

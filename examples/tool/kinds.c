@@ -220,7 +220,8 @@ int tool_fail_content(const char *path, tool_content wanted, const msae_error *e
     const size_t size = fread(start, 1, sizeof start, file);
     fclose(file);
     const int is_npy = begins(start, size, "\x93NUMPY", 6);
-    if (wanted == TOOL_DATA && matrix_is_zip(start, size)) return tool_fail_error(path, error);
+    if (wanted == TOOL_DATA && begins(start, size, "PK\3\4", 4))
+        return tool_fail_error(path, error);
     const char *kind = foreign_kind(start, size, wanted);
     if (is_npy && wanted != TOOL_DATA) return fail_other(path, wanted, "is data", 1);
     if (kind != NULL && wanted > TOOL_MODEL && tool_is_torch(start, size)) {

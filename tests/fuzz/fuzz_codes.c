@@ -9,6 +9,9 @@
 #include "../../examples/tool/rows.c"
 #include "../../examples/tool/outcome.c"
 #include "../../examples/tool/statistics.c"
+#include "../../examples/tool/inflate.c"
+#include "../../examples/tool/torch.c"
+#include "../../examples/tool/matrix.c"
 #include "../../examples/tool/decode.c"
 
 /* Only the commands load models, and no input runs those. */
@@ -40,7 +43,7 @@ static void decode_all(decode_job *job) {
     job->moments = (float *)fuzz_take(BLOCK_ROWS * 2 * sizeof *job->moments);
     job->out = (float *)fuzz_take(BLOCK_ROWS * INPUTS * sizeof *job->out);
     for (uint64_t first = 0; first < job->codes.rows; first += job->rows) {
-        if (read_block(job, first) != TOOL_OK || check_block(job) != TOOL_OK) break;
+        if (read_rows_of_codes(job, first) != TOOL_OK || check_block(job) != TOOL_OK) break;
         CHECK(job->rows > 0 && job->rows <= job->codes.rows - first);
         for (size_t r = 0; r < job->rows; r++) decode_row(job, r, 0);
     }
