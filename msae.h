@@ -1149,6 +1149,8 @@ typedef struct msae_metrics {
     double sparsity, l0, l0_std; /* share of latents that are exactly 0; number that are not */
     double cknna;                /* alignment of neighbourhoods, embeddings against codes */
     size_t ndn;                  /* dead latents, under their published name */
+    double l2_ratio;   /* ||r|| / ||x||, 1 for ||x|| below 1e-4 (l2_ratio of SAELens' evals.py) */
+    double recon_bias; /* mean ||r||^2 / mean <x, r> (relative_reconstruction_bias there) */
 } msae_metrics;
 
 typedef struct msae_eval_desc {
@@ -12136,11 +12138,12 @@ static double msae__pair_cosine(const msae__pair *pair) {
 }
 
 /* Metrics whose means and deviations over the rows are taken. */
-enum { MSAE__FVU, MSAE__NMSE, MSAE__NMAE, MSAE__CS, MSAE__L0, MSAE__ROW_METRICS };
+enum { MSAE__FVU, MSAE__NMSE, MSAE__NMAE, MSAE__CS, MSAE__L0, MSAE__L2_RATIO, MSAE__ROW_METRICS };
 
 /* What one row says at one sparsity; NaN where it says nothing. */
 typedef struct msae__row_metrics {
     double of[MSAE__ROW_METRICS], error; /* ||x - r||^2 */
+    double squares, product;             /* ||r||^2, <x, r> */
 } msae__row_metrics;
 
 /* The metrics of a row. Variances take a second pass, from the mean: the difference of two sums of
@@ -12168,24 +12171,30 @@ static msae__row_metrics msae__measure_row(const float *x, const float *r, size_
     m.of[MSAE__NMAE] = absolute > 0 ? absolute_error / absolute : msae__nan();
     m.of[MSAE__CS] = msae__pair_cosine(&pair);
     m.of[MSAE__L0] = (double)l0;
+    m.of[MSAE__L2_RATIO] = pair.xx < 1e-8 ? sqrt(pair.yy) : sqrt(pair.yy / pair.xx);
     m.error = pair.off;
+    m.squares = pair.yy;
+    m.product = pair.xy;
     return m;
 }
 
 /* The rows' figures added up, in the order of the rows. */
 typedef struct msae__sweep_line {
     msae__tally of[MSAE__ROW_METRICS];
-    double error;
+    double error, squares, product;
 } msae__sweep_line;
 
 static void msae__sweep_add(msae__sweep_line *line, const msae__row_metrics *m) {
     for (size_t i = 0; i < MSAE__ROW_METRICS; i++) msae__tally_add(&line->of[i], m->of[i]);
     line->error += m->error;
+    line->squares += m->squares;
+    line->product += m->product;
 }
 
 /* A line of results from its sums; `spread` is sum ||x - mean||^2 over the set. */
 static void msae__sweep_finish(const msae__sweep_line *line, size_t n, double spread,
                                msae_metrics *out) {
+    double ratio_std;
     out->rows = line->of[MSAE__L0].count;
     out->fvu_set = spread > 0 ? line->error / spread : msae__nan();
     msae__tally_finish(&line->of[MSAE__FVU], &out->fvu_row, &out->fvu_row_std);
@@ -12193,6 +12202,8 @@ static void msae__sweep_finish(const msae__sweep_line *line, size_t n, double sp
     msae__tally_finish(&line->of[MSAE__NMAE], &out->nmae, &out->nmae_std);
     msae__tally_finish(&line->of[MSAE__CS], &out->cs, &out->cs_std);
     msae__tally_finish(&line->of[MSAE__L0], &out->l0, &out->l0_std);
+    msae__tally_finish(&line->of[MSAE__L2_RATIO], &out->l2_ratio, &ratio_std);
+    out->recon_bias = line->product != 0 ? line->squares / line->product : msae__nan();
     out->sparsity = 1 - out->l0 / (double)n;
     out->cknna = msae__nan();
 }

@@ -39,6 +39,7 @@ static void check_metrics(const msae_metrics *got, const msae_metrics *want) {
     CHECK(near(got->cs, want->cs) && near(got->cs_std, want->cs_std));
     CHECK(near(got->sparsity, want->sparsity));
     CHECK(near(got->l0, want->l0) && near(got->l0_std, want->l0_std));
+    CHECK(near(got->l2_ratio, want->l2_ratio) && near(got->recon_bias, want->recon_bias));
 }
 
 /* The sweep is forward, dense codes and the metrics of arrays, at every k. */
@@ -292,6 +293,12 @@ static void means_and_deviations(void) {
     CHECK(near(m.nmae, 0.15) && near(m.nmae_std, line_std / 10));
     CHECK(near(m.l0, 1.5) && near(m.l0_std, line_std));
     CHECK(near(m.cs, 1) && near(m.cs_std, 0) && near(m.sparsity, 0.5) && m.ndn == 0);
+    double product = 0, length = 0;
+    for (size_t i = 0; i < COUNT(x); i++) {
+        product += (double)x[i] * (double)recon[i];
+        length += (double)recon[i] * (double)recon[i];
+    }
+    CHECK(near(m.l2_ratio, 1.15) && near(m.recon_bias, length / product));
 }
 
 /* What has no value is no number, and a row without variance does not count. */
@@ -307,6 +314,7 @@ static void metrics_without_a_value(void) {
     CHECK(test_is_nan(m.fvu_row) && test_is_nan(m.fvu_row_std));
     CHECK(fabs(m.nmse - 0.25) < 1e-9 && fabs(m.nmae - 0.5) < 1e-9 && fabs(m.cs - 1) < 1e-9);
     CHECK(m.sparsity == 1 && m.l0 == 0 && m.ndn == 1);
+    CHECK(fabs(m.l2_ratio - 1.5) < 1e-9 && fabs(m.recon_bias - 1.5) < 1e-9);
 
     x[6] = x[7];
     m = test_measure(x, recon, z, FEW, 2, 3);
@@ -315,7 +323,7 @@ static void metrics_without_a_value(void) {
     memset(x, 0, sizeof x); /* nothing to compare with, then nothing but zeros */
     m = test_measure(x, recon, z, FEW, 2, 3);
     CHECK(test_is_nan(m.nmse) && test_is_nan(m.nmae) && test_is_nan(m.cs) &&
-          test_is_nan(m.fvu_set) && test_is_nan(m.fvu_row));
+          test_is_nan(m.fvu_set) && test_is_nan(m.fvu_row) && test_is_nan(m.recon_bias));
     memset(recon, 0, sizeof recon);
     x[0] = 2;
     m = test_measure(x, recon, z, FEW, 2, 3);

@@ -44,6 +44,10 @@ static void print_json_line(const eval_job *job, const msae_metrics *m, int own,
     tool_json_real(&json, "cknna", m->cknna);
     tool_json_count(&json, "ndn", m->ndn);
     tool_json_real(&json, "do", job->overlap);
+    tool_json_real(&json, "l2_ratio", m->l2_ratio);
+    tool_json_real(&json, "relative_reconstruction_bias", m->recon_bias);
+    tool_json_real(&json, "explained_variance", 1 - m->fvu_set);
+    tool_json_real(&json, "frac_alive", 1 - (double)m->ndn / (double)job->inputs.model.n_latents);
     tool_json_done(&json);
 }
 
@@ -202,7 +206,10 @@ const tool_command tool_eval = {
         "both; l0, the number of active latents a row; sparsity, the share that is not active;\n"
         "cknna, how far the codes keep the embeddings' neighbours; dead, the number of dead\n"
         "latents (in JSON ndn, its published name). And of the model alone: do, how far the\n"
-        "latents' directions overlap. With --refine each line is followed by one of refined "
+        "latents' directions overlap. JSON also has l2_ratio (of a reconstruction's length to the\n"
+        "embedding's), relative_reconstruction_bias (1: no shrinkage), explained_variance (1 less\n"
+        "fvu_set) and frac_alive (1 less the share of dead latents), under SAELens' names. With\n"
+        "--refine each line is followed by one of refined "
         "codes;\n"
         "without --k the sweep then ends at half of the inputs.",
     .options = options,
