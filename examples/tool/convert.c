@@ -45,7 +45,10 @@ static void print_result(const convert_job *job, const msae_model *model, tool_l
 
 /* Levels are not known in other layouts. */
 static void hint_at_k(const convert_job *job, const msae_model *model, const tool_target *target) {
-    if (target->layout == TOOL_LAYOUT_MSAE || !tool_is_nested(model->recipe) || job->k > 0) return;
+    if (target->layout == TOOL_LAYOUT_MSAE || target->layout == TOOL_LAYOUT_PTH ||
+        !tool_is_nested(model->recipe) || job->k > 0) {
+        return;
+    }
     if (target->recipe == MSAE_RECIPE_RELU) {
         tool_warn(job->output,
                   "is a dense ReLU, which keeps all active latents of a row, often hundreds; "
@@ -143,8 +146,8 @@ static const convert_job defaults = {.import = {.soft_cap = -1}};
 
 static const tool_option options[] = {
     {"IN", NULL, TOOL_OPERAND, AT(input), ""},
-    {"-o", "OUT", TOOL_TEXT, AT(output), "a file for msae, a folder for the others"},
-    {"--to", "msae|saelens|sparsify|dictionary-learning", TOOL_CHOICE, AT(to),
+    {"-o", "OUT", TOOL_TEXT, AT(output), "a file for msae and msae-pth, a folder for the others"},
+    {"--to", "msae|saelens|sparsify|dictionary-learning|msae-pth", TOOL_CHOICE, AT(to),
      "layout to write (default: msae)"},
     {"--k", "K", TOOL_COUNT, AT(k),
      "the model's k: a nested model keeps its levels in our layout and\n"

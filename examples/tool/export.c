@@ -36,6 +36,7 @@ static int check_exact(const msae_model *model, const char *path, const char *la
 
 int tool_plan_export(const msae_model *model, const char *path, tool_layout layout, size_t k,
                      tool_target *target) {
+    if (layout == TOOL_LAYOUT_PTH) return tool_plan_published(model, path, k, target);
     const char *name = tool_layout_name(layout);
     const int nested = tool_is_nested(model->recipe);
     const size_t largest = nested || model->k == 0 ? model->nesting[model->n_levels - 1] : model->k;
@@ -457,6 +458,7 @@ static const char *const names[][2] = {
 
 int tool_check_export(const char *option, const char *path, tool_layout layout) {
     if (layout == TOOL_LAYOUT_MSAE) return tool_check_output(option, path, TOOL_WRITES_MODEL);
+    if (layout == TOOL_LAYOUT_PTH) return tool_check_output(option, path, TOOL_WRITES_PTH);
     int status = tool_is_folder(path) ? TOOL_OK : tool_check_ending(path, TOOL_WRITES_FOLDER);
     if (status == TOOL_OK) status = tool_add_output(option, path);
     for (size_t i = 0; i < 2 && status == TOOL_OK; i++) {
@@ -559,6 +561,7 @@ int tool_export_model(const msae_model *model, const char *path, const tool_targ
     folded f;
     int status;
     if (target->layout == TOOL_LAYOUT_MSAE) return write_msae(model, path, target);
+    if (target->layout == TOOL_LAYOUT_PTH) return tool_write_published(model, path, target);
     memset(&f, 0, sizeof f);
     f.model = model;
     f.target = target;

@@ -55,9 +55,9 @@ static unsigned turned_round(unsigned bits, unsigned count) {
     return turned;
 }
 
-/* From the length of each symbol; 0 where lengths fit no code. Only a code of a single symbol may
-   leave bits without meaning. */
-static int make_code(prefix_code *code, const unsigned char *lengths, size_t n) {
+/* From the length of each symbol; 0 where lengths fit no code. Only one of a single symbol of one
+   bit may leave the other bit without meaning, where that is allowed, or one of no symbols. */
+static int make_code(prefix_code *code, const unsigned char *lengths, size_t n, int may_be_single) {
     uint16_t first[MAX_BITS + 2] = {0}, next[MAX_BITS + 1];
     unsigned bits = 0, used = 0;
     int left = 1;
@@ -72,7 +72,7 @@ static int make_code(prefix_code *code, const unsigned char *lengths, size_t n) 
         next[length] = (uint16_t)bits;
         first[length + 1] = (uint16_t)(first[length] + code->counts[length]);
     }
-    if (left > 0 && used > 1) return 0;
+    if (left > 0 && used > 0 && !(may_be_single && used == 1 && code->counts[1] == 1)) return 0;
     for (size_t i = 0; i < n; i++) {
         const unsigned length = lengths[i];
         if (length == 0) continue;
@@ -176,9 +176,9 @@ static int stored_block(inflation *f) {
 static int fixed_codes(inflation *f) {
     unsigned char lengths[LITERALS];
     for (int i = 0; i < LITERALS; i++) lengths[i] = i < 144 ? 8 : i < 256 ? 9 : i < 280 ? 7 : 8;
-    if (!make_code(&f->literals, lengths, LITERALS)) return 0;
+    if (!make_code(&f->literals, lengths, LITERALS, 0)) return 0;
     memset(lengths, 5, 32);
-    return make_code(&f->distances, lengths, 32);
+    return make_code(&f->distances, lengths, 32, 0);
 }
 
 /* The codes of a block, whose lengths are written by a code of their own. */
@@ -197,7 +197,7 @@ static int own_codes(inflation *f) {
         if (!take(&f->bits, 3, &value)) return 0;
         lengths[order[i]] = (unsigned char)value;
     }
-    if (!make_code(&f->literals, lengths, 19)) return 0;
+    if (!make_code(&f->literals, lengths, 19, 0)) return 0;
     memset(lengths, 0, 19);
     for (unsigned i = 0; i < literals + distances;) {
         const int symbol = next_symbol(&f->bits, &f->literals);
@@ -215,8 +215,8 @@ static int own_codes(inflation *f) {
         if (times > literals + distances - i) return 0;
         while (times-- > 0) lengths[i++] = length;
     }
-    return lengths[END_OF_BLOCK] != 0 && make_code(&f->literals, lengths, literals) &&
-           make_code(&f->distances, lengths + literals, distances);
+    return lengths[END_OF_BLOCK] != 0 && make_code(&f->literals, lengths, literals, 1) &&
+           make_code(&f->distances, lengths + literals, distances, 1);
 }
 
 static int inflate_all(inflation *f) {

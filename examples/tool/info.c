@@ -345,6 +345,7 @@ static int run(void *context) {
     if (tool_has_ending(path, ".npy") || tool_has_ending(path, ".npz")) {
         return describe_data(path, as_json);
     }
+    if (tool_is_zip(path) && !tool_holds_model(path)) return describe_data(path, as_json);
     int status = tool_read_file(path, &bytes, &size);
     if (status != TOOL_OK) return status;
     const int foreign = is_foreign(path, (const unsigned char *)bytes, size);
@@ -364,7 +365,7 @@ const tool_command tool_info = {
     .name = "info",
     .brief = "says what a file holds",
     .summary = "Says what a model (in any layout that convert reads), a file of codes, any other\n"
-               "safetensors file or a .npy holds.",
+               "safetensors file, a .npy, an .npz or embeddings of torch.save hold.",
     .options = options,
     .n_options = TOOL_COUNT_OF(options),
     .job_bytes = sizeof(info_job),

@@ -116,6 +116,24 @@ static size_t count_models(const torch_value *dict, char prefix[64]) {
     return models;
 }
 
+int tool_holds_model(const char *path) {
+    weights w;
+    msae_error ignored;
+    int holds = 0;
+    memset(&w, 0, sizeof w);
+    if (tool_open_reader(&w.reader, path, &ignored) != MSAE_OK) return 0;
+    if (torch_open(&w.torch, &w.reader, 0, NULL, &ignored) == MSAE_OK) {
+        const torch_value *root = w.torch.root;
+        holds = count_models(root, w.prefix) > 0;
+        for (size_t i = 0; root->kind == TORCH_DICT && i < root->count && !holds; i++) {
+            holds = count_models(root->as.items[2 * i + 1], w.prefix) > 0;
+        }
+    }
+    w.is_torch = 1;
+    close_weights(&w);
+    return holds;
+}
+
 /* What a dict holds, for people: its first keys, with the shapes of tensors. */
 static const char *show_dict(const torch_value *dict, char text[160]) {
     size_t used = 0, shown = 0;

@@ -263,32 +263,30 @@ static msae_status open_member(matrix_file *m, const zip_member *array, msae_err
     return status;
 }
 
-/* Whether an array's header says floats and two dimensions (or three, one of them 1). */
-static int array_is_matrix(matrix_file *m, const zip_member *array) {
+/* Whether an array's header says floats and two dimensions (or three, one of them 1), into *is. */
+static msae_status array_is_matrix(matrix_file *m, const zip_member *array, int *is,
+                                   msae_error *error) {
     static const char type[] = "'descr': '", shape[] = "'shape': (";
     unsigned char start[256];
-    msae_error ignored;
-    int is = 0;
-    if (open_member(m, array, &ignored) == MSAE_OK) {
-        const size_t size = m->reader.size < sizeof start ? (size_t)m->reader.size : sizeof start;
-        const int read = matrix_read(m, 0, start, size);
-        size_t type_at = 0, shape_at = 0, numbers = 0;
-        for (size_t i = 0; read && i + 12 < size; i++) {
-            if (memcmp(start + i, type, sizeof type - 1) == 0) type_at = i + sizeof type;
-            if (memcmp(start + i, shape, sizeof shape - 1) == 0) shape_at = i + sizeof shape - 1;
-        }
-        for (size_t i = shape_at; shape_at > 0 && i < size && start[i] != ')'; i++) {
-            const int is_digit = start[i] >= '0' && start[i] <= '9';
-            numbers += is_digit && (i == shape_at || start[i - 1] < '0' || start[i - 1] > '9');
-        }
-        is = type_at > 0 && type_at < size && (start[type_at] == 'f' || start[type_at] == 'V') &&
-             numbers >= 2;
+    size_t type_at = 0, shape_at = 0, numbers = 0;
+    const msae_status status = open_member(m, array, error);
+    const size_t size = m->reader.size < sizeof start ? (size_t)m->reader.size : sizeof start;
+    const int read = status == MSAE_OK && matrix_read(m, 0, start, size);
+    for (size_t i = 0; read && i + 12 < size; i++) {
+        if (memcmp(start + i, type, sizeof type - 1) == 0) type_at = i + sizeof type;
+        if (memcmp(start + i, shape, sizeof shape - 1) == 0) shape_at = i + sizeof shape - 1;
     }
+    for (size_t i = shape_at; shape_at > 0 && i < size && start[i] != ')'; i++) {
+        const int is_digit = start[i] >= '0' && start[i] <= '9';
+        numbers += is_digit && (i == shape_at || start[i - 1] < '0' || start[i - 1] > '9');
+    }
+    *is = type_at > 0 && type_at < size && (start[type_at] == 'f' || start[type_at] == 'V') &&
+          numbers >= 2;
     bytes_give(&m->allocator, m->memory, m->memory_bytes);
     m->memory = NULL;
     m->memory_bytes = 0;
     memset(&m->reader, 0, sizeof m->reader);
-    return is;
+    return status;
 }
 
 /* Adds a name to a list for people: in ASCII, whatever the file has. */
@@ -333,9 +331,12 @@ static msae_status open_npz(matrix_file *m, const zip_archive *a, const char *na
                           "no array has that name (--tensor), but %s", names);
     }
     for (size_t i = 0; i < a->count && name == NULL && arrays > 1; i++) {
-        if (array_name(&a->members[i]) == 0 || !array_is_matrix(m, &a->members[i])) continue;
-        found = &a->members[i];
-        matrices++;
+        int is_matrix = 0;
+        if (array_name(&a->members[i]) == 0) continue;
+        const msae_status status = array_is_matrix(m, &a->members[i], &is_matrix, error);
+        if (status != MSAE_OK) return status;
+        if (is_matrix) found = &a->members[i];
+        matrices += (size_t)is_matrix;
     }
     for (size_t i = 0; i < a->count && found == NULL && arrays == 1; i++) {
         if (array_name(&a->members[i]) > 0) found = &a->members[i];
@@ -376,12 +377,13 @@ static int squeeze(torch_tensor *tensor) {
 
 static msae_status open_tensor(matrix_file *m, torch_tensor tensor, const char *name,
                                msae_error *error) {
-    if (!squeeze(&tensor) || tensor.elements == 0) {
+    if (!squeeze(&tensor) || tensor.shape[1] == 0) {
         return bytes_fail(error, MSAE_ERROR_SHAPE, MSAE_NO_POSITION,
                           "the tensor%s%s is not a matrix of floats", name != NULL ? " " : "",
                           name != NULL ? name : "");
     }
-    const int is_plain = tensor.stride[1] == 1 && tensor.stride[0] == tensor.shape[1];
+    const int is_plain =
+        tensor.elements == 0 || (tensor.stride[1] == 1 && tensor.stride[0] == tensor.shape[1]);
     const char *type = is_plain ? npy_type(tensor.dtype) : "<f4";
     const uint64_t width = is_plain ? msae_dtype_bytes(tensor.dtype) : 4;
     memset(m->header, ' ', sizeof m->header);

@@ -69,6 +69,7 @@ static const struct {
     [TOOL_WRITES_PAGE - TOOL_WRITES_MODEL] = {"a page is", "as .html", {".html", ".htm"}},
     [TOOL_WRITES_FOLDER -
         TOOL_WRITES_MODEL] = {"a model in this layout is", "into a folder", {NULL}},
+    [TOOL_WRITES_PTH - TOOL_WRITES_MODEL] = {"a published model is", "as .pth", {".pth", ".pt"}},
 };
 
 int tool_check_ending(const char *path, tool_kind product) {

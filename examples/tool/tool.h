@@ -195,7 +195,8 @@ typedef enum tool_kind {
     TOOL_WRITES_EMBEDDINGS,
     TOOL_WRITES_TABLE,
     TOOL_WRITES_PAGE,
-    TOOL_WRITES_FOLDER
+    TOOL_WRITES_FOLDER,
+    TOOL_WRITES_PTH
 } tool_kind;
 
 /* What a number may start with, to be told from all that can be given. */
@@ -1000,6 +1001,8 @@ int tool_load_model(msae_model *model, const char *path, const msae_load_desc *d
 int tool_import_model(msae_model *model, const char *path, const msae_load_desc *desc,
                       const tool_import *import, tool_layout *layout);
 
+/* 1 when a file of torch.save has a model's tensors in it. */
+int tool_holds_model(const char *path);
 /* 1 when a file that starts so is one of torch.save (also in its old format, which is refused). */
 int tool_is_torch(const unsigned char *bytes, size_t size);
 /* 1 when a cfg.json lies beside the file of that path. */
@@ -1021,6 +1024,9 @@ int tool_plan_export(const msae_model *model, const char *path, tool_layout layo
                      tool_target *target);
 /* Checks, as tool_check_output does, what tool_export_model is to write. */
 int tool_check_export(const char *option, const char *path, tool_layout layout);
+/* The same for a .pth as the published code saves them, of which published.c knows. */
+int tool_plan_published(const msae_model *model, const char *path, size_t k, tool_target *target);
+int tool_write_published(const msae_model *model, const char *path, const tool_target *target);
 /* Writes a model as it was planned: a file for TOOL_LAYOUT_MSAE, else a folder, made if it is not
    there. Each file is written under a temporary name first, the configuration last. Mean and scale
    are folded into the biases, in double: latents and thresholds come out divided by the scale. */

@@ -1785,24 +1785,32 @@ static void zip_finish(zip *z) {
     zip_put(z, d->bytes, d->failed ? 0 : d->size);
 }
 
-msae_status torch_write(const msae_writer *writer, const char *name, const msae_tensor *tensors,
-                        size_t n_tensors, const msae_allocator *allocator, msae_error *error) {
-    buffer pickle = {allocator, NULL, 0, 0, 0};
+static void add_state_dict(buffer *b, const msae_tensor *tensors, size_t count) {
+    add_words(b, "ccollections\nOrderedDict\n)R(");
+    for (size_t i = 0; i < count; i++) add_tensor(b, &tensors[i], i);
+    add_words(b, "u");
+}
+
+static void add_real(buffer *b, double value) {
+    unsigned char bytes[8];
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    for (size_t i = 0; i < 8; i++) bytes[i] = (unsigned char)(bits >> (56 - 8 * i));
+    add_words(b, "G");
+    add(b, bytes, sizeof bytes);
+}
+
+/* The zip of a pickle and of what its tensors hold. */
+static msae_status write_zip(const msae_writer *writer, const char *name, buffer *pickle,
+                             const msae_tensor *tensors, size_t n_tensors, msae_error *error) {
+    const msae_allocator *allocator = pickle->allocator;
     zip z;
-    int failed;
     memset(&z, 0, sizeof z);
     z.writer = writer;
     z.folder = name;
     z.directory.allocator = allocator;
     make_crc_tables(&z.tables);
-    if (n_tensors > 1000) {
-        return bytes_fail(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "more than 1000 tensors");
-    }
-    add_words(&pickle, "\x80\x02"
-                       "ccollections\nOrderedDict\n)R(");
-    for (size_t i = 0; i < n_tensors; i++) add_tensor(&pickle, &tensors[i], i);
-    add_words(&pickle, "u.");
-    if (!pickle.failed) zip_record(&z, "data.pkl", pickle.bytes, pickle.size);
+    if (!pickle->failed) zip_record(&z, "data.pkl", pickle->bytes, pickle->size);
     zip_record(&z, "byteorder", "little", 6);
     for (size_t i = 0; i < n_tensors; i++) {
         char record[32];
@@ -1811,10 +1819,46 @@ msae_status torch_write(const msae_writer *writer, const char *name, const msae_
     }
     zip_record(&z, "version", "3\n", 2);
     zip_finish(&z);
-    failed = pickle.failed || z.directory.failed;
-    bytes_give(allocator, pickle.bytes, pickle.room);
+    const int failed = pickle->failed || z.directory.failed;
+    bytes_give(allocator, pickle->bytes, pickle->room);
     bytes_give(allocator, z.directory.bytes, z.directory.room);
     if (failed) return bytes_fail_memory(error);
     if (z.failed) return bytes_fail(error, MSAE_ERROR_IO, z.at, "could not be written");
     return MSAE_OK;
+}
+
+enum { MOST_TENSORS = 1000 };
+
+static msae_status fail_tensors(msae_error *error) {
+    return bytes_fail(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "more than %d tensors",
+                      (int)MOST_TENSORS);
+}
+
+msae_status torch_write(const msae_writer *writer, const char *name, const msae_tensor *tensors,
+                        size_t n_tensors, const msae_allocator *allocator, msae_error *error) {
+    buffer pickle = {allocator, NULL, 0, 0, 0};
+    if (n_tensors > MOST_TENSORS) return fail_tensors(error);
+    add_words(&pickle, "\x80\x02");
+    add_state_dict(&pickle, tensors, n_tensors);
+    add_words(&pickle, ".");
+    return write_zip(writer, name, &pickle, tensors, n_tensors, error);
+}
+
+msae_status torch_write_dict(const msae_writer *writer, const char *name,
+                             const torch_content *content, const msae_allocator *allocator,
+                             msae_error *error) {
+    buffer pickle = {allocator, NULL, 0, 0, 0};
+    if (content->n_tensors > MOST_TENSORS) return fail_tensors(error);
+    add_words(&pickle, "\x80\x02}(");
+    add_unicode(&pickle, content->inside);
+    add_state_dict(&pickle, content->tensors, content->n_inside);
+    for (size_t i = content->n_inside; i < content->n_tensors; i++) {
+        add_tensor(&pickle, &content->tensors[i], i);
+    }
+    for (size_t i = 0; i < content->n_numbers; i++) {
+        add_unicode(&pickle, content->numbers[i].name);
+        add_real(&pickle, content->numbers[i].value);
+    }
+    add_words(&pickle, "u.");
+    return write_zip(writer, name, &pickle, content->tensors, content->n_tensors, error);
 }

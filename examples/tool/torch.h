@@ -124,4 +124,23 @@ const torch_value *torch_find(const torch_value *dict, const char *key);
 msae_status torch_write(const msae_writer *writer, const char *name, const msae_tensor *tensors,
                         size_t n_tensors, const msae_allocator *allocator, msae_error *error);
 
+typedef struct torch_number {
+    const char *name;
+    double value;
+} torch_number;
+
+/* A dict of which one entry is a state dict, an OrderedDict: the first n_inside tensors under
+   `inside`; then come the other tensors, and numbers. */
+typedef struct torch_content {
+    const char *inside;
+    const msae_tensor *tensors; /* [n_tensors] */
+    size_t n_inside, n_tensors;
+    const torch_number *numbers; /* [n_numbers], Python floats */
+    size_t n_numbers;
+} torch_content;
+/* Writes it as torch_write does. */
+msae_status torch_write_dict(const msae_writer *writer, const char *name,
+                             const torch_content *content, const msae_allocator *allocator,
+                             msae_error *error);
+
 #endif /* TORCH_H */
