@@ -1,4 +1,4 @@
-/* Matrices in zips: arrays of an .npz, stored and deflated, and tensors of torch.save. */
+/* Matrices in zips, arrays of an .npz, stored and deflated, and tensors of torch.save; and in text. */
 #include "test.h"
 
 #include "../examples/tool/bytes.c"
@@ -210,11 +210,78 @@ static void tensors(void) {
     CHECK(strstr(error.message, "holds 2 matrices (features, scales)") != NULL);
 }
 
+static msae_status load_text(const char *text, size_t size, float *got, size_t shape[2],
+                             msae_error *error) {
+    const msae_reader file = msae_from_memory(text, size);
+    test_heap heap = {0};
+    const msae_allocator allocator = test_heap_allocator(&heap);
+    matrix_file matrix;
+    msae_data data;
+    msae_status status = matrix_open_text(&matrix, &file, &allocator, error);
+    if (status == MSAE_OK) status = msae_data_load(&data, matrix.reader, NULL, NULL, error);
+    if (status == MSAE_OK) {
+        shape[0] = data.rows;
+        shape[1] = data.cols;
+        if (data.rows * data.cols <= 6) msae_data_read(&data, 0, data.rows, got);
+        msae_data_free(&data);
+    }
+    matrix_close(&matrix);
+    CHECK(heap.bytes == 0);
+    return status;
+}
+
+static void texts(void) {
+    static const char *const same[] = {
+        "1,-2,.5\n3,96,-0.125\n",
+        "1, -2, 5e-1\r\n3 ,96,-.125",
+        "\xef\xbb\xbf\x31;-2;0.5\n3;9.6e1;-0.125\n\n",
+        "a\tb\tc\n1\t-2\t0.5\n3\t96\t-0.125\n",
+        "id\ta\tb\tc\nx y\t1\t-2\t0.5\nz\t3\t96\t-0.125\n",
+        "2 3\nx 1 -2 0.5\ny 3 96 -0.125\n",
+        "  1 -2   0.5 \n\t3 96 -0.125\n",
+        "0,1,2\n1,-2,0.5\n3,96,-0.125\n",
+        ",0,1,2\n0,1,-2,0.5\n1,3,96,-0.125\n",
+        ",a,b,c\n0,1,-2,0.5\n1,3,96,-0.125\n",
+        "x,1,-2,0.5\ny,3,96,-0.125\n",
+    };
+    static const char *const refused[][2] = {
+        {"", "the text has no line of numbers"},
+        {"\n \n", "the text has no line of numbers"},
+        {"a,b\n", "the text has no line of numbers"},
+        {"1,2\n3\n", "line 2 has 1 numbers where those before have 2"},
+        {"a,b\n1,2\n3\n", "line 3 has 1 numbers where those before have 2"},
+        {"1,2\n3,4,5\n", "line 2 has 3 numbers where those before have 2"},
+        {"1,,2\n3,4,5\n", "line 1, column 2: '' is not a number"},
+        {"1,2\n3,0x4\n", "line 2, column 2: '0x4' is not a number"},
+        {"1,2\n\n3,4\n", "line 2, column 1: '' is not a number"},
+        {"1,2\n3,4 5\n", "line 2, column 2: '4 5' is not a number"},
+    };
+    msae_error error;
+    size_t shape[2];
+    for (size_t i = 0; i < COUNT(same); i++) {
+        float got[6] = {0};
+        test_note("%s", same[i]);
+        CHECK_STATUS(MSAE_OK, load_text(same[i], strlen(same[i]), got, shape, &error));
+        CHECK(shape[0] == 2 && shape[1] == 3 && test_same(got, wanted, 6));
+        for (size_t cut = 0; cut < strlen(same[i]); cut++) { /* ends, one way or the other */
+            (void)load_text(same[i], cut, got, shape, &error);
+        }
+    }
+    for (size_t i = 0; i < COUNT(refused); i++) {
+        float got[6];
+        test_note("%s", refused[i][0]);
+        CHECK_STATUS(MSAE_ERROR_FORMAT,
+                     load_text(refused[i][0], strlen(refused[i][0]), got, shape, &error));
+        if (!CHECK(strcmp(error.message, refused[i][1]) == 0)) puts(error.message);
+    }
+}
+
 int main(void) {
     RUN(arrays);
     RUN(damaged_arrays);
     RUN(checksums);
     RUN(bombs);
     RUN(tensors);
+    RUN(texts);
     return test_finish();
 }

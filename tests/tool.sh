@@ -1039,6 +1039,37 @@ accept encode "$model" "$folder/plain.npy" "$folder/plain.npy" -o "$folder/plain
 accept encode "$model" "$folder/fortran.npy" "$folder/big.npy" -o "$folder/both.codes"
 expect "a set of two orders: the same codes" cmp -s "$folder/plain.codes" "$folder/both.codes"
 
+# Text: the same numbers with commas, with tabs behind names and under a line of them, with blanks as
+# word2vec writes them, with semicolons and the line ends of Windows.
+table() { awk -v between="$1" -v name="$2" -v end="$3" '{
+        r = int((NR - 1) / 8); c = (NR - 1) % 8
+        printf "%s%s%s", c == 0 && name ? "row" r between : "", 1 + $1 / 1024, c < 7 ? between : end "\n"
+    }' "$folder/bytes"; }
+table , '' '' >"$folder/plain.csv"
+{ printf 'name\ta\tb\tc\td\te\tf\tg\th\n' && table '\t' 1 ''; } >"$folder/plain.tsv"
+{ echo "40 8" && table ' ' 1 ''; } >"$folder/plain.txt"
+{ printf '\357\273\277' && table ';' '' '\r' && printf '\r\n'; } >"$folder/semicolons.csv"
+table , '' '' | awk '{ for (i = 1; i <= NF; i++) print }' | tr , ' ' | head -n 40 >"$folder/blanks.txt"
+accept encode "$model" "$folder/plain.csv" -o "$folder/plain.codes"
+for text in plain.tsv plain.txt semicolons.csv blanks.txt; do
+    accept encode "$model" "$folder/$text" -o "$folder/text.codes"
+    expect "$text: the same codes" cmp -s "$folder/plain.codes" "$folder/text.codes"
+done
+accept info "$folder/plain.tsv"
+expect "info: text with numbers is data" lines 1 'plain.tsv: data, 40 rows of 8, F32'
+head -n 25 "$folder/plain.csv" >"$folder/few.csv"
+accept name "$model" --vocab "$folder/few.csv" --words "$words" -o "$folder/text.names"
+printf '1,2,3,4,5,6,7,8\n1,2,3,4,5,6,7\n' >"$folder/ragged.csv"
+refuse 1 'ragged.csv: line 2 has 7 numbers where those before have 8' eval "$model" "$folder/ragged.csv"
+printf '1,2,3,4,5,6,7,8\n1,2,x,4,5,6,7,8\n' >"$folder/word.csv"
+refuse 1 "word.csv: line 2, column 3: 'x' is not a number" eval "$model" "$folder/word.csv"
+printf '1,2,3,4,5,6,7,8\n1,2,nan,4,5,6,7,8\n' >"$folder/nan.csv"
+refuse 1 'nan.csv: row 1 has a NaN' eval "$model" "$folder/nan.csv"
+printf '\n\n' >"$folder/blank.csv"
+refuse 1 'blank.csv: the text has no line of numbers' eval "$model" "$folder/blank.csv"
+printf '1,2,0x10,4,5,6,7,8\n1,2,3,4,5,6,7,8\n1,2,0x10,4,5,6,7,8\n' >"$folder/hexadecimal.csv"
+refuse 1 "hexadecimal.csv: line 1, column 3: '0x10' is not a number" eval "$model" "$folder/hexadecimal.csv"
+
 # ------------------------------------------------------------------------------------------------
 # What it refuses
 # ------------------------------------------------------------------------------------------------
@@ -2431,7 +2462,7 @@ accept train "$guarded/x.npy" -o "$guarded/again" --resume "$guarded/run" --chec
 # What a file is comes before what is wrong with it.
 strange=$folder/strange
 mkdir "$strange"
-printf '1.5,2\n3,4\n' >"$strange/a.csv"
+printf '1.5,2\n3,4\n' >"$strange/a.dat"
 gzip -c "$data" >"$strange/data.npy.gz"
 printf '{"metadata": {"total_size": 3}, "weight_map": {"x": "y"}}' >"$strange/m.index.json"
 printf 'PAR1....' >"$strange/a.parquet"
@@ -2443,7 +2474,7 @@ for descr in '|O' '<c8' '|u1'; do
 done
 accept encode "$model" "$data" -o "$strange/codes"
 for reader in "train @" "eval $model @" "info @"; do
-    for case in "a.csv|is text, not a .npy" "data.npy.gz|is compressed by gzip" \
+    for case in "a.dat|is text, not a .npy" "data.npy.gz|is compressed by gzip" \
         "m.index.json|is an index" "a.parquet|is a parquet" "a.png|is a picture" \
         "O.npy|the values are Python objects" "c8.npy|the values are complex" "u1.npy|the values are uint8"; do
         # shellcheck disable=SC2086

@@ -345,7 +345,7 @@ static int run(void *context) {
     if (tool_has_ending(path, ".npy") || tool_has_ending(path, ".npz")) {
         return describe_data(path, as_json);
     }
-    if (tool_is_zip(path) && !tool_holds_model(path)) return describe_data(path, as_json);
+    if (tool_is_converted(path) && !tool_holds_model(path)) return describe_data(path, as_json);
     int status = tool_read_file(path, &bytes, &size);
     if (status != TOOL_OK) return status;
     const int foreign = is_foreign(path, (const unsigned char *)bytes, size);

@@ -228,6 +228,12 @@ int tool_fail_content(const char *path, tool_content wanted, const msae_error *e
         return fail_other(path, wanted, kind, 0);
     }
     if (kind != NULL) return tool_fail(path, "%s", kind);
+    const int is_table = tool_has_ending(path, ".csv") || tool_has_ending(path, ".tsv") ||
+                         tool_has_ending(path, ".txt");
+    if (wanted == TOOL_DATA && is_table && is_plain_text(start, size) &&
+        !begins(start, size, "latent\t", 7)) {
+        return tool_fail_error(path, error); /* text with numbers */
+    }
     if (wanted != TOOL_TEXT_FILE && is_plain_text(start, size)) {
         return fail_text(path, start, size, wanted);
     }

@@ -6,6 +6,7 @@
 #include "torch.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 int matrix_is_zip(const unsigned char *start, size_t size) {
@@ -375,6 +376,19 @@ static int squeeze(torch_tensor *tensor) {
     return tensor->rank == 2 && npy_type(tensor->dtype) != NULL;
 }
 
+/* The header of a .npy in front of values that have none. */
+static void make_header(matrix_file *m, const char *type, uint64_t rows, uint64_t cols) {
+    memset(m->header, ' ', sizeof m->header);
+    m->header_bytes = sizeof m->header;
+    memcpy(m->header, "\x93NUMPY\1\0", 8);
+    bytes_put(m->header + 8, 2, sizeof m->header - 10);
+    const int length = snprintf((char *)m->header + 10, sizeof m->header - 10,
+                                "{'descr': '%s', 'fortran_order': False, 'shape': (%llu, %llu), }",
+                                type, (unsigned long long)rows, (unsigned long long)cols);
+    m->header[10 + length] = ' ';
+    m->header[sizeof m->header - 1] = '\n';
+}
+
 static msae_status open_tensor(matrix_file *m, torch_tensor tensor, const char *name,
                                msae_error *error) {
     if (!squeeze(&tensor) || tensor.shape[1] == 0) {
@@ -487,6 +501,204 @@ msae_status matrix_open(matrix_file *m, const msae_reader *file, const char *nam
         status = is_torch ? open_saved(m, name, error) : open_npz(m, &a, name, error);
     }
     zip_close(&a);
+    if (status != MSAE_OK) matrix_close(m);
+    return status;
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Text
+   ------------------------------------------------------------------------------------------ */
+
+typedef struct number_text {
+    const char *start, *end;
+    char separator; /* ' ': blanks, of any number */
+    int has_names;  /* a first column of them */
+} number_text;
+
+static int is_text_blank(char c) {
+    return c == ' ' || c == '\t' || c == '\r';
+}
+
+/* The next field of a line, without the blanks around it; *at is behind its separator then, NULL
+   after the last. 0 at the end of the line. */
+static int next_text_field(const number_text *t, const char **at, const char *end,
+                           const char **field, size_t *bytes) {
+    const char *from = *at, *stop;
+    if (from == NULL) return 0;
+    while (from < end && is_text_blank(*from) && (t->separator == ' ' || *from != t->separator)) {
+        from++;
+    }
+    if (t->separator == ' ' && from == end) return 0;
+    stop = from;
+    while (stop < end && (t->separator == ' ' ? !is_text_blank(*stop) : *stop != t->separator)) {
+        stop++;
+    }
+    *at = stop < end ? stop + 1 : NULL;
+    while (stop > from && is_text_blank(stop[-1])) stop--;
+    *field = from;
+    *bytes = (size_t)(stop - from);
+    return 1;
+}
+
+/* A number as C and Python write them. */
+static int read_text_value(const char *field, size_t bytes, float *value) {
+    char copy[64], *behind;
+    if (bytes == 0 || bytes >= sizeof copy) return 0;
+    memcpy(copy, field, bytes);
+    copy[bytes] = '\0';
+    if (strspn(copy, "+-.0123456789eEnNaAiIfFtTyY") != bytes) return 0; /* no hexadecimal */
+    *value = (float)strtod(copy, &behind); /* the locale is "C": nobody calls setlocale */
+    return *behind == '\0';
+}
+
+/* The line at *at, which is behind it then; without its end. 0 at the end of the text. */
+static int next_text_line(const number_text *t, const char **at, const char **line,
+                          const char **end) {
+    if (*at >= t->end) return 0;
+    *line = *at;
+    *end = memchr(*line, '\n', (size_t)(t->end - *line));
+    if (*end == NULL) *end = t->end;
+    *at = *end < t->end ? *end + 1 : t->end;
+    if (*end > *line && (*end)[-1] == '\r') --*end;
+    return 1;
+}
+
+/* What a line's fields are. */
+typedef struct line_kind {
+    size_t fields, numbers;
+    int first_is_number, first_is_empty;
+    int counts; /* 1: the numbers are 0, 1, 2 .. as pandas calls columns without names */
+} line_kind;
+
+static line_kind kind_of_line(const number_text *t, const char *line, const char *end) {
+    line_kind kind = {0, 0, 0, 0, 1};
+    const char *field;
+    size_t bytes;
+    float value = 0;
+    while (next_text_field(t, &line, end, &field, &bytes)) {
+        const int is_number = read_text_value(field, bytes, &value);
+        if (kind.fields++ == 0) {
+            kind.first_is_number = is_number;
+            kind.first_is_empty = bytes == 0;
+        }
+        if (is_number && (double)value != (double)kind.numbers) kind.counts = 0;
+        kind.numbers += (size_t)is_number;
+    }
+    return kind;
+}
+
+/* What separates numbers, and where they begin: behind a line of names, or of two sizes. */
+static void look_at_text(number_text *t) {
+    const char *at = t->start, *line, *end;
+    line_kind first, second = {0, 0, 0, 0, 0};
+    if (!next_text_line(t, &at, &line, &end)) return;
+    const size_t bytes = (size_t)(end - line);
+    const char *const behind = at;
+    t->separator = memchr(line, '\t', bytes) != NULL  ? '\t'
+                   : memchr(line, ',', bytes) != NULL ? ','
+                   : memchr(line, ';', bytes) != NULL ? ';'
+                                                      : ' ';
+    first = kind_of_line(t, line, end);
+    if (next_text_line(t, &at, &line, &end)) second = kind_of_line(t, line, end);
+    const int has_names = first.numbers == 0;
+    const int has_counts = first.counts && first.numbers > 2 && second.fields > 0 &&
+                           first.numbers + (size_t)first.first_is_empty == first.fields;
+    const int has_sizes =
+        t->separator == ' ' && first.fields == 2 && first.numbers == 2 && second.fields > 2;
+    t->has_names = first.fields > 1 && !first.first_is_number && first.numbers + 1 == first.fields;
+    if (has_names || has_counts || has_sizes) {
+        t->start = behind;
+        t->has_names =
+            (first.first_is_empty && first.fields > 1 && !has_sizes) ||
+            (second.fields > 1 && !second.first_is_number && second.numbers + 1 == second.fields);
+    }
+}
+
+/* Reads a line's numbers into out [cols] (NULL: counts them into *cols). */
+static msae_status read_row_of_text(const number_text *t, const char *start, const char *line,
+                                    const char *end, size_t number, size_t *cols, float *out,
+                                    msae_error *error) {
+    const char *at = line, *field;
+    size_t bytes, count = 0, place = 0;
+    while (next_text_field(t, &at, end, &field, &bytes)) {
+        float value;
+        if (place++ == 0 && t->has_names) continue;
+        if (!read_text_value(field, bytes, &value)) {
+            return bytes_fail(error, MSAE_ERROR_FORMAT, (uint64_t)(field - start),
+                              "line %lu, column %lu: '%.*s' is not a number", (unsigned long)number,
+                              (unsigned long)place, bytes < 24 ? (int)bytes : 24, field);
+        }
+        if (out != NULL && count < *cols) out[count] = value;
+        count++;
+    }
+    if (*cols == 0) *cols = count;
+    if (count == *cols && count > 0) return MSAE_OK;
+    return bytes_fail(error, MSAE_ERROR_FORMAT, (uint64_t)(line - start),
+                      "line %lu has %lu numbers where those before have %lu", (unsigned long)number,
+                      (unsigned long)count, (unsigned long)*cols);
+}
+
+/* Two passes: one counts and checks, one fills. */
+static msae_status read_all_text(matrix_file *m, const char *bytes, size_t size,
+                                 msae_error *error) {
+    number_text t = {bytes, bytes + size, ' ', 0};
+    size_t cols = 0, rows = 0;
+    if (size >= 3 && memcmp(bytes, "\xef\xbb\xbf", 3) == 0) t.start += 3;
+    while (t.end > t.start && (t.end[-1] == '\n' || is_text_blank(t.end[-1]))) t.end--;
+    while (t.start < t.end && (*t.start == '\n' || *t.start == '\r')) t.start++;
+    look_at_text(&t);
+    size_t skipped = 0;
+    for (const char *c = bytes; c < t.start; c++) skipped += *c == '\n';
+    for (int pass = 0; pass < 2; pass++) {
+        const char *at = t.start, *line, *end;
+        float *values = (float *)(void *)m->memory;
+        rows = 0;
+        while (next_text_line(&t, &at, &line, &end)) {
+            const msae_status status =
+                read_row_of_text(&t, bytes, line, end, skipped + rows + 1, &cols,
+                                 pass > 0 ? values + rows * cols : NULL, error);
+            if (status != MSAE_OK) return status;
+            rows++;
+        }
+        if (pass > 0) break;
+        if (rows == 0) {
+            return bytes_fail(error, MSAE_ERROR_FORMAT, 0, "the text has no line of numbers");
+        }
+        if (rows > SIZE_MAX / sizeof(float) / cols) return bytes_fail_memory(error);
+        m->memory_bytes = rows * cols * sizeof(float);
+        m->memory = (unsigned char *)bytes_take(&m->allocator, m->memory_bytes);
+        if (m->memory == NULL) return bytes_fail_memory(error);
+    }
+    for (size_t i = 0; i < rows * cols; i++) { /* little-endian on every machine */
+        float value;
+        memcpy(&value, m->memory + 4 * i, sizeof value);
+        bytes_put(m->memory + 4 * i, 4, bytes_of_float(value));
+    }
+    make_header(m, "<f4", rows, cols);
+    matrix_present(m, m->memory_bytes);
+    return MSAE_OK;
+}
+
+msae_status matrix_open_text(matrix_file *m, const msae_reader *file,
+                             const msae_allocator *allocator, msae_error *error) {
+    msae_status status;
+    memset(m, 0, sizeof *m);
+    m->file = *file;
+    if (allocator != NULL) m->allocator = *allocator;
+    if (file->size >= SIZE_MAX) return bytes_fail_memory(error);
+    const size_t size = (size_t)file->size;
+    char *bytes = (char *)bytes_take(&m->allocator, size);
+    if (bytes == NULL) return bytes_fail_memory(error);
+    if (!zip_read(file, 0, bytes, size)) {
+        status = bytes_fail(error, MSAE_ERROR_IO, 0, "could not be read");
+    } else if (memchr(bytes, 0, size) != NULL) {
+        status =
+            bytes_fail(error, MSAE_ERROR_FORMAT, (uint64_t)((char *)memchr(bytes, 0, size) - bytes),
+                       "is not text: it has a zero byte");
+    } else {
+        status = read_all_text(m, bytes, size, error);
+    }
+    bytes_give(&m->allocator, bytes, size);
     if (status != MSAE_OK) matrix_close(m);
     return status;
 }

@@ -1,4 +1,5 @@
-/* Matrices that others keep in a zip: an .npz of numpy, and embeddings saved by torch.save.
+/* Matrices that others keep in a zip, an .npz of numpy or embeddings saved by torch.save, and in
+   text.
 
    What is found is presented as a .npy, for msae_data_load and msae_files_open_by. Members that are
    stored, and contiguous tensors, are read where they lie; compressed members and tensors in another
@@ -29,6 +30,12 @@ int matrix_is_zip(const unsigned char *start, size_t size);
    default. On failure nothing is held. Thread-safe. */
 msae_status matrix_open(matrix_file *matrix, const msae_reader *file, const char *name,
                         const msae_allocator *allocator, msae_error *error);
+/* The matrix in a text: a row a line, numbers between commas, tabs, semicolons or blanks; nan and inf
+   are numbers. A first line of names is passed over, and so is a first column of them, and the line
+   of two sizes that word2vec begins with. All lines have as many numbers, or the error says which
+   has not. Text and numbers are in memory while it opens, then the numbers alone, as float32. */
+msae_status matrix_open_text(matrix_file *matrix, const msae_reader *file,
+                             const msae_allocator *allocator, msae_error *error);
 /* Fine on a zeroed struct. */
 void matrix_close(matrix_file *matrix);
 

@@ -249,9 +249,10 @@ static void print_help(const tool_command *command) {
              "rows of the last 1,000 steps.");
     }
     if (takes_data(command)) {
-        puts("\nData is a .npy, an .npz, a safetensors or a file of torch.save, or several as one set:\n"
-             "a pattern in quotes ('part-*.npy'; part-2 comes before part-10) or a list (@FILE, one\n"
-             "name a line).");
+        puts("\nData is a .npy, an .npz, a safetensors, a file of torch.save or a text of numbers "
+             "(.csv,\n"
+             ".tsv, .txt), or several as one set: a pattern in quotes ('part-*.npy'; part-2 comes\n"
+             "before part-10) or a list (@FILE, one name a line).");
     }
 }
 

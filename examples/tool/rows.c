@@ -159,7 +159,20 @@ static void warn_of_empty(const tool_rows *rows) {
     }
 }
 
-/* Opens a file of a set of which some are zips; the others are read as they are. */
+/* Whether a file is named as text with numbers is, and begins as text does. */
+static int is_numbers(const char *path, const unsigned char *start, size_t size) {
+    if (!tool_has_ending(path, ".csv") && !tool_has_ending(path, ".tsv") &&
+        !tool_has_ending(path, ".txt")) {
+        return 0;
+    }
+    for (size_t i = 0; i < size; i++) {
+        if (start[i] < 32 && strchr("\t\n\r", start[i]) == NULL) return 0;
+        if (start[i] == 0) return 0;
+    }
+    return size > 0;
+}
+
+/* Opens a file of a set of which some are zips or text; the others are read as they are. */
 static msae_status open_rows_file(void *user, const char *path, msae_reader *reader,
                                   msae_error *error) {
     tool_rows *rows = (tool_rows *)user;
@@ -168,12 +181,12 @@ static msae_status open_rows_file(void *user, const char *path, msae_reader *rea
     if (status != MSAE_OK) return status;
     *reader = rows->file;
     reader->path = path; /* by which it may be known */
-    if (rows->file.size < sizeof start ||
-        !rows->file.read(rows->file.user, 0, start, sizeof start) ||
-        !matrix_is_zip(start, sizeof start)) {
-        return MSAE_OK;
-    }
-    status = matrix_open(&rows->matrix, &rows->file, rows->tensor, NULL, error);
+    const size_t known = rows->file.size < sizeof start ? (size_t)rows->file.size : sizeof start;
+    if (known == 0 || !rows->file.read(rows->file.user, 0, start, known)) return MSAE_OK;
+    const int is_text = is_numbers(path, start, known);
+    if (!is_text && !matrix_is_zip(start, known)) return MSAE_OK;
+    status = is_text ? matrix_open_text(&rows->matrix, &rows->file, NULL, error)
+                     : matrix_open(&rows->matrix, &rows->file, rows->tensor, NULL, error);
     *reader = rows->matrix.reader;
     if (status != MSAE_OK) tool_close_reader(&rows->file);
     return status;
@@ -186,20 +199,21 @@ static void close_rows_file(void *user, msae_reader *reader) {
     memset(reader, 0, sizeof *reader);
 }
 
-int tool_is_zip(const char *path) {
+int tool_is_converted(const char *path) {
     unsigned char start[4];
     FILE *file = tool_is_folder(path) ? NULL : fopen(path, "rb");
     if (file == NULL) return 0;
     const size_t size = fread(start, 1, sizeof start, file);
     fclose(file);
-    return matrix_is_zip(start, size);
+    return matrix_is_zip(start, size) || is_numbers(path, start, size);
 }
 
 msae_status tool_load_matrix(msae_data *data, const char *path, const char *tensor,
                              msae_error *error) {
     tool_rows rows = {0};
     msae_reader reader;
-    if (!tool_is_zip(path)) return msae_data_load(data, msae_from_file(path), tensor, NULL, error);
+    if (!tool_is_converted(path))
+        return msae_data_load(data, msae_from_file(path), tensor, NULL, error);
     memset(data, 0, sizeof *data);
     rows.tensor = tensor;
     msae_status status = open_rows_file(&rows, path, &reader, error);
@@ -213,10 +227,10 @@ int tool_open_rows(tool_rows *rows, const char *tensor, size_t cols) {
     const msae_opener opener = {open_rows_file, close_rows_file, rows};
     const char *const *paths = (const char *const *)rows->paths;
     msae_error error;
-    int any_zip = 0;
+    int any = 0;
     rows->tensor = tensor;
-    for (size_t i = 0; i < rows->count && !any_zip; i++) any_zip = tool_is_zip(rows->paths[i]);
-    if (msae_files_open_by(&rows->files, paths, rows->count, tensor, any_zip ? &opener : NULL, NULL,
+    for (size_t i = 0; i < rows->count && !any; i++) any = tool_is_converted(rows->paths[i]);
+    if (msae_files_open_by(&rows->files, paths, rows->count, tensor, any ? &opener : NULL, NULL,
                            &error) != MSAE_OK) {
         return tool_fail_content(rows->paths[rows->files.at_fault], TOOL_DATA, &error);
     }

@@ -470,11 +470,11 @@ typedef struct tool_rows {
     matrix_file matrix; /* .. and what is read of it */
 } tool_rows;
 
-/* msae_data_load from a file that may be an .npz or one of torch.save. */
+/* msae_data_load from a file that may be an .npz, one of torch.save or text. */
 msae_status tool_load_matrix(msae_data *data, const char *path, const char *tensor,
                              msae_error *error);
-/* Whether a file starts as a zip does; 0 for what cannot be read. */
-int tool_is_zip(const char *path);
+/* Whether a file is one of these, by how it starts and, of text, ends in its name. */
+int tool_is_converted(const char *path);
 
 /* For qsort: names in the order of their bytes, but of the numbers in them by value, so that part-2
    stands before part-10. Names of the same numbers, part-1 and part-01, keep the order of bytes. */
