@@ -157,7 +157,7 @@
    safetensors file, or plain float32 named .._ROWS_COLS.npy. All that is written is little-endian.
    Promised, for any bytes in a file, in memory or behind a reader:
    - Nothing outside of them is read, nor believed before it is checked: header length within the
-     file and 100 MB, JSON of the one shape the format allows, UTF-8, unique names,
+     file and 100 MB, JSON of the one shape the format allows, UTF-8, unique names (as spelled),
      known dtypes, sizes that match the shapes, no overlap, hole or trailing bytes. Each rule has a
      message.
    - Memory is at most 8 times the file, whatever sizes it claims. Resuming allocates a trainer only
@@ -1508,7 +1508,7 @@ MSAE_API msae_status msae_safetensors_open(msae_safetensors *file, msae_reader r
                                            const msae_allocator *allocator, msae_error *error);
 /* Frees what `file` holds and zeroes it; fine on a zeroed struct. */
 MSAE_API void msae_safetensors_close(msae_safetensors *file);
-/* The tensor of that name (UTF-8 without escapes), or NULL; it lives as long as `file`.
+/* The tensor of that name, as spelled in the file, or NULL; it lives as long as `file`.
    Thread-safe. */
 MSAE_API const msae_tensor *msae_safetensors_find(const msae_safetensors *file, const char *name);
 /* The metadata of that key, or NULL; it lives as long as `file`. Thread-safe. */
@@ -3948,8 +3948,8 @@ static int msae__parse_number(msae__parser *p, uint64_t *number) {
     return 1;
 }
 
-/* The length of the UTF-8 sequence at bytes, and the character; 0 when it is none. */
-static size_t msae__utf8(const unsigned char *bytes, size_t left, uint32_t *character) {
+/* The length of the UTF-8 sequence at bytes, 0 when it is none. */
+static size_t msae__utf8_length(const unsigned char *bytes, size_t left) {
     static const uint32_t least[5] = {0, 0, 0x80, 0x800, 0x10000};
     size_t length = bytes[0] < 0x80             ? 1
                     : (bytes[0] & 0xe0) == 0xc0 ? 2
@@ -3958,7 +3958,6 @@ static size_t msae__utf8(const unsigned char *bytes, size_t left, uint32_t *char
                                                 : 0;
     uint32_t point;
     if (length == 0 || length > left) return 0;
-    *character = bytes[0];
     if (length == 1) return 1;
     point = bytes[0] & (0x7fu >> length);
     for (size_t i = 1; i < length; i++) {
@@ -3966,7 +3965,6 @@ static size_t msae__utf8(const unsigned char *bytes, size_t left, uint32_t *char
         point = point << 6 | (bytes[i] & 0x3fu);
     }
     if (point < least[length] || point > 0x10ffff || (point >= 0xd800 && point < 0xe000)) return 0;
-    *character = point;
     return length;
 }
 
@@ -3982,23 +3980,16 @@ static uint32_t msae__hexadecimal(const unsigned char *at, size_t left) {
     return number;
 }
 
-/* The length of the escape at `at`, and the character: a backslash and one of "\\/bfnrt, or u and
-   four hexadecimal digits, or two of these, a surrogate pair; 0 when it is none. */
-static size_t msae__escape(const unsigned char *at, size_t left, uint32_t *character) {
-    static const char letters[] = "\"\\/bfnrt", meant[] = "\"\\/\b\f\n\r\t";
-    const char *letter = left > 1 && at[1] ? strchr(letters, at[1]) : NULL;
-    uint32_t second;
-    if (letter) {
-        *character = (unsigned char)meant[letter - letters];
-        return 2;
-    }
-    *character = msae__hexadecimal(at, left);
-    if (*character > 0xffff) return 0;
-    if (*character < 0xd800 || *character >= 0xe000) return 6;
-    second = *character < 0xdc00 ? msae__hexadecimal(at + 6, left - 6) : 0;
-    if (second < 0xdc00 || second >= 0xe000) return 0;
-    *character = 0x10000 + ((*character - 0xd800) << 10) + (second - 0xdc00);
-    return 12;
+/* The length of the escape at `at`: a backslash and one of "\\/bfnrt, or u and four hexadecimal
+   digits, or two of these, a surrogate pair; 0 when it is none. */
+static size_t msae__escape_length(const unsigned char *at, size_t left) {
+    uint32_t half;
+    if (left > 1 && at[1] && strchr("\"\\/bfnrt", at[1])) return 2;
+    half = msae__hexadecimal(at, left) >> 10;
+    if (half > 0x3f) return 0;
+    if (half >> 1 != 0xd800 >> 11) return 6;
+    return half == 0xd800 >> 10 && msae__hexadecimal(at + 6, left - 6) >> 10 == 0xdc00 >> 10 ? 12
+                                                                                             : 0;
 }
 
 /* A JSON string, or the failure `missing`; the bytes between the quotes, escapes as they
@@ -4010,13 +4001,12 @@ static int msae__parse_string(msae__parser *p, const char *missing, const char *
     start = p->at;
     while (p->at < p->end && p->bytes[p->at] != '"') {
         const unsigned char c = p->bytes[p->at];
-        uint32_t character;
-        size_t step = msae__utf8(p->bytes + p->at, p->end - p->at, &character);
+        size_t step = msae__utf8_length(p->bytes + p->at, p->end - p->at);
         if (step == 0) return msae__parse_fail(p, "a string is not UTF-8");
         if (c < 0x20) return msae__parse_fail(p, "a string has a control character");
         if (c == '\\') {
             if (p->at + 1 >= p->end) break;
-            step = msae__escape(p->bytes + p->at, p->end - p->at, &character);
+            step = msae__escape_length(p->bytes + p->at, p->end - p->at);
             if (step == 0) return msae__parse_fail(p, "a string has a bad escape");
         }
         p->at += step;
@@ -4028,35 +4018,6 @@ static int msae__parse_string(msae__parser *p, const char *missing, const char *
 
 static int msae__equals(const char *text, size_t length, const char *word) {
     return strlen(word) == length && memcmp(text, word, length) == 0;
-}
-
-/* The first character of a text, of which `escapes` says whether a backslash begins one, and its
-   length: a text that is no UTF-8 goes byte by byte. */
-static size_t msae__character(const char *text, size_t bytes, int escapes, uint32_t *character) {
-    const unsigned char *at = (const unsigned char *)text;
-    size_t step = escapes && *at == '\\' ? msae__escape(at, bytes, character)
-                                         : msae__utf8(at, bytes, character);
-    if (step > 0) return step;
-    *character = UINT32_MAX - *at;
-    return 1;
-}
-
-/* Order of a parsed string and another one, or a text without escapes, by their characters. */
-static int msae__compare_strings(const char *a, size_t a_bytes, const char *b, size_t b_bytes,
-                                 int b_escapes) {
-    while (a_bytes > 0 && b_bytes > 0) {
-        uint32_t one, other;
-        const size_t a_step = msae__character(a, a_bytes, 1, &one);
-        const size_t b_step = msae__character(b, b_bytes, b_escapes, &other);
-        if (one != other) return one < other ? -1 : 1;
-        a += a_step, a_bytes -= a_step;
-        b += b_step, b_bytes -= b_step;
-    }
-    return (a_bytes > 0) - (b_bytes > 0);
-}
-
-static int msae__is_name(const char *text, size_t length, const char *name) {
-    return msae__compare_strings(text, length, name, strlen(name), 0) == 0;
 }
 
 /* The names of each enum's values from 0 on. Every name ends with a zero byte, and a list with an
@@ -4095,13 +4056,8 @@ MSAE_API int msae_enum_value(msae_enum kind, const char *name) {
 
 #define MSAE__MAX_HEADER 100000000u /* the limit of safetensors, held to for .npy too */
 
-/* {"key":"value",..}, which may be empty, but there once; or null. */
+/* {"key":"value",..}, which may be empty, but there once. */
 static int msae__parse_metadata(msae__parser *p, msae_safetensors *file) {
-    msae__parse_space(p);
-    if (p->end - p->at >= 4 && memcmp(p->bytes + p->at, "null", 4) == 0) {
-        p->at += 4;
-        return 1;
-    }
     if (!msae__parse_expect(p, '{', "__metadata__ is not an object")) return 0;
     if (msae__parse_accept(p, '}')) return 1;
     do {
@@ -4229,7 +4185,7 @@ static int msae__parse_header(msae__parser *p, uint64_t data_bytes, msae_safeten
                 !msae__parse_expect(p, ':', "a colon is missing in the header")) {
                 return 0;
             }
-            if (msae__is_name(tensor.name, tensor.name_bytes, "__metadata__")) {
+            if (msae__equals(tensor.name, tensor.name_bytes, "__metadata__")) {
                 if (has_metadata++) return msae__parse_fail(p, "__metadata__ is there twice");
                 if (!msae__parse_metadata(p, file)) return 0;
             } else {
@@ -4244,10 +4200,17 @@ static int msae__parse_header(msae__parser *p, uint64_t data_bytes, msae_safeten
     return p->at == p->end || msae__parse_fail(p, "something follows the header's object");
 }
 
+/* Order of two byte strings. */
+static int msae__compare_text(const char *a, size_t a_bytes, const char *b, size_t b_bytes) {
+    int order = memcmp(a, b, msae__min(a_bytes, b_bytes));
+    if (order != 0) return order;
+    return (a_bytes > b_bytes) - (a_bytes < b_bytes);
+}
+
 /* Tensors by their names, tensors by their places, notes by their keys. */
 static int msae__compare_names(const void *a, const void *b) {
     const msae_tensor *x = (const msae_tensor *)a, *y = (const msae_tensor *)b;
-    return msae__compare_strings(x->name, x->name_bytes, y->name, y->name_bytes, 1);
+    return msae__compare_text(x->name, x->name_bytes, y->name, y->name_bytes);
 }
 
 static int msae__compare_offsets(const void *a, const void *b) {
@@ -4258,7 +4221,7 @@ static int msae__compare_offsets(const void *a, const void *b) {
 
 static int msae__compare_keys(const void *a, const void *b) {
     const msae_metadata *x = (const msae_metadata *)a, *y = (const msae_metadata *)b;
-    return msae__compare_strings(x->key, x->key_bytes, y->key, y->key_bytes, 1);
+    return msae__compare_text(x->key, x->key_bytes, y->key, y->key_bytes);
 }
 
 static void msae__swap_bytes(unsigned char *a, unsigned char *b, size_t size) {
@@ -4412,7 +4375,7 @@ MSAE_API void msae_safetensors_close(msae_safetensors *file) {
 MSAE_API const msae_tensor *msae_safetensors_find(const msae_safetensors *file, const char *name) {
     for (size_t i = 0; i < file->n_tensors; i++) {
         const msae_tensor *tensor = &file->tensors[i];
-        if (msae__is_name(tensor->name, tensor->name_bytes, name)) return tensor;
+        if (msae__equals(tensor->name, tensor->name_bytes, name)) return tensor;
     }
     return NULL;
 }
@@ -4421,7 +4384,7 @@ MSAE_API const msae_metadata *msae_safetensors_metadata(const msae_safetensors *
                                                         const char *key) {
     for (size_t i = 0; i < file->n_metadata; i++) {
         const msae_metadata *m = &file->metadata[i];
-        if (msae__is_name(m->key, m->key_bytes, key)) return m;
+        if (msae__equals(m->key, m->key_bytes, key)) return m;
     }
     return NULL;
 }
@@ -7502,8 +7465,7 @@ static int msae__write_header(msae_writer *to, const msae_tensor *tensors, size_
 static int msae__is_plain_text(const char *text, size_t bytes) {
     const unsigned char *at = (const unsigned char *)text;
     while (bytes > 0) {
-        uint32_t character;
-        size_t step = msae__utf8(at, bytes, &character);
+        size_t step = msae__utf8_length(at, bytes);
         if (step == 0 || *at < 0x20 || *at == '"' || *at == '\\') return 0;
         at += step;
         bytes -= step;

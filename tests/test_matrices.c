@@ -182,7 +182,7 @@ static void beside_other_types(void) {
         "\"r\":{\"dtype\":\"F4\",\"shape\":[2,3],\"data_offsets\":[2,5]}}";
     unsigned char bytes[512] = {0};
     const size_t length = sizeof header - 1, size = 8 + length + 29;
-    const char *const names[] = {NULL, "a\"b"};
+    const char *const names[] = {NULL, "a\\\"b"};
     msae_data data;
     msae_error error;
     msae_source source;
