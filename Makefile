@@ -208,11 +208,11 @@ $(BUILD)/tests/test_by_hand: examples/by_hand.c
 LINKED := bias by_hand checkpoints faults gradients locale matrices naming probe refine scores topk torch zips
 LINKED := $(LINKED:%=$(BUILD)/tests/test_%)
 $(LINKED): $(BUILD)/tests/linked.o
-$(LINKED): C99 += -DTEST_LINKED
+$(LINKED) $(BUILD)/tests/linked.o: C99 += -DTEST_LINKED
 
-$(BUILD)/tests/linked.o: tests/linked.c tests/inside.h msae.h
+$(BUILD)/tests/linked.o: tests/linked.c tests/test.h tests/inside.h msae.h
 	@mkdir -p $(@D)
-	$(C99) -c -o $@ $<
+	$(C99) -Itests -c -o $@ $<
 
 $(BUILD)/tests/%: tests/%.c $(wildcard tests/*.h) msae.h
 	@mkdir -p $(@D)

@@ -12,7 +12,7 @@ static struct world {
     msae_train_desc desc;
     unsigned char *file; /* a saved model */
     size_t file_bytes;
-    char model_path[128], data_path[128];
+    char model_path[128], data_path[128], arranged_path[128];
 } world;
 
 /* An operation takes all its memory from the heap, gives it back and says how it went. */
@@ -139,6 +139,26 @@ static msae_status load_data(test_heap *heap) {
     msae_status status =
         msae_data_load(&data, msae_from_file(world.data_path), NULL, &allocator, NULL);
     msae_data_free(&data);
+    return status;
+}
+
+/* Whose values are put in another order: from a file, which is read first, and from memory. */
+static msae_status load_arranged(test_heap *heap) {
+    static const char header[] = "{'descr': '>f4', 'fortran_order': True, 'shape': (2, 3), }";
+    msae_allocator allocator = test_heap_allocator(heap);
+    unsigned char bytes[128 + 24] = "\x93NUMPY\1\0\x76";
+    msae_data data;
+    memset(bytes + 10, ' ', 118);
+    memcpy(bytes + 10, header, sizeof header - 1);
+    bytes[127] = '\n';
+    msae_status status =
+        msae_data_load(&data, msae_from_memory(bytes, sizeof bytes), NULL, &allocator, NULL);
+    if (status == MSAE_OK) msae_data_free(&data);
+    if (status != MSAE_OK) return status;
+    FILE *file = fopen(world.arranged_path, "wb");
+    CHECK(file != NULL && fwrite(bytes, sizeof bytes, 1, file) == 1 && fclose(file) == 0);
+    status = msae_data_load(&data, msae_from_file(world.arranged_path), NULL, &allocator, NULL);
+    if (status == MSAE_OK) msae_data_free(&data);
     return status;
 }
 
@@ -344,6 +364,7 @@ int main(void) {
     const char *folder = test_folder();
     snprintf(world.model_path, sizeof world.model_path, "%s/model.safetensors", folder);
     snprintf(world.data_path, sizeof world.data_path, "%s/data.npy", folder);
+    snprintf(world.arranged_path, sizeof world.arranged_path, "%s/arranged.npy", folder);
     RUN(make_world);
     SWEEP(create_model, 1);
     SWEEP(create_trainer, 1);
@@ -356,6 +377,7 @@ int main(void) {
     SWEEP(load_memory, 2);
     SWEEP(load_file, 3);
     SWEEP(load_data, 1);
+    SWEEP(load_arranged, 3);
     SWEEP(open_safetensors, 1);
     SWEEP(save, 0);
     SWEEP(evaluate, 1);
@@ -369,6 +391,7 @@ int main(void) {
     SWEEP(tree, 4);
     remove(world.model_path);
     remove(world.data_path);
+    remove(world.arranged_path);
     TEST_RMDIR(folder);
     free(world.file);
     return test_finish();

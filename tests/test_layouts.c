@@ -29,6 +29,7 @@ static FILE *said(void) {
 #include "../examples/tool/rows.c"
 #include "../examples/tool/outcome.c"
 #include "../examples/tool/statistics.c"
+#include "../examples/tool/zip.c"
 #include "../examples/tool/torch.c"
 #include "../examples/tool/inflate.c"
 #include "../examples/tool/matrix.c"

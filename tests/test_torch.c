@@ -3,6 +3,7 @@
 #include "test.h"
 
 #include "../examples/tool/bytes.c"
+#include "../examples/tool/zip.c"
 #include "../examples/tool/torch.c"
 
 /* ---------------------------------------------------------------------------------------------
@@ -37,7 +38,7 @@ static void add_record(archive *z, const char *name, const void *data, size_t si
         add_number(b, 4, local ? ZIP_LOCAL : ZIP_ENTRY);
         if (!local) add_number(b, 2, 0);
         add_number(b, 2, 0);
-        add_number(b, 2, how & WITH_DESCRIPTOR ? FLAG_DESCRIPTOR : 0);
+        add_number(b, 2, how & WITH_DESCRIPTOR ? ZIP_FLAG_DESCRIPTOR : 0);
         add_number(b, 6, 0);
         add_number(b, 4, later ? 0 : crc);
         add_number(b, 4, later ? 0 : shown_size);
@@ -130,7 +131,7 @@ static void check_refused(const void *bytes, size_t size, const char *message) {
     if (!CHECK(open_bytes(&file, &reader, bytes, size, &error) != MSAE_OK)) torch_close(&file);
     if (!CHECK(strstr(error.message, message) != NULL)) printf("  it said: %s\n", error.message);
     CHECK(error.position <= size);
-    CHECK(file.pool == NULL && file.records == NULL && file.directory == NULL);
+    CHECK(file.pool == NULL && file.zip.members == NULL && file.zip.directory == NULL);
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -357,7 +358,9 @@ static const struct {
     {{AT(136, "\n")}, "the record  .. has a control character in its name"},
     {{AT(98, "\x01")}, "the record a/data.pkl is encrypted"},
     {{AT(98, "\x20")}, "the record a/data.pkl has unknown flags"},
-    {{AT(100, "\x08")}, "the record a/data.pkl is compressed"},
+    {{AT(100, "\x08"), AT(8, "\x08")}, "the record a/data.pkl is compressed; torch.save stores"},
+    {{AT(100, "\x09"), AT(8, "\x09")}, "the record a/data.pkl is compressed, and not by deflate"},
+    {{AT(100, "\x08")}, "the record a/data.pkl differs from its local header"},
     {{AT(124, "\x01")}, "the record a/data.pkl is on another volume"},
     {{AT(114, "\x05")}, "the record a/data.pkl has another size stored than uncompressed"},
     {{AT(110, "\xff\xff\xff\xff\xff\xff\xff\xff")}, "the record a/data.pkl has a malformed extra"},
@@ -668,18 +671,19 @@ static void written_and_read(void) {
     unsigned char *data = (unsigned char *)test_alloc(3600);
     float *values = test_random_floats(3, 900, 2), *out = test_floats(900);
     msae_tensor tensors[4];
+    const torch_content content = {tensors, 4, NULL, 0, NULL, 0};
     buffer b = {NULL, NULL, 0, 0, 0};
     const msae_writer writer = {write_buffer, &b, NULL, NULL, 0, 0};
     torch_file file;
     msae_reader reader;
     msae_error error;
     test_copy_le(data, values, 900);
-    CHECK_STATUS(MSAE_OK,
-                 torch_write(&writer, "ae", tensors, list_tensors(tensors, data), NULL, &error));
+    CHECK(list_tensors(tensors, data) == content.n_tensors);
+    CHECK_STATUS(MSAE_OK, torch_write(&writer, "ae", &content, NULL, &error));
     if (CHECK_STATUS(MSAE_OK, open_bytes(&file, &reader, b.bytes, b.size, &error))) {
         const torch_value *w = torch_find(file.root, "weight"), *k = torch_find(file.root, "k");
-        CHECK(file.root->count == 4 && file.n_records == 7);
-        for (size_t i = 0; i < file.n_records; i++) CHECK(file.records[i].at % 64 == 0);
+        CHECK(file.root->count == 4 && file.zip.n_members == 7);
+        for (size_t i = 0; i < file.zip.n_members; i++) CHECK(file.zip.members[i].at % 64 == 0);
         CHECK(w->as.tensor->rank == 2 && w->as.tensor->shape[1] == 300);
         CHECK_STATUS(MSAE_OK, torch_read(&reader, w->as.tensor, MSAE_F32, out, NULL, &error));
         CHECK(test_same(out, values, 900));
@@ -698,7 +702,7 @@ static void written_and_read(void) {
     for (size_t left = 0; left < 20; left++) { /* 7 records of two pieces, less two without bytes */
         size_t some = left;
         const msae_writer short_one = {write_some, &some, NULL, NULL, 0, 0};
-        const msae_status status = torch_write(&short_one, "ae", tensors, 4, NULL, &error);
+        const msae_status status = torch_write(&short_one, "ae", &content, NULL, &error);
         CHECK(status == (left < 14 ? MSAE_ERROR_IO : MSAE_OK));
     }
     free(b.bytes);
@@ -711,6 +715,7 @@ static void written_and_read(void) {
 static void memory_that_fails(void) {
     unsigned char data[3600] = {0};
     msae_tensor tensors[4];
+    const torch_content content = {tensors, 4, NULL, 0, NULL, 0};
     buffer b = {NULL, NULL, 0, 0, 0};
     const msae_writer writer = {write_buffer, &b, NULL, NULL, 0, 0};
     test_heap heap;
@@ -722,7 +727,7 @@ static void memory_that_fails(void) {
         memset(&heap, 0, sizeof heap);
         heap.fail_at = fail_at;
         b.size = 0;
-        status = torch_write(&writer, "ae", tensors, 4, &allocator, &error);
+        status = torch_write(&writer, "ae", &content, &allocator, &error);
         CHECK(status == MSAE_OK || status == MSAE_ERROR_MEMORY);
         CHECK(heap.bytes == 0);
     }

@@ -3,6 +3,7 @@
 
 #include "../examples/tool/bytes.c"
 #include "../examples/tool/inflate.c"
+#include "../examples/tool/zip.c"
 #include "../examples/tool/torch.c"
 
 #include "../examples/tool/matrix.c"
@@ -68,6 +69,37 @@ static msae_status load(const unsigned char *bytes, size_t size, const char *nam
     return status;
 }
 
+/* Each allocation fails once: a status, and nothing stays. */
+static void sweep(const void *bytes, size_t size, int is_text) {
+    const msae_reader file = msae_from_memory(bytes, size);
+    msae_status status = MSAE_ERROR_MEMORY;
+    for (size_t fail_at = 1; status != MSAE_OK && CHECK(fail_at < 50); fail_at++) {
+        test_heap heap = {0};
+        const msae_allocator allocator = test_heap_allocator(&heap);
+        matrix_file matrix;
+        heap.fail_at = fail_at;
+        status = is_text ? matrix_open_text(&matrix, &file, &allocator, NULL)
+                         : matrix_open(&matrix, &file, NULL, &allocator, NULL);
+        if (heap.allocations >= fail_at) {
+            CHECK_STATUS(MSAE_ERROR_MEMORY, status);
+            CHECK(heap.bytes == 0);
+        } else {
+            CHECK_STATUS(MSAE_OK, status);
+            CHECK(fail_at > 2);
+        }
+        matrix_close(&matrix);
+        CHECK(heap.bytes == 0);
+        if (test_failures > 0) return;
+    }
+}
+
+static void memory_that_fails(void) {
+    static const char text[] = "a,b\n1,2\n3,4\n";
+    sweep(stored, sizeof stored, 0);
+    sweep(packed, sizeof packed, 0);
+    sweep(text, sizeof text - 1, 1);
+}
+
 static void arrays(void) {
     static const struct {
         const unsigned char *bytes;
@@ -87,7 +119,7 @@ static void arrays(void) {
     }
     float got[6];
     CHECK_STATUS(MSAE_ERROR_ARGUMENT, load(packed, sizeof packed, "y", got, &error));
-    CHECK(strcmp(error.message, "no array has that name (--tensor), but x, ids") == 0);
+    CHECK(strcmp(error.message, "no array has that name (--tensor), but ids, x") == 0);
     CHECK_STATUS(MSAE_ERROR_FORMAT, load(packed, sizeof packed, "ids", got, &error));
     CHECK(strstr(error.message, "whole numbers") != NULL);
 }
@@ -119,6 +151,20 @@ static void damaged(const unsigned char *bytes, size_t size) {
 static void damaged_arrays(void) {
     damaged(stored, sizeof stored);
     damaged(packed, sizeof packed);
+}
+
+/* A comment may stand behind the end, and nothing else. */
+static void comments(void) {
+    unsigned char copy[sizeof stored + 9];
+    msae_error error;
+    float got[6] = {0};
+    memcpy(copy, stored, sizeof stored);
+    memcpy(copy + sizeof stored, "PK\5\6 made", 9);
+    CHECK_STATUS(MSAE_ERROR_FORMAT, load(copy, sizeof copy, NULL, got, &error));
+    CHECK(strstr(error.message, "something lies behind it") != NULL);
+    bytes_put(copy + sizeof stored - 2, 2, 9);
+    CHECK_STATUS(MSAE_OK, load(copy, sizeof copy, NULL, got, &error));
+    CHECK(test_same(got, wanted, 6));
 }
 
 /* A deflated member whose bytes changed does not pass for what it was. */
@@ -165,11 +211,33 @@ static int save_piece(void *user, const void *bytes, size_t size) {
     return 1;
 }
 
+/* Gives the tensor of 2 x 3 the strides of one that was transposed, and the pickle its checksum. */
+static void turn_features(saved *file) {
+    const msae_reader reader = msae_from_memory(file->bytes, file->size);
+    zip_file zip;
+    CHECK_STATUS(MSAE_OK, zip_open(&zip, &reader, NULL, NULL));
+    const zip_member *pickle = zip_find(&zip, "archive/", 8, "data.pkl", 8);
+    unsigned char *bytes = file->bytes + pickle->at;
+    size_t strides = 0;
+    for (size_t i = 0; i + 12 <= pickle->bytes; i++) {
+        if (memcmp(bytes + i, "(K\2K\3t(K\3K\1t", 12) == 0) strides = i + 6;
+    }
+    CHECK(strides > 0);
+    memcpy(bytes + strides, "(K\1K\2t", 6);
+    const uint32_t crc = bytes_crc(bytes, (size_t)pickle->bytes);
+    for (size_t i = 0; i + 4 <= file->size; i++) {
+        if (bytes_get(file->bytes + i, 4) == pickle->crc) bytes_put(file->bytes + i, 4, crc);
+    }
+    zip_close(&zip);
+}
+
 /* Tensors of a dict, as torch_write and torch.save write them. */
 static void tensors(void) {
     static const float other[4] = {1, 2, 3, 4};
+    static const float turned[6] = {1, 0.5f, 96, -2, 3, -0.125f};
     unsigned char little[24], more[16];
     msae_tensor items[2];
+    const torch_content content = {items, 2, NULL, 0, NULL, 0};
     msae_writer writer;
     saved file;
     msae_error error;
@@ -195,17 +263,22 @@ static void tensors(void) {
     items[1].shape[0] = 4;
     items[1].data = more;
     items[1].bytes = sizeof more;
-    CHECK_STATUS(MSAE_OK, torch_write(&writer, "archive", items, 2, NULL, &error));
+    CHECK_STATUS(MSAE_OK, torch_write(&writer, "archive", &content, NULL, &error));
     CHECK_STATUS(MSAE_OK, load(file.bytes, file.size, NULL, got, &error));
     CHECK(test_same(got, wanted, 6));
     CHECK_STATUS(MSAE_OK, load(file.bytes, file.size, "features", got, &error));
     CHECK_STATUS(MSAE_ERROR_SHAPE, load(file.bytes, file.size, "scales", got, &error));
     CHECK(strcmp(error.message, "the tensor scales is not a matrix of floats") == 0);
     CHECK_STATUS(MSAE_ERROR_ARGUMENT, load(file.bytes, file.size, "none", got, &error));
+    sweep(file.bytes, file.size, 0);
+    turn_features(&file);
+    CHECK_STATUS(MSAE_OK, load(file.bytes, file.size, NULL, got, &error));
+    CHECK(test_same(got, turned, 6));
+    sweep(file.bytes, file.size, 0);
     items[1].rank = 2;
     items[1].shape[0] = items[1].shape[1] = 2;
     file.size = 0;
-    CHECK_STATUS(MSAE_OK, torch_write(&writer, "archive", items, 2, NULL, &error));
+    CHECK_STATUS(MSAE_OK, torch_write(&writer, "archive", &content, NULL, &error));
     CHECK_STATUS(MSAE_ERROR_ARGUMENT, load(file.bytes, file.size, NULL, got, &error));
     CHECK(strstr(error.message, "holds 2 matrices (features, scales)") != NULL);
 }
@@ -278,7 +351,9 @@ static void texts(void) {
 
 int main(void) {
     RUN(arrays);
+    RUN(memory_that_fails);
     RUN(damaged_arrays);
+    RUN(comments);
     RUN(checksums);
     RUN(bombs);
     RUN(tensors);

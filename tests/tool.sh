@@ -2242,7 +2242,7 @@ refuse 1 'thresholds sparsify has no place for' \
 
 # Programs in pickles: named, not run.
 printf 'PK\003\004' >"$folder/short.pt"
-refuse 1 "short.pt: the zip has no end" info "$folder/short.pt"
+refuse 1 "short.pt: is too short for a zip: 4 bytes" info "$folder/short.pt"
 printf '\200\002\212\012l\374\234F\371 j\250P\031.' >"$folder/old.pt"
 refuse 1 "old.pt: is in torch.save's old format" encode "$folder/old.pt" "$data" -o "$out/codes"
 
@@ -2520,8 +2520,8 @@ in_place() {
     done
 }
 in_place "data|tensors|torch" 'not data' eval "$model"
-refuse 1 'torch: the zip has no end: is it cut off' eval "$model" "$strange/torch"
-refuse 1 'a.npz: the zip has no end: is it cut off' train "$strange/a.npz" -o "$out/m"
+refuse 1 "torch: byte 6: the zip's end record is not there: the file is cut short" eval "$model" "$strange/torch"
+refuse 1 "a.npz: byte 13: the zip's end record is not there: the file is cut short" train "$strange/a.npz" -o "$out/m"
 in_place "model|checkpoint|torch" 'not a model' convert -o "$out/m"
 in_place codes 'not codes: msae encode makes them' decode "$model" -o "$out/y.npy"
 in_place index 'not an index: msae search --save-index makes one' search "$model" "$data" --row 1 --index

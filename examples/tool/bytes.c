@@ -1,4 +1,4 @@
-/* Errors, memory, numbers and characters of files. See bytes.h. */
+/* Errors, memory, parts of files, numbers, checksums and characters. See bytes.h. */
 #include "bytes.h"
 
 #include <stdarg.h>
@@ -52,6 +52,28 @@ void *bytes_grow(const msae_allocator *allocator, void *items, size_t *room, siz
     return fresh;
 }
 
+msae_status bytes_read(const msae_reader *reader, uint64_t offset, void *out, size_t size,
+                       msae_error *error) {
+    if (offset <= reader->size && size <= reader->size - offset &&
+        (size == 0 || reader->read(reader->user, offset, out, size))) {
+        return MSAE_OK;
+    }
+    return bytes_fail(error, MSAE_ERROR_IO, offset, "could not be read at byte %llu",
+                      (unsigned long long)offset);
+}
+
+void *bytes_read_block(const msae_reader *reader, uint64_t offset, uint64_t size,
+                       const msae_allocator *allocator, msae_status *status, msae_error *error) {
+    void *block = size < SIZE_MAX ? bytes_take(allocator, (size_t)size) : NULL;
+    *status = block == NULL ? bytes_fail_memory(error)
+                            : bytes_read(reader, offset, block, (size_t)size, error);
+    if (*status != MSAE_OK && block != NULL) {
+        bytes_give(allocator, block, (size_t)size);
+        block = NULL;
+    }
+    return block;
+}
+
 uint64_t bytes_get(const unsigned char *bytes, size_t count) {
     uint64_t value = 0;
     while (count > 0) value = value << 8 | bytes[--count];
@@ -74,16 +96,28 @@ uint32_t bytes_of_float(float value) {
     return bits;
 }
 
+/* Eight bytes at a time, by a table for each of them. */
 uint32_t bytes_crc(const void *bytes, size_t size) {
-    uint32_t table[256], crc = 0xffffffffu;
     const unsigned char *at = (const unsigned char *)bytes;
+    uint32_t tables[8][256], crc = 0xffffffffu;
     for (uint32_t i = 0; i < 256; i++) {
-        table[i] = i;
-        for (int bit = 0; bit < 8; bit++) {
-            table[i] = table[i] >> 1 ^ (0xedb88320u & (0u - (table[i] & 1)));
+        uint32_t value = i;
+        for (int bit = 0; bit < 8; bit++) value = value >> 1 ^ (0xedb88320u & (0u - (value & 1)));
+        tables[0][i] = value;
+    }
+    for (uint32_t i = 0; i < 256; i++) {
+        for (size_t t = 1; t < 8; t++) {
+            const uint32_t before = tables[t - 1][i];
+            tables[t][i] = before >> 8 ^ tables[0][before & 255];
         }
     }
-    for (; size > 0; size--, at++) crc = crc >> 8 ^ table[(crc ^ *at) & 255];
+    for (; size >= 8; size -= 8, at += 8) {
+        const uint32_t low = crc ^ (uint32_t)bytes_get(at, 4);
+        crc = tables[7][low & 255] ^ tables[6][low >> 8 & 255] ^ tables[5][low >> 16 & 255] ^
+              tables[4][low >> 24] ^ tables[3][at[4]] ^ tables[2][at[5]] ^ tables[1][at[6]] ^
+              tables[0][at[7]];
+    }
+    for (; size > 0; size--, at++) crc = crc >> 8 ^ tables[0][(crc ^ *at) & 255];
     return ~crc;
 }
 

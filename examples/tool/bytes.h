@@ -1,6 +1,7 @@
 /* What the readers of files share: errors that say where, memory of an allocator, arrays that
-   grow, whole numbers and UTF-8 in bytes. Needs msae.h alone; a program that takes json.c, torch.c
-   or one of the audits takes bytes.c along. All functions are thread-safe. */
+   grow, parts of files, whole numbers, checksums and UTF-8 in bytes. Needs msae.h alone; a program
+   that takes json.c, zip.c or one of the audits takes bytes.c along. All functions are
+   thread-safe. */
 #ifndef BYTES_H
 #define BYTES_H
 
@@ -30,6 +31,14 @@ void bytes_give(const msae_allocator *allocator, void *memory, size_t size);
    raises *room; NULL when there is no memory: then the array is as it was. */
 void *bytes_grow(const msae_allocator *allocator, void *items, size_t *room, size_t count,
                  size_t size);
+
+/* Reads a part of a file; MSAE_ERROR_IO where the file has no such part, or it cannot be read. */
+msae_status bytes_read(const msae_reader *reader, uint64_t offset, void *out, size_t size,
+                       msae_error *error);
+/* The same into memory of the allocator; NULL, with the status, when that fails. Release with
+   bytes_give. */
+void *bytes_read_block(const msae_reader *reader, uint64_t offset, uint64_t size,
+                       const msae_allocator *allocator, msae_status *status, msae_error *error);
 
 /* A whole number of `count` bytes, 8 at most, little-endian on every machine. */
 uint64_t bytes_get(const unsigned char *bytes, size_t count);

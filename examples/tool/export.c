@@ -387,7 +387,7 @@ static int write_file(void *user, const void *bytes, size_t size) {
     return fwrite(bytes, 1, size, user) == size;
 }
 
-static int write_torch(const char *path, const tensors *t) {
+int tool_write_torch(const char *path, const char *folder, const torch_content *content) {
     tool_output output;
     msae_writer writer;
     msae_error error;
@@ -397,12 +397,17 @@ static int write_torch(const char *path, const tensors *t) {
     writer.write = write_file;
     writer.user = output.file;
     errno = 0;
-    if (torch_write(&writer, "ae", t->items, t->count, NULL, &error) != MSAE_OK) {
+    if (torch_write(&writer, folder, content, NULL, &error) != MSAE_OK) {
         status = errno != 0 ? tool_fail_errno(path, errno) : tool_fail_error(path, &error);
         tool_output_drop(&output);
         return status;
     }
     return tool_output_close(&output);
+}
+
+static int write_torch(const char *path, const tensors *t) {
+    const torch_content content = {t->items, t->count, NULL, 0, NULL, 0};
+    return tool_write_torch(path, "ae", &content);
 }
 
 static int write_safetensors(const char *path, const tensors *t) {

@@ -4,6 +4,7 @@
 #include "bytes.h"
 #include "inflate.h"
 #include "torch.h"
+#include "zip.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,11 +23,6 @@ void matrix_close(matrix_file *m) {
    What is presented
    ------------------------------------------------------------------------------------------ */
 
-static int zip_read(const msae_reader *file, uint64_t offset, void *room, size_t bytes) {
-    if (offset > file->size || bytes > file->size - offset) return 0;
-    return bytes == 0 || file->read(file->user, offset, room, bytes);
-}
-
 /* The header, and what follows it in memory or in the file. */
 static int matrix_read(void *user, uint64_t offset, void *room, size_t bytes) {
     const matrix_file *m = (const matrix_file *)user;
@@ -40,7 +36,9 @@ static int matrix_read(void *user, uint64_t offset, void *room, size_t bytes) {
     }
     if (bytes == 0) return 1;
     offset -= m->header_bytes;
-    if (m->memory == NULL) return zip_read(&m->file, m->at + offset, out, bytes);
+    if (m->memory == NULL) {
+        return bytes_read(&m->file, m->at + offset, out, bytes, NULL) == MSAE_OK;
+    }
     if (offset > m->memory_bytes || bytes > m->memory_bytes - offset) return 0;
     memcpy(out, m->memory + offset, bytes);
     return 1;
@@ -53,182 +51,12 @@ static void matrix_present(matrix_file *m, uint64_t bytes) {
 }
 
 /* ---------------------------------------------------------------------------------------------
-   Zips
-   ------------------------------------------------------------------------------------------ */
-
-enum {
-    MOST_MEMBERS = 4096,
-    MOST_DIRECTORY = 1 << 20,
-    ENTRY_SIZE = 46,
-    LOCAL_SIZE = 30,
-    END_SIZE = 22,
-    END64_SIZE = 56
-};
-
-/* A member, as the directory at the file's end has it. */
-typedef struct zip_member {
-    const char *name; /* in the directory, not terminated */
-    size_t name_bytes;
-    uint64_t at, packed, bytes; /* of the data; compressed, and not */
-    uint32_t crc;
-    int is_packed;
-} zip_member;
-
-typedef struct zip_archive {
-    const msae_reader *file;
-    const msae_allocator *allocator;
-    unsigned char *directory;
-    size_t directory_bytes;
-    zip_member *members;
-    size_t count, room;
-} zip_archive;
-
-static void zip_close(zip_archive *a) {
-    bytes_give(a->allocator, a->directory, a->directory_bytes);
-    bytes_give(a->allocator, a->members, a->room * sizeof *a->members);
-}
-
-static msae_status zip_fail(msae_error *error, uint64_t at, const char *what) {
-    return bytes_fail(error, MSAE_ERROR_FORMAT, at, "%s (byte %llu)", what, (unsigned long long)at);
-}
-
-/* Where the directory lies, by the record at the end of the file, and by the longer one that files
-   above 4 GB have before it. */
-static msae_status zip_find_directory(const msae_reader *file, uint64_t *at, uint64_t *bytes,
-                                      uint64_t *count, msae_error *error) {
-    unsigned char end[END64_SIZE];
-    const uint64_t size = file->size, back = size < 65535 + END_SIZE ? size : 65535 + END_SIZE;
-    uint64_t found = size;
-    for (uint64_t i = END_SIZE; i <= back; i++) { /* a comment may follow it */
-        if (!zip_read(file, size - i, end, END_SIZE)) break;
-        if (memcmp(end, "PK\5\6", 4) == 0 && bytes_get(end + 20, 2) == i - END_SIZE) {
-            found = size - i;
-            break;
-        }
-    }
-    if (found == size) return zip_fail(error, size, "the zip has no end: is it cut off?");
-    *count = bytes_get(end + 10, 2);
-    *bytes = bytes_get(end + 12, 4);
-    *at = bytes_get(end + 16, 4);
-    if (*count != 0xffff && *bytes != 0xffffffff && *at != 0xffffffff) return MSAE_OK;
-    if (found < 20 || !zip_read(file, found - 20, end, 20) || memcmp(end, "PK\6\7", 4) != 0) {
-        return zip_fail(error, found, "the zip's end has no place for its directory");
-    }
-    found = bytes_get(end + 8, 8);
-    if (!zip_read(file, found, end, END64_SIZE) || memcmp(end, "PK\6\6", 4) != 0) {
-        return zip_fail(error, found, "the zip's directory is not where its end says");
-    }
-    *count = bytes_get(end + 32, 8);
-    *bytes = bytes_get(end + 40, 8);
-    *at = bytes_get(end + 48, 8);
-    return MSAE_OK;
-}
-
-/* Sizes beyond 32 bits, in the entry's extra field 1: those that the entry has no room for. */
-static int zip_long_sizes(const unsigned char *extra, size_t size, uint64_t *bytes,
-                          uint64_t *packed, uint64_t *header) {
-    uint64_t *const wanted[3] = {bytes, packed, header};
-    while (size >= 4) {
-        size_t length = (size_t)bytes_get(extra + 2, 2);
-        const int is_long = bytes_get(extra, 2) == 1;
-        extra += 4;
-        size -= 4;
-        if (length > size) return 0;
-        size -= length;
-        for (size_t i = 0; i < 3 && is_long; i++) {
-            if (*wanted[i] != 0xffffffff) continue;
-            if (length < 8) return 0;
-            *wanted[i] = bytes_get(extra, 8);
-            extra += 8;
-            length -= 8;
-        }
-        extra += length;
-    }
-    return *bytes != 0xffffffff && *packed != 0xffffffff && *header != 0xffffffff;
-}
-
-/* The member of an entry of the directory; its data stand behind a header that repeats the name. */
-static msae_status zip_take_entry(zip_archive *a, const unsigned char *entry, size_t left,
-                                  uint64_t at, size_t *length, msae_error *error) {
-    unsigned char local[LOCAL_SIZE];
-    if (left < ENTRY_SIZE || memcmp(entry, "PK\1\2", 4) != 0) {
-        return zip_fail(error, at, "the zip's directory has no entry here");
-    }
-    const size_t name = (size_t)bytes_get(entry + 28, 2), extra = (size_t)bytes_get(entry + 30, 2);
-    const unsigned flags = (unsigned)bytes_get(entry + 8, 2);
-    const unsigned method = (unsigned)bytes_get(entry + 10, 2);
-    uint64_t packed = bytes_get(entry + 20, 4), bytes = bytes_get(entry + 24, 4);
-    uint64_t header = bytes_get(entry + 42, 4);
-    *length = ENTRY_SIZE + name + extra + (size_t)bytes_get(entry + 32, 2);
-    if (*length > left) return zip_fail(error, at, "the zip's directory is cut off");
-    const int is_long = packed == 0xffffffff || bytes == 0xffffffff || header == 0xffffffff;
-    if (is_long && !zip_long_sizes(entry + ENTRY_SIZE + name, extra, &bytes, &packed, &header)) {
-        return zip_fail(error, at, "a member's size is missing");
-    }
-    if (flags & 1) return zip_fail(error, at, "a member is encrypted");
-    if (method != 0 && method != 8) {
-        return zip_fail(error, at, "a member is neither stored nor deflated");
-    }
-    if (!zip_read(a->file, header, local, LOCAL_SIZE) || memcmp(local, "PK\3\4", 4) != 0) {
-        return zip_fail(error, header, "a member is not where the zip's directory says");
-    }
-    zip_member *m = &a->members[a->count++];
-    m->name = (const char *)entry + ENTRY_SIZE;
-    m->name_bytes = name;
-    m->at = header + LOCAL_SIZE + bytes_get(local + 26, 2) + bytes_get(local + 28, 2);
-    m->packed = packed;
-    m->bytes = bytes;
-    m->crc = (uint32_t)bytes_get(entry + 16, 4);
-    m->is_packed = method == 8;
-    if (m->at > a->file->size || packed > a->file->size - m->at) {
-        return zip_fail(error, header, "a member is longer than the file");
-    }
-    if (!m->is_packed && packed != bytes) {
-        return zip_fail(error, at, "a stored member has two sizes");
-    }
-    if (m->is_packed && bytes / 1040 > packed) { /* a match of 258 takes two bits */
-        return zip_fail(error, at, "a member would be longer than its bytes can say");
-    }
-    return MSAE_OK;
-}
-
-static msae_status zip_open(zip_archive *a, msae_error *error) {
-    uint64_t at = 0, bytes = 0, count = 0;
-    size_t used = 0;
-    msae_status status = zip_find_directory(a->file, &at, &bytes, &count, error);
-    if (status != MSAE_OK) return status;
-    if (count > MOST_MEMBERS || bytes > MOST_DIRECTORY) {
-        return zip_fail(error, at, "the zip has more than 4096 members");
-    }
-    a->directory = (unsigned char *)bytes_take(a->allocator, (size_t)bytes);
-    a->directory_bytes = (size_t)bytes;
-    a->members = (zip_member *)bytes_grow(a->allocator, NULL, &a->room, (size_t)count + 1,
-                                          sizeof(zip_member));
-    if (a->directory == NULL || a->members == NULL) return bytes_fail_memory(error);
-    if (!zip_read(a->file, at, a->directory, (size_t)bytes)) {
-        return zip_fail(error, at, "the zip's directory lies outside the file");
-    }
-    for (uint64_t i = 0; i < count && status == MSAE_OK; i++) {
-        size_t length = 0;
-        status =
-            zip_take_entry(a, a->directory + used, (size_t)bytes - used, at + used, &length, error);
-        used += length;
-    }
-    return status;
-}
-
-static int zip_has_ending(const zip_member *m, const char *ending) {
-    const size_t bytes = strlen(ending);
-    return m->name_bytes >= bytes && memcmp(m->name + m->name_bytes - bytes, ending, bytes) == 0;
-}
-
-/* ---------------------------------------------------------------------------------------------
    .npz
    ------------------------------------------------------------------------------------------ */
 
 /* The name of an array: the member's without .npy. */
 static size_t array_name(const zip_member *m) {
-    return zip_has_ending(m, ".npy") ? m->name_bytes - 4 : 0;
+    return zip_ends_in(m, ".npy") ? m->name_bytes - 4 : 0;
 }
 
 static int is_array(const zip_member *m, const char *name) {
@@ -240,24 +68,19 @@ static msae_status open_member(matrix_file *m, const zip_member *array, msae_err
     unsigned char *packed = NULL;
     msae_status status = MSAE_OK;
     m->at = array->at;
-    if (array->is_packed) {
-        if (array->bytes > SIZE_MAX || array->packed > SIZE_MAX) return bytes_fail_memory(error);
+    if (array->is_deflated) {
+        if (array->bytes > SIZE_MAX) return bytes_fail_memory(error);
+        packed = (unsigned char *)bytes_read_block(&m->file, array->at, array->stored,
+                                                   &m->allocator, &status, error);
+        if (packed == NULL) return status;
         m->memory_bytes = (size_t)array->bytes;
         m->memory = (unsigned char *)bytes_take(&m->allocator, m->memory_bytes);
-        packed = (unsigned char *)bytes_take(&m->allocator, (size_t)array->packed);
-        if (m->memory == NULL || packed == NULL) {
-            status = bytes_fail_memory(error);
-        } else if (!zip_read(&m->file, array->at, packed, (size_t)array->packed)) {
-            status = bytes_fail(error, MSAE_ERROR_IO, array->at, "could not be read");
-        } else {
-            status =
-                inflate_bytes(packed, (size_t)array->packed, m->memory, m->memory_bytes, error);
-        }
-        bytes_give(&m->allocator, packed, (size_t)array->packed);
+        status = m->memory == NULL ? bytes_fail_memory(error)
+                                   : inflate_bytes(packed, (size_t)array->stored, m->memory,
+                                                   m->memory_bytes, error);
+        bytes_give(&m->allocator, packed, (size_t)array->stored);
         if (status == MSAE_OK && bytes_crc(m->memory, m->memory_bytes) != array->crc) {
-            status = bytes_fail(error, MSAE_ERROR_FORMAT, array->at,
-                                "the array %.*s does not match its checksum (byte %llu)",
-                                (int)array_name(array), array->name, (unsigned long long)array->at);
+            status = zip_fail_member(error, array, "does not match its checksum");
         }
     }
     if (status == MSAE_OK) matrix_present(m, array->bytes);
@@ -291,7 +114,7 @@ static msae_status array_is_matrix(matrix_file *m, const zip_member *array, int 
 }
 
 /* Adds a name to a list for people: in ASCII, whatever the file has. */
-static void zip_list(char text[160], const char *name, size_t bytes) {
+static void list_name(char text[160], const char *name, size_t bytes) {
     size_t used = strlen(text);
     if (used > 0 && used < 157) used += (size_t)snprintf(text + used, 160 - used, ", ");
     for (size_t i = 0; i < bytes && used < 159; i++) {
@@ -300,27 +123,27 @@ static void zip_list(char text[160], const char *name, size_t bytes) {
     text[used] = '\0';
 }
 
-static int zip_has_array(const zip_archive *a, const char *name) {
-    for (size_t i = 0; i < a->count; i++) {
-        if (is_array(&a->members[i], name)) return 1;
+static int has_array(const zip_file *zip, const char *name) {
+    for (size_t i = 0; i < zip->n_members; i++) {
+        if (is_array(&zip->members[i], name)) return 1;
     }
     return 0;
 }
 
-static msae_status open_npz(matrix_file *m, const zip_archive *a, const char *name,
+static msae_status open_npz(matrix_file *m, const zip_file *zip, const char *name,
                             msae_error *error) {
     const zip_member *found = NULL;
     size_t arrays = 0, matrices = 0;
     char names[160] = "";
-    if (zip_has_array(a, "indptr") && zip_has_array(a, "indices") && name == NULL) {
+    if (has_array(zip, "indptr") && has_array(zip, "indices") && name == NULL) {
         return bytes_fail(error, MSAE_ERROR_UNSUPPORTED, MSAE_NO_POSITION,
                           "is a sparse matrix of scipy: numpy.save of its toarray() makes a .npy");
     }
-    for (size_t i = 0; i < a->count; i++) {
-        const zip_member *array = &a->members[i];
+    for (size_t i = 0; i < zip->n_members; i++) {
+        const zip_member *array = &zip->members[i];
         if (array_name(array) == 0) continue;
         arrays++;
-        zip_list(names, array->name, array_name(array));
+        list_name(names, array->name, array_name(array));
         if (name != NULL && is_array(array, name)) found = array;
     }
     if (arrays == 0) {
@@ -331,16 +154,16 @@ static msae_status open_npz(matrix_file *m, const zip_archive *a, const char *na
         return bytes_fail(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION,
                           "no array has that name (--tensor), but %s", names);
     }
-    for (size_t i = 0; i < a->count && name == NULL && arrays > 1; i++) {
+    for (size_t i = 0; i < zip->n_members && name == NULL && arrays > 1; i++) {
         int is_matrix = 0;
-        if (array_name(&a->members[i]) == 0) continue;
-        const msae_status status = array_is_matrix(m, &a->members[i], &is_matrix, error);
+        if (array_name(&zip->members[i]) == 0) continue;
+        const msae_status status = array_is_matrix(m, &zip->members[i], &is_matrix, error);
         if (status != MSAE_OK) return status;
-        if (is_matrix) found = &a->members[i];
+        if (is_matrix) found = &zip->members[i];
         matrices += (size_t)is_matrix;
     }
-    for (size_t i = 0; i < a->count && found == NULL && arrays == 1; i++) {
-        if (array_name(&a->members[i]) > 0) found = &a->members[i];
+    for (size_t i = 0; i < zip->n_members && found == NULL && arrays == 1; i++) {
+        if (array_name(&zip->members[i]) > 0) found = &zip->members[i];
     }
     if (found == NULL || matrices > 1) {
         return bytes_fail(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION,
@@ -400,16 +223,7 @@ static msae_status open_tensor(matrix_file *m, torch_tensor tensor, const char *
         tensor.elements == 0 || (tensor.stride[1] == 1 && tensor.stride[0] == tensor.shape[1]);
     const char *type = is_plain ? npy_type(tensor.dtype) : "<f4";
     const uint64_t width = is_plain ? msae_dtype_bytes(tensor.dtype) : 4;
-    memset(m->header, ' ', sizeof m->header);
-    m->header_bytes = sizeof m->header;
-    memcpy(m->header, "\x93NUMPY\1\0", 8);
-    bytes_put(m->header + 8, 2, sizeof m->header - 10);
-    const int length =
-        snprintf((char *)m->header + 10, sizeof m->header - 10,
-                 "{'descr': '%s', 'fortran_order': False, 'shape': (%llu, %llu), }", type,
-                 (unsigned long long)tensor.shape[0], (unsigned long long)tensor.shape[1]);
-    m->header[10 + length] = ' ';
-    m->header[sizeof m->header - 1] = '\n';
+    make_header(m, type, tensor.shape[0], tensor.shape[1]);
     if (is_plain) {
         m->at = tensor.at + tensor.offset * width;
     } else {
@@ -446,7 +260,7 @@ static void matrix_look_into(matrix_choice *c, const torch_value *dict, int dept
         torch_tensor tensor = *value->as.tensor;
         const int is_named = c->name != NULL && strcmp(key->as.text, c->name) == 0;
         if (!squeeze(&tensor) && !is_named) continue;
-        zip_list(c->names, key->as.text, key->count);
+        list_name(c->names, key->as.text, key->count);
         if (c->name != NULL ? !is_named || c->found != NULL : c->matrices++ > 0) continue;
         c->found = value;
     }
@@ -485,22 +299,16 @@ static msae_status open_saved(matrix_file *m, const char *name, msae_error *erro
 
 msae_status matrix_open(matrix_file *m, const msae_reader *file, const char *name,
                         const msae_allocator *allocator, msae_error *error) {
-    zip_archive a;
+    zip_file zip;
     int is_torch = 0;
     memset(m, 0, sizeof *m);
-    memset(&a, 0, sizeof a);
     m->file = *file;
     if (allocator != NULL) m->allocator = *allocator;
-    a.file = &m->file;
-    a.allocator = &m->allocator;
-    msae_status status = zip_open(&a, error);
-    for (size_t i = 0; status == MSAE_OK && i < a.count; i++) {
-        is_torch |= zip_has_ending(&a.members[i], "data.pkl");
-    }
-    if (status == MSAE_OK) {
-        status = is_torch ? open_saved(m, name, error) : open_npz(m, &a, name, error);
-    }
-    zip_close(&a);
+    msae_status status = zip_open(&zip, &m->file, &m->allocator, error);
+    if (status != MSAE_OK) return status;
+    for (size_t i = 0; i < zip.n_members; i++) is_torch |= zip_ends_in(&zip.members[i], "data.pkl");
+    status = is_torch ? open_saved(m, name, error) : open_npz(m, &zip, name, error);
+    zip_close(&zip);
     if (status != MSAE_OK) matrix_close(m);
     return status;
 }
@@ -685,13 +493,10 @@ msae_status matrix_open_text(matrix_file *m, const msae_reader *file,
     memset(m, 0, sizeof *m);
     m->file = *file;
     if (allocator != NULL) m->allocator = *allocator;
-    if (file->size >= SIZE_MAX) return bytes_fail_memory(error);
     const size_t size = (size_t)file->size;
-    char *bytes = (char *)bytes_take(&m->allocator, size);
-    if (bytes == NULL) return bytes_fail_memory(error);
-    if (!zip_read(file, 0, bytes, size)) {
-        status = bytes_fail(error, MSAE_ERROR_IO, 0, "could not be read");
-    } else if (memchr(bytes, 0, size) != NULL) {
+    char *bytes = (char *)bytes_read_block(&m->file, 0, file->size, &m->allocator, &status, error);
+    if (bytes == NULL) return status;
+    if (memchr(bytes, 0, size) != NULL) {
         status =
             bytes_fail(error, MSAE_ERROR_FORMAT, (uint64_t)((char *)memchr(bytes, 0, size) - bytes),
                        "is not text: it has a zero byte");

@@ -3,7 +3,8 @@
 
    What is found is presented as a .npy, for msae_data_load and msae_files_open_by. Members that are
    stored, and contiguous tensors, are read where they lie; compressed members and tensors in another
-   order come into memory. Needs msae.h, bytes.c, inflate.c and torch.c; executes nothing. */
+   order come into memory. Needs msae.h, bytes.c, zip.c, inflate.c and torch.c; executes
+   nothing. */
 #ifndef MATRIX_H
 #define MATRIX_H
 

@@ -3,7 +3,6 @@
 
 #include "torch.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -86,28 +85,6 @@ static msae_tensor tensor_of(const char *name, msae_dtype dtype, size_t rows, si
     return tensor;
 }
 
-static int write_piece(void *user, const void *bytes, size_t size) {
-    return fwrite(bytes, 1, size, user) == size;
-}
-
-static int write_content(const char *path, const torch_content *content) {
-    tool_output output;
-    msae_writer writer;
-    msae_error error;
-    int status = tool_output_open(&output, path);
-    if (status != TOOL_OK) return status;
-    memset(&writer, 0, sizeof writer);
-    writer.write = write_piece;
-    writer.user = output.file;
-    errno = 0;
-    if (torch_write_dict(&writer, "archive", content, NULL, &error) == MSAE_OK) {
-        return tool_output_close(&output);
-    }
-    status = errno != 0 ? tool_fail_errno(path, errno) : tool_fail_error(path, &error);
-    tool_output_drop(&output);
-    return status;
-}
-
 /* In the order of the published state dict, in one block of memory. */
 static int write_model(const msae_model *model, const char *path) {
     const size_t n = model->n_latents, d = model->n_inputs, floats = 2 * n * d + 2 * d + n;
@@ -117,7 +94,7 @@ static int write_model(const msae_model *model, const char *path) {
     const torch_number numbers[2] = {
         {"scaling_factor", (double)model->scale},
         {"target_norm", model->history.scaling == MSAE_SCALING_PAPER ? sqrt((double)d) : 0}};
-    torch_content content = {"model", items, 0, 0, numbers, 2};
+    torch_content content = {items, 0, "model", 0, numbers, 2};
     int status = memory != NULL && turned != NULL ? TOOL_OK : tool_fail_memory();
     if (status == TOOL_OK) {
         for (size_t j = 0; j < n; j++) {
@@ -145,7 +122,7 @@ static int write_model(const msae_model *model, const char *path) {
                 tensor_of(parts[p].name, MSAE_F32, parts[p].rows, parts[p].cols, at);
             at += 4 * count;
         }
-        status = write_content(path, &content);
+        status = tool_write_torch(path, "archive", &content);
     }
     free(memory);
     free(turned);

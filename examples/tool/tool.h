@@ -1027,6 +1027,10 @@ int tool_check_export(const char *option, const char *path, tool_layout layout);
 /* The same for a .pth as the published code saves them, of which published.c knows. */
 int tool_plan_published(const msae_model *model, const char *path, size_t k, tool_target *target);
 int tool_write_published(const msae_model *model, const char *path, const tool_target *target);
+/* Writes a file of torch.save (torch.h) whose records are in that folder; under a temporary name
+   first. */
+struct torch_content;
+int tool_write_torch(const char *path, const char *folder, const struct torch_content *content);
 /* Writes a model as it was planned: a file for TOOL_LAYOUT_MSAE, else a folder, made if it is not
    there. Each file is written under a temporary name first, the configuration last. Mean and scale
    are folded into the biases, in double: latents and thresholds come out divided by the scale. */

@@ -1,4 +1,4 @@
-/* torch.save files: the zip, the pickle, tensors, and a writer. See torch.h. */
+/* torch.save files: tensors, the pickle, and a writer. See torch.h. */
 #include "torch.h"
 
 #include "bytes.h"
@@ -8,71 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-    MAX_DIRECTORY = 64 << 20, /* bytes of the zip's directory, and of data.pkl: the parts that .. */
-    MAX_PICKLE = 64 << 20     /* .. are read whole, and hold no weights */
-};
-
-/* ---------------------------------------------------------------------------------------------
-   Blocks of a file, and their checksums
-   ------------------------------------------------------------------------------------------ */
-
-static msae_status read_at(const msae_reader *reader, uint64_t offset, void *buffer, size_t bytes,
-                           msae_error *error) {
-    if (bytes == 0 || reader->read(reader->user, offset, buffer, bytes)) return MSAE_OK;
-    return bytes_fail(error, MSAE_ERROR_IO, offset, "could not be read at byte %llu",
-                      (unsigned long long)offset);
-}
-
-/* A block of a file. NULL, with the status, when that fails. */
-static void *read_block(const msae_reader *reader, uint64_t offset, uint64_t bytes,
-                        const msae_allocator *allocator, msae_status *status, msae_error *error) {
-    void *block = bytes < SIZE_MAX ? bytes_take(allocator, (size_t)bytes) : NULL;
-    *status = block == NULL ? bytes_fail_memory(error)
-                            : read_at(reader, offset, block, (size_t)bytes, error);
-    if (*status != MSAE_OK && block != NULL) {
-        bytes_give(allocator, block, (size_t)bytes);
-        block = NULL;
-    }
-    return block;
-}
-
-/* CRC-32 as zip has it, eight bytes at a time. */
-typedef struct crc_tables {
-    uint32_t of[8][256];
-} crc_tables;
-
-static void make_crc_tables(crc_tables *tables) {
-    for (uint32_t i = 0; i < 256; i++) {
-        uint32_t value = i;
-        for (int bit = 0; bit < 8; bit++) value = value >> 1 ^ (0xedb88320u & (0u - (value & 1)));
-        tables->of[0][i] = value;
-    }
-    for (uint32_t i = 0; i < 256; i++) {
-        for (size_t t = 1; t < 8; t++) {
-            const uint32_t before = tables->of[t - 1][i];
-            tables->of[t][i] = before >> 8 ^ tables->of[0][before & 255];
-        }
-    }
-}
-
-static uint32_t crc_of(const crc_tables *tables, const unsigned char *bytes, size_t size) {
-    uint32_t crc = 0xffffffffu;
-    for (; size >= 8; size -= 8, bytes += 8) {
-        const uint32_t low = crc ^ (uint32_t)bytes_get(bytes, 4);
-        crc = tables->of[7][low & 255] ^ tables->of[6][low >> 8 & 255] ^
-              tables->of[5][low >> 16 & 255] ^ tables->of[4][low >> 24] ^ tables->of[3][bytes[4]] ^
-              tables->of[2][bytes[5]] ^ tables->of[1][bytes[6]] ^ tables->of[0][bytes[7]];
-    }
-    for (; size > 0; size--, bytes++) crc = crc >> 8 ^ tables->of[0][(crc ^ *bytes) & 255];
-    return ~crc;
-}
-
-static uint32_t crc_once(const void *bytes, size_t size) {
-    crc_tables tables;
-    make_crc_tables(&tables);
-    return crc_of(&tables, bytes, size);
-}
+enum { MAX_PICKLE = 64 << 20 }; /* bytes of data.pkl, which is read whole and holds no weights */
 
 /* ---------------------------------------------------------------------------------------------
    Tensors
@@ -171,9 +107,9 @@ msae_status torch_read(const msae_reader *reader, const torch_tensor *tensor, ms
     msae_status status;
     unsigned char *storage;
     if (tensor->elements == 0) return MSAE_OK;
-    storage = read_block(reader, tensor->at, tensor->bytes, allocator, &status, error);
+    storage = bytes_read_block(reader, tensor->at, tensor->bytes, allocator, &status, error);
     if (storage == NULL) return status;
-    if (tensor->has_crc && crc_once(storage, (size_t)tensor->bytes) != tensor->crc) {
+    if (tensor->has_crc && bytes_crc(storage, (size_t)tensor->bytes) != tensor->crc) {
         status = bytes_fail(error, MSAE_ERROR_FORMAT, tensor->at,
                             "the record at byte %llu does not match its checksum",
                             (unsigned long long)tensor->at);
@@ -191,347 +127,6 @@ torch_tensor torch_transposed(const torch_tensor *matrix) {
     t.stride[0] = matrix->stride[1];
     t.stride[1] = matrix->stride[0];
     return t;
-}
-
-/* ---------------------------------------------------------------------------------------------
-   The zip
-   ------------------------------------------------------------------------------------------ */
-
-typedef struct zip_end {
-    uint64_t at, bytes, entries; /* of the directory, which ends where the end records start */
-} zip_end;
-
-#define ZIP_ENTRY 0x02014b50u
-#define ZIP_LOCAL 0x04034b50u
-#define ZIP_DESCRIPTOR 0x08074b50u
-#define ZIP_END 0x06054b50u
-#define ZIP_END64 0x06064b50u
-#define ZIP_LOCATOR 0x07064b50u
-
-enum { ENTRY_BYTES = 46, LOCAL_BYTES = 30, END_BYTES = 22, END64_BYTES = 56, LOCATOR_BYTES = 20 };
-enum { FLAG_ENCRYPTED = 1, FLAG_DESCRIPTOR = 8, FLAG_UTF8 = 0x800 };
-
-/* The zip64 end record, which starts at byte ends_at of the file, and the locator behind it; agrees
-   with what the plain end record says where that says anything. */
-static msae_status read_end64(const unsigned char *record, const unsigned char *locator,
-                              uint64_t ends_at, zip_end *end, msae_error *error) {
-    const unsigned long long at = ends_at;
-    const uint64_t entries = bytes_get(record + 32, 8), size = bytes_get(record + 40, 8);
-    const uint64_t start = bytes_get(record + 48, 8);
-    if (bytes_get(locator + 4, 4) != 0 || bytes_get(locator + 8, 8) != ends_at ||
-        bytes_get(locator + 16, 4) != 1 || bytes_get(record, 4) != ZIP_END64 ||
-        bytes_get(record + 4, 8) != END64_BYTES - 12 || bytes_get(record + 16, 8) != 0 ||
-        bytes_get(record + 24, 8) != entries) {
-        return bytes_fail(error, MSAE_ERROR_FORMAT, ends_at,
-                          "byte %llu: the zip64 end record is malformed", at);
-    }
-    if ((end->entries != 0xffff && end->entries != entries) ||
-        (end->bytes != 0xffffffff && end->bytes != size) ||
-        (end->at != 0xffffffff && end->at != start)) {
-        return bytes_fail(error, MSAE_ERROR_FORMAT, ends_at,
-                          "byte %llu: the zip's two end records differ", at);
-    }
-    end->entries = entries;
-    end->bytes = size;
-    end->at = start;
-    return MSAE_OK;
-}
-
-/* The end records are the file's last bytes, and nothing lies between them and the directory. */
-static msae_status read_end(const msae_reader *reader, zip_end *end, msae_error *error) {
-    unsigned char tail[END64_BYTES + LOCATOR_BYTES + END_BYTES] = {0};
-    const size_t have = reader->size < sizeof tail ? (size_t)reader->size : sizeof tail;
-    unsigned char *last = tail + sizeof tail - END_BYTES, *locator = last - LOCATOR_BYTES;
-    const uint64_t at = reader->size - END_BYTES;
-    uint64_t ends_at = at;
-    msae_status status;
-    if (have < END_BYTES) {
-        return bytes_fail(error, MSAE_ERROR_FORMAT, 0, "is too short for a zip: %llu bytes",
-                          (unsigned long long)reader->size);
-    }
-    status = read_at(reader, reader->size - have, tail + sizeof tail - have, have, error);
-    if (status != MSAE_OK) return status;
-    if (bytes_get(last, 4) != ZIP_END || bytes_get(last + 20, 2) != 0) {
-        return bytes_fail(error, MSAE_ERROR_FORMAT, at,
-                          "byte %llu: the zip's end record is not there: the file is cut short, or "
-                          "something lies behind it",
-                          (unsigned long long)at);
-    }
-    if (bytes_get(last + 4, 4) != 0 || bytes_get(last + 8, 2) != bytes_get(last + 10, 2)) {
-        return bytes_fail(error, MSAE_ERROR_FORMAT, at, "byte %llu: a zip of several volumes",
-                          (unsigned long long)at);
-    }
-    end->entries = bytes_get(last + 10, 2);
-    end->bytes = bytes_get(last + 12, 4);
-    end->at = bytes_get(last + 16, 4);
-    if (have == sizeof tail && bytes_get(locator, 4) == ZIP_LOCATOR) {
-        ends_at = at - LOCATOR_BYTES - END64_BYTES;
-        status = read_end64(tail, locator, ends_at, end, error);
-        if (status != MSAE_OK) return status;
-    }
-    if (end->at > ends_at || end->bytes != ends_at - end->at) {
-        return bytes_fail(error, MSAE_ERROR_FORMAT, ends_at,
-                          "byte %llu: the zip's directory does not end where its end record starts",
-                          (unsigned long long)ends_at);
-    }
-    if (end->entries > end->bytes / ENTRY_BYTES) {
-        return bytes_fail(error, MSAE_ERROR_FORMAT, ends_at,
-                          "byte %llu: the zip claims %llu records, its directory has %llu bytes",
-                          (unsigned long long)ends_at, (unsigned long long)end->entries,
-                          (unsigned long long)end->bytes);
-    }
-    if (end->bytes > MAX_DIRECTORY) {
-        return bytes_fail(error, MSAE_ERROR_FORMAT, end->at, "the zip's directory has %llu bytes",
-                          (unsigned long long)end->bytes);
-    }
-    return MSAE_OK;
-}
-
-/* Puts the 64-bit values of the extra field 1 in place of those (values [count], in its order) that
-   are 0xffffffff. 0 when one is missing. */
-static int read_zip64(const unsigned char *extra, size_t bytes, uint64_t *values, size_t count) {
-    const unsigned char *field = NULL;
-    size_t left = 0;
-    while (bytes >= 4) {
-        const size_t size = (size_t)bytes_get(extra + 2, 2);
-        if (size > bytes - 4) return 0;
-        if (bytes_get(extra, 2) == 1) {
-            field = extra + 4;
-            left = size;
-        }
-        extra += 4 + size;
-        bytes -= 4 + size;
-    }
-    for (size_t i = 0; i < count; i++) {
-        if (values[i] != 0xffffffff) continue;
-        if (left < 8) return 0;
-        values[i] = bytes_get(field, 8);
-        field += 8;
-        left -= 8;
-    }
-    return 1;
-}
-
-static int shown(size_t bytes) {
-    return (int)(bytes < 60 ? bytes : 60);
-}
-
-static msae_status fail_record(msae_error *error, const torch_record *record, const char *what) {
-    return bytes_fail(error, MSAE_ERROR_FORMAT, record->header, "byte %llu: the record %.*s %s",
-                      (unsigned long long)record->header, shown(record->name_bytes), record->name,
-                      what);
-}
-
-/* The entry at *at of the directory, moved behind it. */
-static msae_status read_entry(const unsigned char *directory, size_t bytes, const zip_end *end,
-                              size_t *at, torch_record *record, unsigned *flags,
-                              msae_error *error) {
-    const unsigned char *entry = directory + *at;
-    const size_t left = bytes - *at;
-    const uint64_t position = end->at + *at;
-    uint64_t values[3]; /* size, stored size, offset */
-    size_t name, extra, comment;
-    if (left < ENTRY_BYTES || bytes_get(entry, 4) != ZIP_ENTRY) {
-        return bytes_fail(error, MSAE_ERROR_FORMAT, position,
-                          "byte %llu: no record's entry in the zip's directory",
-                          (unsigned long long)position);
-    }
-    name = (size_t)bytes_get(entry + 28, 2);
-    extra = (size_t)bytes_get(entry + 30, 2);
-    comment = (size_t)bytes_get(entry + 32, 2);
-    if (name == 0 || name + extra + comment > left - ENTRY_BYTES) {
-        return bytes_fail(error, MSAE_ERROR_FORMAT, position,
-                          "byte %llu: an entry that the zip's directory has no room for",
-                          (unsigned long long)position);
-    }
-    record->name = (const char *)entry + ENTRY_BYTES;
-    record->name_bytes = name;
-    record->header = position;
-    for (size_t i = 0; i < name; i++) {
-        if ((unsigned char)record->name[i] < 32 || record->name[i] == 127) {
-            record->name_bytes = i;
-            return fail_record(error, record, ".. has a control character in its name");
-        }
-    }
-    *flags = (unsigned)bytes_get(entry + 8, 2);
-    if (*flags & FLAG_ENCRYPTED) return fail_record(error, record, "is encrypted");
-    if (*flags & ~(unsigned)(FLAG_DESCRIPTOR | FLAG_UTF8)) {
-        return fail_record(error, record, "has unknown flags");
-    }
-    if (bytes_get(entry + 10, 2) != 0) {
-        return fail_record(error, record, "is compressed; torch.save stores");
-    }
-    if (bytes_get(entry + 34, 2) != 0) return fail_record(error, record, "is on another volume");
-    record->crc = (uint32_t)bytes_get(entry + 16, 4);
-    values[0] = bytes_get(entry + 24, 4);
-    values[1] = bytes_get(entry + 20, 4);
-    values[2] = bytes_get(entry + 42, 4);
-    if (!read_zip64(entry + ENTRY_BYTES + name, extra, values, 3)) {
-        return fail_record(error, record, "has a malformed extra field");
-    }
-    if (values[0] != values[1]) {
-        return fail_record(error, record, "has another size stored than uncompressed");
-    }
-    if (values[2] > end->at || end->at - values[2] < LOCAL_BYTES) {
-        return fail_record(error, record, "would start behind the zip's records");
-    }
-    record->bytes = values[0];
-    record->header = values[2];
-    *at += ENTRY_BYTES + name + extra + comment;
-    return MSAE_OK;
-}
-
-/* Behind the data of a record that was written before its size was known. */
-static int matches_descriptor(const unsigned char *bytes, size_t size, const torch_record *record) {
-    for (size_t skip = 0; skip <= 4; skip += 4) {
-        if (skip == 4 && (size < 4 || bytes_get(bytes, 4) != ZIP_DESCRIPTOR)) break;
-        for (size_t width = 4; width <= 8; width += 4) {
-            if (size >= skip + 4 + 2 * width && bytes_get(bytes + skip, 4) == record->crc &&
-                bytes_get(bytes + skip + 4, width) == record->bytes &&
-                bytes_get(bytes + skip + 4 + width, width) == record->bytes) {
-                return 1;
-            }
-        }
-    }
-    return 0;
-}
-
-/* The local header agrees with the directory's entry; says where the data starts. */
-static msae_status read_local(const msae_reader *reader, uint64_t limit, unsigned flags,
-                              const msae_allocator *allocator, torch_record *record,
-                              msae_error *error) {
-    unsigned char header[LOCAL_BYTES], descriptor[24], part[64];
-    uint64_t values[2], left = limit - record->header - LOCAL_BYTES;
-    size_t name, extra;
-    int same = 1;
-    msae_status status = read_at(reader, record->header, header, sizeof header, error);
-    if (status != MSAE_OK) return status;
-    name = (size_t)bytes_get(header + 26, 2);
-    extra = (size_t)bytes_get(header + 28, 2);
-    if (bytes_get(header, 4) != ZIP_LOCAL || name != record->name_bytes) {
-        return fail_record(error, record, "has no local header of its name");
-    }
-    if (name + extra > left || record->bytes > left - name - extra) {
-        return fail_record(error, record, "is larger than the zip");
-    }
-    record->at = record->header + LOCAL_BYTES + name + extra;
-    for (size_t i = 0; i < name && same; i += sizeof part) {
-        const size_t count = name - i < sizeof part ? name - i : sizeof part;
-        status = read_at(reader, record->header + LOCAL_BYTES + i, part, count, error);
-        if (status != MSAE_OK) return status;
-        same = memcmp(part, record->name + i, count) == 0;
-    }
-    if (!same) return fail_record(error, record, "has no local header of its name");
-    values[0] = bytes_get(header + 22, 4);
-    values[1] = bytes_get(header + 18, 4);
-    if (values[0] == 0xffffffff || values[1] == 0xffffffff) {
-        unsigned char *fields =
-            read_block(reader, record->at - extra, extra, allocator, &status, error);
-        if (fields == NULL) return status;
-        same = read_zip64(fields, extra, values, 2);
-        bytes_give(allocator, fields, extra);
-    }
-    if (bytes_get(header + 6, 2) != flags || bytes_get(header + 8, 2) != 0) same = 0;
-    if (flags & FLAG_DESCRIPTOR) {
-        const uint64_t behind = limit - record->at - record->bytes;
-        const size_t count = behind < sizeof descriptor ? (size_t)behind : sizeof descriptor;
-        status = read_at(reader, record->at + record->bytes, descriptor, count, error);
-        if (status != MSAE_OK) return status;
-        if (!matches_descriptor(descriptor, count, record)) {
-            return fail_record(error, record, "differs from the descriptor behind it");
-        }
-        same = same && (values[0] == 0 || values[0] == record->bytes) && values[1] == values[0];
-    } else {
-        same = same && values[0] == record->bytes && values[1] == record->bytes &&
-               bytes_get(header + 14, 4) == record->crc;
-    }
-    return same ? MSAE_OK : fail_record(error, record, "differs from its local header");
-}
-
-static int compare_names(const void *a, const void *b) {
-    const torch_record *x = a, *y = b;
-    const size_t bytes = x->name_bytes < y->name_bytes ? x->name_bytes : y->name_bytes;
-    const int order = memcmp(x->name, y->name, bytes);
-    return order != 0 ? order : (x->name_bytes > y->name_bytes) - (x->name_bytes < y->name_bytes);
-}
-
-static int compare_places(const void *a, const void *b) {
-    const torch_record *x = a, *y = b;
-    if (x->header != y->header) return x->header < y->header ? -1 : 1;
-    return compare_names(a, b);
-}
-
-static msae_status read_records(torch_file *file, const msae_reader *reader, msae_error *error) {
-    zip_end end = {0, 0, 0};
-    size_t at = 0;
-    msae_status status = read_end(reader, &end, error);
-    if (status != MSAE_OK) return status;
-    file->directory_bytes = (size_t)end.bytes;
-    file->directory = read_block(reader, end.at, end.bytes, &file->allocator, &status, error);
-    if (file->directory == NULL) return status;
-    file->room = (size_t)end.entries;
-    file->records = bytes_take(&file->allocator, file->room * sizeof *file->records);
-    if (file->records == NULL) return bytes_fail_memory(error);
-    for (; file->n_records < file->room; file->n_records++) {
-        torch_record *record = &file->records[file->n_records];
-        unsigned flags = 0;
-        memset(record, 0, sizeof *record);
-        status =
-            read_entry(file->directory, file->directory_bytes, &end, &at, record, &flags, error);
-        if (status == MSAE_OK) {
-            status = read_local(reader, end.at, flags, &file->allocator, record, error);
-        }
-        if (status != MSAE_OK) return status;
-    }
-    if (at != end.bytes) {
-        return bytes_fail(error, MSAE_ERROR_FORMAT, end.at + at,
-                          "byte %llu: more in the zip's directory than the records it claims",
-                          (unsigned long long)(end.at + at));
-    }
-    qsort(file->records, file->n_records, sizeof *file->records, compare_places);
-    for (size_t i = 1; i < file->n_records; i++) {
-        const torch_record *before = &file->records[i - 1];
-        if (file->records[i].header < before->at + before->bytes) {
-            return fail_record(error, &file->records[i], "overlaps another");
-        }
-    }
-    qsort(file->records, file->n_records, sizeof *file->records, compare_names);
-    for (size_t i = 1; i < file->n_records; i++) {
-        if (compare_names(&file->records[i - 1], &file->records[i]) == 0) {
-            return fail_record(error, &file->records[i], "is there twice");
-        }
-    }
-    return MSAE_OK;
-}
-
-/* The record folder/name, or NULL. */
-static const torch_record *find_record(const torch_file *file, const char *folder,
-                                       size_t folder_bytes, const char *name, size_t name_bytes) {
-    size_t low = 0, high = file->n_records;
-    while (low < high) {
-        const size_t middle = low + (high - low) / 2;
-        const torch_record *record = &file->records[middle];
-        const size_t bytes = folder_bytes + name_bytes;
-        const size_t first = folder_bytes < record->name_bytes ? folder_bytes : record->name_bytes;
-        const size_t common = bytes < record->name_bytes ? bytes : record->name_bytes;
-        int order = memcmp(folder, record->name, first);
-        if (order == 0) order = memcmp(name, record->name + first, common - first);
-        if (order == 0) order = (bytes > record->name_bytes) - (bytes < record->name_bytes);
-        if (order == 0) return record;
-        if (order < 0) {
-            high = middle;
-        } else {
-            low = middle + 1;
-        }
-    }
-    return NULL;
-}
-
-static int ends_in(const torch_record *record, const char *end) {
-    const size_t bytes = strlen(end);
-    return record->name_bytes > bytes &&
-           memcmp(record->name + record->name_bytes - bytes, end, bytes) == 0 &&
-           memchr(record->name, '/', record->name_bytes - bytes) == NULL;
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -935,7 +530,7 @@ static const struct global *global_of(const torch_value *value) {
 static int persistent_id(machine *m) {
     torch_value **items, *id, *value;
     const struct global *type;
-    const torch_record *record;
+    const zip_member *record;
     torch_tensor *storage;
     char name[64], shown_key[48];
     size_t size;
@@ -957,7 +552,7 @@ static int persistent_id(machine *m) {
     if (size > sizeof name) return stop(m, "there is no record data/%s", shown_key);
     memcpy(name, "data/", 5);
     memcpy(name + 5, items[2]->as.text, items[2]->count);
-    record = find_record(m->file, m->folder, m->folder_bytes, name, size);
+    record = zip_find(&m->file->zip, m->folder, m->folder_bytes, name, size);
     if (record == NULL) return stop(m, "there is no record data/%s", shown_key);
     size = msae_dtype_bytes(type->dtype);
     if ((uint64_t)items[4]->as.integer > UINT64_MAX / size ||
@@ -1432,15 +1027,21 @@ static const torch_value *run(machine *m) {
    Files
    ------------------------------------------------------------------------------------------ */
 
+/* Of a folder, at the top of the zip. */
+static int ends_in(const zip_member *record, const char *end) {
+    return record->name_bytes > strlen(end) && zip_ends_in(record, end) &&
+           memchr(record->name, '/', record->name_bytes - strlen(end)) == NULL;
+}
+
 /* A whole record, its checksum checked. */
 static unsigned char *read_record(const torch_file *file, const msae_reader *reader,
-                                  const torch_record *record, msae_status *status,
+                                  const zip_member *record, msae_status *status,
                                   msae_error *error) {
     unsigned char *bytes =
-        read_block(reader, record->at, record->bytes, &file->allocator, status, error);
+        bytes_read_block(reader, record->at, record->bytes, &file->allocator, status, error);
     if (bytes != NULL && !(file->flags & TORCH_NO_CRC) &&
-        crc_once(bytes, (size_t)record->bytes) != record->crc) {
-        *status = fail_record(error, record, "does not match its checksum");
+        bytes_crc(bytes, (size_t)record->bytes) != record->crc) {
+        *status = zip_fail_member(error, record, "does not match its checksum");
         bytes_give(&file->allocator, bytes, (size_t)record->bytes);
         bytes = NULL;
     }
@@ -1448,28 +1049,28 @@ static unsigned char *read_record(const torch_file *file, const msae_reader *rea
 }
 
 static msae_status check_byteorder(const torch_file *file, const msae_reader *reader,
-                                   const torch_record *record, msae_error *error) {
+                                   const zip_member *record, msae_error *error) {
     msae_status status = MSAE_OK;
     unsigned char *text;
-    if (record->bytes > 16) return fail_record(error, record, "is longer than a byte order");
+    if (record->bytes > 16) return zip_fail_member(error, record, "is longer than a byte order");
     text = read_record(file, reader, record, &status, error);
     if (text == NULL) return status;
     if (record->bytes == 3 && memcmp(text, "big", 3) == 0) {
-        status = fail_record(error, record, "says big: only little-endian files are read");
+        status = zip_fail_member(error, record, "says big: only little-endian files are read");
     } else if (record->bytes != 6 || memcmp(text, "little", 6) != 0) {
-        status = fail_record(error, record, "does not say little");
+        status = zip_fail_member(error, record, "does not say little");
     }
     bytes_give(&file->allocator, text, (size_t)record->bytes);
     return status;
 }
 
 static msae_status read_pickle(torch_file *file, const msae_reader *reader,
-                               const torch_record *record, msae_error *error) {
+                               const zip_member *record, msae_error *error) {
     machine m;
     msae_status status = MSAE_OK;
     unsigned char *bytes;
     if (record->bytes > MAX_PICKLE) {
-        return fail_record(error, record, "has more than 64 MB: weights lie beside it");
+        return zip_fail_member(error, record, "has more than 64 MB: weights lie beside it");
     }
     bytes = read_record(file, reader, record, &status, error);
     if (bytes == NULL) return status;
@@ -1492,10 +1093,10 @@ static msae_status read_pickle(torch_file *file, const msae_reader *reader,
 static msae_status open_file(torch_file *file, const msae_reader *reader, msae_error *error) {
     static const unsigned char legacy[] = {0x80, 2, 0x8a, 0x0a};
     unsigned char start[4] = {0};
-    const torch_record *pickle = NULL, *order;
+    const zip_member *pickle = NULL, *order;
     size_t folder;
     msae_status status =
-        read_at(reader, 0, start, reader->size < 4 ? (size_t)reader->size : 4, error);
+        bytes_read(reader, 0, start, reader->size < 4 ? (size_t)reader->size : 4, error);
     if (status != MSAE_OK) return status;
     if (memcmp(start, legacy, 4) == 0) {
         return bytes_fail(
@@ -1507,15 +1108,19 @@ static msae_status open_file(torch_file *file, const msae_reader *reader, msae_e
         return bytes_fail(error, MSAE_ERROR_FORMAT, 0,
                           "byte 0: is no zip, as torch.save writes them");
     }
-    status = read_records(file, reader, error);
+    status = zip_open(&file->zip, reader, &file->allocator, error);
     if (status != MSAE_OK) return status;
-    for (size_t i = 0; i < file->n_records; i++) {
-        const torch_record *record = &file->records[i];
+    for (size_t i = 0; i < file->zip.n_members; i++) {
+        const zip_member *record = &file->zip.members[i];
+        if (record->is_deflated) {
+            return zip_fail_member(error, record, "is compressed; torch.save stores");
+        }
         if (ends_in(record, "/constants.pkl")) {
-            return fail_record(error, record, "makes it TorchScript: a program, not a state dict");
+            return zip_fail_member(error, record,
+                                   "makes it TorchScript: a program, not a state dict");
         }
         if (!ends_in(record, "/data.pkl")) continue;
-        if (pickle != NULL) return fail_record(error, record, "is a second pickle");
+        if (pickle != NULL) return zip_fail_member(error, record, "is a second pickle");
         pickle = record;
     }
     if (pickle == NULL) {
@@ -1523,7 +1128,7 @@ static msae_status open_file(torch_file *file, const msae_reader *reader, msae_e
                           "is a zip without a data.pkl: not of torch.save");
     }
     folder = pickle->name_bytes - strlen("data.pkl");
-    order = find_record(file, pickle->name, folder, "byteorder", 9);
+    order = zip_find(&file->zip, pickle->name, folder, "byteorder", 9);
     if (order != NULL) status = check_byteorder(file, reader, order, error);
     if (status == MSAE_OK) status = read_pickle(file, reader, pickle, error);
     return status;
@@ -1547,8 +1152,7 @@ void torch_close(torch_file *file) {
         next = this->next;
         bytes_give(&file->allocator, this, this->bytes);
     }
-    bytes_give(&file->allocator, file->records, file->room * sizeof *file->records);
-    bytes_give(&file->allocator, file->directory, file->directory_bytes);
+    zip_close(&file->zip);
     memset(file, 0, sizeof *file);
 }
 
@@ -1651,16 +1255,15 @@ static void add_tensor(buffer *b, const msae_tensor *tensor, size_t number) {
 }
 
 /* A zip in the making. */
-typedef struct zip {
+typedef struct zip_writer {
     const msae_writer *writer;
     buffer directory;
     uint64_t at, entries;
     const char *folder;
-    crc_tables tables;
     int failed; /* the writer has refused something */
-} zip;
+} zip_writer;
 
-static void zip_put(zip *z, const void *bytes, size_t size) {
+static void zip_put(zip_writer *z, const void *bytes, size_t size) {
     if (!z->failed && size > 0 && !z->writer->write(z->writer->user, bytes, size)) z->failed = 1;
     z->at += size;
 }
@@ -1676,13 +1279,13 @@ typedef struct zip_item {
     int is_large, is_far; /* the size, the start takes 64 bits */
 } zip_item;
 
-static void add_item_name(buffer *b, const zip *z, const zip_item *item) {
+static void add_item_name(buffer *b, const zip_writer *z, const zip_item *item) {
     add_words(b, z->folder);
     add_words(b, "/");
     add_words(b, item->name);
 }
 
-static size_t name_bytes(const zip *z, const zip_item *item) {
+static size_t name_bytes(const zip_writer *z, const zip_item *item) {
     return strlen(z->folder) + 1 + strlen(item->name);
 }
 
@@ -1697,13 +1300,13 @@ static void add_sizes(buffer *b, const zip_item *item) {
 
 /* The local header. Behind it data starts at a multiple of 64 bytes: an extra field "FB" pads, as
    torch.save has it. */
-static void add_local(buffer *b, const zip *z, const zip_item *item) {
+static void add_local(buffer *b, const zip_writer *z, const zip_item *item) {
     const size_t zip64 = item->is_large ? 20 : 0;
-    const uint64_t behind = item->start + LOCAL_BYTES + name_bytes(z, item) + zip64 + 4;
+    const uint64_t behind = item->start + ZIP_LOCAL_BYTES + name_bytes(z, item) + zip64 + 4;
     const size_t padding = (size_t)((ALIGNMENT - behind % ALIGNMENT) % ALIGNMENT);
     add_number(b, 4, ZIP_LOCAL);
     add_number(b, 2, item->is_large ? 45 : 0);
-    add_number(b, 2, FLAG_UTF8);
+    add_number(b, 2, ZIP_FLAG_UTF8);
     add_sizes(b, item);
     add_number(b, 2, name_bytes(z, item));
     add_number(b, 2, zip64 + 4 + padding);
@@ -1720,12 +1323,12 @@ static void add_local(buffer *b, const zip *z, const zip_item *item) {
 }
 
 /* The entry of the directory. */
-static void add_entry(buffer *b, const zip *z, const zip_item *item) {
+static void add_entry(buffer *b, const zip_writer *z, const zip_item *item) {
     const size_t fields = (item->is_large ? 16u : 0u) + (item->is_far ? 8u : 0u);
     add_number(b, 4, ZIP_ENTRY);
     add_number(b, 2, 0);
     add_number(b, 2, item->is_large || item->is_far ? 45 : 0);
-    add_number(b, 2, FLAG_UTF8);
+    add_number(b, 2, ZIP_FLAG_UTF8);
     add_sizes(b, item);
     add_number(b, 2, name_bytes(z, item));
     add_number(b, 2, fields > 0 ? fields + 4 : 0);
@@ -1742,13 +1345,9 @@ static void add_entry(buffer *b, const zip *z, const zip_item *item) {
 }
 
 /* Writes a record of the folder. */
-static void zip_record(zip *z, const char *name, const void *bytes, size_t size) {
-    const zip_item item = {name,
-                           z->at,
-                           size,
-                           crc_of(&z->tables, bytes, size),
-                           size >= 0xffffffffu,
-                           z->at >= 0xffffffffu};
+static void zip_record(zip_writer *z, const char *name, const void *bytes, size_t size) {
+    const zip_item item = {
+        name, z->at, size, bytes_crc(bytes, size), size >= 0xffffffffu, z->at >= 0xffffffffu};
     buffer b = {z->directory.allocator, NULL, 0, 0, 0};
     add_local(&b, z, &item);
     if (b.failed) z->directory.failed = 1;
@@ -1759,11 +1358,11 @@ static void zip_record(zip *z, const char *name, const void *bytes, size_t size)
     z->entries++;
 }
 
-static void zip_finish(zip *z) {
+static void zip_finish(zip_writer *z) {
     buffer *d = &z->directory;
     const uint64_t start = z->at, bytes = d->size;
     add_number(d, 4, ZIP_END64);
-    add_number(d, 8, END64_BYTES - 12);
+    add_number(d, 8, ZIP_END64_BYTES - 12);
     add_number(d, 2, 0x031e);
     add_number(d, 2, 45);
     add_number(d, 8, 0);
@@ -1804,12 +1403,11 @@ static void add_real(buffer *b, double value) {
 static msae_status write_zip(const msae_writer *writer, const char *name, buffer *pickle,
                              const msae_tensor *tensors, size_t n_tensors, msae_error *error) {
     const msae_allocator *allocator = pickle->allocator;
-    zip z;
+    zip_writer z;
     memset(&z, 0, sizeof z);
     z.writer = writer;
     z.folder = name;
     z.directory.allocator = allocator;
-    make_crc_tables(&z.tables);
     if (!pickle->failed) zip_record(&z, "data.pkl", pickle->bytes, pickle->size);
     zip_record(&z, "byteorder", "little", 6);
     for (size_t i = 0; i < n_tensors; i++) {
@@ -1829,36 +1427,27 @@ static msae_status write_zip(const msae_writer *writer, const char *name, buffer
 
 enum { MOST_TENSORS = 1000 };
 
-static msae_status fail_tensors(msae_error *error) {
-    return bytes_fail(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "more than %d tensors",
-                      (int)MOST_TENSORS);
-}
-
-msae_status torch_write(const msae_writer *writer, const char *name, const msae_tensor *tensors,
-                        size_t n_tensors, const msae_allocator *allocator, msae_error *error) {
+msae_status torch_write(const msae_writer *writer, const char *name, const torch_content *content,
+                        const msae_allocator *allocator, msae_error *error) {
+    const size_t n_inside = content->key != NULL ? content->n_inside : content->n_tensors;
     buffer pickle = {allocator, NULL, 0, 0, 0};
-    if (n_tensors > MOST_TENSORS) return fail_tensors(error);
+    if (content->n_tensors > MOST_TENSORS) {
+        return bytes_fail(error, MSAE_ERROR_ARGUMENT, MSAE_NO_POSITION, "more than %d tensors",
+                          (int)MOST_TENSORS);
+    }
     add_words(&pickle, "\x80\x02");
-    add_state_dict(&pickle, tensors, n_tensors);
-    add_words(&pickle, ".");
-    return write_zip(writer, name, &pickle, tensors, n_tensors, error);
-}
-
-msae_status torch_write_dict(const msae_writer *writer, const char *name,
-                             const torch_content *content, const msae_allocator *allocator,
-                             msae_error *error) {
-    buffer pickle = {allocator, NULL, 0, 0, 0};
-    if (content->n_tensors > MOST_TENSORS) return fail_tensors(error);
-    add_words(&pickle, "\x80\x02}(");
-    add_unicode(&pickle, content->inside);
-    add_state_dict(&pickle, content->tensors, content->n_inside);
-    for (size_t i = content->n_inside; i < content->n_tensors; i++) {
+    if (content->key != NULL) {
+        add_words(&pickle, "}(");
+        add_unicode(&pickle, content->key);
+    }
+    add_state_dict(&pickle, content->tensors, n_inside);
+    for (size_t i = n_inside; i < content->n_tensors; i++) {
         add_tensor(&pickle, &content->tensors[i], i);
     }
     for (size_t i = 0; i < content->n_numbers; i++) {
         add_unicode(&pickle, content->numbers[i].name);
         add_real(&pickle, content->numbers[i].value);
     }
-    add_words(&pickle, "u.");
+    add_words(&pickle, content->key != NULL ? "u." : ".");
     return write_zip(writer, name, &pickle, content->tensors, content->n_tensors, error);
 }

@@ -7,12 +7,14 @@
    name. Every rule that a file can break has a message with the byte where it breaks it.
 
    It lies beside the tool and not in msae.h: a program loads safetensors that were converted once,
-   and has no use for a parser of pickles. It needs msae.h and bytes.c and can be taken into a
-   program. */
+   and has no use for a parser of pickles. It needs msae.h, bytes.c and zip.c and can be taken
+   into a program. */
 #ifndef TORCH_H
 #define TORCH_H
 
 #include "../../msae.h"
+
+#include "zip.h"
 
 /* ---------------------------------------------------------------------------------------------
    Tensors
@@ -84,26 +86,15 @@ struct torch_value {
    Files
    ------------------------------------------------------------------------------------------ */
 
-/* A record of the zip. */
-typedef struct torch_record {
-    const char *name; /* not terminated */
-    size_t name_bytes;
-    uint64_t header, at, bytes; /* of the local header, of the data */
-    uint32_t crc;
-} torch_record;
-
 enum { TORCH_NO_CRC = 1 }; /* checksums are not looked at: for a fuzzer */
 
 /* An open file. */
 typedef struct torch_file {
     const torch_value *root;
-    torch_record *records; /* [n_records] by name */
-    size_t n_records;
+    zip_file zip;
     unsigned flags;
     /* private */
     msae_allocator allocator;
-    void *directory;
-    size_t directory_bytes, room;
     void *pool;
 } torch_file;
 
@@ -118,29 +109,25 @@ void torch_close(torch_file *file);
 /* The value of a key of a dict, or NULL (also when `dict` is none). Keys are there once each. */
 const torch_value *torch_find(const torch_value *dict, const char *key);
 
-/* Writes an OrderedDict of tensors (names, types, shapes and little-endian data; offsets are not
-   looked at) as torch.save does, for torch.load with weights_only too: stored records at multiples
-   of 64 bytes in a folder `name`, pickle protocol 2, zip64 where it is needed. */
-msae_status torch_write(const msae_writer *writer, const char *name, const msae_tensor *tensors,
-                        size_t n_tensors, const msae_allocator *allocator, msae_error *error);
-
 typedef struct torch_number {
     const char *name;
     double value;
 } torch_number;
 
-/* A dict of which one entry is a state dict, an OrderedDict: the first n_inside tensors under
-   `inside`; then come the other tensors, and numbers. */
+/* A state dict, which is an OrderedDict of tensors: the file itself, or what is under a key of it,
+   and then other tensors and numbers stand beside it. */
 typedef struct torch_content {
-    const char *inside;
-    const msae_tensor *tensors; /* [n_tensors] */
-    size_t n_inside, n_tensors;
-    const torch_number *numbers; /* [n_numbers], Python floats */
+    const msae_tensor *tensors; /* [n_tensors]: names, types, shapes and little-endian data */
+    size_t n_tensors;
+    const char *key;             /* NULL: the file is the state dict */
+    size_t n_inside;             /* tensors of the state dict, the first ones; with a key */
+    const torch_number *numbers; /* [n_numbers], Python floats; with a key */
     size_t n_numbers;
 } torch_content;
-/* Writes it as torch_write does. */
-msae_status torch_write_dict(const msae_writer *writer, const char *name,
-                             const torch_content *content, const msae_allocator *allocator,
-                             msae_error *error);
+
+/* Writes it as torch.save does, for torch.load with weights_only too: stored records at multiples of
+   64 bytes in a folder `name`, pickle protocol 2, zip64 where it is needed. */
+msae_status torch_write(const msae_writer *writer, const char *name, const torch_content *content,
+                        const msae_allocator *allocator, msae_error *error);
 
 #endif /* TORCH_H */

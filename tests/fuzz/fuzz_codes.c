@@ -10,6 +10,7 @@
 #include "../../examples/tool/outcome.c"
 #include "../../examples/tool/statistics.c"
 #include "../../examples/tool/inflate.c"
+#include "../../examples/tool/zip.c"
 #include "../../examples/tool/torch.c"
 #include "../../examples/tool/matrix.c"
 #include "../../examples/tool/decode.c"

@@ -7,6 +7,7 @@
 #include "fuzz.h"
 
 #include "../../examples/tool/bytes.c"
+#include "../../examples/tool/zip.c"
 #include "../../examples/tool/torch.c"
 
 /* Appends a record to a zip and its entry to the directory. */

@@ -5,6 +5,7 @@
 
 #include "../../examples/tool/bytes.c"
 #include "../../examples/tool/inflate.c"
+#include "../../examples/tool/zip.c"
 #include "../../examples/tool/torch.c"
 
 #include "../../examples/tool/matrix.c"
