@@ -1,8 +1,8 @@
 /* A grid's lines: a name, then key=value.
 
-   Keys of the library: recipe, nesting (a list; one number: where it starts), weights (a list), k,
-   lr, batch, epochs, beta1, beta2, eps, clip, schedule, warmup, decay, start, revivals (0: none),
-   loss, scale, median (1: geometric median).
+   Keys of the library: recipe, latents, nesting (a list; one number: where it starts), weights (a
+   list), k, lr, batch, epochs, beta1, beta2, eps, clip, schedule, warmup, decay, start, revivals (0:
+   none), loss, scale, median (1: geometric median).
    Levers that the library does not have (levers.h): power (weights k^-power), balance (1: weights
    are divided by the level's loss), random (1: k of each step at random within an octave), exact
    (1: decoder rows to exactly unit norm after each step), ema (decay of an average of the weights),
@@ -10,8 +10,8 @@
    so many rows near each other), revive (so many revivals in place of the library's), and how these
    differ: revive_until, revive_below, revive_most, revive_rows, revive_together, revive_level,
    revive_missed, revive_whole, revive_random, revive_length (struct revival_keys says what each is).
-   For the outputs: refine (1: refined codes are measured too), seeds, plot (1: a line; 2: a point, at the line's k), align (1: seeds against
-   each other). */
+   For the outputs: refine (1: refined codes are measured too), seeds, plot (1: a line; 2: a point, at
+   the line's k), align (1: seeds against each other). A key that is none of these ends the run. */
 
 #define NOT_SET (-1.0)
 
@@ -37,6 +37,22 @@ typedef struct levers {
     size_t auxk, start_near;
     revival_keys revival;
 } levers;
+
+static const char known_keys[] =
+    " recipe latents nesting weights k lr batch epochs beta1 beta2 eps clip schedule warmup decay"
+    " start revivals loss scale median power balance random exact ema auxk start_near revive"
+    " revive_until revive_below revive_most revive_rows revive_together revive_level revive_missed"
+    " revive_whole revive_random revive_length refine seeds plot align ";
+
+static void check_keys(const grid_line *line) {
+    for (const char *at = line->options; *(at += strspn(at, " ")) != '\0'; at += strcspn(at, " ")) {
+        const int length = (int)strcspn(at, "= ");
+        char key[LINE_BYTES + 2], text[LINE_BYTES + 32];
+        snprintf(key, sizeof key, " %.*s ", length, at);
+        snprintf(text, sizeof text, "has an unknown key: %.*s", length, at);
+        if (at[length] != '=' || strstr(known_keys, key) == NULL) fail(line->name, text);
+    }
+}
 
 /* The value of a key as text in `value` [LINE_BYTES]; 0 when the line has no such key. */
 static int find_key(const grid_line *line, const char *key, char *value) {
@@ -164,6 +180,7 @@ static void read_grid(job *j) {
         for (size_t end = strlen(line->options); end > 0 && line->options[end - 1] == ' '; end--) {
             line->options[end - 1] = '\0';
         }
+        check_keys(line);
         line->seeds = (size_t)key_number(line, "seeds", (double)j->seeds);
         if (line->seeds > MAX_SEEDS) fail(line->name, "has too many seeds");
         j->n_lines++;
