@@ -190,8 +190,9 @@ static msae_status read_entry(const unsigned char *directory, size_t bytes, cons
     if (method != 0 && method != METHOD_DEFLATE) {
         return zip_fail_member(error, member, "is compressed, and not by deflate");
     }
-    if (bytes_get(entry + 34, 2) != 0)
+    if (bytes_get(entry + 34, 2) != 0) {
         return zip_fail_member(error, member, "is on another volume");
+    }
     member->crc = (uint32_t)bytes_get(entry + 16, 4);
     values[0] = bytes_get(entry + 24, 4);
     values[1] = bytes_get(entry + 20, 4);
